@@ -1,0 +1,1 @@
+"""An asyncio image-serving platform for libraries, museums, archives and newsrooms."""

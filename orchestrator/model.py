@@ -1,0 +1,153 @@
+"""The values every part shares: who an asset is, what is known of it, where its pixels are.
+
+All frozen. Nothing here does I/O or knows of HTTP, SQL or libvips.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+
+from orchestrator.errors import InvalidImageRequest
+
+MAX_ASSET_ID_CHARS = 220
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AssetId:
+    """`customer/space/name`; the name may hold slashes, which the text form writes as %2F (and % as %25)."""
+
+    customer: int
+    space: int
+    name: str
+
+    def __post_init__(self) -> None:
+        parts = self.name.split("/")
+        if (
+            not self.name
+            or len(str(self)) > MAX_ASSET_ID_CHARS
+            or _FORBIDDEN.search(self.name)
+            or any(part in ("", ".", "..") for part in parts)
+        ):
+            raise InvalidImageRequest("identifier", "The identifier is not one of an image here.")
+
+    def __str__(self) -> str:
+        name = self.name.replace("%", "%25").replace("/", "%2F")
+        return f"{self.customer}/{self.space}/{name}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the text form; a name's own slashes may be written raw or as %2F. Raises InvalidImageRequest."""
+        customer, _, rest = text.partition("/")
+        space, _, name = rest.partition("/")
+        if not _is_number(customer) or not _is_number(space):
+            raise InvalidImageRequest("identifier", "The identifier is not customer/space/image.")
+        name = re.sub(r"%(2F|25)", lambda m: "/" if m[1].upper() == "2F" else "%", name, flags=re.IGNORECASE)
+        return cls(int(customer), int(space), name)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9
+
+
+Dimensions = tuple[int, int]
+"""(width, height) in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThumbnailSizes:
+    """The thumbnails there are, each list largest first, as (width, height); the shape of `s.json`."""
+
+    open: tuple[Dimensions, ...] = ()
+    auth: tuple[Dimensions, ...] = ()
+
+    def all(self) -> tuple[Dimensions, ...]:
+        """Open and auth together, largest first."""
+        return tuple(sorted({*self.open, *self.auth}, key=lambda s: (-max(s), -min(s))))
+
+
+class SourceKind(StrEnum):
+    """What the source file is, which decides how a region is cut from it."""
+
+    JPEG2000 = "jpeg2000"
+    PYRAMID_TIFF = "pyramid-tiff"
+    ORIGINAL = "original"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the pixels of one asset version are.
+
+    `location` is `store:{key}` (our object store), `file:///absolute/path` (read in place) or `http(s)://...`.
+    `fingerprint` is the ETag (store, http) or `{mtime_ns}-{bytes}` (file): other bytes there mean another version.
+    """
+
+    location: str
+    kind: SourceKind
+    bytes: int
+    fingerprint: str
+    extension: str
+    tile_width: int
+    tile_height: int
+    levels: int
+    """How many times the image can be halved: scale factors are 1 ... 2**levels."""
+    natively_tiled: bool = False
+
+
+class AssetState(StrEnum):
+    """`registered`: answerable from its original; `ready`: converted; `failed`: nothing to serve, `error` says why."""
+
+    REGISTERED = "registered"
+    INGESTING = "ingesting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A snapshot of one asset. Everything derived is keyed by `version`, which changes with the pixels or the rights."""
+
+    id: AssetId
+    version: int
+    state: AssetState
+    width: int
+    height: int
+    origin: str = ""
+    media_type: str = ""
+    optimisation_policy: str = ""
+    thumbnail_policy: str = ""
+    roles: tuple[str, ...] = ()
+    max_unauthorised: int = -1
+    """Longest edge anyone may see; -1: no limit unless there are roles; 0: nothing."""
+    strings: tuple[str, str, str] = ("", "", "")
+    numbers: tuple[int, int, int] = (0, 0, 0)
+    tags: tuple[str, ...] = ()
+    rights: str = ""
+    thumbnails: ThumbnailSizes = field(default_factory=ThumbnailSizes)
+    thumbnails_version: int = 0
+    """The version under which the thumbnail objects are stored (rights changes keep them where they are)."""
+    source: Source | None = None
+    error: str = ""
+    updated: datetime | None = None
+    """When this version was published: Last-Modified of everything derived from it. UTC."""
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """(width, height) in pixels, after EXIF orientation."""
+        return self.width, self.height
+
+    @property
+    def restricted(self) -> bool:
+        """True if some request for it needs a right: it has roles, or a limit on what the public may see."""
+        return bool(self.roles) or self.max_unauthorised >= 0
+
+    @property
+    def public_edge(self) -> int | None:
+        """Longest edge in pixels anyone may see; None without limit; 0 for nothing."""
+        if not self.restricted:
+            return None
+        return max(self.max_unauthorised, 0)

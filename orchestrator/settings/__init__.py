@@ -1,0 +1,48 @@
+"""Typed settings: built-in defaults < a TOML file < environment < command line. Nothing else reads
+the environment.
+
+`sections` declares every setting once, with its default and what it means; `loading` reads and
+checks them, `rules` holds what sections must agree on, `document` writes `config/default.toml` and
+the table in `docs/settings.md` from the declarations.
+"""
+
+from orchestrator.settings.document import default_toml, settings_table
+from orchestrator.settings.loading import ALIASES, PREFIX, Loaded, load, load_with_origins
+from orchestrator.settings.sections import (
+    Auth,
+    Cache,
+    Database,
+    Delivery,
+    Iiif,
+    ImageServer,
+    Imaging,
+    Ingest,
+    Log,
+    Server,
+    Settings,
+    Storage,
+    UpscaleRule,
+)
+
+__all__ = [
+    "ALIASES",
+    "PREFIX",
+    "Auth",
+    "Cache",
+    "Database",
+    "Delivery",
+    "Iiif",
+    "ImageServer",
+    "Imaging",
+    "Ingest",
+    "Loaded",
+    "Log",
+    "Server",
+    "Settings",
+    "Storage",
+    "UpscaleRule",
+    "default_toml",
+    "load",
+    "load_with_origins",
+    "settings_table",
+]

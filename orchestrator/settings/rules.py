@@ -1,0 +1,94 @@
+"""What settings must agree on beyond each one's own bounds. Pure: each rule names the setting to
+mend and how.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from orchestrator.settings.sections import Settings
+
+Fault = tuple[str, str]
+"""(dotted name of the setting to mend, what is wrong and how to mend it)."""
+
+
+def cross_section_faults(settings: Settings) -> list[Fault]:
+    """Every rule that `settings` break; empty when they can be used."""
+    rules = (_ports, _storage, _image_server, _sizes, _texts, _proxies)
+    return [fault for rule in rules for fault in rule(settings)]
+
+
+def _ports(settings: Settings) -> Iterator[Fault]:
+    server = settings.server
+    if server.port == server.private_port != 0:
+        yield "server.private_port", f"is {server.port}, the public port; give it a port of its own"
+
+
+def _storage(settings: Settings) -> Iterator[Fault]:
+    storage = settings.storage
+    if storage.kind == "s3" and not storage.bucket:
+        yield "storage.bucket", 'storage.kind = "s3" needs a bucket'
+    if bool(storage.access_key.get_secret_value()) != bool(storage.secret_key.get_secret_value()):
+        missing = "secret_key" if storage.access_key.get_secret_value() else "access_key"
+        yield f"storage.{missing}", "access_key and secret_key go together; set both or neither"
+    if storage.endpoint and not re.match(r"https?://[^/]", storage.endpoint):
+        yield "storage.endpoint", "should begin with http:// or https:// and name a host"
+    dsn = settings.database.dsn.get_secret_value()
+    if dsn and not re.match(r"postgres(ql)?://", dsn):
+        yield "database.dsn", "should look like postgresql://user:password@host/name"
+
+
+def _image_server(settings: Settings) -> Iterator[Fault]:
+    server = settings.image_server
+    if server.kind != "builtin" and not server.addresses:
+        yield (
+            "image_server.addresses",
+            f'image_server.kind = "{server.kind}" needs the address of at least one',
+        )
+    for address in server.addresses:
+        if not re.match(r"https?://[^/]", address):
+            yield (
+                "image_server.addresses",
+                f"{address} should begin with http:// or https:// and name a host",
+            )
+
+
+def _sizes(settings: Settings) -> Iterator[Fault]:
+    database, cache = settings.database, settings.cache
+    if database.pool_min > database.pool_max:
+        yield "database.pool_min", f"is over database.pool_max ({database.pool_max})"
+    if cache.memory and cache.memory_max_entry > cache.memory:
+        yield "cache.memory_max_entry", f"is over cache.memory ({cache.memory} bytes)"
+    if cache.derivatives_quota and cache.max_entry > cache.derivatives_quota:
+        yield (
+            "cache.max_entry",
+            f"is over cache.derivatives_quota ({cache.derivatives_quota} bytes)",
+        )
+    for entry in settings.ingest.thumbnail_policy:
+        if isinstance(entry, int) and entry < 1:
+            yield "ingest.thumbnail_policy", f"{entry} is no longest edge; use 1 or more pixels"
+
+
+def _texts(settings: Settings) -> Iterator[Fault]:
+    if not re.fullmatch(r"[1-9]\d{0,8}/\d{1,9}", settings.iiif.default_space):
+        yield "iiif.default_space", "should be customer/space, two numbers such as 1/1"
+    for rule in settings.delivery.upscale_rules:
+        try:
+            re.compile(rule.asset_id)
+        except re.error as error:
+            yield "delivery.upscale_rules", f"{rule.asset_id} is not a regular expression: {error}"
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", settings.auth.cookie):
+        yield "auth.cookie", "is not a cookie's name; use letters, digits and hyphens"
+
+
+def _proxies(settings: Settings) -> Iterator[Fault]:
+    for address in settings.server.trusted_proxies:
+        try:
+            ipaddress.ip_network(address, strict=False)
+        except ValueError:
+            yield (
+                "server.trusted_proxies",
+                f"{address} is neither an address nor a network such as 10.0.0.0/8",
+            )

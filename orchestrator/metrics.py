@@ -1,0 +1,245 @@
+"""Every instrument, named and documented once; `docs/metrics.md` is written from INSTRUMENTS and a
+test compares them.
+
+Counters and gauges live in a registry of our own, never the library's default one. With
+PROMETHEUS_MULTIPROC_DIR in the environment when this module is first imported (the supervisor sets
+it for its children), values live in memory-mapped files, one per process, and `render_metrics` sums
+them (docs/adr/0008-multi-process-metrics.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+from prometheus_client.metrics import MetricWrapperBase
+
+PREFIX = "orchestrator_"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+REGISTRY = CollectorRegistry()
+LATENCY_BUCKETS_S = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+)
+COPY_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """One line of docs/metrics.md."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+
+
+_documented: list[Instrument] = []
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    _documented.append(Instrument(f"{PREFIX}{name}_total", "counter", labels, text))
+    return Counter(PREFIX + name, text, labels, registry=REGISTRY)
+
+
+def _gauge(
+    name: str,
+    text: str,
+    *labels: str,
+    over: Literal["livesum", "livemax", "livemostrecent"] = "livesum",
+) -> Gauge:
+    """`over` says what the figure of several processes is: their sum, the largest, or whichever was
+    set last.
+    """
+    _documented.append(Instrument(PREFIX + name, "gauge", labels, text))
+    return Gauge(PREFIX + name, text, labels, registry=REGISTRY, multiprocess_mode=over)
+
+
+def _histogram(
+    name: str, text: str, *labels: str, buckets: tuple[float, ...] = LATENCY_BUCKETS_S
+) -> Histogram:
+    _documented.append(Instrument(PREFIX + name, "histogram", labels, text))
+    return Histogram(PREFIX + name, text, labels, registry=REGISTRY, buckets=buckets)
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+REQUESTS = _counter(
+    "requests",
+    "Answers by tier (X-Served-From), status and request class.",
+    "tier",
+    "status",
+    "request_class",
+)
+REQUEST_SECONDS = _histogram(
+    "request_seconds",
+    "Time from a request's complete head to its answer handed to the kernel; "
+    "answers from memory are counted in the first bucket.",
+    "tier",
+    "request_class",
+)
+RESPONSE_BYTES = _counter("response_bytes", "Body bytes sent, by tier.", "tier")
+REQUESTS_IN_PROGRESS = _gauge("requests_in_progress", "Requests being handled now.")
+CONNECTIONS = _gauge("connections", "Open connections to the public port.")
+REFUSED = _counter(
+    "refused",
+    "Work refused to protect work in hand: requests or connections over their bound.",
+    "what",
+)
+PROTOCOL_ERRORS = _counter(
+    "protocol_errors", "Broken HTTP messages answered below the application, by status.", "status"
+)
+ACCESS_LOG_DROPPED = _counter(
+    "access_log_dropped", "Access log lines dropped because the disk was slower than we are."
+)
+
+# --- tiers ----------------------------------------------------------------------------------------
+
+TIER_LOOKUPS = _counter(
+    "tier_lookups",
+    "Tries of each tier: outcome is hit or miss (failures are in tier_failures).",
+    "tier",
+    "outcome",
+)
+TIER_FAILURES = _counter(
+    "tier_failures", "A tier failed and the next one was tried, by kind of error.", "tier", "error"
+)
+RENDERS = _counter(
+    "renders", "Pictures cut by the image server: one per product, however many asked."
+)
+DECODES = _counter("decodes", "Decodes begun by the built-in imaging, by kind of source.", "kind")
+DECODE_FAILURES = _counter(
+    "decode_failures", "Decodes that ended badly: broken, timeout, crash, memory.", "reason"
+)
+UPSTREAM_REFUSED = _counter(
+    "upstream_refused",
+    "Answers of an image server that did not verify and were not used.",
+    "reason",
+)
+UNCACHED = _counter(
+    "uncached", "Answers sent but not kept, because no room could be reserved.", "cache"
+)
+
+# --- orchestration and single-flight --------------------------------------------------------------
+
+SOURCE_COPIES = _counter("source_copies", "Sources brought to fast disk.")
+SOURCE_COPY_BYTES = _counter("source_copy_bytes", "Bytes of sources brought to fast disk.")
+SOURCE_COPY_SECONDS = _histogram(
+    "source_copy_seconds", "Time to bring one source to fast disk.", buckets=COPY_BUCKETS_S
+)
+SOURCE_COPY_FAILURES = _counter(
+    "source_copy_failures", "Copies of sources that failed, by kind of error.", "error"
+)
+FLIGHTS = _counter(
+    "flights",
+    "Calls of single-flight by role: leader produced it, waiter shared a task's outcome, "
+    "found another process's, remembered a failure.",
+    "role",
+)
+WARM_UPS_DROPPED = _counter(
+    "warm_ups_dropped", "Orchestrate-on-info hints dropped because their queue was full."
+)
+
+# --- caches ---------------------------------------------------------------------------------------
+
+CACHE_BYTES = _gauge(
+    "cache_bytes", "Bytes a disk cache uses, reservations included.", "cache", over="livemostrecent"
+)
+CACHE_ENTRIES = _gauge("cache_entries", "Entries of a disk cache.", "cache", over="livemostrecent")
+CACHE_EVICTIONS = _counter("cache_evictions", "Entries a disk cache evicted.", "cache")
+CACHE_EVICTED_BYTES = _counter("cache_evicted_bytes", "Bytes a disk cache evicted.", "cache")
+CACHE_REFUSALS = _counter(
+    "cache_refusals", "Entries not kept: no room within quota and free-space floor.", "cache"
+)
+MEMORY_BYTES = _gauge("memory_bytes", "Bytes of the hot memory tier.")
+MEMORY_ENTRIES = _gauge("memory_entries", "Entries of the hot memory tier.")
+MEMORY_EVICTIONS = _counter("memory_evictions", "Entries the hot memory tier evicted for room.")
+MEMORY_DROPS = _counter(
+    "memory_drops", "Entries the hot memory tier dropped because their asset changed."
+)
+
+# --- imaging pool ---------------------------------------------------------------------------------
+
+POOL_IN_USE = _gauge("pool_in_use", "Imaging workers at work.", "pool")
+POOL_QUEUED = _gauge("pool_queued", "Imaging work waiting for a worker.", "pool")
+OVERLOADS = _counter("overloads", "Work refused by a full pool or queue.", "pool")
+
+# --- catalogue ------------------------------------------------------------------------------------
+
+LISTENER_LOST = _counter(
+    "listener_lost", "Times the LISTEN connection was lost; each empties the hot tier."
+)
+LISTENER_CONNECTED = _gauge("listener_connected", "Processes whose LISTEN connection stands.")
+STALE_ANSWERS = _counter(
+    "stale_answers", "Answers from a snapshot that could not be checked (database away)."
+)
+
+# --- ingest ---------------------------------------------------------------------------------------
+
+INGESTS = _counter(
+    "ingests", "Assets taken in, by outcome: registered, completed, failed.", "outcome"
+)
+INGEST_SECONDS = _histogram(
+    "ingest_seconds", "Time to make one asset tile-ready.", buckets=COPY_BUCKETS_S
+)
+INGEST_BYTES = _counter("ingest_bytes", "Bytes of originals taken in.")
+
+INSTRUMENTS: tuple[Instrument, ...] = tuple(_documented)
+
+
+def render_metrics(folder: Path | None = None) -> bytes:
+    """All figures in Prometheus' text format; of every process sharing `folder`, or of this process
+    alone.
+    """
+    if folder is None:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+def forget_process(pid: int, folder: Path) -> None:
+    """Stop counting a dead process's gauges; its counters stay, so that no total ever falls."""
+    multiprocess.mark_process_dead(pid, path=str(folder))  # type: ignore[no-untyped-call]
+
+
+def count_fast(count: int, body_bytes: int, request_class: str, status: int) -> None:
+    """Add `count` answers from memory at once; their time goes to the first bucket, which is wider
+    than it ever is.
+    """
+    REQUESTS.labels("memory", str(status), request_class).inc(count)
+    RESPONSE_BYTES.labels("memory").inc(body_bytes)
+    _observe_many(REQUEST_SECONDS.labels("memory", request_class), count)
+
+
+def _observe_many(histogram: Histogram, count: int) -> None:
+    # The library can only observe one value at a time: at 100,000 a second that would cost a fifth
+    # of a core.
+    histogram._buckets[0].inc(count)
+
+
+def wrapped() -> list[MetricWrapperBase]:
+    """The instruments themselves, for the test that compares them with INSTRUMENTS."""
+    return [value for value in globals().values() if isinstance(value, MetricWrapperBase)]

@@ -87,6 +87,11 @@ class ImageServerUnavailable(Unavailable):
 class OriginUnavailable(Unavailable):
     """The customer's origin could not be read; `public` says why (status, time-out, refused address)."""
 
+    def __init__(self, public: str, *, retryable: bool = True) -> None:
+        """`retryable`: asking again later can help (a 503, a time-out), or cannot (a 404, a refused address)."""
+        super().__init__(public)
+        self.retryable = retryable
+
 
 class SourceChanged(Unavailable):
     """The bytes at the source's location are not those the asset's version was recorded with."""

@@ -1,0 +1,104 @@
+"""Private scratch space of one process: `{folder}/{pid}-{token}/`, held by a lock on
+`{pid}-{token}.lock`.
+
+Who dies without tidying loses the lock, and the next to start removes what it left. Nothing in
+scratch is ever trusted again. The lock, not the process number, says who lives, so containers may
+share a folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+from orchestrator.errors import NoRoom
+
+
+class Scratch:
+    """Scratch folders for single pieces of work. Made by `open`, ended by `close`."""
+
+    def __init__(self, home: Path, lock: int, floor_bytes: int) -> None:
+        self._home = home
+        self._lock = lock
+        self._floor_bytes = floor_bytes
+
+    @classmethod
+    async def open(cls, folder: Path, *, floor_bytes: int = 0) -> Scratch:
+        """Sweep what dead processes left below `folder` and make our own part of it.
+
+        `floor_bytes` of the disk are left free always.
+        """
+        home, lock = await asyncio.to_thread(_open, folder)
+        return cls(home, lock, floor_bytes)
+
+    @asynccontextmanager
+    async def folder(self, expected_bytes: int = 0) -> AsyncIterator[Path]:
+        """Give a new empty folder, removed with all it holds at the end.
+
+        Raises NoRoom when the disk has not room for `expected_bytes` above the floor.
+        """
+        path = await asyncio.to_thread(self._make, expected_bytes)
+        try:
+            yield path
+        finally:
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+
+    async def close(self) -> None:
+        """Remove everything and let go of the lock."""
+        await asyncio.to_thread(self._close)
+
+    def _make(self, expected_bytes: int) -> Path:
+        if shutil.disk_usage(self._home).free - expected_bytes < self._floor_bytes:
+            raise NoRoom("There is not enough free disk space to take a picture in.")
+        return Path(mkdtemp(dir=self._home))
+
+    def _close(self) -> None:
+        shutil.rmtree(self._home, ignore_errors=True)
+        _lock_path(self._home).unlink(missing_ok=True)
+        os.close(self._lock)
+
+
+def sweep(folder: Path) -> int:
+    """Remove the scratch of processes that are no more (blocking); returns how many there were."""
+    swept = 0
+    for home in [path for path in folder.iterdir() if path.is_dir()]:
+        lock = _try_lock(_lock_path(home))
+        if lock is None:
+            continue
+        shutil.rmtree(home, ignore_errors=True)
+        _lock_path(home).unlink(missing_ok=True)
+        os.close(lock)
+        swept += 1
+    return swept
+
+
+def _open(folder: Path) -> tuple[Path, int]:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    sweep(folder)
+    home = folder / f"{os.getpid()}-{secrets.token_hex(6)}"
+    lock = _try_lock(_lock_path(home))  # before the folder exists: a sweep never sees it unheld
+    if lock is None:
+        raise NoRoom("The scratch folder is in use by another process of the same name.")
+    home.mkdir(mode=0o700)
+    return home, lock
+
+
+def _lock_path(home: Path) -> Path:
+    return home.with_name(home.name + ".lock")
+
+
+def _try_lock(path: Path) -> int | None:
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock

@@ -1,0 +1,182 @@
+"""HTTP origins against a real server that misbehaves."""
+
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import (
+    InvalidInput,
+    OrchestratorError,
+    OriginUnavailable,
+    TooLarge,
+    Unprocessable,
+)
+from orchestrator.ingest.http import HttpFetcher
+from orchestrator.settings import Ingest
+from tests.support.origins import OriginServer, origin_server
+
+PICTURE = b"\xff\xd8\xff" + bytes(range(256)) * 4000
+SETTINGS = Ingest(
+    allow_private_addresses=True,
+    max_bytes=2_000_000,
+    connect_timeout_s=2,
+    read_timeout_s=0.4,
+    total_timeout_s=1.2,
+    max_redirects=3,
+)
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[OriginServer]:
+    async with origin_server() as server:
+        server.files["/picture"] = PICTURE
+        server.media_types["/picture"] = "image/JPEG; charset=binary"
+        yield server
+
+
+@pytest.fixture
+async def fetcher() -> AsyncIterator[HttpFetcher]:
+    async with HttpFetcher(SETTINGS) as one:
+        yield one
+
+
+async def test_a_picture_arrives_whole_with_its_hash_etag_and_type(
+    origin: OriginServer, fetcher: HttpFetcher, tmp_path: Path
+) -> None:
+    fetched = await fetcher.fetch(origin.url("/picture"), tmp_path / "original")
+    assert fetched.path.read_bytes() == PICTURE
+    assert fetched.bytes == len(PICTURE)
+    assert fetched.sha256 == hashlib.sha256(PICTURE).hexdigest()
+    assert fetched.fingerprint.startswith('"')
+    assert fetched.media_type == "image/jpeg"
+    assert origin.headers[0]["accept-encoding"] == "identity"
+
+
+async def test_as_many_redirects_as_allowed_are_followed(
+    origin: OriginServer, fetcher: HttpFetcher, tmp_path: Path
+) -> None:
+    fetched = await fetcher.fetch(origin.url("/hops/2"), tmp_path / "original")
+    assert fetched.bytes == len(PICTURE)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "says"),
+    [
+        ("/hops/3", OriginUnavailable, "more than 3 times"),
+        ("/redirect-nowhere", OriginUnavailable, "without saying where"),
+        ("/status/404", OriginUnavailable, "answered 404"),
+        ("/status/403", OriginUnavailable, "answered 403"),
+        ("/status/500", OriginUnavailable, "answered 500"),
+        ("/status/204", OriginUnavailable, "answered 204"),
+        ("/hang", OriginUnavailable, "sent nothing for 0.4 s"),
+        ("/stall", OriginUnavailable, "sent nothing for 0.4 s"),
+        ("/drip", OriginUnavailable, "longer than 1.2 s"),
+        ("/huge", TooLarge, "2000000 bytes"),
+        ("/huge-announced", TooLarge, "2000000 bytes"),
+        ("/html", Unprocessable, "HTML"),
+        ("/json", Unprocessable, "JSON"),
+        ("/empty", Unprocessable, "empty"),
+        ("/truncated", OriginUnavailable, "broke off"),
+        ("/chunks-without-end", OriginUnavailable, "broke off"),
+        ("/compressed", OriginUnavailable, "compressed"),
+        ("/hang-up", OriginUnavailable, "hung up"),
+        ("/garbage", OriginUnavailable, "not valid HTTP"),
+        ("/two-lengths", OriginUnavailable, "not valid HTTP"),
+    ],
+)
+async def test_each_way_of_failing_is_named(
+    origin: OriginServer,
+    fetcher: HttpFetcher,
+    tmp_path: Path,
+    path: str,
+    kind: type[OrchestratorError],
+    says: str,
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(kind, match=says) as caught:
+        await fetcher.fetch(origin.url(path), tmp_path / "original")
+    assert type(caught.value) is kind
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("path", "retryable"),
+    [("/status/503", True), ("/status/429", True), ("/status/404", False), ("/hang", True)],
+)
+async def test_only_what_may_pass_is_worth_a_retry(
+    origin: OriginServer, fetcher: HttpFetcher, tmp_path: Path, path: str, retryable: bool
+) -> None:
+    with pytest.raises(OriginUnavailable) as caught:
+        await fetcher.fetch(origin.url(path), tmp_path / "original")
+    assert caught.value.retryable is retryable
+
+
+@pytest.mark.parametrize(
+    "target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://[::1", "http://u:p@127.0.0.1/"]
+)
+async def test_a_redirect_to_something_else_than_http_is_refused(
+    origin: OriginServer, fetcher: HttpFetcher, tmp_path: Path, target: str
+) -> None:
+    origin.redirects["/away"] = target
+    with pytest.raises(OriginUnavailable, match="not an HTTP address"):
+        await fetcher.fetch(origin.url("/away"), tmp_path / "original")
+
+
+async def test_a_host_that_does_not_exist_and_a_closed_port_are_told_apart(
+    fetcher: HttpFetcher, tmp_path: Path
+) -> None:
+    with pytest.raises(OriginUnavailable, match="refused the connection"):
+        await fetcher.fetch("http://127.0.0.1:1/x", tmp_path / "original")
+    with pytest.raises(OriginUnavailable, match="host name is not known"):
+        await fetcher.fetch("http://no-such-host.invalid/x", tmp_path / "original")
+
+
+@pytest.mark.parametrize(
+    "origin_text", ["http://", "https:///path", "gopher://x/", "http://user:secret@host/x"]
+)
+async def test_a_malformed_origin_is_the_callers_fault(
+    fetcher: HttpFetcher, tmp_path: Path, origin_text: str
+) -> None:
+    with pytest.raises(InvalidInput):
+        await fetcher.fetch(origin_text, tmp_path / "original")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"],
+)
+async def test_a_private_address_is_refused_in_every_spelling(
+    origin: OriginServer, tmp_path: Path, host: str
+) -> None:
+    async with HttpFetcher(SETTINGS.model_copy(update={"allow_private_addresses": False})) as one:
+        with pytest.raises(OriginUnavailable) as caught:
+            await one.fetch(origin.url("/picture", host), tmp_path / "original")
+    assert "public internet" in caught.value.public
+    assert not caught.value.retryable
+    assert origin.requests == []
+
+
+@pytest.mark.parametrize(
+    "host", ["2130706433", "0x7f000001", "127.1", "017700000001", "0", "localhost."]
+)
+async def test_odd_spellings_of_loopback_never_connect(
+    origin: OriginServer, tmp_path: Path, host: str
+) -> None:
+    async with HttpFetcher(SETTINGS.model_copy(update={"allow_private_addresses": False})) as one:
+        with pytest.raises(OrchestratorError):
+            await one.fetch(origin.url("/picture", host), tmp_path / "original")
+    assert origin.requests == []
+
+
+async def test_a_redirect_to_a_private_address_is_refused(
+    origin: OriginServer, tmp_path: Path
+) -> None:
+    origin.redirects["/away"] = f"http://127.0.0.2:{origin.port}/picture"
+    strict = SETTINGS.model_copy(update={"allow_private_addresses": False})
+    async with HttpFetcher(strict, permitted=lambda address: address == "127.0.0.1") as one:
+        with pytest.raises(OriginUnavailable, match="public internet"):
+            await one.fetch(origin.url("/away"), tmp_path / "original")
+    assert origin.requests == ["/away"]

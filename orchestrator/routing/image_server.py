@@ -1,0 +1,70 @@
+"""The seam to whoever cuts pixels: one protocol, spoken by the built-in renderer and by image servers over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.iiif.geometry import ResolvedImage
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.recipes import Encoder, Recipe
+from orchestrator.model import Asset
+
+
+class ImageServer(Protocol):
+    """Cuts a resolved image from a source file on this machine."""
+
+    async def render(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
+        """The encoded picture, whole and of the right kind.
+
+        Raises FileNotFoundError when the source vanished, Unprocessable for a broken source, Overloaded when full,
+        ImageServerUnavailable when the server fails.
+        """
+        ...
+
+    async def check(self) -> str:
+        """What is wrong with it, or '' when it answers."""
+        ...
+
+    async def close(self) -> None:
+        """Release its connections or workers."""
+        ...
+
+
+class BuiltinServer:
+    """The libvips renderer of this process's imaging pool; the pool belongs to whoever made it."""
+
+    def __init__(self, pool: ImagingPool, encoder: Encoder) -> None:
+        self._pool = pool
+        self._encoder = encoder
+
+    async def render(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
+        """See ImageServer.render."""
+        return await self._pool.render(recipe_for(asset, path, image, self._encoder))
+
+    async def check(self) -> str:
+        """Always well: it is part of this process."""
+        return ""
+
+    async def close(self) -> None:
+        """Nothing of its own to release."""
+
+
+def recipe_for(asset: Asset, path: Path, image: ResolvedImage, encoder: Encoder) -> Recipe:
+    """The imaging recipe for a resolved image of this asset. The asset must have a source."""
+    source = asset.source
+    if source is None:
+        raise FileNotFoundError(path)
+    return Recipe(
+        path=str(path),
+        kind=source.kind,
+        dimensions=asset.dimensions,
+        levels=source.levels,
+        region=image.region,
+        size=image.size,
+        mirror=image.mirror,
+        rotation=float(image.rotation),
+        quality=image.quality,
+        format=image.format,
+        encoder=encoder,
+    )

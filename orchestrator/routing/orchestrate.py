@@ -1,0 +1,158 @@
+"""Orchestration: the source of an asset version on fast disk, copied there at most once however many ask.
+
+A copy is verified (length and ETag of the very object the version was recorded with) before it gets its name, so a
+file in the source cache is whole and of that version. Sources already on this machine are read where they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator import metrics
+from orchestrator.cache.disk import DiskCache, Product
+from orchestrator.cache.singleflight import SingleFlight
+from orchestrator.errors import (
+    AssetNotFound,
+    NoRoom,
+    ObjectNotFound,
+    Overloaded,
+    PreconditionFailed,
+    SourceChanged,
+    StorageUnavailable,
+)
+from orchestrator.model import Asset, Source
+from orchestrator.settings import Delivery as DeliverySettings
+from orchestrator.storage.store import LocalFiles, ObjectStore
+
+log = logging.getLogger(__name__)
+STORE, FILE = "store:", "file://"
+
+
+class SourceFiles:
+    """Where the source of an asset is on this machine; brings it here when it is not."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        cache: DiskCache,
+        flights: SingleFlight,
+        settings: DeliverySettings,
+        now: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._flights = flights
+        self._settings = settings
+        self._copies = asyncio.Semaphore(settings.copies)
+        self._now = now
+
+    async def path(self, asset: Asset) -> Path:
+        """The source file, ready to be read.
+
+        Raises SourceChanged when other bytes are there than the version was recorded with, AssetNotFound when the
+        asset has no source, StorageUnavailable, or Overloaded when no disk space can be had.
+        """
+        source = asset.source
+        if source is None:
+            raise AssetNotFound("This image has nothing to be served from yet.")
+        if source.location.startswith(FILE):
+            return await asyncio.to_thread(_in_place, source)
+        key = source.location.removeprefix(STORE)
+        if isinstance(self._store, LocalFiles) and (local := await self._store.local_path(key)):
+            return local
+        product = source_product(asset, source)
+        found = await self._cache.path(product)
+        if found is not None:
+            return found
+        return await self._flights.run(
+            f"source {product.asset} {product.version} {product.name}",
+            lambda: self._copy(product, source, key),
+            found=lambda: self._cache.path(product),
+        )
+
+    async def is_here(self, asset: Asset) -> bool:
+        """True if asking for the path would copy nothing."""
+        source = asset.source
+        if source is None or source.location.startswith(FILE) or isinstance(self._store, LocalFiles):
+            return True
+        return await self._cache.path(source_product(asset, source)) is not None
+
+    async def _copy(self, product: Product, source: Source, key: str) -> Path:
+        deadline_s = self._settings.copy_timeout_s
+        async with self._copies:
+            started = self._now()
+            try:
+                async with asyncio.timeout(deadline_s):
+                    path = await self._copy_verified(product, source, key)
+            except TimeoutError as error:
+                raise StorageUnavailable("The image could not be brought here in time.") from error
+            except NoRoom as error:
+                raise Overloaded("There is no room for this image just now.", 5) from error
+        elapsed_s = self._now() - started
+        metrics.SOURCE_COPIES.inc()
+        metrics.SOURCE_COPY_BYTES.inc(source.bytes)
+        metrics.SOURCE_COPY_SECONDS.observe(elapsed_s)
+        log.info(
+            "source orchestrated",
+            extra={"asset": product.asset, "bytes": source.bytes, "elapsed_ms": round(elapsed_s * 1000)},
+        )
+        return path
+
+    async def _copy_verified(self, product: Product, source: Source, key: str) -> Path:
+        with _changed_when_gone():
+            async with (
+                self._cache.writing(product, source.bytes) as reservation,
+                self._store.open(key, if_match=source.fingerprint) as stream,
+            ):
+                written = await _write(reservation.path, stream)
+                if written != source.bytes or stream.info.etag != source.fingerprint:
+                    raise SourceChanged("The image is being replaced; try again.")
+                return await reservation.publish()
+
+
+def source_product(asset: Asset, source: Source) -> Product:
+    """The source cache's name for the source of this asset version (an original and its conversion differ)."""
+    return Product(str(asset.id), asset.version, f"source {source.location}", source.extension)
+
+
+@contextmanager
+def _changed_when_gone() -> Iterator[None]:
+    try:
+        yield
+    except (ObjectNotFound, PreconditionFailed) as error:
+        raise SourceChanged("The image is being replaced; try again.") from error
+
+
+async def _write(path: Path, chunks: AsyncIterator[bytes]) -> int:
+    """Write the chunks to the file, off the loop; returns the bytes written."""
+    written = 0
+    file = await asyncio.to_thread(path.open, "wb")
+    try:
+        async for chunk in chunks:
+            written += await asyncio.to_thread(file.write, chunk)
+    finally:
+        await asyncio.to_thread(file.close)
+    return written
+
+
+def fingerprint(status: os.stat_result) -> str:
+    """What tells one state of a local file from another: `{mtime_ns}-{bytes}`."""
+    return f"{status.st_mtime_ns}-{status.st_size}"
+
+
+def _in_place(source: Source) -> Path:
+    path = Path(source.location.removeprefix(FILE))
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise SourceChanged("The image's file cannot be read.") from error
+    if fingerprint(status) != source.fingerprint:
+        raise SourceChanged("The image is being replaced; try again.")
+    return path

@@ -1,0 +1,172 @@
+"""What this process remembers of assets: a TTL cache over the catalogue, dropped the moment an asset changes.
+
+While change notices cannot be heard, what is remembered is asked for anew at each use; while the catalogue itself
+does not answer, public assets are served from memory (marked stale) and restricted ones only for a short time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from cachetools import LRUCache
+
+from orchestrator.errors import AssetNotFound, CatalogUnavailable
+from orchestrator.model import Asset, AssetId
+from orchestrator.settings import Delivery as DeliverySettings
+
+
+class AssetReader(Protocol):
+    """The part of the catalogue that delivery reads."""
+
+    async def get(self, asset_id: AssetId) -> Asset | None:
+        """The asset as it is now, or None."""
+        ...
+
+    async def resolve_alias(self, alias: str) -> AssetId | None:
+        """The asset an alias stands for, or None."""
+        ...
+
+    async def customer_id(self, name: str) -> int | None:
+        """The customer with this name, or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An asset as last read; `stale` when the catalogue could not confirm it just now."""
+
+    asset: Asset
+    stale: bool = False
+
+
+@dataclass(slots=True)
+class _Remembered:
+    asset: Asset | None
+    read_at: float
+    confirmed_at: float
+
+
+class Snapshots:
+    """Assets by id, read at most once at a time and remembered for a while."""
+
+    def __init__(
+        self,
+        reader: AssetReader,
+        settings: DeliverySettings,
+        stale_restricted_s: float,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reader = reader
+        self._settings = settings
+        self._stale_restricted_s = stale_restricted_s
+        self._now = now
+        self._known: LRUCache[AssetId, _Remembered] = LRUCache(settings.snapshot_entries)
+        self._names: LRUCache[str, tuple[AssetId | int | None, float]] = LRUCache(settings.snapshot_entries)
+        self._reading: dict[AssetId, asyncio.Task[Asset | None]] = {}
+        self._generation = 0
+        self._listening = True
+
+    @property
+    def listening(self) -> bool:
+        """False while changes could go unheard."""
+        return self._listening
+
+    async def get(self, asset_id: AssetId) -> Snapshot:
+        """The asset. Raises AssetNotFound, or CatalogUnavailable when nothing may be served without the catalogue."""
+        known = self._known.get(asset_id)
+        if known is not None and self._is_fresh(known):
+            return _snapshot(known.asset, stale=False)
+        try:
+            return _snapshot(await self._read_once(asset_id), stale=False)
+        except CatalogUnavailable:
+            return self._stale(self._known.get(asset_id))
+
+    def drop(self, asset_id: AssetId) -> None:
+        """Forget one asset: it changed. A read under way is not remembered either."""
+        self._generation += 1
+        self._known.pop(asset_id, None)
+        self._reading.pop(asset_id, None)
+        self._names.clear()
+
+    def notices_lost(self) -> None:
+        """Change notices cannot be heard: from now on every use asks the catalogue."""
+        self._generation += 1
+        self._listening = False
+
+    def notices_restored(self) -> None:
+        """Change notices are heard again; whatever was remembered may have changed meanwhile."""
+        self._generation += 1
+        self._listening = True
+        for known in self._known.values():
+            known.read_at = float("-inf")
+        self._names.clear()
+
+    async def alias(self, text: str) -> AssetId | None:
+        """The asset an alias stands for, or None; remembered briefly."""
+        found = await self._named(f"alias {text}", lambda: self._reader.resolve_alias(text))
+        return found if isinstance(found, AssetId) else None
+
+    async def customer(self, name: str) -> int | None:
+        """The number of the customer with this name, or None; remembered briefly."""
+        found = await self._named(f"customer {name}", lambda: self._reader.customer_id(name))
+        return found if isinstance(found, int) else None
+
+    def _is_fresh(self, known: _Remembered) -> bool:
+        if not self._listening:
+            return False
+        settings = self._settings
+        ttl_s = settings.snapshot_missing_ttl_s if known.asset is None else settings.snapshot_ttl_s
+        return self._now() - known.read_at < ttl_s
+
+    async def _read_once(self, asset_id: AssetId) -> Asset | None:
+        task = self._reading.get(asset_id)
+        if task is None:
+            # The read belongs to all who wait for it, so no single caller's cancellation may end it.
+            task = asyncio.create_task(self._read(asset_id))
+            self._reading[asset_id] = task
+            task.add_done_callback(lambda done: self._read_done(asset_id, done))
+        return await asyncio.shield(task)
+
+    def _read_done(self, asset_id: AssetId, task: asyncio.Task[Asset | None]) -> None:
+        if self._reading.get(asset_id) is task:
+            del self._reading[asset_id]
+        if not task.cancelled():
+            task.exception()  # every waiter has its own copy; without waiters nobody needs it
+
+    async def _read(self, asset_id: AssetId) -> Asset | None:
+        generation = self._generation
+        asset = await self._reader.get(asset_id)
+        if generation == self._generation:
+            now = self._now()
+            self._known[asset_id] = _Remembered(asset, now, now)
+        return asset
+
+    def _stale(self, known: _Remembered | None) -> Snapshot:
+        if known is None or known.asset is None:
+            raise CatalogUnavailable("The catalogue does not answer; try again shortly.")
+        age_s = self._now() - known.confirmed_at
+        if known.asset.restricted and age_s > self._stale_restricted_s:
+            raise CatalogUnavailable("The catalogue does not answer; try again shortly.")
+        return Snapshot(known.asset, stale=True)
+
+    async def _named(
+        self, key: str, read: Callable[[], Awaitable[AssetId | int | None]]
+    ) -> AssetId | int | None:
+        kept = self._names.get(key)
+        if kept is not None and self._listening and self._now() - kept[1] < self._settings.snapshot_missing_ttl_s:
+            return kept[0]
+        generation = self._generation
+        found = await read()
+        if generation == self._generation:
+            self._names[key] = (found, self._now())
+        return found
+
+
+def _snapshot(asset: Asset | None, *, stale: bool) -> Snapshot:
+    if asset is None:
+        raise AssetNotFound("There is no such image here.")
+    return Snapshot(asset, stale)

@@ -1,0 +1,195 @@
+"""Image servers reached over HTTP: Cantaloupe and IIPImage on the shared source folder.
+
+Addresses of theirs are built from our own records, never from the client's path; sizes are rewritten to the form they
+answer fast (reference/peers.md 1.10); what they send is verified before anybody sees it. What they cannot make at all
+(a format, an enlargement) falls to the built-in renderer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from orchestrator import metrics
+from orchestrator.errors import ImageServerUnavailable, Overloaded
+from orchestrator.iiif.geometry import ResolvedImage, round_half_up_ratio
+from orchestrator.iiif.syntax import FORMATS
+from orchestrator.model import Asset, SourceKind
+from orchestrator.routing.image_server import ImageServer
+from orchestrator.settings import ImageServer as ImageServerSettings
+
+log = logging.getLogger(__name__)
+MAX_BYTES = 512 * 1024**2
+_TEMPLATES = {"cantaloupe": "/iiif/3/{path}/{image}", "iipimage": "/fcgi-bin/iipsrv.fcgi?IIIF={path}/{image}"}
+_HEADS = {
+    "jpg": b"\xff\xd8\xff",
+    "png": b"\x89PNG\r\n\x1a\n",
+    "gif": b"GIF8",
+    "webp": b"RIFF",
+}
+_TAILS = {"jpg": b"\xff\xd9", "png": b"IEND\xaeB`\x82", "gif": b";"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Abilities:
+    """What a kind of image server makes; the rest is ours."""
+
+    formats: frozenset[str]
+    sources: frozenset[SourceKind]
+    any_rotation: bool
+
+
+_ABILITIES = {
+    # Cantaloupe 5 and 6 answer 415 for webp; its tif and gif cannot be verified to the last byte.
+    "cantaloupe": _Abilities(
+        frozenset({"jpg", "png"}), frozenset({SourceKind.JPEG2000, SourceKind.PYRAMID_TIFF}), any_rotation=True
+    ),
+    # iipsrv 1.1 encodes JPEG only and turns by right angles only.
+    "iipimage": _Abilities(
+        frozenset({"jpg"}), frozenset({SourceKind.JPEG2000, SourceKind.PYRAMID_TIFF}), any_rotation=False
+    ),
+}
+
+
+class UpstreamServer:
+    """A pool of image servers of one kind; an image keeps to one of them so that its caches stay warm."""
+
+    def __init__(self, settings: ImageServerSettings, fallback: ImageServer) -> None:
+        self._kind: Literal["cantaloupe", "iipimage"] = (
+            "iipimage" if settings.kind == "iipimage" else "cantaloupe"
+        )
+        self._abilities = _ABILITIES[self._kind]
+        self._settings = settings
+        self._fallback = fallback
+        self._template = settings.path_template or _TEMPLATES[self._kind]
+        self._places = asyncio.Semaphore(settings.connections * len(settings.addresses))
+        self._waiting = 0
+        self._session: aiohttp.ClientSession | None = None
+
+    async def render(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
+        """See ImageServer.render."""
+        if not self._can_make(asset, image):
+            return await self._fallback.render(asset, path, image)
+        if not await asyncio.to_thread(path.is_file):
+            raise FileNotFoundError(path)
+        if self._waiting >= self._settings.queue:
+            raise Overloaded("The image servers are busy; try again shortly.", 2)
+        self._waiting += 1
+        try:
+            async with self._places:
+                return await self._fetch(asset, path, image)
+        finally:
+            self._waiting -= 1
+
+    async def check(self) -> str:
+        """The first address that does not answer at all, in words; '' when all do."""
+        for address in self._settings.addresses:
+            try:
+                async with self._client().get(URL(address)) as answer:
+                    await answer.read()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                return f"{address} does not answer ({type(error).__name__})"
+        return ""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _can_make(self, asset: Asset, image: ResolvedImage) -> bool:
+        abilities, source = self._abilities, asset.source
+        grown = image.size[0] > image.region[2] or image.size[1] > image.region[3]
+        turned = image.mirror or (image.rotation % 90 != 0)
+        return (
+            source is not None
+            and source.kind in abilities.sources
+            and image.format in abilities.formats
+            and image.quality in ("default", "color")
+            and not grown
+            and (abilities.any_rotation or not turned)
+        )
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            settings = self._settings
+            self._session = aiohttp.ClientSession(
+                # Cantaloupe ends idle connections after 30 s; ours must be gone before.
+                connector=aiohttp.TCPConnector(limit_per_host=settings.connections, keepalive_timeout=15),
+                timeout=aiohttp.ClientTimeout(
+                    total=settings.total_timeout_s,
+                    sock_connect=settings.connect_timeout_s,
+                    sock_read=settings.first_byte_timeout_s,
+                ),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    def _url(self, asset: Asset, path: Path, image: ResolvedImage) -> URL:
+        addresses = self._settings.addresses
+        chosen = int.from_bytes(hashlib.blake2b(str(asset.id).encode(), digest_size=4).digest()) % len(addresses)
+        name = str(path)
+        if self._settings.sources_root:
+            name = name.removeprefix(self._settings.sources_root).lstrip("/")
+        encoded = quote(name, safe="/" if self._kind == "iipimage" else "")
+        target = self._template.format(path=encoded, image=upstream_form(image))
+        return URL(addresses[chosen].rstrip("/") + target, encoded=True)
+
+    async def _fetch(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
+        url = self._url(asset, path, image)
+        try:
+            async with self._client().get(url, allow_redirects=False) as answer:
+                body = await _read_bounded(answer)
+                problem = _problem(answer, body, image.format)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ImageServerUnavailable("The image server does not answer.") from error
+        if problem:
+            metrics.UPSTREAM_REFUSED.labels(reason=problem).inc()
+            log.warning("upstream answer refused", extra={"asset": str(asset.id), "reason": problem})
+            raise ImageServerUnavailable("The image server failed on this image.")
+        return body
+
+
+async def _read_bounded(answer: aiohttp.ClientResponse) -> bytes:
+    chunks, total = [], 0
+    async for chunk in answer.content.iter_chunked(256 * 1024):
+        chunks.append(chunk)
+        total += len(chunk)
+        if total > MAX_BYTES:
+            raise ImageServerUnavailable("The image server sent more than it should.")
+    return b"".join(chunks)
+
+
+def upstream_form(image: ResolvedImage) -> str:
+    """Our resolved image as a path image servers answer fast: `w,` or `,h` wherever it gives the same size."""
+    x, y, region_width, region_height = image.region
+    width, height = image.size
+    region = "full" if image.full_region else f"{x},{y},{region_width},{region_height}"
+    size = f"{width},{height}"
+    if round_half_up_ratio(region_height * width, region_width) == height:
+        size = f"{width},"
+    elif round_half_up_ratio(region_width * height, region_height) == width:
+        size = f",{height}"
+    rotation = f"{'!' if image.mirror else ''}{float(image.rotation):g}"
+    return f"{region}/{size}/{rotation}/{image.quality}.{image.format}"
+
+
+def _problem(answer: aiohttp.ClientResponse, body: bytes, picture_format: str) -> str:
+    """Why these bytes may not be served, in one word; '' when they are whole and of the right kind."""
+    if answer.status != 200:
+        return f"status {answer.status}"
+    if answer.content_type != FORMATS[picture_format]:
+        return "media type"
+    if not body or (answer.content_length is not None and answer.content_length != len(body)):
+        return "length"
+    if not body.startswith(_HEADS[picture_format]) or not body.endswith(_TAILS[picture_format]):
+        return "truncated"
+    return ""

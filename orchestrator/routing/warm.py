@@ -1,0 +1,56 @@
+"""Orchestrate-on-info.json: who reads an info document will soon ask for tiles, so the source may come here ahead.
+
+A hint, never a promise: one copy at a time, behind what clients wait for; the queue is bounded and counts what it drops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from orchestrator import metrics
+from orchestrator.errors import OrchestratorError
+from orchestrator.model import Asset
+from orchestrator.routing.orchestrate import SourceFiles
+
+log = logging.getLogger(__name__)
+
+
+class Warmer:
+    """A bounded queue of assets whose source is to be brought here, and the task that works it off."""
+
+    def __init__(self, sources: SourceFiles, capacity: int) -> None:
+        self._sources = sources
+        self._queue: asyncio.Queue[Asset] = asyncio.Queue(capacity)
+        self._queued: set[tuple[str, int]] = set()
+
+    def hint(self, asset: Asset) -> None:
+        """Queue the asset unless it is queued already; dropped and counted when the queue is full."""
+        key = (str(asset.id), asset.version)
+        if key in self._queued:
+            return
+        try:
+            self._queue.put_nowait(asset)
+        except asyncio.QueueFull:
+            metrics.WARM_UPS.labels(outcome="dropped").inc()
+            return
+        self._queued.add(key)
+
+    async def run(self) -> None:
+        """Work the queue off until cancelled; a failing copy is counted and costs nobody anything."""
+        while True:
+            asset = await self._queue.get()
+            try:
+                outcome = await self._bring(asset)
+            except OrchestratorError as error:
+                outcome = "failed"
+                log.info("warm-up failed", extra={"asset": str(asset.id), "error": type(error).__name__})
+            finally:
+                self._queued.discard((str(asset.id), asset.version))
+            metrics.WARM_UPS.labels(outcome=outcome).inc()
+
+    async def _bring(self, asset: Asset) -> str:
+        if await self._sources.is_here(asset):
+            return "present"
+        await self._sources.path(asset)
+        return "copied"

@@ -1,0 +1,212 @@
+"""The decision table of reference delivery.md section 2 as corrected in its 12.1 and 12.5, with Appendix A as vectors."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.errors import NotAuthorised
+from orchestrator.iiif.geometry import Limits, resolve
+from orchestrator.iiif.syntax import parse_image_request
+from orchestrator.model import AssetState, ThumbnailSizes
+from orchestrator.routing.plan import (
+    ExactThumbnail,
+    FromSource,
+    ResizedThumbnail,
+    Rules,
+    access_class,
+    plan,
+    thumbnail_plan,
+)
+from tests.support.builders import LANDSCAPE, PORTRAIT, SQUARES, an_asset
+
+LIMITS = Limits()
+SHAPES = {"L": (4096, 2604), "P": (2604, 4096), "Q": (4096, 4096)}
+HELD = {"L": LANDSCAPE, "P": PORTRAIT, "Q": SQUARES}
+
+
+def resolved(path: str, dimensions: tuple[int, int], version: int = 3):
+    return resolve(parse_image_request(tuple(path.split("/")), version), dimensions, LIMITS)
+
+
+def steps(shape: str, path: str, rules: Rules | None = None, **changes):
+    width, height = SHAPES[shape]
+    asset = an_asset(
+        width=width, height=height, thumbnails=ThumbnailSizes(open=HELD[shape]), **changes
+    )
+    image = resolved(path, (width, height))
+    return plan(asset, image, access_class(asset, image, authorised=False), rules or Rules())
+
+
+def described(found: tuple) -> str:
+    match found[0]:
+        case ExactThumbnail(size):
+            return f"E {max(size)}"
+        case ResizedThumbnail(size):
+            return f"R {max(size)}"
+        case FromSource(special=True):
+            return "S"
+        case _:
+            return "I"
+
+
+@pytest.mark.parametrize(
+    ("size", "landscape", "portrait", "square"),
+    [
+        ("200,127", "E 200", "R 400", "R 200"),
+        ("!200,200", "E 200", "E 200", "E 200"),
+        ("!200,100", "R 200", "E 100", "E 100"),
+        ("!100,200", "E 100", "R 200", "E 100"),
+        ("!400,300", "E 400", "R 400", "R 400"),
+        ("200,", "E 200", "R 400", "E 200"),
+        (",200", "R 400", "E 200", "E 200"),
+        ("127,", "R 200", "E 200", "R 200"),
+        (",127", "E 200", "R 200", "R 200"),
+        ("!180,180", "R 200", "R 200", "R 200"),
+        ("!500,500", "R 1024", "R 1024", "R 1024"),
+        ("150,150", "R 400", "R 400", "R 200"),
+        ("!1024,1024", "E 1024", "E 1024", "E 1024"),
+        ("!1200,1200", "S", "S", "S"),
+        ("2000,", "S", "S", "S"),
+        ("pct:25", "E 1024", "E 1024", "E 1024"),
+        ("max", "S", "S", "S"),
+    ],
+)
+def test_the_worked_examples_of_appendix_a_with_its_faults_corrected(
+    size, landscape, portrait, square
+):
+    path = f"full/{size}/0/default.jpg"
+    assert described(steps("L", path)) == landscape
+    assert described(steps("P", path)) == portrait
+    assert described(steps("Q", path)) == square
+
+
+@pytest.mark.parametrize("region", ["full", "0,0,4096,4096", "square", "pct:0,0,100,100"])
+def test_every_spelling_of_the_whole_picture_may_use_a_thumbnail(region):
+    assert described(steps("Q", f"{region}/400,/0/default.jpg")) == "E 400"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "full/400,/0/default.png",
+        "full/400,/90/default.jpg",
+        "full/400,/!0/default.jpg",
+        "full/400,/0/gray.jpg",
+        "full/400,/0/bitonal.jpg",
+        "full/400,/0/default.webp",
+    ],
+)
+def test_other_pictures_of_the_whole_take_the_special_path(path):
+    assert steps("L", path) == (FromSource(special=True),)
+
+
+@pytest.mark.parametrize(
+    "path", ["0,0,512,512/400,/0/default.jpg", "square/400,/0/default.jpg", "0,0,4095,2604/400,/0/default.jpg"]
+)
+def test_a_region_is_cut_by_the_image_server_even_if_a_thumbnail_has_its_size(path):
+    assert steps("L", path) == (FromSource(special=False),)
+
+
+def test_every_plan_ends_with_the_source_so_that_a_failing_tier_falls_through():
+    found = steps("L", "full/200,/0/default.jpg")
+    assert [type(step) for step in found] == [ExactThumbnail, ResizedThumbnail, FromSource]
+
+
+def test_a_smaller_thumbnail_is_enlarged_only_where_a_rule_allows_that_much():
+    rules = Rules.of(resize_thumbnails=True, upscale=[("^1/1/", 20.0)], tolerance_px=0)
+    assert described(steps("L", "full/!1200,1200/0/default.jpg", rules)) == "R 1024"
+    assert described(steps("L", "full/!1300,1300/0/default.jpg", rules)) == "S"
+    elsewhere = Rules.of(resize_thumbnails=True, upscale=[("^2/", 20.0)], tolerance_px=0)
+    assert described(steps("L", "full/!1200,1200/0/default.jpg", elsewhere)) == "S"
+
+
+def test_an_enlargement_that_outgrows_one_side_only_is_judged_by_that_side():
+    rules = Rules.of(resize_thumbnails=True, upscale=[(".", 20.0)], tolerance_px=0)
+    asset = an_asset(thumbnails=ThumbnailSizes(open=((200, 127),)))
+    image = resolved("full/150,150/0/default.jpg", asset.dimensions)
+    assert described(plan(asset, image, "open", rules)) == "R 200"
+    image = resolved("full/150,170/0/default.jpg", asset.dimensions)
+    assert described(plan(asset, image, "open", rules)) == "S"
+
+
+def test_resizing_can_be_switched_off():
+    assert described(steps("L", "full/180,/0/default.jpg", Rules(resize_thumbnails=False))) == "S"
+
+
+def test_thumbnails_a_pixel_off_count_as_exact_within_the_tolerance():
+    near = Rules(size_tolerance_px=1)
+    assert described(steps("L", "full/400,255/0/default.jpg", near)) == "E 400"
+    assert described(steps("L", "full/400,256/0/default.jpg", near)) == "R 1024"
+
+
+def test_thumbnails_that_are_not_made_yet_are_not_asked_for():
+    assert described(steps("L", "full/200,/0/default.jpg", state=AssetState.REGISTERED)) == "S"
+
+
+def test_without_thumbnails_the_source_answers():
+    asset = an_asset(thumbnails=ThumbnailSizes())
+    image = resolved("full/200,/0/default.jpg", asset.dimensions)
+    assert plan(asset, image, "open", Rules()) == (FromSource(special=True),)
+
+
+# --- restricted images -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["full/900,900/0/default.jpg", "full/!900,900/0/default.jpg", "full/pct:50/0/default.jpg", "0,0,1800,1800/900,/0/default.jpg", "square/,900/0/default.jpg"])
+def test_up_to_the_public_edge_a_restricted_image_is_open(path):
+    asset = an_asset(width=1800, height=1800, max_unauthorised=900, roles=("staff",))
+    image = resolved(path, asset.dimensions)
+    assert access_class(asset, image, authorised=False) == "open"
+    assert access_class(asset, image, authorised=True) == "open"
+
+
+@pytest.mark.parametrize("path", ["full/901,901/0/default.jpg", "full/max/0/default.jpg", "0,0,512,512/512,/0/default.jpg", "pct:0,0,50,50/500,/0/default.jpg", "square/!901,901/0/default.jpg"])
+def test_above_the_public_edge_a_right_is_needed(path):
+    asset = an_asset(width=1800, height=1800, max_unauthorised=900)
+    image = resolved(path, asset.dimensions)
+    with pytest.raises(NotAuthorised):
+        access_class(asset, image, authorised=False)
+    assert access_class(asset, image, authorised=True) == "auth"
+
+
+def test_a_coarse_tile_within_the_public_scale_is_open():
+    asset = an_asset(width=4096, height=4096, max_unauthorised=1024)
+    image = resolved("0,0,2048,2048/512,512/0/default.jpg", asset.dimensions)
+    assert access_class(asset, image, authorised=False) == "open"
+
+
+@pytest.mark.parametrize(
+    ("roles", "edge", "restricted"),
+    [((), -1, False), ((), 0, True), ((), 10, True), (("a",), -1, True), (("a",), 0, True), (("a",), 10, True)],
+)
+def test_what_restricts_an_asset(roles, edge, restricted):
+    assert an_asset(roles=roles, max_unauthorised=edge).restricted is restricted
+
+
+def test_roles_without_a_public_edge_open_nothing_to_strangers():
+    asset = an_asset(roles=("staff",))
+    image = resolved("full/100,/0/default.jpg", asset.dimensions)
+    with pytest.raises(NotAuthorised):
+        access_class(asset, image, authorised=False)
+
+
+def test_only_who_holds_a_right_is_given_auth_thumbnails():
+    sizes = ThumbnailSizes(open=((200, 127),), auth=((1024, 651),))
+    asset = an_asset(thumbnails=sizes, roles=("staff",), max_unauthorised=200)
+    image = resolved("full/1024,/0/default.jpg", asset.dimensions)
+    assert plan(asset, image, "auth", Rules())[0] == ExactThumbnail((1024, 651), "auth")
+    small = resolved("full/150,/0/default.jpg", asset.dimensions)
+    assert plan(asset, small, "open", Rules())[0] == ResizedThumbnail((200, 127), "open")
+
+
+# --- /thumbs -----------------------------------------------------------------------------------------------------
+
+
+def test_thumbs_never_touches_the_source_and_looks_at_the_region():
+    asset = an_asset()
+    whole = resolved("full/200,/0/default.jpg", asset.dimensions)
+    assert FromSource not in {type(step) for step in thumbnail_plan(asset, whole, Rules())}
+    part = resolved("0,0,10,10/10,/0/default.jpg", asset.dimensions)
+    assert thumbnail_plan(asset, part, Rules()) == ()
+    large = resolved("full/2000,/0/default.jpg", asset.dimensions)
+    assert thumbnail_plan(asset, large, Rules()) == ()

@@ -84,7 +84,9 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class StaticFile:
-    """A file below `/static/`, plain and gzipped (b"" where that gains nothing), each with its ETag."""
+    """A file below `/static/`, plain and gzipped (b"" where that gains nothing), each with its
+    ETag.
+    """
 
     body: bytes
     media_type: str
@@ -115,7 +117,8 @@ def content_security_policy(listing: Listing) -> str:
     seen = f"'self' {hosts}".rstrip()
     return (
         f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {seen} blob: data:; "
-        f"connect-src {seen}; worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"connect-src {seen}; worker-src blob:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
 

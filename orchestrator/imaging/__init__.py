@@ -1,0 +1,28 @@
+"""Pictures: the only importer of pyvips. `pool.ImagingPool` is the way in; `recipes` are the values
+that go through it.
+
+Nothing here is imported on `import orchestrator.imaging` but values, so that the serving process
+stays light until a pool is made.
+"""
+
+from orchestrator.imaging.recipes import (
+    FAST_LOSSY,
+    FASTEST,
+    POLICIES,
+    Capabilities,
+    ConversionPolicy,
+    Encoder,
+    Probe,
+    Recipe,
+)
+
+__all__ = [
+    "FASTEST",
+    "FAST_LOSSY",
+    "POLICIES",
+    "Capabilities",
+    "ConversionPolicy",
+    "Encoder",
+    "Probe",
+    "Recipe",
+]

@@ -1,0 +1,189 @@
+"""The one table from our errors to HTTP, and the one JSON shape of every error body.
+
+Clients read the public sentence; the cause goes to the log, once, here. `tests/unit/web` walks
+`OrchestratorError.__subclasses__()` so that nothing is unmapped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from orchestrator import errors
+from orchestrator.errors import OrchestratorError
+
+log = logging.getLogger(__name__)
+MAX_PUBLIC_CHARS = 600
+UNKNOWN = "Something went wrong here; it has been noted."
+RETRY_AFTER_S = 2
+BRIEFLY_CACHED = frozenset({400, 404, 405, 410, 413, 414, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What one class of error is over HTTP."""
+
+    status: int
+    code: str
+    retryable: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+_CHALLENGE = (("WWW-Authenticate", 'Bearer realm="images"'),)
+
+MEANINGS: dict[type[OrchestratorError], Meaning] = {
+    errors.OrchestratorError: Meaning(500, "internal"),
+    errors.InvalidImageRequest: Meaning(400, "invalid-image-request"),
+    errors.InvalidInput: Meaning(400, "invalid-input"),
+    errors.SettingsError: Meaning(500, "settings"),
+    errors.NotFound: Meaning(404, "not-found"),
+    errors.AssetNotFound: Meaning(404, "asset-not-found"),
+    errors.ObjectNotFound: Meaning(404, "object-not-found"),
+    errors.PreconditionFailed: Meaning(412, "precondition-failed"),
+    errors.NotAuthorised: Meaning(401, "not-authorised", headers=_CHALLENGE),
+    errors.Forbidden: Meaning(403, "forbidden"),
+    errors.Conflict: Meaning(409, "conflict"),
+    errors.Overloaded: Meaning(503, "overloaded", retryable=True),
+    errors.Unavailable: Meaning(503, "unavailable", retryable=True),
+    errors.StorageUnavailable: Meaning(503, "storage-unavailable", retryable=True),
+    errors.CatalogUnavailable: Meaning(503, "catalogue-unavailable", retryable=True),
+    errors.ImageServerUnavailable: Meaning(503, "image-server-unavailable", retryable=True),
+    errors.OriginUnavailable: Meaning(502, "origin-unavailable", retryable=True),
+    errors.SourceChanged: Meaning(503, "source-changed", retryable=True),
+    errors.Unprocessable: Meaning(422, "unprocessable"),
+    errors.DecodeTimeout: Meaning(422, "decode-timeout"),
+    errors.TooLarge: Meaning(413, "too-large"),
+    errors.NoRoom: Meaning(503, "no-room", retryable=True),
+}
+"""Every class by itself: a subclass without a line of its own fails a test, not a client."""
+
+PUBLIC_TEXTS: Mapping[int, str] = {
+    400: "The request could not be understood.",
+    404: "There is nothing at this address.",
+    405: "This method is not allowed here.",
+    408: "The request took too long to arrive.",
+    413: "The request is too large.",
+    414: "The address is too long.",
+    417: "This expectation cannot be met.",
+    431: "The request's headers are too large.",
+    500: UNKNOWN,
+    503: "Too busy just now; try again shortly.",
+    504: "This took too long; try again shortly.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as it is answered."""
+
+    status: int
+    public: str
+    code: str = ""
+    retryable: bool = False
+    stage: str = ""
+    detail: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def problem_of(error: BaseException) -> Problem:
+    """What to answer for this exception; unknown ones say nothing of themselves."""
+    match error:
+        case OrchestratorError():
+            return _ours(error)
+        case web.HTTPException():
+            return _of_aiohttp(error)
+        case TimeoutError():
+            return Problem(
+                504, PUBLIC_TEXTS[504], "timeout", retryable=True, headers=_retry(RETRY_AFTER_S)
+            )
+        case _:
+            return Problem(500, UNKNOWN, "internal")
+
+
+def problem_of_status(status: int) -> Problem:
+    """An error that has a status but no exception of ours: a broken HTTP message, a full house."""
+    text = PUBLIC_TEXTS.get(status, PUBLIC_TEXTS[400] if status < 500 else UNKNOWN)
+    headers = _retry(RETRY_AFTER_S) if status == 503 else ()
+    return Problem(status, text, f"http-{status}", retryable=status == 503, headers=headers)
+
+
+def problem_body(problem: Problem, request_id: str, *, private: bool = False) -> bytes:
+    """The JSON body: error, status, requestId; on the private port also code, stage, retryable,
+    detail.
+    """
+    shape: dict[str, object] = {
+        "error": problem.public[:MAX_PUBLIC_CHARS],
+        "status": problem.status,
+        "requestId": request_id,
+    }
+    if private:
+        shape |= {
+            "code": problem.code,
+            "stage": problem.stage,
+            "retryable": problem.retryable,
+            "detail": problem.detail[:MAX_PUBLIC_CHARS],
+        }
+    return json.dumps(shape, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def cache_control_of(status: int, cache_error: str, cache_secret: str) -> str:
+    """What may be remembered of an error: a client's mistake for seconds, refusals and failures not
+    at all.
+    """
+    return cache_error if status in BRIEFLY_CACHED else cache_secret
+
+
+def log_problem(error: BaseException, problem: Problem, request_id: str, target: str) -> None:
+    """One line for a failure of ours, with its cause; a client's mistake is no event."""
+    if problem.status < 500:
+        return
+    known = isinstance(error, OrchestratorError | TimeoutError)
+    fields = {"request_id": request_id, "status": problem.status, "code": problem.code}
+    if known:
+        cause = error.__cause__
+        log.warning(
+            "request failed",
+            extra=fields
+            | {"target": target, "public": problem.public, "cause": repr(cause or error)},
+        )
+    else:
+        log.error("unexpected error", extra=fields | {"target": target}, exc_info=error)
+
+
+def _ours(error: OrchestratorError) -> Problem:
+    meaning = MEANINGS[next(kind for kind in type(error).__mro__ if kind in MEANINGS)]
+    retryable = bool(getattr(error, "retryable", meaning.retryable))
+    headers = meaning.headers
+    if meaning.status in (502, 503) and retryable:
+        headers += _retry(getattr(error, "retry_after_s", RETRY_AFTER_S))
+    return Problem(
+        meaning.status,
+        UNKNOWN if meaning.status == 500 else error.public,
+        meaning.code,
+        retryable=retryable,
+        stage=str(getattr(error, "stage", "")),
+        detail=str(error.__cause__ or ""),
+        headers=headers,
+    )
+
+
+def _of_aiohttp(error: web.HTTPException) -> Problem:
+    """Routing's own 404 and 405, a body over its bound, an Expect that cannot be met; never its
+    text.
+    """
+    headers: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        headers = (("Allow", ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))),)
+    elif 300 <= error.status < 400 and "Location" in error.headers:
+        headers = (("Location", error.headers["Location"]),)
+    text = PUBLIC_TEXTS.get(error.status) or (error.reason or PUBLIC_TEXTS[400])
+    return Problem(error.status, text, f"http-{error.status}", headers=headers)
+
+
+def _retry(seconds: float) -> tuple[tuple[str, str], ...]:
+    return (("Retry-After", str(max(1, math.ceil(seconds)))),)

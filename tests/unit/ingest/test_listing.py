@@ -1,0 +1,85 @@
+"""Which files of a folder are pictures, and what they are called."""
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.errors import InvalidInput
+from orchestrator.ingest.listing import (
+    HIDDEN,
+    NOT_A_PICTURE,
+    OUTSIDE,
+    UNUSABLE_NAME,
+    list_pictures,
+    names_of,
+)
+
+JPEG = b"\xff\xd8\xff\xe0 and so on"
+
+
+def names(*paths: str) -> list[str]:
+    return names_of([PurePosixPath(path) for path in paths])
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["cat.jpg", "dog.png"], ["cat", "dog"]),
+        (["cat.jpg", "cat.png", "dog.png"], ["cat.jpg", "cat.png", "dog"]),
+        (["a/cat.jpg", "b/cat.jpg", "cat.jpg"], ["a/cat", "b/cat", "cat"]),
+        (["cat.jpg", "cat.jpg.png", "cat.png"], ["cat.jpg", "cat.jpg.png", "cat.png"]),
+        (["cat", "cat.jpg"], ["cat", "cat.jpg"]),
+        (["v1.2.jpg"], ["v1.2"]),
+        (["100%.jpg", "a b.jpg"], ["100%", "a b"]),
+    ],
+)
+def test_a_name_has_its_extension_only_where_two_would_collide(
+    paths: list[str], expected: list[str]
+) -> None:
+    assert names(*paths) == expected
+
+
+@given(st.sets(st.text("ab.", min_size=1, max_size=5).filter(lambda t: t.strip(".")), min_size=1))
+def test_names_are_always_different(files: set[str]) -> None:
+    found = names(*sorted(files))
+    assert len(set(found)) == len(files)
+
+
+def test_a_folder_is_listed_sorted_with_what_was_left_out_counted(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "folder", tmp_path / "outside.jpg"
+    (folder / "sub" / "deep").mkdir(parents=True)
+    (folder / ".git").mkdir()
+    for path in (
+        "b.jpg",
+        "a.jpg",
+        "sub/a.jpg",
+        "sub/deep/c.JPEG",
+        ".hidden.jpg",
+        "back\\slash.jpg",
+    ):
+        (folder / path).write_bytes(JPEG)
+    (folder / "readme.txt").write_text("hello")
+    (folder / "empty.jpg").write_bytes(b"")
+    outside.write_bytes(JPEG)
+    (folder / "out.jpg").symlink_to(outside)
+    (folder / "in.jpg").symlink_to(folder / "a.jpg")
+    (folder / "loop").symlink_to(folder)
+    (folder / "broken.jpg").symlink_to(folder / "nothing")
+
+    listing = list_pictures(folder)
+
+    assert [str(asset_id) for asset_id in listing.pictures] == [
+        "1/1/a",
+        "1/1/b",
+        "1/1/in",
+        "1/1/sub%2Fa",
+        "1/1/sub%2Fdeep%2Fc",
+    ]
+    assert listing.skipped == {HIDDEN: 2, NOT_A_PICTURE: 4, OUTSIDE: 1, UNUSABLE_NAME: 1}
+
+
+def test_what_is_not_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="not a folder"):
+        list_pictures(tmp_path / "nothing")

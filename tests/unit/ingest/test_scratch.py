@@ -1,0 +1,61 @@
+"""Scratch space: private, bounded, and swept after the dead."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import NoRoom
+from orchestrator.ingest.scratch import Scratch
+
+HOLD = """
+import asyncio, sys, time
+from pathlib import Path
+from orchestrator.ingest.scratch import Scratch
+async def main():
+    scratch = await Scratch.open(Path(sys.argv[1]))
+    async with scratch.folder() as folder:
+        (folder / "half").write_bytes(b"x" * 1000)
+        print(folder, flush=True)
+        time.sleep(60)
+asyncio.run(main())
+"""
+
+
+async def test_a_folder_is_gone_with_its_work_and_everything_at_the_end(tmp_path: Path) -> None:
+    scratch = await Scratch.open(tmp_path / "scratch")
+    async with scratch.folder() as folder:
+        (folder / "original").write_bytes(b"1")
+    assert not folder.exists()
+    async with scratch.folder() as other:
+        assert other.parent == folder.parent
+    await scratch.close()
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+async def test_what_a_killed_process_left_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    left = Path(process.stdout.readline().strip())
+    await (await Scratch.open(tmp_path)).close()
+    assert (left / "half").exists()
+
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert (left / "half").exists()
+    await (await Scratch.open(tmp_path)).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_no_folder_is_given_below_the_free_space_floor(tmp_path: Path) -> None:
+    scratch = await Scratch.open(tmp_path, floor_bytes=1)
+    with pytest.raises(NoRoom):
+        async with scratch.folder(expected_bytes=2**62):
+            pass
+    await scratch.close()

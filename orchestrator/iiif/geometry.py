@@ -1,0 +1,350 @@
+"""An image request bound to one image: the exact region, size and canonical form (Image API,
+sections 4.1, 4.2, 4.7).
+
+Pure integer arithmetic, rounded half up. `resolve` refuses what the specification or the limits
+refuse; what it returns lies inside the image, is at least one pixel and within the limits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, assert_never
+
+from orchestrator.errors import InvalidImageRequest
+from orchestrator.iiif.scale import Dimensions, fit_within, fit_within_area, round_half_up, scaled
+from orchestrator.iiif.syntax import (
+    ConfinedSize,
+    ExactSize,
+    FullRegion,
+    FullSize,
+    HeightSize,
+    ImageRequest,
+    MaxSize,
+    PercentRegion,
+    PercentSize,
+    PixelRegion,
+    Region,
+    SquareRegion,
+    WidthSize,
+)
+from orchestrator.iiif.thumbnails import thumbnail_size, thumbnail_sizes
+
+__all__ = [
+    "Box",
+    "Dimensions",
+    "Limits",
+    "ResolvedImage",
+    "decoded_pixels",
+    "fit_within",
+    "resolve",
+    "rotation_text",
+    "round_half_up",
+    "scaled",
+    "thumbnail_size",
+    "thumbnail_sizes",
+    "within_public_edge",
+]
+
+Box = tuple[int, int, int, int]
+"""(x, y, width, height) in pixels of the image."""
+
+_ExplicitSize = WidthSize | HeightSize | ExactSize | PercentSize
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one response may be: pixels wide, high and in all, and how many times the region's own
+    size.
+
+    `oversize_confined` is what version 3 does where the region is smaller than the box of `!w,h`:
+    "clamp" answers at the region's own size (the text of 4.2); "refuse" is the official validator's
+    reading, which also wants `^max` not enlarged.
+    """
+
+    max_width: int = 12_000
+    max_height: int = 12_000
+    max_area: int = 64_000_000
+    max_enlargement: float = 8.0
+    oversize_confined: Literal["clamp", "refuse"] = "clamp"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedImage:
+    """Exactly which pixels to make. `rotation` is 0 <= degrees < 360; `quality` is default, gray or
+    bitonal.
+
+    `size` is before rotation. `canonical` is the canonical region/size/rotation/quality.format of
+    the request's version. `full_region`: the region is the whole image, however it was spelt.
+    """
+
+    region: Box
+    size: Dimensions
+    mirror: bool
+    rotation: Fraction
+    quality: str
+    format: str
+    full_region: bool
+    canonical: str
+
+    @property
+    def product(self) -> str:
+        """The same pixels, the same text, whatever the version and spelling: the key of everything
+        derived.
+
+        `x,y,w,h/w,h/rotation/quality.format`, always in pixels.
+        """
+        (x, y, w, h), (width, height) = self.region, self.size
+        rotation = rotation_text(self.mirror, self.rotation)
+        return f"{x},{y},{w},{h}/{width},{height}/{rotation}/{self.quality}.{self.format}"
+
+
+def resolve(
+    request: ImageRequest, dimensions: Dimensions, limits: Limits, *, public_edge: int | None = None
+) -> ResolvedImage:
+    """Bind `request` to an image of `dimensions`. Raises InvalidImageRequest (region or size).
+
+    With `public_edge` (see `within_public_edge`) `max` is what someone without a right may have at
+    most, instead of a refusal; all other sizes are left for that predicate to judge. 0 is no size
+    to scale to and changes nothing.
+    """
+    region = _region(request.region, dimensions)
+    full_region = region[2:] == dimensions
+    size = _size(request, region[2:], limits)
+    if public_edge and isinstance(request.size, MaxSize):
+        size = _public_size(region, size, dimensions, public_edge)
+    rotation = request.rotation if request.rotation != 360 else Fraction(0)
+    quality = "default" if request.quality == "color" else request.quality
+    canonical = "/".join(
+        (
+            "full" if full_region else f"{region[0]},{region[1]},{region[2]},{region[3]}",
+            _canonical_size(request.version, region[2:], size, limits),
+            rotation_text(request.mirror, rotation),
+            f"{quality}.{request.format}",
+        )
+    )
+    return ResolvedImage(
+        region, size, request.mirror, rotation, quality, request.format, full_region, canonical
+    )
+
+
+def within_public_edge(resolved: ResolvedImage, dimensions: Dimensions, edge: int) -> bool:
+    """True if the whole image at the request's scale fits in a square of `edge` pixels: low-zoom
+    tiles do, crops in full detail do not.
+
+    A side that ends at the image's right or lower edge may be rounded up, as viewers round their
+    last tiles.
+    """
+    (x, y, width, height), (image_width, image_height) = resolved.region, dimensions
+    longest = max(dimensions)
+    if edge >= longest:
+        return True
+    across = (resolved.size[0], width, image_width, x + width == image_width)
+    down = (resolved.size[1], height, image_height, y + height == image_height)
+    return all(
+        asked * whole <= part * edge or (last and (asked - 1) * longest < part * edge)
+        for asked, part, whole, last in (across, down)
+    )
+
+
+def decoded_pixels(resolved: ResolvedImage, levels: int) -> int:
+    """Pixels to decode for this product from a source that can be halved `levels` times."""
+    (_, _, width, height), (out_width, out_height) = resolved.region, resolved.size
+    factor = 1
+    while levels > 0 and width >= 2 * factor * out_width and height >= 2 * factor * out_height:
+        factor, levels = 2 * factor, levels - 1
+    return math.ceil(width / factor) * math.ceil(height / factor)
+
+
+def rotation_text(mirror: bool, rotation: Fraction) -> str:
+    """The canonical rotation: ! if mirrored, no trailing zeros, a zero before the point (3.0,
+    section 4.7).
+    """
+    sign = "!" if mirror else ""
+    if rotation.denominator == 1:
+        return f"{sign}{rotation.numerator}"
+    places = 1
+    while 10**places % rotation.denominator:
+        places += 1
+    digits = str(rotation.numerator * 10**places // rotation.denominator).rjust(places + 1, "0")
+    return f"{sign}{digits[:-places]}.{digits[-places:]}"
+
+
+def _region(region: Region, dimensions: Dimensions) -> Box:
+    """Section 4.1: the region clipped to the image."""
+    width, height = dimensions
+    match region:
+        case FullRegion():
+            return 0, 0, width, height
+        case PixelRegion(x, y, w, h):
+            if x >= width or y >= height:
+                raise InvalidImageRequest("region", "The region starts outside the image.")
+            return x, y, min(w, width - x), min(h, height - y)
+        case SquareRegion():
+            side = min(dimensions)
+            return (width - side) // 2, (height - side) // 2, side, side
+        case PercentRegion():
+            return _percent_region(region, dimensions)
+        case _:
+            assert_never(region)
+
+
+def _percent_region(region: PercentRegion, dimensions: Dimensions) -> Box:
+    """Each of the four numbers to its nearest pixel; what starts inside the image has at least its
+    last pixel.
+    """
+    if region.x >= 100 or region.y >= 100:
+        raise InvalidImageRequest(
+            "region", "The region starts outside the image, at 100 percent or more."
+        )
+    width, height = dimensions
+    x, w = _percent_span(region.x, region.width, width)
+    y, h = _percent_span(region.y, region.height, height)
+    return x, y, w, h
+
+
+def _percent_span(start: Fraction, length: Fraction, whole: int) -> tuple[int, int]:
+    first = min(math.floor(start * whole / 100 + Fraction(1, 2)), whole - 1)
+    return first, min(round_half_up(length * whole / 100), whole - first)
+
+
+def _size(request: ImageRequest, region: Dimensions, limits: Limits) -> Dimensions:
+    """Section 4.2: the size of a region of `region` pixels."""
+    size = request.size
+    match size:
+        case MaxSize():
+            return _largest(region, limits, upscale=size.upscale)
+        case ConfinedSize(w, h):
+            if _refuses_confined(request, region, limits):
+                raise InvalidImageRequest(
+                    "size", "The size's box is larger than the region; write ^!w,h to enlarge."
+                )
+            ceiling = _ceiling(region, limits, upscale=size.upscale)
+            return fit_within_area(
+                region, (min(w, ceiling[0]), min(h, ceiling[1])), limits.max_area
+            )
+        case FullSize():
+            _check_limits(region, limits)
+            return region
+        case WidthSize() | HeightSize() | ExactSize() | PercentSize():
+            wanted = _explicit(size, region)
+            _check_enlargement(wanted, region, limits, upscale=size.upscale)
+            _check_limits(wanted, limits)
+            return wanted
+        case _:
+            assert_never(size)
+
+
+def _explicit(size: _ExplicitSize, region: Dimensions) -> Dimensions:
+    """A size that says how large, limits not considered."""
+    width, height = region
+    match size:
+        case WidthSize(w):
+            return w, scaled(height, w, width)
+        case HeightSize(h):
+            return scaled(width, h, height), h
+        case ExactSize(w, h):
+            return w, h
+        case PercentSize(percent):
+            top, bottom = percent.numerator, 100 * percent.denominator
+            return scaled(width, top, bottom), scaled(height, top, bottom)
+        case _:
+            assert_never(size)
+
+
+def _refuses_confined(request: ImageRequest, region: Dimensions, limits: Limits) -> bool:
+    """`!w,h` around a smaller region, where the settings want the validator's answer."""
+    size = request.size
+    if (
+        limits.oversize_confined == "clamp"
+        or request.version == 2
+        or not isinstance(size, ConfinedSize)
+    ):
+        return False
+    return not size.upscale and size.width > region[0] and size.height > region[1]
+
+
+def _ceiling(region: Dimensions, limits: Limits, *, upscale: bool) -> Dimensions:
+    """The box no answer for this region leaves: the region's own size, or with `upscale` its
+    greatest enlargement.
+    """
+    width, height = region
+    if upscale:
+        width, height = int(width * limits.max_enlargement), int(height * limits.max_enlargement)
+    return min(width, limits.max_width), min(height, limits.max_height)
+
+
+def _largest(region: Dimensions, limits: Limits, *, upscale: bool) -> Dimensions:
+    """`max` or `^max` of a region."""
+    width, height = region
+    if (
+        not upscale
+        and width <= limits.max_width
+        and height <= limits.max_height
+        and width * height <= limits.max_area
+    ):
+        return region
+    enlarges = upscale and limits.oversize_confined == "clamp"
+    return fit_within_area(region, _ceiling(region, limits, upscale=enlarges), limits.max_area)
+
+
+def _check_enlargement(
+    size: Dimensions, region: Dimensions, limits: Limits, *, upscale: bool
+) -> None:
+    if size[0] <= region[0] and size[1] <= region[1]:
+        return
+    if not upscale:
+        raise InvalidImageRequest(
+            "size", "The size is larger than the region; write ^ before it to enlarge."
+        )
+    most = limits.max_enlargement
+    if size[0] > math.ceil(region[0] * most) or size[1] > math.ceil(region[1] * most):
+        raise InvalidImageRequest("size", f"The size is more than {most:g} times the region's own.")
+
+
+def _check_limits(size: Dimensions, limits: Limits) -> None:
+    width, height = size
+    if width > limits.max_width:
+        bound = f"{limits.max_width} pixels wide (maxWidth)"
+    elif height > limits.max_height:
+        bound = f"{limits.max_height} pixels high (maxHeight)"
+    elif width * height > limits.max_area:
+        bound = f"{limits.max_area} pixels in all (maxArea)"
+    else:
+        return
+    raise InvalidImageRequest(
+        "size", f"The size is above {bound}; write max for the largest there is."
+    )
+
+
+def _public_size(region: Box, size: Dimensions, dimensions: Dimensions, edge: int) -> Dimensions:
+    """`size`, or less where the public may see the image at no more than `edge` pixels.
+
+    The whole image gives the size of its thumbnail; a part is rounded down, so that
+    `within_public_edge` holds.
+    """
+    longest = max(dimensions)
+    if edge >= longest:
+        return size
+    box = (min(edge, size[0]), min(edge, size[1]))
+    if region[2:] != dimensions:
+        box = (
+            min(size[0], max(1, region[2] * edge // longest)),
+            min(size[1], max(1, region[3] * edge // longest)),
+        )
+    return fit_within(region[2:], box)
+
+
+def _canonical_size(version: int, region: Dimensions, size: Dimensions, limits: Limits) -> str:
+    """The size of the canonical form (section 4.7; 2.1: `w,` where the ratio is kept)."""
+    width, height = size
+    if version == 2:
+        if size == region:
+            return "full"
+        return f"{width}," if scaled(region[1], width, region[0]) == height else f"{width},{height}"
+    if size == _largest(region, limits, upscale=False):
+        return "max"
+    if width <= region[0] and height <= region[1]:
+        return f"{width},{height}"
+    return "^max" if size == _largest(region, limits, upscale=True) else f"^{width},{height}"

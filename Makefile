@@ -68,7 +68,7 @@ clean: ## remove what setup made in this folder
 .venv/.ready-run: requirements-page.lock package-lock.json pyproject.toml scripts/system-packages.sh | .venv/bin/python
 	@scripts/system-packages.sh run
 	$(PIP) install --require-hashes --requirement requirements-page.lock
-	$(PIP) install --no-deps --no-build-isolation --editable . || $(PIP) install --no-deps --editable .
+	$(PIP) install --no-deps --no-build-isolation --editable .
 	@scripts/vendor.sh $(VENDOR)
 	@touch $@
 

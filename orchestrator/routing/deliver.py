@@ -25,7 +25,7 @@ from orchestrator.errors import (
     Unavailable,
     Unprocessable,
 )
-from orchestrator.iiif.geometry import Limits, ResolvedImage, public_limits, resolve
+from orchestrator.iiif.geometry import Limits, ResolvedImage, resolve
 from orchestrator.iiif.syntax import FORMATS, ImageRequest
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
@@ -186,13 +186,15 @@ class Deliverer:
     ) -> Picture:
         asset = snapshot.asset
         authorised = rights.cover(asset)
-        image = resolve(request, asset.dimensions, self.limits_for(asset, authorised=authorised))
+        edge = None if authorised else asset.public_edge
+        image = resolve(request, asset.dimensions, self._limits, public_edge=edge)
         access = access_class(asset, image, authorised=authorised)
         steps = planner(asset, image, access, self._rules)
         product = Product(str(asset.id), asset.version, f"{access}/{image.product}", image.format)
 
         async def on_disk() -> _Made | None:
             body = await self._derivatives.get(product)
+            metrics.TIER_LOOKUPS.labels(tier="disk", outcome="miss" if body is None else "hit").inc()
             return None if body is None else _Made(body, "disk")
 
         made = await on_disk()
@@ -212,11 +214,6 @@ class Deliverer:
             asset.restricted,
             (),
         )
-
-    def limits_for(self, asset: Asset, *, authorised: bool) -> Limits:
-        """The limits this client meets on this asset: `max` is scaled to what the public may see."""
-        edge = asset.public_edge
-        return self._limits if edge is None or authorised else public_limits(self._limits, edge)
 
     async def _make(
         self, asset: Asset, image: ResolvedImage, steps: tuple[Step, ...], product: Product

@@ -22,6 +22,7 @@ from orchestrator.errors import (
     AssetNotFound,
     NoRoom,
     ObjectNotFound,
+    OrchestratorError,
     Overloaded,
     PreconditionFailed,
     SourceChanged,
@@ -77,13 +78,6 @@ class SourceFiles:
             found=lambda: self._cache.path(product),
         )
 
-    async def is_here(self, asset: Asset) -> bool:
-        """True if asking for the path would copy nothing."""
-        source = asset.source
-        if source is None or source.location.startswith(FILE) or isinstance(self._store, LocalFiles):
-            return True
-        return await self._cache.path(source_product(asset, source)) is not None
-
     async def _copy(self, product: Product, source: Source, key: str) -> Path:
         deadline_s = self._settings.copy_timeout_s
         async with self._copies:
@@ -91,10 +85,12 @@ class SourceFiles:
             try:
                 async with asyncio.timeout(deadline_s):
                     path = await self._copy_verified(product, source, key)
+            except OrchestratorError as error:
+                metrics.SOURCE_COPY_FAILURES.labels(error=type(error).__name__).inc()
+                raise
             except TimeoutError as error:
+                metrics.SOURCE_COPY_FAILURES.labels(error="TimeoutError").inc()
                 raise StorageUnavailable("The image could not be brought here in time.") from error
-            except NoRoom as error:
-                raise Overloaded("There is no room for this image just now.", 5) from error
         elapsed_s = self._now() - started
         metrics.SOURCE_COPIES.inc()
         metrics.SOURCE_COPY_BYTES.inc(source.bytes)
@@ -106,7 +102,7 @@ class SourceFiles:
         return path
 
     async def _copy_verified(self, product: Product, source: Source, key: str) -> Path:
-        with _changed_when_gone():
+        with _translated():
             async with (
                 self._cache.writing(product, source.bytes) as reservation,
                 self._store.open(key, if_match=source.fingerprint) as stream,
@@ -123,11 +119,13 @@ def source_product(asset: Asset, source: Source) -> Product:
 
 
 @contextmanager
-def _changed_when_gone() -> Iterator[None]:
+def _translated() -> Iterator[None]:
     try:
         yield
     except (ObjectNotFound, PreconditionFailed) as error:
         raise SourceChanged("The image is being replaced; try again.") from error
+    except NoRoom as error:
+        raise Overloaded("There is no room for this image just now.", 5) from error
 
 
 async def _write(path: Path, chunks: AsyncIterator[bytes]) -> int:

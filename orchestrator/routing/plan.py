@@ -105,7 +105,7 @@ def thumbnail_plan(asset: Asset, image: ResolvedImage, rules: Rules) -> tuple[St
 
 def _is_plain_jpeg(image: ResolvedImage) -> bool:
     plain = image.rotation == 0 and not image.mirror
-    return plain and image.format == "jpg" and image.quality in ("default", "color")
+    return plain and image.format == "jpg" and image.quality == "default"
 
 
 def _held(asset: Asset, access: Access) -> list[tuple[Dimensions, Access]]:

@@ -20,7 +20,7 @@ from yarl import URL
 
 from orchestrator import metrics
 from orchestrator.errors import ImageServerUnavailable, Overloaded
-from orchestrator.iiif.geometry import ResolvedImage, round_half_up_ratio
+from orchestrator.iiif.geometry import ResolvedImage, rotation_text, scaled
 from orchestrator.iiif.syntax import FORMATS
 from orchestrator.model import Asset, SourceKind
 from orchestrator.routing.image_server import ImageServer
@@ -112,7 +112,7 @@ class UpstreamServer:
             source is not None
             and source.kind in abilities.sources
             and image.format in abilities.formats
-            and image.quality in ("default", "color")
+            and image.quality == "default"
             and not grown
             and (abilities.any_rotation or not turned)
         )
@@ -174,11 +174,11 @@ def upstream_form(image: ResolvedImage) -> str:
     width, height = image.size
     region = "full" if image.full_region else f"{x},{y},{region_width},{region_height}"
     size = f"{width},{height}"
-    if round_half_up_ratio(region_height * width, region_width) == height:
+    if scaled(region_height, width, region_width) == height:
         size = f"{width},"
-    elif round_half_up_ratio(region_width * height, region_height) == width:
+    elif scaled(region_width, height, region_height) == width:
         size = f",{height}"
-    rotation = f"{'!' if image.mirror else ''}{float(image.rotation):g}"
+    rotation = rotation_text(image.mirror, image.rotation)
     return f"{region}/{size}/{rotation}/{image.quality}.{image.format}"
 
 

@@ -32,7 +32,7 @@ class Warmer:
         try:
             self._queue.put_nowait(asset)
         except asyncio.QueueFull:
-            metrics.WARM_UPS.labels(outcome="dropped").inc()
+            metrics.WARM_UPS_DROPPED.inc()
             return
         self._queued.add(key)
 
@@ -41,16 +41,8 @@ class Warmer:
         while True:
             asset = await self._queue.get()
             try:
-                outcome = await self._bring(asset)
+                await self._sources.path(asset)
             except OrchestratorError as error:
-                outcome = "failed"
                 log.info("warm-up failed", extra={"asset": str(asset.id), "error": type(error).__name__})
             finally:
                 self._queued.discard((str(asset.id), asset.version))
-            metrics.WARM_UPS.labels(outcome=outcome).inc()
-
-    async def _bring(self, asset: Asset) -> str:
-        if await self._sources.is_here(asset):
-            return "present"
-        await self._sources.path(asset)
-        return "copied"

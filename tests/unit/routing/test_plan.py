@@ -203,7 +203,7 @@ def test_only_who_holds_a_right_is_given_auth_thumbnails():
 
 
 def test_thumbs_never_touches_the_source_and_looks_at_the_region():
-    asset = an_asset()
+    asset = an_asset(width=4096, height=2604)
     whole = resolved("full/200,/0/default.jpg", asset.dimensions)
     assert FromSource not in {type(step) for step in thumbnail_plan(asset, whole, Rules())}
     part = resolved("0,0,10,10/10,/0/default.jpg", asset.dimensions)

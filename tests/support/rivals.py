@@ -1,0 +1,165 @@
+"""Real rivals on free loopback ports: nginx for static files, iipsrv behind nginx for IIIF.
+
+Both are Debian's packages (`nginx-light`, `iipimage-server`); a missing one raises RivalMissingError
+with the package's name. Everything they write is in a temporary folder that goes with them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from tests.support.running import fetch, free_port
+
+IIPSRV = Path("/usr/lib/iipimage-server/iipsrv.fcgi")
+_LOG_FORMAT = (
+    """'{"time":"$time_iso8601","request":"$request","status":$status,"bytes":$body_bytes_sent,"""
+    """"ms":$request_time,"agent":"$http_user_agent"}'"""
+)
+
+
+class RivalMissingError(RuntimeError):
+    """The program is not installed; the message names the package that has it."""
+
+
+@contextmanager
+def nginx_static(folder: Path, *, access_log: bool = False) -> Iterator[str]:
+    """nginx, one worker process, serving the files of `folder`; yields `http://127.0.0.1:P`.
+
+    With `access_log` one JSON line a request goes to a file, buffered as an operator would have it.
+    """
+    place = f"root {folder}; sendfile on; tcp_nopush on; open_file_cache max=1000 inactive=60s;"
+    with _nginx(f"location / {{ {place} }}", access_log=access_log) as address:
+        yield address
+
+
+@contextmanager
+def iipsrv(folder: Path, *, processes: int = 2, quality: int = 80) -> Iterator[str]:
+    """iipsrv in `processes` processes behind nginx; yields the prefix `http://127.0.0.1:P/iiif/2`.
+
+    An identifier is a path below `folder`, percent-encoded. Debian 12 has 1.1, which speaks 2.1 only.
+    """
+    if not IIPSRV.exists():
+        raise RivalMissingError("iipsrv is not installed: apt-get install iipimage-server")
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(_temporary("iipsrv")))
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        path = home / "socket"
+        listener.bind(str(path))
+        listener.listen(512)
+        settings = {
+            "FILESYSTEM_PREFIX": f"{folder}/",
+            "JPEG_QUALITY": str(quality),
+            "CORS": "*",
+            "LOGFILE": str(home / "log"),
+            "VERBOSITY": "0",
+        }
+        for _ in range(processes):
+            stack.enter_context(_process([str(IIPSRV)], env=settings, stdin=listener.fileno()))
+        address = stack.enter_context(_nginx(_fastcgi(path)))
+        yield f"{address}/iiif/2"
+
+
+def _fastcgi(path: Path) -> str:
+    """Hands the raw target over, so that %2F and friends reach iipsrv as the client wrote them."""
+    return f"""
+    location /iiif/ {{
+      set $rest "";
+      if ($request_uri ~ "^/iiif/[0-9]/([^?]*)") {{ set $rest $1; }}
+      fastcgi_pass unix:{path};
+      fastcgi_param QUERY_STRING "IIIF=$rest";
+      fastcgi_param REQUEST_METHOD $request_method;
+      fastcgi_param REQUEST_URI $request_uri;
+      fastcgi_param HTTP_HOST $http_host;
+      fastcgi_param HTTP_ACCEPT $http_accept;
+      fastcgi_param SERVER_PROTOCOL $server_protocol;
+      fastcgi_read_timeout 120s;
+    }}"""
+
+
+@contextmanager
+def _nginx(locations: str, *, access_log: bool = False) -> Iterator[str]:
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        raise RivalMissingError("nginx is not installed: apt-get install nginx-light")
+    with _temporary("nginx") as home:
+        port = free_port()
+        logging = (
+            f"access_log {home}/access.log json buffer=64k flush=1s"
+            if access_log
+            else "access_log off"
+        )
+        scratch = "".join(
+            f"{name}_temp_path {home}/{name}; "
+            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        text = f"""
+{"user root;" if os.geteuid() == 0 else ""}
+worker_processes 1;
+daemon off;
+pid {home}/pid;
+error_log {home}/error.log;
+events {{ worker_connections 2048; }}
+http {{
+  types {{ image/jpeg jpg; application/json json; }}
+  default_type application/octet-stream;
+  {scratch}
+  log_format json escape=json {_LOG_FORMAT};
+  {logging};
+  keepalive_requests 100000000;
+  server {{ listen 127.0.0.1:{port} reuseport backlog=1024; merge_slashes off; {locations} }}
+}}
+"""
+        configuration = Path(home) / "nginx.conf"
+        configuration.write_text(text)
+        with _process([program, "-p", home, "-e", f"{home}/error.log", "-c", str(configuration)]):
+            _wait_for(f"http://127.0.0.1:{port}/", Path(home) / "error.log")
+            yield f"http://127.0.0.1:{port}"
+
+
+def _wait_for(address: str, log: Path) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            fetch(address, timeout_s=2)
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"{address} does not answer: {log.read_text() if log.exists() else ''}")
+
+
+@contextmanager
+def _temporary(name: str) -> Iterator[str]:
+    home = tempfile.mkdtemp(prefix=f"rival-{name}-")
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def _process(
+    words: list[str], *, env: dict[str, str] | None = None, stdin: int = subprocess.DEVNULL
+) -> Iterator[None]:
+    process = subprocess.Popen(
+        words,
+        stdin=stdin,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **(env or {})},
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,229 @@
+"""Info documents of the Image API 2.1 (section 5) and 3.0 (section 5), and of the level 0 thumbnail
+service.
+
+They claim only what is true: every size, tile, format and feature in them is answered within the
+limits they name. What goes in is the same before and after an image's conversion, so the documents
+are too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.iiif.geometry import Limits
+from orchestrator.iiif.scale import Dimensions, fit_within_area
+from orchestrator.iiif.syntax import FORMATS
+
+PROTOCOL = "http://iiif.io/api/image"
+CONTEXTS = {
+    2: "http://iiif.io/api/image/2/context.json",
+    3: "http://iiif.io/api/image/3/context.json",
+}
+FALLBACK_EDGE = 1000
+"""Longest edge in pixels of the one size advertised where no thumbnail can be."""
+
+_LEVEL2_FORMATS = ("jpg", "png")
+_QUALITIES = ("color", "gray", "bitonal")
+# What level 2 does not say already; all by the names of the specification's own lists.
+_SERVICE_FEATURES = (
+    "baseUriRedirect",
+    "canonicalLinkHeader",
+    "cors",
+    "jsonldMediaType",
+    "profileLinkHeader",
+)
+_FEATURES = {
+    2: (
+        "canonicalLinkHeader",
+        "mirroring",
+        "profileLinkHeader",
+        "regionSquare",
+        "rotationArbitrary",
+    ),
+    3: ("canonicalLinkHeader", "mirroring", "profileLinkHeader", "rotationArbitrary"),
+}
+_ENLARGING = {2: "sizeAboveFull", 3: "sizeUpscaling"}
+
+
+@dataclass(frozen=True, slots=True)
+class InfoInput:
+    """What an info document says of one image; sides in pixels.
+
+    `id_url` is the image's base URI without a closing slash. `sizes` and `scale_factors` ascend
+    (`advertised_sizes`, `scale_factors`). `limits` are those for everyone: for a restricted image,
+    what the public may see. `formats` are those that are encoded here. `services` are written as
+    they are.
+    """
+
+    id_url: str
+    width: int
+    height: int
+    sizes: Sequence[Dimensions]
+    limits: Limits
+    tile_width: int = 256
+    tile_height: int = 256
+    scale_factors: Sequence[int] = (1,)
+    formats: Sequence[str] = tuple(FORMATS)
+    preferred_formats: Sequence[str] = ()
+    rights: str = ""
+    services: Sequence[Mapping[str, Any]] = ()
+
+
+def info_document(version: int, facts: InfoInput) -> dict[str, Any]:
+    """The level 2 document of version 2 or 3, its keys in the order they are to be written."""
+    tile = tile_shape((facts.tile_width, facts.tile_height), facts.limits)
+    tiles = [{"width": tile[0], "height": tile[1], "scaleFactors": list(facts.scale_factors)}]
+    return _document_2(facts, tiles) if version == 2 else _document_3(facts, tiles)
+
+
+def level0_document(version: int, facts: InfoInput) -> dict[str, Any]:
+    """The document of /thumbs: no tiles, only the sizes listed, `max` the largest of them.
+
+    `facts.sizes` must not be empty; limits, tiles, formats and services of `facts` are not looked
+    at.
+    """
+    largest = {"maxWidth": facts.sizes[-1][0], "maxHeight": facts.sizes[-1][1]}
+    sizes = _size_list(facts.sizes)
+    if version == 2:
+        supports = [*_SERVICE_FEATURES, "sizeByWhListed"]
+        extras = {"formats": ["jpg"], "qualities": ["default"], "supports": supports, **largest}
+        return {
+            **_head_2(facts),
+            "sizes": sizes,
+            "profile": [profile_uri(2, level=0), extras],
+            **({"license": facts.rights} if facts.rights else {}),
+        }
+    return {
+        **_head_3(facts, level=0),
+        **largest,
+        "sizes": sizes,
+        "preferredFormats": ["jpg"],
+        **({"rights": facts.rights} if facts.rights else {}),
+        "extraFeatures": list(_SERVICE_FEATURES),
+    }
+
+
+def profile_uri(version: int, *, level: int = 2) -> str:
+    """The URI of a compliance level, for `Link` with rel="profile" and version 2's `profile`."""
+    return f"{PROTOCOL}/{version}/level{level}.json"
+
+
+def advertised_sizes(
+    dimensions: Dimensions, thumbnails: Iterable[Dimensions], limits: Limits
+) -> list[Dimensions]:
+    """The thumbnails a request may ask for, ascending by width; without any, one small size."""
+    width, height = dimensions
+    most = Limits(min(width, limits.max_width), min(height, limits.max_height), limits.max_area)
+    sizes = {size for size in thumbnails if _fits(size, most)}
+    if not sizes:
+        box = (min(most.max_width, FALLBACK_EDGE), min(most.max_height, FALLBACK_EDGE))
+        sizes.add(fit_within_area(dimensions, box, limits.max_area))
+    return sorted(sizes)
+
+
+def scale_factors(dimensions: Dimensions, tile: Dimensions) -> list[int]:
+    """Powers of two from 1 to the first at which one tile holds the whole image."""
+    factors = [1]
+    while tile[0] * factors[-1] < dimensions[0] or tile[1] * factors[-1] < dimensions[1]:
+        factors.append(2 * factors[-1])
+    return factors
+
+
+def tile_shape(tile: Dimensions, limits: Limits) -> Dimensions:
+    """`tile`, its sides halved until a whole tile is within the limits."""
+    width, height = tile
+    while not _fits((width, height), limits) and (width > 1 or height > 1):
+        width, height = max(1, width // 2), max(1, height // 2)
+    return width, height
+
+
+def _fits(size: Dimensions, limits: Limits) -> bool:
+    width, height = size
+    return (
+        width <= limits.max_width
+        and height <= limits.max_height
+        and width * height <= limits.max_area
+    )
+
+
+def _document_2(facts: InfoInput, tiles: list[dict[str, Any]]) -> dict[str, Any]:
+    extras = {
+        "formats": [*_LEVEL2_FORMATS, *_extra_formats(facts)],
+        "qualities": list(_QUALITIES),
+        "supports": _features(2, facts.limits),
+        **_limits(facts.limits),
+    }
+    document = {
+        **_head_2(facts),
+        "sizes": _size_list(facts.sizes),
+        "tiles": tiles,
+        "profile": [profile_uri(2), extras],
+    }
+    if facts.rights:
+        document["license"] = facts.rights
+    if facts.services:
+        services = [dict(service) for service in facts.services]
+        document["service"] = services[0] if len(services) == 1 else services
+    return document
+
+
+def _document_3(facts: InfoInput, tiles: list[dict[str, Any]]) -> dict[str, Any]:
+    document = {
+        **_head_3(facts, level=2),
+        **_limits(facts.limits),
+        "sizes": _size_list(facts.sizes),
+        "tiles": tiles,
+        "preferredFormats": list(facts.preferred_formats),
+        "rights": facts.rights,
+        "extraQualities": list(_QUALITIES),
+        "extraFormats": _extra_formats(facts),
+        "extraFeatures": _features(3, facts.limits),
+        "service": [dict(service) for service in facts.services],
+    }
+    return {key: value for key, value in document.items() if value not in ("", [])}
+
+
+def _head_2(facts: InfoInput) -> dict[str, Any]:
+    return {
+        "@context": CONTEXTS[2],
+        "@id": facts.id_url,
+        "protocol": PROTOCOL,
+        "width": facts.width,
+        "height": facts.height,
+    }
+
+
+def _head_3(facts: InfoInput, *, level: int) -> dict[str, Any]:
+    return {
+        "@context": CONTEXTS[3],
+        "id": facts.id_url,
+        "type": "ImageService3",
+        "protocol": PROTOCOL,
+        "profile": f"level{level}",
+        "width": facts.width,
+        "height": facts.height,
+    }
+
+
+def _limits(limits: Limits) -> dict[str, int]:
+    return {
+        "maxWidth": limits.max_width,
+        "maxHeight": limits.max_height,
+        "maxArea": limits.max_area,
+    }
+
+
+def _size_list(sizes: Iterable[Dimensions]) -> list[dict[str, int]]:
+    return [{"width": width, "height": height} for width, height in sizes]
+
+
+def _extra_formats(facts: InfoInput) -> list[str]:
+    return [name for name in facts.formats if name not in _LEVEL2_FORMATS]
+
+
+def _features(version: int, limits: Limits) -> list[str]:
+    """The features beyond level 2, those of enlarging only where something can be enlarged."""
+    enlarging = [_ENLARGING[version]] if limits.max_enlargement > 1 else []
+    return sorted([*_FEATURES[version], *enlarging])

@@ -1,0 +1,98 @@
+"""What a client prefers by Accept and Accept-Encoding (RFC 9110, section 12): total functions with
+bounded work.
+
+A header that makes no sense gives the default; nothing here raises. Entries with a malformed weight
+do not count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+MAX_HEADER_CHARS = 4096
+MAX_ENTRIES = 64
+
+_LINKED = "application/ld+json"
+_PLAIN = "application/json"
+_SPECIFICITY = {"*/*": 0, "application/*": 1}
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"?|[^",;]+|[,;]')
+_WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
+_CONTEXT = re.compile(r"http://iiif\.io/api/image/([23])/context\.json")
+
+_Entry = tuple[str, dict[str, str], float]
+"""(value in lower case, parameters, weight)."""
+
+
+def prefers_linked(accept: str, version: int) -> bool:
+    """True if an info document of `version` goes out as application/ld+json, False for
+    application/json.
+
+    The higher weight wins, then the more exact range, then the version's own default: linked for 3,
+    plain for 2.
+    """
+    linked = plain = (0.0, -1)
+    for value, _, weight in _entries(accept):
+        rank = _SPECIFICITY.get(value, 2)
+        if value in (_LINKED, *_SPECIFICITY) and rank > linked[1]:
+            linked = (weight, rank)
+        if value in (_PLAIN, *_SPECIFICITY) and rank > plain[1]:
+            plain = (weight, rank)
+    if linked == plain or linked[0] == plain[0] == 0:
+        return version == 3
+    return linked > plain
+
+
+def version_from_accept(accept: str, default: int) -> int:
+    """The Image API version (2 or 3) whose context the Accept header names as a media type's
+    profile, else `default`.
+
+    The highest weight wins, then the newer version.
+    """
+    best = (0.0, default)
+    for _, parameters, weight in _entries(accept):
+        for uri in parameters.get("profile", "").split():
+            found = _CONTEXT.fullmatch(uri)
+            if found and weight:
+                named = (weight, int(found[1]))
+                best = named if not best[0] else max(best, named)
+    return best[1]
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """True if the client takes gzip (by name or *) no less gladly than the plain bytes. Nothing
+    said: False.
+    """
+    weights = {value: weight for value, _, weight in reversed(list(_entries(accept_encoding)))}
+    gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
+    return gzip > 0 and gzip >= weights.get("identity", 0.0)
+
+
+def _entries(header: str) -> Iterator[_Entry]:
+    """The members of a comma-separated header; quoted strings may hold commas and semicolons."""
+    entry: list[str] = [""]
+    count = 0
+    for part in _PART.findall(header[:MAX_HEADER_CHARS] + ","):
+        if part == ";":
+            entry.append("")
+        elif part != ",":
+            entry[-1] += part
+        else:
+            count += 1
+            if count > MAX_ENTRIES:
+                return
+            if parsed := _entry(entry):
+                yield parsed
+            entry = [""]
+
+
+def _entry(parts: list[str]) -> _Entry | None:
+    value = parts[0].strip().lower()
+    parameters: dict[str, str] = {}
+    for part in parts[1:]:
+        name, _, text = part.partition("=")
+        parameters.setdefault(name.strip().lower(), text.strip().strip('"'))
+    weight = parameters.get("q", "1")
+    if not value or not _WEIGHT.fullmatch(weight):
+        return None
+    return value, parameters, float(weight)

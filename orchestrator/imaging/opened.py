@@ -1,0 +1,203 @@
+"""Pictures kept open: opening costs more than a tile (a JPEG2000 header walks the whole codestream,
+an original is decoded).
+
+One `Opened` belongs to one thread of one process and is never shared. Entries are keyed by what the
+file is now (inode, time, size) and by reduction, so a replaced file is opened afresh; the least
+recently used leave when their estimated bytes exceed the budget. `level` is the only thing `render`
+needs: pixels of the file at some reduction of its choice.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orchestrator.imaging import tiff, vips
+from orchestrator.imaging.recipes import InputFormat, reduction
+from orchestrator.imaging.sniff import sniff_file
+from orchestrator.model import Dimensions
+
+MAX_OPEN = 48
+JPEG_SHRINKS = 3
+PDF_DPI = 150
+"""Resolution at which page 1 of a PDF is drawn; also what its probe reports, so never change one
+without the other.
+"""
+MAX_SVG_BYTES = 32 * 1024**2
+
+
+class Level(NamedTuple):
+    """One reduction of a file: its pixels, and how many pixels of full scale one of them stands for
+    on each axis.
+    """
+
+    image: Any
+    across: float
+    down: float
+    streamed: bool = False
+    """True if rows can be read only once and in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What opening told about a file: `levels` are the stored dimensions at each reduction the
+    decoder offers.
+    """
+
+    identity: tuple[str | int, ...]
+    path: str
+    format: InputFormat
+    levels: tuple[Dimensions, ...]
+    lazy: bool
+    """True if any region can be read without decoding the rest."""
+    orientation: int = 1
+    subifds: bool = False
+
+
+class Opened:
+    """An LRU of opened pictures and levels with a byte budget."""
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._entries: OrderedDict[tuple[object, ...], tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
+
+    def picture(self, path: str) -> Picture:
+        """The file at `path` as it is now. Raises FileNotFoundError, Unprocessable, VipsError."""
+        stat = Path(path).stat()
+        identity = (path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        return self._keep(identity, lambda: (_look(path, identity), 4096))  # type: ignore[no-any-return]
+
+    def level(self, picture: Picture, region: Dimensions, size: Dimensions) -> Level:
+        """The coarsest level that still has `size` pixels for a stored `region`. Raises VipsError
+        when it cannot be opened.
+        """
+        full = picture.levels[0]
+        n = _choose(picture, region, size)
+        key = (*picture.identity, n)
+        kept = self._fits(picture, n)
+        if kept:
+            image = self._keep(key, lambda: self._open(picture, n))
+        else:
+            image = _load(picture, n, access="sequential")
+        width, height = image.width, image.height
+        return Level(image, _factor(full[0], width, n), _factor(full[1], height, n), not kept)
+
+    def _fits(self, picture: Picture, n: int) -> bool:
+        return picture.lazy or _decoded_bytes(picture.levels[n]) <= self._budget // 2
+
+    def _open(self, picture: Picture, n: int) -> tuple[Any, int]:
+        if picture.lazy:
+            image = _load(picture, n, access="random")
+            cost = 2 * int(picture.identity[3]) if picture.format == "jpeg2000" else 2 * 1024**2
+            return image, cost
+        image = _load(picture, n, access="sequential").copy_memory()
+        return image, image.width * image.height * image.bands * (
+            2 if image.format == "ushort" else 1
+        )
+
+    def _keep(self, key: tuple[object, ...], make: Callable[[], tuple[Any, int]]) -> Any:
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries.move_to_end(key)
+            return entry[0]
+        entry = make()
+        self._entries[key] = entry
+        self._bytes += entry[1]
+        while len(self._entries) > 1 and (
+            self._bytes > self._budget or len(self._entries) > MAX_OPEN
+        ):
+            _, (_, cost) = self._entries.popitem(last=False)
+            self._bytes -= cost
+        return entry[0]
+
+    def forget(self, path: str) -> None:
+        """Close whatever is kept of `path`: after a failed read, a level may hold broken state."""
+        for key in [key for key in self._entries if key[0] == path]:
+            self._bytes -= self._entries.pop(key)[1]
+
+
+def _choose(picture: Picture, region: Dimensions, size: Dimensions) -> int:
+    full = picture.levels[0]
+    best = 0
+    for n, level in enumerate(picture.levels[1:], start=1):
+        across, down = _factor(full[0], level[0], n), _factor(full[1], level[1], n)
+        if across == down == 2**n:
+            enough = reduction(region, size, n) == n
+        else:
+            enough = region[0] / across >= size[0] and region[1] / down >= size[1]
+        if not enough:
+            break
+        best = n
+    return best
+
+
+def _factor(full: int, level: int, n: int) -> float:
+    """2**n where the level is that reduction, rounded either way at each step; else the plain
+    ratio.
+    """
+    power = 2**n
+    if full // power - 1 <= level <= -(-full // power):
+        return float(power)
+    return full / level
+
+
+def _decoded_bytes(dimensions: Dimensions) -> int:
+    return dimensions[0] * dimensions[1] * 4
+
+
+def _look(path: str, identity: tuple[str | int, ...]) -> Picture:
+    """Open the headers of a file. Raises FileNotFoundError, Unprocessable, VipsError."""
+    name = sniff_file(Path(path))
+    image = load_first(name, path)
+    full = (image.width, image.height)
+    levels: tuple[Dimensions, ...] = (full,)
+    lazy, subifds = False, False
+    if name == "jpeg2000":
+        levels, lazy = tuple(_halved(full, n) for n in range(number(image, "n-pages", 1))), True
+    elif name == "jpeg":
+        levels = tuple(_halved(full, n) for n in range(JPEG_SHRINKS + 1))
+    elif name == "tiff":
+        layout = tiff.read_layout(Path(path))
+        levels, subifds = tuple(level.dimensions for level in layout.levels), layout.subifds
+        lazy = layout.levels[0].tile != (0, 0)
+    return Picture(identity, path, name, levels, lazy, number(image, "orientation", 1), subifds)
+
+
+def number(image: Any, field: str, default: int) -> int:
+    """A numeric header field of an opened image."""
+    return int(image.get(field)) if field in image.get_fields() else default
+
+
+def load_first(name: InputFormat, path: str, **options: Any) -> Any:
+    """The first page or frame at full scale, as every other reading of this file sees it."""
+    match name:
+        case "svg":
+            # From memory there is no base address, so nothing the drawing refers to can be loaded.
+            body = Path(path).read_bytes()[:MAX_SVG_BYTES]
+            return vips.load_bytes("svg", body, **options)
+        case "pdf":
+            return vips.load("pdf", path, dpi=PDF_DPI, **options)
+        case _:
+            return vips.load(name, path, **options)
+
+
+def _halved(full: Dimensions, n: int) -> Dimensions:
+    return -(-full[0] >> n), -(-full[1] >> n)
+
+
+def _load(picture: Picture, n: int, *, access: str) -> Any:
+    match picture.format:
+        case "jpeg2000":
+            return vips.load("jpeg2000", picture.path, page=n)
+        case "jpeg":
+            return vips.load("jpeg", picture.path, shrink=2**n, access=access)
+        case "tiff" if n > 0 and picture.subifds:
+            return vips.load("tiff", picture.path, subifd=n - 1, access=access)
+        case "tiff":
+            return vips.load("tiff", picture.path, page=n, access=access)
+        case name:
+            return load_first(name, picture.path, access=access)

@@ -1,0 +1,141 @@
+"""One recipe, one picture: the region is cut at the coarsest level that serves, then sized,
+mirrored, turned, coloured.
+
+The order is that of the IIIF Image API (region, size, rotation, quality, format). Everything before
+`encode` is lazy, so only the pixels of the region are ever decoded.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+from orchestrator.errors import SourceChanged
+from orchestrator.imaging import colour, encode, vips
+from orchestrator.imaging.opened import Level, Opened, Picture
+from orchestrator.imaging.recipes import OutputFormat, Recipe, Region
+from orchestrator.model import Dimensions
+
+_TRANSPOSED = frozenset((5, 6, 7, 8))
+_RIGHT_ANGLES = {90.0: "d90", 180.0: "d180", 270.0: "d270"}
+
+
+def render(recipe: Recipe, opened: Opened) -> bytes:
+    """The encoded derivative.
+
+    Raises FileNotFoundError if the source is gone, SourceChanged if it is not the picture the
+    recipe was made for, VipsError or Unprocessable if it cannot be decoded.
+    """
+    picture = opened.picture(recipe.path)
+    try:
+        return finish(cut(recipe, picture, opened), recipe)
+    except vips.VipsError:
+        opened.forget(recipe.path)
+        raise
+
+
+def cut(recipe: Recipe, picture: Picture, opened: Opened) -> Any:
+    """The region at exactly `recipe.size`, oriented, in the colours of the web."""
+    orientation = picture.orientation
+    turned = orientation in _TRANSPOSED
+    stored = picture.levels[0]
+    if (stored[::-1] if turned else stored) != recipe.dimensions:
+        raise SourceChanged("The image's source is not the one its record describes.")
+    region = stored_region(recipe.region, recipe.dimensions, orientation)
+    size = recipe.size[::-1] if turned else recipe.size
+    level = opened.level(picture, region[2:], size)
+    image = colour.to_web(
+        _extract(level, region, stored), keep_16=recipe.format in encode.DEEP_FORMATS
+    )
+    image = resize(image, size)
+    if level.streamed:  # rows come once, from the top: turning needs them all
+        image = image.copy_memory()
+    return image.autorot() if orientation != 1 else image
+
+
+def finish(image: Any, recipe: Recipe) -> bytes:
+    """Mirror, turn, quality and format."""
+    if recipe.mirror:
+        image = image.fliphor()
+    image = _rotate(image, recipe.rotation % 360)
+    output = cast("OutputFormat", recipe.format)
+    return encode.finish(image, recipe.quality, output, recipe.encoder)
+
+
+def stored_region(region: Region, dimensions: Dimensions, orientation: int) -> Region:
+    """Where a region of the oriented picture lies in the file, whose EXIF orientation is given."""
+    x, y, w, h = region
+    right, below = dimensions[0] - x - w, dimensions[1] - y - h
+    match orientation:
+        case 2:
+            return right, y, w, h
+        case 3:
+            return right, below, w, h
+        case 4:
+            return x, below, w, h
+        case 5:
+            return y, x, h, w
+        case 6:
+            return y, right, h, w
+        case 7:
+            return below, right, h, w
+        case 8:
+            return below, x, h, w
+        case _:
+            return x, y, w, h
+
+
+def resize(image: Any, size: Dimensions) -> Any:
+    """`image` at exactly `size`, Lanczos, transparency weighed in."""
+    if (image.width, image.height) == size:
+        return image
+    return _weighed(
+        image,
+        lambda im: im.resize(size[0] / im.width, vscale=size[1] / im.height, kernel="lanczos3"),
+    )
+
+
+def _extract(level: Level, region: Region, full: Dimensions) -> Any:
+    """The region's pixels of a level, whole pixels only; one short at a rounded-down edge is
+    repeated.
+    """
+    left, width = _span(region[0], region[2], full[0], level.across)
+    top, height = _span(region[1], region[3], full[1], level.down)
+    image = level.image
+    left, top = min(left, image.width - 1), min(top, image.height - 1)
+    there_w, there_h = min(width, image.width - left), min(height, image.height - top)
+    if (left, top, there_w, there_h) != (0, 0, image.width, image.height):
+        image = image.crop(left, top, there_w, there_h)
+    if (there_w, there_h) != (width, height):
+        image = image.embed(0, 0, width, height, extend="copy")
+    return image
+
+
+def _span(start: int, length: int, full: int, factor: float) -> tuple[int, int]:
+    """(first pixel, pixels) of a level for a span at full scale; an edge of the picture rounds
+    outwards.
+    """
+    first = round(start / factor)
+    end = start + length
+    last = math.ceil(end / factor) if end == full else round(end / factor)
+    return first, max(1, last - first)
+
+
+def _rotate(image: Any, angle: float) -> Any:
+    if angle == 0:
+        return image
+    if angle in _RIGHT_ANGLES:
+        return image.rot(_RIGHT_ANGLES[angle])
+    if not image.hasalpha():
+        image = image.addalpha()
+    return _weighed(image, lambda im: im.rotate(angle, background=[0.0] * im.bands))
+
+
+def _weighed(image: Any, change: Any) -> Any:
+    """Apply a resampling with colours weighed by alpha, so that hidden colours do not bleed into
+    the edge.
+    """
+    if not image.hasalpha():
+        return change(image)
+    kind, top = image.format, 65535 if image.format == "ushort" else 255
+    return change(image.premultiply(max_alpha=top)).unpremultiply(max_alpha=top).cast(kind)

@@ -1,0 +1,71 @@
+"""What a file is, by its first bytes and never by its name: the loader is ours to choose, not
+libvips' guess.
+
+Whatever is not on the list is refused by name, before any decoder sees it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from orchestrator.errors import Unprocessable
+from orchestrator.imaging.recipes import InputFormat
+
+HEAD_BYTES = 4096
+
+MEDIA_TYPES: dict[InputFormat, tuple[str, str]] = {
+    "jpeg": ("image/jpeg", "jpg"),
+    "png": ("image/png", "png"),
+    "tiff": ("image/tiff", "tif"),
+    "jpeg2000": ("image/jp2", "jp2"),
+    "gif": ("image/gif", "gif"),
+    "webp": ("image/webp", "webp"),
+    "heif": ("image/heic", "heic"),
+    "svg": ("image/svg+xml", "svg"),
+    "pdf": ("application/pdf", "pdf"),
+}
+"""Media type and file extension by format; the truth for what a file is called from here on."""
+
+_MAGIC: tuple[tuple[bytes, InputFormat], ...] = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"II*\x00", "tiff"),
+    (b"MM\x00*", "tiff"),
+    (b"II+\x00", "tiff"),
+    (b"MM\x00+", "tiff"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jpeg2000"),
+    (b"\xff\x4f\xff\x51", "jpeg2000"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"%PDF-", "pdf"),
+)
+_HEIF_BRANDS = frozenset(
+    (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+)
+_SVG = re.compile(
+    rb"\s*(?:<\?xml[^>]{0,500}\?>\s*)?(?:(?:<!--.{0,2000}?-->|<!DOCTYPE\s+svg[^>\[]{0,500}>)\s*)*<svg[\s>]",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+def sniff(head: bytes) -> InputFormat:
+    """The format of a file that begins with `head`. Raises Unprocessable for anything that is not
+    on the list.
+    """
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        return "heif"
+    if _SVG.match(head.removeprefix(b"\xef\xbb\xbf")):
+        return "svg"
+    raise Unprocessable("The file is not a picture of a kind that is read here.")
+
+
+def sniff_file(path: Path) -> InputFormat:
+    """The format of the file at `path`. Raises Unprocessable, FileNotFoundError."""
+    with path.open("rb") as file:
+        return sniff(file.read(HEAD_BYTES))

@@ -1,0 +1,140 @@
+"""The layout of a TIFF read from its directories: which are tiles, which are reductions of the
+first. No pixels.
+
+libvips 8.14 does not say whether a TIFF is tiled. Everything is bounded: directories, entries,
+offsets inside the file.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from orchestrator.model import Dimensions
+
+MAX_DIRECTORIES = 64
+_MAX_ENTRIES = 512
+_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _SUB_IFDS = 256, 257, 322, 323, 330
+_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+
+
+class TiffLayoutError(ValueError):
+    """The directories cannot be followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """One image of the file: dimensions, tile dimensions ((0, 0): strips), where its
+    sub-directories are.
+    """
+
+    dimensions: Dimensions
+    tile: Dimensions
+    children: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """`levels` begins with page 1 and goes on as long as each is tiled and half of the one before,
+    rounded either way.
+    """
+
+    levels: tuple[Directory, ...]
+    subifds: bool
+    pages: int
+
+
+def read_layout(path: Path) -> Layout:
+    """Raises TiffLayoutError if there is no directory to read, OSError."""
+    with path.open("rb") as file:
+        reader = _Reader(file)
+        pages = list(reader.chain())
+        first = pages[0]
+        subs = [reader.directory(offset)[0] for offset in first.children]
+    levels = [first]
+    for candidate in subs or pages[1:]:
+        if (
+            not first.tile[0]
+            or not candidate.tile[0]
+            or not _is_half(candidate.dimensions, levels[-1].dimensions)
+        ):
+            break
+        levels.append(candidate)
+    return Layout(tuple(levels), bool(subs), len(pages))
+
+
+def _is_half(small: Dimensions, large: Dimensions) -> bool:
+    return all(b // 2 <= a <= -(-b // 2) or a == b == 1 for a, b in zip(small, large, strict=True))
+
+
+class _Reader:
+    """Follows offsets in one file; every read is checked for length."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        head = file.read(16)
+        self._order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
+        if not self._order or len(head) < 8:
+            raise TiffLayoutError("no TIFF header")
+        (magic,) = struct.unpack(self._order + "H", head[2:4])
+        self._big = magic == 43
+        if magic not in (42, 43) or (self._big and len(head) < 16):
+            raise TiffLayoutError("no TIFF header")
+        self._first = struct.unpack(
+            self._order + ("Q" if self._big else "I"), head[8:16] if self._big else head[4:8]
+        )[0]
+
+    def chain(self) -> Iterator[Directory]:
+        """The main directories in order, at least one, at most MAX_DIRECTORIES; a loop ends it."""
+        offset, seen = self._first, set[int]()
+        while offset and offset not in seen and len(seen) < MAX_DIRECTORIES:
+            seen.add(offset)
+            try:
+                directory, offset = self.directory(offset)
+            except TiffLayoutError:
+                if len(seen) == 1:
+                    raise
+                return
+            yield directory
+        if not seen:
+            raise TiffLayoutError("no directory")
+
+    def directory(self, offset: int) -> tuple[Directory, int]:
+        """(the directory at `offset`, offset of the next or 0)."""
+        (count,) = self._read(offset, "Q" if self._big else "H")
+        if not 0 < count <= _MAX_ENTRIES:
+            raise TiffLayoutError("directory of no sensible length")
+        step, at = (20, offset + 8) if self._big else (12, offset + 2)
+        values: dict[int, tuple[int, ...]] = {}
+        for n in range(count):
+            tag, kind, number = self._read(at + n * step, "HHQ" if self._big else "HHI")
+            if tag in (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _SUB_IFDS):
+                values[tag] = self._values(at + n * step, kind, number)
+        (following,) = self._read(at + count * step, "Q" if self._big else "I")
+        one = {tag: found[0] for tag, found in values.items() if found}
+        dimensions = (one.get(_WIDTH, 0), one.get(_HEIGHT, 0))
+        tile = (one.get(_TILE_WIDTH, 0), one.get(_TILE_HEIGHT, 0))
+        return Directory(dimensions, tile, values.get(_SUB_IFDS, ())), following
+
+    def _values(self, entry: int, kind: int, number: int) -> tuple[int, ...]:
+        code = _NUMBERS.get(kind)
+        if code is None or number > MAX_DIRECTORIES:
+            raise TiffLayoutError("tag of an unexpected type")
+        room, where = (8, entry + 12) if self._big else (4, entry + 8)
+        if struct.calcsize(self._order + code * number) > room:
+            (where,) = self._read(where, "Q" if self._big else "I")
+        return self._read(where, code * number)
+
+    def _read(self, offset: int, layout: str) -> tuple[int, ...]:
+        layout = self._order + layout
+        size = struct.calcsize(layout)
+        if not 0 <= offset < 2**62:
+            raise TiffLayoutError("offset outside the file")
+        self._file.seek(offset)
+        data = self._file.read(size)
+        if len(data) < size:
+            raise TiffLayoutError("cut short")
+        return struct.unpack(layout, data)

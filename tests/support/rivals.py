@@ -1,7 +1,8 @@
 """Real rivals on free loopback ports: nginx for static files, iipsrv behind nginx for IIIF.
 
-Both are Debian's packages (`nginx-light`, `iipimage-server`); a missing one raises RivalMissingError
-with the package's name. Everything they write is in a temporary folder that goes with them.
+Both are Debian's packages (`nginx-light`, `iipimage-server`); a missing one raises
+RivalMissingError with the package's name. All they write is in a temporary folder that goes with
+them.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def nginx_static(folder: Path, *, access_log: bool = False) -> Iterator[str]:
 def iipsrv(folder: Path, *, processes: int = 2, quality: int = 80) -> Iterator[str]:
     """iipsrv in `processes` processes behind nginx; yields the prefix `http://127.0.0.1:P/iiif/2`.
 
-    An identifier is a path below `folder`, percent-encoded. Debian 12 has 1.1, which speaks 2.1 only.
+    An identifier is a path below `folder`, percent-encoded. Debian 12 has 1.1, which speaks only
+    version 2 of the API.
     """
     if not IIPSRV.exists():
         raise RivalMissingError("iipsrv is not installed: apt-get install iipimage-server")

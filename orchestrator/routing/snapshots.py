@@ -95,6 +95,10 @@ class Snapshots:
     def notices_lost(self) -> None:
         """Change notices cannot be heard: from now on every use asks the catalogue."""
         self._generation += 1
+        now = self._now()
+        for known in self._known.values():
+            if self._is_fresh(known):
+                known.confirmed_at = now  # until this moment no change of it went unheard
         self._listening = False
 
     def notices_restored(self) -> None:

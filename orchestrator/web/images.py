@@ -14,6 +14,7 @@ from aiohttp import web
 from orchestrator import metrics
 from orchestrator.cache.memory import HotTier
 from orchestrator.errors import AssetNotFound
+from orchestrator.iiif.links import image_link
 from orchestrator.iiif.negotiate import version_from_accept
 from orchestrator.iiif.paths import ImagePath, encode_identifier, parse_path
 from orchestrator.iiif.syntax import parse_image_request
@@ -27,9 +28,6 @@ from orchestrator.routing.warm import Warmer
 from orchestrator.settings import Settings
 from orchestrator.web.http import HotEntry, hot_entry_for, hot_key, respond
 from orchestrator.web.site import Site, Sites
-
-PROFILE = 'http://iiif.io/api/image/{version}/level{level}.json'
-_INFO = ("info.json",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +142,7 @@ class ImageRoutes:
             last_modified=document.asset.updated,
             private=document.private,
             stale=document.stale,
-            headers=(("Link", f'<{PROFILE.format(version=version, level=0 if thumbs else 2)}>;rel="profile"'),),
+            headers=(("Link", document.link),),
         )
 
     async def _image(self, asked: _Asked) -> Delivery:
@@ -157,10 +155,8 @@ class ImageRoutes:
         else:
             picture = await self._deliverer.image(asset_id, wanted, self._rights_of(asked.request))
         canonical = picture.image.canonical
-        link = (
-            f'<{asked.url(path)}/{canonical}>;rel="canonical", '
-            f'<{PROFILE.format(version=version, level=0 if path.prefix == "thumbs" else 2)}>;rel="profile"'
-        )
+        level = 0 if path.prefix == "thumbs" else 2
+        link = image_link(version, f"{asked.url(path)}/{canonical}", level=level)
         return self._delivery(
             asset_id,
             picture.asset.version,

@@ -1,0 +1,123 @@
+"""Info documents: what an asset offers to whoever asks, as bytes ready to send.
+
+Computed from the snapshot alone, so an info document costs no source, no store and no image server.
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass, replace
+
+import orjson
+
+from orchestrator.errors import AssetNotFound, NotAuthorised
+from orchestrator.iiif.geometry import Limits
+from orchestrator.iiif.info import (
+    InfoInput,
+    advertised_sizes,
+    info_document,
+    level0_document,
+    scale_factors,
+    tile_shape,
+)
+from orchestrator.iiif.links import info_link, info_media_type
+from orchestrator.iiif.negotiate import prefers_linked
+from orchestrator.model import Asset, AssetId, Dimensions
+from orchestrator.routing.access import Rights
+from orchestrator.routing.snapshots import Snapshots
+from orchestrator.settings import Iiif
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """An info document: plain and gzipped bytes, media type and Link header value."""
+
+    body: bytes
+    gzip: bytes
+    media_type: str
+    link: str
+    asset: Asset
+    stale: bool
+    private: bool
+
+
+class Describer:
+    """Makes info documents of both versions, and the level 0 ones of /thumbs."""
+
+    def __init__(
+        self, snapshots: Snapshots, limits: Limits, settings: Iiif, formats: tuple[str, ...]
+    ) -> None:
+        """`formats` are those the encoders here can write."""
+        self._snapshots = snapshots
+        self._limits = limits
+        self._settings = settings
+        self._formats = formats
+
+    async def info(
+        self, asset_id: AssetId, *, version: int, id_url: str, rights: Rights, accept: str, level: int
+    ) -> Description:
+        """The document of one asset under this id.
+
+        Raises AssetNotFound, CatalogUnavailable, and NotAuthorised where nothing at all may be seen without a right.
+        """
+        snapshot = await self._snapshots.get(asset_id)
+        asset = snapshot.asset
+        facts = self._facts(asset, id_url, authorised=rights.cover(asset))
+        if level == 0:
+            document = level0_document(version, _listed(asset, facts))
+        else:
+            document = info_document(version, facts)
+        body = orjson.dumps(document)
+        linked = prefers_linked(accept, version)
+        return Description(
+            body=body,
+            gzip=gzip.compress(body, 6, mtime=0),
+            media_type=info_media_type(version, linked=linked),
+            link=info_link(version, linked=linked, level=level),
+            asset=asset,
+            stale=snapshot.stale,
+            private=asset.restricted,
+        )
+
+    def _facts(self, asset: Asset, id_url: str, *, authorised: bool) -> InfoInput:
+        edge = None if authorised else asset.public_edge
+        if edge == 0:
+            raise NotAuthorised("This image needs a right that the request does not carry.")
+        limits = self._limits if edge is None else _public(self._limits, edge)
+        shown = asset.thumbnails.all() if edge is None or authorised else asset.thumbnails.open
+        tile = _tile(asset)
+        factors = scale_factors(asset.dimensions, tile_shape(tile, limits))
+        if edge is not None:
+            longest = max(asset.dimensions)
+            factors = [f for f in factors if longest <= edge * f] or factors[-1:]
+        return InfoInput(
+            id_url=id_url,
+            width=asset.width,
+            height=asset.height,
+            sizes=advertised_sizes(asset.dimensions, shown, limits),
+            limits=limits,
+            tile_width=tile[0],
+            tile_height=tile[1],
+            scale_factors=factors,
+            formats=self._formats,
+            rights=asset.rights or self._settings.rights,
+            services=self._settings.services,
+        )
+
+
+def _listed(asset: Asset, facts: InfoInput) -> InfoInput:
+    """What /thumbs lists: the open thumbnails there are, none computed."""
+    if not asset.thumbnails.open:
+        raise AssetNotFound("This image has no public thumbnails.")
+    return replace(facts, sizes=sorted(asset.thumbnails.open))
+
+
+def _tile(asset: Asset) -> Dimensions:
+    source = asset.source
+    return (source.tile_width, source.tile_height) if source else (256, 256)
+
+
+def _public(limits: Limits, edge: int) -> Limits:
+    return replace(
+        limits, max_width=min(edge, limits.max_width), max_height=min(edge, limits.max_height)
+    )

@@ -1,0 +1,182 @@
+"""What a process remembers of assets, and when it must not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orchestrator.errors import AssetNotFound, CatalogUnavailable
+from orchestrator.model import AssetId
+from orchestrator.routing.snapshots import Snapshots
+from orchestrator.settings import Delivery
+from tests.support.builders import an_asset
+
+SAMPLE = AssetId(1, 1, "sample")
+
+
+class Catalogue:
+    """A reader that counts, can be away, and can be held back."""
+
+    def __init__(self) -> None:
+        self.assets = {SAMPLE: an_asset()}
+        self.reads = 0
+        self.away = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def get(self, asset_id):
+        self.reads += 1
+        found = self.assets.get(asset_id)
+        await self.gate.wait()
+        if self.away:
+            raise CatalogUnavailable("away")
+        return found
+
+    async def resolve_alias(self, alias):
+        self.reads += 1
+        return SAMPLE if alias == "alias" else None
+
+    async def customer_id(self, name):
+        self.reads += 1
+        return 7 if name == "acme" else None
+
+
+class Clock:
+    time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def catalogue():
+    return Catalogue()
+
+
+@pytest.fixture
+def snapshots(catalogue, clock):
+    settings = Delivery(snapshot_ttl_s=600, snapshot_missing_ttl_s=10)
+    return Snapshots(catalogue, settings, stale_restricted_s=60, now=clock)
+
+
+async def test_an_asset_is_read_once_and_remembered(snapshots, catalogue):
+    for _ in range(3):
+        assert (await snapshots.get(SAMPLE)).asset.version == 1
+    assert catalogue.reads == 1
+
+
+async def test_a_thousand_callers_share_one_read(snapshots, catalogue):
+    catalogue.gate.clear()
+    callers = [asyncio.create_task(snapshots.get(SAMPLE)) for _ in range(1000)]
+    await asyncio.sleep(0)
+    callers[0].cancel()
+    catalogue.gate.set()
+    found = await asyncio.gather(*callers, return_exceptions=True)
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert all(snapshot.asset.version == 1 for snapshot in found[1:])
+    assert catalogue.reads == 1
+
+
+async def test_a_changed_asset_is_read_again_at_once(snapshots, catalogue):
+    await snapshots.get(SAMPLE)
+    catalogue.assets[SAMPLE] = an_asset(version=2)
+    snapshots.drop(SAMPLE)
+    assert (await snapshots.get(SAMPLE)).asset.version == 2
+
+
+async def test_a_read_that_a_change_overtook_is_not_remembered(snapshots, catalogue):
+    catalogue.gate.clear()
+    early = asyncio.create_task(snapshots.get(SAMPLE))
+    await asyncio.sleep(0.01)
+    catalogue.assets[SAMPLE] = an_asset(version=2)
+    snapshots.drop(SAMPLE)
+    catalogue.gate.set()
+    await early
+    assert (await snapshots.get(SAMPLE)).asset.version == 2
+
+
+async def test_a_missing_asset_is_remembered_briefly(snapshots, catalogue, clock):
+    missing = AssetId(1, 1, "missing")
+    for _ in range(2):
+        with pytest.raises(AssetNotFound):
+            await snapshots.get(missing)
+    assert catalogue.reads == 1
+    clock.time += 11
+    catalogue.assets[missing] = an_asset(id=missing)
+    assert (await snapshots.get(missing)).asset.id == missing
+
+
+async def test_without_change_notices_every_use_asks(snapshots, catalogue):
+    await snapshots.get(SAMPLE)
+    snapshots.notices_lost()
+    await snapshots.get(SAMPLE)
+    await snapshots.get(SAMPLE)
+    assert catalogue.reads == 3
+    snapshots.notices_restored()
+    await snapshots.get(SAMPLE)
+    await snapshots.get(SAMPLE)
+    assert catalogue.reads == 4
+
+
+async def test_without_the_catalogue_public_assets_are_served_stale(snapshots, catalogue, clock):
+    await snapshots.get(SAMPLE)
+    catalogue.away = True
+    clock.time += 601
+    snapshot = await snapshots.get(SAMPLE)
+    assert snapshot.stale
+    assert snapshot.asset.version == 1
+    clock.time += 100_000
+    assert (await snapshots.get(SAMPLE)).stale
+
+
+async def test_without_the_catalogue_restricted_assets_end_after_a_minute(
+    snapshots, catalogue, clock
+):
+    catalogue.assets[SAMPLE] = an_asset(roles=("staff",))
+    await snapshots.get(SAMPLE)
+    catalogue.away = True
+    snapshots.notices_lost()
+    clock.time += 59
+    assert (await snapshots.get(SAMPLE)).stale
+    clock.time += 2
+    with pytest.raises(CatalogUnavailable):
+        await snapshots.get(SAMPLE)
+
+
+async def test_without_the_catalogue_unknown_assets_are_unavailable_not_missing(
+    snapshots, catalogue
+):
+    catalogue.away = True
+    with pytest.raises(CatalogUnavailable):
+        await snapshots.get(SAMPLE)
+
+
+async def test_aliases_and_customers_are_remembered_and_dropped_with_any_change(
+    snapshots, catalogue
+):
+    assert await snapshots.alias("alias") == SAMPLE
+    assert await snapshots.alias("alias") == SAMPLE
+    assert await snapshots.alias("none") is None
+    assert await snapshots.customer("acme") == 7
+    assert catalogue.reads == 3
+    snapshots.drop(SAMPLE)
+    await snapshots.alias("alias")
+    assert catalogue.reads == 4
+
+
+async def test_the_minute_begins_when_notices_stop_not_when_the_asset_was_read(
+    snapshots, catalogue, clock
+):
+    catalogue.assets[SAMPLE] = an_asset(roles=("staff",))
+    await snapshots.get(SAMPLE)
+    clock.time += 500
+    catalogue.away = True
+    snapshots.notices_lost()
+    clock.time += 59
+    assert (await snapshots.get(SAMPLE)).stale

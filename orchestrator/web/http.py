@@ -17,13 +17,15 @@ from multidict import CIMultiDict
 
 from orchestrator.iiif.negotiate import accepts_gzip, prefers_linked, version_from_accept
 from orchestrator.routing.delivery import Delivery
+from orchestrator.web.access_log import Access, rest_of_line
 from orchestrator.web.conditions import Span, span, verdict
 
 SERVER = "orchestrator"
 REQUEST_ID = web.RequestKey("request_id", str)
 OUTCOME = web.RequestKey("outcome", Delivery)
 """The delivery a handler answered with: what access log and metrics read."""
-PRIVATE_PORT = web.AppKey("private_port", bool)
+REQUEST_CLASS = web.RequestKey("request_class", str)
+"""For answers without a delivery (errors, the private port): a handler may set it first thing."""
 
 METHODS = "GET, HEAD, OPTIONS"
 CORS = (
@@ -64,8 +66,11 @@ class HotEntry:
     head_unchanged: bytes
     """The same of the 304."""
     body: bytes
-    etag: bytes
+    etag: str
     request_class: str
+    target: str
+    log_rest: bytes
+    """The end of an access log line for a plain GET."""
     delivery: Delivery
     asset: str
     """The asset's text id, by which a change drops the entry."""
@@ -172,8 +177,8 @@ def hot_key(request: web.Request, base: str, delivery: Delivery) -> HotKey | Non
     return base, request_variant(request) if _vary(delivery) else "", target.encode("ascii")
 
 
-def hot_entry(delivery: Delivery, *, compressed: bool = False) -> HotEntry:
-    """The bytes that answer this delivery's target from memory. `compressed`: the gzip form."""
+def hot_entry(delivery: Delivery, target: str, *, compressed: bool = False) -> HotEntry:
+    """The bytes that answer a request for `target` with this; `compressed`: the gzip form."""
     kept = replace(delivery, tier="memory", timings=())
     body = delivery.gzip if compressed and delivery.gzip is not None else delivery.body
     headers = delivery_headers(kept, compressed=compressed)
@@ -183,18 +188,38 @@ def hot_entry(delivery: Delivery, *, compressed: bool = False) -> HotEntry:
         head=head,
         head_unchanged=unchanged,
         body=body,
-        etag=(delivery.gzip_etag if compressed else delivery.etag).encode(),
+        etag=delivery.gzip_etag if compressed else delivery.etag,
         request_class=delivery.request_class,
+        target=target,
+        log_rest=rest_of_line(access_of(kept, 200, len(body), "GET", target)),
         delivery=kept,
         asset=str(delivery.asset or ""),
-        size=len(head) + len(unchanged) + len(delivery.body) + len(delivery.gzip or b"") + 1000,
+        size=len(head) + len(unchanged) + len(delivery.body) + len(delivery.gzip or b"") + 1500,
+    )
+
+
+def access_of(
+    delivery: Delivery, status: int, body_bytes: int, method: str, target: str, *, ms: float = 0.0
+) -> Access:
+    """What the access log says of this delivery, answered with this status."""
+    return Access(
+        asset=str(delivery.asset or ""),
+        version=delivery.version,
+        request_class=delivery.request_class,
+        canonical=delivery.canonical,
+        tier=delivery.tier,
+        status=status,
+        bytes=body_bytes,
+        ms=ms,
+        method=method,
+        target=target,
     )
 
 
 def hot_entry_for(request: web.Request, delivery: Delivery) -> HotEntry:
     """The entry that holds what this very request was answered with."""
     coded = delivery.gzip is not None and accepts_gzip(_joined(request, "Accept-Encoding"))
-    return hot_entry(delivery, compressed=coded)
+    return hot_entry(delivery, request.raw_path, compressed=coded)
 
 
 def _head(status: int, reason: str, headers: Headers) -> bytes:

@@ -1,0 +1,100 @@
+"""Puts an application on its port: our protocol, a shared socket, and an end that cuts no answer.
+
+docs/adr/0007-socket-sharing.md says why each process binds its own socket with SO_REUSEPORT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_server import Server
+
+from orchestrator.web.front import Front
+from orchestrator.web.protocol import HotProtocol
+
+BACKLOG = 1024
+LINGER_S = 0.2
+"""How long a draining port goes on answering on idle connections, with Connection: close."""
+
+
+class FrontServer(Server):
+    """aiohttp's Server making our protocol."""
+
+    def __init__(self, server: Server, front: Front) -> None:
+        super().__init__(
+            server.request_handler,
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+            loop=server._loop,
+            **server._kwargs,
+        )
+        self._front = front
+        front.connections = self._own
+
+    def __call__(self) -> HotProtocol:
+        """A protocol for a new connection."""
+        return HotProtocol(self, self._front, loop=self._loop, **self._kwargs)
+
+    def _own(self) -> list[HotProtocol]:
+        return [protocol for protocol in self.connections if isinstance(protocol, HotProtocol)]
+
+
+class PortRunner(web.AppRunner):
+    """One application on one port. `setup`, then `listen`; `cleanup` drains and ends it."""
+
+    __slots__ = ("_front",)
+
+    def __init__(
+        self, app: web.Application, front: Front, *, keepalive_s: float, drain_s: float
+    ) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            keepalive_timeout=keepalive_s,
+            shutdown_timeout=drain_s,
+        )
+        self._front = front
+
+    async def listen(self, listener: socket.socket) -> int:
+        """Serve on a bound socket; returns its port."""
+        await web.SockSite(self, listener, backlog=BACKLOG).start()
+        self._front.start()
+        return int(listener.getsockname()[1])
+
+    async def cleanup(self) -> None:
+        """Stop listening, answer what is under way, close the rest: at most `drain_s` for the
+        slowest answer.
+        """
+        for site in list(self.sites):
+            await site.stop()
+        self._front.drain()
+        if self.server is not None and self.server.connections:
+            await asyncio.sleep(LINGER_S)
+        await super().cleanup()
+        self._front.stop()
+
+    async def _make_server(self) -> Server:
+        return FrontServer(await super()._make_server(), self._front)
+
+
+def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
+    """A bound TCP socket, not yet listening. `shared`: other processes may bind the same port
+    (SO_REUSEPORT).
+
+    Raises OSError when the address is taken or not ours.
+    """
+    kind: Any = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(kind, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,81 @@
+"""The official IIIF validator (PyPI `iiif-validator`) as a library, and its reference picture."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pyvips
+
+IDENTIFIER = "67352ccc-d1b0-11e1-89ae-279075081939"
+"""The reference picture's name; its dashes are what the escaping test is about."""
+IMPOSSIBLE = frozenset({"format_jp2", "format_pdf", "format_webp"})
+"""Level 3 tests that cannot pass on Python 3: two use libmagic's object as a context manager, one
+compares text with bytes (reference: peers, section 4)."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one run said."""
+
+    passed: tuple[str, ...]
+    failed: dict[str, str]
+    """Test name to the validator's own words."""
+
+
+def write_reference(folder: Path, *, jpeg2000: bool = False) -> Path:
+    """The 1,000 x 1,000 grid of 100 flat colours, from the table in the validator's source."""
+    colours = np.array(_validator().ValidationInfo().colorInfo, np.uint8)  # [column][row]
+    pixels = np.repeat(np.repeat(colours.transpose(1, 0, 2), 100, axis=0), 100, axis=1)
+    picture = pyvips.Image.new_from_memory(pixels.tobytes(), 1000, 1000, 3, "uchar")
+    picture = picture.copy(interpretation="srgb")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{IDENTIFIER}.{'jp2' if jpeg2000 else 'png'}"
+    if jpeg2000:
+        picture.jp2ksave(str(path), Q=95, tile_width=1000, tile_height=1000, subsample_mode="off")
+    else:
+        picture.pngsave(str(path))
+    return path
+
+
+def validate(prefix: str, identifier: str, *, version: str, level: int) -> Verdict:
+    """Run every test of `version` ("2.0" or "3.0") up to and with `level` against `prefix`, the
+    address that identifiers hang from.
+    """
+    validator = _validator()
+    address = urlsplit(prefix)
+    tests: dict[str, Any] = validator.TestSuite(validator.ValidationInfo()).list_tests(version)
+    passed, failed = [], {}
+    for name, about in sorted(tests.items()):
+        if about["level"] > level:
+            continue
+        words = _run(validator, name, address.netloc, address.path.strip("/"), identifier, version)
+        if words:
+            failed[name] = words
+        else:
+            passed.append(name)
+    return Verdict(tuple(passed), failed)
+
+
+def _run(validator: Any, name: str, server: str, prefix: str, identifier: str, version: str) -> str:
+    """What is wrong, or nothing."""
+    suite = validator.TestSuite(validator.ValidationInfo())
+    asked = validator.ImageAPI(identifier, server, prefix, "http", "", version, debug=False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it leaves sockets to the garbage collector
+            suite.run_test(name, asked)
+    except Exception as error:  # a test of theirs that crashes has not passed
+        return f"{type(error).__name__}: {error} {asked.urls[-1:]}"
+    return f"{asked.exception} {asked.urls[-1:]}" if asked.exception else ""
+
+
+def _validator() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("iiif_validator.validator")

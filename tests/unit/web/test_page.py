@@ -1,0 +1,101 @@
+"""The landing page as a pure function of its listing."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from orchestrator.model import AssetId, AssetState
+from orchestrator.web.page import (
+    Listing,
+    Page,
+    Picture,
+    content_security_policy,
+    listing_json,
+    static_files,
+)
+
+
+def a_picture(name: str = "castle", **changes: object) -> Picture:
+    values: dict[str, object] = {
+        "id": AssetId(1, 1, name),
+        "service": "http://pictures.example/iiif/3/1%2F1%2Fcastle",
+        "width": 4000,
+        "height": 2543,
+    }
+    return Picture(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_the_listing_names_id_and_info_document_of_each_picture() -> None:
+    listing = json.loads(listing_json(Listing((a_picture(),), "http://pictures.example/?after=x")))
+    assert listing["next"] == "http://pictures.example/?after=x"
+    assert listing["images"][0]["id"] == "1/1/castle"
+    assert listing["images"][0]["info"] == a_picture().service + "/info.json"
+
+
+def test_the_thumbnail_is_the_exact_size_of_one_made_at_ingest() -> None:
+    assert a_picture().thumbnail.endswith("/full/400,254/0/default.jpg")
+
+
+def test_a_picture_smaller_than_a_thumbnail_is_asked_for_at_its_own_size() -> None:
+    assert a_picture(width=60, height=40).thumbnail.endswith("/full/60,40/0/default.jpg")
+
+
+def test_what_a_picture_is_called_cannot_become_markup() -> None:
+    page = Page.load("1.0").html(Listing((a_picture('"><script>alert(1)</script>$x'),))).decode()
+    assert "<script>alert" not in page
+    assert "&quot;&gt;&lt;script&gt;alert(1)" in page
+    assert "$x" in page
+
+
+def test_an_anchor_holds_the_id_percent_encoded() -> None:
+    page = Page.load("1.0").html(Listing((a_picture("sub/sheet 1"),))).decode()
+    assert 'href="#1/1/sub%252Fsheet%201"' in page
+    assert '<span class="name">sub/sheet 1</span>' in page
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [(AssetState.REGISTERED, "preparing"), (AssetState.FAILED, "failed")],
+    ids=str,
+)
+def test_a_picture_that_is_not_ready_is_marked(state: AssetState, word: str) -> None:
+    assert f">{word}</span>" in Page.load("1.0").html(Listing((a_picture(state=state),))).decode()
+
+
+def test_without_pictures_the_page_says_how_to_add_some() -> None:
+    assert b"orchestrator ingest" in Page.load("1.0").html(Listing(()))
+
+
+def test_a_problem_is_shown_in_place_of_the_advice() -> None:
+    page = Page.load("1.0").html(Listing(()), problem="The <catalogue> does not answer.").decode()
+    assert "The &lt;catalogue&gt; does not answer." in page
+    assert "No pictures yet" not in page
+
+
+def test_the_policy_lets_pictures_come_from_the_hosts_of_the_listing_only() -> None:
+    policy = content_security_policy(Listing((a_picture(),)))
+    assert "img-src 'self' http://pictures.example blob: data:;" in policy
+    assert "connect-src 'self' http://pictures.example;" in policy
+
+
+def test_a_host_that_would_end_a_directive_is_left_out_of_the_policy() -> None:
+    hostile = a_picture(service="http://a;script-src *;/iiif/3/x")
+    assert "script-src *" not in content_security_policy(Listing((hostile,)))
+
+
+def test_static_files_have_one_strong_tag_for_each_coding() -> None:
+    files = static_files()
+    assert {"page.js", "page.css", "icon.svg"} <= set(files)
+    for name, file in files.items():
+        assert file.etag.startswith('"'), name
+        assert file.etag != file.packed_etag
+        assert not file.packed or gzip.decompress(file.packed) == file.body
+
+
+def test_the_address_of_a_static_file_changes_with_its_bytes() -> None:
+    page = Page.load("1.0")
+    tag = page.files["page.js"].etag.strip('"')
+    assert f"/static/page.js?v={tag}".encode() in page.html(Listing(()))

@@ -1,0 +1,186 @@
+"""The supervisor, run as a process of its own over stand-ins for the product's processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from orchestrator import supervisor
+from orchestrator.errors import Conflict
+from orchestrator.settings import load
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from orchestrator import supervisor
+from orchestrator.settings import load
+data, workers, entry, drain = sys.argv[1:]
+settings = load(None, {}, {
+    "server.data_dir": data, "server.workers": int(workers), "server.drain_s": float(drain)})
+patience = supervisor.Patience(young_s=0.6, first_deaths=3, backoff_s=0.05, kill_after_s=0.2)
+with supervisor.exclusive(settings.data_dir):
+    sys.exit(supervisor.Supervisor(settings, "tests.support.stand_ins:" + entry, patience).run())
+"""
+
+
+class Supervised:
+    """A supervisor under test and the folder its stand-ins leave their notes in."""
+
+    def __init__(self, data: Path, entry: str, workers: int, drain_s: float) -> None:
+        self.data = data
+        words = [sys.executable, "-c", PROGRAM, str(data), str(workers), entry, str(drain_s)]
+        self.process = subprocess.Popen(words, cwd=Path(__file__).parents[2])
+
+    def notes(self, ending: str = ".ready") -> dict[str, int]:
+        """Who left such a note: `serve-0` and the process id."""
+        found = {}
+        for path in self.data.glob(f"*{ending}"):
+            role, index, pid = path.stem.split("-")
+            found[f"{role}-{index}"] = max(int(pid), found.get(f"{role}-{index}", 0))
+        return found
+
+    def wait_for(self, done: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + 20
+        while not done():
+            assert time.monotonic() < deadline, f"never: {what}"
+            time.sleep(0.02)
+
+    def everyone(self) -> list[int]:
+        """Process ids of all that ever left a note."""
+        return [int(path.name.split("-")[2]) for path in self.data.glob("*-*-*") if not path.suffix]
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
+    started: list[Supervised] = []
+
+    def start(entry: str, workers: int = 2, drain_s: float = 5) -> Supervised:
+        started.append(Supervised(tmp_path / "data", entry, workers, drain_s))
+        return started[-1]
+
+    (tmp_path / "data").mkdir()
+    yield start
+    for each in started:
+        with suppress(ProcessLookupError):
+            each.process.kill()
+        each.process.wait()
+
+
+def alive(pid: int) -> bool:
+    """True if the process runs; one that ended and waits for its parent to look does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_sigterm_lets_every_process_finish_and_the_exit_status_is_zero(
+    supervised: Callable[..., Supervised],
+) -> None:
+    it = supervised("polite")
+    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    assert set(it.notes()) == {"housekeeping-0", "serve-0", "serve-1"}
+    it.process.send_signal(signal.SIGTERM)
+    assert it.process.wait(timeout=10) == 0
+    assert len(it.notes(".drained")) == 3
+    assert not any(alive(pid) for pid in it.everyone())
+
+
+def test_children_are_told_the_metrics_folder_which_is_clean_at_start(
+    supervised: Callable[..., Supervised], tmp_path: Path
+) -> None:
+    stale = tmp_path / "data" / "metrics" / "counter_1.db"
+    stale.parent.mkdir()
+    stale.touch()
+    it = supervised("polite", workers=2)
+    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    folders = {path.read_text() for path in it.data.glob("serve-?-*") if not path.suffix}
+    assert folders == {str(tmp_path / "data" / "metrics")}
+    assert not stale.exists()
+
+
+def test_a_process_killed_with_9_is_replaced(supervised: Callable[..., Supervised]) -> None:
+    it = supervised("polite")
+    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    before = it.notes()["serve-1"]
+    os.kill(before, signal.SIGKILL)
+    it.wait_for(lambda: len(list(it.data.glob("serve-1-*.ready"))) == 2, "a new serve-1")
+    assert it.process.poll() is None
+    it.process.send_signal(signal.SIGTERM)
+    assert it.process.wait(timeout=10) == 0
+
+
+def test_a_process_that_ignores_sigterm_is_killed_after_the_drain_time(
+    supervised: Callable[..., Supervised],
+) -> None:
+    it = supervised("stubborn", drain_s=0.3)
+    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    it.process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert it.process.wait(timeout=10) == 0
+    assert 0.4 < time.monotonic() - began < 5
+    assert not any(alive(pid) for pid in it.everyone())
+
+
+def test_told_twice_it_does_not_wait(supervised: Callable[..., Supervised]) -> None:
+    it = supervised("stubborn", drain_s=60)
+    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    it.process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    it.process.send_signal(signal.SIGINT)
+    assert it.process.wait(timeout=10) == 0
+    assert not any(alive(pid) for pid in it.everyone())
+
+
+def test_a_process_that_cannot_start_ends_the_whole_with_status_1(
+    supervised: Callable[..., Supervised],
+) -> None:
+    it = supervised("broken")
+    assert it.process.wait(timeout=20) == 1
+    assert len(list(it.data.glob("housekeeping-0-*"))) <= 3
+
+
+def test_the_children_die_with_a_supervisor_that_is_killed(
+    supervised: Callable[..., Supervised],
+) -> None:
+    it = supervised("stubborn")
+    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    it.process.kill()
+    it.process.wait()
+    it.wait_for(lambda: not any(alive(pid) for pid in it.everyone()), "all children gone")
+
+
+def test_sighup_is_passed_on(supervised: Callable[..., Supervised]) -> None:
+    it = supervised("polite")
+    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    it.process.send_signal(signal.SIGHUP)
+    it.wait_for(lambda: len(it.notes(".reopened")) == 3, "all three heard SIGHUP")
+
+
+def test_a_data_directory_in_use_is_refused_by_name(tmp_path: Path) -> None:
+    with (
+        supervisor.exclusive(tmp_path),
+        pytest.raises(Conflict, match=f"in use by process {os.getpid()}"),
+        supervisor.exclusive(tmp_path),
+    ):
+        pass
+
+
+def test_a_data_directory_is_free_again_afterwards(tmp_path: Path) -> None:
+    for _ in range(2):
+        with supervisor.exclusive(tmp_path):
+            pass
+
+
+def test_one_worker_runs_everything_in_this_process(tmp_path: Path) -> None:
+    settings = load(None, {}, {"server.data_dir": tmp_path, "server.workers": 1})
+    assert supervisor.run(settings, "tests.support.stand_ins:brief") == 0
+    assert (tmp_path / f"all-0-{os.getpid()}").exists()

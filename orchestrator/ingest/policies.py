@@ -7,19 +7,17 @@ be named by the last segment of an address, as the Engine's requests do
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from orchestrator.errors import InvalidInput
+from orchestrator.iiif.thumbnails import thumbnail_size
 from orchestrator.imaging import POLICIES, ConversionPolicy
 from orchestrator.settings import Ingest
 
 DEFAULT = "default"
 USE_ORIGINAL = "use-original"
-_SIZE = re.compile(r"\^?(?:\d{1,6},|,\d{1,6}|!\d{1,6},\d{1,6})")
-_MAX_EDGE = 100_000
 
 T = TypeVar("T")
 
@@ -75,22 +73,11 @@ class Policies:
 
 
 def check_sizes(sizes: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """Return `sizes` unchanged when each can be made; raises InvalidInput naming the first that
-    cannot.
-    """
-    for size in sizes:
-        if isinstance(size, str):
-            usable = _SIZE.fullmatch(size) is not None
-            numbers = [int(number) for number in re.findall(r"\d+", size)]
-        else:
-            usable, numbers = True, [size]
-        if not usable or not all(1 <= number <= _MAX_EDGE for number in numbers):
-            raise InvalidInput(
-                f"A thumbnail policy cannot hold {size!r}: it takes longest edges in pixels "
-                "or sizes such as 400, or ,400 or !400,400."
-            )
+    """Return `sizes` unchanged when there is one and each can be made; raises InvalidInput."""
     if not sizes:
         raise InvalidInput("A thumbnail policy needs at least one size.")
+    for size in sizes:
+        thumbnail_size((1, 1), size)
     return sizes
 
 

@@ -41,6 +41,11 @@ def source_key(asset_id: AssetId, version: int, extension: str) -> str:
     return f"{prefix(asset_id, version)}source.{extension}"
 
 
+def original_key(asset_id: AssetId, version: int) -> str:
+    """The file as it came from its origin, kept while it is all there is, or because it is the source."""
+    return f"{prefix(asset_id, version)}original"
+
+
 def thumbnail_key(asset_id: AssetId, version: int, access: str, edge: int) -> str:
     """The thumbnail with this longest edge in pixels; `access` is `open` or `auth`."""
     if access not in _ACCESS or edge < 1:

@@ -65,7 +65,7 @@ def test_a_size_a_policy_can_hold(size: int | str) -> None:
     ["max", "^max", "pct:50", "400,300", "^400,300", "", ",", "0,", 0, -1, 10**6, "!0,5", "a,"],
 )
 def test_a_size_a_policy_cannot_hold_is_named(size: int | str) -> None:
-    with pytest.raises(InvalidInput, match="thumbnail policy"):
+    with pytest.raises(InvalidInput, match="thumbnail size"):
         check_sizes((size,))
 
 

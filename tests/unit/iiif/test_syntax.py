@@ -111,7 +111,7 @@ WORDS = {
     "size": """10 10,,10 !10, !,10 !, !10 0, ,0 0,0 !0,1 !1,0 -1, +10, 1_0, 10.5, 1e2, pct:0 pct:0.0
         pct:-5 pct: pct:inf pct:nan pct:+5 pct:1e300 pct:5% MAX max, !!1,1 ^^max all ^ ! ^! ^,
         ٣, 99999999999999999999, !^1,1 max^ 1,1,1 !max !pct:5 !full""",
-    "rotation": """-90 361 360.1 abc ! !! !!90 90! 1e1 +90 1_0 nan 0x1 ٣ 5. . 90,0 360.00001 !361""",
+    "rotation": """-90 361 360.1 abc ! !! !!90 90! 1e1 +90 1_0 nan 0x1 ٣ 5. . 90,0 360.01 !361""",
     "quality": """Default.jpg sepia.jpg native.jpg .jpg grey.jpg jpg . color,.jpg default,.jpg""",
     "format": """default default. default.exe default.JPG default.jpg.png default.jp2 default.pdf
         default.jpeg default.tiff default.jpg;x=1 default..jpg default.jpg.""",

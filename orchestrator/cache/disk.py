@@ -1,0 +1,352 @@
+"""A disk cache: one folder with one quota, shared by all processes of the host (ADR 0002).
+
+What is found under a product's name is whole and of that product. Reading needs no index and takes
+no lock; writing that cannot be done (no room, disk full, folder read-only, index being rebuilt) is
+counted and logged, and the answer is served uncached. Never an error of a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from orchestrator.cache.index import Boot, Index, Totals, this_boot
+from orchestrator.cache.layout import Place, Product, asset_hash, place
+from orchestrator.cache.ledger import Candidate, Ledger, Limits, Publication, room_for
+from orchestrator.cache.tree import Tree, allocated, read_cached, read_whole
+from orchestrator.cache.upkeep import Swept, Upkeep, Verification
+from orchestrator.cache.worker import Worker
+from orchestrator.errors import NoRoom
+
+__all__ = ["Candidate", "DiskCache", "DiskOptions", "DiskStats", "Product", "Writing"]
+
+log = logging.getLogger(__name__)
+R = TypeVar("R")
+_QUEUED_BYTES = 512 * 1024**2
+_LEASES_KEPT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class DiskOptions:
+    """How one disk cache behaves; the fields mean what the settings of `cache` mean."""
+
+    quota: int
+    floor: int = 0
+    max_entry: int = 256 * 1024**2
+    inline_read: int = 256 * 1024
+    use_flush_s: float = 2.0
+    lease_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStats:
+    """Fill of the cache (all processes), and what this process has done with it."""
+
+    name: str
+    files: int
+    bytes: int
+    reserved: int
+    quota: int
+    free: int
+    """Bytes free on the file system."""
+    rebuilding: bool
+    hits: int
+    misses: int
+    puts: int
+    refused: int
+    failed: int
+    evicted: int
+    evicted_bytes: int
+    evicted_age_s: float
+    """Seconds between last use and eviction, of what was evicted last."""
+
+
+class Writing:
+    """A product being written to `path`, a file of its own, within room set apart for it."""
+
+    def __init__(self, worker: Worker, where: Place, path: Path, need: int) -> None:
+        self.path = path
+        self._worker = worker
+        self._where = where
+        self._need = need
+        self._open = True
+
+    async def grow(self, size: int) -> None:
+        """Make sure of room for `size` bytes in all. Raises NoRoom."""
+        await asyncio.wrap_future(self._worker.call(partial(self._reserve, room_for(size))))
+
+    async def publish(self) -> Path:
+        """Let readers find the file from now on; returns where. Raises NoRoom: nothing is kept."""
+        return await asyncio.wrap_future(self._worker.call(self._publish))
+
+    def abort(self) -> None:
+        """On the worker's thread: leave nothing, unless it was published."""
+        if self._open:
+            self._open = False
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+            self._worker.ledger.unclaim(self._need)
+
+    def _reserve(self, need: int) -> None:
+        if need > self._need:
+            if not self._worker.claim(need - self._need):
+                raise NoRoom("There is no room for this in the cache.")
+            self._need = need
+
+    def _publish(self) -> Path:
+        ledger = self._worker.ledger
+        try:
+            self._reserve(room_for(allocated(self.path.stat())))
+        except OSError as error:
+            raise NoRoom("The file to be kept is gone.") from error
+        self._open = False
+        if not ledger.settle([Publication(self._where, self.path, self._need)]):
+            raise NoRoom("The cache cannot be written now.")
+        self._worker.counts.puts += 1
+        return ledger.tree.root / self._where.path
+
+
+class DiskCache:
+    """Bytes by product, on disk, least recently used out first."""
+
+    def __init__(self, name: str, root: Path, worker: Worker, options: DiskOptions) -> None:
+        """Made by `open`."""
+        self.name = name
+        self.options = options
+        self._root = f"{root}/"
+        self._worker = worker
+        self._index = worker.ledger.index
+        self._hits = self._misses = self._queued_bytes = 0
+        self._leases: dict[str, float] = {}
+        self._now: Callable[[], float] = time.time
+
+    @classmethod
+    async def open(
+        cls,
+        folder: Path,
+        options: DiskOptions,
+        *,
+        now: Callable[[], float] = time.time,
+        boot: Boot | None = None,
+    ) -> DiskCache:
+        """Open the cache of `folder`; its index lies beside it, outside what the quota counts.
+
+        Never fails: what cannot be written now is read only and tried again.
+        """
+        index = Index(
+            folder.with_name(folder.name + ".index"),
+            nothing_cached=lambda: next(tree.assets(), None) is None,
+            now=now,
+            boot=boot or this_boot(),
+        )
+        tree = Tree(folder, index.holder)
+        ledger = Ledger(index, tree, Limits(options.quota, options.floor), now)
+        worker = Worker(folder.name, ledger, Upkeep(ledger, now), options.use_flush_s)
+        worker.start()
+        cache = cls(folder.name, folder, worker, options)
+        cache._now = now
+        await cache._call(lambda: None)
+        return cache
+
+    async def close(self) -> None:
+        """Finish what is being written, record what was used, give back what was reserved."""
+        await asyncio.to_thread(self._worker.stop)
+
+    async def get(self, product: Product) -> bytes | None:
+        """The product's bytes, or None. What memory already holds is read without a thread."""
+        path = place(product).path
+        full = self._root + path
+        body = self._read_inline(full, path)
+        if body is None:
+            body = await asyncio.to_thread(read_whole, full)
+        if not body:
+            self._misses += 1
+            return None
+        self._hits += 1
+        self._worker.uses[path] = self._now()
+        return body
+
+    async def path(self, product: Product) -> Path | None:
+        """The product's file, not to be evicted for `lease_s` / 2 seconds at the least; or None."""
+        path = place(product).path
+        full = Path(self._root + path)
+        now = self._now()
+        if not self._trusted(full):
+            self._misses += 1
+            return None
+        if self._leases.get(path, 0.0) < now + self.options.lease_s / 2:
+            until = now + self.options.lease_s
+            with suppress(NoRoom):  # no index: nobody can evict either
+                if path not in await self._call(lambda: self._worker.upkeep.lease({path: until})):
+                    self._misses += 1
+                    return None
+            self._remember_lease(path, until, now)
+        self._hits += 1
+        self._worker.uses[path] = now
+        return full
+
+    async def put(self, product: Product, body: bytes) -> bool:
+        """Keep `body` as the product; False if it could not be, which is counted and no error."""
+        size = len(body)
+        if not 0 < size <= self.options.max_entry or self._queued_bytes + size > _QUEUED_BYTES:
+            self._worker.counts.refused += 1
+            return False
+        self._queued_bytes += size
+        try:
+            future = self._worker.put(place(product), body, product.extension)
+            return await asyncio.wrap_future(future)
+        finally:
+            self._queued_bytes -= size
+
+    @asynccontextmanager
+    async def writing(self, product: Product, size: int = 0) -> AsyncIterator[Writing]:
+        """Room for `size` bytes (more by `grow`) and a file to write them to; kept by `publish`
+        only.
+
+        Raises NoRoom when no room can be made.
+        """
+        tree = self._worker.ledger.tree
+        need = room_for(size)
+        writing = Writing(self._worker, place(product), tree.temp_path(product.extension), need)
+        claimed: Future[bool] = self._worker.call(lambda: self._worker.claim(need))
+        try:
+            granted = await asyncio.wrap_future(claimed)
+        except asyncio.CancelledError:
+            self._worker.call(lambda: writing.abort() if claimed.result() else None)
+            raise
+        if not granted:
+            raise NoRoom("There is no room for this in the cache.")
+        try:
+            yield writing
+        finally:
+            await self._call(writing.abort)
+
+    async def drop_asset(self, asset: str) -> int:
+        """Remove everything made from the asset (its text id); returns the files gone."""
+        return await self._drop(asset, None)
+
+    async def drop_older(self, asset: str, version: int) -> int:
+        """Remove what was made from versions before `version`; returns the files gone."""
+        return await self._drop(asset, version)
+
+    async def tend(self) -> None:
+        """Do now what is done every `use_flush_s` seconds, and finish a rebuild under way."""
+        await self._call(self._worker.tend)
+        await self._call(self._worker.walk_through)
+
+    async def totals(self) -> Totals:
+        """What the index counts, all processes together. Raises NoRoom while there is no index."""
+        return await self._call(self._index.totals)
+
+    async def stats(self) -> DiskStats:
+        """Fill and counts; zeros for the fill while the index cannot be used."""
+        totals = Totals(0, 0, 0, walking=True)
+        with suppress(NoRoom):
+            totals = await self.totals()
+        counts, evictions = self._worker.counts, self._worker.ledger.evictions
+        return DiskStats(
+            self.name,
+            files=totals.files,
+            bytes=totals.bytes,
+            reserved=totals.reserved,
+            quota=self.options.quota,
+            free=await self.free_bytes(),
+            rebuilding=totals.walking,
+            hits=self._hits,
+            misses=self._misses,
+            puts=counts.puts,
+            refused=counts.refused,
+            failed=counts.failed,
+            evicted=evictions.files,
+            evicted_bytes=evictions.bytes,
+            evicted_age_s=evictions.last_age_s,
+        )
+
+    async def free_bytes(self) -> int:
+        """Bytes free on the file system; 0 when the folder cannot be asked."""
+        with suppress(OSError):
+            return await self._call(self._worker.ledger.tree.free_bytes)
+        return 0
+
+    async def candidates(self, limit: int) -> list[Candidate]:
+        """What may be evicted, least recently used first."""
+        return await self._call(lambda: self._worker.ledger.candidates(limit))
+
+    async def evict(self, candidates: Iterable[Candidate]) -> tuple[int, int]:
+        """Remove those not used since they were found; returns (files, bytes) gone."""
+        return await self._call(lambda: self._worker.ledger.evict(candidates))
+
+    async def sweep(self) -> Swept:
+        """Free what ended processes had reserved and remove their temporary files."""
+        return await self._call(self._worker.upkeep.sweep)
+
+    async def verify(self, *, repair: bool = False) -> Verification:
+        """Compare every row with every file (a walk, for `cache verify`); settle it if asked to."""
+        return await self._call(lambda: self._worker.upkeep.verify(repair=repair))
+
+    async def clear(self) -> int:
+        """Remove everything; returns the files gone."""
+        gone = 0
+        for asset in await self._call(self._worker.upkeep.assets):
+            gone += await self._call(partial(self._worker.upkeep.drop, asset))
+        return gone
+
+    async def _drop(self, asset: str, below: int | None) -> int:
+        """Without an index nothing is dropped, which is safe: products are keyed by version."""
+        try:
+            return await self._call(lambda: self._worker.upkeep.drop(asset_hash(asset), below))
+        except NoRoom:
+            log.warning("cache not dropped", extra={"cache": self.name, "asset": asset})
+            return 0
+
+    async def _call(self, work: Callable[[], R]) -> R:
+        return await asyncio.wrap_future(self._worker.call(work))
+
+    def _read_inline(self, full: str, path: str) -> bytes | None:
+        """The bytes; b"" for a miss; None when a thread has to read them (ADR 0010)."""
+        try:
+            descriptor = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return b""
+        try:
+            found = os.fstat(descriptor)
+            if not self._sound(found):
+                self._heal(path)
+                return b""
+            if found.st_size > self.options.inline_read:
+                return None
+            return read_cached(descriptor, found.st_size)
+        finally:
+            os.close(descriptor)
+
+    def _trusted(self, full: Path) -> bool:
+        try:
+            sound = self._sound(full.stat())
+        except OSError:
+            return False
+        if not sound:
+            self._heal(str(full).removeprefix(self._root))
+        return sound
+
+    def _sound(self, found: os.stat_result) -> bool:
+        """False for what a power cut may have torn: no bytes, or written just before it."""
+        start, end = self._index.distrusted
+        return found.st_size > 0 and not start <= found.st_mtime < end
+
+    def _heal(self, path: str) -> None:
+        _, asset, name = path.split("/")
+        self._worker.call(lambda: self._worker.upkeep.heal(Place(asset, name)))
+
+    def _remember_lease(self, path: str, until: float, now: float) -> None:
+        if len(self._leases) >= _LEASES_KEPT:
+            self._leases = {known: end for known, end in self._leases.items() if end > now}
+        self._leases[path] = until

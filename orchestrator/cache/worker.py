@@ -1,0 +1,263 @@
+"""The one thread of a process that speaks to a cache's index: jobs in order, puts in batches.
+
+Between jobs it tends the cache: records uses and leases every few seconds, gives unneeded room
+back, and goes on with a rebuild, a step at a time. Nothing here runs on the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from orchestrator.cache.layout import Place
+from orchestrator.cache.ledger import Ledger, Publication, room_for
+from orchestrator.cache.upkeep import Upkeep
+from orchestrator.errors import NoRoom
+
+log = logging.getLogger(__name__)
+R = TypeVar("R")
+
+_BATCH_FILES, _BATCH_BYTES = 64, 8 * 1024**2
+_SWEEP_PAUSE_S = 1.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What came of writing, since the start of this process."""
+
+    puts: int = 0
+    refused: int = 0
+    """No room within quota and free-space floor, or the queue full: served uncached."""
+    failed: int = 0
+    """The disk or the index could not be written: served uncached."""
+
+
+@dataclass(slots=True)
+class _Put:
+    place: Place
+    body: bytes
+    extension: str
+    done: Future[bool] = field(default_factory=Future)
+
+
+@dataclass(slots=True)
+class _Call:
+    work: Callable[[], None]
+
+
+class Worker:
+    """Owns ledger and upkeep from `start` to `stop`."""
+
+    def __init__(self, name: str, ledger: Ledger, upkeep: Upkeep, tend_s: float) -> None:
+        self.uses: dict[str, float] = {}
+        """Path in the cache -> time last used; the event loop writes, this thread takes away."""
+        self.counts = Counts()
+        self.ledger = ledger
+        self.upkeep = upkeep
+        self._name = name
+        self._tend_s = tend_s
+        self._jobs: queue.SimpleQueue[_Put | _Call | None] = queue.SimpleQueue()
+        self._stopping = False
+        quota = ledger.limits.quota
+        self._batch_bytes = min(_BATCH_BYTES, quota // 16) if quota else _BATCH_BYTES
+        self._walk: Iterator[None] | None = None
+        self._trouble = ""
+        self._swept_at = 0.0
+        self._puts_tended = 0
+        self._thread = threading.Thread(target=self._run, name=f"cache-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the first job opens the index."""
+        self._jobs.put(_Call(self._open))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what was asked for, tend once more and end. Blocking."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def call(self, work: Callable[[], R]) -> Future[R]:
+        """Run `work` on the thread; it is done in any case, for the future cannot be cancelled."""
+        done: Future[R] = Future()
+        done.set_running_or_notify_cancel()
+        self._jobs.put(_Call(lambda: _settle(done, work)))
+        return done
+
+    def put(self, place: Place, body: bytes, extension: str) -> Future[bool]:
+        """Keep `body`; the future says whether it was kept."""
+        job = _Put(place, body, extension)
+        job.done.set_running_or_notify_cancel()
+        self._jobs.put(job)
+        return job.done
+
+    def claim(self, need: int) -> bool:
+        """`Ledger.claim`, with the uses recorded before anything is evicted, and after the dead."""
+        if self.ledger.free >= need:
+            return self.ledger.claim(need)
+        self._record_uses()
+        claimed = self.ledger.claim(need) or (self._sweep_dead() and self.ledger.claim(need))
+        if not claimed:
+            self.counts.refused += 1
+        return claimed
+
+    def tend(self) -> None:
+        """What is done every few seconds; an index that cannot be used now is tried again then."""
+        try:
+            self._record_uses()
+            if self.counts.puts == self._puts_tended:
+                self.ledger.release_free()
+            self._puts_tended = self.counts.puts
+            if self._walk is None and self.upkeep.must_walk(2 * self._tend_s):
+                log.info("cache index rebuilding", extra={"cache": self._name})
+                self._walk = self.upkeep.walk()
+        except (NoRoom, OSError) as error:
+            self._failed("index", error)
+
+    def walk_through(self) -> None:
+        """Finish a rebuild that is going on."""
+        while self._walk is not None:
+            self._step()
+
+    def _run(self) -> None:
+        due = time.monotonic() + self._tend_s
+        held: _Put | _Call | None = None
+        while True:
+            job = held or self._next(due)
+            if job is None and self._stopping:
+                break
+            try:
+                held = self._do(job)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + self._tend_s
+                    self.tend()
+                self._step()
+            except Exception:
+                held = None
+                log.exception("cache thread failed", extra={"cache": self._name})
+        self.tend()
+        self.ledger.index.close()
+
+    def _do(self, job: _Put | _Call | None) -> _Put | _Call | None:
+        if isinstance(job, _Put):
+            return self._put_with_followers(job)
+        if isinstance(job, _Call):
+            job.work()
+        return None
+
+    def _next(self, due: float) -> _Put | _Call | None:
+        idle = self._walk is None and not self._stopping
+        wait_s = max(0.0, due - time.monotonic()) if idle else 0.0
+        try:
+            job = self._jobs.get(timeout=wait_s) if wait_s else self._jobs.get_nowait()
+        except queue.Empty:
+            return None
+        self._stopping = self._stopping or job is None
+        return job
+
+    def _put_with_followers(self, first: _Put) -> _Put | _Call | None:
+        """Do this put and those queued behind it at once; returns a job of another kind."""
+        batch, size = [first], room_for(len(first.body))
+        other: _Put | _Call | None = None
+        while len(batch) < _BATCH_FILES and size < self._batch_bytes:
+            job = self._next(0.0)
+            if not isinstance(job, _Put):
+                other = job
+                break
+            batch.append(job)
+            size += room_for(len(job.body))
+        self._put_batch(batch)
+        return other
+
+    def _put_batch(self, batch: list[_Put]) -> None:
+        kept: set[int] = set()
+        try:
+            written = [(job, p) for job in batch if (p := self._written(job)) is not None]
+            published = self.ledger.settle([p for _, p in written]) if written else []
+            kept = {id(job) for job, p in written if any(p is q for q in published)}
+            self.counts.failed += len(written) - len(kept)
+            if kept:
+                self._works()
+        except NoRoom as error:
+            self._failed("write", error)
+            self.counts.failed += len(batch)
+        finally:
+            self.counts.puts += len(kept)
+            for job in batch:
+                job.done.set_result(id(job) in kept)
+
+    def _written(self, job: _Put) -> Publication | None:
+        need = room_for(len(job.body))
+        try:
+            if not self.claim(need):
+                return None
+        except NoRoom as error:
+            self._failed("index", error)
+            self.counts.failed += 1
+            return None
+        try:
+            temp = self.ledger.tree.write_temp(job.body, job.extension)
+        except OSError as error:
+            self.ledger.unclaim(need)
+            self._failed("write", error)
+            self.counts.failed += 1
+            return None
+        return Publication(job.place, temp, need)
+
+    def _open(self) -> None:
+        try:
+            self.ledger.tree.prepare()
+            self.ledger.open()
+            self.upkeep.sweep()
+        except (NoRoom, OSError) as error:
+            self._failed("open", error)
+
+    def _record_uses(self) -> None:
+        uses, self.uses = self.uses, {}
+        if uses:
+            self.upkeep.record(uses)
+
+    def _sweep_dead(self) -> bool:
+        """True if room came free; not more often than once a second."""
+        if time.monotonic() < self._swept_at + _SWEEP_PAUSE_S:
+            return False
+        self._swept_at = time.monotonic()
+        return self.upkeep.sweep().bytes > 0
+
+    def _step(self) -> None:
+        walk = self._walk
+        if walk is None:
+            return
+        try:
+            next(walk)
+        except StopIteration:
+            self._walk = None
+            log.info("cache index rebuilt", extra={"cache": self._name})
+        except (NoRoom, OSError) as error:
+            self._walk = None
+            self._failed("rebuild", error)
+
+    def _failed(self, what: str, error: BaseException) -> None:
+        """Log the first of a row of like failures."""
+        cause = error.__cause__ or error
+        trouble = f"{what}: {cause!r}"
+        if trouble != self._trouble:
+            self._trouble = trouble
+            log.warning("cache cannot be written", extra={"cache": self._name, "error": trouble})
+
+    def _works(self) -> None:
+        if self._trouble:
+            self._trouble = ""
+            log.info("cache written again", extra={"cache": self._name})
+
+
+def _settle(done: Future[R], work: Callable[[], R]) -> None:
+    try:
+        done.set_result(work())
+    except BaseException as error:  # handed to whoever waits for it
+        done.set_exception(error)

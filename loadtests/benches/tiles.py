@@ -1,0 +1,124 @@
+"""P5: distinct tiles of a JPEG2000 on local disk that no cache can answer, four at a time, our
+built-in image server beside iipsrv (two processes behind nginx) on the same files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import aiohttp
+from yarl import URL
+
+from loadtests.benches.context import Context
+from loadtests.collection import (
+    LARGE,
+    copies,
+    large_jpeg2000,
+    large_pyramid,
+    large_tiled_jpeg2000,
+)
+from loadtests.harness import Measured, Row, alternate
+from loadtests.wrk import LoadError
+from tests.support.rivals import iipsrv
+from tests.support.running import running
+
+CONCURRENCY = 4
+EDGE = 512
+TILES = 48
+"""A round: distinct tiles, four in five at full scale."""
+
+
+def p5(context: Context) -> list[Row]:
+    """One row for each kind of source: requests per second on a copy nobody asked for before."""
+    kinds = {
+        "JPEG2000, untiled": large_jpeg2000(),
+        "JPEG2000, 512 px tiles": large_tiled_jpeg2000(),
+        "pyramid TIFF": large_pyramid(),
+    }
+    folder = context.scratch / "p5"
+    # as it is: a conversion would answer from a pyramid of our own
+    env = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original"}
+    names = {
+        kind: copies(path, folder, context.rounds, prefix=path.stem) for kind, path in kinds.items()
+    }
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        data = context.scratch / "p5-data"
+        server = stack.enter_context(running(folder, workers=1, data=data, env=env))
+        server.wait_converted(expected=context.rounds * len(kinds))
+        rival = stack.enter_context(iipsrv(folder))
+        for kind, files in names.items():
+            rows += _rows(context, kind, f"{server.public}/iiif/3/1%2F1%2F", rival, files)
+    return rows
+
+
+def _rows(context: Context, kind: str, ours: str, theirs: str, files: Sequence[Path]) -> list[Row]:
+    context.say(f"P5 {kind}")
+    duel = alternate(
+        context.rounds,
+        lambda number: _round(f"{ours}{files[number].stem}", number),
+        lambda number: _round(f"{theirs}/{files[number].name}", number),
+    )
+    goal = 1.2 if kind.startswith("JPEG2000") else None
+    note = f"{TILES} tiles of {EDGE} px a round, {CONCURRENCY} at a time, first touch"
+    return [
+        duel.row(
+            "P5",
+            "requests/s",
+            "/s",
+            rival="iipsrv",
+            at_least=goal,
+            what=f"tiles, {kind}",
+            note=note,
+        ),
+        duel.row("P5", "p50", "ms", rival="iipsrv", what=f"tiles p50, {kind}"),
+    ]
+
+
+def _round(base: str, seed: int) -> Measured:
+    return asyncio.run(fetch_all([f"{base}/{tile}" for tile in distinct_tiles(seed)]))
+
+
+def distinct_tiles(seed: int, count: int = TILES) -> list[str]:
+    """Image requests for tiles on the grid, none twice; 80 % at full scale."""
+    dice = random.Random(seed)
+    chosen: dict[str, None] = {}
+    while len(chosen) < count:
+        factor = 1 if dice.random() < 0.8 else dice.choice((2, 4))
+        step = EDGE * factor
+        x, y = (dice.randrange(side // step) * step for side in LARGE)
+        chosen[f"{x},{y},{step},{step}/{EDGE},/0/default.jpg"] = None
+    return list(chosen)
+
+
+async def fetch_all(urls: Sequence[str], concurrency: int = CONCURRENCY) -> Measured:
+    """Ask for every address once; requests/s, and p50 and p99 in milliseconds. Raises LoadError."""
+    waiting = list(reversed(urls))
+    took: list[float] = []
+    connector = aiohttp.TCPConnector(limit=concurrency)
+
+    async def work(http: aiohttp.ClientSession) -> None:
+        while waiting:
+            url = waiting.pop()
+            began = time.perf_counter()
+            async with http.get(URL(url, encoded=True)) as response:
+                body = await response.read()
+            if response.status != 200 or not body.startswith(b"\xff\xd8"):
+                raise LoadError(f"{response.status} for {url}: {body[:200]!r}")
+            took.append((time.perf_counter() - began) * 1000)
+
+    async with aiohttp.ClientSession(connector=connector) as http:
+        started = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(work(http))
+        whole = time.perf_counter() - started
+    took.sort()
+    p99 = took[min(len(took) - 1, int(len(took) * 0.99))]
+    return {"requests/s": len(took) / whole, "p50": statistics.median(took), "p99": p99}

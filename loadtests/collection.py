@@ -1,0 +1,89 @@
+"""The large pictures of the benchmarks: made once, kept below `build/bench` (or BENCH_DATA).
+
+A bench that needs a cold image in every round asks for copies: hard links, one name a round.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from tests.support.scenes import scene, write_jpeg, write_pyramid
+
+LARGE = (8000, 6000)
+"""48 megapixels."""
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def kept() -> Path:
+    """The folder that made pictures are kept in."""
+    folder = Path(os.environ.get("BENCH_DATA") or _ROOT / "build" / "bench")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _once(name: str, make: Callable[[Path], object]) -> Path:
+    path = kept() / name
+    if not path.exists():
+        print(f"making {path.name} (once) ...", flush=True)
+        part = path.with_name(f"part-{path.name}")
+        make(part)
+        part.replace(path)
+    return path
+
+
+def large_jpeg2000() -> Path:
+    """48 MP, untiled, resolution-ordered with precincts and packet lengths, about 12 MB: as image
+    services write their own.
+    """
+    return _once("large-rpcl.jp2", lambda path: _write_rpcl(path, tiled=False))
+
+
+def large_tiled_jpeg2000() -> Path:
+    """The same picture in codestream tiles of 512 pixels."""
+    return _once("large-tiled.jp2", lambda path: _write_rpcl(path, tiled=True))
+
+
+def large_pyramid() -> Path:
+    """48 MP as a pyramid TIFF with JPEG tiles of 256 pixels."""
+    return _once("large-pyramid.tif", lambda path: write_pyramid(path, *LARGE, seed=7))
+
+
+def medium_jpeg() -> Path:
+    """A JPEG of 6 MP, little grain: its tiles of 512 pixels are near 12 KB."""
+    return _once("medium.jpg", lambda path: write_jpeg(path, 3000, 2000, seed=5, grain=1.6))
+
+
+def _write_rpcl(path: Path, *, tiled: bool) -> None:
+    picture = scene(*LARGE, seed=7, grain=3.0)
+    Image.MAX_IMAGE_PIXELS = None
+    image = Image.fromarray(picture.numpy())
+    tiles = {"tile_size": (512, 512)} if tiled else {"precinct_size": (256, 256)}
+    image.save(
+        path,
+        format="JPEG2000",
+        irreversible=True,
+        quality_mode="rates",
+        quality_layers=[12],
+        num_resolutions=7 if not tiled else 6,
+        codeblock_size=(64, 64),
+        progression="RPCL",
+        mct=1,
+        plt=True,
+        **tiles,
+    )
+
+
+def copies(of: Path, folder: Path, count: int, *, prefix: str = "copy") -> list[Path]:
+    """`count` files of the same content under names of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = [folder / f"{prefix}-{number}{of.suffix}" for number in range(count)]
+    for path in made:
+        try:
+            path.hardlink_to(of)
+        except OSError:  # another file system
+            path.write_bytes(of.read_bytes())
+    return made

@@ -1,0 +1,108 @@
+"""A plain TCP proxy that counts HTTP request lines on their way: what really reached the store.
+
+It changes no byte, so signatures hold as long as the client signs for the proxy's own address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_METHODS = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ")
+
+
+class Tally:
+    """Every request seen, in order, as (method, target)."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        """Where to connect instead, `http://127.0.0.1:P`."""
+        self._seen: list[tuple[str, str]] = []
+        self._lock = threading.Lock()
+
+    def note(self, chunk: bytes) -> None:
+        """Count the chunk if a request's head begins it (clients write heads in one piece)."""
+        if chunk.startswith(_METHODS):
+            method, _, rest = chunk.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+            with self._lock:
+                self._seen.append((method, rest.rpartition(" ")[0]))
+
+    def requests(self, method: str = "", containing: str = "") -> list[tuple[str, str]]:
+        """Those of this method (all without) with this text in their target."""
+        with self._lock:
+            seen = list(self._seen)
+        return [each for each in seen if method in ("", each[0]) and containing in each[1]]
+
+    def clear(self) -> None:
+        """Forget what was seen so far."""
+        with self._lock:
+            self._seen.clear()
+
+
+@contextmanager
+def counting_proxy(upstream: str) -> Iterator[Tally]:
+    """Stand before `http://host:port`; lives in a thread of its own."""
+    host, _, port = upstream.removeprefix("http://").rstrip("/").partition(":")
+    ready: threading.Event = threading.Event()
+    box: list[Tally] = []
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await _splice(reader, writer, host, int(port), box[0])
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=512)
+        box.append(Tally(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+        ready.set()
+        await stop.wait()
+        server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
+    thread.start()
+    ready.wait(10)
+    try:
+        yield box[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        loop.close()
+
+
+async def _splice(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int, tally: Tally
+) -> None:
+    try:
+        far_reader, far_writer = await asyncio.open_connection(host, port)
+    except OSError:
+        writer.close()
+        return
+    there = asyncio.ensure_future(_pump(reader, far_writer, tally))
+    back = asyncio.ensure_future(_pump(far_reader, writer, None))
+    try:
+        await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((there, back), timeout=1)
+    finally:
+        for each in (there, back):
+            each.cancel()
+        await asyncio.gather(there, back, return_exceptions=True)
+
+
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tally: Tally | None
+) -> None:
+    try:
+        while chunk := await reader.read(1 << 18):
+            if tally is not None:
+                tally.note(chunk)
+            writer.write(chunk)
+            await writer.drain()
+    except (OSError, asyncio.CancelledError):
+        pass
+    finally:
+        with suppress(OSError, RuntimeError):
+            writer.close()

@@ -19,6 +19,7 @@ from orchestrator.imaging.render import cut, resize
 from orchestrator.model import Dimensions, SourceKind
 
 _IN_MEMORY_BYTES = 1024**3
+_TINY = 64
 _CLASSIC_TIFF_BYTES = 3 * 1000**3
 
 
@@ -91,11 +92,14 @@ def _streamed(found: Probe) -> dict[str, str]:
 
 def _write(image: Any, target: Path, policy: ConversionPolicy) -> None:
     if policy.kind is SourceKind.JPEG2000:
+        # The encoder misses its aim by far in tiny pictures; they cost nothing lossless.
+        tiny = min(image.width, image.height) < _TINY
         image.jp2ksave(
             str(target),
             tile_width=policy.tile,
             tile_height=policy.tile,
             Q=policy.quality,
+            lossless=tiny,
             strip=True,
         )
         return

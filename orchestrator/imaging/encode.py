@@ -42,7 +42,9 @@ def encode(image: Any, output: OutputFormat, encoder: Encoder, *, bitonal: bool 
         case "png":
             body = image.pngsave_buffer(compression=4, strip=True, **depth)
         case "webp":
-            body = image.webpsave_buffer(Q=encoder.webp_quality, reduction_effort=2, strip=True)
+            body = _bare(image).webpsave_buffer(
+                Q=encoder.webp_quality, reduction_effort=2, strip=True
+            )
         case "tif":
             body = image.tiffsave_buffer(
                 compression="lzw",
@@ -59,3 +61,12 @@ def encode(image: Any, output: OutputFormat, encoder: Encoder, *, bitonal: bool 
         case _:
             assert_never(output)
     return cast("bytes", body)
+
+
+def _bare(image: Any) -> Any:
+    """`image` without what describes it: libvips 8.14 writes EXIF into WebP despite `strip`."""
+    image = image.copy()
+    for name in image.get_fields():
+        if name.startswith(("exif-", "iptc-", "xmp-", "icc-")):
+            image.remove(name)
+    return image

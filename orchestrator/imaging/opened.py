@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.imaging import tiff, vips
-from orchestrator.imaging.recipes import InputFormat, reduction
+from orchestrator.imaging.recipes import InputFormat, Region, reduction
 from orchestrator.imaging.sniff import sniff_file
 from orchestrator.model import Dimensions
 
@@ -26,6 +26,9 @@ PDF_DPI = 150
 """Resolution at which page 1 of a PDF is drawn; also what its probe reports, so never change one
 without the other.
 """
+_SMALLEST_SHRUNK = 8
+"""libvips ends its process when shrinking on load leaves no pixel."""
+_WIDE = 64
 MAX_SVG_BYTES = 32 * 1024**2
 
 
@@ -71,10 +74,8 @@ class Opened:
         identity = (path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
         return self._keep(identity, lambda: (_look(path, identity), 4096))  # type: ignore[no-any-return]
 
-    def level(self, picture: Picture, region: Dimensions, size: Dimensions) -> Level:
-        """The coarsest level that still has `size` pixels for a stored `region`. Raises VipsError
-        when it cannot be opened.
-        """
+    def level(self, picture: Picture, region: Region, size: Dimensions) -> Level:
+        """The coarsest level that has `size` pixels for a stored `region`. Raises VipsError."""
         full = picture.levels[0]
         n = _choose(picture, region, size)
         key = (*picture.identity, n)
@@ -83,8 +84,8 @@ class Opened:
             image = self._keep(key, lambda: self._open(picture, n))
         else:
             image = _load(picture, n, access="sequential")
-        width, height = image.width, image.height
-        return Level(image, _factor(full[0], width, n), _factor(full[1], height, n), not kept)
+        across, down = _factor(full[0], image.width, n), _factor(full[1], image.height, n)
+        return Level(image, across, down, not kept)
 
     def _fits(self, picture: Picture, n: int) -> bool:
         return picture.lazy or _decoded_bytes(picture.levels[n]) <= self._budget // 2
@@ -120,19 +121,25 @@ class Opened:
             self._bytes -= self._entries.pop(key)[1]
 
 
-def _choose(picture: Picture, region: Dimensions, size: Dimensions) -> int:
-    full = picture.levels[0]
+def _choose(picture: Picture, region: Region, size: Dimensions) -> int:
     best = 0
-    for n, level in enumerate(picture.levels[1:], start=1):
-        across, down = _factor(full[0], level[0], n), _factor(full[1], level[1], n)
-        if across == down == 2**n:
-            enough = reduction(region, size, n) == n
-        else:
-            enough = region[0] / across >= size[0] and region[1] / down >= size[1]
-        if not enough:
+    for n in range(1, len(picture.levels)):
+        if not all(_enough(picture, n, axis, region, size) for axis in (0, 1)):
             break
         best = n
     return best
+
+
+def _enough(picture: Picture, n: int, axis: int, region: Region, size: Dimensions) -> bool:
+    """True if level `n` has the pixels for `size` on this axis (0: across, 1: down)."""
+    full, level = picture.levels[0][axis], picture.levels[n][axis]
+    start, length, wanted = region[axis], region[axis + 2], size[axis]
+    factor = _factor(full, level, n)
+    if factor != 2**n:
+        return length / factor >= wanted
+    # Levels rounded down lack up to a pixel at the far edge: not to be seen but in a narrow piece.
+    cut_short = level * factor < full and start + length == full and wanted < _WIDE
+    return not cut_short and reduction((length, length), (wanted, wanted), n) == n
 
 
 def _factor(full: int, level: int, n: int) -> float:
@@ -159,7 +166,10 @@ def _look(path: str, identity: tuple[str | int, ...]) -> Picture:
     if name == "jpeg2000":
         levels, lazy = tuple(_halved(full, n) for n in range(number(image, "n-pages", 1))), True
     elif name == "jpeg":
-        levels = tuple(_halved(full, n) for n in range(JPEG_SHRINKS + 1))
+        shrinks = [
+            n for n in range(JPEG_SHRINKS + 1) if min(full) >> n >= _SMALLEST_SHRUNK or n == 0
+        ]
+        levels = tuple((full[0] >> n, full[1] >> n) for n in shrinks)
     elif name == "tiff":
         layout = tiff.read_layout(Path(path))
         levels, subifds = tuple(level.dimensions for level in layout.levels), layout.subifds

@@ -43,7 +43,7 @@ def cut(recipe: Recipe, picture: Picture, opened: Opened) -> Any:
         raise SourceChanged("The image's source is not the one its record describes.")
     region = stored_region(recipe.region, recipe.dimensions, orientation)
     size = recipe.size[::-1] if turned else recipe.size
-    level = opened.level(picture, region[2:], size)
+    level = opened.level(picture, region, size)
     image = colour.to_web(
         _extract(level, region, stored), keep_16=recipe.format in encode.DEEP_FORMATS
     )

@@ -1,0 +1,34 @@
+"""One imaging pool and one folder of pictures for all golden tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.settings import Imaging
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[ImagingPool]:
+    """A pool with small limits and one process a lane."""
+    pool = ImagingPool(Imaging(processes=1, threads=2, max_pixels=200_000_000))
+    yield pool
+    asyncio.run(pool.close())
+
+
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`gallery(maker, width, height)`: the picture that `maker` of tests/support/pictures.py makes,
+    made once.
+    """
+    folder = tmp_path_factory.mktemp("gallery")
+
+    def made(maker: Callable[..., Path], width: int, height: int) -> Path:
+        path = folder / f"{maker.__name__}-{width}x{height}"
+        return path if path.exists() else maker(path, width, height)
+
+    return made

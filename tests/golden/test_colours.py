@@ -1,0 +1,186 @@
+"""What becomes of 16 bits, CMYK, palettes, one bit, transparency, profiles, drawings, documents and
+animations.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from orchestrator.imaging.pool import ImagingPool
+from tests.golden.comparing import a_recipe, assert_alike, decoded
+from tests.support import pictures
+
+W, H = 300, 200
+
+
+def deep_png(body: bytes) -> np.ndarray:
+    """16-bit samples of a PNG (Pillow keeps only 8 of RGB)."""
+    import pyvips
+
+    return np.asarray(pyvips.Image.pngload_buffer(body).numpy())
+
+
+@pytest.mark.parametrize("maker", [pictures.png_16, pictures.tiff_16], ids=lambda m: m.__name__)
+async def test_16_bits_are_kept_in_png_and_become_8_in_jpeg(
+    pool: ImagingPool, gallery: Callable[..., Path], maker: Callable[..., Path]
+) -> None:
+    path = gallery(maker, W, H)
+    probe = await pool.probe(path)
+    assert probe.bits == 16
+    assert (deep_png(await pool.render(a_recipe(path, probe))) == pictures.deep(W, H)).all()
+    jpeg = decoded(await pool.render(a_recipe(path, probe, format="jpg")))
+    assert_alike(jpeg, pictures.pattern(W, H), mean=4.0)
+
+
+@pytest.mark.parametrize(
+    "maker", [pictures.cmyk_jpeg, pictures.cmyk_tiff], ids=lambda m: m.__name__
+)
+async def test_cmyk_becomes_srgb(
+    pool: ImagingPool, gallery: Callable[..., Path], maker: Callable[..., Path]
+) -> None:
+    path = gallery(maker, W, H)
+    probe = await pool.probe(path)
+    assert probe.bands == 4
+    got = decoded(await pool.render(a_recipe(path, probe, format="jpg")))
+    # Inks differ by profile, so only the drift of light and of hue is held against the truth.
+    truth = pictures.pattern(W, H).astype(float)
+    assert got.shape == (H, W, 3)
+    for band in range(3):
+        assert (
+            np.corrcoef(got[..., band].ravel(), truth[..., band].ravel())[0, 1] > 0.65
+        )  # blue leaves the gamut
+
+
+@pytest.mark.parametrize(
+    "maker", [pictures.palette_png, pictures.gif, pictures.animated_gif], ids=lambda m: m.__name__
+)
+async def test_palettes_become_plain_colours(
+    pool: ImagingPool, gallery: Callable[..., Path], maker: Callable[..., Path]
+) -> None:
+    path = gallery(maker, W, H)
+    got = decoded(await pool.render(a_recipe(path, await pool.probe(path), format="jpg")))
+    assert_alike(got, pictures.pattern(W, H), mean=9.0, p99=60.0)
+
+
+async def test_an_animation_is_its_first_frame(
+    pool: ImagingPool, gallery: Callable[..., Path]
+) -> None:
+    path = gallery(pictures.animated_gif, W, H)
+    probe = await pool.probe(path)
+    assert (probe.dimensions, probe.pages) == ((W, H), 5)
+    got = decoded(await pool.render(a_recipe(path, probe)))[..., :3]
+    with Image.open(path) as first:
+        assert (got == np.asarray(first.convert("RGB"))).all()
+
+
+@pytest.mark.parametrize(
+    "maker", [pictures.one_bit_png, pictures.one_bit_tiff], ids=lambda m: m.__name__
+)
+async def test_one_bit_is_black_and_white(
+    pool: ImagingPool, gallery: Callable[..., Path], maker: Callable[..., Path]
+) -> None:
+    path = gallery(maker, W, H)
+    got = decoded(await pool.render(a_recipe(path, await pool.probe(path))))
+    assert (got == np.asarray(Image.open(path).convert("L"))).all()
+
+
+async def test_transparency_is_kept_where_the_format_can_and_white_in_jpeg(
+    pool: ImagingPool, gallery: Callable[..., Path]
+) -> None:
+    path = gallery(pictures.alpha_png, W, H)
+    probe = await pool.probe(path)
+    assert probe.has_alpha
+    truth = pictures.alpha(W, H)
+    for output in ("png", "webp", "tif"):
+        got = decoded(await pool.render(a_recipe(path, probe, format=output)))
+        assert (got[..., 3] == truth[..., 3]).all()
+    jpeg = decoded(await pool.render(a_recipe(path, probe, format="jpg")))
+    assert (jpeg[:, : W // 4 - 8] > 250).all()
+    assert_alike(jpeg[:, W // 2 + 8 :], truth[:, W // 2 + 8 :, :3], mean=4.0)
+
+
+async def test_hidden_colours_do_not_bleed_into_a_smaller_picture(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
+    array = np.zeros((64, 64, 4), np.uint8)
+    array[:, :32] = (255, 0, 0, 0)  # clear, but red underneath
+    array[:, 32:] = (0, 0, 255, 255)
+    path = tmp_path / "bleed.png"
+    Image.fromarray(array).save(path)
+    body = await pool.render(a_recipe(path, await pool.probe(path), size=(9, 9)))
+    got = decoded(body)
+    assert got[got[..., 3] > 20][:, 0].max() < 30
+
+
+async def test_an_embedded_profile_is_applied(pool: ImagingPool, tmp_path: Path) -> None:
+    lab = ImageCms.createProfile("LAB")
+    assert lab is not None
+    path = tmp_path / "swapped.jpg"
+    profile = _swapped_profile()
+    pictures.jpeg(path, W, H, icc_profile=profile)
+    got = decoded(await pool.render(a_recipe(path, await pool.probe(path), format="jpg")))
+    truth = pictures.pattern(W, H).astype(float)
+    assert np.corrcoef(got[..., 0].ravel(), truth[..., 1].ravel())[0, 1] > 0.8
+
+
+def _swapped_profile() -> bytes:
+    """sRGB with the red and green primaries exchanged, so that applying it shows."""
+    body = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(body[128:132], "big")
+    entries = {bytes(body[132 + 12 * n : 136 + 12 * n]): 132 + 12 * n for n in range(count)}
+    red, green = entries[b"rXYZ"], entries[b"gXYZ"]
+    body[red + 4 : red + 12], body[green + 4 : green + 12] = (
+        body[green + 4 : green + 12],
+        body[red + 4 : red + 12],
+    )
+    # The description says sRGB, which is believed without looking: say something else.
+    return (
+        bytes(body)
+        .replace(b"sRGB", b"xRGB")
+        .replace("sRGB".encode("utf-16-be"), "xRGB".encode("utf-16-be"))
+    )
+
+
+async def test_a_broken_profile_is_no_reason_to_show_nothing(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
+    path = pictures.jpeg(tmp_path / "p.jpg", W, H, icc_profile=b"not a profile" * 20)
+    got = decoded(await pool.render(a_recipe(path, await pool.probe(path), format="jpg")))
+    assert_alike(got, pictures.pattern(W, H))
+
+
+async def test_a_drawing_is_drawn(pool: ImagingPool, gallery: Callable[..., Path]) -> None:
+    path = gallery(pictures.svg, W, H)
+    probe = await pool.probe(path)
+    assert (probe.format, probe.dimensions) == ("svg", (W, H))
+    got = decoded(await pool.render(a_recipe(path, probe, format="jpg")))
+    assert got[H // 2, W // 2, 0] > 240
+    assert got[5, 5, 2] > 240
+
+
+async def test_page_1_of_a_document_is_drawn(
+    pool: ImagingPool, gallery: Callable[..., Path]
+) -> None:
+    path = gallery(pictures.pdf, 144, 72)
+    probe = await pool.probe(path)
+    assert (probe.format, probe.dimensions) == ("pdf", (300, 150))
+    image = Image.open(io.BytesIO(await pool.render(a_recipe(path, probe, format="jpg"))))
+    got = np.asarray(image.convert("RGB"))
+    assert tuple(got[140, 10] > 128) == (True, False, False)
+    assert (got[10, 290] > 240).all()
+
+
+async def test_the_validators_colours_come_out_right(pool: ImagingPool, tmp_path: Path) -> None:
+    path = pictures.colour_grid(tmp_path / "grid.png")
+    probe = await pool.probe(path)
+    truth = np.asarray(Image.open(path).convert("RGB"))
+    recipe = a_recipe(path, probe, region=(300, 700, 200, 100), size=(20, 10), format="jpg")
+    got = decoded(await pool.render(recipe))
+    assert np.abs(got[5, 5].astype(int) - truth[750, 350]).max() < 6
+    assert np.abs(got[5, 15].astype(int) - truth[750, 450]).max() < 6

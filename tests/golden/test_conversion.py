@@ -1,0 +1,141 @@
+"""Converted sources and thumbnails look like their originals, and are what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orchestrator.imaging import FAST_LOSSY, FASTEST, ConversionPolicy
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.model import SourceKind
+from tests.golden.comparing import a_recipe, advertised_tiles, assert_alike, decoded, reference
+from tests.support import pictures
+
+POLICIES = pytest.mark.parametrize("policy", [FASTEST, FAST_LOSSY], ids=lambda policy: policy.name)
+
+
+@POLICIES
+@pytest.mark.parametrize(
+    "size", [(1, 1), (3, 7), (257, 255), (1025, 700)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
+async def test_every_tile_of_a_converted_picture_is_that_part_of_the_original(
+    pool: ImagingPool,
+    gallery: Callable[..., Path],
+    tmp_path: Path,
+    policy: ConversionPolicy,
+    size: tuple[int, int],
+) -> None:
+    original = await pool.probe(gallery(pictures.png, *size))
+    target = tmp_path / f"source.{policy.extension}"
+    made = await pool.convert(gallery(pictures.png, *size), target, policy)
+    assert (made.kind, made.dimensions) == (policy.kind, size)
+    assert made.tile_width == policy.tile
+    if policy is FASTEST:  # the info document must read the same before and after
+        assert (made.tile_width, made.tile_height, made.levels) == (
+            original.tile_width, original.tile_height, original.levels,
+        )  # fmt: skip
+    truth = pictures.pattern(*size)
+    for region, tile in advertised_tiles(made):
+        body = await pool.render(a_recipe(target, made, region=region, size=tile))
+        assert_alike(decoded(body), reference(truth, region, tile), mean=6.0, p99=60.0)
+
+
+@POLICIES
+@pytest.mark.parametrize("orientation", range(1, 9))
+async def test_a_converted_picture_stands_upright(
+    pool: ImagingPool, tmp_path: Path, policy: ConversionPolicy, orientation: int
+) -> None:
+    path = pictures.with_orientation(tmp_path / "o.jpg", 301, 203, orientation)
+    target = tmp_path / "source"
+    made = await pool.convert(path, target, policy)
+    assert (made.dimensions, made.orientation) == ((301, 203), 1)
+    got = decoded(await pool.render(a_recipe(target, made)))
+    assert_alike(got, pictures.pattern(301, 203), mean=6.0, p99=40.0)
+    assert [f.name for f in tmp_path.iterdir() if "upright" in f.name] == []
+
+
+@POLICIES
+async def test_transparency_survives_conversion(
+    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path, policy: ConversionPolicy
+) -> None:
+    target = tmp_path / "source"
+    made = await pool.convert(gallery(pictures.alpha_png, 300, 200), target, policy)
+    assert made.has_alpha
+    got = decoded(await pool.render(a_recipe(target, made)))
+    truth = pictures.alpha(300, 200)
+    assert np.abs(got[..., 3].astype(int) - truth[..., 3])[:, 160:].max() <= 6
+    if policy is FASTEST:
+        assert (got == truth).all()
+
+
+@POLICIES
+@pytest.mark.parametrize(
+    "maker",
+    [pictures.png_16, pictures.gray_jpeg, pictures.cmyk_jpeg, pictures.palette_png,
+     pictures.one_bit_tiff, pictures.gif, pictures.webp, pictures.svg, pictures.pdf],
+    ids=lambda maker: maker.__name__,
+)  # fmt: skip
+async def test_every_kind_of_original_becomes_tile_ready(
+    pool: ImagingPool,
+    gallery: Callable[..., Path],
+    tmp_path: Path,
+    policy: ConversionPolicy,
+    maker: Callable[..., Path],
+) -> None:
+    path = gallery(maker, 300, 200)
+    original = await pool.probe(path)
+    target = tmp_path / "source"
+    made = await pool.convert(path, target, policy)
+    assert (made.kind, made.bits, made.dimensions) == (policy.kind, 8, original.dimensions)
+    direct = decoded(await pool.render(a_recipe(path, original, format="jpg")))
+    got = decoded(await pool.render(a_recipe(target, made, format="jpg")))
+    assert_alike(got, direct, mean=6.0, p99=60.0)
+
+
+async def test_a_converted_file_keeps_no_metadata(pool: ImagingPool, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "secret description"
+    path = pictures.jpeg(tmp_path / "m.jpg", 300, 200, exif=exif)
+    for policy in (FASTEST, FAST_LOSSY):
+        target = tmp_path / policy.name
+        await pool.convert(path, target, policy)
+        assert b"secret" not in target.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "maker", [pictures.jpeg, pictures.pyramid_tiff, pictures.jp2_tiled, pictures.alpha_png],
+    ids=lambda maker: maker.__name__,
+)  # fmt: skip
+async def test_thumbnails_have_exactly_the_sizes_asked(
+    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path, maker: Callable[..., Path]
+) -> None:
+    path = gallery(maker, 1001, 703)
+    sizes = [(100, 70), (1001, 703), (400, 281), (200, 140)]
+    paths = await pool.thumbnails(path, sizes, tmp_path)
+    truth = pictures.pattern(1001, 703)
+    for size, made in zip(sizes, paths, strict=True):
+        with Image.open(made) as image:
+            assert (image.format, image.size) == ("JPEG", size)
+            if maker is not pictures.alpha_png:
+                wanted = reference(truth, (0, 0, 1001, 703), size)
+                assert_alike(np.asarray(image), wanted, mean=5.0, p99=40.0)
+
+
+async def test_thumbnails_stand_upright(pool: ImagingPool, tmp_path: Path) -> None:
+    path = pictures.with_orientation(tmp_path / "o.jpg", 301, 203, 6)
+    (made,) = await pool.thumbnails(path, [(150, 101)], tmp_path)
+    with Image.open(made) as image:
+        wanted = reference(pictures.pattern(301, 203), (0, 0, 301, 203), (150, 101))
+        assert_alike(np.asarray(image), wanted, mean=5.0)
+
+
+async def test_a_tile_ready_file_is_recognised_after_conversion(
+    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path
+) -> None:
+    target = tmp_path / "source.tif"
+    await pool.convert(gallery(pictures.png, 1001, 703), target, FASTEST)
+    assert (await pool.probe(target)).kind is SourceKind.PYRAMID_TIFF

@@ -1,0 +1,76 @@
+"""Every tile that an info document would advertise looks like that part of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.model import SourceKind
+from tests.golden.comparing import a_recipe, advertised_tiles, assert_alike, decoded, reference
+from tests.support import pictures
+
+KINDS = (
+    pictures.jp2_tiled,
+    pictures.jp2_untiled,
+    pictures.pyramid_tiff,
+    pictures.jpeg,
+    pictures.png,
+    pictures.tiff,
+)
+SIZES = ((1, 1), (3, 7), (7, 300), (257, 255), (256, 512), (1001, 703), (703, 1003))
+
+
+@pytest.mark.parametrize("maker", KINDS, ids=lambda maker: maker.__name__)
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_every_advertised_tile_is_that_part_of_the_picture(
+    pool: ImagingPool,
+    gallery: Callable[..., Path],
+    maker: Callable[..., Path],
+    size: tuple[int, int],
+) -> None:
+    path = gallery(maker, *size)
+    probe = await pool.probe(path)
+    assert probe.dimensions == size
+    truth = pictures.pattern(*size)
+    for region, tile in advertised_tiles(probe):
+        body = await pool.render(a_recipe(path, probe, region=region, size=tile))
+        assert_alike(decoded(body), reference(truth, region, tile), mean=5.0, p99=48.0)
+
+
+async def test_neighbouring_tiles_join_without_a_seam(
+    pool: ImagingPool, gallery: Callable[..., Path]
+) -> None:
+    path = gallery(pictures.jp2_untiled, 1001, 703)
+    probe = await pool.probe(path)
+    whole = decoded(await pool.render(a_recipe(path, probe)))
+    left = decoded(
+        await pool.render(a_recipe(path, probe, region=(0, 0, 300, 703), size=(300, 703)))
+    )
+    right = decoded(
+        await pool.render(a_recipe(path, probe, region=(300, 0, 701, 703), size=(701, 703)))
+    )
+    assert (whole[:, :300] == left).all()
+    assert (whole[:, 300:] == right).all()
+
+
+async def test_the_kinds_are_told_apart(pool: ImagingPool, gallery: Callable[..., Path]) -> None:
+    found = {
+        maker.__name__: (await pool.probe(gallery(maker, 1001, 703)))
+        for maker in (
+            pictures.jp2_tiled,
+            pictures.jp2_untiled,
+            pictures.pyramid_tiff,
+            pictures.tiff,
+        )
+    }
+    assert {
+        name: (p.kind, p.natively_tiled, p.tile_width, p.levels) for name, p in found.items()
+    } == {
+        "jp2_tiled": (SourceKind.JPEG2000, True, 512, 1),
+        "jp2_untiled": (SourceKind.JPEG2000, False, 512, 1),
+        "pyramid_tiff": (SourceKind.PYRAMID_TIFF, True, 256, 2),
+        "tiff": (SourceKind.ORIGINAL, False, 256, 2),
+    }

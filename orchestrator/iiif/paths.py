@@ -31,8 +31,6 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _VERSION_SLUG = re.compile(r"v[0-9]")
 _TEXT_ESCAPE = re.compile(r"%(2F|25)", re.IGNORECASE)
 
-_FORMS = "info.json or region/size/rotation/quality.format"
-
 
 @dataclass(frozen=True, slots=True)
 class ImagePath:
@@ -130,9 +128,10 @@ def _identifier_path(segments: list[str]) -> ImagePath:
         )
     version, *named = segments
     identifier, *rest = named or [""]
-    return ImagePath(
-        IDENTIFIER_PREFIX, int(version), _checked_identifier(identifier), _checked_rest(rest)
-    )
+    _checked_identifier(identifier)
+    if len(rest) > 4 or (len(rest) in (2, 3) and rest[-1] == "info.json"):
+        raise NotFound("No identifier has so many parts. A slash inside one is written %2F.")
+    return ImagePath(IDENTIFIER_PREFIX, int(version), identifier, _checked_rest(rest))
 
 
 def _asset_path(prefix: str, segments: list[str]) -> ImagePath:
@@ -182,11 +181,9 @@ def _checked_rest(rest: list[str]) -> tuple[str, ...]:
         return ()
     if len(rest) == 4 or rest == ["info.json"]:
         return tuple(rest)
-    if len(rest) > 4 or rest[-1] == "info.json":
-        raise NotFound(
-            f"After the identifier comes {_FORMS}. A slash inside an identifier is written %2F."
-        )
-    raise InvalidImageRequest("path", f"After the identifier comes {_FORMS}, which is four parts.")
+    raise InvalidImageRequest(
+        "path", "After the identifier comes info.json or region/size/rotation/quality.format."
+    )
 
 
 def _is_customer(text: str) -> bool:

@@ -109,4 +109,4 @@ def test_a_huge_header_is_not_read_to_its_end(header: str) -> None:
         assert version_from_accept(header, default) == default
     assert prefers_linked(header, 3)
     assert not accepts_gzip(header)
-    assert time.perf_counter() - started < 0.1
+    assert time.perf_counter() - started < 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidImageRequest, NotFound
@@ -15,9 +15,9 @@ from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.iiif.thumbnails import thumbnail_size, thumbnail_sizes
 from tests.unit.iiif.asking import ask
 
-sides = st.integers(1, 100_000)
+sides = st.integers(1, 3_000) | st.integers(1, 100_000)
 images = st.tuples(sides, sides)
-digits = st.integers(0, 200_000).map(str)
+digits = (st.integers(1, 300) | st.integers(0, 20_000)).map(str)
 decimals = st.one_of(digits, st.decimals(0, 120, places=2).map(str), st.just(".5"))
 limits = st.builds(
     Limits,
@@ -80,13 +80,12 @@ PIECES += [
 ]
 
 
-def met(text: str, version: int, dimensions: Dimensions, within: Limits) -> ResolvedImage:
-    """The resolved request; a refused one is none of the example's business."""
+def met(text: str, version: int, dimensions: Dimensions, within: Limits) -> ResolvedImage | None:
+    """The resolved request, or None for one that is refused."""
     try:
         return ask(text, version, dimensions, within)
     except InvalidImageRequest:
-        assume(False)
-        raise
+        return None
 
 
 @given(st.text(max_size=60) | st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
@@ -127,6 +126,8 @@ def test_what_resolves_is_inside_the_image_and_within_the_limits(
     text: str, version: int, dimensions: Dimensions, within: Limits
 ) -> None:
     resolved = met(text, version, dimensions, within)
+    if resolved is None:
+        return
     x, y, w, h = resolved.region
     width, height = resolved.size
     assert 0 <= x < x + w <= dimensions[0]
@@ -149,6 +150,8 @@ def test_a_canonical_form_is_its_own_canonical_form_and_the_same_product(
     text: str, version: int, dimensions: Dimensions, within: Limits
 ) -> None:
     resolved = met(text, version, dimensions, within)
+    if resolved is None:
+        return
     assert ask(resolved.canonical, version, dimensions, within) == resolved
     x, y, w, h = resolved.region
     size = f"^{resolved.size[0]},{resolved.size[1]}"

@@ -138,7 +138,7 @@ def test_a_malformed_parameter_is_refused_by_name_and_at_once(
     started = time.perf_counter()
     with pytest.raises(InvalidImageRequest) as refused:
         parse_image_request(tuple(parts), version)
-    assert time.perf_counter() - started < 0.05
+    assert time.perf_counter() - started < 0.5
     assert refused.value.parameter == parameter
     assert parameter in refused.value.public
     assert len(refused.value.public) < 200

@@ -13,7 +13,8 @@ class AssetDraft:
     """What is to be recorded of an asset when its original is (again) taken in.
 
     None leaves what an earlier version of the asset had: taking a picture in again must not open a
-    restricted one. `source` is the original itself; its fingerprint tells whether it changed.
+    restricted one. `source` is the original itself; `origin_fingerprint` (the source's, unless
+    given) tells whether it changed.
     """
 
     id: AssetId
@@ -22,6 +23,7 @@ class AssetDraft:
     height: int
     media_type: str
     source: Source | None
+    origin_fingerprint: str = ""
     optimisation_policy: str = ""
     thumbnail_policy: str = ""
     roles: tuple[str, ...] | None = None

@@ -76,11 +76,16 @@ class SignedTokens:
     def _read(self, token: str) -> Rights:
         try:
             claims = jwt.decode(
-                token, self._secret, algorithms=[ALGORITHM], options={"require": ["exp"], "verify_exp": False, "verify_iat": False}
+                token,
+                self._secret,
+                algorithms=[ALGORITHM],
+                options={"require": ["exp"], "verify_exp": False, "verify_iat": False},
             )
         except jwt.InvalidTokenError:
             return NO_RIGHTS
         roles, expires, customer = claims.get("roles"), claims["exp"], claims.get("customer")
         if not isinstance(roles, list) or not isinstance(expires, int) or expires <= self._now():
             return NO_RIGHTS
-        return Rights(frozenset(str(role) for role in roles), customer if isinstance(customer, int) else None)
+        return Rights(
+            frozenset(str(role) for role in roles), customer if isinstance(customer, int) else None
+        )

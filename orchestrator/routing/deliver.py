@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -128,7 +128,9 @@ class Deliverer:
         ) -> tuple[Step, ...]:
             steps = thumbnail_plan(asset, image, rules)
             if not steps:
-                raise AssetNotFound("No stored thumbnail answers this; ask /iiif-img for other sizes.")
+                raise AssetNotFound(
+                    "No stored thumbnail answers this; ask /iiif-img for other sizes."
+                )
             return steps
 
         return await self._deliver(asset_id, request, Rights(), only_thumbnails)
@@ -194,7 +196,9 @@ class Deliverer:
 
         async def on_disk() -> _Made | None:
             body = await self._derivatives.get(product)
-            metrics.TIER_LOOKUPS.labels(tier="disk", outcome="miss" if body is None else "hit").inc()
+            metrics.TIER_LOOKUPS.labels(
+                tier="disk", outcome="miss" if body is None else "hit"
+            ).inc()
             return None if body is None else _Made(body, "disk")
 
         made = await on_disk()
@@ -228,7 +232,11 @@ class Deliverer:
                     raise
                 log.warning(
                     "tier failed",
-                    extra={"asset": product.asset, "tier": _tier(step), "error": type(error).__name__},
+                    extra={
+                        "asset": product.asset,
+                        "tier": _tier(step),
+                        "error": type(error).__name__,
+                    },
                 )
                 continue
             await self._derivatives.put(product, made.body)

@@ -54,7 +54,14 @@ class Describer:
         self._formats = formats
 
     async def info(
-        self, asset_id: AssetId, *, version: int, id_url: str, rights: Rights, accept: str, level: int
+        self,
+        asset_id: AssetId,
+        *,
+        version: int,
+        id_url: str,
+        rights: Rights,
+        accept: str,
+        level: int,
     ) -> Description:
         """The document of one asset under this id.
 

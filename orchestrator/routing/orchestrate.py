@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from orchestrator import metrics
 from orchestrator.cache.disk import DiskCache, Product
@@ -97,7 +96,11 @@ class SourceFiles:
         metrics.SOURCE_COPY_SECONDS.observe(elapsed_s)
         log.info(
             "source orchestrated",
-            extra={"asset": product.asset, "bytes": source.bytes, "elapsed_ms": round(elapsed_s * 1000)},
+            extra={
+                "asset": product.asset,
+                "bytes": source.bytes,
+                "elapsed_ms": round(elapsed_s * 1000),
+            },
         )
         return path
 

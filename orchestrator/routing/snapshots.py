@@ -65,7 +65,9 @@ class Snapshots:
         self._stale_restricted_s = stale_restricted_s
         self._now = now
         self._known: LRUCache[AssetId, _Remembered] = LRUCache(settings.snapshot_entries)
-        self._names: LRUCache[str, tuple[AssetId | int | None, float]] = LRUCache(settings.snapshot_entries)
+        self._names: LRUCache[str, tuple[AssetId | int | None, float]] = LRUCache(
+            settings.snapshot_entries
+        )
         self._reading: dict[AssetId, asyncio.Task[Asset | None]] = {}
         self._generation = 0
         self._listening = True
@@ -161,7 +163,11 @@ class Snapshots:
         self, key: str, read: Callable[[], Awaitable[AssetId | int | None]]
     ) -> AssetId | int | None:
         kept = self._names.get(key)
-        if kept is not None and self._listening and self._now() - kept[1] < self._settings.snapshot_missing_ttl_s:
+        if (
+            kept is not None
+            and self._listening
+            and self._now() - kept[1] < self._settings.snapshot_missing_ttl_s
+        ):
             return kept[0]
         generation = self._generation
         found = await read()

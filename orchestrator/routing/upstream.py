@@ -28,7 +28,10 @@ from orchestrator.settings import ImageServer as ImageServerSettings
 
 log = logging.getLogger(__name__)
 MAX_BYTES = 512 * 1024**2
-_TEMPLATES = {"cantaloupe": "/iiif/3/{path}/{image}", "iipimage": "/fcgi-bin/iipsrv.fcgi?IIIF={path}/{image}"}
+_TEMPLATES = {
+    "cantaloupe": "/iiif/3/{path}/{image}",
+    "iipimage": "/fcgi-bin/iipsrv.fcgi?IIIF={path}/{image}",
+}
 _HEADS = {
     "jpg": b"\xff\xd8\xff",
     "png": b"\x89PNG\r\n\x1a\n",
@@ -50,11 +53,15 @@ class _Abilities:
 _ABILITIES = {
     # Cantaloupe 5 and 6 answer 415 for webp; its tif and gif cannot be verified to the last byte.
     "cantaloupe": _Abilities(
-        frozenset({"jpg", "png"}), frozenset({SourceKind.JPEG2000, SourceKind.PYRAMID_TIFF}), any_rotation=True
+        frozenset({"jpg", "png"}),
+        frozenset({SourceKind.JPEG2000, SourceKind.PYRAMID_TIFF}),
+        any_rotation=True,
     ),
     # iipsrv 1.1 encodes JPEG only and turns by right angles only.
     "iipimage": _Abilities(
-        frozenset({"jpg"}), frozenset({SourceKind.JPEG2000, SourceKind.PYRAMID_TIFF}), any_rotation=False
+        frozenset({"jpg"}),
+        frozenset({SourceKind.JPEG2000, SourceKind.PYRAMID_TIFF}),
+        any_rotation=False,
     ),
 }
 
@@ -122,7 +129,9 @@ class UpstreamServer:
             settings = self._settings
             self._session = aiohttp.ClientSession(
                 # Cantaloupe ends idle connections after 30 s; ours must be gone before.
-                connector=aiohttp.TCPConnector(limit_per_host=settings.connections, keepalive_timeout=15),
+                connector=aiohttp.TCPConnector(
+                    limit_per_host=settings.connections, keepalive_timeout=15
+                ),
                 timeout=aiohttp.ClientTimeout(
                     total=settings.total_timeout_s,
                     sock_connect=settings.connect_timeout_s,
@@ -135,7 +144,9 @@ class UpstreamServer:
 
     def _url(self, asset: Asset, path: Path, image: ResolvedImage) -> URL:
         addresses = self._settings.addresses
-        chosen = int.from_bytes(hashlib.blake2b(str(asset.id).encode(), digest_size=4).digest()) % len(addresses)
+        chosen = int.from_bytes(
+            hashlib.blake2b(str(asset.id).encode(), digest_size=4).digest()
+        ) % len(addresses)
         name = str(path)
         if self._settings.sources_root:
             name = name.removeprefix(self._settings.sources_root).lstrip("/")
@@ -153,7 +164,9 @@ class UpstreamServer:
             raise ImageServerUnavailable("The image server does not answer.") from error
         if problem:
             metrics.UPSTREAM_REFUSED.labels(reason=problem).inc()
-            log.warning("upstream answer refused", extra={"asset": str(asset.id), "reason": problem})
+            log.warning(
+                "upstream answer refused", extra={"asset": str(asset.id), "reason": problem}
+            )
             raise ImageServerUnavailable("The image server failed on this image.")
         return body
 

@@ -43,6 +43,8 @@ class Warmer:
             try:
                 await self._sources.path(asset)
             except OrchestratorError as error:
-                log.info("warm-up failed", extra={"asset": str(asset.id), "error": type(error).__name__})
+                log.info(
+                    "warm-up failed", extra={"asset": str(asset.id), "error": type(error).__name__}
+                )
             finally:
                 self._queued.discard((str(asset.id), asset.version))

@@ -85,7 +85,7 @@ class Database(Section):
 
     dsn: SecretStr = SecretStr("")
     """Address (postgresql://user:password@host/name); empty starts the embedded server."""
-    pool_min: Annotated[int, Field(ge=0)] = 1
+    pool_min: Annotated[int, Field(ge=0)] = 0
     """Connections each process keeps open."""
     pool_max: Annotated[int, Field(ge=2)] = 8
     """Connections each process opens at most."""

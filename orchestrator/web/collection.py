@@ -79,9 +79,13 @@ class CollectionRoutes:
     async def _listing(self, request: web.Request, base: str) -> Listing:
         limit = _limit(request.query.get("limit", ""))
         cursor = request.query.get("after", "")
-        found = await self._assets.page(after=AssetId.parse(cursor) if cursor else None, limit=limit + 1)
+        found = await self._assets.page(
+            after=AssetId.parse(cursor) if cursor else None, limit=limit + 1
+        )
         shown = found[:limit]
-        following = f"{base}/?after={quote(str(shown[-1].id), safe='')}&limit={limit}" if shown else ""
+        following = (
+            f"{base}/?after={quote(str(shown[-1].id), safe='')}&limit={limit}" if shown else ""
+        )
         pictures = tuple(self._picture(asset, base) for asset in shown if asset.public_edge != 0)
         return Listing(pictures, following if len(found) > limit else None)
 
@@ -97,9 +101,7 @@ def _plain(asset_id: AssetId) -> str:
     return f"{asset_id.customer}/{asset_id.space}/{asset_id.name}"
 
 
-def _document(
-    body: bytes, media_type: str, headers: tuple[tuple[str, str], ...] = ()
-) -> Delivery:
+def _document(body: bytes, media_type: str, headers: tuple[tuple[str, str], ...] = ()) -> Delivery:
     return Delivery(
         status=200,
         body=body,

@@ -5,7 +5,6 @@ Syntax is judged before anything is looked up, so a malformed request costs no I
 
 from __future__ import annotations
 
-
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -26,7 +25,13 @@ from orchestrator.routing.describe import Describer
 from orchestrator.routing.snapshots import Snapshots
 from orchestrator.routing.warm import Warmer
 from orchestrator.settings import Settings
-from orchestrator.web.http import HotEntry, hot_entry_for, hot_key, respond
+from orchestrator.web.http import (
+    REQUEST_CLASS,
+    HotEntry,
+    hot_entry_for,
+    hot_key,
+    respond,
+)
 from orchestrator.web.site import Site, Sites
 
 
@@ -85,8 +90,10 @@ class ImageRoutes:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one GET or HEAD on an image route; errors are raised for the error middleware."""
-        asked = _Asked(request, parse_path(request.raw_path), self._sites.of(request), self._hot.token())
-        match asked.path.rest:
+        request[REQUEST_CLASS] = "image"  # what an error is counted as before more is known
+        path = parse_path(request.raw_path)
+        asked = _Asked(request, path, self._sites.of(request), self._hot.token())
+        match path.rest:
             case ():
                 delivery = self._base(asked)
             case ("info.json",):
@@ -148,7 +155,9 @@ class ImageRoutes:
     async def _image(self, asked: _Asked) -> Delivery:
         path = asked.path
         version = path.version or self._settings.iiif.default_version
-        wanted = parse_image_request((path.rest[0], path.rest[1], path.rest[2], path.rest[3]), version)
+        wanted = parse_image_request(
+            (path.rest[0], path.rest[1], path.rest[2], path.rest[3]), version
+        )
         asset_id = await self._asset_id(path)
         if path.prefix == "thumbs":
             picture = await self._deliverer.thumbnail(asset_id, wanted)
@@ -250,5 +259,3 @@ def _request_class(path: ImagePath, picture: Picture) -> str:
     on_grid = x % (source.tile_width * factor) == 0 and y % (source.tile_height * factor) == 0
     fits = image.size[0] <= source.tile_width and image.size[1] <= source.tile_height
     return "tile" if on_grid and fits else "region"
-
-

@@ -1,0 +1,344 @@
+"""Assets in the catalogue: read whole, changed in transactions that tell every process (`NOTIFY`) when they commit.
+
+A version is taken from one sequence and never used twice. What completes or fails a version does so only while it is
+still the asset's own; somebody who was overtaken is told so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import asyncpg
+
+from orchestrator.catalog.connection import Pool
+from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row, source_row
+from orchestrator.catalog.values import AssetDraft, Registered
+from orchestrator.errors import AssetNotFound, Conflict
+from orchestrator.model import Asset, AssetId, AssetState, Source, ThumbnailSizes
+
+CHANNEL = "orchestrator_assets"
+_WHERE = "customer = $1 AND space = $2 AND name = $3"
+
+
+class Assets:
+    """The repository of assets. Every method raises CatalogUnavailable when the database does not answer."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def get(self, asset_id: AssetId) -> Asset | None:
+        """The asset as it is now, or None."""
+        row = await self._pool.fetchrow(
+            f"SELECT {COLUMNS} FROM assets WHERE {_WHERE}",  # noqa: S608  constants
+            *_key(asset_id),
+        )
+        return None if row is None else asset_of(row)
+
+    async def page(
+        self,
+        after: AssetId | None = None,
+        limit: int = 100,
+        *,
+        customer: int | None = None,
+        space: int | None = None,
+    ) -> list[Asset]:
+        """At most `limit` assets in order of (customer, space, name), those after `after`."""
+        position = _key(after) if after else (-1, -1, "")
+        rows = await self._pool.fetch(
+            f"""SELECT {COLUMNS} FROM assets
+                WHERE (customer, space, name) > ($1, $2, $3)
+                  AND ($4::int IS NULL OR customer = $4) AND ($5::int IS NULL OR space = $5)
+                ORDER BY customer, space, name LIMIT $6""",  # noqa: S608  constants
+            *position,
+            customer,
+            space,
+            limit,
+        )
+        return [asset_of(row) for row in rows]
+
+    async def pending(self, limit: int) -> list[Asset]:
+        """Assets that are answered from their original and wait to be converted, oldest first."""
+        rows = await self._pool.fetch(
+            f"""SELECT {COLUMNS} FROM assets WHERE state IN ('registered', 'ingesting')
+                ORDER BY updated, customer, space, name LIMIT $1""",  # noqa: S608  constants
+            limit,
+        )
+        return [asset_of(row) for row in rows]
+
+    async def count(self) -> dict[str, int]:
+        """How many assets there are in each state."""
+        rows = await self._pool.fetch("SELECT state, count(*) AS number FROM assets GROUP BY state")
+        return {row["state"]: row["number"] for row in rows}
+
+    async def next_version(self) -> int:
+        """A version number nobody else has or will have."""
+        row = await self._pool.fetchrow("SELECT nextval('asset_versions') AS version")
+        return int(row["version"]) if row is not None else 0
+
+    async def register(
+        self,
+        draft: AssetDraft,
+        *,
+        version: int | None = None,
+        thumbnails: ThumbnailSizes | None = None,
+    ) -> Registered:
+        """Record an original that can be answered from: a new version, state registered, thumbnails planned.
+
+        The same original under the same policies keeps its version: nothing changes and `changed` is False.
+        """
+        async with self._pool.transaction() as connection:
+            known = await _locked(connection, draft.id)
+            if known is not None and _is_same(known, draft):
+                return Registered(known, changed=False)
+            number = version or await _next_version(connection)
+            asset = await _upsert(
+                connection,
+                draft,
+                number,
+                AssetState.REGISTERED,
+                draft.source,
+                thumbnails or ThumbnailSizes(),
+                0,
+            )
+            return Registered(asset, changed=True)
+
+    async def publish(
+        self, draft: AssetDraft, version: int, source: Source, thumbnails: ThumbnailSizes
+    ) -> Asset | None:
+        """Record a converted asset whose objects are stored under `version`; all old or all new to every reader.
+
+        None when a later version has been recorded meanwhile.
+        """
+        async with self._pool.transaction() as connection:
+            known = await _locked(connection, draft.id)
+            if known is not None and known.version > version:
+                return None
+            return await _upsert(
+                connection, draft, version, AssetState.READY, source, thumbnails, version
+            )
+
+    async def complete(
+        self,
+        asset_id: AssetId,
+        version: int,
+        *,
+        source: Source,
+        thumbnails: ThumbnailSizes,
+        width: int | None = None,
+        height: int | None = None,
+    ) -> Asset | None:
+        """Flip a registered version to its converted source and real thumbnails; None when it is no longer current."""
+        return await self._change(
+            f"""UPDATE assets SET state = 'ready', error = '', source = $5, thumbnails = $6,
+                    thumbnails_version = $4, width = coalesce($7::int, width), height = coalesce($8::int, height)
+                WHERE {_WHERE} AND version = $4 RETURNING {COLUMNS}""",
+            asset_id,
+            version,
+            source_row(source),
+            sizes_row(thumbnails),
+            width,
+            height,
+        )
+
+    async def fail(self, asset_id: AssetId, version: int, error: str) -> Asset | None:
+        """Record why a version could not be made; None when it is no longer current.
+
+        What can be answered from its original still is; a failed asset without a source is not served.
+        """
+        return await self._change(
+            f"""UPDATE assets SET state = 'failed', error = $5
+                WHERE {_WHERE} AND version = $4 RETURNING {COLUMNS}""",
+            asset_id,
+            version,
+            error,
+        )
+
+    async def reopen(self, asset_id: AssetId, version: int) -> Asset | None:
+        """Put a failed version back among those that wait to be converted; None when it is no longer current."""
+        return await self._change(
+            f"""UPDATE assets SET state = 'registered', error = ''
+                WHERE {_WHERE} AND version = $4 RETURNING {COLUMNS}""",
+            asset_id,
+            version,
+        )
+
+    async def set_access(
+        self,
+        asset_id: AssetId,
+        *,
+        roles: Sequence[str] | None = None,
+        max_unauthorised: int | None = None,
+        thumbnails: ThumbnailSizes | None = None,
+    ) -> Asset:
+        """Change who may see what, under a new version, so that nothing derived before is given out again.
+
+        None leaves a field as it is; thumbnails stay where they are stored. Raises AssetNotFound.
+        """
+        async with self._pool.transaction() as connection:
+            number = await _next_version(connection)
+            row = await connection.fetchrow(
+                f"""UPDATE assets SET version = $4, updated = now(), roles = coalesce($5::text[], roles),
+                        max_unauthorised = coalesce($6::int, max_unauthorised),
+                        thumbnails = coalesce($7::jsonb, thumbnails)
+                    WHERE {_WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
+                *_key(asset_id),
+                number,
+                None if roles is None else list(roles),
+                max_unauthorised,
+                None if thumbnails is None else sizes_row(thumbnails),
+            )
+            if row is None:
+                raise AssetNotFound(f"There is no asset {asset_id}.")
+            return await _notified(connection, asset_of(row))
+
+    async def set_fields(self, asset_id: AssetId, **fields: Any) -> Asset:
+        """Change descriptive fields (strings, numbers, tags, rights); the version stays. Raises AssetNotFound."""
+        allowed = ("strings", "numbers", "tags", "rights")
+        names = [name for name in allowed if name in fields]
+        values = [list(fields[name]) if name != "rights" else fields[name] for name in names]
+        changes = ", ".join(
+            ["updated = now()", *(f"{name} = ${place}" for place, name in enumerate(names, 4))]
+        )
+        async with self._pool.transaction() as connection:
+            row = await connection.fetchrow(
+                f"UPDATE assets SET {changes} WHERE {_WHERE} RETURNING {COLUMNS}",  # noqa: S608
+                *_key(asset_id),
+                *values,
+            )
+            if row is None:
+                raise AssetNotFound(f"There is no asset {asset_id}.")
+            return await _notified(connection, asset_of(row))
+
+    async def delete(self, asset_id: AssetId) -> Asset | None:
+        """Forget the asset; what it was, or None when there was none."""
+        async with self._pool.transaction() as connection:
+            row = await connection.fetchrow(
+                f"DELETE FROM assets WHERE {_WHERE} RETURNING {COLUMNS}",  # noqa: S608  constants
+                *_key(asset_id),
+            )
+            return None if row is None else await _notified(connection, asset_of(row), gone=True)
+
+    async def resolve_alias(self, alias: str) -> AssetId | None:
+        """The asset an alias stands for, or None."""
+        row = await self._pool.fetchrow(
+            "SELECT customer, space, name FROM aliases WHERE alias = $1", alias
+        )
+        return None if row is None else AssetId(row["customer"], row["space"], row["name"])
+
+    async def aliases(self, asset_id: AssetId) -> list[str]:
+        """The aliases of an asset, in order."""
+        rows = await self._pool.fetch(
+            f"SELECT alias FROM aliases WHERE {_WHERE} ORDER BY alias",  # noqa: S608  constants
+            *_key(asset_id),
+        )
+        return [row["alias"] for row in rows]
+
+    async def set_aliases(self, asset_id: AssetId, aliases: Iterable[str]) -> None:
+        """Give the asset exactly these aliases. Raises AssetNotFound, Conflict when another asset has one of them."""
+        async with self._pool.transaction() as connection:
+            known = await _locked(connection, asset_id)
+            if known is None:
+                raise AssetNotFound(f"There is no asset {asset_id}.")
+            await connection.execute(f"DELETE FROM aliases WHERE {_WHERE}", *_key(asset_id))  # noqa: S608
+            try:
+                await connection.executemany(
+                    "INSERT INTO aliases VALUES ($1, $2, $3, $4)",
+                    [(alias, *_key(asset_id)) for alias in sorted(set(aliases))],
+                )
+            except asyncpg.UniqueViolationError as error:
+                raise Conflict("Another image has one of these aliases.") from error
+            await _notified(connection, known)
+
+    async def _change(
+        self, query: str, asset_id: AssetId, version: int, *values: object
+    ) -> Asset | None:
+        async with self._pool.transaction() as connection:
+            row = await connection.fetchrow(query, *_key(asset_id), version, *values)
+            return None if row is None else await _notified(connection, asset_of(row))
+
+
+def _key(asset_id: AssetId) -> tuple[int, int, str]:
+    return asset_id.customer, asset_id.space, asset_id.name
+
+
+def _is_same(known: Asset, draft: AssetDraft) -> bool:
+    """True if this very original is what the asset was, or is being, made from, by the same policies."""
+    return (
+        draft.source is not None
+        and known.origin == draft.origin
+        and known.origin_fingerprint == (draft.origin_fingerprint or draft.source.fingerprint)
+        and known.optimisation_policy == draft.optimisation_policy
+        and known.thumbnail_policy == draft.thumbnail_policy
+        and known.state is not AssetState.FAILED
+    )
+
+
+async def _locked(connection: asyncpg.Connection, asset_id: AssetId) -> Asset | None:
+    row = await connection.fetchrow(
+        f"SELECT {COLUMNS} FROM assets WHERE {_WHERE} FOR UPDATE",  # noqa: S608  constants
+        *_key(asset_id),
+    )
+    return None if row is None else asset_of(row)
+
+
+async def _next_version(connection: asyncpg.Connection) -> int:
+    return int(await connection.fetchval("SELECT nextval('asset_versions')"))
+
+
+async def _upsert(
+    connection: asyncpg.Connection,
+    draft: AssetDraft,
+    version: int,
+    state: AssetState,
+    source: Source | None,
+    thumbnails: ThumbnailSizes,
+    thumbnails_version: int,
+) -> Asset:
+    fingerprint = draft.origin_fingerprint or (draft.source.fingerprint if draft.source else "")
+    row = await connection.fetchrow(
+        f"""INSERT INTO assets ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+                coalesce($13::text[], '{{}}'), coalesce($14::int, -1),
+                coalesce($15::text[], '{{"","",""}}'), coalesce($16::bigint[], '{{0,0,0}}'),
+                coalesce($17::text[], '{{}}'), coalesce($18::text, ''), $19, $20, $21, '', now())
+            ON CONFLICT (customer, space, name) DO UPDATE SET
+                version = $4, state = $5, width = $6, height = $7, origin = $8, origin_fingerprint = $9,
+                media_type = $10, optimisation_policy = $11, thumbnail_policy = $12,
+                roles = coalesce($13::text[], assets.roles),
+                max_unauthorised = coalesce($14::int, assets.max_unauthorised),
+                strings = coalesce($15::text[], assets.strings),
+                numbers = coalesce($16::bigint[], assets.numbers),
+                tags = coalesce($17::text[], assets.tags), rights = coalesce($18::text, assets.rights),
+                thumbnails = $19, thumbnails_version = $20, source = $21, error = '', updated = now()
+            RETURNING {COLUMNS}""",  # noqa: S608  constants
+        *_key(draft.id),
+        version,
+        state,
+        draft.width,
+        draft.height,
+        draft.origin,
+        fingerprint,
+        draft.media_type,
+        draft.optimisation_policy,
+        draft.thumbnail_policy,
+        _listed(draft.roles),
+        draft.max_unauthorised,
+        _listed(draft.strings),
+        _listed(draft.numbers),
+        _listed(draft.tags),
+        draft.rights,
+        sizes_row(thumbnails),
+        thumbnails_version,
+        source_row(source),
+    )
+    return await _notified(connection, asset_of(row))
+
+
+def _listed(values: Sequence[Any] | None) -> list[Any] | None:
+    return None if values is None else list(values)
+
+
+async def _notified(connection: asyncpg.Connection, asset: Asset, *, gone: bool = False) -> Asset:
+    version = 0 if gone else asset.version
+    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, f"{version} {asset.id}")
+    return asset

@@ -1,0 +1,52 @@
+"""The catalogue: one pool of connections and the repositories that use it."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from orchestrator.catalog.assets import Assets
+from orchestrator.catalog.connection import Pool
+from orchestrator.catalog.customers import ApiKeys, Customers
+from orchestrator.errors import CatalogUnavailable
+from orchestrator.model import Asset, AssetId
+from orchestrator.settings import Database
+
+
+class Catalog:
+    """Assets, customers and keys of one database."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.assets = Assets(pool)
+        self.customers = Customers(pool)
+        self.keys = ApiKeys(pool)
+
+    @classmethod
+    async def open(cls, settings: Database) -> Self:
+        """Connect to the database that the settings name. Raises CatalogUnavailable."""
+        return cls(await Pool.open(settings))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    async def get(self, asset_id: AssetId) -> Asset | None:
+        """The asset as it is now, or None."""
+        return await self.assets.get(asset_id)
+
+    async def resolve_alias(self, alias: str) -> AssetId | None:
+        """The asset an alias stands for, or None."""
+        return await self.assets.resolve_alias(alias)
+
+    async def customer_id(self, name: str) -> int | None:
+        """The number of the customer with this name, or None."""
+        customer = await self.customers.by_name(name)
+        return None if customer is None else customer.id
+
+    async def check(self) -> str:
+        """What is wrong, in a sentence; '' when the database answers."""
+        try:
+            await self._pool.fetchrow("SELECT 1")
+        except CatalogUnavailable as error:
+            return error.public
+        return ""

@@ -1,0 +1,106 @@
+"""The pool of connections and the one place where asyncpg's errors become ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import asyncpg
+import orjson
+
+from orchestrator.errors import CatalogUnavailable
+from orchestrator.settings import Database
+
+AWAY = "The catalogue does not answer; try again shortly."
+_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    TimeoutError,
+    OSError,
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Lost connections and time-outs of asyncpg come out as CatalogUnavailable."""
+    try:
+        yield
+    except _LOST as error:
+        raise CatalogUnavailable(AWAY) from error
+
+
+async def connect(settings: Database) -> asyncpg.Connection:
+    """One connection outside the pool. Raises CatalogUnavailable."""
+    with translated():
+        connection: asyncpg.Connection = await asyncpg.connect(
+            settings.dsn.get_secret_value(),
+            timeout=settings.connect_timeout_s,
+            command_timeout=settings.query_timeout_s,
+        )
+        return connection
+
+
+class Pool:
+    """A bounded pool of connections; waiting for one is bounded too."""
+
+    def __init__(self, pool: asyncpg.Pool, wait_s: float) -> None:
+        self._pool = pool
+        self._wait_s = wait_s
+
+    @classmethod
+    async def open(cls, settings: Database) -> Pool:
+        """Connect. Raises CatalogUnavailable."""
+        with translated():
+            pool = await asyncpg.create_pool(
+                settings.dsn.get_secret_value(),
+                min_size=settings.pool_min,
+                max_size=settings.pool_max,
+                timeout=settings.connect_timeout_s,
+                command_timeout=settings.query_timeout_s,
+                init=_prepare,
+            )
+        return cls(pool, settings.query_timeout_s)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection of the pool. Raises CatalogUnavailable when none can be had in time or it is lost."""
+        with translated():
+            async with self._pool.acquire(timeout=self._wait_s) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection inside a transaction: committed on leaving, rolled back on an exception."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """All rows of a query."""
+        async with self.connection() as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+            return rows
+
+    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
+        """The first row of a query, or None."""
+        async with self.connection() as connection:
+            row: asyncpg.Record | None = await connection.fetchrow(query, *arguments)
+            return row
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: orjson.dumps(value).decode(),
+        decoder=orjson.loads,
+    )

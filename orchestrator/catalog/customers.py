@@ -1,0 +1,121 @@
+"""Customers and their API keys. A key's secret is shown once; at rest there is only its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+
+import asyncpg
+
+from orchestrator.catalog.connection import Pool
+from orchestrator.catalog.values import ApiKey, Customer, NewApiKey
+from orchestrator.errors import Conflict, InvalidInput, NotFound
+
+MAX_NAME_CHARS = 100
+
+
+class Customers:
+    """The repository of customers."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def create(self, name: str, customer: int | None = None) -> Customer:
+        """A new customer, with the next free number unless one is given. Raises Conflict, InvalidInput."""
+        name = name.strip()
+        if not 0 < len(name) <= MAX_NAME_CHARS or "/" in name or name.isdigit():
+            raise InvalidInput(
+                "A customer's name is 1 to 100 characters, no number and without slashes."
+            )
+        if customer is not None and not 0 < customer < 10**9:
+            raise InvalidInput("A customer's number is from 1 to 999999999.")
+        try:
+            row = await self._pool.fetchrow(
+                """INSERT INTO customers (id, name)
+                   VALUES (coalesce($1, (SELECT coalesce(max(id), 0) + 1 FROM customers)), $2) RETURNING *""",
+                customer,
+                name,
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise Conflict("There is a customer with this name or number already.") from error
+        return _customer(row)
+
+    async def ensure(self, customer: int, name: str) -> None:
+        """Make this customer unless one has the number or the name already."""
+        await self._pool.fetch(
+            "INSERT INTO customers (id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            customer,
+            name,
+        )
+
+    async def by_name(self, name: str) -> Customer | None:
+        """The customer with exactly this name, or None."""
+        row = await self._pool.fetchrow("SELECT * FROM customers WHERE name = $1", name)
+        return None if row is None else _customer(row)
+
+    async def list(self) -> list[Customer]:
+        """All customers, by number."""
+        return [
+            _customer(row) for row in await self._pool.fetch("SELECT * FROM customers ORDER BY id")
+        ]
+
+
+class ApiKeys:
+    """The repository of API keys."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def create(self, customer: int) -> NewApiKey:
+        """A new key of this customer. Raises NotFound when there is no such customer."""
+        key, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+        try:
+            await self._pool.fetch(
+                "INSERT INTO api_keys (id, customer, secret_hash) VALUES ($1, $2, $3)",
+                key,
+                customer,
+                _hash(secret),
+            )
+        except asyncpg.ForeignKeyViolationError as error:
+            raise NotFound(
+                f"There is no customer {customer}; see `orchestrator customers list`."
+            ) from error
+        return NewApiKey(key, customer, secret)
+
+    async def verify(self, key: str, secret: str) -> int | None:
+        """The customer this key and secret belong to, or None; takes as long for a wrong one."""
+        row = await self._pool.fetchrow(
+            "SELECT customer, secret_hash FROM api_keys WHERE id = $1 AND revoked IS NULL", key
+        )
+        expected = bytes(row["secret_hash"]) if row is not None else b"\0" * 32
+        is_right = hmac.compare_digest(_hash(secret), expected)
+        return int(row["customer"]) if row is not None and is_right else None
+
+    async def revoke(self, key: str) -> None:
+        """End a key for good. Raises NotFound."""
+        row = await self._pool.fetchrow(
+            "UPDATE api_keys SET revoked = coalesce(revoked, now()) WHERE id = $1 RETURNING id", key
+        )
+        if row is None:
+            raise NotFound(f"There is no key {key}; see `orchestrator keys list`.")
+
+    async def list(self, customer: int | None = None) -> list[ApiKey]:
+        """Keys without their secrets, newest last."""
+        rows = await self._pool.fetch(
+            """SELECT id, customer, created, revoked FROM api_keys
+               WHERE $1::int IS NULL OR customer = $1 ORDER BY created, id""",
+            customer,
+        )
+        return [ApiKey(row["id"], row["customer"], row["created"], row["revoked"]) for row in rows]
+
+
+def _hash(secret: str) -> bytes:
+    # The secret is 256 random bits, so a fast hash is enough: there is nothing to guess.
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _customer(row: asyncpg.Record | None) -> Customer:
+    if row is None:
+        raise NotFound("There is no such customer.")
+    return Customer(row["id"], row["name"], row["created"])

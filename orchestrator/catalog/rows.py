@@ -1,0 +1,72 @@
+"""How assets are written as rows and read back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import asyncpg
+
+from orchestrator.model import (
+    Asset,
+    AssetId,
+    AssetState,
+    Dimensions,
+    Source,
+    SourceKind,
+    ThumbnailSizes,
+)
+
+COLUMNS = """customer, space, name, version, state, width, height, origin, origin_fingerprint, media_type,
+    optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers, tags, rights, thumbnails,
+    thumbnails_version, source, error, updated"""
+
+
+def asset_of(row: asyncpg.Record) -> Asset:
+    """The asset a row with COLUMNS holds."""
+    return Asset(
+        id=AssetId(row["customer"], row["space"], row["name"]),
+        version=row["version"],
+        state=AssetState(row["state"]),
+        width=row["width"],
+        height=row["height"],
+        origin=row["origin"],
+        origin_fingerprint=row["origin_fingerprint"],
+        media_type=row["media_type"],
+        optimisation_policy=row["optimisation_policy"],
+        thumbnail_policy=row["thumbnail_policy"],
+        roles=tuple(row["roles"]),
+        max_unauthorised=row["max_unauthorised"],
+        strings=tuple(row["strings"]),
+        numbers=tuple(row["numbers"]),
+        tags=tuple(row["tags"]),
+        rights=row["rights"],
+        thumbnails=_sizes_of(row["thumbnails"]),
+        thumbnails_version=row["thumbnails_version"],
+        source=source_of(row["source"]),
+        error=row["error"],
+        updated=row["updated"],
+    )
+
+
+def source_row(source: Source | None) -> dict[str, Any] | None:
+    """A source as its JSON column."""
+    return None if source is None else asdict(source)
+
+
+def source_of(value: dict[str, Any] | None) -> Source | None:
+    """The source a JSON column holds."""
+    return None if value is None else Source(**{**value, "kind": SourceKind(value["kind"])})
+
+
+def sizes_row(sizes: ThumbnailSizes) -> dict[str, list[list[int]]]:
+    """Thumbnail sizes as their JSON column, the shape of s.json."""
+    return {"o": [list(size) for size in sizes.open], "a": [list(size) for size in sizes.auth]}
+
+
+def _sizes_of(value: dict[str, list[list[int]]]) -> ThumbnailSizes:
+    return ThumbnailSizes(open=_pairs(value.get("o", [])), auth=_pairs(value.get("a", [])))
+
+
+def _pairs(values: list[list[int]]) -> tuple[Dimensions, ...]:
+    return tuple((width, height) for width, height in values)

@@ -1,0 +1,42 @@
+"""Every route of both ports, on one screen."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from orchestrator.web.collection import CollectionRoutes
+from orchestrator.web.health import HealthRoutes, metrics_page
+from orchestrator.web.http import PRIVATE_PORT
+from orchestrator.web.images import ImageRoutes
+from orchestrator.web.middlewares import Gate
+
+MAX_BODY_BYTES = 64 * 1024
+"""No public route takes a body yet; what comes uninvited is read no further than this."""
+
+
+def public_app(
+    gate: Gate, images: ImageRoutes, collection: CollectionRoutes, health: HealthRoutes
+) -> web.Application:
+    """The public port."""
+    app = web.Application(middlewares=[gate.handle], client_max_size=MAX_BODY_BYTES)
+    app[PRIVATE_PORT] = False
+    route = app.router.add_get
+    route("/", collection.index)
+    route("/static/{path:.+}", collection.static)
+    route("/iiif-img/{image:.+}", images.handle)
+    route("/iiif/{image:.+}", images.handle)
+    route("/thumbs/{image:.+}", images.handle)
+    route("/health/live", health.live)
+    route("/health/ready", health.ready)
+    return app
+
+
+def private_app(gate: Gate, health: HealthRoutes) -> web.Application:
+    """The private port: what operators and Prometheus ask; these routes need no key (decisions.md)."""
+    app = web.Application(middlewares=[gate.handle], client_max_size=MAX_BODY_BYTES)
+    app[PRIVATE_PORT] = True
+    route = app.router.add_get
+    route("/metrics", metrics_page)
+    route("/health/live", health.live)
+    route("/health/ready", health.ready)
+    return app

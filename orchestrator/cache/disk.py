@@ -169,7 +169,7 @@ class DiskCache:
         if body is None:
             body = await asyncio.to_thread(read_whole, full)
         if not body:
-            self._misses += 1
+            self._missed(path)
             return None
         self._hits += 1
         self._worker.uses[path] = self._now()
@@ -181,13 +181,13 @@ class DiskCache:
         full = Path(self._root + path)
         now = self._now()
         if not self._trusted(full):
-            self._misses += 1
+            self._missed(path)
             return None
         if self._leases.get(path, 0.0) < now + self.options.lease_s / 2:
             until = now + self.options.lease_s
             with suppress(NoRoom):  # no index: nobody can evict either
                 if path not in await self._call(lambda: self._worker.upkeep.lease({path: until})):
-                    self._misses += 1
+                    self._missed(path)
                     return None
             self._remember_lease(path, until, now)
         self._hits += 1
@@ -249,9 +249,9 @@ class DiskCache:
 
     async def stats(self) -> DiskStats:
         """Fill and counts; zeros for the fill while the index cannot be used."""
-        totals = Totals(0, 0, 0, walking=True)
+        totals, free = Totals(0, 0, 0, walking=True), 0
         with suppress(NoRoom):
-            totals = await self.totals()
+            totals, free = await self.totals(), await self.free_bytes()
         counts, evictions = self._worker.counts, self._worker.ledger.evictions
         return DiskStats(
             self.name,
@@ -259,7 +259,7 @@ class DiskCache:
             bytes=totals.bytes,
             reserved=totals.reserved,
             quota=self.options.quota,
-            free=await self.free_bytes(),
+            free=free,
             rebuilding=totals.walking,
             hits=self._hits,
             misses=self._misses,
@@ -272,10 +272,11 @@ class DiskCache:
         )
 
     async def free_bytes(self) -> int:
-        """Bytes free on the file system; 0 when the folder cannot be asked."""
-        with suppress(OSError):
+        """Bytes free on the file system. Raises NoRoom when the folder cannot be asked."""
+        try:
             return await self._call(self._worker.ledger.tree.free_bytes)
-        return 0
+        except OSError as error:
+            raise NoRoom("The cache's folder cannot be read now.") from error
 
     async def candidates(self, limit: int) -> list[Candidate]:
         """What may be evicted, least recently used first."""
@@ -327,6 +328,10 @@ class DiskCache:
             return read_cached(descriptor, found.st_size)
         finally:
             os.close(descriptor)
+
+    def _missed(self, path: str) -> None:
+        self._misses += 1
+        self._worker.missed.add(path)
 
     def _trusted(self, full: Path) -> bool:
         try:

@@ -67,6 +67,10 @@ class Upkeep:
         for start in range(0, len(times), _BATCH):
             self._index.run(partial(self._record, uses=times[start : start + _BATCH]))
 
+    def reconcile(self, paths: Iterable[str]) -> None:
+        """Drop the rows of files that somebody else removed; `paths` were looked for in vain."""
+        self._index.run(lambda db: self._reconcile(db, paths))
+
     def lease(self, leases: Mapping[str, float]) -> set[str]:
         """Protect files from eviction until their times; returns the paths that are there."""
         return self._index.run(lambda db: self._lease(db, leases))
@@ -136,6 +140,11 @@ class Upkeep:
             if db.executemany(update, rows).rowcount < len(rows):
                 for used, asset, name in rows:
                     self._adopt(db, Place(asset, name), used)
+
+    def _reconcile(self, db: sqlite3.Connection, paths: Iterable[str]) -> None:
+        with transaction(db):
+            for path in paths:
+                self._adopt(db, Place(*_key(path)), self._now())
 
     def _lease(self, db: sqlite3.Connection, leases: Mapping[str, float]) -> set[str]:
         there = set()

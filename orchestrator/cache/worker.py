@@ -25,6 +25,7 @@ R = TypeVar("R")
 
 _BATCH_FILES, _BATCH_BYTES = 64, 8 * 1024**2
 _SWEEP_PAUSE_S = 1.0
+_MISSES_LOOKED_AT = 1000
 
 
 @dataclass(slots=True)
@@ -57,6 +58,8 @@ class Worker:
     def __init__(self, name: str, ledger: Ledger, upkeep: Upkeep, tend_s: float) -> None:
         self.uses: dict[str, float] = {}
         """Path in the cache -> time last used; the event loop writes, this thread takes away."""
+        self.missed: set[str] = set()
+        """Paths looked for in vain, likewise."""
         self.counts = Counts()
         self.ledger = ledger
         self.upkeep = upkeep
@@ -110,6 +113,7 @@ class Worker:
         """What is done every few seconds; an index that cannot be used now is tried again then."""
         try:
             self._record_uses()
+            self._reconcile_missed()
             if self.counts.puts == self._puts_tended:
                 self.ledger.release_free()
             self._puts_tended = self.counts.puts
@@ -221,6 +225,11 @@ class Worker:
         uses, self.uses = self.uses, {}
         if uses:
             self.upkeep.record(uses)
+
+    def _reconcile_missed(self) -> None:
+        missed, self.missed = self.missed, set()
+        if missed:
+            self.upkeep.reconcile(list(missed)[:_MISSES_LOOKED_AT])
 
     def _sweep_dead(self) -> bool:
         """True if room came free; not more often than once a second."""

@@ -1,0 +1,142 @@
+"""The housekeeping of the disk caches: evicts ahead of the writers and sweeps after the dead.
+
+A pass costs nothing that grows with the number of files, and a line in the log when it did
+something. Serving goes on, and quotas hold, without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from orchestrator.cache.disk import DiskCache
+from orchestrator.cache.singleflight import SingleFlight
+from orchestrator.errors import NoRoom
+from orchestrator.scavenger.policy import Fill, surplus, victims
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 200
+_FLIGHTS_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass over one cache did, or with `dry_run` would do; bytes are allocated blocks."""
+
+    cache: str
+    used: int
+    reserved: int
+    quota: int
+    files: int = 0
+    bytes: int = 0
+    dead: int = 0
+    """Ended processes whose reservations were freed."""
+    temporaries: int = 0
+    """Temporary files of ended processes."""
+
+    @property
+    def did_something(self) -> bool:
+        """True if there was anything to do."""
+        return bool(self.files or self.dead or self.temporaries)
+
+
+class Scavenger:
+    """Runs in the housekeeping process; several at once do no harm."""
+
+    def __init__(
+        self,
+        caches: Sequence[DiskCache],
+        flights: Sequence[SingleFlight] = (),
+        *,
+        low_water: float,
+        every_s: float = 2.0,
+        report: Callable[[Pass], None] = lambda _: None,
+    ) -> None:
+        """`report` is told of every pass; `low_water` is the part of a quota left in use."""
+        self._caches = caches
+        self._flights = flights
+        self._low_water = low_water
+        self._every_s = every_s
+        self._report = report
+        self._flights_due = 0.0
+
+    async def run(self) -> None:
+        """Pass after pass until cancelled."""
+        while True:
+            await self.once()
+            await asyncio.sleep(self._every_s)
+
+    async def once(self, *, dry_run: bool = False) -> list[Pass]:
+        """One pass over all caches; with `dry_run` nothing is removed."""
+        passes = []
+        for cache in self._caches:
+            try:
+                passes.append(await self._pass(cache, dry_run=dry_run))
+            except NoRoom as error:
+                log.warning(
+                    "cache not scavenged",
+                    extra={"cache": cache.name, "error": repr(error.__cause__)},
+                )
+        clock = asyncio.get_running_loop().time()
+        if not dry_run and clock >= self._flights_due:
+            self._flights_due = clock + _FLIGHTS_EVERY_S
+            for flight in self._flights:
+                await asyncio.to_thread(flight.sweep)
+        return passes
+
+    async def _pass(self, cache: DiskCache, *, dry_run: bool) -> Pass:
+        swept = None if dry_run else await cache.sweep()
+        fill = await _fill(cache)
+        wanted = surplus(fill, self._low_water)
+        files, freed = await (_would_evict if dry_run else _evict)(cache, wanted)
+        done = Pass(
+            cache.name,
+            fill.used,
+            fill.reserved,
+            fill.quota,
+            files,
+            freed,
+            swept.holders if swept else 0,
+            swept.temporaries if swept else 0,
+        )
+        if done.did_something and not dry_run:
+            log.info(
+                "cache scavenged",
+                extra={
+                    "cache": cache.name,
+                    "files": files,
+                    "bytes": freed,
+                    "dead": done.dead,
+                    "temporaries": done.temporaries,
+                },
+            )
+        self._report(done)
+        return done
+
+
+async def _fill(cache: DiskCache) -> Fill:
+    totals = await cache.totals()
+    free = await cache.free_bytes()
+    return Fill(totals.bytes, totals.reserved, cache.options.quota, free, cache.options.floor)
+
+
+async def _evict(cache: DiskCache, wanted: int) -> tuple[int, int]:
+    """In batches, each a short transaction, so that writers are not kept waiting."""
+    files = freed = 0
+    while freed < wanted:
+        chosen = victims(await cache.candidates(_AT_ONCE), wanted - freed)
+        gone, size = await cache.evict(chosen)
+        files, freed = files + gone, freed + size
+        if not gone:
+            break
+    return files, freed
+
+
+async def _would_evict(cache: DiskCache, wanted: int) -> tuple[int, int]:
+    if wanted <= 0:
+        return 0, 0
+    chosen = victims(await cache.candidates(10_000_000), wanted)
+    return len(chosen), sum(candidate.bytes for candidate in chosen)

@@ -1,0 +1,56 @@
+"""What to evict: pure arithmetic and choice, no disk, no clock.
+
+Writers keep the quota themselves, at the moment they write; the scavenger works ahead of them, so
+that they find room without having to make it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+
+class Sized(Protocol):
+    """An entry that could be evicted."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes freed by evicting it."""
+
+
+S = TypeVar("S", bound=Sized)
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """How full a cache and its file system are, in bytes; a quota of 0 is none."""
+
+    used: int
+    reserved: int
+    quota: int
+    free: int
+    floor: int
+
+
+def surplus(fill: Fill, low_water: float) -> int:
+    """Bytes to evict so that used and reserved are at most `low_water` of the quota, and `floor` is
+    free.
+    """
+    over_quota = fill.used + fill.reserved - int(low_water * fill.quota) if fill.quota else 0
+    under_floor = fill.floor - fill.free
+    return min(max(over_quota, under_floor, 0), fill.used)
+
+
+def victims(candidates: Iterable[S], wanted: int) -> list[S]:
+    """The first of `candidates` (least recently used first) that free at least `wanted` bytes
+    together.
+    """
+    chosen: list[S] = []
+    freed = 0
+    for candidate in candidates:
+        if freed >= wanted:
+            break
+        chosen.append(candidate)
+        freed += candidate.bytes
+    return chosen

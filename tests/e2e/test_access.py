@@ -1,0 +1,106 @@
+"""Roles and maxUnauthorised end to end: `images set`, `token create`, and what strangers and readers then get."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import time
+
+import pytest
+from PIL import Image
+
+from tests.support import pictures
+from tests.support.running import COMMAND, assert_log_clean, fetch, running
+
+BASE = "/iiif/3/1%2F1%2Fsecret"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("restricted")
+    pictures.jpeg(folder / "secret.jpg", 1800, 1200)
+    with running(folder, workers=2) as server:
+        server.wait_converted()
+        yield server
+        assert_log_clean(server.log())
+
+
+def command(server, *words: str) -> str:
+    done = subprocess.run(
+        [str(COMMAND), *words, "--data", str(server.data)],
+        capture_output=True, text=True, timeout=60, check=False, env={**os.environ},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def eventually(check, seconds: float = 1.5):
+    """True as soon as `check` is, False if it is not within `seconds`: the promise is about time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if check():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def status(server, rest: str, **headers: str) -> int:
+    return fetch(f"{server.public}{BASE}/{rest}", **headers).status
+
+
+def test_a_right_is_needed_above_the_public_edge_and_a_token_gives_it(server):
+    url = server.public + BASE
+    assert status(server, "0,0,256,256/256,/0/default.jpg") == 200
+    before = fetch(f"{url}/full/max/0/default.jpg")
+    assert before.status == 200
+    assert "public" in before.headers["cache-control"]
+
+    command(server, "images", "set", "1/1/secret", "--roles", "staff", "--max-unauthorised", "400")
+    assert eventually(lambda: status(server, "0,0,256,256/256,/0/default.jpg") == 401)
+    for _ in range(8):  # both processes
+        refused = fetch(f"{url}/0,0,256,256/256,/0/default.jpg")
+        assert refused.status == 401
+        assert refused.headers["cache-control"] == "no-store"
+        assert "bearer" in refused.headers["www-authenticate"].lower()
+
+    small = fetch(f"{url}/full/400,/0/default.jpg")
+    assert small.status == 200
+    assert small.headers["cache-control"].startswith("private")
+    largest = fetch(f"{url}/full/max/0/default.jpg")
+    assert largest.status == 200
+    assert Image.open(io.BytesIO(largest.body)).size == (400, 267)
+    info = fetch(f"{url}/info.json")
+    assert info.status == 200
+    assert info.json["maxWidth"] == 400
+    assert all(max(s["width"], s["height"]) <= 400 for s in info.json["sizes"])
+
+    token = json.loads(command(server, "token", "create", "--roles", "staff", "--expires", "1h", "--json"))["token"]
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert status(server, "0,0,256,256/256,/0/default.jpg", **bearer) == 200
+    assert status(server, "0,0,256,256/256,/0/default.jpg", Cookie=f"orchestrator-token={token}") == 200
+    whole = fetch(f"{url}/full/max/0/default.jpg", **bearer)
+    assert Image.open(io.BytesIO(whole.body)).size == (1800, 1200)
+    assert whole.headers["cache-control"].startswith("private")
+    assert "maxWidth" in fetch(f"{url}/info.json", **bearer).json
+    assert status(server, "0,0,256,256/256,/0/default.jpg") == 401, "the reader's tile leaked"
+
+    other = json.loads(command(server, "token", "create", "--roles", "visitor", "--expires", "1h", "--json"))["token"]
+    assert status(server, "0,0,256,256/256,/0/default.jpg", Authorization=f"Bearer {other}") == 401
+
+    command(server, "images", "set", "1/1/secret", "--roles", "", "--max-unauthorised=-1")
+    assert eventually(lambda: status(server, "0,0,256,256/256,/0/default.jpg") == 200)
+    opened = fetch(f"{url}/full/max/0/default.jpg")
+    assert Image.open(io.BytesIO(opened.body)).size == (1800, 1200)
+
+
+def test_nothing_of_an_image_with_roles_alone_is_public(server):
+    command(server, "images", "set", "1/1/secret", "--roles", "staff", "--max-unauthorised=-1")
+    try:
+        assert eventually(lambda: status(server, "info.json") == 401)
+        assert status(server, "full/100,/0/default.jpg") == 401
+        assert fetch(f"{server.public}/thumbs/1/1/secret/full/100,/0/default.jpg").status == 404
+        assert fetch(f"{server.public}/thumbs/1/1/secret/info.json").status in (401, 404)
+    finally:
+        command(server, "images", "set", "1/1/secret", "--roles", "", "--max-unauthorised=-1")

@@ -51,6 +51,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
     `share`: how many processes of this host divide the cores among them. Raises
     CatalogUnavailable, StorageUnavailable.
     """
+
     async with AsyncExitStack() as stack:
         await migrate(settings.database)
         catalog = await Catalog.open(settings.database)
@@ -61,9 +62,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
         stack.push_async_callback(imaging.close)
         derivatives = await _open_cache(stack, settings, "derivatives")
         sources = await _open_cache(stack, settings, "sources")
-        flights = SingleFlight(
-            settings.data_dir / "run" / "flights", remember=_remember(settings)
-        )
+        flights = SingleFlight(settings.data_dir / "run" / "flights", remember=_remember(settings))
         stack.push_async_callback(flights.close)
         pipeline = Pipeline(catalog.assets, store, imaging, settings)
         secret = await asyncio.to_thread(token_secret, settings)

@@ -19,13 +19,16 @@ _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
 
 @dataclass(frozen=True, slots=True, order=True)
 class AssetId:
-    """`customer/space/name`; the name may hold slashes, which the text form writes as %2F (and % as %25)."""
+    """`customer/space/name`; the name may hold slashes, which the text form writes as %2F (and %
+    as %25).
+    """
 
     customer: int
     space: int
     name: str
 
     def __post_init__(self) -> None:
+        """Refuse what no image can be called. Raises InvalidImageRequest."""
         parts = self.name.split("/")
         if (
             not self.name
@@ -36,17 +39,22 @@ class AssetId:
             raise InvalidImageRequest("identifier", "The identifier is not one of an image here.")
 
     def __str__(self) -> str:
+        """Write the text form, which `parse` reads."""
         name = self.name.replace("%", "%25").replace("/", "%2F")
         return f"{self.customer}/{self.space}/{name}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the text form; a name's own slashes may be written raw or as %2F. Raises InvalidImageRequest."""
+        """Read the text form; a name's own slashes may be written raw or as %2F. Raises
+        InvalidImageRequest.
+        """
         customer, _, rest = text.partition("/")
         space, _, name = rest.partition("/")
         if not _is_number(customer) or not _is_number(space):
             raise InvalidImageRequest("identifier", "The identifier is not customer/space/image.")
-        name = re.sub(r"%(2F|25)", lambda m: "/" if m[1].upper() == "2F" else "%", name, flags=re.IGNORECASE)
+        name = re.sub(
+            r"%(2F|25)", lambda m: "/" if m[1].upper() == "2F" else "%", name, flags=re.IGNORECASE
+        )
         return cls(int(customer), int(space), name)
 
 
@@ -60,7 +68,9 @@ Dimensions = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailSizes:
-    """The thumbnails there are, each list largest first, as (width, height); the shape of `s.json`."""
+    """The thumbnails there are, each list largest first, as (width, height); the shape of
+    `s.json`.
+    """
 
     open: tuple[Dimensions, ...] = ()
     auth: tuple[Dimensions, ...] = ()
@@ -82,8 +92,9 @@ class SourceKind(StrEnum):
 class Source:
     """Where the pixels of one asset version are.
 
-    `location` is `store:{key}` (our object store), `file:///absolute/path` (read in place) or `http(s)://...`.
-    `fingerprint` is the ETag (store, http) or `{mtime_ns}-{bytes}` (file): other bytes there mean another version.
+    `location` is `store:{key}` (our object store), `file:///absolute/path` (read in place) or
+    `http(s)://...`. `fingerprint` is the ETag (store, http) or `{mtime_ns}-{bytes}` (file): other
+    bytes there mean another version.
     """
 
     location: str
@@ -99,7 +110,9 @@ class Source:
 
 
 class AssetState(StrEnum):
-    """`registered`: answerable from its original; `ready`: converted; `failed`: nothing to serve, `error` says why."""
+    """`registered`: answerable from its original; `ready`: converted; `failed`: nothing to serve,
+    `error` says why.
+    """
 
     REGISTERED = "registered"
     INGESTING = "ingesting"
@@ -109,7 +122,9 @@ class AssetState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A snapshot of one asset. Everything derived is keyed by `version`, which changes with the pixels or the rights."""
+    """A snapshot of one asset. Everything derived is keyed by `version`, which changes with the
+    pixels or the rights.
+    """
 
     id: AssetId
     version: int
@@ -118,8 +133,9 @@ class Asset:
     height: int
     origin: str = ""
     origin_fingerprint: str = ""
-    """What the origin's bytes were when this version was made (`{mtime_ns}-{bytes}` of a file, an ETag or SHA-256 of
-    anything else): an ingest of the same bytes has nothing to do."""
+    """What the origin's bytes were when this version was made (`{mtime_ns}-{bytes}` of a file, an
+    ETag or SHA-256 of anything else): an ingest of the same bytes has nothing to do.
+    """
     media_type: str = ""
     optimisation_policy: str = ""
     thumbnail_policy: str = ""
@@ -132,7 +148,9 @@ class Asset:
     rights: str = ""
     thumbnails: ThumbnailSizes = field(default_factory=ThumbnailSizes)
     thumbnails_version: int = 0
-    """The version under which the thumbnail objects are stored (rights changes keep them where they are)."""
+    """The version under which the thumbnail objects are stored (rights changes keep them where
+    they are).
+    """
     source: Source | None = None
     error: str = ""
     updated: datetime | None = None
@@ -145,7 +163,9 @@ class Asset:
 
     @property
     def restricted(self) -> bool:
-        """True if some request for it needs a right: it has roles, or a limit on what the public may see."""
+        """True if some request for it needs a right: it has roles, or a limit on what the public
+        may see.
+        """
         return bool(self.roles) or self.max_unauthorised >= 0
 
     @property

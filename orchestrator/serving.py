@@ -18,11 +18,9 @@ from typing import Any, Literal
 
 import uvloop
 
-
 from orchestrator.app import Services, open_services
 from orchestrator.cache.memory import HotTier
 from orchestrator.catalog.listener import ChangeListener
-from orchestrator.errors import CatalogUnavailable, OrchestratorError
 from orchestrator.iiif.geometry import Limits
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.ingest.folder import FolderIngest
@@ -128,13 +126,13 @@ class Process:
     def _housekeeping(self) -> list[Loop]:
         services = self._services
         caches = (services.derivatives, services.sources)
-        scavenger = Scavenger(
-            caches, (services.flights,), low_water=self._settings.cache.low_water
-        )
+        scavenger = Scavenger(caches, (services.flights,), low_water=self._settings.cache.low_water)
         return [self._take_in(), scavenger.run(), self._drop_outdated()]
 
     async def _take_in(self) -> None:
-        """Register the folder, say that this is done, then convert what waits for as long as we run."""
+        """Register the folder, say that this is done, then convert what waits for as long as we
+        run.
+        """
         services = self._services
         folder = self._settings.ingest.folder
         if folder:
@@ -219,9 +217,7 @@ class Process:
         )
         return ImageRoutes(
             deliverer=deliverer,
-            describer=Describer(
-                self._snapshots, limits, settings.iiif, capabilities.outputs
-            ),
+            describer=Describer(self._snapshots, limits, settings.iiif, capabilities.outputs),
             snapshots=self._snapshots,
             rights=services.tokens,
             warmer=warmer,
@@ -258,7 +254,9 @@ class Process:
         return Gate(front, cache_error=delivery.cache_error, cache_secret=delivery.cache_secret)
 
     def _health(self) -> HealthRoutes:
-        return HealthRoutes({"folder": self._folder_check, "catalogue": self._services.catalog.check})
+        return HealthRoutes(
+            {"folder": self._folder_check, "catalogue": self._services.catalog.check}
+        )
 
     async def _folder_check(self) -> str:
         is_done = await asyncio.to_thread(self._registered.exists)

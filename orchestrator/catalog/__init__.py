@@ -1,1 +1,4 @@
-"""The catalogue: what is known of assets, customers and keys, in PostgreSQL. Owns asyncpg."""
+"""The catalogue: what is known of assets, customers and keys, in PostgreSQL.
+
+Owns asyncpg.
+"""

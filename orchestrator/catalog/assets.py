@@ -1,7 +1,8 @@
-"""Assets in the catalogue: read whole, changed in transactions that tell every process (`NOTIFY`) when they commit.
+"""Assets in the catalogue: read whole, changed in transactions that tell every process (`NOTIFY`)
+when they commit.
 
-A version is taken from one sequence and never used twice. What completes or fails a version does so only while it is
-still the asset's own; somebody who was overtaken is told so.
+A version is taken from one sequence and never used twice. What completes or fails a version does
+so only while it is still the asset's own; somebody who was overtaken is told so.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncpg
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row, source_row
 from orchestrator.catalog.values import AssetDraft, Registered
-from orchestrator.errors import AssetNotFound, Conflict
+from orchestrator.errors import AssetNotFound, CatalogUnavailable, Conflict
 from orchestrator.model import Asset, AssetId, AssetState, Source, ThumbnailSizes
 
 CHANNEL = "orchestrator_assets"
@@ -22,7 +23,9 @@ _WHERE = "customer = $1 AND space = $2 AND name = $3"
 
 
 class Assets:
-    """The repository of assets. Every method raises CatalogUnavailable when the database does not answer."""
+    """The repository of assets. Every method raises CatalogUnavailable when the database does not
+    answer.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -83,9 +86,11 @@ class Assets:
         version: int | None = None,
         thumbnails: ThumbnailSizes | None = None,
     ) -> Registered:
-        """Record an original that can be answered from: a new version, state registered, thumbnails planned.
+        """Record an original that can be answered from: a new version, state registered,
+        thumbnails planned.
 
-        The same original under the same policies keeps its version: nothing changes and `changed` is False.
+        The same original under the same policies keeps its version: nothing changes and `changed`
+        is False.
         """
         async with self._pool.transaction() as connection:
             known = await _locked(connection, draft.id)
@@ -106,7 +111,8 @@ class Assets:
     async def publish(
         self, draft: AssetDraft, version: int, source: Source, thumbnails: ThumbnailSizes
     ) -> Asset | None:
-        """Record a converted asset whose objects are stored under `version`; all old or all new to every reader.
+        """Record a converted asset whose objects are stored under `version`; all old or all new
+        to every reader.
 
         None when a later version has been recorded meanwhile.
         """
@@ -128,11 +134,14 @@ class Assets:
         width: int | None = None,
         height: int | None = None,
     ) -> Asset | None:
-        """Flip a registered version to its converted source and real thumbnails; None when it is no longer current."""
+        """Flip a registered version to its converted source and real thumbnails; None when it is
+        no longer current.
+        """
         return await self._change(
             f"""UPDATE assets SET state = 'ready', error = '', source = $5, thumbnails = $6,
-                    thumbnails_version = $4, width = coalesce($7::int, width), height = coalesce($8::int, height)
-                WHERE {_WHERE} AND version = $4 RETURNING {COLUMNS}""",
+                    thumbnails_version = $4, width = coalesce($7::int, width),
+                    height = coalesce($8::int, height)
+                WHERE {_WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
             asset_id,
             version,
             source_row(source),
@@ -144,21 +153,24 @@ class Assets:
     async def fail(self, asset_id: AssetId, version: int, error: str) -> Asset | None:
         """Record why a version could not be made; None when it is no longer current.
 
-        What can be answered from its original still is; a failed asset without a source is not served.
+        What can be answered from its original still is; a failed asset without a source is not
+        served.
         """
         return await self._change(
             f"""UPDATE assets SET state = 'failed', error = $5
-                WHERE {_WHERE} AND version = $4 RETURNING {COLUMNS}""",
+                WHERE {_WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
             asset_id,
             version,
             error,
         )
 
     async def reopen(self, asset_id: AssetId, version: int) -> Asset | None:
-        """Put a failed version back among those that wait to be converted; None when it is no longer current."""
+        """Put a failed version back among those that wait to be converted; None when it is no
+        longer current.
+        """
         return await self._change(
             f"""UPDATE assets SET state = 'registered', error = ''
-                WHERE {_WHERE} AND version = $4 RETURNING {COLUMNS}""",
+                WHERE {_WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
             asset_id,
             version,
         )
@@ -171,14 +183,16 @@ class Assets:
         max_unauthorised: int | None = None,
         thumbnails: ThumbnailSizes | None = None,
     ) -> Asset:
-        """Change who may see what, under a new version, so that nothing derived before is given out again.
+        """Change who may see what, under a new version, so that nothing derived before is given
+        out again.
 
         None leaves a field as it is; thumbnails stay where they are stored. Raises AssetNotFound.
         """
         async with self._pool.transaction() as connection:
             number = await _next_version(connection)
             row = await connection.fetchrow(
-                f"""UPDATE assets SET version = $4, updated = now(), roles = coalesce($5::text[], roles),
+                f"""UPDATE assets SET version = $4, updated = now(),
+                        roles = coalesce($5::text[], roles),
                         max_unauthorised = coalesce($6::int, max_unauthorised),
                         thumbnails = coalesce($7::jsonb, thumbnails)
                     WHERE {_WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
@@ -193,7 +207,9 @@ class Assets:
             return await _notified(connection, asset_of(row))
 
     async def set_fields(self, asset_id: AssetId, **fields: Any) -> Asset:
-        """Change descriptive fields (strings, numbers, tags, rights); the version stays. Raises AssetNotFound."""
+        """Change descriptive fields (strings, numbers, tags, rights); the version stays. Raises
+        AssetNotFound.
+        """
         allowed = ("strings", "numbers", "tags", "rights")
         names = [name for name in allowed if name in fields]
         values = [list(fields[name]) if name != "rights" else fields[name] for name in names]
@@ -235,7 +251,9 @@ class Assets:
         return [row["alias"] for row in rows]
 
     async def set_aliases(self, asset_id: AssetId, aliases: Iterable[str]) -> None:
-        """Give the asset exactly these aliases. Raises AssetNotFound, Conflict when another asset has one of them."""
+        """Give the asset exactly these aliases. Raises AssetNotFound, Conflict when another asset
+        has one of them.
+        """
         async with self._pool.transaction() as connection:
             known = await _locked(connection, asset_id)
             if known is None:
@@ -263,7 +281,9 @@ def _key(asset_id: AssetId) -> tuple[int, int, str]:
 
 
 def _is_same(known: Asset, draft: AssetDraft) -> bool:
-    """True if this very original is what the asset was, or is being, made from, by the same policies."""
+    """True if this very original is what the asset was, or is being, made from, by the same
+    policies.
+    """
     return (
         draft.source is not None
         and known.origin == draft.origin
@@ -297,19 +317,23 @@ async def _upsert(
 ) -> Asset:
     fingerprint = draft.origin_fingerprint or (draft.source.fingerprint if draft.source else "")
     row = await connection.fetchrow(
-        f"""INSERT INTO assets ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+        f"""INSERT INTO assets ({COLUMNS})
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
                 coalesce($13::text[], '{{}}'), coalesce($14::int, -1),
                 coalesce($15::text[], '{{"","",""}}'), coalesce($16::bigint[], '{{0,0,0}}'),
                 coalesce($17::text[], '{{}}'), coalesce($18::text, ''), $19, $20, $21, '', now())
             ON CONFLICT (customer, space, name) DO UPDATE SET
-                version = $4, state = $5, width = $6, height = $7, origin = $8, origin_fingerprint = $9,
-                media_type = $10, optimisation_policy = $11, thumbnail_policy = $12,
+                version = $4, state = $5, width = $6, height = $7, origin = $8,
+                origin_fingerprint = $9, media_type = $10, optimisation_policy = $11,
+                thumbnail_policy = $12,
                 roles = coalesce($13::text[], assets.roles),
                 max_unauthorised = coalesce($14::int, assets.max_unauthorised),
                 strings = coalesce($15::text[], assets.strings),
                 numbers = coalesce($16::bigint[], assets.numbers),
-                tags = coalesce($17::text[], assets.tags), rights = coalesce($18::text, assets.rights),
-                thumbnails = $19, thumbnails_version = $20, source = $21, error = '', updated = now()
+                tags = coalesce($17::text[], assets.tags),
+                rights = coalesce($18::text, assets.rights),
+                thumbnails = $19, thumbnails_version = $20, source = $21, error = '',
+                updated = now()
             RETURNING {COLUMNS}""",  # noqa: S608  constants
         *_key(draft.id),
         version,
@@ -331,6 +355,8 @@ async def _upsert(
         thumbnails_version,
         source_row(source),
     )
+    if row is None:
+        raise CatalogUnavailable("The catalogue did not keep the asset.")
     return await _notified(connection, asset_of(row))
 
 

@@ -69,10 +69,12 @@ class Pool:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection of the pool. Raises CatalogUnavailable when none can be had in time or it is lost."""
+        """A connection of the pool. Raises CatalogUnavailable when none can be had in time or it
+        is lost.
+        """
         with translated():
             async with self._pool.acquire(timeout=self._wait_s) as connection:
-                yield connection
+                yield connection  # type: ignore[misc]  # the pool's proxy has a connection's methods
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection]:

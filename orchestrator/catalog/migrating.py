@@ -57,7 +57,8 @@ async def pending(settings: Database) -> list[str]:
 async def _applied(connection: asyncpg.Connection) -> dict[str, str]:
     await connection.execute(
         """CREATE TABLE IF NOT EXISTS migrations (
-               name text PRIMARY KEY, digest text NOT NULL, applied timestamptz NOT NULL DEFAULT now())"""
+               name text PRIMARY KEY, digest text NOT NULL,
+               applied timestamptz NOT NULL DEFAULT now())"""
     )
     return {
         row["name"]: row["digest"] for row in await connection.fetch("SELECT * FROM migrations")
@@ -71,7 +72,8 @@ async def _apply(
     if name in done:
         if done[name] != digest:
             raise CatalogUnavailable(
-                f"The database was made by another text of migration {name}; use the release that made it."
+                f"The database was made by another text of migration {name}; "
+                "use the release that made it."
             )
         return False
     async with connection.transaction():

@@ -17,9 +17,9 @@ from orchestrator.model import (
     ThumbnailSizes,
 )
 
-COLUMNS = """customer, space, name, version, state, width, height, origin, origin_fingerprint, media_type,
-    optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers, tags, rights, thumbnails,
-    thumbnails_version, source, error, updated"""
+COLUMNS = """customer, space, name, version, state, width, height, origin, origin_fingerprint,
+    media_type, optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers,
+    tags, rights, thumbnails, thumbnails_version, source, error, updated"""
 
 
 def asset_of(row: asyncpg.Record) -> Asset:

@@ -1,7 +1,8 @@
 """Who may see what: rights carried by a request, checked through a small protocol.
 
-The first form is a signed token (bearer or cookie). The IIIF Authorization Flow will be another form of the same
-protocol; keys and answers depend only on the access class that `plan.access_class` derives, so they stay as they are.
+The first form is a signed token (bearer or cookie). The IIIF Authorization Flow will be another
+form of the same protocol; keys and answers depend only on the access class that
+`plan.access_class` derives, so they stay as they are.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Rights:
     """Limits the roles to one customer's assets; None for all."""
 
     def cover(self, asset: Asset) -> bool:
-        """True if any of the asset's roles is held; an asset restricted without roles opens to every valid credential."""
+        """True if any of the asset's roles is held; an asset restricted without roles opens to
+        every valid credential.
+        """
         if not self.roles or self.customer not in (None, asset.id.customer):
             return False
         return not asset.roles or ANY_ROLE in self.roles or bool(self.roles & set(asset.roles))
@@ -55,7 +58,9 @@ class SignedTokens:
         self._now = now
 
     def create(self, roles: list[str], expires_s: float, customer: int | None = None) -> str:
-        """A token with these roles for `expires_s` seconds. Raises InvalidInput without roles or time."""
+        """A token with these roles for `expires_s` seconds. Raises InvalidInput without roles or
+        time.
+        """
         if not roles or any(not role.strip() for role in roles):
             raise InvalidInput("A token needs at least one role: --roles reader,staff")
         if expires_s <= 0:
@@ -67,7 +72,9 @@ class SignedTokens:
         return jwt.encode(claims, self._secret, algorithm=ALGORITHM)
 
     def rights(self, authorization: str, cookies: Mapping[str, str]) -> Rights:
-        """The rights of the bearer token, else of the cookie; none when absent, expired or not ours."""
+        """The rights of the bearer token, else of the cookie; none when absent, expired or not
+        ours.
+        """
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             token = cookies.get(self._cookie, "")

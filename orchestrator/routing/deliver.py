@@ -1,7 +1,9 @@
-"""From a parsed request to bytes: the way of one image request, cheapest tier first (docs/architecture.md).
+"""From a parsed request to bytes: the way of one image request, cheapest tier first
+(docs/architecture.md).
 
-What is made is made once (single-flight by product), published inside the flight, and owed to nobody's connection.
-A tier that fails for a reason the next could survive is counted and passed over.
+What is made is made once (single-flight by product), published inside the flight, and owed to
+nobody's connection. A tier that fails for a reason the next could survive is counted and passed
+over.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ MAX_THUMBNAIL_BYTES = 64 * 1024**2
 
 
 class Refresher(Protocol):
-    """Ingest's part in healing: the bytes at a source's location are no longer those that were recorded."""
+    """Ingest's part in healing: the bytes at a source's location are no longer those that were
+    recorded.
+    """
 
     async def changed(self, asset: Asset) -> Asset:
         """The asset as it is now, registered anew from what is at its origin."""
@@ -84,7 +88,7 @@ class _Made:
 class Deliverer:
     """Answers image requests; knows nothing of HTTP."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the composition root names every tier
         self,
         *,
         snapshots: Snapshots,
@@ -116,7 +120,8 @@ class Deliverer:
     async def image(self, asset_id: AssetId, request: ImageRequest, rights: Rights) -> Picture:
         """The picture asked for.
 
-        Raises InvalidImageRequest, NotAuthorised, AssetNotFound, Unprocessable, Overloaded or Unavailable.
+        Raises InvalidImageRequest, NotAuthorised, AssetNotFound, Unprocessable, Overloaded or
+        Unavailable.
         """
         return await self._deliver(asset_id, request, rights, plan)
 
@@ -150,7 +155,8 @@ class Deliverer:
                 try:
                     picture = await self._from_tiers(snapshot, request, rights, planner)
                 except SourceChanged:
-                    # What is remembered is yesterday's: look again, once, and let that answer stand.
+                    # What is remembered is yesterday's: look again, once, and let that answer
+                    # stand.
                     snapshot = await self._anew(snapshot)
                     picture = await self._from_tiers(snapshot, request, rights, planner)
         except TimeoutError as error:
@@ -169,7 +175,9 @@ class Deliverer:
         )
 
     async def _anew(self, snapshot: Snapshot) -> Snapshot:
-        """The asset read again; registered again when its original was replaced under the same version."""
+        """The asset read again; registered again when its original was replaced under the same
+        version.
+        """
         before = snapshot.asset
         self._snapshots.drop(before.id)
         now = await self._snapshots.get(before.id)
@@ -262,7 +270,9 @@ class Deliverer:
         return await read(self._store, key, max_bytes=MAX_THUMBNAIL_BYTES)
 
     async def _healed(self, asset: Asset, image: ResolvedImage) -> bytes:
-        """Cut from the source; a file that vanished between finding and reading it is brought again, once."""
+        """Cut from the source; a file that vanished between finding and reading it is brought
+        again, once.
+        """
         try:
             return await self._cut(asset, image)
         except FileNotFoundError:

@@ -65,7 +65,8 @@ class Describer:
     ) -> Description:
         """The document of one asset under this id.
 
-        Raises AssetNotFound, CatalogUnavailable, and NotAuthorised where nothing at all may be seen without a right.
+        Raises AssetNotFound, CatalogUnavailable, and NotAuthorised where nothing at all may be
+        seen without a right.
         """
         snapshot = await self._snapshots.get(asset_id)
         asset = snapshot.asset

@@ -1,4 +1,6 @@
-"""The seam to whoever cuts pixels: one protocol, spoken by the built-in renderer and by image servers over HTTP."""
+"""The seam to whoever cuts pixels: one protocol, spoken by the built-in renderer and by image
+servers over HTTP.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ class ImageServer(Protocol):
     async def render(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
         """The encoded picture, whole and of the right kind.
 
-        Raises FileNotFoundError when the source vanished, Unprocessable for a broken source, Overloaded when full,
-        ImageServerUnavailable when the server fails.
+        Raises FileNotFoundError when the source vanished, Unprocessable for a broken source,
+        Overloaded when full, ImageServerUnavailable when the server fails.
         """
         ...
 

@@ -1,7 +1,9 @@
-"""Orchestration: the source of an asset version on fast disk, copied there at most once however many ask.
+"""Orchestration: the source of an asset version on fast disk, copied there at most once however
+many ask.
 
-A copy is verified (length and ETag of the very object the version was recorded with) before it gets its name, so a
-file in the source cache is whole and of that version. Sources already on this machine are read where they are.
+A copy is verified (length and ETag of the very object the version was recorded with) before it
+gets its name, so a file in the source cache is whole and of that version. Sources already on this
+machine are read where they are.
 """
 
 from __future__ import annotations
@@ -56,8 +58,9 @@ class SourceFiles:
     async def path(self, asset: Asset) -> Path:
         """The source file, ready to be read.
 
-        Raises SourceChanged when other bytes are there than the version was recorded with, AssetNotFound when the
-        asset has no source, StorageUnavailable, or Overloaded when no disk space can be had.
+        Raises SourceChanged when other bytes are there than the version was recorded with,
+        AssetNotFound when the asset has no source, StorageUnavailable, or Overloaded when no disk
+        space can be had.
         """
         source = asset.source
         if source is None:
@@ -117,7 +120,9 @@ class SourceFiles:
 
 
 def source_product(asset: Asset, source: Source) -> Product:
-    """The source cache's name for the source of this asset version (an original and its conversion differ)."""
+    """The source cache's name for the source of this asset version (an original and its
+    conversion differ).
+    """
     return Product(str(asset.id), asset.version, f"source {source.location}", source.extension)
 
 

@@ -1,7 +1,8 @@
 """Which tiers can answer a resolved request, cheapest first. Pure: no awaits, no clock, no store.
 
-The ladder is that of docs/architecture.md; memory and disk come before it, since they need no decision.
-A plan always ends with the image server, so a tier that fails falls through to one that can still answer.
+The ladder is that of docs/architecture.md; memory and disk come before it, since they need no
+decision. A plan always ends with the image server, so a tier that fails falls through to one that
+can still answer.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Rules:
 
 
 def access_class(asset: Asset, image: ResolvedImage, *, authorised: bool) -> Access:
-    """The class under which this image may be given to this client. Raises NotAuthorised when it may not.
+    """The class under which this image may be given to this client. Raises NotAuthorised when it
+    may not.
 
     What fits the public edge is `open` for everyone, so one product serves both kinds of client.
     """
@@ -84,7 +86,9 @@ def access_class(asset: Asset, image: ResolvedImage, *, authorised: bool) -> Acc
 
 
 def plan(asset: Asset, image: ResolvedImage, access: Access, rules: Rules) -> tuple[Step, ...]:
-    """The steps to try in order; the last is always FromSource (reference/delivery.md 2.2 with 12.5)."""
+    """The steps to try in order; the last is always FromSource (reference/delivery.md 2.2 with
+    12.5).
+    """
     last = FromSource(special=image.full_region)
     if not (image.full_region and _is_plain_jpeg(image) and asset.state is AssetState.READY):
         return (last,)
@@ -96,7 +100,9 @@ def plan(asset: Asset, image: ResolvedImage, access: Access, rules: Rules) -> tu
 
 
 def thumbnail_plan(asset: Asset, image: ResolvedImage, rules: Rules) -> tuple[Step, ...]:
-    """What `/thumbs` may try: stored open thumbnails only, never the source; empty when none can answer."""
+    """What `/thumbs` may try: stored open thumbnails only, never the source; empty when none can
+    answer.
+    """
     if not (image.full_region and _is_plain_jpeg(image)):
         return ()
     steps = plan(asset, image, "open", rules)

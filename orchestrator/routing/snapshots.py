@@ -1,7 +1,9 @@
-"""What this process remembers of assets: a TTL cache over the catalogue, dropped the moment an asset changes.
+"""What this process remembers of assets: a TTL cache over the catalogue, dropped the moment an
+asset changes.
 
-While change notices cannot be heard, what is remembered is asked for anew at each use; while the catalogue itself
-does not answer, public assets are served from memory (marked stale) and restricted ones only for a short time.
+While change notices cannot be heard, what is remembered is asked for anew at each use; while the
+catalogue itself does not answer, public assets are served from memory (marked stale) and
+restricted ones only for a short time.
 """
 
 from __future__ import annotations
@@ -78,7 +80,9 @@ class Snapshots:
         return self._listening
 
     async def get(self, asset_id: AssetId) -> Snapshot:
-        """The asset. Raises AssetNotFound, or CatalogUnavailable when nothing may be served without the catalogue."""
+        """The asset. Raises AssetNotFound, or CatalogUnavailable when nothing may be served
+        without the catalogue.
+        """
         known = self._known.get(asset_id)
         if known is not None and self._is_fresh(known):
             return _snapshot(known.asset, stale=False)
@@ -131,7 +135,8 @@ class Snapshots:
     async def _read_once(self, asset_id: AssetId) -> Asset | None:
         task = self._reading.get(asset_id)
         if task is None:
-            # The read belongs to all who wait for it, so no single caller's cancellation may end it.
+            # The read belongs to all who wait for it, so no single caller's cancellation may end
+            # it.
             task = asyncio.create_task(self._read(asset_id))
             self._reading[asset_id] = task
             task.add_done_callback(lambda done: self._read_done(asset_id, done))

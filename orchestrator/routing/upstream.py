@@ -1,8 +1,9 @@
 """Image servers reached over HTTP: Cantaloupe and IIPImage on the shared source folder.
 
-Addresses of theirs are built from our own records, never from the client's path; sizes are rewritten to the form they
-answer fast (reference/peers.md 1.10); what they send is verified before anybody sees it. What they cannot make at all
-(a format, an enlargement) falls to the built-in renderer.
+Addresses of theirs are built from our own records, never from the client's path; sizes are
+rewritten to the form they answer fast (reference/peers.md 1.10); what they send is verified
+before anybody sees it. What they cannot make at all (a format, an enlargement) falls to the
+built-in renderer.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ _ABILITIES = {
 
 
 class UpstreamServer:
-    """A pool of image servers of one kind; an image keeps to one of them so that its caches stay warm."""
+    """A pool of image servers of one kind; an image keeps to one of them so that its caches stay
+    warm.
+    """
 
     def __init__(self, settings: ImageServerSettings, fallback: ImageServer) -> None:
         self._kind: Literal["cantaloupe", "iipimage"] = (
@@ -182,7 +185,9 @@ async def _read_bounded(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def upstream_form(image: ResolvedImage) -> str:
-    """Our resolved image as a path image servers answer fast: `w,` or `,h` wherever it gives the same size."""
+    """Our resolved image as a path image servers answer fast: `w,` or `,h` wherever it gives the
+    same size.
+    """
     x, y, region_width, region_height = image.region
     width, height = image.size
     region = "full" if image.full_region else f"{x},{y},{region_width},{region_height}"
@@ -196,7 +201,9 @@ def upstream_form(image: ResolvedImage) -> str:
 
 
 def _problem(answer: aiohttp.ClientResponse, body: bytes, picture_format: str) -> str:
-    """Why these bytes may not be served, in one word; '' when they are whole and of the right kind."""
+    """Why these bytes may not be served, in one word; '' when they are whole and of the right
+    kind.
+    """
     if answer.status != 200:
         return f"status {answer.status}"
     if answer.content_type != FORMATS[picture_format]:

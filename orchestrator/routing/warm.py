@@ -1,6 +1,8 @@
-"""Orchestrate-on-info.json: who reads an info document will soon ask for tiles, so the source may come here ahead.
+"""Orchestrate-on-info.json: who reads an info document will soon ask for tiles, so the source may
+come here ahead.
 
-A hint, never a promise: one copy at a time, behind what clients wait for; the queue is bounded and counts what it drops.
+A hint, never a promise: one copy at a time, behind what clients wait for; the queue is bounded
+and counts what it drops.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ log = logging.getLogger(__name__)
 
 
 class Warmer:
-    """A bounded queue of assets whose source is to be brought here, and the task that works it off."""
+    """A bounded queue of assets whose source is to be brought here, and the task that works it
+    off.
+    """
 
     def __init__(self, sources: SourceFiles, capacity: int) -> None:
         self._sources = sources
@@ -25,7 +29,9 @@ class Warmer:
         self._queued: set[tuple[str, int]] = set()
 
     def hint(self, asset: Asset) -> None:
-        """Queue the asset unless it is queued already; dropped and counted when the queue is full."""
+        """Queue the asset unless it is queued already; dropped and counted when the queue is
+        full.
+        """
         key = (str(asset.id), asset.version)
         if key in self._queued:
             return
@@ -37,7 +43,9 @@ class Warmer:
         self._queued.add(key)
 
     async def run(self) -> None:
-        """Work the queue off until cancelled; a failing copy is counted and costs nobody anything."""
+        """Work the queue off until cancelled; a failing copy is counted and costs nobody
+        anything.
+        """
         while True:
             asset = await self._queue.get()
             try:

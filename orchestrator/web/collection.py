@@ -95,7 +95,9 @@ class CollectionRoutes:
 
 
 def _plain(asset_id: AssetId) -> str:
-    """The id as it is percent-encoded once for `/iiif/{version}/`: the name's own slashes included."""
+    """The id as it is percent-encoded once for `/iiif/{version}/`: the name's own slashes
+    included.
+    """
     if "%" in asset_id.name:
         return str(asset_id)
     return f"{asset_id.customer}/{asset_id.space}/{asset_id.name}"

@@ -1,6 +1,7 @@
 """The image routes: /iiif-img, /iiif and /thumbs. Thin: parse, ask routing, say it in HTTP.
 
-Syntax is judged before anything is looked up, so a malformed request costs no I/O whether its image exists or not.
+Syntax is judged before anything is looked up, so a malformed request costs no I/O whether its
+image exists or not.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ from orchestrator.web.site import Site, Sites
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One request, its path taken apart, the site it came to and the hot tier's token from before any look-up."""
+    """One request, its path taken apart, the site it came to and the hot tier's token from before
+    any look-up.
+    """
 
     request: web.Request
     path: ImagePath
@@ -125,7 +128,8 @@ class ImageRoutes:
         asset_id = await self._asset_id(path)
         named = path
         if path.version is None and version != default:
-            # Negotiated away from the default: the id must lead to the version that the document speaks of.
+            # Negotiated away from the default: the id must lead to the version that the document
+            # speaks of.
             named = ImagePath(path.prefix, version, path.identifier, path.rest)
         thumbs = path.prefix == "thumbs"
         document = await self._describer.info(
@@ -215,7 +219,9 @@ class ImageRoutes:
         )
 
     async def _asset_id(self, path: ImagePath) -> AssetId:
-        """The asset an identifier stands for: its text form, a customer's name in it, or an alias."""
+        """The asset an identifier stands for: its text form, a customer's name in it, or an
+        alias.
+        """
         text = path.identifier
         customer, _, rest = text.partition("/")
         space, _, name = rest.partition("/")

@@ -6,7 +6,6 @@ from aiohttp import web
 
 from orchestrator.web.collection import CollectionRoutes
 from orchestrator.web.health import HealthRoutes, metrics_page
-from orchestrator.web.http import PRIVATE_PORT
 from orchestrator.web.images import ImageRoutes
 from orchestrator.web.middlewares import Gate
 
@@ -19,7 +18,6 @@ def public_app(
 ) -> web.Application:
     """The public port."""
     app = web.Application(middlewares=[gate.handle], client_max_size=MAX_BODY_BYTES)
-    app[PRIVATE_PORT] = False
     route = app.router.add_get
     route("/", collection.index)
     route("/static/{path:.+}", collection.static)
@@ -32,9 +30,10 @@ def public_app(
 
 
 def private_app(gate: Gate, health: HealthRoutes) -> web.Application:
-    """The private port: what operators and Prometheus ask; these routes need no key (decisions.md)."""
+    """The private port: what operators and Prometheus ask; these routes need no key
+    (decisions.md).
+    """
     app = web.Application(middlewares=[gate.handle], client_max_size=MAX_BODY_BYTES)
-    app[PRIVATE_PORT] = True
     route = app.router.add_get
     route("/metrics", metrics_page)
     route("/health/live", health.live)

@@ -17,7 +17,12 @@ from orchestrator.cache.singleflight import SingleFlight
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrating import migrate
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.file import FileFetcher
+from orchestrator.ingest.http import HttpFetcher
+from orchestrator.ingest.origins import Origins
 from orchestrator.ingest.pipeline import Pipeline
+from orchestrator.ingest.policies import Policies
+from orchestrator.ingest.scratch import Scratch
 from orchestrator.routing.access import SignedTokens
 from orchestrator.routing.deliver import Remember
 from orchestrator.settings import Settings
@@ -64,7 +69,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
         sources = await _open_cache(stack, settings, "sources")
         flights = SingleFlight(settings.data_dir / "run" / "flights", remember=_remember(settings))
         stack.push_async_callback(flights.close)
-        pipeline = Pipeline(catalog.assets, store, imaging, settings)
+        pipeline = await _open_pipeline(stack, settings, catalog, store, imaging)
         secret = await asyncio.to_thread(token_secret, settings)
         yield Services(
             settings=settings,
@@ -106,6 +111,30 @@ async def _open_store(stack: AsyncExitStack, settings: Settings) -> ObjectStore:
     local = FilesystemStore(root)
     stack.push_async_callback(local.close)
     return local
+
+
+async def _open_pipeline(
+    stack: AsyncExitStack,
+    settings: Settings,
+    catalog: Catalog,
+    store: ObjectStore,
+    imaging: ImagingPool,
+) -> Pipeline:
+    http = await stack.enter_async_context(HttpFetcher(settings.ingest))
+    file = FileFetcher(settings.ingest.max_bytes)
+    scratch = await Scratch.open(
+        settings.data_dir / "scratch", floor_bytes=settings.cache.free_space_floor
+    )
+    stack.push_async_callback(scratch.close)
+    return Pipeline(
+        assets=catalog.assets,
+        store=store,
+        imaging=imaging,
+        scratch=scratch,
+        origins=Origins({"http": http, "https": http, "file": file}),
+        policies=Policies(settings.ingest),
+        max_bytes=settings.ingest.max_bytes,
+    )
 
 
 async def _open_cache(stack: AsyncExitStack, settings: Settings, name: str) -> DiskCache:

@@ -137,9 +137,11 @@ class Process:
         folder = self._settings.ingest.folder
         if folder:
             ingest = FolderIngest(services.catalog.assets, services.pipeline)
-            await ingest.register(Path(folder))
+            await ingest.register(Path(folder), services.pipeline.policies.folder)
         await asyncio.to_thread(_touch, self._registered)
-        await Converter(services.catalog.assets, services.pipeline, self._settings.ingest).run()
+        await Converter(
+            services.catalog.assets, services.pipeline, self._settings.ingest.workers
+        ).run()
 
     async def _drop_outdated(self) -> None:
         """Take files of versions that are no longer current out of this host's caches."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -136,9 +137,16 @@ def unchanged_headers(headers: Headers) -> Headers:
 
 def http_moment(moment: datetime) -> str:
     """As HTTP writes it; never later than now (RFC 9110, section 8.8.2.1)."""
-    return format_datetime(min(moment.astimezone(UTC), datetime.now(UTC)), usegmt=True)
+    now = datetime.now(UTC)
+    return _written(moment) if moment <= now else _written(now.replace(microsecond=0))
 
 
+@lru_cache(maxsize=4096)
+def _written(moment: datetime) -> str:
+    return format_datetime(moment.astimezone(UTC), usegmt=True)
+
+
+@lru_cache(maxsize=1024)
 def variant(accept: str, accept_encoding: str) -> str:
     """All that Accept and Accept-Encoding can change in an answer of ours: part of a hot key where
     Vary names them.

@@ -22,6 +22,7 @@ FORWARDED = ("X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-For
 DEFAULT_HOST = "default"
 """The key of `server.path_templates` that serves hosts without a line of their own."""
 
+MAX_KNOWN = 256
 _HOST = re.compile(
     r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
 )
@@ -77,17 +78,31 @@ class Sites:
     def __init__(self, trusted_proxies: Iterable[str], path_templates: Mapping[str, str]) -> None:
         """Raises SettingsError for an address that is none or a template with unknown tokens."""
         self._trusted = tuple(_network(text) for text in trusted_proxies)
+        self._known: dict[str, Site] = {}
         self._templates = {host.lower(): _checked(host, t) for host, t in path_templates.items()}
 
     def of(self, request: web.BaseRequest) -> Site:
         """The site of this request. Raises InvalidInput for a malformed Host (RFC 9112, section
         3.2).
         """
-        peer = request.transport.get_extra_info("peername") if request.transport else None
         host = request.headers.get("Host", "")
+        if not self._trusted and request.raw_path.startswith("/"):
+            return self._by_host(host)
+        peer = request.transport.get_extra_info("peername") if request.transport else None
         if "://" in request.raw_path[:10]:  # absolute form: its authority goes before Host
             host = urlsplit(request.raw_path).netloc
         return self.resolve(host, request.headers, self.trusts(peer))
+
+    def _by_host(self, host: str) -> Site:
+        """The usual case, remembered: hosts are few, and those that are many and made up are
+        forgotten.
+        """
+        site = self._known.get(host)
+        if site is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            site = self._known[host] = self.resolve(host, {}, trusted=False)
+        return site
 
     def resolve(self, host: str, headers: Mapping[str, str], trusted: bool) -> Site:
         """The site for this Host header, with forwarded headers counted if `trusted`."""

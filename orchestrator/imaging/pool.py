@@ -136,6 +136,7 @@ class ImagingPool:
         self._heavy.close()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._shut_down)
+        await asyncio.sleep(0)  # what the workers' ends had to say is said now
 
     def _shut_down(self) -> None:
         self._starters.shutdown(wait=True)

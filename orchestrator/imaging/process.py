@@ -124,9 +124,9 @@ class WorkerProcess:
                 os.kill(self.pid, signal.SIGKILL)
 
     def discard(self) -> None:
-        """Forget a dead process; what is left of its executor is cleared away in a thread."""
+        """Forget a process that is dead or dying; its executor clears itself away."""
         if self._executor is not None:
-            self._threads.submit(self._executor.shutdown, wait=True, cancel_futures=True)
+            self._executor.shutdown(wait=False, cancel_futures=True)
         self._executor, self.pid = None, 0
 
 

@@ -1,0 +1,179 @@
+"""Broken and hostile files: a named error, a worker that lives on, nothing fetched, no memory
+taken.
+"""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from orchestrator.errors import TooLarge, Unprocessable
+from orchestrator.imaging import FASTEST, Recipe
+from orchestrator.imaging.pool import ImagingPool
+from tests.golden.comparing import a_recipe, decoded
+from tests.support import pictures
+
+W, H = 1001, 703
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [pictures.jpeg, pictures.progressive_jpeg, pictures.png, pictures.tiff, pictures.pyramid_tiff,
+     pictures.jp2_tiled, pictures.jp2_untiled, pictures.webp, pictures.gif],
+    ids=lambda maker: maker.__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.9])
+async def test_a_file_cut_short_is_an_error_and_never_black_pixels(
+    pool: ImagingPool, tmp_path: Path, maker: Callable[..., Path], part: float
+) -> None:
+    whole = maker(tmp_path / "whole", W, H)
+    facts = await pool.probe(whole)
+    cut = pictures.truncated(tmp_path / "cut", whole, part)
+    try:
+        body = await pool.render(a_recipe(cut, facts))
+    except Unprocessable:
+        with pytest.raises(Unprocessable):
+            await pool.convert(cut, tmp_path / "out.tif", FASTEST)
+    else:  # what is missing was not needed, such as a pyramid's smaller levels
+        assert body == await pool.render(a_recipe(whole, facts))
+        assert maker is pictures.pyramid_tiff
+    assert len(await pool.render(a_recipe(whole, facts))) > 1000
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [pictures.jpeg, pictures.png, pictures.jp2_tiled, pictures.jp2_untiled],
+    ids=lambda maker: maker.__name__,
+)
+async def test_damage_in_the_middle_is_noticed_or_harmless(
+    pool: ImagingPool, tmp_path: Path, maker: Callable[..., Path]
+) -> None:
+    whole = maker(tmp_path / "whole", W, H)
+    facts = await pool.probe(whole)
+    body = bytearray(whole.read_bytes())
+    body[len(body) // 2 : len(body) // 2 + 400] = bytes(400)
+    (tmp_path / "bad").write_bytes(bytes(body))
+    try:
+        got = decoded(await pool.render(a_recipe(tmp_path / "bad", facts)))
+    except Unprocessable:
+        return
+    assert got.shape == (H, W, 3)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        pictures.png_bomb,
+        pictures.gif_bomb,
+        pictures.svg_bomb,
+        pictures.jp2_bomb,
+        pictures.tiff_bomb,
+    ],
+    ids=lambda maker: maker.__name__,
+)
+async def test_a_picture_that_says_it_is_enormous_is_refused_by_its_header(
+    pool: ImagingPool, tmp_path: Path, bomb: Callable[..., Path]
+) -> None:
+    path = bomb(tmp_path / "bomb")
+    before = psutil.Process().memory_info().rss
+    with pytest.raises((TooLarge, Unprocessable)):
+        await pool.probe(path)
+    with pytest.raises((TooLarge, Unprocessable)):
+        await pool.convert(path, tmp_path / "out.tif", FASTEST)
+    assert psutil.Process().memory_info().rss - before < 30_000_000
+    assert all(psutil.Process(pid).memory_info().rss < 300_000_000 for pid in pool.pids)
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [
+        pytest.param(lambda path: pictures.html_as_jpeg(path), id="html"),
+        pytest.param(lambda path: pictures.bmp(path, 10, 10), id="bmp, which ImageMagick reads"),
+        pytest.param(lambda path: pictures.ico(path, 16, 16), id="ico, which ImageMagick reads"),
+        pytest.param(lambda path: path.touch() or path, id="empty"),
+    ],
+)
+async def test_what_is_no_picture_is_refused_whatever_its_name(
+    pool: ImagingPool, tmp_path: Path, maker: Callable[[Path], Path]
+) -> None:
+    path = maker(tmp_path / "photo.jpg")
+    with pytest.raises(Unprocessable, match="not a picture"):
+        await pool.probe(path)
+    with pytest.raises(Unprocessable, match="not a picture"):
+        await pool.render(Recipe(str(path), "original", (10, 10), 0, (0, 0, 10, 10), (10, 10)))  # type: ignore[arg-type]
+
+
+async def test_a_gif_of_too_many_frames_is_refused(pool: ImagingPool, tmp_path: Path) -> None:
+    body = bytearray(pictures.gif(tmp_path / "one.gif", 8, 8).read_bytes())
+    start = body.index(b"\x2c")
+    frame = bytes(body[start:-1])
+    path = tmp_path / "many.gif"
+    path.write_bytes(bytes(body[:start]) + frame * 101 + b"\x3b")
+    with pytest.raises(TooLarge):
+        await pool.probe(path)
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[str, list[str]]]:
+    """The address of a web server and the paths that were asked of it."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/leak.png", asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+async def test_a_drawing_cannot_make_us_fetch_anything(
+    pool: ImagingPool, tmp_path: Path, listener: tuple[str, list[str]]
+) -> None:
+    address, asked = listener
+    path = pictures.svg_that_asks_for(tmp_path / "a.svg", address)
+    try:
+        facts = await pool.probe(path)
+        got = decoded(await pool.render(a_recipe(path, facts, format="jpg")))
+        assert got.min() > 250
+    except Unprocessable:
+        pass
+    assert asked == []
+
+
+async def test_a_drawing_cannot_show_a_file_of_ours(pool: ImagingPool, tmp_path: Path) -> None:
+    secret = pictures.png(tmp_path / "secret.png", 100, 100)
+    for address in (secret.as_uri(), str(secret), "secret.png"):
+        path = tmp_path / "a.svg"
+        path.write_text(
+            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+            f'width="200" height="100"><rect width="200" height="100" fill="white"/>'
+            f'<image width="100" height="100" xlink:href="{address}"/></svg>'
+        )
+        facts = await pool.probe(path)
+        got = decoded(await pool.render(a_recipe(path, facts, format="jpg")))
+        assert got.min() > 250
+
+
+async def test_the_worker_lives_on_after_refusals(pool: ImagingPool, tmp_path: Path) -> None:
+    good = pictures.jp2_untiled(tmp_path / "good", 300, 200)
+    await pool.probe(good)
+    before = pool.pids
+    for n in range(5):
+        bad = pictures.truncated(tmp_path / f"bad{n}", good, 0.1 + n / 10)
+        with pytest.raises(Unprocessable):
+            await pool.convert(bad, tmp_path / "out", FASTEST)
+    assert pool.pids == before

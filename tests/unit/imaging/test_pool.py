@@ -1,0 +1,252 @@
+"""The pool's promises: bounded, killed when overdue, retried once, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from orchestrator.errors import (
+    DecodeTimeout,
+    Overloaded,
+    SourceChanged,
+    Unavailable,
+    Unprocessable,
+)
+from orchestrator.imaging import Encoder, Recipe
+from orchestrator.imaging.lanes import Lane
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.model import SourceKind
+from orchestrator.settings import Imaging
+from tests.golden.comparing import a_recipe
+from tests.support import pictures
+
+
+@pytest.fixture
+def lane(pool: ImagingPool) -> Lane:
+    """The pool's lane of one worker for tiles, to be given any call."""
+    return pool._tiles
+
+
+async def test_an_overdue_call_is_killed_and_the_next_one_served(
+    pool: ImagingPool, lane: Lane, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(DecodeTimeout):
+        await lane.run(time.sleep, 60, timeout_s=0.3)
+    assert time.monotonic() - began < 10
+    path = pictures.jp2_untiled(tmp_path / "a", 300, 200)
+    assert await pool.render(a_recipe(path, await pool.probe(path)))
+
+
+async def test_a_call_whose_worker_is_killed_is_tried_again(lane: Lane, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    running = asyncio.ensure_future(lane.run(_slow_once, str(mark), timeout_s=30))
+    await _until(mark.exists)
+    os.kill(lane.pids[0], signal.SIGKILL)
+    assert await running == "second time"
+
+
+async def test_a_call_that_kills_its_worker_twice_is_given_up(lane: Lane) -> None:
+    with pytest.raises(Unprocessable):
+        await lane.run(_die, timeout_s=30)
+    assert await lane.run(_echo, "after", timeout_s=30) == "after"
+
+
+async def test_a_worker_killed_while_idle_is_replaced(lane: Lane) -> None:
+    first = await lane.run(os.getpid, timeout_s=30)
+    os.kill(first, signal.SIGKILL)
+    await asyncio.sleep(0.2)
+    assert await lane.run(os.getpid, timeout_s=30) != first
+
+
+async def test_beyond_the_queue_callers_hear_when_to_come_back(lane: Lane) -> None:
+    running = [asyncio.ensure_future(lane.run(_echo, n, timeout_s=30)) for n in range(8)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded) as refused:
+        await lane.run(_echo, "too many", timeout_s=30)
+    assert refused.value.retry_after_s >= 1
+    assert await asyncio.gather(*running) == list(range(8))
+
+
+async def test_a_waiter_that_leaves_does_not_stop_the_work(lane: Lane, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    await lane.run(_echo, 1, timeout_s=30)
+    pids = lane.pids
+    running = asyncio.ensure_future(lane.run(_touch_later, str(mark), timeout_s=30))
+    await asyncio.sleep(0.05)
+    running.cancel()
+    await _until(mark.exists)
+    assert await lane.run(_echo, 2, timeout_s=30) == 2
+    assert lane.pids == pids
+
+
+async def test_a_waiter_that_leaves_the_queue_makes_room(lane: Lane) -> None:
+    running = [asyncio.ensure_future(lane.run(_echo, n, timeout_s=30)) for n in range(8)]
+    await asyncio.sleep(0)
+    running[-1].cancel()
+    await asyncio.sleep(0)
+    assert await lane.run(_echo, "room", timeout_s=30) == "room"
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_closing_ends_the_workers_and_tells_who_waits() -> None:
+    pool = ImagingPool(Imaging(processes=1, threads=1))
+    running = asyncio.ensure_future(pool._tiles.run(time.sleep, 60, timeout_s=90))
+    await _until(lambda: bool(pool.pids))
+    await asyncio.sleep(0.1)
+    pids = pool.pids
+    await pool.close()
+    with pytest.raises(Unavailable):
+        await running
+    await _until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    with pytest.raises(Unavailable):
+        await pool._tiles.run(_echo, 1, timeout_s=1)
+
+
+async def test_the_loop_turns_while_workers_start(pool: ImagingPool, lane: Lane) -> None:
+    running = asyncio.ensure_future(lane.run(_echo, 1, timeout_s=30))
+    longest, last = 0.0, time.monotonic()
+    while not running.done():
+        await asyncio.sleep(0.001)
+        now = time.monotonic()
+        longest, last = max(longest, now - last), now
+    assert longest < 0.25
+
+
+async def test_a_source_that_vanished_is_said_to_be_missing(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
+    for maker in (pictures.jp2_untiled, pictures.pyramid_tiff):
+        path = maker(tmp_path / "a", 300, 200)
+        recipe = a_recipe(path, await pool.probe(path))
+        await pool.render(recipe)
+        path.unlink()
+        with pytest.raises(FileNotFoundError):
+            await pool.render(recipe)
+        with pytest.raises(FileNotFoundError):
+            await pool.probe(path)
+
+
+async def test_a_replaced_source_is_never_served_from_the_old_ones_decoder(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
+    for maker in (pictures.jp2_untiled, pictures.pyramid_tiff, pictures.png):
+        path = maker(tmp_path / "a", 300, 200)
+        facts = await pool.probe(path)
+        before = await pool.render(a_recipe(path, facts))
+        maker(tmp_path / "b", 300, 200, 7).replace(path)
+        assert await pool.render(a_recipe(path, facts)) != before
+        maker(tmp_path / "b", 301, 200, 7).replace(path)
+        with pytest.raises(SourceChanged):
+            await pool.render(a_recipe(path, facts))
+
+
+async def test_a_thumbnail_is_resized_exactly(pool: ImagingPool, tmp_path: Path) -> None:
+    body = pictures.jpeg(tmp_path / "t.jpg", 1000, 703).read_bytes()
+    for size in ((333, 234), (1, 1), (125, 88), (1500, 1055), (999, 1)):
+        out = await pool.resize(body, size, "default", "jpg", Encoder())
+        path = tmp_path / "out"
+        path.write_bytes(out)
+        assert (await pool.probe(path)).dimensions == size
+    with pytest.raises(Unprocessable):
+        await pool.resize(body[:2000], (10, 10), "default", "jpg", Encoder())
+    with pytest.raises(Unprocessable):
+        await pool.resize(b"<html>", (10, 10), "default", "jpg", Encoder())
+
+
+async def test_sandboxed_kinds_are_never_decoded_in_this_process(tmp_path: Path) -> None:
+    pool = ImagingPool(Imaging(processes=1, threads=1))
+    path = pictures.jp2_untiled(tmp_path / "a", 300, 200)
+    recipe = Recipe(str(path), SourceKind.PYRAMID_TIFF, (300, 200), 0, (0, 0, 300, 200), (300, 200))
+    with pytest.raises(Unprocessable):
+        await pool.render(recipe)  # a thread, by its kind: and JPEG2000 is blocked here
+    await pool.close()
+
+
+async def test_a_decode_beyond_the_memory_limit_harms_nobody(tmp_path: Path) -> None:
+    pool = ImagingPool(Imaging(processes=1, threads=1, memory_limit=600_000_000))
+    path = pictures.png_bomb(tmp_path / "a.png", 25_000, 25_000)
+    recipe = Recipe(
+        str(path), SourceKind.ORIGINAL, (25_000, 25_000), 0, (0, 0, 25_000, 25_000), (500, 500)
+    )
+    with pytest.raises(Exception, match=r"image|memory"):
+        await pool.render(recipe)
+    assert psutil.Process().memory_info().rss < 1_000_000_000
+    good = pictures.png(tmp_path / "good", 300, 200)
+    assert await pool.render(a_recipe(good, await pool.probe(good)))
+    await pool.close()
+
+
+def test_killing_the_parent_leaves_no_worker(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        textwrap.dedent("""
+        import asyncio, time
+        from orchestrator.imaging.pool import ImagingPool
+        from orchestrator.settings import Imaging
+
+        async def main():
+            pool = ImagingPool(Imaging(processes=2, threads=1))
+            idle = await pool._heavy.run(time.sleep, 0, timeout_s=30)
+            call = pool._tiles.run
+            busy = [asyncio.ensure_future(call(time.sleep, 60, timeout_s=90)) for _ in "ab"]
+            while len(pool.pids) < 3:
+                await asyncio.sleep(0.05)
+            print(*pool.pids, flush=True)
+            await asyncio.gather(*busy)
+
+        if __name__ == "__main__":
+            asyncio.run(main())
+        """)
+    )
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    ) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 3
+        parent.kill()
+    deadline = time.monotonic() + 5
+    while any(psutil.pid_exists(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.05)
+
+
+async def _until(true: object) -> None:
+    async with asyncio.timeout(20):
+        while not true():  # type: ignore[operator]
+            await asyncio.sleep(0.02)
+
+
+def _echo(value: object) -> object:
+    return value
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _slow_once(mark: str) -> str:
+    if Path(mark).exists():
+        return "second time"
+    Path(mark).touch()
+    time.sleep(60)
+    return "first time"
+
+
+def _touch_later(mark: str) -> None:
+    time.sleep(0.5)
+    Path(mark).touch()

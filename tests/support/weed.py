@@ -1,0 +1,103 @@
+"""A real S3 server (SeaweedFS, from its PyPI wheel) on free loopback ports, with one empty bucket."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import botocore.session
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.support.running import free_port
+
+BUCKET = "pictures"
+CREDENTIALS = ("testing-access", "testing-secret")
+_PORTS = (
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "s3.port",
+    "s3.port.grpc",
+    "s3.port.iceberg",
+)
+
+
+@contextmanager
+def weed(folder: Path) -> Iterator[str]:
+    """Start it with its data in `folder`; yields the endpoint, `http://127.0.0.1:P`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    access, secret = CREDENTIALS
+    identity = {
+        "name": "tests",
+        "credentials": [{"accessKey": access, "secretKey": secret}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    configuration = folder / "s3.json"
+    configuration.write_text(json.dumps({"identities": [identity]}))
+    ports = {name: free_port() for name in _PORTS}
+    words = [
+        str(Path(sys.executable).with_name("weed")),
+        "server",
+        f"-dir={folder}",
+        "-s3",
+        "-filer",
+    ]
+    words += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={configuration}"]
+    words += ["-volume.max=20", "-master.volumeSizeLimitMB=256", "-master.telemetry=false"]
+    words += [f"-{name}={port}" for name, port in ports.items()]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+    try:
+        _make_bucket(endpoint, process, folder / "log")
+        yield endpoint
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _make_bucket(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    access, secret = CREDENTIALS
+    client = botocore.session.get_session().create_client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=access,
+        aws_secret_access_key=secret,
+    )
+    deadline = time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(BotoCoreError, ClientError):
+                client.create_bucket(Bucket=BUCKET)
+                client.put_object(Bucket=BUCKET, Key="probe", Body=b"x")  # a volume is there too
+                client.delete_object(Bucket=BUCKET, Key="probe")
+                return
+            time.sleep(0.2)
+    finally:
+        client.close()
+    raise TimeoutError(f"no S3 server: {log.read_text(errors='replace')[-2000:]}")
+
+
+def s3_settings(endpoint: str) -> dict[str, str]:
+    """The environment that has the product keep its objects there."""
+    access, secret = CREDENTIALS
+    return {
+        "ORCHESTRATOR_STORAGE__KIND": "s3",
+        "ORCHESTRATOR_STORAGE__ENDPOINT": endpoint,
+        "ORCHESTRATOR_STORAGE__BUCKET": BUCKET,
+        "ORCHESTRATOR_STORAGE__ACCESS_KEY": access,
+        "ORCHESTRATOR_STORAGE__SECRET_KEY": secret,
+    }

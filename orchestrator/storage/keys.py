@@ -42,7 +42,9 @@ def source_key(asset_id: AssetId, version: int, extension: str) -> str:
 
 
 def original_key(asset_id: AssetId, version: int) -> str:
-    """The file as it came from its origin, kept while it is all there is, or because it is the source."""
+    """The file as it came from its origin, kept while it is all there is, or because it is the
+    source.
+    """
     return f"{prefix(asset_id, version)}original"
 
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
-from orchestrator.errors import StorageUnavailable, TooLarge
+from orchestrator.errors import InvalidInput, StorageUnavailable, TooLarge
 
 DEFAULT_MEDIA_TYPE = "application/octet-stream"
 CHUNK_BYTES = 1024**2
@@ -93,7 +93,7 @@ class ObjectStore(Protocol):
 
         `length` (at least 1) is cut at the object's end; None reads to the end. `if_match` is the
         ETag the object must have. Raises ObjectNotFound, PreconditionFailed, and InvalidInput
-        when `start` lies at or past the end of an object that is not empty.
+        when `start` is neither 0 nor before the object's end.
         """
         ...
 
@@ -149,6 +149,19 @@ async def read(store: ObjectStore, key: str, *, max_bytes: int, if_match: str = 
         if stream.length > max_bytes:
             raise TooLarge("The stored object is larger than expected.")
         return await stream.read()
+
+
+def resolved_range(size: int, start: int, length: int | None) -> tuple[int, int]:
+    """The first byte and the number of bytes `ObjectStore.open` gives of an object of `size`.
+
+    Raises InvalidInput as it does.
+    """
+    if length is not None and length < 1:
+        raise InvalidInput("A range is at least one byte long.")
+    first = max(0, size + start) if start < 0 else start
+    if first >= size and first > 0:
+        raise InvalidInput("The range starts past the end of the object.")
+    return first, size - first if length is None else min(length, size - first)
 
 
 async def delete_prefix(store: ObjectStore, prefix: str, *, at_once: int = 1000) -> int:

@@ -59,8 +59,10 @@ def counting_proxy(upstream: str) -> Iterator[Tally]:
         ready.set()
         await stop.wait()
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
             task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
     thread.start()
@@ -81,15 +83,8 @@ async def _splice(
     except OSError:
         writer.close()
         return
-    there = asyncio.ensure_future(_pump(reader, far_writer, tally))
-    back = asyncio.ensure_future(_pump(far_reader, writer, None))
-    try:
-        await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait((there, back), timeout=1)
-    finally:
-        for each in (there, back):
-            each.cancel()
-        await asyncio.gather(there, back, return_exceptions=True)
+    with suppress(asyncio.CancelledError):
+        await asyncio.gather(_pump(reader, far_writer, tally), _pump(far_reader, writer, None))
 
 
 async def _pump(

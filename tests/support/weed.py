@@ -1,4 +1,4 @@
-"""A real S3 server (SeaweedFS, from its PyPI wheel) on free loopback ports, with one empty bucket."""
+"""A real S3 server (SeaweedFS, from its PyPI wheel) on free loopback ports, with one bucket."""
 
 from __future__ import annotations
 

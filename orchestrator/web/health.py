@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 import orjson
 from aiohttp import web
@@ -36,18 +37,27 @@ class HealthRoutes:
         return respond(request, _document(200 if is_ready else 503, document))
 
 
-async def metrics_page(request: web.Request) -> web.StreamResponse:
-    """All figures of all processes of this installation, in Prometheus' text format."""
-    body = await asyncio.to_thread(render_metrics)
-    delivery = Delivery(
-        status=200,
-        body=body,
-        media_type=CONTENT_TYPE,
-        tier="",
-        request_class="metrics",
-        cache_control="no-store",
-    )
-    return respond(request, delivery)
+class MetricsRoute:
+    """Handler of /metrics."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """`folder` is where the processes of this installation keep their figures; None where there
+        is but one process.
+        """
+        self._folder = folder
+
+    async def page(self, request: web.Request) -> web.StreamResponse:
+        """All figures of all processes, in Prometheus' text format."""
+        body = await asyncio.to_thread(render_metrics, self._folder)
+        delivery = Delivery(
+            status=200,
+            body=body,
+            media_type=CONTENT_TYPE,
+            tier="",
+            request_class="metrics",
+            cache_control="no-store",
+        )
+        return respond(request, delivery)
 
 
 async def _run(check: Check) -> str:

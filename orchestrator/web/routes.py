@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from orchestrator.web.collection import CollectionRoutes
-from orchestrator.web.health import HealthRoutes, metrics_page
+from orchestrator.web.health import HealthRoutes, MetricsRoute
 from orchestrator.web.images import ImageRoutes
 from orchestrator.web.middlewares import Gate
 
@@ -29,13 +29,13 @@ def public_app(
     return app
 
 
-def private_app(gate: Gate, health: HealthRoutes) -> web.Application:
+def private_app(gate: Gate, health: HealthRoutes, metrics: MetricsRoute) -> web.Application:
     """The private port: what operators and Prometheus ask; these routes need no key
     (decisions.md).
     """
     app = web.Application(middlewares=[gate.handle], client_max_size=MAX_BODY_BYTES)
     route = app.router.add_get
-    route("/metrics", metrics_page)
+    route("/metrics", metrics.page)
     route("/health/live", health.live)
     route("/health/ready", health.ready)
     return app

@@ -1,0 +1,128 @@
+"""`cache`, `scavenge`, `db`, `doctor` and `bench`: looking after an installation."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.app import Services
+from orchestrator.catalog.embedded import database
+from orchestrator.catalog.migrating import migrate
+from orchestrator.cli.output import listing, say, show
+from orchestrator.cli.session import AsJson, ConfigFile, DataDir, settings_for, with_services
+from orchestrator.doctor import examine
+from orchestrator.errors import InvalidInput
+from orchestrator.scavenger.loop import Scavenger
+
+
+def cache_stats(config: ConfigFile = None, data: DataDir = None, as_json: AsJson = False) -> None:
+    """Show how full the disk caches of this host are."""
+
+    async def read(services: Services) -> list[dict[str, Any]]:
+        caches = (services.derivatives, services.sources)
+        return [asdict(await cache.stats()) for cache in caches]
+
+    rows = with_services(settings_for(config, data), read)
+    columns = ("name", "files", "bytes", "reserved", "quota", "free", "rebuilding")
+    listing(rows, columns, as_json=as_json)
+
+
+def cache_verify(
+    repair: Annotated[bool, typer.Option(help="Mend what is found.")] = False,
+    config: ConfigFile = None,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the files of the caches with their index; exit 1 where they differ."""
+
+    async def compare(services: Services) -> list[tuple[str, Any]]:
+        caches = (services.derivatives, services.sources)
+        return [(cache.name, await cache.verify(repair=repair)) for cache in caches]
+
+    found = with_services(settings_for(config, data), compare)
+    rows = [{"name": name, **asdict(each), "sound": each.sound} for name, each in found]
+    listing(rows, tuple(rows[0]), as_json=as_json)
+    if not repair and not all(each.sound for _, each in found):
+        raise typer.Exit(1)
+
+
+def cache_clear(config: ConfigFile = None, data: DataDir = None, as_json: AsJson = False) -> None:
+    """Empty the disk caches of this host; what is served next is made anew."""
+
+    async def clear(services: Services) -> dict[str, int]:
+        return {
+            cache.name: await cache.clear() for cache in (services.derivatives, services.sources)
+        }
+
+    files = with_services(settings_for(config, data), clear)
+    if as_json:
+        show(files)
+    else:
+        say(", ".join(f"{number} files of {name} removed" for name, number in files.items()))
+
+
+def scavenge(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    config: ConfigFile = None,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the caches down to their low-water marks once, and sweep what dead processes left."""
+
+    async def once(services: Services) -> list[dict[str, Any]]:
+        scavenger = Scavenger(
+            (services.derivatives, services.sources),
+            (services.flights,),
+            low_water=services.settings.cache.low_water,
+        )
+        return [asdict(each) for each in await scavenger.once(dry_run=dry_run)]
+
+    rows = with_services(settings_for(config, data), once)
+    listing(rows, tuple(rows[0]), as_json=as_json)
+
+
+def db_migrate(config: ConfigFile = None, data: DataDir = None, as_json: AsJson = False) -> None:
+    """Bring the database to this release; what is up to date is left alone."""
+    with database(settings_for(config, data)) as settings:
+        applied = asyncio.run(migrate(settings.database))
+    if as_json:
+        show({"applied": applied})
+    else:
+        say(f"applied {', '.join(applied)}" if applied else "the database is up to date")
+
+
+def doctor(config: ConfigFile = None, data: DataDir = None, as_json: AsJson = False) -> None:
+    """Check everything this installation needs and say how to mend each; exit 1 if anything
+    fails.
+    """
+    with database(settings_for(config, data)) as settings:
+        findings = asyncio.run(examine(settings))
+    rows = [asdict(each) for each in findings]
+    listing(rows, ("check", "status", "detail", "mend"), as_json=as_json)
+    if any(each.status == "broken" for each in findings):
+        raise typer.Exit(1)
+
+
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="P1, P2 ...; default: all.")] = None,
+) -> None:
+    """Measure both sides of docs/performance.md; needs a checkout of the project."""
+    root = Path(__file__).parents[2]
+    if not (root / "loadtests" / "bench.py").exists():
+        raise InvalidInput(
+            "The benchmarks are in the project's checkout: git clone it, make bench."
+        )
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtests.bench", *(names or [])], cwd=root, check=False
+    )
+    raise typer.Exit(done.returncode)
+
+
+CACHE = {"stats": cache_stats, "verify": cache_verify, "clear": cache_clear}
+DATABASE = {"migrate": db_migrate}

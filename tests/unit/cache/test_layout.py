@@ -1,0 +1,53 @@
+"""Where products lie: safe, stable, told apart."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.cache.layout import Product, asset_hash, parse, place, version_of
+
+PATH = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}/\d+-[0-9a-f]{24}\.[a-z0-9]+")
+
+
+@given(st.text(), st.integers(0, 10**17), st.text())
+def test_any_name_gives_a_plain_path(asset: str, version: int, name: str) -> None:
+    found = place(Product(asset, version, name, "jpg"))
+    assert PATH.fullmatch(found.path)
+    assert parse(found.asset, found.name) == found
+    assert version_of(found.name) == version
+
+
+def test_the_path_of_a_product_never_changes() -> None:
+    # A change of layout loses every cache in the field: make it knowingly.
+    found = place(Product("1/1/a", 7, "open/full/max", "tif"))
+    assert found.path.startswith(f"{asset_hash('1/1/a')[:2]}/{asset_hash('1/1/a')}/7-")
+    assert found.path == "dd/ddd7bf3fb5652f1569b235ea3cf008/7-d39a91689308f2430480f824.tif"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Product("1/1/b", 1, "open/x", "jpg"),
+        Product("1/1/a", 2, "open/x", "jpg"),
+        Product("1/1/a", 1, "auth/x", "jpg"),
+        Product("1/1/a", 1, "open/x", "png"),
+    ],
+    ids=["asset", "version", "access", "format"],
+)
+def test_products_that_differ_lie_apart(other: Product) -> None:
+    assert place(other).path != place(Product("1/1/a", 1, "open/x", "jpg")).path
+
+
+@pytest.mark.parametrize("extension", ["", "../x", "JPG", "j p", "a" * 9, "tif/.."])
+def test_an_extension_that_is_not_plain_is_refused(extension: str) -> None:
+    with pytest.raises(ValueError, match="extension"):
+        place(Product("1/1/a", 1, "x", extension))
+
+
+@pytest.mark.parametrize("name", ["README", ".hidden", "1-abc.jpg", "x" * 40])
+def test_a_strangers_file_is_not_taken_for_ours(name: str) -> None:
+    assert parse(asset_hash("1/1/a"), name) is None

@@ -1,0 +1,108 @@
+"""The hot tier: budget, order, and what a drop forbids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from orchestrator.cache.memory import ENTRY_OVERHEAD, HotTier
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    asset: str
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.body)
+
+
+def entry(asset: str = "1/1/a", size: int = 1000) -> Entry:
+    return Entry(asset, bytes(size))
+
+
+@pytest.fixture
+def tier() -> HotTier[Entry]:
+    return HotTier[Entry](3 * (1000 + ENTRY_OVERHEAD), max_entry=1500)
+
+
+def test_an_entry_put_is_found_under_its_key(tier: HotTier[Entry]) -> None:
+    kept = entry()
+    assert tier.put(("host", "/a"), kept, tier.token())
+    assert tier.get(("host", "/a")) is kept
+    assert tier.get(("other", "/a")) is None
+
+
+def test_the_least_recently_used_entry_leaves_when_the_budget_is_full(
+    tier: HotTier[Entry],
+) -> None:
+    for name in "abc":
+        tier.put(name, entry(), tier.token())
+    tier.get("a")
+    tier.put("d", entry(), tier.token())
+    assert [name for name in "abcd" if tier.get(name)] == ["a", "c", "d"]
+    assert tier.stats().evicted == 1
+
+
+def test_bytes_held_never_exceed_the_budget(tier: HotTier[Entry]) -> None:
+    for number in range(100):
+        tier.put(number, entry(size=number * 13 % 1500), tier.token())
+        assert tier.stats().bytes <= tier.stats().budget
+
+
+def test_an_entry_over_the_largest_size_is_refused(tier: HotTier[Entry]) -> None:
+    assert not tier.put("a", entry(size=1501), tier.token())
+    assert tier.stats().refused == 1
+
+
+def test_a_budget_of_nothing_turns_the_tier_off() -> None:
+    tier = HotTier[Entry](0, max_entry=1500)
+    assert not tier.put("a", entry(), tier.token())
+
+
+def test_replacing_an_entry_counts_its_bytes_once(tier: HotTier[Entry]) -> None:
+    tier.put("a", entry(size=1000), tier.token())
+    tier.put("a", entry(size=10), tier.token())
+    assert tier.stats().bytes == 10 + ENTRY_OVERHEAD
+    assert len(tier) == 1
+
+
+def test_dropping_an_asset_takes_all_its_entries_and_no_other(tier: HotTier[Entry]) -> None:
+    tier.put("a1", entry("1/1/a", 10), tier.token())
+    tier.put("a2", entry("1/1/a", 10), tier.token())
+    tier.put("b1", entry("1/1/b", 10), tier.token())
+    assert tier.drop_asset("1/1/a") == 2
+    assert tier.get("a1") is None
+    assert tier.get("b1") is not None
+    assert tier.stats().bytes == 10 + ENTRY_OVERHEAD
+
+
+def test_an_entry_rendered_before_its_asset_was_dropped_does_not_enter(
+    tier: HotTier[Entry],
+) -> None:
+    token = tier.token()
+    tier.drop_asset("1/1/a")
+    assert not tier.put("a", entry("1/1/a"), token)
+    assert tier.put("b", entry("1/1/b"), token)
+    assert tier.put("a", entry("1/1/a"), tier.token())
+
+
+def test_nothing_rendered_before_everything_was_dropped_enters(tier: HotTier[Entry]) -> None:
+    tier.put("a", entry(), tier.token())
+    token = tier.token()
+    tier.clear()
+    assert not tier.put("b", entry("1/1/b"), token)
+    assert len(tier) == 0
+    assert tier.stats().bytes == 0
+
+
+def test_remembering_drops_takes_bounded_memory_and_errs_on_the_safe_side() -> None:
+    tier = HotTier[Entry](10**6, max_entry=1500)
+    token = tier.token()
+    for number in range(50_000):
+        tier.drop_asset(f"1/1/{number}")
+    assert len(tier._dropped_at) <= 20_000
+    assert not tier.put("old", entry("1/1/3"), token)
+    assert tier.put("new", entry("1/1/3"), tier.token())

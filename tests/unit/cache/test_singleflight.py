@@ -1,0 +1,319 @@
+"""Single-flight within a process, and what is remembered of failures, also by others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cache.failures import Failure
+from orchestrator.cache.locks import release_and_remove, try_lock
+from orchestrator.cache.singleflight import SingleFlight
+from orchestrator.errors import (
+    InvalidImageRequest,
+    OrchestratorError,
+    Overloaded,
+    StorageUnavailable,
+    Unavailable,
+)
+from tests.support.caches import ManualClock
+
+Make = Callable[[], SingleFlight]
+
+
+async def nothing() -> None:
+    return None
+
+
+class Work:
+    """Counts its runs and ends when told to."""
+
+    def __init__(self, result: str = "made", error: Exception | None = None) -> None:
+        self.runs = 0
+        self.started = asyncio.Event()
+        self.go = asyncio.Event()
+        self.result, self.error = result, error
+
+    async def __call__(self) -> str:
+        self.runs += 1
+        self.started.set()
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def make(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Make]:
+    """Single-flights over one folder: each is what another process of the host would have."""
+    made: list[SingleFlight] = []
+
+    def one() -> SingleFlight:
+        flights = SingleFlight(
+            tmp_path / "flights",
+            remember=lambda error: 0.0 if isinstance(error, Overloaded) else 10.0,
+            now=clock,
+            jitter=lambda: 0.5,
+        )
+        made.append(flights)
+        return flights
+
+    yield one
+    for flights in made:
+        await flights.close()
+
+
+async def test_a_thousand_callers_share_one_run(make: Make) -> None:
+    flights, work = make(), Work()
+    callers = [asyncio.create_task(flights.run("k", work, found=nothing)) for _ in range(1000)]
+    await work.started.wait()
+    work.go.set()
+    assert set(await asyncio.gather(*callers)) == {"made"}
+    assert (work.runs, flights.led, flights.joined) == (1, 1, 999)
+    assert flights.in_flight == 0
+
+
+async def test_work_goes_on_when_the_first_caller_leaves(make: Make) -> None:
+    flights, work = make(), Work()
+    first = asyncio.create_task(flights.run("k", work, found=nothing))
+    await work.started.wait()
+    second = asyncio.create_task(flights.run("k", work, found=nothing))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    work.go.set()
+    assert await second == "made"
+    assert work.runs == 1
+
+
+async def test_work_goes_on_when_every_caller_has_left(make: Make) -> None:
+    flights, work = make(), Work(error=StorageUnavailable("away"))
+    caller = asyncio.create_task(flights.run("k", work, found=nothing))
+    await work.started.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert flights.in_flight == 1
+    work.go.set()
+    while flights.in_flight:
+        await asyncio.sleep(0)
+    with pytest.raises(StorageUnavailable):  # and its outcome is known
+        await flights.run("k", work, found=nothing)
+    assert work.runs == 1
+
+
+async def test_what_is_found_is_not_produced(make: Make) -> None:
+    async def found() -> str:
+        return "found"
+
+    work = Work()
+    assert await make().run("k", work, found=found) == "found"
+    assert work.runs == 0
+
+
+async def test_a_failure_reaches_every_waiter_and_is_repeated_for_its_time(
+    make: Make, clock: ManualClock
+) -> None:
+    flights, work = make(), Work(error=StorageUnavailable("The store is away."))
+    callers = [asyncio.create_task(flights.run("k", work, found=nothing)) for _ in range(10)]
+    await work.started.wait()
+    work.go.set()
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {StorageUnavailable}
+    clock.advance(9.9)
+    with pytest.raises(StorageUnavailable, match="The store is away"):
+        await flights.run("k", work, found=nothing)
+    assert work.runs == 1
+    clock.advance(0.2)
+    work.error = None
+    assert await flights.run("k", work, found=nothing) == "made"
+    assert work.runs == 2
+
+
+async def test_a_failure_is_repeated_by_other_processes_and_then_tried_again(
+    make: Make, clock: ManualClock
+) -> None:
+    work = Work(error=InvalidImageRequest("size", "The size is too large."))
+    work.go.set()
+    with pytest.raises(InvalidImageRequest):
+        await make().run("k", work, found=nothing)
+    other = make()
+    with pytest.raises(InvalidImageRequest, match="too large") as raised:
+        await other.run("k", work, found=nothing)
+    assert raised.value.parameter == "size"
+    assert work.runs == 1
+    clock.advance(11)
+    work.error = None
+    assert await other.run("k", work, found=nothing) == "made"
+
+
+async def test_what_has_been_made_meanwhile_beats_a_remembered_failure_of_another(
+    make: Make,
+) -> None:
+    work = Work(error=StorageUnavailable("away"))
+    work.go.set()
+    with pytest.raises(StorageUnavailable):
+        await make().run("k", work, found=nothing)
+
+    async def found() -> str:
+        return "found"
+
+    assert await make().run("k", work, found=found) == "found"
+
+
+async def test_a_failure_with_no_time_is_not_remembered(make: Make) -> None:
+    flights, work = make(), Work(error=Overloaded("busy"))
+    work.go.set()
+    for _ in range(3):
+        with pytest.raises(Overloaded):
+            await flights.run("k", work, found=nothing)
+    assert work.runs == 3
+
+
+async def test_a_fault_of_the_program_is_raised_as_it_is_and_not_remembered(make: Make) -> None:
+    flights, work = make(), Work(error=ZeroDivisionError())
+    work.go.set()
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            await flights.run("k", work, found=nothing)
+    assert work.runs == 2
+
+
+async def test_a_stopping_server_tells_its_waiters_and_remembers_no_failure(make: Make) -> None:
+    flights, work = make(), Work()
+    caller = asyncio.create_task(flights.run("k", work, found=nothing))
+    await work.started.wait()
+    await flights.close()
+    with pytest.raises(Unavailable, match="stopping"):
+        await caller
+    with pytest.raises(Unavailable, match="stopping"):
+        await flights.run("k", work, found=nothing)
+    work.go.set()
+    assert await make().run("k", work, found=nothing) == "made"
+
+
+async def test_closing_lets_a_flight_land_within_its_drain_time(make: Make) -> None:
+    flights, work = make(), Work()
+    caller = asyncio.create_task(flights.run("k", work, found=nothing))
+    await work.started.wait()
+    work.go.set()
+    await flights.close(drain_s=10)
+    assert await caller == "made"
+
+
+async def test_a_key_held_elsewhere_is_waited_for_and_then_looked_for(make: Make) -> None:
+    one, other, work = make(), make(), Work()
+    published: list[str] = []
+
+    async def found() -> str | None:
+        return published[0] if published else None
+
+    async def produce() -> str:
+        published.append(await work())
+        return published[0]
+
+    first = asyncio.create_task(one.run("k", produce, found=found))
+    await work.started.wait()
+    second = asyncio.create_task(other.run("k", produce, found=found))
+    await asyncio.sleep(0.01)
+    assert not second.done()
+    work.go.set()
+    assert await asyncio.gather(first, second) == ["made", "made"]
+    assert work.runs == 1
+
+
+async def test_waiting_for_another_process_is_bounded(tmp_path: Path) -> None:
+    one = SingleFlight(tmp_path, remember=lambda _: 0.0)
+    other = SingleFlight(tmp_path, remember=lambda _: 0.0, wait_s=0.01)
+    work = Work()
+    first = asyncio.create_task(one.run("k", work, found=nothing))
+    await work.started.wait()
+    with pytest.raises(Unavailable, match="too long"):
+        await other.run("k", work, found=nothing)
+    work.go.set()
+    await first
+
+
+async def test_landed_flights_leave_no_file(make: Make, tmp_path: Path) -> None:
+    flights, work = make(), Work()
+    work.go.set()
+    await asyncio.gather(*(flights.run(f"k{i}", work, found=nothing) for i in range(50)))
+    assert list((tmp_path / "flights").iterdir()) == []
+
+
+async def test_without_a_folder_for_locks_work_is_done_unshared(tmp_path: Path) -> None:
+    (tmp_path / "flights").write_text("a file where the folder should be")
+    flights, work = SingleFlight(tmp_path / "flights", remember=lambda _: 10.0), Work()
+    work.go.set()
+    assert await flights.run("k", work, found=nothing) == "made"
+    work.error = StorageUnavailable("away")
+    with pytest.raises(StorageUnavailable):
+        await flights.run("l", work, found=nothing)
+
+
+async def test_a_sweep_removes_old_notes_and_locks_of_the_dead_only(
+    make: Make, tmp_path: Path, clock: ManualClock
+) -> None:
+    flights, folder = make(), tmp_path / "flights"
+    failing = Work(error=StorageUnavailable("away"))
+    failing.go.set()
+    with pytest.raises(StorageUnavailable):
+        await flights.run("failed", failing, found=nothing)
+    (folder / "lock-of-the-dead").touch()
+    held = try_lock(folder / "lock-of-the-living")
+    assert held is not None
+    assert flights.sweep() == 0, "all are fresh"
+    for path in folder.iterdir():
+        os.utime(path, (time.time() - 100,) * 2)
+    assert flights.sweep() == 1, "the lock of the dead"
+    clock.advance(20)
+    assert flights.sweep() == 1, "the note"
+    assert [path.name for path in folder.iterdir()] == ["lock-of-the-living"]
+    release_and_remove(folder / "lock-of-the-living", held)
+
+
+def test_a_lock_file_removed_by_its_holder_is_not_taken_for_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    first = try_lock(path)
+    assert first is not None
+    assert try_lock(path) is None
+    path.unlink()
+    second = try_lock(path)
+    assert second is not None
+    os.close(first)
+    assert try_lock(path) is None
+    release_and_remove(path, second)
+    assert not path.exists()
+
+
+def _classes(root: type[OrchestratorError]) -> list[type[OrchestratorError]]:
+    return [root, *(c for child in root.__subclasses__() for c in _classes(child))]
+
+
+@pytest.mark.parametrize(
+    "kind", [c for c in _classes(OrchestratorError) if c.__module__ == "orchestrator.errors"]
+)
+def test_every_error_survives_the_way_to_another_process(kind: type[OrchestratorError]) -> None:
+    arguments = {InvalidImageRequest: ("size", "No."), Overloaded: ("No.", 7.5)}
+    error = kind(*arguments.get(kind, ("No.",)))
+    note = Failure.of(error, 1.0)
+    again = Failure(note.kind, json.loads(json.dumps(dict(note.fields))), 1.0).error()
+    assert type(again) is kind
+    assert vars(again) == vars(error)
+    assert str(again) == str(error)
+
+
+def test_a_note_of_an_unknown_kind_is_an_unavailability() -> None:
+    assert type(Failure("NewError", {"public": "x"}, 0.0).error()) is Unavailable
+    assert type(Failure("annotations", {}, 0.0).error()) is Unavailable

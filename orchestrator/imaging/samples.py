@@ -8,6 +8,7 @@ whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pyvips
@@ -30,7 +31,7 @@ _COLOURS = (
 
 
 def make_samples(folder: Path, *, side: int = LANDSCAPE_SIDE) -> Iterator[Path]:
-    """Write what is missing of the collection into `folder` and yield each path once it is there."""
+    """Write what is missing of the collection into `folder`; yields each path once it is there."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in _COLLECTION.items():
         path = folder / name
@@ -110,19 +111,16 @@ _COLLECTION: dict[str, Callable[[Path, int], None]] = {
 
 
 def _land(side: int, seed: int) -> pyvips.Image:
-    """Fractal heights (noise summed over octaves), coloured by height and lit from the north-west."""
+    """Fractal heights (noise summed over octaves), coloured by height, lit from the north-west."""
     height = _noise(side, max(1, side // 3), 1.0, seed)
     cell, weight = side // 6, 0.5
     while cell >= _FINEST_CELL:
         height = height + _noise(side, cell, weight, seed + cell)
         cell, weight = cell // 2, weight * 0.52
-    shade = height.conv([[-2, -1, 0], [-1, 0, 1], [0, 1, 2]]) * (side / 120)
-    level = (height * 0.36 + 0.52) * 4095
-    return (
-        (level.cast("ushort").maplut(_palette()) * (1 - shade))
-        .cast("uchar")
-        .copy(interpretation="srgb")
-    )
+    shade = height.conv([[-2, -1, 0], [-1, 0, 1], [0, 1, 2]]) * (side / 900)
+    level = (height * 1.1 + 0.54) * 4095
+    lit = level.cast("ushort").maplut(_palette()) * (1 - shade)
+    return lit.cast("uchar").copy(interpretation="srgb")
 
 
 def _noise(side: int, cell: int, weight: float, seed: int) -> pyvips.Image:
@@ -135,7 +133,7 @@ def _palette() -> pyvips.Image:
     bands = []
     for band in range(3):
         value = position * 0 + _COLOURS[0][1][band]
-        for (low, before), (high, after) in zip(_COLOURS, _COLOURS[1:], strict=False):
+        for (low, before), (high, after) in pairwise(_COLOURS):
             slope = (after[band] - before[band]) / (high - low)
             value = (position >= low).ifthenelse((position - low) * slope + before[band], value)
         bands.append(value)

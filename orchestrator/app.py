@@ -114,13 +114,13 @@ async def _open_pipeline(
     )
     stack.push_async_callback(scratch.close)
     return Pipeline(
-        assets=catalog.assets,
+        catalog=catalog,
         store=store,
         imaging=imaging,
         scratch=scratch,
         origins=Origins({"http": http, "https": http, "file": file}),
         policies=Policies(settings.ingest),
-        max_bytes=settings.ingest.max_bytes,
+        settings=settings,
     )
 
 

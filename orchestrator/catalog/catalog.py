@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import Self
 
 from orchestrator.catalog.assets import Assets
@@ -29,6 +30,14 @@ class Catalog:
     async def close(self) -> None:
         """Close every connection."""
         await self._pool.close()
+
+    def exclusive(self, name: str) -> AbstractAsyncContextManager[bool]:
+        """Hold the installation's lock of this name meanwhile; gives False when another process
+        has it now.
+
+        Raises CatalogUnavailable.
+        """
+        return self._pool.exclusive(name)
 
     async def get(self, asset_id: AssetId) -> Asset | None:
         """The asset as it is now, or None."""

@@ -82,6 +82,25 @@ class Pool:
         async with self.connection() as connection, connection.transaction():
             yield connection
 
+    @asynccontextmanager
+    async def exclusive(self, name: str) -> AsyncIterator[bool]:
+        """Hold a lock that no process of the installation has at the same time; False when one
+        has it now.
+
+        A connection is kept meanwhile; who dies, or loses it, loses the lock.
+        """
+        with translated():
+            connection = await self._pool.acquire(timeout=self._wait_s)
+        try:
+            with translated():
+                taken = await connection.fetchval(
+                    "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", name
+                )
+            yield bool(taken)
+        finally:
+            with translated():
+                await self._pool.release(connection)  # which ends the lock (pg_advisory_unlock_all)
+
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """All rows of a query."""
         async with self.connection() as connection:

@@ -1,6 +1,8 @@
-"""A folder of pictures registered in place: headers are read, nothing is copied, every request can be answered.
+"""A folder of pictures registered in place: headers are read, nothing is copied, every request
+can be answered.
 
-Run again, it finds what is new or changed and leaves the rest alone. Assets whose file is gone are reported and left.
+Run again, it finds what is new or changed and leaves the rest alone. Assets whose file is gone
+are reported and left.
 """
 
 from __future__ import annotations
@@ -8,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.catalog.assets import Assets
 from orchestrator.errors import OriginUnavailable, Overloaded, TooLarge, Unprocessable
-from orchestrator.ingest.listing import list_pictures
+from orchestrator.ingest.listing import Listing, list_pictures
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.policies import OptimisationPolicy
 from orchestrator.model import Asset, AssetId
@@ -22,7 +24,9 @@ from orchestrator.model import Asset, AssetId
 log = logging.getLogger(__name__)
 PAGE = 500
 AT_ONCE = 16
-"""Pictures probed at a time: enough to keep every worker process busy, few enough not to fill their queue."""
+"""Pictures probed at a time: enough to keep every worker process busy, few enough not to fill
+their queue.
+"""
 
 Progress = Callable[[int, int], None]
 """Told (done, total)."""
@@ -54,18 +58,21 @@ class FolderIngest:
     ) -> FolderReport:
         """Register each picture below `folder` as `1/1/{name}`.
 
-        Raises InvalidInput when it is no folder, CatalogUnavailable; a picture that cannot be taken in is reported.
+        Raises InvalidInput when it is no folder, CatalogUnavailable; a picture that cannot be
+        taken in is reported.
         """
         listing = await asyncio.to_thread(list_pictures, folder)
         report = FolderReport(pictures=len(listing.pictures), skipped=listing.skipped)
-        known = await self._known(listing.pictures, folder, report)
+        known = await self._known(listing, report)
         todo = iter(listing.pictures.items())
 
         async def work() -> None:
             for asset_id, path in todo:
                 await self._one(known.get(asset_id), asset_id, path, policy, report)
                 if progress is not None:
-                    progress(report.registered + report.unchanged + len(report.failed), report.pictures)
+                    progress(
+                        report.registered + report.unchanged + len(report.failed), report.pictures
+                    )
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(AT_ONCE, report.pictures)):
@@ -112,16 +119,16 @@ class FolderIngest:
             except Overloaded as error:
                 await asyncio.sleep(error.retry_after_s)
 
-    async def _known(
-        self, pictures: dict[AssetId, Path], folder: Path, report: FolderReport
-    ) -> dict[AssetId, Asset]:
-        """Read the assets there are for these pictures; note those of this folder that have no picture now."""
-        root = f"{folder.resolve()}/"
+    async def _known(self, listing: Listing, report: FolderReport) -> dict[AssetId, Asset]:
+        """Read the assets there are for these pictures; note those of this folder that have no
+        picture now.
+        """
+        root = f"{listing.root}/"
         found: dict[AssetId, Asset] = {}
         after: AssetId | None = None
         while page := await self._assets.page(after, PAGE, customer=1, space=1):
             for asset in page:
-                if asset.id in pictures:
+                if asset.id in listing.pictures:
                     found[asset.id] = asset
                 elif asset.origin.startswith(root):
                     report.vanished.append(asset.id)

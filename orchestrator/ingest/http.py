@@ -125,8 +125,9 @@ class HttpFetcher:
             target,
             received.bytes,
             received.sha256,
-            fingerprint=response.headers.get("ETag", "") or received.sha256,
+            fingerprint=received.sha256,
             media_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+            etag=response.headers.get("ETag", ""),
         )
 
     def _socket(self, info: tuple[Any, ...]) -> socket.socket:

@@ -27,6 +27,7 @@ class Listing:
     for which reason.
     """
 
+    root: Path
     pictures: dict[AssetId, Path]
     skipped: Counter[str] = field(default_factory=Counter)
 
@@ -48,7 +49,7 @@ def list_pictures(folder: Path, customer: int = 1, space: int = 1) -> Listing:
             pictures[AssetId(customer, space, name)] = path
         except (InvalidImageRequest, UnicodeEncodeError):
             skipped[UNUSABLE_NAME] += 1
-    return Listing(pictures, skipped)
+    return Listing(root, pictures, skipped)
 
 
 def names_of(paths: Sequence[PurePosixPath]) -> list[str]:

@@ -24,10 +24,9 @@ class Fetched:
     bytes: int
     sha256: str
     fingerprint: str
-    """The ETag of an HTTP origin (or its SHA-256 where there is none), `{mtime_ns}-{bytes}` of a
-    file.
-    """
+    """What tells these bytes from others: `{mtime_ns}-{bytes}` of a file, else the SHA-256."""
     media_type: str = ""
+    etag: str = ""
 
 
 class OriginFetcher(Protocol):

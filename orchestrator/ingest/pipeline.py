@@ -1,318 +1,310 @@
-"""One ingest as idempotent steps: register (answerable from the original), convert, complete;
-or all of it at once for an origin elsewhere. Also what changes or ends an asset afterwards.
+"""Taking pictures in: the steps of one ingest, each of which can be repeated, in the order that
+never harms a reader.
 
-Objects are in the store before the catalogue names them and are removed after it stops naming
-them; a version that was overtaken takes its own objects away again.
+New objects are stored before the catalogue names them, old ones deleted after it has stopped to. A
+picture never served before is registered first and answered from its original; one that is being
+served goes on being served as it was until its successor is complete, and if that fails, too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import metrics
-from orchestrator.catalog.assets import Assets
-from orchestrator.catalog.values import AssetDraft
-from orchestrator.errors import AssetNotFound, OriginUnavailable, SourceChanged
-from orchestrator.imaging import Probe
+from orchestrator.catalog.catalog import Catalog
+from orchestrator.errors import (
+    AssetNotFound,
+    Conflict,
+    ObjectNotFound,
+    SourceChanged,
+    TooLarge,
+    Unprocessable,
+)
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.converting import PENDING, Conversion, Conversions
 from orchestrator.ingest.file import file_status, fingerprint
-from orchestrator.ingest.origins import Fetched, Origins
+from orchestrator.ingest.origins import Fetched, Origins, local_path, scheme_of
 from orchestrator.ingest.policies import OptimisationPolicy, Policies
-from orchestrator.ingest.preparing import Prepared, Recipes, prepare, sizes_for
-from orchestrator.ingest.publishing import (
-    STORE,
-    Publisher,
-    Stored,
-    Version,
-    keys_of,
-    source_of,
-    split,
+from orchestrator.ingest.preparing import Recipes, prepare, sizes_for
+from orchestrator.ingest.publishing import STORE, Publisher, Version, keys_of, split
+from orchestrator.ingest.registering import (
+    FILE,
+    Registrar,
+    Request,
+    draft_of,
+    is_unchanged,
+    public_edge_of,
 )
 from orchestrator.ingest.scratch import Scratch
-from orchestrator.model import Asset, AssetId, AssetState, Source
+from orchestrator.model import Asset, AssetId, AssetState
+from orchestrator.settings import Settings
 from orchestrator.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
-FILE = "file://"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is to be ingested: the origin, under which id, by which policies ("" for the default)."""
-
-    id: AssetId
-    origin: str
-    optimisation_policy: str = ""
-    thumbnail_policy: str = ""
-    force: bool = False
-    """Make everything anew even if the origin's bytes are those of the version there is."""
+_RACES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an ingest; `changed` is False when the origin's bytes were known already."""
+    """The asset as it now is; `changed` is False when its origin had nothing new. `bytes` of the
+    original read.
+    """
 
     asset: Asset
     changed: bool
-    bytes: int
+    bytes: int = 0
 
 
 class Pipeline:
-    """The steps of ingest over one catalogue, store and imaging pool."""
+    """Everything ingest does, over one catalogue, object store and imaging pool."""
 
     def __init__(
         self,
         *,
-        assets: Assets,
+        catalog: Catalog,
         store: ObjectStore,
         imaging: ImagingPool,
         scratch: Scratch,
         origins: Origins,
         policies: Policies,
-        max_bytes: int,
+        settings: Settings,
     ) -> None:
-        self._assets = assets
+        self.policies = policies
+        self._assets = catalog.assets
         self._store = store
         self._imaging = imaging
         self._scratch = scratch
         self._origins = origins
         self._publisher = Publisher(store)
-        self._max_bytes = max_bytes
-        self.policies = policies
+        self._registrar = Registrar(
+            self._assets, imaging, self._publisher, settings.ingest.max_bytes
+        )
+        # Each conversion keeps a database connection for its lock; some must be left to work with.
+        at_once = max(1, min(settings.ingest.workers, settings.database.pool_max - 2))
+        self._conversions = Conversions(catalog, store, imaging, policies, scratch, at_once)
 
     async def register_in_place(
         self, asset_id: AssetId, path: Path, policy: OptimisationPolicy, known: Asset | None
     ) -> bool:
-        """Record a local picture that stays where it is, answerable from now on; False when it is
-        `known` already.
+        """Register a local file to be read where it is; conversion is left to whoever looks for
+        pending assets.
 
-        Raises Unprocessable, TooLarge, OriginUnavailable, Overloaded, CatalogUnavailable.
+        `known` is the asset as read before, so that an unchanged file costs no more than a look at
+        its status; False is returned then. Raises OriginUnavailable, Unprocessable, TooLarge,
+        Overloaded.
         """
-        status = await asyncio.to_thread(file_status, path, self._max_bytes)
-        mark = fingerprint(status)
-        if known is not None and _is_known(known, str(path), mark, policy.name):
-            return False
-        probe = await self._imaging.probe(path)
-        source = source_of(probe, f"{FILE}{path}", status.st_size, mark)
-        sizes = sizes_for((probe.width, probe.height), self.policies.thumbnails(""))
-        draft = _draft(asset_id, str(path), mark, probe, source, policy.name)
-        edge = known.public_edge if known is not None else None
-        registered = await self._assets.register(draft, thumbnails=split(sizes, edge))
-        if registered.changed:
-            metrics.INGESTS.labels(outcome="registered").inc()
-            await self._remove_old(known, registered.asset)
-        return registered.changed
-
-    async def convert(self, asset: Asset) -> Asset | None:
-        """Make what a registered asset waits for and flip it; None when a newer version came.
-
-        Raises Unprocessable, TooLarge, SourceChanged, NoRoom, Overloaded or Unavailable.
-        """
-        started = time.perf_counter()
-        policies = Recipes(
-            self.policies.optimisation(asset.optimisation_policy),
-            self.policies.thumbnails(asset.thumbnail_policy),
-        )
-        async with self._scratch.folder(asset.source.bytes if asset.source else 0) as folder:
-            original = await self._original(asset, folder)
-            prepared = await prepare(self._imaging, original, policies, folder)
-            await self._check_unchanged(asset)
-            version = Version(asset.id, asset.version, asset.public_edge)
-            kept = asset.source if prepared.is_original else None
-            stored = await self._publisher.put(version, prepared, kept)
-        done = await self._assets.complete(
-            asset.id, asset.version, source=stored.source, thumbnails=stored.thumbnails
-        )
-        if done is None:
-            await self._publisher.remove(stored.keys)
-            return None
-        await self._remove_old(asset, done)
-        _count(done, started)
-        return done
+        policies = Recipes(policy, self.policies.thumbnails(""))
+        return (await self._registrar.in_place(asset_id, path, policies, known)).changed
 
     async def ingest(self, request: Request) -> Outcome:
-        """Fetch an origin, make everything and publish it as a new version in one step.
+        """Take one picture in, until it is converted.
 
-        Until then an earlier version is served as it was. Raises what `Origins.fetch`, `convert`
-        and the policies raise.
+        Raises InvalidInput (policy, origin), OriginUnavailable, Unprocessable, TooLarge, NoRoom,
+        Unavailable or Overloaded; an older version goes on being served then. Conflict when a later
+        ingest got there first.
         """
         policies = Recipes(
             self.policies.optimisation(request.optimisation_policy),
             self.policies.thumbnails(request.thumbnail_policy),
         )
-        known = await self._assets.get(request.id)
-        started = time.perf_counter()
-        async with self._scratch.folder() as folder:
-            fetched = await self._origins.fetch(request.origin, folder / "original")
-            metrics.INGEST_BYTES.inc(fetched.bytes)
-            name = policies.optimisation.name
-            if known is not None and not request.force:
-                if _is_known(known, request.origin, fetched.sha256, name) and _is_ready(known):
+        async with self._conversions.alone(request.id):
+            known = await self._assets.get(request.id)
+            if known is not None and await self._is_untouched(known, request, policies):
+                return Outcome(known, changed=False)
+            async with self._scratch.folder() as folder:
+                fetched = await self._origins.fetch(request.origin, folder / "original")
+                metrics.INGEST_BYTES.inc(fetched.bytes)
+                if known is None or known.state is not AssetState.READY:
+                    return await self._ingest_first(request, policies, fetched, known)
+                if not request.force and is_unchanged(
+                    known, request, fetched.fingerprint, policies
+                ):
                     return Outcome(known, changed=False, bytes=fetched.bytes)
-            prepared = await prepare(self._imaging, fetched.path, policies, folder)
-            number = await self._assets.next_version()
-            edge = known.public_edge if known is not None else None
-            stored = await self._publisher.put(Version(request.id, number, edge), prepared, None)
-        asset = await self._publish(request, fetched, prepared, number, stored, name)
-        await self._remove_old(known, asset)
-        _count(asset, started)
-        return Outcome(asset, changed=True, bytes=fetched.bytes)
+                return await self._ingest_again(request, policies, fetched, known)
 
-    async def reingest(self, asset_id: AssetId) -> Outcome:
-        """Take the asset's origin in again, by the policies it was made by. Raises AssetNotFound
-        and as `ingest`.
-        """
-        known = await self._assets.get(asset_id)
-        if known is None:
-            raise AssetNotFound(f"There is no asset {asset_id}.")
-        if known.source is not None and known.source.location.startswith(FILE):
-            asset = await self.changed(known)
-            done = await self.convert(asset)
-            return Outcome(done or asset, changed=True, bytes=asset.source.bytes if asset.source else 0)
-        request = Request(
-            asset_id, known.origin, known.optimisation_policy, known.thumbnail_policy, force=True
-        )
-        return await self.ingest(request)
+    async def convert(self, asset_id: AssetId) -> Conversion:
+        """Convert a registered asset; see `Conversions.convert`."""
+        return await self._conversions.convert(asset_id)
 
     async def changed(self, asset: Asset) -> Asset:
-        """The asset registered anew from what is at its origin now, when that is a file here.
+        """Register anew an asset at whose source's location are not the bytes that were recorded.
 
-        For any other source there is nothing to look at again. Raises SourceChanged when the file
-        is gone, and as `register_in_place`.
+        Raises OriginUnavailable, Unprocessable or TooLarge when its origin gives no picture now,
+        SourceChanged when only an ingest can mend it.
         """
-        if asset.source is None or not asset.source.location.startswith(FILE):
-            return asset
-        path = Path(asset.source.location.removeprefix(FILE))
-        policy = self.policies.optimisation(asset.optimisation_policy)
-        try:
-            await self.register_in_place(asset.id, path, policy, asset)
-        except OriginUnavailable as error:
-            raise SourceChanged("The image's original is gone; ingest it again.") from error
-        return await self._assets.get(asset.id) or asset
+        now = await self._assets.get(asset.id)
+        if now is None:
+            raise AssetNotFound("The image was deleted.")
+        if (now.version, now.source) != (asset.version, asset.source) or not await self._is_lost(
+            now
+        ):
+            return now
+        if scheme_of(now.origin) != "file":
+            raise SourceChanged("The stored image is gone; it must be ingested again.")
+        policies = self._conversions.policies_of(now)
+        path = local_path(now.origin)
+        known = await self._assets.get(now.id)
+        return (await self._registrar.in_place(now.id, path, policies, known)).asset
 
-    async def set_access(
-        self,
-        asset_id: AssetId,
-        roles: tuple[str, ...] | None = None,
-        max_unauthorised: int | None = None,
-    ) -> Asset:
-        """Change who may see the asset: thumbnails are filed anew first, then everything derived
-        gets a new version. Raises AssetNotFound, StorageUnavailable.
+    async def reingest(self, asset_id: AssetId) -> Outcome:
+        """Take an asset in again from its origin, changed or not. Raises AssetNotFound and as
+        `ingest`.
         """
         asset = await self._assets.get(asset_id)
         if asset is None:
             raise AssetNotFound(f"There is no asset {asset_id}.")
-        wanted_roles = asset.roles if roles is None else roles
-        edge = asset.max_unauthorised if max_unauthorised is None else max_unauthorised
-        public = None if not wanted_roles and edge < 0 else max(edge, 0)
-        sizes = split(asset.thumbnails.all(), public)
-        moved: set[str] = set()
-        if asset.state is AssetState.READY:
-            moved = await self._publisher.refile(asset, sizes)
-        changed = await self._assets.set_access(
-            asset_id, roles=wanted_roles, max_unauthorised=edge, thumbnails=sizes
-        )
-        await self._publisher.remove(moved)
-        return changed
+        if asset.source is None or not asset.source.location.startswith(FILE):
+            request = Request(
+                asset.id,
+                asset.origin,
+                asset.optimisation_policy,
+                asset.thumbnail_policy,
+                force=True,
+            )
+            return await self.ingest(request)
+        policies = self._conversions.policies_of(asset)
+        await self._registrar.in_place(asset.id, local_path(asset.origin), policies, asset)
+        async with self._conversions.alone(asset_id):
+            now = await self._assets.get(asset_id)
+            if now is not None and now.state not in PENDING:
+                now = await self._assets.reopen(asset_id, now.version)
+            if now is None:
+                raise Conflict("The image was changed meanwhile.")
+            return await self._converted(now, None)
+
+    async def set_access(
+        self,
+        asset_id: AssetId,
+        *,
+        roles: tuple[str, ...] | None = None,
+        max_unauthorised: int | None = None,
+    ) -> Asset:
+        """Change who may see how much; None leaves a field. Thumbnails move between open and auth.
+
+        Raises AssetNotFound, Conflict when the asset does not stop changing, StorageUnavailable.
+        """
+        for _ in range(_RACES):
+            before = await self._assets.get(asset_id)
+            if before is None:
+                raise AssetNotFound(f"There is no asset {asset_id}.")
+            wanted_roles = before.roles if roles is None else roles
+            limit = before.max_unauthorised if max_unauthorised is None else max_unauthorised
+            edge = max(limit, 0) if wanted_roles or limit >= 0 else None
+            sizes = split(self._sizes_of(before), edge)
+            unwanted = await self._publisher.refile(before, sizes)
+            after = await self._assets.set_access(
+                asset_id, roles=roles, max_unauthorised=max_unauthorised, thumbnails=sizes
+            )
+            if (after.thumbnails_version, after.dimensions) == (
+                before.thumbnails_version,
+                before.dimensions,
+            ):
+                await self._publisher.remove(unwanted)
+                return after
+        raise Conflict("The image keeps changing; try again.")
 
     async def delete(self, asset_id: AssetId) -> Asset:
-        """Forget the asset and remove its objects. Raises AssetNotFound."""
+        """Forget an asset and remove its objects; an original in place is left alone. Raises
+        AssetNotFound.
+        """
         asset = await self._assets.delete(asset_id)
         if asset is None:
             raise AssetNotFound(f"There is no asset {asset_id}.")
         await self._publisher.remove(keys_of(asset))
         return asset
 
-    async def _publish(
-        self,
-        request: Request,
-        fetched: Fetched,
-        prepared: Prepared,
-        number: int,
-        stored: Stored,
-        policy: str,
-    ) -> Asset:
-        draft = _draft(
-            request.id, request.origin, fetched.sha256, prepared.probe, stored.source, policy
-        )
-        asset = await self._assets.publish(draft, number, stored.source, stored.thumbnails)
-        if asset is None:
+    async def _is_untouched(self, known: Asset, request: Request, policies: Recipes) -> bool:
+        """Tell, without reading it, whether a local file is what the asset was made from."""
+        if (
+            request.force
+            or known.state is not AssetState.READY
+            or scheme_of(request.origin) != "file"
+        ):
+            return False
+        status = await asyncio.to_thread(file_status, local_path(request.origin))
+        return is_unchanged(known, request, fingerprint(status), policies)
+
+    async def _ingest_first(
+        self, request: Request, policies: Recipes, fetched: Fetched, known: Asset | None
+    ) -> Outcome:
+        """Store the original, register it, then convert: it is answered from the original
+        meanwhile.
+        """
+        probe = await self._imaging.probe(fetched.path)
+        number = await self._assets.next_version()
+        version = Version(request.id, number, None)
+        source = await self._publisher.put_original(version, fetched.path, probe)
+        draft = draft_of(request, probe, policies, source, fetched.fingerprint)
+        try:
+            registered = await self._registrar.record(draft, policies, known, number)
+        except BaseException:
+            await self._publisher.remove([source.location.removeprefix(STORE)])
+            raise
+        if not registered.changed:  # an earlier attempt came as far
+            await self._publisher.remove([source.location.removeprefix(STORE)])
+        return await self._converted(registered.asset, fetched.path)
+
+    async def _converted(self, asset: Asset, original: Path | None) -> Outcome:
+        try:
+            outcome = await self._conversions.convert_alone(asset, original)
+        except (Unprocessable, TooLarge) as error:
+            await self.fail(asset, error.public)
+            raise
+        now = await self._assets.get(asset.id)
+        if outcome is not Conversion.COMPLETED or now is None:
+            raise Conflict("The image was changed meanwhile.")
+        return Outcome(now, changed=True, bytes=asset.source.bytes if asset.source else 0)
+
+    async def _ingest_again(
+        self, request: Request, policies: Recipes, fetched: Fetched, known: Asset
+    ) -> Outcome:
+        """Make everything under a new version, then flip; until then, and on any error, the old one
+        serves.
+        """
+        number = await self._assets.next_version()
+        async with self._scratch.folder(expected_bytes=2 * fetched.bytes) as folder:
+            prepared = await prepare(self._imaging, fetched.path, policies, folder)
+            draft = draft_of(request, prepared.original, policies, None, fetched.fingerprint)
+            version = Version(request.id, number, public_edge_of(draft, known))
+            stored = await self._publisher.put(version, prepared, None)
+            published = await self._assets.publish(draft, number, stored.source, stored.thumbnails)
+        if published is None:
             await self._publisher.remove(stored.keys)
-            raise SourceChanged("A newer version of this image was published meanwhile.")
-        return asset
+            raise Conflict("A later ingest of the image got there first.")
+        await self._publisher.remove(keys_of(known) - keys_of(published))
+        metrics.INGESTS.labels("completed").inc()
+        return Outcome(published, changed=True, bytes=fetched.bytes)
 
-    async def _original(self, asset: Asset, folder: Path) -> Path:
-        """The file to convert: in place where it lies here, else brought to scratch."""
+    async def fail(self, asset: Asset, reason: str) -> None:
+        """Record why this version could not be converted; what can be answered from its original
+        still is.
+        """
+        metrics.INGESTS.labels("failed").inc()
+        await self._assets.fail(asset.id, asset.version, reason)
+        log.warning("ingest failed", extra={"asset_id": str(asset.id), "reason": reason})
+
+    def _sizes_of(self, asset: Asset) -> list[tuple[int, int]]:
+        if asset.thumbnails_version:
+            return list(asset.thumbnails.all())
+        return sizes_for(asset.dimensions, self._conversions.policies_of(asset).thumbnails)
+
+    async def _is_lost(self, asset: Asset) -> bool:
+        """Tell whether the bytes its row names are not there; what is lost from the store is
+        recorded as failed.
+        """
         source = asset.source
-        if source is None:
-            raise AssetNotFound("The asset has no original.")
-        if source.location.startswith(FILE):
-            await self._check_unchanged(asset)
-            return Path(source.location.removeprefix(FILE))
-        target = folder / f"original.{source.extension}"
-        async with self._store.open(
-            source.location.removeprefix(STORE), if_match=source.fingerprint
-        ) as stream:
-            with await asyncio.to_thread(target.open, "wb") as file:
-                async for chunk in stream:
-                    await asyncio.to_thread(file.write, chunk)
-        return target
-
-    async def _check_unchanged(self, asset: Asset) -> None:
-        source = asset.source
-        if source is None or not source.location.startswith(FILE):
-            return
-        path = Path(source.location.removeprefix(FILE))
-        status = await asyncio.to_thread(file_status, path)
-        if fingerprint(status) != source.fingerprint:
-            raise SourceChanged("The original is being replaced.")
-
-    async def _remove_old(self, old: Asset | None, new: Asset) -> None:
-        """Remove the objects of a version that is no longer named; failing leaves orphans, no harm."""
-        if old is not None:
-            await self._publisher.remove(keys_of(old) - keys_of(new))
-
-
-def _is_known(known: Asset, origin: str, mark: str, policy: str) -> bool:
-    same_bytes = known.origin == origin and known.origin_fingerprint == mark
-    return same_bytes and known.optimisation_policy == policy
-
-
-def _is_ready(known: Asset) -> bool:
-    return known.state is AssetState.READY
-
-
-def _draft(
-    asset_id: AssetId, origin: str, mark: str, probe: Probe, source: Source, policy: str
-) -> AssetDraft:
-    return AssetDraft(
-        id=asset_id,
-        origin=origin,
-        origin_fingerprint=mark,
-        width=probe.width,
-        height=probe.height,
-        media_type=probe.media_type,
-        source=source,
-        optimisation_policy=policy,
-    )
-
-
-def _count(asset: Asset, started: float) -> None:
-    elapsed_s = time.perf_counter() - started
-    metrics.INGESTS.labels(outcome="completed").inc()
-    metrics.INGEST_SECONDS.observe(elapsed_s)
-    log.info(
-        "asset ready",
-        extra={
-            "asset": str(asset.id),
-            "version": asset.version,
-            "bytes": asset.source.bytes if asset.source else 0,
-            "elapsed_ms": round(elapsed_s * 1000),
-        },
-    )
+        if source is None or not source.location.startswith(STORE):
+            return True  # in place: the registrar looks
+        with suppress(ObjectNotFound):
+            info = await self._store.head(source.location.removeprefix(STORE))
+            if info.etag == source.fingerprint:
+                return False
+        now = await self._assets.get(asset.id)
+        if now is None or now.source != source:
+            return False  # completed or replaced while we looked, and tidied up after
+        await self.fail(asset, "The stored source is gone.")
+        return True

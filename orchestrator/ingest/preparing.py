@@ -40,6 +40,7 @@ class Prepared:
     largest first.
     """
 
+    original: Probe
     probe: Probe
     source: Path
     is_original: bool
@@ -57,7 +58,7 @@ async def prepare(
     A file that is tile-ready already is used as it is, whatever the policy says. Raises
     Unprocessable, TooLarge, Overloaded as `imaging` does.
     """
-    probe = await imaging.probe(original)
+    found = probe = await imaging.probe(original)
     conversion = policies.optimisation.conversion
     source = original
     if conversion is not None and probe.kind is SourceKind.ORIGINAL:
@@ -68,7 +69,7 @@ async def prepare(
     thumbnails_folder.mkdir()
     paths = await imaging.thumbnails(source, sizes, thumbnails_folder, THUMBNAIL_QUALITY)
     made = tuple(Thumbnail(size, path) for size, path in zip(sizes, paths, strict=True))
-    return Prepared(probe, source, source is original, made)
+    return Prepared(found, probe, source, source is original, made)
 
 
 def sizes_for(dimensions: Dimensions, policy: ThumbnailPolicy) -> list[Dimensions]:

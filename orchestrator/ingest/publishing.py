@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.imaging import Probe
+from orchestrator.errors import ObjectNotFound
+from orchestrator.imaging import POLICIES, Probe
 from orchestrator.ingest.preparing import Prepared
-from orchestrator.model import Asset, AssetId, Dimensions, Source, ThumbnailSizes
+from orchestrator.model import Asset, AssetId, AssetState, Dimensions, Source, ThumbnailSizes
 from orchestrator.storage import keys
 from orchestrator.storage.store import ObjectStore
 
@@ -82,28 +84,38 @@ class Publisher:
         return Stored(source, sizes, frozenset(written))
 
     async def refile(self, asset: Asset, sizes: ThumbnailSizes) -> set[str]:
-        """Copy the thumbnails whose access differs from `asset.thumbnails` in `sizes` to where they
-        belong now.
+        """See that each thumbnail of the asset lies where `sizes` has it, and `s.json` says so.
 
-        Both copies then exist; the returned keys are those to remove once the catalogue knows
-        `sizes`.
+        Copies are made where needed; the returned keys are those to remove once the catalogue knows
+        `sizes`. Can be repeated, and does not mind how far an earlier attempt came.
         """
-        moved = set()
-        for old, new, edges in (
-            (OPEN, AUTH, _edges(asset.thumbnails.open) & _edges(sizes.auth)),
-            (AUTH, OPEN, _edges(asset.thumbnails.auth) & _edges(sizes.open)),
+        if not asset.thumbnails_version:
+            return set()  # only planned so far
+        unwanted = set()
+        for access, other, edges in (
+            (AUTH, OPEN, _edges(sizes.auth)),
+            (OPEN, AUTH, _edges(sizes.open)),
         ):
-            for edge in sorted(edges, reverse=True):
-                key = keys.thumbnail_key(asset.id, asset.thumbnails_version, old, edge)
-                target = keys.thumbnail_key(asset.id, asset.thumbnails_version, new, edge)
-                await self._store.copy(key, target)
-                moved.add(key)
+            for edge in edges:
+                key = keys.thumbnail_key(asset.id, asset.thumbnails_version, access, edge)
+                elsewhere = keys.thumbnail_key(asset.id, asset.thumbnails_version, other, edge)
+                if not await self._exists(key):
+                    with suppress(ObjectNotFound):  # a thumbnail that is lost is lost in both
+                        await self._store.copy(elsewhere, key)
+                unwanted.add(elsewhere)
         await self._put_sizes(keys.sizes_key(asset.id, asset.thumbnails_version), sizes)
-        return moved
+        return unwanted
 
     async def remove(self, unwanted: Iterable[str]) -> None:
         """Delete objects; those that are not there are no error."""
         await self._store.delete(sorted(unwanted))
+
+    async def _exists(self, key: str) -> bool:
+        try:
+            await self._store.head(key)
+        except ObjectNotFound:
+            return False
+        return True
 
     async def _put_source(self, key: str, path: Path, probe: Probe) -> Source:
         info = await self._store.put(key, path, media_type=probe.media_type)
@@ -142,27 +154,22 @@ def split(sizes: Iterable[Dimensions], public_edge: int | None) -> ThumbnailSize
 
 
 def keys_of(asset: Asset) -> set[str]:
-    """Return every key the store has for an asset as the catalogue knows it."""
+    """Return every key the store may have for an asset as the catalogue knows, or knew, it.
+
+    While it is converted, and when that failed, what a conversion writes counts, however far it
+    came.
+    """
     found = set()
     if asset.source is not None and asset.source.location.startswith(STORE):
         found.add(asset.source.location.removeprefix(STORE))
-    if asset.thumbnails.all():
-        found.add(keys.sizes_key(asset.id, asset.thumbnails_version))
-    for access, sizes in ((OPEN, asset.thumbnails.open), (AUTH, asset.thumbnails.auth)):
-        for edge in _edges(sizes):
-            found.add(keys.thumbnail_key(asset.id, asset.thumbnails_version, access, edge))
-    return found
-
-
-def possible_keys(
-    asset: Asset, version: int, extension: str, sizes: Iterable[Dimensions]
-) -> set[str]:
-    """Return every key a conversion of this version may have written before it was cut off."""
-    found = {keys.original_key(asset.id, version), keys.sizes_key(asset.id, version)}
-    if extension:
-        found.add(keys.source_key(asset.id, version, extension))
-    for edge in _edges(sizes):
-        found |= {keys.thumbnail_key(asset.id, version, access, edge) for access in (OPEN, AUTH)}
+    number = asset.thumbnails_version or asset.version
+    found.add(keys.sizes_key(asset.id, number))
+    for edge in _edges(asset.thumbnails.all()):
+        found |= {keys.thumbnail_key(asset.id, number, access, edge) for access in (OPEN, AUTH)}
+    if asset.state is not AssetState.READY:
+        found.add(keys.original_key(asset.id, asset.version))
+        for policy in POLICIES.values():
+            found.add(keys.source_key(asset.id, asset.version, policy.extension))
     return found
 
 

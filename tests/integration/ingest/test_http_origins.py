@@ -50,7 +50,7 @@ async def test_a_picture_arrives_whole_with_its_hash_etag_and_type(
     assert fetched.path.read_bytes() == PICTURE
     assert fetched.bytes == len(PICTURE)
     assert fetched.sha256 == hashlib.sha256(PICTURE).hexdigest()
-    assert fetched.fingerprint.startswith('"')
+    assert fetched.etag.startswith('"')
     assert fetched.media_type == "image/jpeg"
     assert origin.headers[0]["accept-encoding"] == "identity"
 

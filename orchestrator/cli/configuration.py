@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -48,4 +49,4 @@ def check(config: ConfigFile = None, data: DataDir = None) -> None:
     say(f"The settings can be used: {changed} of {len(found.origins)} differ from their defaults.")
 
 
-COMMANDS = {"show": show, "check": check}
+COMMANDS: dict[str, Callable[..., None]] = {"show": show, "check": check}

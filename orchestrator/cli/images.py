@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.app import Services
 from orchestrator.cli.output import listing, say, show
 from orchestrator.cli.session import AsJson, ConfigFile, DataDir, settings_for, with_services
 from orchestrator.errors import AssetNotFound, InvalidInput
 from orchestrator.model import Asset, AssetId
+
+if TYPE_CHECKING:
+    from orchestrator.app import Services
 
 PAGE = 500
 Named = Annotated[str, typer.Argument(metavar="ID", help="customer/space/name")]
@@ -91,7 +94,9 @@ def set_image(  # noqa: PLR0913  one parameter an option
     async def change(services: Services) -> Asset:
         asset = await _found(services, image)
         if roles is not None or max_unauthorised is not None:
-            asset = await services.pipeline.set_access(asset.id, _parts(roles), max_unauthorised)
+            asset = await services.pipeline.set_access(
+                asset.id, roles=_parts(roles), max_unauthorised=max_unauthorised
+            )
         fields: dict[str, Any] = {"rights": rights, "tags": _parts(tags)}
         given = {name: value for name, value in fields.items() if value is not None}
         if given:
@@ -111,7 +116,7 @@ def delete_image(image: Named, config: ConfigFile = None, data: DataDir = None) 
     """Delete an image: its record, its objects and whatever caches of this host hold of it."""
 
     async def delete(services: Services) -> int:
-        asset = await services.pipeline.delete(AssetId.parse(image))
+        asset = await services.pipeline.delete((await _found(services, image)).id)
         dropped = await services.derivatives.drop_asset(str(asset.id))
         return dropped + await services.sources.drop_asset(str(asset.id))
 
@@ -123,9 +128,7 @@ def reingest_image(image: Named, config: ConfigFile = None, data: DataDir = None
     """Take an image's origin in again and make everything anew."""
 
     async def again(services: Services) -> Asset:
-        outcome = await services.pipeline.reingest(AssetId.parse(image))
-        asset: Asset = outcome.asset
-        return asset
+        return await services.pipeline.reingest((await _found(services, image)).id)
 
     asset = with_services(settings_for(config, data), again)
     say(f"{asset.id} is now version {asset.version}")
@@ -169,7 +172,7 @@ def _row(asset: Asset) -> dict[str, Any]:
     }
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_images,
     "show": show_image,
     "set": set_image,

@@ -10,17 +10,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import unquote, urlsplit
 
 import typer
 
-from orchestrator.app import Services
 from orchestrator.cli.output import Tracker, progress, say, show
 from orchestrator.cli.session import AsJson, ConfigFile, DataDir, settings_for, with_services
 from orchestrator.errors import InvalidInput, OrchestratorError, Overloaded
 from orchestrator.ingest.listing import list_pictures
-from orchestrator.ingest.pipeline import Request
+from orchestrator.ingest.registering import Request
 from orchestrator.model import AssetId
 
 
@@ -47,6 +46,7 @@ def ingest(
 ) -> None:
     """Take pictures in: fetch, make tile-ready, make thumbnails, publish. Exit 1 if any failed."""
     requests = list(_requests(origins, asset, policy, force))
+    _refuse_doubles(requests)
     started = time.monotonic()
     with progress("ingest", quiet=as_json) as tracker:
         tracker.found(len(requests))
@@ -107,22 +107,33 @@ async def _patiently(services: Services, request: Request) -> Any:
             await asyncio.sleep(error.retry_after_s)
 
 
+def _refuse_doubles(requests: list[Request]) -> None:
+    """Two pictures of one name would replace each other."""
+    counts = Counter(str(request.id) for request in requests)
+    doubles = [name for name, count in counts.items() if count > 1]
+    if doubles:
+        raise InvalidInput(f"Several pictures would be {doubles[0]}; name each with --id.")
+
+
 def _requests(origins: list[str], asset: str | None, policy: str, force: bool) -> Iterator[Request]:
+    from orchestrator.ingest.listing import list_pictures
+    from orchestrator.ingest.registering import Request
+
     folders = [origin for origin in origins if _is_folder(origin)]
     if asset is not None and asset.count("/") >= 2:
         if len(origins) != 1 or folders:
             raise InvalidInput("--id customer/space/name is for one picture; give customer/space.")
-        yield Request(AssetId.parse(asset), _absolute(origins[0]), policy, "", force)
+        yield Request(AssetId.parse(asset), _absolute(origins[0]), policy, force=force)
         return
     customer, space = _space(asset)
     for origin in origins:
         if origin in folders:
             for found, path in list_pictures(Path(origin)).pictures.items():
                 here = AssetId(customer, space, found.name)
-                yield Request(here, str(path), policy, "", force)
+                yield Request(here, str(path), policy, force=force)
         else:
             name = AssetId(customer, space, _stem(origin))
-            yield Request(name, _absolute(origin), policy, "", force)
+            yield Request(name, _absolute(origin), policy, force=force)
 
 
 def _space(asset: str | None) -> tuple[int, int]:

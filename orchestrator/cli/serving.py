@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator import supervisor
-from orchestrator.catalog.embedded import database
 from orchestrator.cli.output import progress, say, warn
 from orchestrator.cli.session import ConfigFile, DataDir, loaded
 from orchestrator.errors import InvalidInput
-from orchestrator.imaging.samples import make_samples
 from orchestrator.log import set_up_logging
+from orchestrator.settings import Server
+
+_ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  compared with, not bound to
+_ASK_EVERY_S = 0.2
 
 
 def serve(
@@ -28,6 +33,8 @@ def serve(
     data: DataDir = None,
 ) -> None:
     """Serve until told to end (SIGTERM, Ctrl-C)."""
+    from orchestrator import supervisor
+
     if folder is not None and not folder.is_dir():
         raise InvalidInput(f"{folder} is not a folder; give the folder that holds the pictures.")
     settings = loaded(
@@ -39,9 +46,9 @@ def serve(
         ingest__folder=None if folder is None else str(folder.resolve()),
     ).settings
     set_up_logging(settings.log.level)
-    warn(f"The pictures: http://localhost:{settings.server.port}/")
-    with database(settings) as reachable:
-        status = supervisor.run(reachable)
+    announcer = threading.Thread(target=_announce, args=(settings.server,), daemon=True)
+    announcer.start()
+    status = supervisor.run(settings)
     if status:
         raise typer.Exit(status)
 
@@ -50,10 +57,23 @@ def samples(
     folder: Annotated[Path, typer.Argument(help="Where the pictures are to be.")],
 ) -> None:
     """Make the sample collection, with a fractal of a hundred megapixels; what is there is kept."""
+    from orchestrator.imaging.samples import COLLECTION, make_samples
+
     with progress("samples") as tracker:
-        made = 0
+        tracker.found(len(COLLECTION))
         for path in make_samples(folder):
-            made += 1
-            tracker.found(made)
             tracker.done(path.name)
-    say(f"{made} pictures in {folder}")
+    say(f"{len(COLLECTION)} pictures in {folder}")
+
+
+def _announce(server: Server) -> None:
+    """Once it is ready, print where the pictures are; whoever serves them need not know of us."""
+    if server.port == 0:
+        return
+    host = "localhost" if server.host in _ANYWHERE else server.host
+    address = f"http://{f'[{host}]' if ':' in host else host}:{server.port}/"
+    while True:
+        with suppress(OSError), urllib.request.urlopen(address + "health/ready", timeout=2):  # noqa: S310
+            warn(f"ready, the pictures are at {address}")
+            return
+        time.sleep(_ASK_EVERY_S)

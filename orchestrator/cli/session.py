@@ -6,14 +6,15 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from orchestrator.app import Services, open_services
-from orchestrator.catalog.embedded import database
 from orchestrator.log import set_up_logging
 from orchestrator.settings import Loaded, Settings, load_with_origins
+
+if TYPE_CHECKING:
+    from orchestrator.app import Services
 
 T = TypeVar("T")
 
@@ -59,10 +60,15 @@ def settings_for(config: Path | None, data: Path | None, **overrides: Any) -> Se
 
 def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
     """What `work` gives, with all services open; the embedded database is started where needed."""
+    # Late, here and in the commands: what needs no service (--help, config) answers at once.
+    from orchestrator.catalog.embedded import database
+
     with database(settings) as reachable:
         return asyncio.run(_work(reachable, work))
 
 
 async def _work(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
+    from orchestrator.app import open_services
+
     async with open_services(settings) as services:
         return await work(services)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.app import Services
-from orchestrator.catalog.embedded import database
-from orchestrator.catalog.migrating import migrate
 from orchestrator.cli.output import listing, say, show
 from orchestrator.cli.session import AsJson, ConfigFile, DataDir, settings_for, with_services
-from orchestrator.doctor import examine
 from orchestrator.errors import InvalidInput
-from orchestrator.scavenger.loop import Scavenger
+
+if TYPE_CHECKING:
+    from orchestrator.app import Services
 
 
 def cache_stats(config: ConfigFile = None, data: DataDir = None, as_json: AsJson = False) -> None:
@@ -75,6 +74,8 @@ def scavenge(
 ) -> None:
     """Bring the caches down to their low-water marks once, and sweep what dead processes left."""
 
+    from orchestrator.scavenger.loop import Scavenger
+
     async def once(services: Services) -> list[dict[str, Any]]:
         scavenger = Scavenger(
             (services.derivatives, services.sources),
@@ -89,6 +90,9 @@ def scavenge(
 
 def db_migrate(config: ConfigFile = None, data: DataDir = None, as_json: AsJson = False) -> None:
     """Bring the database to this release; what is up to date is left alone."""
+    from orchestrator.catalog.embedded import database
+    from orchestrator.catalog.migrating import migrate
+
     with database(settings_for(config, data)) as settings:
         applied = asyncio.run(migrate(settings.database))
     if as_json:
@@ -101,6 +105,9 @@ def doctor(config: ConfigFile = None, data: DataDir = None, as_json: AsJson = Fa
     """Check everything this installation needs and say how to mend each; exit 1 if anything
     fails.
     """
+    from orchestrator.catalog.embedded import database
+    from orchestrator.doctor import examine
+
     with database(settings_for(config, data)) as settings:
         findings = asyncio.run(examine(settings))
     rows = [asdict(each) for each in findings]
@@ -112,7 +119,7 @@ def doctor(config: ConfigFile = None, data: DataDir = None, as_json: AsJson = Fa
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help="P1, P2 ...; default: all.")] = None,
 ) -> None:
-    """Measure both sides of docs/performance.md; needs a checkout of the project."""
+    """Measure ours beside theirs, in one table; needs a checkout of the project."""
     root = Path(__file__).parents[2]
     if not (root / "loadtests" / "bench.py").exists():
         raise InvalidInput(
@@ -124,5 +131,9 @@ def bench(
     raise typer.Exit(done.returncode)
 
 
-CACHE = {"stats": cache_stats, "verify": cache_verify, "clear": cache_clear}
-DATABASE = {"migrate": db_migrate}
+CACHE: dict[str, Callable[..., None]] = {
+    "stats": cache_stats,
+    "verify": cache_verify,
+    "clear": cache_clear,
+}
+DATABASE: dict[str, Callable[..., None]] = {"migrate": db_migrate}

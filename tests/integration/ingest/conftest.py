@@ -1,0 +1,60 @@
+"""A whole ingest on real parts: PostgreSQL, a folder as the object store, imaging workers, origins
+over HTTP.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from orchestrator.catalog.embedded import embedded
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.settings import Imaging
+from tests.support.ingesting import House, open_house, settings_for
+from tests.support.origins import OriginServer, origin_server
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a database server of our own."""
+    with embedded(tmp_path_factory.mktemp("postgres")) as server:
+        yield server.dsn
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def imaging() -> AsyncIterator[ImagingPool]:
+    pool = ImagingPool(Imaging(processes=2, max_pixels=100_000_000))
+    yield pool
+    await pool.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def dsn(postgres: str) -> str:
+    """An empty database."""
+    name = f"ingest_{next(_numbers)}"
+    connection = await asyncpg.connect(postgres)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
+    return urlsplit(postgres)._replace(path=f"/{name}").geturl()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def house(dsn: str, tmp_path: Path, imaging: ImagingPool) -> AsyncIterator[House]:
+    async with open_house(settings_for(dsn, tmp_path / "data"), imaging) as one:
+        yield one
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def origin() -> AsyncIterator[OriginServer]:
+    async with origin_server() as server:
+        yield server

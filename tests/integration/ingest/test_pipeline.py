@@ -1,0 +1,545 @@
+"""The steps of one ingest on real parts."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import shutil
+
+import pytest
+from PIL import Image
+
+from orchestrator.errors import (
+    AssetNotFound,
+    InvalidInput,
+    OriginUnavailable,
+    SourceChanged,
+    StorageUnavailable,
+    TooLarge,
+    Unprocessable,
+)
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.converting import Conversion
+from orchestrator.ingest.registering import Request
+from orchestrator.model import Asset, AssetId, AssetState, SourceKind, ThumbnailSizes
+from orchestrator.storage import keys
+from orchestrator.storage.store import read
+from tests.support import pictures
+from tests.support.ingesting import House, open_house
+from tests.support.origins import OriginServer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ID = AssetId(1, 1, "picture")
+SIZES = ((200, 133), (100, 67), (50, 33))
+
+
+def thumbnail_keys(asset: Asset, access: str = "open") -> set[str]:
+    return {keys.thumbnail_key(ID, asset.thumbnails_version, access, e) for e in (200, 100, 50)}
+
+
+def all_keys(asset: Asset, access: str = "open") -> set[str]:
+    """What the store should hold for a converted asset, no more and no less."""
+    assert asset.source is not None
+    own = {asset.source.location.removeprefix("store:")}
+    if asset.source.location.startswith("file:"):
+        own = set()
+    return own | thumbnail_keys(asset, access) | {keys.sizes_key(ID, asset.thumbnails_version)}
+
+
+# --- in place, then converted ------------------------------------------------------------------
+
+
+async def test_a_registered_file_can_be_answered_before_anything_is_made_of_it(
+    house: House,
+) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    asset = await house.register(path)
+    assert asset.state is AssetState.REGISTERED
+    assert asset.dimensions == (300, 200)
+    assert asset.media_type == "image/jpeg"
+    assert asset.source is not None
+    assert asset.source.location == f"file://{path}"
+    assert asset.source.kind is SourceKind.ORIGINAL
+    assert asset.thumbnails == ThumbnailSizes(open=SIZES)
+    assert asset.thumbnails_version == 0
+    assert await house.store.keys() == set()
+
+
+async def test_conversion_flips_the_same_version_to_source_and_thumbnails(house: House) -> None:
+    before = await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
+    assert await house.pipeline.convert(ID) is Conversion.COMPLETED
+    asset = await house.asset()
+    assert asset.version == before.version
+    assert asset.state is AssetState.READY
+    assert asset.thumbnails == before.thumbnails
+    assert asset.thumbnails_version == asset.version
+    assert asset.source is not None
+    assert asset.source.location == f"store:{keys.source_key(ID, asset.version, 'tif')}"
+    assert asset.source.kind is SourceKind.PYRAMID_TIFF
+    info = await house.store.head(asset.source.location.removeprefix("store:"))
+    assert (info.etag, info.bytes) == (asset.source.fingerprint, asset.source.bytes)
+    assert await house.store.keys() == all_keys(asset)
+    assert house.scratch() == []
+
+
+async def test_thumbnails_are_stored_largest_first_and_the_list_of_them_last(house: House) -> None:
+    await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
+    await house.pipeline.convert(ID)
+    asset = await house.asset()
+    names = [key.removeprefix(keys.prefix(ID, asset.version)) for key in house.store.written]
+    assert names == ["source.tif", "open/200.jpg", "open/100.jpg", "open/50.jpg", "s.json"]
+    listed = await house.store.sizes(keys.sizes_key(ID, asset.version))
+    assert listed == {"o": [[200, 133], [100, 67], [50, 33]], "a": []}
+    for size in SIZES:
+        key = keys.thumbnail_key(ID, asset.version, "open", max(size))
+        assert (await house.store.head(key)).media_type == "image/jpeg"
+        body = await read(house.store, key, max_bytes=1_000_000)
+        assert Image.open(io.BytesIO(body)).size == size
+
+
+async def test_a_tile_ready_file_stays_where_it_is_and_gets_thumbnails(house: House) -> None:
+    path = pictures.jp2_tiled(house.pictures / "a.jp2", 300, 200)
+    before = await house.register(path)
+    await house.pipeline.convert(ID)
+    asset = await house.asset()
+    assert asset.state is AssetState.READY
+    assert asset.source == before.source
+    assert await house.store.keys() == all_keys(asset)
+
+
+async def test_an_unchanged_file_keeps_its_version_before_and_after_conversion(
+    house: House,
+) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    first = await house.register(path)
+    assert (await house.register(path)).version == first.version
+    await house.pipeline.convert(ID)
+    again = await house.register(path)
+    assert (again.version, again.state) == (first.version, AssetState.READY)
+
+
+async def test_a_changed_file_gets_a_version_at_once_and_the_old_ones_objects_go(
+    house: House,
+) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    first = await house.register(path)
+    await house.pipeline.convert(ID)
+    pictures.jpeg(path, 150, 150, seed=1)
+    second = await house.register(path)
+    assert second.version > first.version
+    assert (second.state, second.dimensions) == (AssetState.REGISTERED, (150, 150))
+    assert await house.store.keys() == set()
+    await house.pipeline.convert(ID)
+    assert {max(size) for size in (await house.asset()).thumbnails.open} == {150, 100, 50}
+
+
+async def test_a_file_that_cannot_be_read_leaves_the_version_there_was(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    await house.register(path)
+    await house.pipeline.convert(ID)
+    before, kept = await house.asset(), await house.store.keys()
+    path.write_bytes(b"\xff\xd8\xff\xe0 no more than that")
+    with pytest.raises(Unprocessable):
+        await house.register(path)
+    assert await house.asset() == before
+    assert await house.store.keys() == kept
+
+
+async def test_an_asset_is_converted_by_one_process_at_a_time(
+    house: House, imaging: ImagingPool
+) -> None:
+    await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
+    async with open_house(house.settings, imaging) as other:
+        async with house.catalog.exclusive(f"conversion {ID}") as alone:
+            assert alone
+            assert await other.pipeline.convert(ID) is Conversion.BUSY
+        assert await other.pipeline.convert(ID) is Conversion.COMPLETED
+    assert await house.pipeline.convert(ID) is Conversion.OUTDATED
+
+
+async def test_a_conversion_that_was_overtaken_takes_its_objects_away(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    await house.register(path)
+
+    async def overtake(key: str) -> None:
+        if key.endswith("s.json"):
+            house.store.before_put = None
+            pictures.jpeg(path, 150, 150, seed=1)
+            await house.register(path)
+
+    house.store.before_put = overtake
+    assert await house.pipeline.convert(ID) is Conversion.OUTDATED
+    assert (await house.asset()).dimensions == (150, 150)
+    assert await house.store.keys() == set()
+
+
+async def test_a_file_replaced_during_its_conversion_is_not_published(house: House) -> None:
+    path = pictures.fractal(house.pictures / "a.png", 1600, 1200)
+    await house.register(path)
+    converting = asyncio.create_task(house.pipeline.convert(ID))
+    while not list((house.settings.data_dir / "scratch").glob("*/*/*")):
+        await asyncio.sleep(0.01)
+    os.utime(path, (1, 1))
+    with pytest.raises(SourceChanged):
+        await converting
+    assert (await house.asset()).state is AssetState.REGISTERED
+    assert await house.store.keys() == set()
+    assert house.scratch() == []
+
+
+@pytest.mark.parametrize("failing", ["source.tif", "open/100.jpg", "s.json"])
+async def test_a_store_that_fails_midway_leaves_nothing_and_the_asset_waiting(
+    house: House, failing: str
+) -> None:
+    await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
+
+    async def fail(key: str) -> None:
+        if key.endswith(failing):
+            raise StorageUnavailable("away")
+
+    house.store.before_put = fail
+    with pytest.raises(StorageUnavailable):
+        await house.pipeline.convert(ID)
+    assert await house.store.keys() == set()
+    assert (await house.asset()).state is AssetState.REGISTERED
+    house.store.before_put = None
+    assert await house.pipeline.convert(ID) is Conversion.COMPLETED
+
+
+# --- ingested from an origin -------------------------------------------------------------------
+
+
+async def test_an_ingested_file_is_copied_converted_and_published(house: House) -> None:
+    path = pictures.png(house.pictures / "a.png", 300, 200)
+    outcome = await house.pipeline.ingest(Request(ID, str(path), tags=("first",)))
+    asset = await house.asset()
+    assert outcome.asset == asset
+    assert outcome.changed
+    assert asset.state is AssetState.READY
+    assert (asset.media_type, asset.tags, asset.origin) == ("image/png", ("first",), str(path))
+    path.unlink()
+    assert await house.store.keys() == all_keys(asset)
+    assert house.scratch() == []
+
+
+async def test_a_first_ingest_can_be_answered_from_its_original_meanwhile(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    seen: list[Asset] = []
+
+    async def look(key: str) -> None:
+        if key.endswith("source.tif"):
+            seen.append(await house.asset())
+
+    house.store.before_put = look
+    await house.pipeline.ingest(Request(ID, str(path)))
+    [meanwhile] = seen
+    assert meanwhile.state is AssetState.REGISTERED
+    assert meanwhile.source is not None
+    assert meanwhile.source.location == f"store:{keys.original_key(ID, meanwhile.version)}"
+    assert (await house.asset()).version == meanwhile.version
+
+
+async def test_a_tile_ready_origin_is_its_own_source(house: House) -> None:
+    path = pictures.pyramid_tiff(house.pictures / "a.tif", 300, 200)
+    await house.pipeline.ingest(Request(ID, str(path), "fast-lossy"))
+    asset = await house.asset()
+    assert asset.source is not None
+    assert asset.source.location == f"store:{keys.original_key(ID, asset.version)}"
+    assert asset.source.kind is SourceKind.PYRAMID_TIFF
+    body = await read(house.store, keys.original_key(ID, asset.version), max_bytes=10**7)
+    assert body == path.read_bytes()
+    assert await house.store.keys() == all_keys(asset)
+
+
+async def test_the_same_bytes_again_are_no_work_unless_forced(
+    house: House, origin: OriginServer
+) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    origin.files["/a.jpg"] = path.read_bytes()
+    for where in (str(path), origin.url("/a.jpg")):
+        first = await house.pipeline.ingest(Request(ID, where))
+        house.store.log.clear()
+        again = await house.pipeline.ingest(Request(ID, where))
+        assert not again.changed
+        assert again.asset == first.asset
+        assert house.store.log == []
+    forced = await house.pipeline.ingest(Request(ID, where, force=True))
+    assert forced.asset.version > first.asset.version
+
+
+async def test_ingesting_again_serves_the_old_version_until_the_new_one_is_whole(
+    house: House,
+) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    await house.pipeline.ingest(Request(ID, str(path)))
+    old = await house.asset()
+    pictures.jpeg(path, 90, 60, seed=1)
+    seen: list[Asset] = []
+
+    async def look(key: str) -> None:
+        seen.append(await house.asset())
+        assert all_keys(old) <= await house.store.keys()
+
+    house.store.before_put = look
+    await house.pipeline.ingest(Request(ID, str(path)))
+    assert {asset.version for asset in seen} == {old.version}
+    new = await house.asset()
+    assert (new.dimensions, new.thumbnails.open) == ((90, 60), ((90, 60), (50, 33)))
+    assert all(key.startswith(keys.prefix(ID, new.version)) for key in await house.store.keys())
+
+
+async def test_a_failed_ingest_leaves_the_version_there_was(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    await house.pipeline.ingest(Request(ID, str(path)))
+    before, kept = await house.asset(), await house.store.keys()
+    pictures.truncated(path, pictures.jpeg(house.pictures / "b.jpg", 600, 500), 0.4)
+    with pytest.raises(Unprocessable):
+        await house.pipeline.ingest(Request(ID, str(path)))
+    path.unlink()
+    with pytest.raises(OriginUnavailable):
+        await house.pipeline.ingest(Request(ID, str(path)))
+    assert await house.asset() == before
+    assert await house.store.keys() == kept
+    assert house.scratch() == []
+
+
+async def test_a_first_ingest_that_cannot_be_converted_tells_why(house: House) -> None:
+    whole = pictures.jpeg(house.pictures / "b.jpg", 600, 500)
+    path = pictures.truncated(house.pictures / "a.jpg", whole, 0.4)
+    with pytest.raises(Unprocessable):
+        await house.pipeline.ingest(Request(ID, str(path)))
+    asset = await house.asset()
+    assert asset.state is AssetState.FAILED
+    assert asset.error
+    shutil.copy(whole, path)
+    assert (await house.pipeline.ingest(Request(ID, str(path)))).asset.state is AssetState.READY
+    assert await house.store.keys() == {
+        key
+        for key in house.store.written
+        if key.startswith(keys.prefix(ID, (await house.asset()).version))
+    } - {keys.original_key(ID, (await house.asset()).version)}
+
+
+async def test_an_origin_over_http_comes_in(house: House, origin: OriginServer) -> None:
+    origin.files["/a.jpg"] = pictures.jpeg(house.pictures / "a.jpg", 300, 200).read_bytes()
+    origin.redirects["/moved"] = "/a.jpg"
+    outcome = await house.pipeline.ingest(Request(ID, origin.url("/moved")))
+    assert outcome.asset.dimensions == (300, 200)
+    assert outcome.bytes == len(origin.files["/a.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/status/404", OriginUnavailable),
+        ("/truncated", OriginUnavailable),
+        ("/html", Unprocessable),
+        ("/huge-announced", TooLarge),
+        ("/nonsense", Unprocessable),
+    ],
+)
+async def test_an_origin_that_gives_no_picture_leaves_nothing(
+    house: House, origin: OriginServer, path: str, error: type[Exception]
+) -> None:
+    origin.files["/nonsense"] = b"not a picture at all"
+    with pytest.raises(error):
+        await house.pipeline.ingest(Request(ID, origin.url(path)))
+    assert await house.catalog.assets.get(ID) is None
+    assert await house.store.keys() == set()
+    assert house.scratch() == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(ID, "/tmp/a.jpg", optimisation_policy="best"),
+        Request(ID, "/tmp/a.jpg", thumbnail_policy="museum"),
+        Request(ID, "sftp://host/a.jpg"),
+        Request(ID, "a.jpg"),
+    ],
+)
+async def test_a_request_that_cannot_be_met_is_refused_before_any_work(
+    house: House, request_: Request
+) -> None:
+    with pytest.raises(InvalidInput):
+        await house.pipeline.ingest(request_)
+    assert await house.catalog.assets.get(ID) is None
+
+
+# --- rights ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("roles", "limit", "open_", "auth"),
+    [
+        (None, None, SIZES, ()),
+        (("reader",), None, (), SIZES),
+        (("reader",), 0, (), SIZES),
+        (("reader",), 100, SIZES[1:], SIZES[:1]),
+        ((), 199, SIZES[1:], SIZES[:1]),
+        ((), 200, SIZES, ()),
+    ],
+    ids=["public", "roles alone", "nothing", "as large as", "limit alone", "equal is open"],
+)
+async def test_thumbnails_are_filed_by_rights(
+    house: House, roles: tuple[str, ...] | None, limit: int | None, open_: object, auth: object
+) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    await house.pipeline.ingest(Request(ID, str(path), roles=roles, max_unauthorised=limit))
+    asset = await house.asset()
+    assert (asset.thumbnails.open, asset.thumbnails.auth) == (open_, auth)
+    for access, sizes in (("open", asset.thumbnails.open), ("auth", asset.thumbnails.auth)):
+        for size in sizes:
+            await house.store.head(keys.thumbnail_key(ID, asset.version, access, max(size)))
+
+
+async def test_ingesting_a_restricted_image_again_does_not_open_it(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    await house.pipeline.ingest(Request(ID, str(path), roles=("reader",)))
+    pictures.jpeg(path, 300, 200, seed=1)
+    await house.pipeline.ingest(Request(ID, str(path)))
+    asset = await house.asset()
+    assert asset.roles == ("reader",)
+    assert asset.thumbnails == ThumbnailSizes(auth=SIZES)
+    assert await house.store.keys() == all_keys(asset, "auth")
+
+
+async def test_changed_rights_move_the_thumbnails_and_change_the_version(house: House) -> None:
+    await house.pipeline.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 300, 200))))
+    before = await house.asset()
+    closed = await house.pipeline.set_access(ID, roles=("reader",))
+    assert closed.version > before.version
+    assert closed.source == before.source
+    assert await house.store.keys() == all_keys(closed, "auth")
+    listed = await house.store.sizes(keys.sizes_key(ID, closed.thumbnails_version))
+    assert listed == {"o": [], "a": [list(size) for size in SIZES]}
+
+    await house.pipeline.set_access(ID, max_unauthorised=100)
+    half = await house.asset()
+    assert half.thumbnails == ThumbnailSizes(open=SIZES[1:], auth=SIZES[:1])
+
+    await house.pipeline.set_access(ID, roles=(), max_unauthorised=-1)
+    opened = await house.asset()
+    assert not opened.restricted
+    assert await house.store.keys() == all_keys(opened)
+    await house.pipeline.delete(ID)
+    assert await house.store.keys() == set()
+
+
+async def test_rights_changed_before_conversion_are_those_it_files_by(house: House) -> None:
+    await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
+    await house.pipeline.set_access(ID, roles=("reader",))
+    await house.pipeline.convert(ID)
+    asset = await house.asset()
+    assert asset.thumbnails == ThumbnailSizes(auth=SIZES)
+    assert await house.store.keys() == all_keys(asset, "auth")
+
+
+@pytest.mark.parametrize("moment", ["open/200.jpg", "s.json"])
+async def test_rights_changed_during_conversion_win(house: House, moment: str) -> None:
+    await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
+
+    async def restrict(key: str) -> None:
+        if key.endswith(moment):
+            house.store.before_put = None
+            await house.pipeline.set_access(ID, roles=("reader",))
+
+    house.store.before_put = restrict
+    assert await house.pipeline.convert(ID) is Conversion.OUTDATED
+    assert await house.store.keys() == set()
+    assert await house.pipeline.convert(ID) is Conversion.COMPLETED
+    assert (await house.asset()).thumbnails == ThumbnailSizes(auth=SIZES)
+
+
+# --- afterwards --------------------------------------------------------------------------------
+
+
+async def test_a_deleted_asset_leaves_nothing_but_its_file_in_place(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    await house.register(path)
+    await house.pipeline.convert(ID)
+    await house.pipeline.delete(ID)
+    assert await house.catalog.assets.get(ID) is None
+    assert await house.store.keys() == set()
+    assert path.exists()
+    with pytest.raises(AssetNotFound):
+        await house.pipeline.delete(ID)
+    with pytest.raises(AssetNotFound):
+        await house.pipeline.set_access(ID, roles=())
+    with pytest.raises(AssetNotFound):
+        await house.pipeline.reingest(ID)
+
+
+async def test_a_file_replaced_in_place_is_registered_anew_when_noticed(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    before = await house.register(path)
+    pictures.jpeg(path, 150, 150, seed=1)
+    now = await house.pipeline.changed(before)
+    assert now.version > before.version
+    assert now.dimensions == (150, 150)
+    assert await house.pipeline.changed(before) == now
+
+
+async def test_a_file_that_is_gone_is_said_to_be(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    asset = await house.register(path)
+    path.unlink()
+    with pytest.raises(OriginUnavailable, match="no such file"):
+        await house.pipeline.changed(asset)
+
+
+async def test_a_source_lost_from_the_store_is_replaced_by_its_local_original(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    await house.register(path)
+    await house.pipeline.convert(ID)
+    asset = await house.asset()
+    assert await house.pipeline.changed(asset) == asset
+    await house.store.delete([keys.source_key(ID, asset.version, "tif")])
+    now = await house.pipeline.changed(asset)
+    assert (now.state, now.version > asset.version) == (AssetState.REGISTERED, True)
+    assert now.source is not None
+    assert now.source.location == f"file://{path}"
+
+
+async def test_a_source_lost_from_the_store_with_a_remote_origin_says_what_to_do(
+    house: House, origin: OriginServer
+) -> None:
+    origin.files["/a.jpg"] = pictures.jpeg(house.pictures / "a.jpg", 300, 200).read_bytes()
+    asset = (await house.pipeline.ingest(Request(ID, origin.url("/a.jpg")))).asset
+    await house.store.delete([keys.source_key(ID, asset.version, "tif")])
+    with pytest.raises(SourceChanged, match="ingested again"):
+        await house.pipeline.changed(asset)
+    assert (await house.asset()).state is AssetState.FAILED
+    assert (await house.pipeline.reingest(ID)).asset.state is AssetState.READY
+    assert await house.store.keys() == all_keys(await house.asset())
+
+
+async def test_reingest_makes_everything_anew(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    first = (await house.pipeline.ingest(Request(ID, str(path)))).asset
+    second = (await house.pipeline.reingest(ID)).asset
+    assert second.version > first.version
+    assert await house.store.keys() == all_keys(second)
+
+
+async def test_reingest_of_a_file_in_place_leaves_it_in_place(house: House) -> None:
+    path = pictures.jp2_tiled(house.pictures / "a.jp2", 300, 200)
+    await house.register(path)
+    await house.pipeline.convert(ID)
+    house.store.log.clear()
+    asset = (await house.pipeline.reingest(ID)).asset
+    assert asset.source is not None
+    assert asset.source.location == f"file://{path}"
+    assert asset.state is AssetState.READY
+    assert len(house.store.written) == 4
+    assert await house.store.keys() == all_keys(asset)
+
+
+async def test_concurrent_ingests_of_one_asset_end_in_one_version(house: House) -> None:
+    paths = [pictures.jpeg(house.pictures / f"{n}.jpg", 100 + n, 80, seed=n) for n in range(4)]
+    await asyncio.gather(*(house.pipeline.ingest(Request(ID, str(path))) for path in paths))
+    asset = await house.asset()
+    assert asset.state is AssetState.READY
+    assert all(key.startswith(keys.prefix(ID, asset.version)) for key in await house.store.keys())
+    assert house.scratch() == []

@@ -1,0 +1,169 @@
+"""The parts of ingest put together for tests, with a store that remembers what was done to it.
+
+Run as a module it is a converter to be killed: `python -m tests.support.ingesting DSN DATA`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.migrating import migrate
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.file import FileFetcher
+from orchestrator.ingest.http import HttpFetcher
+from orchestrator.ingest.origins import Origins
+from orchestrator.ingest.pipeline import Pipeline
+from orchestrator.ingest.policies import Policies
+from orchestrator.ingest.scratch import Scratch
+from orchestrator.ingest.worker import Converter
+from orchestrator.model import Asset, AssetId
+from orchestrator.settings import Cache, Database, Imaging, Ingest, Server, Settings
+from orchestrator.storage.filesystem import FilesystemStore
+from orchestrator.storage.store import DEFAULT_MEDIA_TYPE, ObjectInfo, read
+
+
+class RecordingStore(FilesystemStore):
+    """A real store; `log` has what was written and deleted in order, `before_put` may interfere."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.log: list[tuple[str, str]] = []
+        self.before_put: Callable[[str], Awaitable[None]] | None = None
+
+    async def put(
+        self,
+        key: str,
+        body: bytes | Path,
+        *,
+        media_type: str = DEFAULT_MEDIA_TYPE,
+        metadata: Mapping[str, str] | None = None,
+        if_absent: bool = False,
+        if_match: str = "",
+    ) -> ObjectInfo:
+        """As ObjectStore.put."""
+        if self.before_put is not None:
+            await self.before_put(key)
+        self.log.append(("put", key))
+        return await super().put(
+            key,
+            body,
+            media_type=media_type,
+            metadata=metadata,
+            if_absent=if_absent,
+            if_match=if_match,
+        )
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """As ObjectStore.delete."""
+        wanted = list(keys)
+        self.log += [("delete", key) for key in wanted]
+        await super().delete(wanted)
+
+    @property
+    def written(self) -> list[str]:
+        """Keys in the order they were put."""
+        return [key for action, key in self.log if action == "put"]
+
+    async def keys(self) -> set[str]:
+        """Every key there is now."""
+        return {info.key async for info in self.list("")}
+
+    async def sizes(self, key: str) -> dict[str, list[list[int]]]:
+        """What an `s.json` says."""
+        found: dict[str, list[list[int]]] = json.loads(await read(self, key, max_bytes=10_000))
+        return found
+
+
+@dataclass
+class House:
+    """Everything a test of ingest touches."""
+
+    settings: Settings
+    catalog: Catalog
+    store: RecordingStore
+    pipeline: Pipeline
+    pictures: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pictures = self.settings.data_dir.parent / "pictures"
+        self.pictures.mkdir(exist_ok=True)
+
+    async def asset(self, name: str = "picture") -> Asset:
+        """The asset `1/1/{name}`, which must be there."""
+        found = await self.catalog.assets.get(AssetId(1, 1, name))
+        assert found is not None
+        return found
+
+    async def register(self, path: Path, name: str = "picture") -> Asset:
+        """Register a file in place by the folder's policy."""
+        known = await self.catalog.assets.get(AssetId(1, 1, name))
+        await self.pipeline.register_in_place(
+            AssetId(1, 1, name), path, self.pipeline.policies.folder, known
+        )
+        return await self.asset(name)
+
+    def scratch(self) -> list[Path]:
+        """Everything in scratch space but the locks and homes of processes."""
+        return list((self.settings.data_dir / "scratch").glob("*/*"))
+
+
+def settings_for(dsn: str, data: Path) -> Settings:
+    """Small thumbnails, loopback origins, short waits."""
+    return Settings(
+        server=Server(data_dir=data),
+        database=Database(dsn=SecretStr(dsn)),
+        cache=Cache(free_space_floor=0),
+        ingest=Ingest(
+            thumbnail_policy=[200, 100, 50],
+            optimisation_policy="fastest",
+            allow_private_addresses=True,
+            read_timeout_s=1,
+            workers=2,
+        ),
+    )
+
+
+@asynccontextmanager
+async def open_house(settings: Settings, imaging: ImagingPool) -> AsyncIterator[House]:
+    """All parts open over the database, which is migrated."""
+    await migrate(settings.database)
+    catalog = await Catalog.open(settings.database)
+    store = RecordingStore(settings.data_dir / "objects")
+    scratch = await Scratch.open(settings.data_dir / "scratch")
+    async with HttpFetcher(settings.ingest) as http:
+        file = FileFetcher(settings.ingest.max_bytes)
+        pipeline = Pipeline(
+            catalog=catalog,
+            store=store,
+            imaging=imaging,
+            scratch=scratch,
+            origins=Origins({"http": http, "file": file}),
+            policies=Policies(settings.ingest),
+            settings=settings,
+        )
+        try:
+            yield House(settings, catalog, store, pipeline)
+        finally:
+            await scratch.close()
+            await store.close()
+            await catalog.close()
+
+
+async def _convert(dsn: str, data: Path) -> None:
+    settings = settings_for(dsn, data)
+    imaging = ImagingPool(Imaging(processes=1))
+    async with open_house(settings, imaging) as house:
+        await Converter(house.catalog.assets, house.pipeline, at_once=1).run()
+
+
+if __name__ == "__main__":
+    asyncio.run(_convert(sys.argv[1], Path(sys.argv[2])))

@@ -13,13 +13,23 @@ from typing import Any
 import asyncpg
 
 from orchestrator.catalog.connection import Pool
-from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row, source_row
+from orchestrator.catalog.rows import COLUMNS, asset_of, is_storable, sizes_row, source_row
 from orchestrator.catalog.values import AssetDraft, Registered
-from orchestrator.errors import AssetNotFound, CatalogUnavailable, Conflict
-from orchestrator.model import Asset, AssetId, AssetState, Source, ThumbnailSizes
-
-CHANNEL = "orchestrator_assets"
-_WHERE = "customer = $1 AND space = $2 AND name = $3"
+from orchestrator.catalog.writing import WHERE, key, locked, next_version, notified, upsert
+from orchestrator.errors import (
+    AssetNotFound,
+    Conflict,
+    InvalidImageRequest,
+    InvalidInput,
+)
+from orchestrator.model import (
+    MAX_ASSET_ID_CHARS,
+    Asset,
+    AssetId,
+    AssetState,
+    Source,
+    ThumbnailSizes,
+)
 
 
 class Assets:
@@ -33,8 +43,8 @@ class Assets:
     async def get(self, asset_id: AssetId) -> Asset | None:
         """The asset as it is now, or None."""
         row = await self._pool.fetchrow(
-            f"SELECT {COLUMNS} FROM assets WHERE {_WHERE}",  # noqa: S608  constants
-            *_key(asset_id),
+            f"SELECT {COLUMNS} FROM assets WHERE {WHERE}",  # noqa: S608  constants
+            *key(asset_id),
         )
         return None if row is None else asset_of(row)
 
@@ -47,16 +57,17 @@ class Assets:
         space: int | None = None,
     ) -> list[Asset]:
         """At most `limit` assets in order of (customer, space, name), those after `after`."""
-        position = _key(after) if after else (-1, -1, "")
+        values: list[int | str] = [*(key(after) if after else (-1, -1, "")), limit]
+        within = ""
+        for column, value in (("customer", customer), ("space", space)):
+            if value is not None:  # as a plain comparison, so that the index bounds the walk
+                values.append(value)
+                within += f" AND {column} = ${len(values)}"
         rows = await self._pool.fetch(
             f"""SELECT {COLUMNS} FROM assets
-                WHERE (customer, space, name) > ($1, $2, $3)
-                  AND ($4::int IS NULL OR customer = $4) AND ($5::int IS NULL OR space = $5)
-                ORDER BY customer, space, name LIMIT $6""",  # noqa: S608  constants
-            *position,
-            customer,
-            space,
-            limit,
+                WHERE (customer, space, name) > ($1, $2, $3){within}
+                ORDER BY customer, space, name LIMIT $4""",  # noqa: S608  constants
+            *values,
         )
         return [asset_of(row) for row in rows]
 
@@ -90,14 +101,16 @@ class Assets:
         thumbnails planned.
 
         The same original under the same policies keeps its version: nothing changes and `changed`
-        is False.
+        is False. Raises Conflict when a later version than the given one has been recorded.
         """
         async with self._pool.transaction() as connection:
-            known = await _locked(connection, draft.id)
+            known = await locked(connection, draft.id)
             if known is not None and _is_same(known, draft):
                 return Registered(known, changed=False)
-            number = version or await _next_version(connection)
-            asset = await _upsert(
+            if known is not None and version is not None and known.version > version:
+                raise Conflict("A later ingest of the image got there first.")
+            number = version or await next_version(connection)
+            asset = await upsert(
                 connection,
                 draft,
                 number,
@@ -117,10 +130,10 @@ class Assets:
         None when a later version has been recorded meanwhile.
         """
         async with self._pool.transaction() as connection:
-            known = await _locked(connection, draft.id)
+            known = await locked(connection, draft.id)
             if known is not None and known.version > version:
                 return None
-            return await _upsert(
+            return await upsert(
                 connection, draft, version, AssetState.READY, source, thumbnails, version
             )
 
@@ -141,7 +154,7 @@ class Assets:
             f"""UPDATE assets SET state = 'ready', error = '', source = $5, thumbnails = $6,
                     thumbnails_version = $4, width = coalesce($7::int, width),
                     height = coalesce($8::int, height)
-                WHERE {_WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
+                WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
             asset_id,
             version,
             source_row(source),
@@ -158,7 +171,7 @@ class Assets:
         """
         return await self._change(
             f"""UPDATE assets SET state = 'failed', error = $5
-                WHERE {_WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
+                WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
             asset_id,
             version,
             error,
@@ -170,7 +183,7 @@ class Assets:
         """
         return await self._change(
             f"""UPDATE assets SET state = 'registered', error = ''
-                WHERE {_WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
+                WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
             asset_id,
             version,
         )
@@ -189,14 +202,16 @@ class Assets:
         None leaves a field as it is; thumbnails stay where they are stored. Raises AssetNotFound.
         """
         async with self._pool.transaction() as connection:
-            number = await _next_version(connection)
+            if await locked(connection, asset_id) is None:
+                raise AssetNotFound(f"There is no asset {asset_id}.")
+            number = await next_version(connection)
             row = await connection.fetchrow(
                 f"""UPDATE assets SET version = $4, updated = now(),
                         roles = coalesce($5::text[], roles),
                         max_unauthorised = coalesce($6::int, max_unauthorised),
                         thumbnails = coalesce($7::jsonb, thumbnails)
-                    WHERE {_WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
-                *_key(asset_id),
+                    WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
+                *key(asset_id),
                 number,
                 None if roles is None else list(roles),
                 max_unauthorised,
@@ -204,7 +219,7 @@ class Assets:
             )
             if row is None:
                 raise AssetNotFound(f"There is no asset {asset_id}.")
-            return await _notified(connection, asset_of(row))
+            return await notified(connection, asset_of(row))
 
     async def set_fields(self, asset_id: AssetId, **fields: Any) -> Asset:
         """Change descriptive fields (strings, numbers, tags, rights); the version stays. Raises
@@ -218,25 +233,27 @@ class Assets:
         )
         async with self._pool.transaction() as connection:
             row = await connection.fetchrow(
-                f"UPDATE assets SET {changes} WHERE {_WHERE} RETURNING {COLUMNS}",  # noqa: S608
-                *_key(asset_id),
+                f"UPDATE assets SET {changes} WHERE {WHERE} RETURNING {COLUMNS}",  # noqa: S608
+                *key(asset_id),
                 *values,
             )
             if row is None:
                 raise AssetNotFound(f"There is no asset {asset_id}.")
-            return await _notified(connection, asset_of(row))
+            return await notified(connection, asset_of(row))
 
     async def delete(self, asset_id: AssetId) -> Asset | None:
         """Forget the asset; what it was, or None when there was none."""
         async with self._pool.transaction() as connection:
             row = await connection.fetchrow(
-                f"DELETE FROM assets WHERE {_WHERE} RETURNING {COLUMNS}",  # noqa: S608  constants
-                *_key(asset_id),
+                f"DELETE FROM assets WHERE {WHERE} RETURNING {COLUMNS}",  # noqa: S608  constants
+                *key(asset_id),
             )
-            return None if row is None else await _notified(connection, asset_of(row), gone=True)
+            return None if row is None else await notified(connection, asset_of(row), gone=True)
 
     async def resolve_alias(self, alias: str) -> AssetId | None:
         """The asset an alias stands for, or None."""
+        if not is_storable(alias):
+            return None
         row = await self._pool.fetchrow(
             "SELECT customer, space, name FROM aliases WHERE alias = $1", alias
         )
@@ -245,39 +262,40 @@ class Assets:
     async def aliases(self, asset_id: AssetId) -> list[str]:
         """The aliases of an asset, in order."""
         rows = await self._pool.fetch(
-            f"SELECT alias FROM aliases WHERE {_WHERE} ORDER BY alias",  # noqa: S608  constants
-            *_key(asset_id),
+            f"SELECT alias FROM aliases WHERE {WHERE} ORDER BY alias",  # noqa: S608  constants
+            *key(asset_id),
         )
         return [row["alias"] for row in rows]
 
     async def set_aliases(self, asset_id: AssetId, aliases: Iterable[str]) -> None:
-        """Give the asset exactly these aliases. Raises AssetNotFound, Conflict when another asset
-        has one of them.
+        """Give the asset exactly these aliases.
+
+        Raises AssetNotFound, Conflict when another asset has one of them, and InvalidInput for one
+        that reads as an id or has not 1 to 220 characters.
         """
+        wanted = sorted(set(aliases))
+        for alias in wanted:
+            _check_alias(alias)
         async with self._pool.transaction() as connection:
-            known = await _locked(connection, asset_id)
+            known = await locked(connection, asset_id)
             if known is None:
                 raise AssetNotFound(f"There is no asset {asset_id}.")
-            await connection.execute(f"DELETE FROM aliases WHERE {_WHERE}", *_key(asset_id))  # noqa: S608
+            await connection.execute(f"DELETE FROM aliases WHERE {WHERE}", *key(asset_id))  # noqa: S608
             try:
                 await connection.executemany(
                     "INSERT INTO aliases VALUES ($1, $2, $3, $4)",
-                    [(alias, *_key(asset_id)) for alias in sorted(set(aliases))],
+                    [(alias, *key(asset_id)) for alias in wanted],
                 )
             except asyncpg.UniqueViolationError as error:
                 raise Conflict("Another image has one of these aliases.") from error
-            await _notified(connection, known)
+            await notified(connection, known)
 
     async def _change(
         self, query: str, asset_id: AssetId, version: int, *values: object
     ) -> Asset | None:
         async with self._pool.transaction() as connection:
-            row = await connection.fetchrow(query, *_key(asset_id), version, *values)
-            return None if row is None else await _notified(connection, asset_of(row))
-
-
-def _key(asset_id: AssetId) -> tuple[int, int, str]:
-    return asset_id.customer, asset_id.space, asset_id.name
+            row = await connection.fetchrow(query, *key(asset_id), version, *values)
+            return None if row is None else await notified(connection, asset_of(row))
 
 
 def _is_same(known: Asset, draft: AssetDraft) -> bool:
@@ -291,80 +309,20 @@ def _is_same(known: Asset, draft: AssetDraft) -> bool:
         and known.optimisation_policy == draft.optimisation_policy
         and known.thumbnail_policy == draft.thumbnail_policy
         and known.state is not AssetState.FAILED
+        and _told_nothing_new(known, draft)
     )
 
 
-async def _locked(connection: asyncpg.Connection, asset_id: AssetId) -> Asset | None:
-    row = await connection.fetchrow(
-        f"SELECT {COLUMNS} FROM assets WHERE {_WHERE} FOR UPDATE",  # noqa: S608  constants
-        *_key(asset_id),
-    )
-    return None if row is None else asset_of(row)
+def _told_nothing_new(known: Asset, draft: AssetDraft) -> bool:
+    names = ("roles", "max_unauthorised", "strings", "numbers", "tags", "rights")
+    return all(getattr(draft, name) in (None, getattr(known, name)) for name in names)
 
 
-async def _next_version(connection: asyncpg.Connection) -> int:
-    return int(await connection.fetchval("SELECT nextval('asset_versions')"))
-
-
-async def _upsert(
-    connection: asyncpg.Connection,
-    draft: AssetDraft,
-    version: int,
-    state: AssetState,
-    source: Source | None,
-    thumbnails: ThumbnailSizes,
-    thumbnails_version: int,
-) -> Asset:
-    fingerprint = draft.origin_fingerprint or (draft.source.fingerprint if draft.source else "")
-    row = await connection.fetchrow(
-        f"""INSERT INTO assets ({COLUMNS})
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-                coalesce($13::text[], '{{}}'), coalesce($14::int, -1),
-                coalesce($15::text[], '{{"","",""}}'), coalesce($16::bigint[], '{{0,0,0}}'),
-                coalesce($17::text[], '{{}}'), coalesce($18::text, ''), $19, $20, $21, '', now())
-            ON CONFLICT (customer, space, name) DO UPDATE SET
-                version = $4, state = $5, width = $6, height = $7, origin = $8,
-                origin_fingerprint = $9, media_type = $10, optimisation_policy = $11,
-                thumbnail_policy = $12,
-                roles = coalesce($13::text[], assets.roles),
-                max_unauthorised = coalesce($14::int, assets.max_unauthorised),
-                strings = coalesce($15::text[], assets.strings),
-                numbers = coalesce($16::bigint[], assets.numbers),
-                tags = coalesce($17::text[], assets.tags),
-                rights = coalesce($18::text, assets.rights),
-                thumbnails = $19, thumbnails_version = $20, source = $21, error = '',
-                updated = now()
-            RETURNING {COLUMNS}""",  # noqa: S608  constants
-        *_key(draft.id),
-        version,
-        state,
-        draft.width,
-        draft.height,
-        draft.origin,
-        fingerprint,
-        draft.media_type,
-        draft.optimisation_policy,
-        draft.thumbnail_policy,
-        _listed(draft.roles),
-        draft.max_unauthorised,
-        _listed(draft.strings),
-        _listed(draft.numbers),
-        _listed(draft.tags),
-        draft.rights,
-        sizes_row(thumbnails),
-        thumbnails_version,
-        source_row(source),
-    )
-    if row is None:
-        raise CatalogUnavailable("The catalogue did not keep the asset.")
-    return await _notified(connection, asset_of(row))
-
-
-def _listed(values: Sequence[Any] | None) -> list[Any] | None:
-    return None if values is None else list(values)
-
-
-async def _notified(connection: asyncpg.Connection, asset: Asset, *, gone: bool = False) -> Asset:
-    version = 0 if gone else asset.version
-    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, f"{version} {asset.id}")
-    return asset
+def _check_alias(alias: str) -> None:
+    if not 0 < len(alias) <= MAX_ASSET_ID_CHARS or not is_storable(alias):
+        raise InvalidInput("An alias is 1 to 220 characters.")
+    try:
+        AssetId.parse(alias)
+    except InvalidImageRequest:
+        return
+    raise InvalidInput(f"{alias} reads as an image's own id; choose another alias.")

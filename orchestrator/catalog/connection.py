@@ -8,40 +8,63 @@ from typing import Any
 
 import asyncpg
 import orjson
+from asyncpg.exceptions._base import DataError as _UnfitArgument  # its only home
 
-from orchestrator.errors import CatalogUnavailable
+from orchestrator.errors import CatalogUnavailable, InvalidInput
 from orchestrator.settings import Database
 
 AWAY = "The catalogue does not answer; try again shortly."
+REFUSED = "The database refuses the connection; check the user, password and name in database.dsn."
+BROKEN = "The catalogue answered with an error; see the log."
 _LOST = (
     asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shutting down, starting up, cancelled
+    asyncpg.InsufficientResourcesError,  # too many connections, no memory, no disk
     asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.QueryCanceledError,
+    asyncpg.InternalClientError,
     TimeoutError,
     OSError,
 )
 
+_SESSION = {"application_name": "orchestrator"}
+
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Lost connections and time-outs of asyncpg come out as CatalogUnavailable."""
+    """Nothing of asyncpg comes out but a broken constraint, which the repositories understand.
+
+    Raises CatalogUnavailable, or InvalidInput for a value that no column can hold.
+    """
     try:
         yield
+    except asyncpg.IntegrityConstraintViolationError:
+        raise
+    except (asyncpg.DataError, _UnfitArgument) as error:
+        raise InvalidInput("A text or number is not one the catalogue can hold.") from error
     except _LOST as error:
         raise CatalogUnavailable(AWAY) from error
+    except (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+    ) as error:
+        raise CatalogUnavailable(REFUSED) from error
+    except asyncpg.PostgresError as error:
+        raise CatalogUnavailable(BROKEN) from error
 
 
-async def connect(settings: Database) -> asyncpg.Connection:
-    """One connection outside the pool. Raises CatalogUnavailable."""
+async def connect(
+    settings: Database, *, query_timeout_s: float | None = None
+) -> asyncpg.Connection:
+    """One connection outside the pool; the settings' query time-out unless another is given.
+
+    Raises CatalogUnavailable.
+    """
     with translated():
         connection: asyncpg.Connection = await asyncpg.connect(
             settings.dsn.get_secret_value(),
             timeout=settings.connect_timeout_s,
-            command_timeout=settings.query_timeout_s,
+            command_timeout=query_timeout_s or settings.query_timeout_s,
+            server_settings=_SESSION,
         )
         return connection
 
@@ -63,6 +86,7 @@ class Pool:
                 max_size=settings.pool_max,
                 timeout=settings.connect_timeout_s,
                 command_timeout=settings.query_timeout_s,
+                server_settings=_SESSION,
                 init=_prepare,
             )
         return cls(pool, settings.query_timeout_s)

@@ -9,6 +9,7 @@ import secrets
 import asyncpg
 
 from orchestrator.catalog.connection import Pool
+from orchestrator.catalog.rows import is_storable
 from orchestrator.catalog.values import ApiKey, Customer, NewApiKey
 from orchestrator.errors import Conflict, InvalidInput, NotFound
 
@@ -33,13 +34,16 @@ class Customers:
         if customer is not None and not 0 < customer < 10**9:
             raise InvalidInput("A customer's number is from 1 to 999999999.")
         try:
-            row = await self._pool.fetchrow(
-                """INSERT INTO customers (id, name)
-                   VALUES (coalesce($1, (SELECT coalesce(max(id), 0) + 1 FROM customers)), $2)
-                   RETURNING *""",
-                customer,
-                name,
-            )
+            async with self._pool.transaction() as connection:
+                # Two at a time would choose the same next number.
+                await connection.execute("LOCK TABLE customers IN SHARE ROW EXCLUSIVE MODE")
+                row = await connection.fetchrow(
+                    """INSERT INTO customers (id, name)
+                       VALUES (coalesce($1, (SELECT coalesce(max(id), 0) + 1 FROM customers)), $2)
+                       RETURNING *""",
+                    customer,
+                    name,
+                )
         except asyncpg.UniqueViolationError as error:
             raise Conflict("There is a customer with this name or number already.") from error
         return _customer(row)
@@ -54,6 +58,8 @@ class Customers:
 
     async def by_name(self, name: str) -> Customer | None:
         """The customer with exactly this name, or None."""
+        if not is_storable(name):
+            return None
         row = await self._pool.fetchrow("SELECT * FROM customers WHERE name = $1", name)
         return None if row is None else _customer(row)
 
@@ -89,7 +95,8 @@ class ApiKeys:
     async def verify(self, key: str, secret: str) -> int | None:
         """The customer this key and secret belong to, or None; takes as long for a wrong one."""
         row = await self._pool.fetchrow(
-            "SELECT customer, secret_hash FROM api_keys WHERE id = $1 AND revoked IS NULL", key
+            "SELECT customer, secret_hash FROM api_keys WHERE id = $1 AND revoked IS NULL",
+            key if is_storable(key) else "",
         )
         expected = bytes(row["secret_hash"]) if row is not None else b"\0" * 32
         is_right = hmac.compare_digest(_hash(secret), expected)
@@ -115,7 +122,7 @@ class ApiKeys:
 
 def _hash(secret: str) -> bytes:
     # The secret is 256 random bits, so a fast hash is enough: there is nothing to guess.
-    return hashlib.sha256(secret.encode()).digest()
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
 
 
 def _customer(row: asyncpg.Record | None) -> Customer:

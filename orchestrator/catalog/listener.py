@@ -15,8 +15,8 @@ from collections.abc import Callable
 import asyncpg
 
 from orchestrator import metrics
-from orchestrator.catalog.assets import CHANNEL
 from orchestrator.catalog.connection import connect, translated
+from orchestrator.catalog.writing import CHANNEL
 from orchestrator.errors import CatalogUnavailable, OrchestratorError
 from orchestrator.model import AssetId
 from orchestrator.settings import Database

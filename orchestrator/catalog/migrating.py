@@ -12,6 +12,13 @@ from orchestrator.errors import CatalogUnavailable
 from orchestrator.settings import Database
 
 _LOCK = 0x6F726368  # any constant of ours: the key of the advisory lock
+_PATIENCE_S = 900.0
+"""For a migration, and for another process to be done with one; a big table takes its time."""
+
+_TABLE = """CREATE TABLE IF NOT EXISTS migrations (
+    name text PRIMARY KEY,
+    digest text NOT NULL,
+    applied timestamptz NOT NULL DEFAULT now())"""
 
 
 def migrations() -> dict[str, str]:
@@ -29,10 +36,11 @@ async def migrate(settings: Database) -> list[str]:
 
     Raises CatalogUnavailable, also when a migration that was applied has been altered since.
     """
-    connection = await connect(settings)
+    connection = await connect(settings, query_timeout_s=_PATIENCE_S)
     try:
         with translated():
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+            await connection.execute(_TABLE)
             done = await _applied(connection)
             return [
                 name
@@ -55,11 +63,8 @@ async def pending(settings: Database) -> list[str]:
 
 
 async def _applied(connection: asyncpg.Connection) -> dict[str, str]:
-    await connection.execute(
-        """CREATE TABLE IF NOT EXISTS migrations (
-               name text PRIMARY KEY, digest text NOT NULL,
-               applied timestamptz NOT NULL DEFAULT now())"""
-    )
+    if await connection.fetchval("SELECT to_regclass('migrations')") is None:
+        return {}
     return {
         row["name"]: row["digest"] for row in await connection.fetch("SELECT * FROM migrations")
     }

@@ -49,6 +49,14 @@ def asset_of(row: asyncpg.Record) -> Asset:
     )
 
 
+def is_storable(text: str) -> bool:
+    """True if PostgreSQL can hold the text: no NUL, no half of a surrogate pair."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 def source_row(source: Source | None) -> dict[str, Any] | None:
     """A source as its JSON column."""
     return None if source is None else asdict(source)

@@ -1,0 +1,107 @@
+"""What every change of an asset does: one at a time for each asset, told to every process as it
+commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row, source_row
+from orchestrator.catalog.values import AssetDraft
+from orchestrator.errors import CatalogUnavailable
+from orchestrator.model import Asset, AssetId, AssetState, Source, ThumbnailSizes
+
+CHANNEL = "orchestrator_assets"
+WHERE = "customer = $1 AND space = $2 AND name = $3"
+
+
+def key(asset_id: AssetId) -> tuple[int, int, str]:
+    """The primary key, in the order of WHERE."""
+    return asset_id.customer, asset_id.space, asset_id.name
+
+
+async def locked(connection: asyncpg.Connection, asset_id: AssetId) -> Asset | None:
+    """The asset, which nobody else changes, or makes, until the end of the transaction.
+
+    Only then is a version taken, so a later change always has a higher one.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", str(asset_id))
+    row = await connection.fetchrow(
+        f"SELECT {COLUMNS} FROM assets WHERE {WHERE} FOR UPDATE",  # noqa: S608  constants
+        *key(asset_id),
+    )
+    return None if row is None else asset_of(row)
+
+
+async def next_version(connection: asyncpg.Connection) -> int:
+    """A number nobody else has or will have."""
+    return int(await connection.fetchval("SELECT nextval('asset_versions')"))
+
+
+async def upsert(
+    connection: asyncpg.Connection,
+    draft: AssetDraft,
+    version: int,
+    state: AssetState,
+    source: Source | None,
+    thumbnails: ThumbnailSizes,
+    thumbnails_version: int,
+) -> Asset:
+    """Write the draft as the asset's new version; what it leaves open stays as it was."""
+    fingerprint = draft.origin_fingerprint or (draft.source.fingerprint if draft.source else "")
+    row = await connection.fetchrow(
+        f"""INSERT INTO assets ({COLUMNS})
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+                coalesce($13::text[], '{{}}'), coalesce($14::int, -1),
+                coalesce($15::text[], '{{"","",""}}'), coalesce($16::bigint[], '{{0,0,0}}'),
+                coalesce($17::text[], '{{}}'), coalesce($18::text, ''), $19, $20, $21, '', now())
+            ON CONFLICT (customer, space, name) DO UPDATE SET
+                version = $4, state = $5, width = $6, height = $7, origin = $8,
+                origin_fingerprint = $9, media_type = $10, optimisation_policy = $11,
+                thumbnail_policy = $12,
+                roles = coalesce($13::text[], assets.roles),
+                max_unauthorised = coalesce($14::int, assets.max_unauthorised),
+                strings = coalesce($15::text[], assets.strings),
+                numbers = coalesce($16::bigint[], assets.numbers),
+                tags = coalesce($17::text[], assets.tags),
+                rights = coalesce($18::text, assets.rights),
+                thumbnails = $19, thumbnails_version = $20, source = $21, error = '',
+                updated = now()
+            RETURNING {COLUMNS}""",  # noqa: S608  constants
+        *key(draft.id),
+        version,
+        state,
+        draft.width,
+        draft.height,
+        draft.origin,
+        fingerprint,
+        draft.media_type,
+        draft.optimisation_policy,
+        draft.thumbnail_policy,
+        _listed(draft.roles),
+        draft.max_unauthorised,
+        _listed(draft.strings),
+        _listed(draft.numbers),
+        _listed(draft.tags),
+        draft.rights,
+        sizes_row(thumbnails),
+        thumbnails_version,
+        source_row(source),
+    )
+    if row is None:
+        raise CatalogUnavailable("The catalogue did not keep the asset.")
+    return await notified(connection, asset_of(row))
+
+
+def _listed(values: Sequence[Any] | None) -> list[Any] | None:
+    return None if values is None else list(values)
+
+
+async def notified(connection: asyncpg.Connection, asset: Asset, *, gone: bool = False) -> Asset:
+    """The asset itself; tells every process of it when the transaction commits."""
+    version = 0 if gone else asset.version
+    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, f"{version} {asset.id}")
+    return asset

@@ -70,15 +70,40 @@ class _Child:
 
 
 def run(settings: Settings, entry: str = ENTRY) -> int:
-    """Serve until told to end; the exit status. Raises Conflict where the data directory is in use.
+    """Serve until told to end, over the configured database or the embedded one; the exit status.
 
+    Raises Conflict where the data directory is in use, CatalogUnavailable.
     `entry` is `module:function`, called as `function(settings, role, index)` in each process.
     """
-    with exclusive(settings.data_dir):
+    # Late: children import this module, too, and never start a database.
+    from orchestrator.catalog.embedded import database
+
+    with exclusive(settings.data_dir), database(settings) as reachable:
         if settings.server.workers == 1:
-            resolve(entry)(settings, "all", 0)
+            resolve(entry)(reachable, "all", 0)
             return 0
-        return Supervisor(settings, entry).run()
+        return Supervisor(reachable, entry).run()
+
+
+def check_ports(settings: Settings) -> None:
+    """Make sure that nobody listens where we shall. Raises Conflict.
+
+    Needed because SO_REUSEPORT would let two installations share a port without either noticing.
+    """
+    server = settings.server
+    for host, port, option in (
+        (server.host, server.port, "--port"),
+        (server.private_host, server.private_port, "--private-port"),
+    ):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise Conflict(
+                    f"Port {port} of {host} cannot be listened on: {error.strerror}. "
+                    f"Choose another one with {option}."
+                ) from error
 
 
 @contextmanager

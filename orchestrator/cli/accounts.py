@@ -12,7 +12,13 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.output import listing, say, show, warn
-from orchestrator.cli.session import AsJson, ConfigFile, DataDir, settings_for, with_services
+from orchestrator.cli.session import (
+    AsJson,
+    ConfigFile,
+    DataDir,
+    settings_for,
+    with_services,
+)
 from orchestrator.errors import InvalidInput
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

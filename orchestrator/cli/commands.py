@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
 
 import typer
 
 from orchestrator.cli import accounts, configuration, images, ingesting, serving, upkeep
+from orchestrator.cli.session import Commands
 from orchestrator.errors import OrchestratorError
 
 
@@ -46,7 +46,7 @@ def run() -> None:
         sys.exit(1)
 
 
-def _group(name: str, text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
+def _group(name: str, text: str, commands: Commands) -> typer.Typer:
     group = typer.Typer(name=name, help=text, no_args_is_help=True)
     for each, function in commands.items():
         group.command(each)(function)

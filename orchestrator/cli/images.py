@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.output import listing, say, show
-from orchestrator.cli.session import AsJson, ConfigFile, DataDir, settings_for, with_services
+from orchestrator.cli.session import (
+    AsJson,
+    ConfigFile,
+    DataDir,
+    settings_for,
+    with_services,
+)
 from orchestrator.errors import AssetNotFound, InvalidInput
 from orchestrator.model import Asset, AssetId
 
@@ -67,7 +73,7 @@ def show_image(
         )
 
 
-def set_image(  # noqa: PLR0913  one parameter an option
+def set_image(  # noqa: PLR0913, PLR0917  one parameter an option
     image: Named,
     roles: Annotated[
         str | None, typer.Option(help='Roles that may see it, separated by commas; "" for none.')
@@ -128,7 +134,8 @@ def reingest_image(image: Named, config: ConfigFile = None, data: DataDir = None
     """Take an image's origin in again and make everything anew."""
 
     async def again(services: Services) -> Asset:
-        return await services.pipeline.reingest((await _found(services, image)).id)
+        outcome = await services.pipeline.reingest((await _found(services, image)).id)
+        return outcome.asset
 
     asset = with_services(settings_for(config, data), again)
     say(f"{asset.id} is now version {asset.version}")

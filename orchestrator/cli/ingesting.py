@@ -18,9 +18,11 @@ import typer
 from orchestrator.cli.output import Tracker, progress, say, show
 from orchestrator.cli.session import AsJson, ConfigFile, DataDir, settings_for, with_services
 from orchestrator.errors import InvalidInput, OrchestratorError, Overloaded
-from orchestrator.ingest.listing import list_pictures
-from orchestrator.ingest.registering import Request
 from orchestrator.model import AssetId
+
+if TYPE_CHECKING:
+    from orchestrator.app import Services
+    from orchestrator.ingest.registering import Request
 
 
 @dataclass(slots=True)

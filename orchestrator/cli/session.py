@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from orchestrator.app import Services
 
 T = TypeVar("T")
+Commands = Mapping[str, Callable[..., None]]
+"""The subcommands of a group, by name."""
 
 ConfigFile = Annotated[
     Path | None,

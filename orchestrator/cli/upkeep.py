@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.output import listing, say, show
-from orchestrator.cli.session import AsJson, ConfigFile, DataDir, settings_for, with_services
+from orchestrator.cli.session import (
+    AsJson,
+    ConfigFile,
+    DataDir,
+    settings_for,
+    with_services,
+)
 from orchestrator.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -125,7 +131,7 @@ def bench(
         raise InvalidInput(
             "The benchmarks are in the project's checkout: git clone it, make bench."
         )
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603  our own program; the names are its arguments
         [sys.executable, "-m", "loadtests.bench", *(names or [])], cwd=root, check=False
     )
     raise typer.Exit(done.returncode)

@@ -33,7 +33,7 @@ _COLOURS = (
 def make_samples(folder: Path, *, side: int = LANDSCAPE_SIDE) -> Iterator[Path]:
     """Write what is missing of the collection into `folder`; yields each path once it is there."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, draw in _COLLECTION.items():
+    for name, draw in COLLECTION.items():
         path = folder / name
         if not path.exists():
             part = path.with_name(f".part-{path.name}")
@@ -100,7 +100,7 @@ def _drawing(path: Path, _side: int) -> None:
     )
 
 
-_COLLECTION: dict[str, Callable[[Path, int], None]] = {
+COLLECTION: dict[str, Callable[[Path, int], None]] = {
     "landscape.tif": _landscape,
     "islands.jpg": _islands,
     "rings.png": _rings,

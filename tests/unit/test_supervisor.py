@@ -25,7 +25,7 @@ from orchestrator.settings import load
 data, workers, entry, drain = sys.argv[1:]
 settings = load(None, {}, {
     "server.data_dir": data, "server.workers": int(workers), "server.drain_s": float(drain)})
-patience = supervisor.Patience(young_s=0.6, first_deaths=3, backoff_s=0.05, kill_after_s=0.2)
+patience = supervisor.Patience(young_s=20, first_deaths=3, backoff_s=0.05, kill_after_s=0.2)
 with supervisor.exclusive(settings.data_dir):
     sys.exit(supervisor.Supervisor(settings, "tests.support.stand_ins:" + entry, patience).run())
 """
@@ -181,6 +181,7 @@ def test_a_data_directory_is_free_again_afterwards(tmp_path: Path) -> None:
 
 
 def test_one_worker_runs_everything_in_this_process(tmp_path: Path) -> None:
-    settings = load(None, {}, {"server.data_dir": tmp_path, "server.workers": 1})
+    given = {"server.data_dir": tmp_path, "server.workers": 1, "database.dsn": "postgresql://x/y"}
+    settings = load(None, {}, given)
     assert supervisor.run(settings, "tests.support.stand_ins:brief") == 0
     assert (tmp_path / f"all-0-{os.getpid()}").exists()

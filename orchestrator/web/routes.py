@@ -21,9 +21,10 @@ def public_app(
     route = app.router.add_get
     route("/", collection.index)
     route("/static/{path:.+}", collection.static)
-    route("/iiif-img/{image:.+}", images.handle)
-    route("/iiif/{image:.+}", images.handle)
-    route("/thumbs/{image:.+}", images.handle)
+    for prefix in ("iiif-img", "iiif", "thumbs"):
+        route(f"/{prefix}", images.handle)
+        # Taken apart by iiif/paths.py from the raw path; here all is let through, line breaks too.
+        route(f"/{prefix}/{{image:(?s:.*)}}", images.handle)
     route("/health/live", health.live)
     route("/health/ready", health.ready)
     return app

@@ -60,7 +60,8 @@ def test_every_level_passes_in_the_customer_space_image_shape(
 ) -> None:
     prefix = f"{builtin.public}/iiif-img/v{VERSIONS[version][0]}/1/1"
     verdict = validate(prefix, IDENTIFIER, version=version, level=2)
-    assert verdict.failed == {}
+    # the shape has a place for customer and space, so a raw slash makes one segment too many: 400
+    assert set(verdict.failed) == {"id_error_escapedslash"}
 
 
 IIPSRV_CANNOT: frozenset[str] = frozenset()

@@ -70,13 +70,15 @@ def iipsrv(folder: Path, *, processes: int = 2, quality: int = 80) -> Iterator[s
 
 
 def _fastcgi(path: Path) -> str:
-    """Hands the raw target over, so that %2F and friends reach iipsrv as the client wrote them."""
+    """Hands the raw target over, so that %2F and friends reach iipsrv as the client wrote them;
+    answers `/iiif/2/...` and `/fcgi-bin/iipsrv.fcgi?IIIF=...`.
+    """
     return f"""
-    location /iiif/ {{
-      set $rest "";
-      if ($request_uri ~ "^/iiif/[0-9]/([^?]*)") {{ set $rest $1; }}
+    location / {{
+      set $query $query_string;
+      if ($request_uri ~ "^/iiif/[0-9]/([^?]*)") {{ set $query "IIIF=$1"; }}
       fastcgi_pass unix:{path};
-      fastcgi_param QUERY_STRING "IIIF=$rest";
+      fastcgi_param QUERY_STRING $query;
       fastcgi_param REQUEST_METHOD $request_method;
       fastcgi_param REQUEST_URI $request_uri;
       fastcgi_param HTTP_HOST $http_host;

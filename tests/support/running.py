@@ -288,7 +288,8 @@ def assert_log_clean(log: str, *, allowed: tuple[str, ...] = ()) -> None:
     """No line of level error or critical, no traceback, no forgotten task; `allowed` names events a
     test provokes.
     """
-    for line in log.splitlines():
+    lines = log.splitlines()
+    for number, line in enumerate(lines):
         level, event = "", line
         with suppress(ValueError, AttributeError):
             entry = json.loads(line)
@@ -296,4 +297,5 @@ def assert_log_clean(log: str, *, allowed: tuple[str, ...] = ()) -> None:
         if event in allowed:
             continue
         assert level not in ("error", "critical"), f"logged as {level}: {line[:2000]}"
-        assert not any(alarm in line for alarm in _ALARMS), line[:2000]
+        around = "\n".join(each[:500] for each in lines[max(0, number - 3) : number + 40])
+        assert not any(alarm in line for alarm in _ALARMS), around

@@ -116,7 +116,7 @@ class Index:
         self._mutex = Mutex(folder / "index.lock")
         self._alive = -1
         self._db: sqlite3.Connection | None = None
-        self._file = (0, 0)
+        self._files = ((0, 0), (0, 0))
 
     def run(self, operation: Callable[[sqlite3.Connection], R]) -> R:
         """Do `operation` under the host-wide lock; again with a new index if this one is damaged.
@@ -175,9 +175,13 @@ class Index:
     def _opened(self) -> sqlite3.Connection:
         """The connection, to the file that has the name now: it may have been replaced."""
         if self._db is not None:
-            if _identity(self.path) == self._file:
+            file, log_file = self._identities()
+            if (file, log_file) == self._files:
                 return self._db
+            same_file = file == self._files[0]
             self._forget_connection()
+            if same_file:
+                self._set_aside(_LogLostError("the write-ahead log was removed"))
         try:
             return self._open()
         except sqlite3.DatabaseError as error:
@@ -199,8 +203,12 @@ class Index:
             db.close()
             raise
         self._db = db
-        self._file = _identity(self.path)
+        self._files = self._identities()
         return db
+
+    def _identities(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Of the file and its log: a log that is gone took the latest counts with it."""
+        return _identity(self.path), _identity(self.path.with_name(self.path.name + "-wal"))
 
     def _live(self) -> None:
         """Hold this process's own lock, which says that it lives."""
@@ -280,6 +288,10 @@ class _OtherSchemaError(sqlite3.DatabaseError):
     """An index of another version of this program: it is rebuilt, not converted."""
 
 
+class _LogLostError(sqlite3.DatabaseError):
+    """Somebody removed the write-ahead log while it was in use."""
+
+
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """All or nothing."""
@@ -316,7 +328,7 @@ def _configure(db: sqlite3.Connection) -> None:
     # of the file, and _after_reboot makes up for those. OFF would risk the whole file.
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA wal_autocheckpoint = 4000")
+    db.execute("PRAGMA wal_autocheckpoint = 1000")
     db.execute("PRAGMA cache_size = -8000")
     db.execute("PRAGMA temp_store = MEMORY")
 
@@ -335,6 +347,11 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
         return True
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF in _DAMAGE
+
+
+def is_full(error: BaseException) -> bool:
+    """True if the disk has no room for the index."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -21,9 +21,12 @@ from orchestrator.cache.tree import BLOCK, Tree, allocated, rounded
 
 SLACK = 8 * BLOCK
 """Reserved with every file for what folders may grow by (a new one, its parent, a split)."""
+_INDEX_ROOM = 12 * 1024**2
+"""Always left free: the index's own log needs it, and without the log nothing can be evicted."""
 _SPARE = 4 * 1024**2
 _EVICTED_AT_ONCE = 256
 _ROUNDS = 8
+_RELIEF = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,13 @@ class Ledger:
             self.index.run(lambda db: self._measure(db, folders))
         return done
 
+    def relieve(self) -> int:
+        """Remove a few files, unknown to the index, when the disk is too full to write it.
+
+        Their rows count on until they are found out (which is safe); returns the files gone.
+        """
+        return sum(self.tree.remove(c.place) for c in self.candidates(_RELIEF))
+
     def candidates(self, limit: int) -> list[Candidate]:
         """The entries that may be evicted, least recently used first."""
         return self.index.run(lambda db: self._candidates(db, limit))
@@ -182,7 +192,7 @@ class Ledger:
                 gone = self._make_room(db, wanted - room)
                 room = self._room(read_totals(db))
                 progress = progress or gone > 0
-            granted = min(wanted, room) if room >= missing else 0
+            granted = missing + min(self._spare, (room - missing) // 4) if room >= missing else 0
             db.execute(
                 "UPDATE reservations SET bytes = bytes + ? WHERE holder = ?",
                 (granted, self.index.holder),
@@ -192,7 +202,8 @@ class Ledger:
         return progress
 
     def _room(self, totals: Totals) -> int:
-        disk = self.tree.free_bytes() - self.limits.floor - totals.reserved
+        floor = max(self.limits.floor, _INDEX_ROOM)
+        disk = self.tree.free_bytes() - floor - totals.reserved
         if not self.limits.quota:
             return disk
         return min(disk, self.limits.quota - totals.bytes - totals.reserved)

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_PATIENCE_S, _IMPATIENCE_S = 5.0, 0.05
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.0001, 0.002
 
 
 def try_lock(path: Path) -> int | None:
@@ -53,24 +57,21 @@ def is_same_file(path: Path, descriptor: int) -> bool:
 
 
 class Mutex:
-    """One lock file that is never removed; waiting for it blocks the thread, so it is never taken
-    on the loop.
+    """One lock file that is never removed; waiting blocks the thread: never for the event loop.
+
+    A holder that hangs (stopped, or its disk does) must not make everybody hang: the wait is
+    bounded, and short while the last one was in vain.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = -1
+        self._patience_s = _PATIENCE_S
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lock for the block. Raises OSError when the lock file cannot be made."""
-        while True:
-            if self._descriptor < 0:
-                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            if is_same_file(self._path, self._descriptor):
-                break
-            self.close()
+        """Hold the lock for the block. Raises OSError if it cannot be had (TimeoutError) or made."""
+        self._acquire()
         try:
             yield
         finally:
@@ -82,3 +83,26 @@ class Mutex:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _acquire(self) -> None:
+        deadline = time.monotonic() + self._patience_s
+        pause_s = _FIRST_PAUSE_S
+        while not self._taken():
+            if time.monotonic() > deadline:
+                self._patience_s = _IMPATIENCE_S
+                raise TimeoutError(f"{self._path.name} is held by another process")
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _LAST_PAUSE_S)
+        self._patience_s = _PATIENCE_S
+
+    def _taken(self) -> bool:
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if is_same_file(self._path, self._descriptor):
+            return True
+        self.close()  # the file was removed by hand: the lock is the new one's
+        return False

@@ -143,8 +143,12 @@ class Tree:
         return []
 
     def free_bytes(self) -> int:
-        """Bytes of the file system that are free for us."""
-        found = os.statvfs(self.root)
+        """Bytes of the file system that are free for us. Raises OSError."""
+        try:
+            found = os.statvfs(self.root)
+        except FileNotFoundError:  # the folder was removed by hand
+            self.prepare()
+            found = os.statvfs(self.root)
         return found.f_bavail * found.f_frsize
 
 

@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from orchestrator.cache.index import is_full
 from orchestrator.cache.layout import Place
 from orchestrator.cache.ledger import Ledger, Publication, room_for
 from orchestrator.cache.upkeep import Upkeep
@@ -254,6 +256,9 @@ class Worker:
     def _failed(self, what: str, error: BaseException) -> None:
         """Log the first of a row of like failures."""
         cause = error.__cause__ or error
+        if is_full(cause):
+            with suppress(NoRoom):
+                self.ledger.relieve()
         trouble = f"{what}: {cause!r}"
         if trouble != self._trouble:
             self._trouble = trouble

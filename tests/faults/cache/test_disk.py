@@ -1,0 +1,109 @@
+"""The disk itself fails: full, read-only, gone. Requests do not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cache.disk import DiskCache, DiskOptions
+from orchestrator.errors import NoRoom
+from tests.support.caches import BODY, a_product, du
+
+SIZE = 20 * 1024**2
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, 20 MiB."""
+    at = tmp_path / "disk"
+    at.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(at)],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip("this user may not mount")
+    yield at
+    subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+async def test_on_a_full_disk_the_cache_makes_room_or_goes_without(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = await DiskCache.open(small_disk / "c", DiskOptions(quota=0, use_flush_s=0.05))
+    for number in range(900):
+        await cache.put(a_product(number), BODY)
+    assert (await cache.stats()).evicted > 0, "it knew before the disk was full"
+    found = os.statvfs(small_disk)
+    (small_disk / "others").write_bytes(bytes(found.f_bavail * found.f_frsize))
+    caplog.set_level(logging.WARNING)
+    for number in range(1000, 1100):
+        await cache.put(a_product(number), BODY)
+        read = await cache.get(a_product(number))
+        assert read in (None, BODY)
+    with pytest.raises(NoRoom):
+        async with cache.writing(a_product(1), 30 * 1024**2):
+            pass
+    assert len(caplog.records) < 10, "a row of like failures is one line"
+    (small_disk / "others").unlink()
+    assert await cache.put(a_product(1101), BODY)
+    assert await cache.get(a_product(1101)) == BODY
+    await cache.close()
+
+
+async def test_a_disk_that_fills_up_during_a_write_leaves_no_part_of_it(small_disk: Path) -> None:
+    cache = await DiskCache.open(small_disk / "c", DiskOptions(quota=0))
+    with pytest.raises(OSError, match="No space"):
+        async with cache.writing(a_product(), 1000) as writing:
+            writing.path.write_bytes(bytes(2 * SIZE))
+    assert list((small_disk / "c" / ".temp").iterdir()) == []
+    assert await cache.put(a_product(), BODY)
+    await cache.close()
+
+
+async def test_a_read_only_cache_serves_what_it_has_and_the_rest_uncached(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = DiskOptions(quota=3_000_000, use_flush_s=0.05)
+    cache = await DiskCache.open(small_disk / "c", options)
+    assert await cache.put(a_product(1), BODY)
+    remount = ["mount", "-o", "remount,ro", str(small_disk)]
+    await cache.close()
+    subprocess.run(remount, check=True)
+    caplog.set_level(logging.WARNING)
+    cache = await DiskCache.open(small_disk / "c", options)
+    for number in range(2, 30):
+        assert not await cache.put(a_product(number), BODY)
+        assert await cache.get(a_product(1)) == BODY
+    assert await cache.path(a_product(1)) is not None
+    assert await cache.drop_asset("1/1/a") == 0
+    with pytest.raises(NoRoom):
+        async with cache.writing(a_product(2), 1000):
+            pass
+    assert (await cache.stats()).failed == 28
+    assert "cache cannot be written" in [record.message for record in caplog.records]
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    assert await cache.put(a_product(2), BODY), "it is tried again each time"
+    await cache.close()
+
+
+async def test_a_cache_folder_removed_while_running_is_made_again(folder: Path) -> None:
+    cache = await DiskCache.open(folder, DiskOptions(quota=2_000_000))
+    for number in range(20):
+        await cache.put(a_product(number), BODY)
+    shutil.rmtree(folder)
+    assert await cache.get(a_product(1)) is None
+    assert await cache.put(a_product(1), BODY)
+    assert await cache.get(a_product(1)) == BODY
+    await cache.verify(repair=True)
+    totals = await cache.totals()
+    assert totals.files == 1
+    assert totals.bytes + totals.reserved >= du(folder)
+    await cache.close()

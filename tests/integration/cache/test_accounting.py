@@ -1,0 +1,185 @@
+"""Whatever is done, in whatever order, by whomever, killed or not: counts are what is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections import OrderedDict
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from orchestrator.cache.disk import DiskCache, DiskOptions, Product
+from orchestrator.cache.ledger import Publication
+from tests.support.caches import ManualClock, a_product, du
+
+QUOTA = 400_000
+R = TypeVar("R")
+
+numbers = st.integers(0, 11)
+assets = st.integers(0, 2)
+sizes = st.sampled_from([1, 4000, 9000, 30_000, 120_000, 500_000])
+
+
+class DiskCacheMachine(RuleBasedStateMachine):
+    """Two processes' caches over one folder, against a model of what was put, in order of use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.clock = ManualClock()
+        self.base = Path(tempfile.mkdtemp(prefix="cache-machine-"))
+        self.folder = self.base / "derivatives"
+        self.kept: OrderedDict[Product, bytes] = OrderedDict()
+        """Least recently used first; what is evicted leaves from the front."""
+
+    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        return self.loop.run_until_complete(coroutine)
+
+    def opened(self) -> DiskCache:
+        options = DiskOptions(quota=QUOTA, use_flush_s=3600)
+        return self.run(DiskCache.open(self.folder, options, now=self.clock))
+
+    @initialize()
+    def start(self) -> None:
+        self.caches = [self.opened(), self.opened()]
+
+    def product(self, asset: int, number: int) -> Product:
+        return a_product(number, asset=f"1/1/{asset}", version=1 + number % 2)
+
+    @rule(who=st.integers(0, 1), asset=assets, number=numbers, size=sizes)
+    def put(self, who: int, asset: int, number: int, size: int) -> None:
+        self.flush()
+        self.clock.advance(1)
+        product, body = self.product(asset, number), os.urandom(8) + bytes(size)
+        if self.run(self.caches[who].put(product, body)):
+            self.kept.pop(product, None)
+            self.kept[product] = body
+        else:
+            assert size > QUOTA / 4, "a small body always finds room"
+        self.drop_evicted()
+
+    @rule(who=st.integers(0, 1), asset=assets, number=numbers)
+    def get(self, who: int, asset: int, number: int) -> None:
+        self.clock.advance(1)
+        product = self.product(asset, number)
+        assert self.run(self.caches[who].get(product)) == self.kept.get(product)
+        if product in self.kept:
+            self.kept.move_to_end(product)
+
+    @rule(who=st.integers(0, 1), asset=assets)
+    def drop_asset(self, who: int, asset: int) -> None:
+        self.run(self.caches[who].drop_asset(f"1/1/{asset}"))
+        self.forget(lambda product: product.asset == f"1/1/{asset}")
+
+    @rule(who=st.integers(0, 1), asset=assets)
+    def drop_older(self, who: int, asset: int) -> None:
+        self.run(self.caches[who].drop_older(f"1/1/{asset}", 2))
+        self.forget(lambda p: p.asset == f"1/1/{asset}" and p.version < 2)
+
+    @rule(asset=assets, number=numbers)
+    def delete_by_hand(self, asset: int, number: int) -> None:
+        product = self.product(asset, number)
+        if product in self.kept:
+            path = self.run(self.caches[0].path(product))
+            assert path is not None
+            path.unlink()
+            del self.kept[product]
+            self.clock.advance(60)  # the lease is over
+
+    @rule(who=st.integers(0, 1))
+    def restart(self, who: int) -> None:
+        self.run(self.caches[who].close())
+        self.caches[who] = self.opened()
+
+    @rule(who=st.integers(0, 1), published=st.booleans(), size=sizes)
+    def kill_while_writing(self, who: int, published: bool, size: int) -> None:
+        """End without goodbye: before the rename, or between commit and rename."""
+        cache = self.caches[who]
+        worker = cache._worker
+        ledger = worker.ledger
+
+        def die() -> None:
+            need = size + 50_000
+            if ledger.claim(need):
+                temp = ledger.tree.write_temp(bytes(size), "jpg")
+                if published:
+                    ledger.tree.publish = lambda *_: None  # type: ignore[method-assign]
+                    unlinked = temp.with_name(temp.name + "x")
+                    os.link(temp, unlinked)
+                    where = self.place_of(99)
+                    ledger.settle([Publication(where, temp, need)])
+                    unlinked.rename(temp)
+            index = ledger.index
+            index._forget_connection()
+            index._mutex.close()
+            os.close(index._alive)
+            index._alive = -1
+            index.close = lambda: None  # type: ignore[method-assign]
+            worker.tend = lambda: None  # type: ignore[method-assign]
+
+        self.flush()
+        self.run(cache._call(die))
+        self.run(cache.close())
+        self.drop_evicted()
+        self.caches[who] = self.opened()
+
+    def place_of(self, number: int) -> Any:
+        from orchestrator.cache.layout import place
+
+        return place(a_product(number, asset="1/1/killed"))
+
+    def flush(self) -> None:
+        """Uses of both are known, so that the order of eviction is exact."""
+        for cache in self.caches:
+            self.run(cache.tend())
+
+    def drop_evicted(self) -> None:
+        """What was evicted is what was used least recently, leases aside."""
+        there = [self.run(self.caches[0].get(product)) is not None for product in self.kept]
+        self.caches[0]._worker.uses.clear()
+        assert there == sorted(there), "evicted out of order"
+        for product, present in zip(list(self.kept), there, strict=True):
+            if not present:
+                del self.kept[product]
+
+    def forget(self, which: Any) -> None:
+        for product in [product for product in self.kept if which(product)]:
+            del self.kept[product]
+
+    @invariant()
+    def the_quota_holds_and_counts_are_never_too_low(self) -> None:
+        if not hasattr(self, "caches"):
+            return
+        totals = self.run(self.caches[0].totals())
+        assert totals.bytes + totals.reserved <= QUOTA
+        assert du(self.folder) <= totals.bytes + totals.reserved
+        self.run(self.caches[0].tend())
+        self.run(self.caches[1].tend())
+
+    def teardown(self) -> None:
+        if hasattr(self, "caches"):
+            self.run(self.caches[0].sweep())
+            self.run(self.caches[0].verify(repair=True))
+            assert self.run(self.caches[0].totals()).bytes == du(self.folder)
+            for cache in self.caches:
+                self.run(cache.close())
+            assert not list((self.folder / ".temp").iterdir())
+            assert not list((self.base / "derivatives.index" / "holders").iterdir())
+        self.loop.close()
+        shutil.rmtree(self.base)
+
+
+TestAccounting = DiskCacheMachine.TestCase
+TestAccounting.settings = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)

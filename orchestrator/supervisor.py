@@ -78,11 +78,17 @@ def run(settings: Settings, entry: str = ENTRY) -> int:
     # Late: children import this module, too, and never start a database.
     from orchestrator.catalog.embedded import database
 
-    with exclusive(settings.data_dir), database(settings) as reachable:
-        if settings.server.workers == 1:
-            resolve(entry)(reachable, "all", 0)
-            return 0
-        return Supervisor(reachable, entry).run()
+    with exclusive(settings.data_dir):
+        check_ports(settings)
+        with database(settings) as reachable:
+            return _serve(reachable, entry)
+
+
+def _serve(settings: Settings, entry: str) -> int:
+    if settings.server.workers == 1:
+        resolve(entry)(settings, "all", 0)
+        return 0
+    return Supervisor(settings, entry).run()
 
 
 def check_ports(settings: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -181,7 +182,16 @@ def test_a_data_directory_is_free_again_afterwards(tmp_path: Path) -> None:
 
 
 def test_one_worker_runs_everything_in_this_process(tmp_path: Path) -> None:
-    given = {"server.data_dir": tmp_path, "server.workers": 1, "database.dsn": "postgresql://x/y"}
+    given = {"server.data_dir": tmp_path, "server.workers": 1, "server.port": 0}
+    given |= {"server.private_port": 0, "database.dsn": "postgresql://x/y"}
     settings = load(None, {}, given)
     assert supervisor.run(settings, "tests.support.stand_ins:brief") == 0
     assert (tmp_path / f"all-0-{os.getpid()}").exists()
+
+
+def test_a_port_somebody_listens_on_is_refused_with_the_option_to_change(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        given = {"server.data_dir": tmp_path, "server.host": "127.0.0.1", "server.port": port}
+        with pytest.raises(Conflict, match=f"Port {port} .* --port"):
+            supervisor.check_ports(load(None, {}, given))

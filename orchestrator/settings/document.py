@@ -25,7 +25,7 @@ _HEADER = """\
 
 
 def default_toml() -> str:
-    """The text of `config/default.toml`: each setting below its meaning; the user's paths are empty."""
+    """The text of `config/default.toml`: each setting below its meaning, the user's paths empty."""
     blocks = [_HEADER]
     for name, section in _sections():
         lines = ["", *_comment(_purpose(section)), f"[{name}]"]

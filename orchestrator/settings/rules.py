@@ -22,6 +22,8 @@ def cross_section_faults(settings: Settings) -> list[Fault]:
 
 def _ports(settings: Settings) -> Iterator[Fault]:
     server = settings.server
+    if server.port == 0 and server.workers > 1:
+        yield "server.port", "0 (any free port) is for server.workers = 1; processes share a port"
     if server.port == server.private_port != 0:
         yield "server.private_port", f"is {server.port}, the public port; give it a port of its own"
 

@@ -1,0 +1,283 @@
+"""Settings: where values come from, which is strongest, and how faults are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from orchestrator.errors import SettingsError
+from orchestrator.settings import default_toml, load, load_with_origins
+from orchestrator.settings.loading import FIELDS
+from orchestrator.settings.sections import Settings, parse_bytes
+
+HOME = {"HOME": "/home/someone"}
+CONFIG = Path(__file__).parents[2] / "config"
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "settings.toml"
+    path.write_text(text)
+    return path
+
+
+def faults(
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load(file, {**HOME, **(environ or {})}, overrides or {})
+    return caught.value.public.splitlines()
+
+
+def test_without_anything_the_defaults_are_used_and_paths_are_the_users() -> None:
+    settings = load(None, HOME, {})
+    assert settings.server.port == 8080
+    assert settings.data_dir == Path("/home/someone/.local/share/orchestrator")
+    assert settings.storage.root == settings.data_dir / "objects"
+
+
+def test_the_data_directory_follows_the_users_xdg_folder() -> None:
+    assert load(None, {**HOME, "XDG_DATA_HOME": "/srv/d"}, {}).data_dir == Path(
+        "/srv/d/orchestrator"
+    )
+
+
+def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load(
+        None, {**HOME, "ORCHESTRATOR_LOG__ACCESS": "access.log"}, {"server.data_dir": "."}
+    )
+    assert settings.data_dir == tmp_path
+    assert settings.log.access == str(tmp_path / "access.log")
+
+
+def test_a_tilde_is_the_home_folder() -> None:
+    assert load(None, HOME, {"server.data_dir": "~"}).data_dir == Path("~").expanduser()
+
+
+def test_command_line_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    file = written(tmp_path, "[server]\nport = 1\nprivate_port = 2\nworkers = 3\n")
+    environ = {
+        **HOME,
+        "ORCHESTRATOR_SERVER__PRIVATE_PORT": "20",
+        "ORCHESTRATOR_SERVER__WORKERS": "30",
+    }
+    found = load_with_origins(file, environ, {"server.workers": 4})
+    server = found.settings.server
+    assert (server.port, server.private_port, server.workers) == (1, 20, 4)
+    assert found.origins["server.port"] == f"{file}:2"
+    assert found.origins["server.private_port"] == "ORCHESTRATOR_SERVER__PRIVATE_PORT"
+    assert found.origins["server.workers"] == "command line"
+    assert found.origins["server.host"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "expected"),
+    [
+        ("SERVER__TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1", ["10.0.0.0/8", "192.0.2.1"]),
+        ("SERVER__TRUSTED_PROXIES", '["::1"]', ["::1"]),
+        (
+            "SERVER__PATH_TEMPLATES",
+            '{"a.example": "/x/{identifier}"}',
+            {"a.example": "/x/{identifier}"},
+        ),
+        ("SERVER__PATH_TEMPLATES", '{"a.example" = "/y"}', {"a.example": "/y"}),
+        ("INGEST__THUMBNAIL_POLICY", "800,200", [800, 200]),
+        ("INGEST__THUMBNAIL_POLICY", '[800, "!100,100"]', [800, "!100,100"]),
+        ("CACHE__MEMORY", "64 MiB", 64 * 1024**2),
+        ("IMAGING__SIBLINGS", "false", False),
+        ("SERVER__DRAIN_S", "1.5", 1.5),
+    ],
+)
+def test_the_environment_gives_every_kind_of_value(
+    variable: str, text: str, expected: object
+) -> None:
+    settings = load(None, {**HOME, f"ORCHESTRATOR_{variable}": text}, {})
+    section, _, key = variable.lower().partition("__")
+    assert getattr(getattr(settings, section), key) == expected
+
+
+def test_names_that_kubernetes_sets_for_a_service_of_our_name_are_not_settings() -> None:
+    environ = {
+        **HOME,
+        "ORCHESTRATOR_PORT": "tcp://10.0.0.1:8080",
+        "ORCHESTRATOR_SERVICE_HOST": "10.0.0.1",
+    }
+    assert load(None, environ, {}).server.port == 8080
+
+
+def test_every_fault_is_told_at_once_with_its_place_and_a_suggestion(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        '[server]\nprot = 5\nport = "abc"\n\n[storgae]\nx = 1\n\n'
+        '[image_server]\nkind = "iipimage"\n\n[ingest]\nmax_bytes = "5 parsecs"\n',
+    )
+    told = faults(
+        file,
+        {"ORCHESTRATOR_CACHE__MEMROY": "1", "ORCHESTRATOR_SERVER__WORKERS": "0"},
+        {"iiif.max_width": 0},
+    )
+    for expected in (
+        f"{file}:2: server.prot is not a setting; did you mean server.port?",
+        f"{file}:3: server.port: should be a valid integer",
+        f"{file}:5: [storgae] is not a section; did you mean storage?",
+        "ORCHESTRATOR_CACHE__MEMROY: cache.memroy is not a setting; did you mean cache.memory?",
+        "ORCHESTRATOR_SERVER__WORKERS: server.workers: should be greater than or equal to 1",
+        "command line: iiif.max_width: should be greater than or equal to 1",
+        f"{file}:12: ingest.max_bytes: should be an amount of bytes",
+        'default: image_server.addresses: image_server.kind = "iipimage" needs the address',
+    ):
+        assert any(line.startswith(expected) for line in told), (expected, told)
+    assert len(told) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("server.prot = 1", 1),
+        ("# a comment\n[server]\n\nprot = 1", 4),
+        ("server = {prot = 1}", 1),
+        ('[log]\nlevel = "info"\n[server.prot]\nx = 1', 3),
+        ('["server"]\n"prot" = 1', 2),
+    ],
+    ids=["dotted", "plain", "inline table", "sub-table", "quoted"],
+)
+def test_a_fault_names_its_line_however_the_key_is_written(
+    tmp_path: Path, text: str, line: int
+) -> None:
+    file = written(tmp_path, text)
+    assert faults(file)[0].startswith(f"{file}:{line}: server.prot is not a setting")
+
+
+def test_a_file_that_is_not_toml_is_told_with_its_line(tmp_path: Path) -> None:
+    assert "line 2" in faults(written(tmp_path, "[server]\nport = = 1"))[0]
+
+
+def test_a_file_that_is_not_there_is_told_by_name() -> None:
+    assert faults(Path("/nowhere/x.toml")) == [
+        "/nowhere/x.toml: cannot be read: No such file or directory"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"storage.kind": "s3"}, "storage.bucket"),
+        ({"server.port": 9000, "server.private_port": 9000}, "server.private_port"),
+        ({"server.port": 0, "server.workers": 2}, "server.port"),
+        ({"storage.access_key": "a"}, "storage.secret_key"),
+        ({"storage.endpoint": "minio:9000"}, "storage.endpoint"),
+        ({"image_server.kind": "cantaloupe"}, "image_server.addresses"),
+        ({"image_server.addresses": ["nowhere"]}, "image_server.addresses"),
+        ({"database.pool_min": 9}, "database.pool_min"),
+        ({"database.dsn": "mysql://x"}, "database.dsn"),
+        ({"cache.memory_max_entry": "1GiB"}, "cache.memory_max_entry"),
+        ({"cache.max_entry": "1TB"}, "cache.max_entry"),
+        ({"ingest.thumbnail_policy": [0]}, "ingest.thumbnail_policy"),
+        ({"iiif.default_space": "one"}, "iiif.default_space"),
+        (
+            {"delivery.upscale_rules": [{"asset_id": "(", "max_percent": 10}]},
+            "delivery.upscale_rules",
+        ),
+        ({"server.trusted_proxies": ["proxy"]}, "server.trusted_proxies"),
+        ({"auth.cookie": "a b"}, "auth.cookie"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_settings_that_do_not_agree_are_told(given: dict[str, Any], name: str) -> None:
+    assert [line.partition(": ")[2].partition(":")[0] for line in faults(None, None, given)] == [
+        name
+    ]
+
+
+def test_a_secret_is_never_told_in_a_fault() -> None:
+    told = faults(None, {"ORCHESTRATOR_DATABASE__DSN": "mysql://root:hunter2@db"})
+    assert not any("hunter2" in line for line in told)
+
+
+def test_the_replaced_systems_variables_are_understood() -> None:
+    environ = {
+        **HOME,
+        "STORAGE_BACKEND": "s3",
+        "ACTIVE_BUCKET": "active",
+        "ACTIVE_FOLDER": "",
+        "ACTIVE_PREFIX": "EXO",
+        "EXO_ENDPOINT": "https://store.example",
+        "EXO_ACCESS_KEY_ID": "id",
+        "EXO_SECRET_KEY": "secret",
+        "CACHE_CONTROL": "public, max-age=60",
+    }
+    settings = load(None, environ, {})
+    assert (settings.storage.kind, settings.storage.bucket) == ("s3", "active")
+    assert settings.storage.endpoint == "https://store.example"
+    assert settings.storage.secret_key.get_secret_value() == "secret"
+    assert settings.delivery.cache_public == "public, max-age=60"
+
+
+def test_local_storage_of_the_replaced_system_is_the_filesystem() -> None:
+    settings = load(None, {**HOME, "STORAGE_BACKEND": "local", "ACTIVE_FOLDER": "/srv/active"}, {})
+    assert (settings.storage.kind, settings.storage.root) == ("filesystem", Path("/srv/active"))
+
+
+def test_our_own_variable_beats_an_alias() -> None:
+    environ = {**HOME, "CACHE_CONTROL": "a", "ORCHESTRATOR_DELIVERY__CACHE_PUBLIC": "b"}
+    assert load(None, environ, {}).delivery.cache_public == "b"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0),
+        ("500MB", 500_000_000),
+        ("2GiB", 2 * 1024**3),
+        ("1.5 k", 1500),
+        (" 3 TB ", 3 * 10**12),
+    ],
+)
+def test_amounts_of_bytes(text: str, expected: int) -> None:
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1", "1 XB", "5i", "1e9"])
+def test_what_is_no_amount_of_bytes(text: str) -> None:
+    with pytest.raises(ValueError, match="amount of bytes"):
+        parse_bytes(text)
+
+
+def test_loaded_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        load(None, HOME, {}).server.port = 1
+
+
+def test_secrets_are_masked_where_settings_are_printed() -> None:
+    settings = load(None, HOME, {"auth.token_secret": "hunter2"})
+    assert "hunter2" not in repr(settings)
+
+
+def test_every_setting_has_a_text() -> None:
+    assert [name for name, info in FIELDS.items() if not info.description] == []
+
+
+def test_every_secret_is_typed_as_one() -> None:
+    names = ("secret", "password", "dsn", "access_key")
+    secret = [name for name in FIELDS if name.rpartition(".")[2].endswith(names)]
+    plain = [name for name in secret if FIELDS[name].annotation is not SecretStr]
+    assert plain == ["delivery.cache_secret"]  # a Cache-Control header
+
+
+def test_the_documented_defaults_are_the_defaults() -> None:
+    assert load(CONFIG / "default.toml", HOME, {}) == load(None, HOME, {})
+
+
+def test_default_toml_is_current() -> None:
+    assert (CONFIG / "default.toml").read_text() == default_toml(), "run `make docs`"
+
+
+@pytest.mark.parametrize("name", ["dev.toml", "test.toml"])
+def test_a_profile_can_be_used(name: str) -> None:
+    assert isinstance(load(CONFIG / name, HOME, {}), Settings)

@@ -1,0 +1,111 @@
+"""A thousand callers at once over four processes: one fetch of the source, one render a tile, all right."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections import defaultdict
+
+import aiohttp
+import pytest
+from PIL import Image
+from yarl import URL
+
+from loadtests.benches.objects import s3_settings, weed_with_counter
+from tests.support import pictures
+from tests.support.running import assert_log_clean, running
+
+CALLERS, PROCESSES = 1000, 4
+TILES = [
+    f"{x},{y},512,512/512,512/0/default.jpg" for y in (0, 512) for x in range(0, 2560, 512)
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with weed_with_counter(tmp_path_factory.mktemp("weed")) as tally:
+        yield tally
+
+
+async def flood(urls: list[str]) -> dict[str, list[tuple[int, bytes]]]:
+    answers: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
+
+    async def ask(http: aiohttp.ClientSession, url: str) -> None:
+        async with http.get(URL(url, encoded=True)) as response:
+            answers[url].append((response.status, await response.read()))
+
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=90)
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=timeout) as http,
+        asyncio.TaskGroup() as group,
+    ):
+        for url in urls:
+            group.create_task(ask(http, url))
+    return answers
+
+
+def test_a_thousand_callers_cost_one_fetch_and_one_render_a_tile(tmp_path, store):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pictures.jpeg(folder / "large.jpg", 3000, 2000)
+    with running(
+        folder, workers=PROCESSES, data=tmp_path / "data", env=s3_settings(store.address)
+    ) as server:
+        server.wait_converted()
+        store.clear()
+        before = server.metric("renders_total")
+        base = f"{server.public}/iiif/3/1%2F1%2Flarge"
+        urls = [f"{base}/{TILES[n % len(TILES)]}" for n in range(CALLERS)]
+        answers = asyncio.run(flood(urls))
+        assert sum(map(len, answers.values())) == CALLERS
+        for url, seen in answers.items():
+            assert {status for status, _ in seen} == {200}, url
+            assert len({body for _, body in seen}) == 1, url
+            assert Image.open(io.BytesIO(seen[0][1])).size == (
+                (512, 512) if "2560" not in url else (440, 512)
+            )
+        deadline = time.monotonic() + 5  # figures of other processes are written within a second
+        while server.metric("renders_total") - before < len(TILES) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert server.metric("renders_total") - before == len(TILES)
+        assert len(store.requests("GET", "/source.")) == 1
+        assert_log_clean(server.log())
+
+
+def test_a_source_lost_from_the_store_is_healed_from_the_original_for_all_callers(tmp_path, store):
+    """The object is gone behind our back: the picture is taken in again, the store not hammered."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pictures.jpeg(folder / "lost.jpg", 2000, 1500)
+    with running(
+        folder, workers=2, data=tmp_path / "data", env=s3_settings(store.address)
+    ) as server:
+        server.wait_converted()
+        asyncio.run(delete_sources(store.address))
+        store.clear()
+        base = f"{server.public}/iiif/3/1%2F1%2Flost"
+        answers = asyncio.run(flood([f"{base}/{TILES[0]}"] * 200))
+        statuses = {status for seen in answers.values() for status, _ in seen}
+        assert statuses == {200}
+        assert 1 <= len(store.requests("GET", "/source.")) <= 8
+        thumbnail = asyncio.run(flood([f"{base}/full/200,/0/default.jpg"]))
+        assert [status for seen in thumbnail.values() for status, _ in seen] == [200]
+
+
+async def delete_sources(address: str) -> None:
+    """Take every source away behind the product's back."""
+    from orchestrator.settings import Storage
+    from orchestrator.storage.s3 import open_s3
+
+    env = s3_settings(address)
+    values = {
+        name.removeprefix("ORCHESTRATOR_STORAGE__").lower(): value
+        for name, value in env.items()
+        if name.startswith("ORCHESTRATOR_STORAGE__")
+    }
+    async with open_s3(Storage(**values)) as store:
+        keys = [info.key async for info in store.list("") if "/source." in info.key]
+        assert keys
+        await store.delete(keys)

@@ -289,8 +289,8 @@ def status_of(error: HttpProcessingError) -> int:
     """414 for a target and 431 for a header over the parser's bound, else 400."""
     if not isinstance(error, LineTooLong):
         return 400
-    line = error.args[0] if error.args else b""
-    return 414 if isinstance(line, bytes) and line.startswith((b"/", b"http")) else 431
+    line = error.args[0] if error.args else b""  # bytes or bytearray, the line's beginning
+    return 414 if line[:1] == b"/" or line[:4] == b"http" else 431
 
 
 def said_headers(problem: Problem, request_id: str) -> dict[str, str]:

@@ -1,0 +1,198 @@
+"""A small application behind our protocol on a real socket, under both event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import uvloop
+from aiohttp import web
+
+from orchestrator.cache.memory import HotTier
+from orchestrator.errors import AssetNotFound
+from orchestrator.model import AssetId
+from orchestrator.routing.delivery import Delivery
+from orchestrator.web.access_log import AccessLog
+from orchestrator.web.front import Bounds, Front
+from orchestrator.web.http import HotEntry, hot_entry_for, hot_key, respond
+from orchestrator.web.middlewares import Gate
+from orchestrator.web.runner import PortRunner, listening_socket
+from orchestrator.web.site import Sites
+
+TILE = b"\xff\xd8\xff" + bytes(range(256)) * 48
+INFO = b'{"id": "x"}' + b" " * 2000
+LARGE = bytes(900_000)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Each test here runs twice: transports differ in when they write, pause and read."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@dataclass
+class House:
+    """The running application and what it did."""
+
+    port: int
+    front: Front
+    hot: HotTier[HotEntry]
+    runner: PortRunner
+    handled: list[str] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    clients: list[Client] = field(default_factory=list)
+
+    async def leave(self) -> None:
+        """Close whatever clients are left."""
+        for client in self.clients:
+            client.close()
+        await asyncio.sleep(0.01)
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def get(self, target: str, *lines: str, method: str = "GET") -> bytes:
+        """A request's bytes."""
+        head = [f"{method} {target} HTTP/1.1", f"Host: {self.host}", *lines, "", ""]
+        return "\r\n".join(head).encode()
+
+    async def connect(self) -> Client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**22)
+        client = Client(self, reader, writer)
+        self.clients.append(client)
+        return client
+
+    async def warm(self, target: str = "/tile", *lines: str) -> None:
+        """Ask once, so that the next one comes from memory."""
+        async with asyncio.timeout(5):
+            client = await self.connect()
+            await client.ask(self.get(target, *lines))
+            client.close()
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def tier(self) -> str:
+        return self.headers.get("x-served-from", "")
+
+
+@dataclass
+class Client:
+    """One connection, read answer by answer."""
+
+    house: House
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def answer(self, *, head: bool = False) -> Reply:
+        async with asyncio.timeout(10):
+            block = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            first, *lines = block.rstrip().split("\r\n")
+            headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines)}
+            status = int(first.split()[1])
+            length = 0 if head or status == 304 else int(headers.get("content-length", 0))
+            return Reply(status, headers, await self.reader.readexactly(length))
+
+    async def ask(self, data: bytes, *, head: bool = False) -> Reply:
+        self.send(data)
+        return await self.answer(head=head)
+
+    async def closed(self) -> bool:
+        """Whether the server ends the connection without another byte."""
+        async with asyncio.timeout(10):
+            try:
+                return await self.reader.read(1) == b""
+            except ConnectionResetError:
+                return True
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def _delivery(name: str, request: web.Request) -> Delivery:
+    body = {"info": INFO, "large": LARGE}.get(name, TILE)
+    return Delivery(
+        status=200,
+        body=body,
+        media_type="application/json" if name == "info" else "image/jpeg",
+        tier="disk",
+        request_class="info" if name == "info" else "tile",
+        cache_control="public, max-age=3600",
+        asset=AssetId(1, 1, name),
+        version=1,
+        last_modified=datetime(2026, 1, 1, tzinfo=UTC),
+        public=name in ("tile", "info", "large"),
+        vary="Accept" if name == "info" else "",
+        gzip=gzip.compress(body, mtime=0) if name == "info" else None,
+        headers=(("Link", f'<http://{request.host}/{name}>;rel="canonical"'),),
+    )
+
+
+def _application(house: House, sites: Sites) -> web.Application:
+    async def picture(request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        house.handled.append(name)
+        if name == "slow":
+            await house.gate.wait()
+        if name == "missing":
+            raise AssetNotFound("There is no such image here.")
+        if name == "broken":
+            raise RuntimeError("/very/secret")
+        token = house.hot.token()
+        delivery = _delivery(name, request)
+        key = hot_key(request, sites.of(request).base, delivery)
+        if key is not None:
+            house.hot.put(key, hot_entry_for(request, delivery), token)
+        return respond(request, delivery)
+
+    async def upload(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"bytes": len(await request.read())})
+
+    gate = Gate(house.front, cache_error="max-age=10", cache_secret="no-store")
+    app = web.Application(middlewares=[gate.handle])
+    app.router.add_get("/{name}", picture)
+    app.router.add_post("/in/upload", upload)
+    return app
+
+
+@asynccontextmanager
+async def a_house(
+    *, bounds: Bounds | None = None, log: Path | None = None, proxies: tuple[str, ...] = ()
+) -> AsyncIterator[House]:
+    """The application on a free port, ended afterwards."""
+    async with AsyncExitStack() as stack:
+        sites = Sites(proxies, {})
+        hot: HotTier[HotEntry] = HotTier(64 * 1024**2, 2**20)
+        access_log = AccessLog(str(log)) if log is not None else None
+        if access_log is not None:
+            stack.callback(access_log.close)
+        front = Front(
+            sites=sites, hot=hot, access_log=access_log, bounds=bounds, auth_cookie="ticket"
+        )
+        house = House(0, front, hot, None)  # type: ignore[arg-type]  # set below
+        house.runner = PortRunner(_application(house, sites), front, keepalive_s=2, drain_s=3)
+        await house.runner.setup()
+        stack.push_async_callback(house.runner.cleanup)
+        stack.push_async_callback(house.leave)
+        house.port = await house.runner.listen(listening_socket("127.0.0.1", 0, shared=True))
+        yield house
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with a_house() as running:
+        yield running

@@ -1,0 +1,114 @@
+"""A Delivery's headers and its ready-made bytes."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+import pytest
+
+from orchestrator.model import AssetId
+from orchestrator.routing.delivery import Delivery, etag_of
+from orchestrator.web.http import (
+    delivery_headers,
+    hot_entry,
+    http_moment,
+    unchanged_headers,
+    variant,
+)
+
+
+def a_delivery(**changes: object) -> Delivery:
+    values: dict[str, object] = {
+        "status": 200,
+        "body": b"tile",
+        "media_type": "image/jpeg",
+        "tier": "disk",
+        "request_class": "tile",
+        "cache_control": "public, max-age=3600",
+        "asset": AssetId(1, 1, "p"),
+        "version": 2,
+        "last_modified": datetime(2026, 3, 1, 12, tzinfo=UTC),
+        "public": True,
+        "surrogate_keys": ("asset-1", "space-1"),
+        "timings": (("disk", 1.25), ("total", 2.0)),
+    }
+    return Delivery(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_the_etag_is_the_hash_of_the_body_and_the_gzip_form_has_another() -> None:
+    delivery = a_delivery(gzip=b"zipped")
+    assert delivery.etag == etag_of(b"tile") == a_delivery(version=9).etag
+    assert len(delivery.etag) == 26
+    assert delivery.gzip_etag == delivery.etag[:-1] + '-gz"'
+    assert a_delivery(status=303).etag == ""
+
+
+def test_headers_say_who_answered_why_it_took_so_long_and_whose_it_is() -> None:
+    headers = dict(delivery_headers(a_delivery()))
+    assert headers["X-Served-From"] == "disk"
+    assert headers["Server-Timing"] == "disk;dur=1.2, total;dur=2.0"
+    assert headers["X-Asset-Id"] == "1/1/p"
+    assert headers["Surrogate-Key"] == "asset-1 space-1"
+    assert headers["Cache-Tag"] == "asset-1,space-1"
+    assert headers["Access-Control-Allow-Origin"] == "*"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Last-Modified"] == "Sun, 01 Mar 2026 12:00:00 GMT"
+    assert headers["Server"] == "orchestrator"
+    assert "Vary" not in headers
+
+
+def test_a_document_with_a_gzip_form_varies_in_either_coding() -> None:
+    delivery = a_delivery(gzip=b"zipped", vary="Accept")
+    for compressed in (False, True):
+        headers = dict(delivery_headers(delivery, compressed=compressed))
+        assert headers["Vary"] == "Accept, Accept-Encoding"
+        assert ("Content-Encoding" in headers) == compressed
+    assert dict(delivery_headers(a_delivery(gzip=b"z", vary="Accept-Encoding")))["Vary"] == (
+        "Accept-Encoding"
+    )
+
+
+def test_a_304_keeps_what_a_cache_needs_and_nothing_of_the_body() -> None:
+    names = {name for name, _ in unchanged_headers(delivery_headers(a_delivery(vary="Accept")))}
+    assert {"ETag", "Cache-Control", "Vary", "Access-Control-Allow-Origin"} <= names
+    assert not {"Content-Type", "Content-Length", "Last-Modified", "Accept-Ranges"} & names
+
+
+def test_an_asset_name_that_a_header_cannot_hold_is_percent_encoded() -> None:
+    headers = dict(delivery_headers(a_delivery(asset=AssetId(1, 1, "é x"))))
+    assert headers["X-Asset-Id"] == "1/1/%C3%A9%20x"
+
+
+def test_last_modified_is_never_later_than_now() -> None:
+    written = parsedate_to_datetime(http_moment(datetime.now(UTC) + timedelta(days=1)))
+    assert written <= datetime.now(UTC)
+
+
+def test_a_hot_entry_is_the_whole_answer_but_for_date_and_request_id() -> None:
+    entry = hot_entry(a_delivery(), "/t")
+    lines = entry.head.decode().split("\r\n")
+    assert lines[0] == "HTTP/1.1 200 OK"
+    assert lines[-1] == ""
+    assert "X-Served-From: memory" in lines
+    assert "Content-Length: 4" in lines
+    assert entry.head_unchanged.startswith(b"HTTP/1.1 304 Not Modified\r\n")
+    assert b"\r\nContent-Length:" not in entry.head_unchanged
+    assert entry.asset == "1/1/p"
+    assert entry.size > len(entry.head) + 4
+
+
+def test_a_compressed_hot_entry_holds_the_compressed_form() -> None:
+    entry = hot_entry(a_delivery(gzip=b"zipped"), "/t", compressed=True)
+    assert entry.body == b"zipped"
+    assert b"Content-Encoding: gzip" in entry.head
+    assert entry.etag.endswith('-gz"')
+
+
+def test_a_header_with_a_line_break_never_becomes_bytes() -> None:
+    with pytest.raises(ValueError, match="line break"):
+        hot_entry(a_delivery(headers=(("Link", "a\r\nX: y"),)), "/t")
+
+
+def test_accept_headers_that_mean_the_same_make_one_variant() -> None:
+    assert variant("application/json", "gzip, br") == variant("application/json;q=0.9", "gzip")
+    assert variant("application/ld+json", "") != variant("application/json", "")
+    assert variant("", "gzip") != variant("", "identity")

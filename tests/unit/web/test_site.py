@@ -1,0 +1,109 @@
+"""Which public address a request came to, and whom to believe about it."""
+
+import pytest
+
+from orchestrator.errors import InvalidInput, SettingsError
+from orchestrator.web.site import Sites, valid_host
+
+FORWARDED = {
+    "X-Forwarded-Host": "images.example, inner",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Path": "/base/",
+}
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:8080", "Example.org", "127.0.0.1", "[::1]:80", "a_b.internal", "a"]
+)
+def test_a_host_is_a_name_or_address_with_at_most_a_port(host: str) -> None:
+    assert valid_host(host) == host.lower()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "a b/",
+        "a/b",
+        "a..b",
+        "a:",
+        "a:0",
+        "a:99999",
+        "a:b",
+        "user@host",
+        "<x>",
+        "a\r\nb",
+        "-a",
+        "é",
+        "a" * 300,
+        "[::1",
+        "a?b",
+        "a#b",
+        'a"b',
+    ],
+)
+def test_anything_else_is_refused(host: str) -> None:
+    with pytest.raises(InvalidInput):
+        valid_host(host)
+
+
+def test_forwarded_headers_do_not_count_from_strangers() -> None:
+    sites = Sites([], {})
+    assert not sites.trusts(("127.0.0.1", 1))
+    assert sites.resolve("here:8080", FORWARDED, trusted=False).base == "http://here:8080"
+
+
+def test_forwarded_headers_count_from_a_trusted_proxy() -> None:
+    sites = Sites(["10.0.0.0/8", "::1"], {})
+    assert sites.trusts(("10.1.2.3", 1))
+    assert sites.trusts(("::ffff:10.1.2.3", 1, 0, 0))
+    assert not sites.trusts(("11.0.0.1", 1))
+    assert not sites.trusts(None)
+    assert not sites.trusts("")
+    assert sites.resolve("here", FORWARDED, trusted=True).base == "https://images.example/base"
+
+
+@pytest.mark.parametrize(
+    ("headers", "base"),
+    [
+        ({"X-Forwarded-Proto": "https", "X-Forwarded-Port": "8443"}, "https://here:8443"),
+        ({"X-Forwarded-Proto": "https", "X-Forwarded-Port": "443"}, "https://here"),
+        ({"X-Forwarded-Proto": "javascript"}, "http://here"),
+        ({"X-Forwarded-Host": "a b/<script>"}, "http://here"),
+        ({"X-Forwarded-Path": '/x"><script>'}, "http://here"),
+        ({"X-Forwarded-Path": "/../x"}, "http://here"),
+        ({"X-Forwarded-Port": "99999999"}, "http://here"),
+    ],
+)
+def test_what_a_proxy_says_wrongly_is_as_if_it_said_nothing(
+    headers: dict[str, str], base: str
+) -> None:
+    assert Sites(["::1"], {}).resolve("here", headers, trusted=True).base == base
+
+
+def test_a_hosts_template_shapes_its_urls() -> None:
+    sites = Sites([], {"my-proxy.com": "/const/{version}/{customer}/{assetPath}"})
+    facts = {"prefix": "iiif-img", "customer": "2", "space": "1", "asset_path": "a%2Fb"}
+    site = sites.resolve("My-Proxy.com", {}, trusted=False)
+    assert site.url(**facts, version=2, native="/n") == "http://my-proxy.com/const/v2/2/a%2Fb"
+    assert site.url(**facts, version=None, native="/n") == "http://my-proxy.com/const/2/a%2Fb"
+    other = sites.resolve("other", {}, trusted=False)
+    assert other.url(**facts, version=2, native="/n") == "http://other/n"
+
+
+def test_the_default_template_and_the_underscore_form() -> None:
+    sites = Sites([], {"default": "/{assetPath:3US}"})
+    site = sites.resolve("x", {}, trusted=False)
+    facts = {"prefix": "", "customer": "", "space": "", "native": "/n"}
+    assert site.url(**facts, version=3, asset_path="a%2fb%2Fc") == "http://x/a___b___c"
+
+
+@pytest.mark.parametrize("template", ["x/{assetPath}", "/{space}", "/{assetPath}/{wrong}"])
+def test_a_template_that_cannot_work_is_refused_at_the_start(template: str) -> None:
+    with pytest.raises(SettingsError):
+        Sites([], {"h": template})
+
+
+def test_a_proxy_address_that_is_none_is_refused_at_the_start() -> None:
+    with pytest.raises(SettingsError):
+        Sites(["not-an-address"], {})

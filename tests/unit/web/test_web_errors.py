@@ -1,0 +1,109 @@
+"""The error table has a line for every error there is."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+from aiohttp import web
+
+from orchestrator.errors import (
+    ImageServerUnavailable,
+    InvalidImageRequest,
+    OrchestratorError,
+    OriginUnavailable,
+    Overloaded,
+)
+from orchestrator.web.errors import (
+    MAX_PUBLIC_CHARS,
+    MEANINGS,
+    UNKNOWN,
+    cache_control_of,
+    log_problem,
+    problem_body,
+    problem_of,
+    problem_of_status,
+)
+
+
+def _all(kind: type[OrchestratorError]) -> Iterator[type[OrchestratorError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _all(below)
+
+
+def test_every_error_of_ours_has_a_line_of_its_own() -> None:
+    unmapped = {
+        kind.__name__
+        for kind in _all(OrchestratorError)
+        if kind.__module__.startswith("orchestrator") and kind not in MEANINGS
+    }
+    assert not unmapped
+
+
+def test_every_busy_or_absent_part_says_when_to_ask_again() -> None:
+    for kind, meaning in MEANINGS.items():
+        assert (meaning.status == 503) <= meaning.retryable, kind
+    assert dict(problem_of(Overloaded("full", 2.2)).headers)["Retry-After"] == "3"
+    assert "Retry-After" in dict(problem_of(ImageServerUnavailable("gone")).headers)
+    assert "Retry-After" not in dict(problem_of(OriginUnavailable("404", retryable=False)).headers)
+
+
+def test_an_unknown_exception_says_nothing_of_itself(caplog: pytest.LogCaptureFixture) -> None:
+    error = RuntimeError("/secret/path")
+    problem = problem_of(error)
+    assert (problem.status, problem.public) == (500, UNKNOWN)
+    with caplog.at_level(logging.INFO):
+        log_problem(error, problem, "id-1", "/x")
+    (record,) = caplog.records
+    assert record.getMessage() == "unexpected error"
+    assert record.exc_info is not None
+    assert vars(record)["request_id"] == "id-1"
+
+
+def test_a_clients_mistake_is_no_event(caplog: pytest.LogCaptureFixture) -> None:
+    error = InvalidImageRequest("size", "The size is none.")
+    with caplog.at_level(logging.DEBUG):
+        log_problem(error, problem_of(error), "id-1", "/x")
+    assert not caplog.records
+
+
+def test_a_time_out_is_504() -> None:
+    assert problem_of(TimeoutError()).status == 504
+
+
+def test_routings_own_refusals_keep_status_and_allow_but_not_their_text() -> None:
+    problem = problem_of(web.HTTPMethodNotAllowed("PUT", ["GET", "HEAD"]))
+    assert problem.status == 405
+    assert dict(problem.headers)["Allow"] == "GET, HEAD, OPTIONS"
+    assert problem_of(web.HTTPNotFound(text="<b>hm</b>")).public == problem_of_status(404).public
+
+
+def test_the_public_body_has_three_fields_and_the_private_one_seven() -> None:
+    cause = OSError("disk")
+    error = OriginUnavailable("The origin answered 503.")
+    error.__cause__ = cause
+    problem = problem_of(error)
+    public = json.loads(problem_body(problem, "r"))
+    assert public == {"error": "The origin answered 503.", "status": 502, "requestId": "r"}
+    private = json.loads(problem_body(problem, "r", private=True))
+    assert private == public | {
+        "code": "origin-unavailable",
+        "stage": "",
+        "retryable": True,
+        "detail": "disk",
+    }
+
+
+def test_a_body_is_short_however_long_the_sentence() -> None:
+    body = problem_body(problem_of(InvalidImageRequest("size", "x" * 9000)), "r")
+    assert len(body) < MAX_PUBLIC_CHARS + 100
+
+
+@pytest.mark.parametrize(
+    ("status", "right"),
+    [(400, "brief"), (404, "brief"), (422, "brief")]
+    + [(status, "never") for status in (401, 403, 412, 416, 500, 502, 503, 504)],
+)
+def test_only_clients_mistakes_are_remembered(status: int, right: str) -> None:
+    assert cache_control_of(status, "brief", "never") == right

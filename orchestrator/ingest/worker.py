@@ -30,8 +30,7 @@ from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.model import Asset, AssetId
 
 log = logging.getLogger(__name__)
-IDLE_S = 1.0
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 300.0
+_LONGEST_WAIT_S = 300.0
 _UNEXPECTED_TRIES = 4
 
 Progress = Callable[[int, int], None]
@@ -56,7 +55,15 @@ class Converter:
         pipeline: Pipeline,
         at_once: int,
         progress: Progress | None = None,
+        *,
+        idle_s: float = 1.0,
+        first_wait_s: float = 1.0,
     ) -> None:
+        """`idle_s`: how often an empty list of what waits is looked at; `first_wait_s`: until the
+        second try of one that was put off, doubled with each more.
+        """
+        self._idle_s = idle_s
+        self._first_wait_s = first_wait_s
         self._assets = assets
         self._pipeline = pipeline
         self._at_once = at_once
@@ -74,7 +81,7 @@ class Converter:
                 settled = 0
                 log.warning("conversions wait for the catalogue")
             if not settled:
-                await asyncio.sleep(IDLE_S)
+                await asyncio.sleep(self._idle_s)
 
     async def round(self) -> int:
         """Work one batch off; returns how many were settled. Raises CatalogUnavailable."""
@@ -86,7 +93,8 @@ class Converter:
 
         async def work() -> None:
             for asset in todo:
-                self._settled += await self._one(asset)
+                done = await self._one(asset)
+                self._settled += done  # not in one line: that would read before the wait
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self._at_once):
@@ -144,7 +152,7 @@ class Converter:
         """Return how often that was."""
         last = self._put_off.get(asset.id)
         tries = 1 if last is None else last.tries + 1
-        wait_s = min(_FIRST_WAIT_S * 2 ** (tries - 1), _LONGEST_WAIT_S)
+        wait_s = min(self._first_wait_s * 2 ** (tries - 1), _LONGEST_WAIT_S)
         wait_s *= random.uniform(0.5, 1)  # noqa: S311  jitter
         until = asyncio.get_running_loop().time() + wait_s
         self._put_off[asset.id] = _PutOff(asset.version, tries, until)

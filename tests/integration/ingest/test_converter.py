@@ -1,0 +1,161 @@
+"""The loop that converts what waits: settles each picture, survives what is away and what is
+killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import StorageUnavailable
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.worker import Converter
+from orchestrator.model import AssetId, AssetState
+from orchestrator.storage import keys
+from tests.support import pictures
+from tests.support.ingesting import House, open_house, settings_for
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@asynccontextmanager
+async def converting(house: House, at_once: int = 2) -> AsyncIterator[list[tuple[int, int]]]:
+    told: list[tuple[int, int]] = []
+    converter = Converter(
+        house.catalog.assets,
+        house.pipeline,
+        at_once,
+        lambda done, all_: told.append((done, all_)),
+        idle_s=0.02,
+        first_wait_s=0.02,
+    )
+    task = asyncio.create_task(converter.run())
+    try:
+        yield told
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def settled(house: House, state: AssetState, *names: str) -> None:
+    async with asyncio.timeout(30):
+        for name in names:
+            while (await house.asset(name)).state is not state:
+                await asyncio.sleep(0.05)
+
+
+async def test_everything_that_waits_is_converted_and_counted(house: House) -> None:
+    names = [str(n) for n in range(6)]
+    for n, name in enumerate(names):
+        await house.register(pictures.jpeg(house.pictures / f"{n}.jpg", 60, 40, seed=n), name)
+    async with converting(house) as told:
+        await settled(house, AssetState.READY, *names)
+        while told[-1:] != [(6, 6)]:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_picture_that_cannot_be_made_is_recorded_and_holds_nobody_up(house: House) -> None:
+    whole = pictures.jpeg(house.pictures / "whole.jpg", 600, 500)
+    await house.register(pictures.truncated(house.pictures / "torn.jpg", whole, 0.4), "torn")
+    await house.register(whole, "whole")
+    async with converting(house, at_once=1):
+        await settled(house, AssetState.READY, "whole")
+        await settled(house, AssetState.FAILED, "torn")
+    torn = await house.asset("torn")
+    assert torn.error
+    assert torn.source is not None  # what can be shown of it still is
+    assert not any("torn" in key for key in await house.store.keys())
+
+
+async def test_a_store_that_is_away_is_waited_for(house: House) -> None:
+    tries: list[str] = []
+
+    async def away(key: str) -> None:
+        tries.append(key)
+        raise StorageUnavailable("away")
+
+    house.store.before_put = away
+    await house.register(pictures.jpeg(house.pictures / "a.jpg", 60, 40), "a")
+    async with converting(house):
+        async with asyncio.timeout(30):
+            while len(tries) < 2:
+                await asyncio.sleep(0.05)
+        assert (await house.asset("a")).state is AssetState.REGISTERED
+        house.store.before_put = None
+        await settled(house, AssetState.READY, "a")
+
+
+async def test_a_file_that_was_replaced_is_registered_anew_and_converted(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 60, 40)
+    await house.register(path, "a")
+    pictures.jpeg(path, 90, 50)
+    async with converting(house):
+        await settled(house, AssetState.READY, "a")
+    assert (await house.asset("a")).dimensions == (90, 50)
+
+
+async def test_a_file_that_vanished_fails_with_the_reason(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 60, 40)
+    await house.register(path, "a")
+    path.unlink()
+    async with converting(house):
+        await settled(house, AssetState.FAILED, "a")
+    assert "no such file" in (await house.asset("a")).error
+
+
+async def test_a_fault_of_our_own_is_tried_again_and_then_recorded(house: House) -> None:
+    tries: list[str] = []
+
+    async def broken(key: str) -> None:
+        if "broken" in key:
+            tries.append(key)
+            raise ZeroDivisionError
+
+    house.store.before_put = broken
+    await house.register(pictures.jpeg(house.pictures / "broken.jpg", 60, 40), "broken")
+    await house.register(pictures.jpeg(house.pictures / "good.jpg", 60, 40), "good")
+    async with converting(house):
+        await settled(house, AssetState.READY, "good")
+        await settled(house, AssetState.FAILED, "broken")
+    assert len(tries) == 4
+
+
+async def test_a_converter_killed_in_the_middle_leaves_nothing_trusted_and_is_followed(
+    dsn: str, tmp_path: Path, imaging: ImagingPool
+) -> None:
+    data = tmp_path / "data"
+    path = pictures.fractal(tmp_path / "large.png", 4000, 3000)
+    async with open_house(settings_for(dsn, data), imaging) as house:
+        registered = await house.register(path, "large")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.ingesting", dsn, str(data), cwd=ROOT
+    )
+    async with asyncio.timeout(30):
+        while not any(file.stat().st_size for file in data.glob("scratch/*/*/source.tif*")):
+            await asyncio.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+    assert list(data.glob("scratch/*/*/source.tif*"))
+
+    async with open_house(settings_for(dsn, data), imaging) as house:
+        assert house.scratch() == []
+        assert await house.asset("large") == registered
+        assert await house.store.keys() == set()
+        async with converting(house):
+            await settled(house, AssetState.READY, "large")
+        asset = await house.asset("large")
+        assert asset.version == registered.version
+        prefix = keys.prefix(AssetId(1, 1, "large"), asset.version)
+        assert await house.store.keys() == {
+            prefix + name
+            for name in ("source.tif", "s.json", "open/200.jpg", "open/100.jpg", "open/50.jpg")
+        }

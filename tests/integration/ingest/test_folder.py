@@ -1,0 +1,102 @@
+"""A folder of pictures registered in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import InvalidInput
+from orchestrator.ingest.folder import FolderIngest, FolderReport
+from orchestrator.ingest.listing import HIDDEN, NOT_A_PICTURE
+from orchestrator.model import AssetId, AssetState
+from tests.support import pictures
+from tests.support.ingesting import House
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def taken_in(house: House, told: list[tuple[int, int]] | None = None) -> FolderReport:
+    progress = None if told is None else lambda done, total: told.append((done, total))
+    folder = FolderIngest(house.catalog.assets, house.pipeline)
+    return await folder.register(house.pictures, house.pipeline.policies.folder, progress)
+
+
+async def names(house: House) -> list[str]:
+    return [str(asset.id) for asset in await house.catalog.assets.page(None, 100)]
+
+
+async def test_every_picture_is_registered_under_its_name_and_can_be_answered(house: House) -> None:
+    (house.pictures / "sub").mkdir()
+    for path in ("b.jpg", "a.jpg", "a.png", "sub/c.tif"):
+        {"jpg": pictures.jpeg, "png": pictures.png, "tif": pictures.tiff}[path[-3:]](
+            house.pictures / path, 60, 40
+        )
+    (house.pictures / "notes.txt").write_text("no picture")
+    (house.pictures / ".DS_Store").write_text("hidden")
+    told: list[tuple[int, int]] = []
+    report = await taken_in(house, told)
+    assert await names(house) == ["1/1/a.jpg", "1/1/a.png", "1/1/b", "1/1/sub%2Fc"]
+    assert (report.pictures, report.registered, report.failed) == (4, 4, {})
+    assert report.skipped == {HIDDEN: 1, NOT_A_PICTURE: 1}
+    assert told[-1] == (4, 4)
+    for asset in await house.catalog.assets.page(None, 100):
+        assert (asset.state, asset.dimensions) == (AssetState.REGISTERED, (60, 40))
+        assert asset.optimisation_policy == "fastest"
+
+
+async def test_a_second_look_registers_what_is_new_or_changed_and_reports_what_is_gone(
+    house: House,
+) -> None:
+    for name in ("kept", "changed", "gone"):
+        pictures.jpeg(house.pictures / f"{name}.jpg", 60, 40)
+    await taken_in(house)
+    await house.pipeline.convert(AssetId(1, 1, "kept"))
+    before = {asset.id.name: asset for asset in await house.catalog.assets.page(None, 100)}
+    pictures.jpeg(house.pictures / "changed.jpg", 90, 50)
+    pictures.jpeg(house.pictures / "new.jpg", 60, 40)
+    (house.pictures / "gone.jpg").unlink()
+
+    report = await taken_in(house)
+
+    after = {asset.id.name: asset for asset in await house.catalog.assets.page(None, 100)}
+    assert (report.registered, report.unchanged) == (2, 1)
+    assert report.vanished == [AssetId(1, 1, "gone")]
+    assert after["kept"] == before["kept"]
+    assert after["gone"] == before["gone"]
+    assert after["changed"].version > before["changed"].version
+    assert after["changed"].dimensions == (90, 50)
+
+
+async def test_a_broken_picture_is_reported_and_the_others_come_in(house: House) -> None:
+    for n in range(20):
+        pictures.jpeg(house.pictures / f"{n}.jpg", 60, 40, seed=n)
+    pictures.png_bomb(house.pictures / "bomb.png")
+    (house.pictures / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    report = await taken_in(house)
+    assert report.registered == 20
+    assert set(report.failed) == {AssetId(1, 1, "bomb"), AssetId(1, 1, "torn")}
+    assert "pixels" in report.failed[AssetId(1, 1, "bomb")]
+
+
+async def test_names_that_look_like_escapes_and_other_alphabets_are_kept_apart(
+    house: House,
+) -> None:
+    for name in ("100%", "a%2Fb", "übermaß", "日本 語", "a+b&c=d"):
+        pictures.png(house.pictures / f"{name}.png", 30, 20)
+    (house.pictures / "a").mkdir()
+    pictures.png(house.pictures / "a" / "b.png", 30, 20)
+    report = await taken_in(house)
+    assert report.registered == 6
+    for asset in await house.catalog.assets.page(None, 100):
+        assert AssetId.parse(str(asset.id)) == asset.id
+        assert await house.pipeline.convert(asset.id) == "completed"
+
+
+async def test_what_is_no_folder_is_refused(house: House) -> None:
+    folder = FolderIngest(house.catalog.assets, house.pipeline)
+    with pytest.raises(InvalidInput):
+        await folder.register(Path("/no/such/folder"), house.pipeline.policies.folder)
+    pictures.png(house.pictures / "a.png", 30, 20)
+    with pytest.raises(InvalidInput):
+        await folder.register(house.pictures / "a.png", house.pipeline.policies.folder)

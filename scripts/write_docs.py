@@ -1,0 +1,139 @@
+"""Writes what is documented from the code: config/default.toml and the tables of settings, commands
+and metrics.
+
+`tests/unit/test_docs.py` compares the files with the same functions, so that none of them is ever
+out of date.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
+
+from orchestrator.cli.commands import build
+from orchestrator.metrics import INSTRUMENTS
+from orchestrator.settings import ALIASES, default_toml, settings_table
+
+ROOT = Path(__file__).parents[1]
+
+_KINDS = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "Path": "PATH", "path": "PATH"}
+
+SETTINGS_HEAD = """\
+# Settings
+
+Defaults < a TOML file (`--config FILE` or `ORCHESTRATOR_CONFIG`) < environment < command line. In
+the environment a setting is `ORCHESTRATOR_<SECTION>__<KEY>`: `cache.memory` is
+`ORCHESTRATOR_CACHE__MEMORY`; lists and tables are written as TOML, JSON or, for lists, with commas.
+Amounts of bytes may be text (`"500MB"`, `"2GiB"`); times are in seconds.
+[config/default.toml](../config/default.toml) has them all, to copy from. `orchestrator config
+check` names every fault at once; `orchestrator config show` says where each value comes from.
+
+Names of the systems this one replaces are understood, too: {aliases}; and, with `ACTIVE_PREFIX=X`,
+`X_ENDPOINT`, `X_ACCESS_KEY_ID` and `X_SECRET_KEY` for those of `storage`.
+
+Written by `make docs`.
+"""
+CLI_HEAD = """\
+# Commands
+
+Every command takes `--config FILE` (settings) and, where it works on an installation, `--data DIR`.
+Exit status: 0 done, 1 failed (one clear line on standard error says how to mend it), 2 not
+understood. Long work shows a bar on a terminal and plain lines elsewhere; every listing has
+`--json`. Written by `make docs`.
+"""
+METRICS_HEAD = """\
+# Metrics
+
+`GET /metrics` on the private port, in Prometheus' text format; with several processes the figures
+are those of all of them (docs/adr/0008-multi-process-metrics.md). Written from
+`orchestrator/metrics.py` by `make docs`; a test compares the two.
+
+| name | kind | labels | what |
+|---|---|---|---|
+"""
+
+
+def documents() -> dict[Path, str]:
+    """The text of every generated file, by path."""
+    return {
+        ROOT / "config" / "default.toml": default_toml(),
+        ROOT / "docs" / "settings.md": settings_document(),
+        ROOT / "docs" / "cli.md": cli_document(),
+        ROOT / "docs" / "metrics.md": metrics_document(),
+    }
+
+
+def settings_document() -> str:
+    """The table of settings."""
+    aliases = ", ".join(f"`{variable}` (`{name}`)" for variable, name in ALIASES.items())
+    return SETTINGS_HEAD.format(aliases=aliases) + settings_table()
+
+
+def metrics_document() -> str:
+    """The table of metrics."""
+    rows = [
+        f"| `{each.name}` | {each.kind} | {', '.join(each.labels) or '–'} | {each.help} |\n"
+        for each in INSTRUMENTS
+    ]
+    return METRICS_HEAD + "".join(rows)
+
+
+def cli_document() -> str:
+    """Every command with its arguments and options."""
+    return CLI_HEAD + "".join(_command(words, command) for words, command in commands())
+
+
+def commands() -> list[tuple[str, Any]]:
+    """Every command that does something, by the words one types."""
+    found: list[tuple[str, Any]] = []
+    waiting: list[tuple[str, Any]] = [("orchestrator", get_command(build()))]
+    while waiting:
+        words, command = waiting.pop(0)
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            found.append((words, command))
+        else:
+            waiting += [(f"{words} {name}", each) for name, each in inner.items()]
+    return found
+
+
+def _command(words: str, command: Any) -> str:
+    usage = [words]
+    rows = []
+    for parameter in command.params:
+        text = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
+        if parameter.param_type_name == "argument":
+            name = (parameter.metavar or parameter.name).upper()
+            name += "..." if parameter.nargs == -1 else ""
+            usage.append(name if parameter.required else f"[{name}]")
+            rows.append(f"| `{name}` | {text} |\n")
+        elif "--help" not in parameter.opts:
+            rows.append(f"| `{_option(parameter)}` | {text}{_default(parameter)} |\n")
+    text = " ".join(inspect.cleandoc(command.help or "").split())
+    table = "| | |\n|---|---|\n" + "".join(rows) if rows else ""
+    return (
+        f"\n## {words.removeprefix('orchestrator ')}\n\n    {' '.join(usage)}\n\n{text}\n\n{table}"
+    )
+
+
+def _option(parameter: Any) -> str:
+    names = "/".join([*parameter.opts, *parameter.secondary_opts])
+    if parameter.is_flag:
+        return names
+    return f"{names} {parameter.metavar or _KINDS[parameter.bare_type()]}"
+
+
+def _default(parameter: Any) -> str:
+    value = parameter.default
+    if value in (None, "", False) or parameter.required:
+        return ""
+    return f" [{value}]"
+
+
+if __name__ == "__main__":
+    for path, text in documents().items():
+        path.write_text(text, encoding="utf-8")
+        print(path.relative_to(ROOT))

@@ -64,7 +64,7 @@ class Visit:
         self.page: Page = self.context.new_page()
         self.answers: list[Response] = []
         self.complaints: list[str] = []
-        self.page.on("response", self.answers.append)
+        self.page.on("response", lambda answer: self.answers.append(answer))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._note)
         self.page.goto(server.public + "/")

@@ -65,8 +65,8 @@ class Server(Section):
     loopback, by default.
     """
     path_templates: dict[str, str] = {}
-    """Per host name, the path below which images are reached from outside, for the ids in info
-    documents.
+    """Per host name (or `default`), the path of an image as seen from outside, for ids in info
+    documents: `/{prefix}/{version}/{customer}/{space}/{assetPath}`.
     """
     keepalive_s: Seconds = 75
     """An idle keep-alive connection is closed after this."""
@@ -270,7 +270,9 @@ class ImageServer(Section):
     addresses: list[str] = []
     """Addresses of the external image servers."""
     path_template: str = ""
-    """Path asked of them, with `{identifier}`; empty means the kind's own."""
+    """Path asked of them, with `{path}` (of the source) and `{image}` (region/size/rotation/...);
+    empty means the kind's own.
+    """
     sources_root: str = ""
     """Where the image servers see the source cache; empty means at the same path."""
     connections: Count = 4

@@ -150,7 +150,8 @@ class Index:
         self._forget_connection()
         self._mutex.close()
         if self._alive >= 0:
-            (self.holders / self.holder).unlink(missing_ok=True)
+            with suppress(OSError):  # the folder may be read-only by now
+                (self.holders / self.holder).unlink(missing_ok=True)
             os.close(self._alive)
             self._alive = -1
 

@@ -70,7 +70,7 @@ class Mutex:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lock for the block. Raises OSError if it cannot be had (TimeoutError) or made."""
+        """Hold the lock for the block. Raises OSError: it cannot be made, or had (TimeoutError)."""
         self._acquire()
         try:
             yield

@@ -26,9 +26,12 @@ async def test_what_was_put_is_found_by_every_process_and_after_a_restart(open_c
     assert await (await open_cache()).get(a_product()) == BODY
 
 
+@pytest.mark.parametrize("inline_read", [0, 256 * 1024], ids=["by a thread", "inline"])
 @pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 300_000], ids=str)
-async def test_bodies_of_any_size_come_back_whole(open_cache: Open, size: int) -> None:
-    cache, body = await open_cache(), os.urandom(size)
+async def test_bodies_of_any_size_come_back_whole(
+    open_cache: Open, size: int, inline_read: int
+) -> None:
+    cache, body = await open_cache(inline_read=inline_read), os.urandom(size)
     assert await cache.put(a_product(), body)
     assert await cache.get(a_product()) == body
 
@@ -43,6 +46,15 @@ async def test_the_counted_bytes_are_those_du_finds(open_cache: Open, folder: Pa
     await cache.drop_asset("1/1/1")
     assert (await cache.totals()).bytes == du(folder)
     assert (await cache.totals()).files == 300
+
+
+async def test_a_folder_that_grows_is_counted_with_the_file_that_made_it_grow(
+    open_cache: Open, folder: Path
+) -> None:
+    cache = await open_cache()
+    for number in range(130):
+        assert await cache.put(a_product(number), b"x")
+        assert (await cache.totals()).bytes == du(folder)
 
 
 async def test_the_least_recently_used_leave_when_room_is_needed(

@@ -35,6 +35,7 @@ from orchestrator.ingest.registering import (
     FILE,
     Registrar,
     Request,
+    as_planned,
     draft_of,
     is_unchanged,
     public_edge_of,
@@ -84,7 +85,7 @@ class Pipeline:
             self._assets, imaging, self._publisher, settings.ingest.max_bytes
         )
         # Each conversion keeps a database connection for its lock; some must be left to work with.
-        at_once = max(1, min(settings.ingest.workers, settings.database.pool_max - 2))
+        at_once = max(1, min(max(2, settings.ingest.workers), settings.database.pool_max - 2))
         self._conversions = Conversions(catalog, store, imaging, policies, scratch, at_once)
 
     async def register_in_place(
@@ -237,7 +238,8 @@ class Pipeline:
         probe = await self._imaging.probe(fetched.path)
         number = await self._assets.next_version()
         version = Version(request.id, number, None)
-        source = await self._publisher.put_original(version, fetched.path, probe)
+        planned = as_planned(probe, policies)
+        source = await self._publisher.put_original(version, fetched.path, planned)
         draft = draft_of(request, probe, policies, source, fetched.fingerprint)
         try:
             registered = await self._registrar.record(draft, policies, known, number)

@@ -7,7 +7,7 @@ what an older version had in the object store is removed once a newer one has ta
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import metrics
@@ -16,10 +16,11 @@ from orchestrator.catalog.values import AssetDraft, Registered
 from orchestrator.errors import OriginUnavailable
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.recipes import pyramid_levels
 from orchestrator.ingest.file import file_status, fingerprint
 from orchestrator.ingest.preparing import Recipes, sizes_for
 from orchestrator.ingest.publishing import Publisher, keys_of, source_of, split
-from orchestrator.model import Asset, AssetId, AssetState, Source, ThumbnailSizes
+from orchestrator.model import Asset, AssetId, AssetState, Source, SourceKind, ThumbnailSizes
 
 FILE = "file://"
 
@@ -73,7 +74,8 @@ class Registrar:
             probe = await self._imaging.probe(path)
         except FileNotFoundError as error:
             raise OriginUnavailable("The file was removed while it was read.") from error
-        source = source_of(probe, f"{FILE}{path}", status.st_size, mark)
+        planned = as_planned(probe, policies)
+        source = source_of(planned, f"{FILE}{path}", status.st_size, mark)
         metrics.INGEST_BYTES.inc(status.st_size)
         return await self.record(draft_of(request, probe, policies, source, mark), policies, known)
 
@@ -117,6 +119,17 @@ def draft_of(
         tags=request.tags,
         rights=request.rights,
     )
+
+
+def as_planned(probe: Probe, policies: Recipes) -> Probe:
+    """Return the probe with the tiles and levels its conversion will have, so that the info
+    document stays the same.
+    """
+    conversion = policies.optimisation.conversion
+    if conversion is None or probe.kind is not SourceKind.ORIGINAL:
+        return probe
+    levels = pyramid_levels(probe.dimensions, conversion.tile)
+    return replace(probe, tile_width=conversion.tile, tile_height=conversion.tile, levels=levels)
 
 
 def is_unchanged(

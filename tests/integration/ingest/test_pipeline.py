@@ -207,6 +207,32 @@ async def test_a_store_that_fails_midway_leaves_nothing_and_the_asset_waiting(
     assert await house.pipeline.convert(ID) is Conversion.COMPLETED
 
 
+@pytest.mark.parametrize("policy", ["fastest", "fast-lossy"])
+@pytest.mark.parametrize("dimensions", [(2000, 1500), (513, 40), (256, 256), (1, 1)])
+async def test_tiles_and_levels_are_the_same_before_and_after_conversion(
+    house: House, policy: str, dimensions: tuple[int, int]
+) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", *dimensions)
+    seen: list[Asset] = []
+
+    async def look(key: str) -> None:
+        if "/source." in key:
+            seen.append(await house.asset())
+
+    house.store.before_put = look
+    after = (await house.pipeline.ingest(Request(ID, str(path), policy))).asset
+    for asset in (*seen, await house.asset()):
+        source = asset.source
+        assert source is not None
+        assert after.source is not None
+        assert (source.tile_width, source.tile_height, source.levels) == (
+            after.source.tile_width,
+            after.source.tile_height,
+            after.source.levels,
+        )
+    assert len(seen) == 1
+
+
 # --- ingested from an origin -------------------------------------------------------------------
 
 

@@ -89,6 +89,11 @@ let library = null;
 
 function loadLibrary() {
   library ??= new Promise((resolve, reject) => {
+    // OpenSeadragon adds an inline style, which our policy forbids, unless it finds an element so named; page.css has
+    // its rule. Of no namespace, the element is no style to the browser.
+    const found = document.createElementNS(null, "style");
+    found.setAttribute("data-openseadragon-mobile-css", "");
+    document.head.append(found);
     const script = document.createElement("script");
     script.src = document.body.dataset.viewer;
     script.onload = () => resolve(window.OpenSeadragon);

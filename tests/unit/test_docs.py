@@ -1,0 +1,135 @@
+"""Documentation says what there is, all of it, and nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from orchestrator.metrics import INSTRUMENTS
+from orchestrator.settings.loading import FIELDS
+from orchestrator.web import routes
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+def writer() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("write_docs", ROOT / "scripts" / "write_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+WRITER = writer()
+
+
+@pytest.mark.parametrize("path", WRITER.documents(), ids=lambda path: path.name)
+def test_generated_documents_are_current(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == WRITER.documents()[path], "run `make docs`"
+
+
+def test_each_setting_is_documented_and_no_other() -> None:
+    rows = re.findall(r"^\| `([a-z_]+\.[a-z_0-9]+)` \|", (DOCS / "settings.md").read_text(), re.M)
+    assert rows == list(FIELDS)
+
+
+def test_each_metric_is_documented_and_no_other() -> None:
+    rows = re.findall(r"^\| `(orchestrator_\w+)` \|", (DOCS / "metrics.md").read_text(), re.M)
+    assert sorted(rows) == sorted(instrument.name for instrument in INSTRUMENTS)
+
+
+def test_each_command_is_documented_with_a_text_and_no_other() -> None:
+    headings = re.findall(r"^## (.+)$", (DOCS / "cli.md").read_text(), re.M)
+    assert headings == [words.removeprefix("orchestrator ") for words, _ in WRITER.commands()]
+    assert [words for words, command in WRITER.commands() if not command.help] == []
+
+
+def test_each_option_of_each_command_has_a_text() -> None:
+    silent = [
+        f"{words} {parameter.name}"
+        for words, command in WRITER.commands()
+        for parameter in command.params
+        if parameter.name != "help" and not getattr(parameter, "help", None)
+    ]
+    assert silent == []
+
+
+def stand_in(*names: str) -> Any:
+    async def handler(_request: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    return SimpleNamespace(**dict.fromkeys(names, handler))
+
+
+@web.middleware
+async def passing(request: web.Request, handler: Any) -> web.StreamResponse:
+    response: web.StreamResponse = await handler(request)
+    return response
+
+
+def beginnings(paths: list[str]) -> set[str]:
+    """The fixed part of each path: `/iiif-img` of `/iiif-img/{image:...}`."""
+    return {re.split(r"[{\[]|\.\.\.", path)[0].rstrip("/") or "/" for path in paths}
+
+
+@pytest.mark.parametrize("port", ["Public", "Private"])
+def test_each_route_is_documented_and_no_other(port: str) -> None:
+    gate: Any = SimpleNamespace(handle=passing)
+    health = stand_in("live", "ready")
+    app = (
+        routes.public_app(gate, stand_in("handle"), stand_in("index", "static"), health)
+        if port == "Public"
+        else routes.private_app(gate, health, stand_in("page"))
+    )
+    served = beginnings(
+        [route.resource.canonical for route in app.router.routes() if route.resource]
+    )
+    section = (DOCS / "http.md").read_text().partition(f"## {port} port")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.+?`) \|", section, re.M)
+    named = beginnings([path for cell in cells for path in re.findall(r"`([^`]+)`", cell)])
+    documented = {re.sub(r"^/iiif/[23]$", "/iiif", path) for path in named}
+    assert documented == served
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    broken = []
+    for document in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            if not (document.parent / target).exists():
+                broken.append(f"{document.name}: {target}")
+    assert broken == []
+
+
+def test_code_names_only_decision_records_that_exist() -> None:
+    named = {
+        reference
+        for path in (ROOT / "orchestrator").rglob("*.py")
+        for reference in re.findall(r"docs/adr/[\w-]+\.md", path.read_text())
+    }
+    assert [reference for reference in sorted(named) if not (ROOT / reference).exists()] == []
+
+
+def test_decision_records_say_status_context_decision_consequences_and_how_enforced() -> None:
+    wanted = ("status", "context", "decision", "consequences", "enforced")
+    short = [
+        f"{path.name}: {each}"
+        for path in sorted((DOCS / "adr").glob("*.md"))
+        for each in wanted
+        if each not in path.read_text().lower()
+    ]
+    assert short == []
+
+
+def test_the_readme_opens_with_one_sentence_the_two_commands_and_a_curl() -> None:
+    text = (ROOT / "README.md").read_text()
+    places = [text.index(each) for each in ("answers IIIF", "make run", "make test", "curl ")]
+    assert places == sorted(places)
+    assert places[-1] < 800

@@ -8,7 +8,8 @@ A and I), with every loop and length bounded, so that a header that lies is refu
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +19,10 @@ from orchestrator.model import Dimensions
 _MAX_BOXES = 256
 _MAX_MARKERS = 4096
 _MAX_COMPONENTS = 64
-_SOC, _SIZ, _COD, _SOT, _SOD = 0xFF4F, 0xFF51, 0xFF52, 0xFF90, 0xFF93
+_MAX_HEADER_BYTES = 16 * 1024**2
+_PLAIN_SPACES = (16, 17)
+"""sRGB and gray, as a JP2 file numbers them."""
+_SOC, _SIZ, _COD, _COC, _SOT, _SOD = 0xFF4F, 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,10 @@ class Codestream:
     levels: int
     components: int
     bits: int
+    plain: bool
+    """True if its samples are the pixels: one piece from 0, 0, one or three whole 8-bit components,
+    no palette and no channel definitions.
+    """
 
     @property
     def tiled(self) -> bool:
@@ -43,17 +51,20 @@ def read_codestream(path: Path) -> Codestream:
     """Raises Unprocessable if the headers are not those of a JPEG2000 picture, OSError."""
     with path.open("rb") as file:
         try:
-            _seek_codestream(file)
-            return _main_header(file)
+            plain_colours = _seek_codestream(file)
+            stream = _main_header(file)
         except struct.error as error:
             raise Unprocessable("The JPEG2000 file is cut short.") from error
+    return replace(stream, plain=stream.plain and plain_colours)
 
 
-def _seek_codestream(file: BinaryIO) -> None:
+def _seek_codestream(file: BinaryIO) -> bool:
+    """Go to the codestream; False if the boxes before it give its samples another meaning."""
     start = file.read(2)
     file.seek(0)
     if start == b"\xff\x4f":
-        return
+        return True
+    plain = True
     for _ in range(_MAX_BOXES):
         length, kind = struct.unpack(">I4s", file.read(8))
         header = 8
@@ -61,34 +72,56 @@ def _seek_codestream(file: BinaryIO) -> None:
             (length,) = struct.unpack(">Q", file.read(8))
             header = 16
         if kind == b"jp2c":
-            return
+            return plain
         if length < header:
             break
-        file.seek(length - header, 1)
+        if kind == b"jp2h" and length <= _MAX_HEADER_BYTES:
+            plain = _plain_colours(file.read(length - header))
+        else:
+            file.seek(length - header, 1)
     raise Unprocessable("The JPEG2000 file holds no codestream.")
+
+
+def _plain_colours(boxes: bytes) -> bool:
+    """True if a JP2 header has neither palette nor channel definitions, and a colour space (or
+    profile) of plain RGB or gray.
+    """
+    at, plain = 0, True
+    while at + 8 <= len(boxes):
+        length, kind = struct.unpack_from(">I4s", boxes, at)
+        if kind in (b"pclr", b"cmap", b"cdef"):
+            plain = False
+        if kind == b"colr" and length >= 15 and at + 15 <= len(boxes) and boxes[at + 8] == 1:
+            plain = plain and struct.unpack_from(">I", boxes, at + 11)[0] in _PLAIN_SPACES
+        if length < 8:
+            break
+        at += length
+    return plain
 
 
 def _main_header(file: BinaryIO) -> Codestream:
     if _marker(file) != _SOC:
         raise Unprocessable("The JPEG2000 file holds no codestream.")
-    size: tuple[Dimensions, Dimensions, int, int] | None = None
-    levels: int | None = None
+    segments = dict(_segments(file))
+    if _SIZ not in segments or _COD not in segments:
+        raise Unprocessable("The JPEG2000 file has no usable header.")
+    size = _size(segments[_SIZ])
+    levels = int(struct.unpack(">BBHBB", segments[_COD][:6])[4])
+    if levels > 32:
+        raise Unprocessable("The JPEG2000 file has no usable header.")
+    return replace(size, levels=levels, plain=size.plain and _COC not in segments)
+
+
+def _segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """(marker, what it says) up to the first tile."""
     for _ in range(_MAX_MARKERS):
         marker = _marker(file)
         if marker in (_SOT, _SOD):
-            break
+            return
         (length,) = struct.unpack(">H", file.read(2))
         if length < 2:
-            break
-        if marker == _SIZ:
-            size = _size(file.read(length - 2))
-        elif marker == _COD:
-            levels = struct.unpack(">BBHBB", file.read(length - 2)[:6])[4]
-        else:
-            file.seek(length - 2, 1)
-    if size is None or levels is None or levels > 32:
-        raise Unprocessable("The JPEG2000 file has no usable header.")
-    return Codestream(size[0], size[1], levels, size[2], size[3])
+            return
+        yield marker, file.read(length - 2)
 
 
 def _marker(file: BinaryIO) -> int:
@@ -96,10 +129,10 @@ def _marker(file: BinaryIO) -> int:
     return int(marker)
 
 
-def _size(segment: bytes) -> tuple[Dimensions, Dimensions, int, int]:
+def _size(segment: bytes) -> Codestream:
     values = struct.unpack(">H8IH", segment[:36])
     right, bottom, left, top, tile_w, tile_h, tile_left, tile_top, components = values[1:]
-    bits = (segment[36] & 0x7F) + 1 if len(segment) > 36 else 0
+    samples = segment[36 : 36 + 3 * components]
     sane = (
         left < right
         and top < bottom
@@ -108,11 +141,20 @@ def _size(segment: bytes) -> tuple[Dimensions, Dimensions, int, int]:
         and tile_left <= left < tile_left + tile_w
         and tile_top <= top < tile_top + tile_h
         and 0 < components <= _MAX_COMPONENTS
-        and len(segment) >= 36 + 3 * components
-        and 0 < bits <= 38
+        and len(samples) == 3 * components
+        and (samples[0] & 0x7F) < 38
     )
     if not sane:
         raise Unprocessable("The JPEG2000 file has no usable header.")
     width, height = right - left, bottom - top
-    tile = (min(tile_w, width), min(tile_h, height))
-    return (width, height), tile, components, bits
+    whole = (
+        tile_w >= right and tile_h >= bottom and (left, top, tile_left, tile_top) == (0, 0, 0, 0)
+    )
+    return Codestream(
+        dimensions=(width, height),
+        tile=(min(tile_w, width), min(tile_h, height)),
+        levels=0,
+        components=components,
+        bits=(samples[0] & 0x7F) + 1,
+        plain=whole and components in (1, 3) and samples == b"\x07\x01\x01" * components,
+    )

@@ -61,7 +61,7 @@ def thumbnails(
 
 
 def _first_thumbnail(path: Path, found: Probe, size: Dimensions) -> Any:
-    opened = Opened(budget=1)
+    opened = Opened(budget=1, sandboxed=True)
     recipe = Recipe(
         path=str(path),
         kind=found.kind,

@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.imaging import tiff, vips
+from orchestrator.imaging import openjpeg, tiff, vips
+from orchestrator.imaging.codestream import read_codestream
 from orchestrator.imaging.recipes import InputFormat, Region, reduction
 from orchestrator.imaging.sniff import sniff_file
 from orchestrator.model import Dimensions
@@ -29,15 +31,20 @@ without the other.
 _SMALLEST_SHRUNK = 8
 """libvips ends its process when shrinking on load leaves no pixel."""
 _WIDE = 64
+_WHOLE_PIXELS = 1_500_000
+"""Levels of JPEG2000 up to this size are decoded whole: it takes two or three tiles' time."""
+_READER_PIXELS, _READER_PIXEL_BYTES = 6_000_000, 12
 MAX_SVG_BYTES = 32 * 1024**2
 
 
 class Level(NamedTuple):
-    """One reduction of a file: its pixels, and how many pixels of full scale one of them stands for
-    on each axis.
+    """One reduction of a file: `cut(left, top, width, height)` gives its pixels; how many pixels of
+    full scale one of them stands for on each axis.
     """
 
-    image: Any
+    cut: Callable[[int, int, int, int], Any]
+    width: int
+    height: int
     across: float
     down: float
     streamed: bool = False
@@ -58,15 +65,19 @@ class Picture:
     """True if any region can be read without decoding the rest."""
     orientation: int = 1
     subifds: bool = False
+    plain: bool = False
+    """True for a codestream in one piece that OpenJPEG can be asked for directly."""
 
 
 class Opened:
     """An LRU of opened pictures and levels with a byte budget."""
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, *, sandboxed: bool) -> None:
+        """`budget` in bytes; only a `sandboxed` process may hand bytes to OpenJPEG."""
         self._budget = budget
         self._entries: OrderedDict[tuple[object, ...], tuple[Any, int]] = OrderedDict()
         self._bytes = 0
+        self._openjpeg = openjpeg.load() if sandboxed else None
 
     def picture(self, path: str) -> Picture:
         """The file at `path` as it is now. Raises FileNotFoundError, Unprocessable, VipsError."""
@@ -75,17 +86,48 @@ class Opened:
         return self._keep(identity, lambda: (_look(path, identity), 4096))  # type: ignore[no-any-return]
 
     def level(self, picture: Picture, region: Region, size: Dimensions) -> Level:
-        """The coarsest level that has `size` pixels for a stored `region`. Raises VipsError."""
+        """The coarsest level that has `size` pixels for a stored `region`.
+
+        Raises VipsError or CodestreamError, here or when it is cut.
+        """
         full = picture.levels[0]
         n = _choose(picture, region, size)
-        key = (*picture.identity, n)
+        if picture.plain and self._openjpeg:
+            width, height = picture.levels[n]
+            return Level(self._plain(picture, n), width, height, 2**n, 2**n)
         kept = self._fits(picture, n)
         if kept:
-            image = self._keep(key, lambda: self._open(picture, n))
+            image = self._keep((*picture.identity, n), lambda: self._open(picture, n))
         else:
             image = _load(picture, n, access="sequential")
         across, down = _factor(full[0], image.width, n), _factor(full[1], image.height, n)
-        return Level(image, across, down, not kept)
+        return Level(partial(_crop, image), image.width, image.height, across, down, not kept)
+
+    def _plain(self, picture: Picture, n: int) -> Callable[[int, int, int, int], Any]:
+        """How to cut level `n` of a codestream in one piece: small levels are decoded whole, once;
+        of others the decoder is kept.
+        """
+        width, height = picture.levels[n]
+        if width * height <= _WHOLE_PIXELS:
+            image = self._keep((*picture.identity, n), lambda: self._whole(picture, n))
+            return partial(_crop, image)
+        key = (*picture.identity, n, "reader")
+        reader = self._keep(key, lambda: self._reader(picture, n))
+        if reader.decoded_pixels > _READER_PIXELS:  # it keeps what it decoded: begin again
+            self._drop(key)
+            reader = self._keep(key, lambda: self._reader(picture, n))
+        return reader.read  # type: ignore[no-any-return]  # entries are of many types
+
+    def _whole(self, picture: Picture, n: int) -> tuple[Any, int]:
+        width, height = picture.levels[n]
+        reader = openjpeg.Reader(self._openjpeg, picture.path, n)
+        image = reader.read(0, 0, width, height)
+        reader.close()
+        return image, width * height * image.bands
+
+    def _reader(self, picture: Picture, n: int) -> tuple[openjpeg.Reader, int]:
+        reader = openjpeg.Reader(self._openjpeg, picture.path, n)
+        return reader, int(picture.identity[3]) + _READER_PIXELS * _READER_PIXEL_BYTES
 
     def _fits(self, picture: Picture, n: int) -> bool:
         return picture.lazy or _decoded_bytes(picture.levels[n]) <= self._budget // 2
@@ -111,14 +153,22 @@ class Opened:
         while len(self._entries) > 1 and (
             self._bytes > self._budget or len(self._entries) > MAX_OPEN
         ):
-            _, (_, cost) = self._entries.popitem(last=False)
-            self._bytes -= cost
+            self._drop(next(iter(self._entries)))
         return entry[0]
 
     def forget(self, path: str) -> None:
         """Close whatever is kept of `path`: after a failed read, a level may hold broken state."""
         for key in [key for key in self._entries if key[0] == path]:
-            self._bytes -= self._entries.pop(key)[1]
+            self._drop(key)
+
+    def _drop(self, key: tuple[object, ...]) -> None:
+        self._bytes -= self._entries.pop(key)[1]
+
+
+def _crop(image: Any, left: int, top: int, width: int, height: int) -> Any:
+    if (left, top, width, height) == (0, 0, image.width, image.height):
+        return image
+    return image.crop(left, top, width, height)
 
 
 def _choose(picture: Picture, region: Region, size: Dimensions) -> int:
@@ -159,22 +209,25 @@ def _decoded_bytes(dimensions: Dimensions) -> int:
 def _look(path: str, identity: tuple[str | int, ...]) -> Picture:
     """Open the headers of a file. Raises FileNotFoundError, Unprocessable, VipsError."""
     name = sniff_file(Path(path))
+    if name == "jpeg2000":
+        stream = read_codestream(Path(path))
+        levels = tuple(_halved(stream.dimensions, n) for n in range(stream.levels + 1))
+        return Picture(identity, path, name, levels, lazy=True, plain=stream.plain)
     image = load_first(name, path)
     full = (image.width, image.height)
-    levels: tuple[Dimensions, ...] = (full,)
+    levels = (full,)
     lazy, subifds = False, False
-    if name == "jpeg2000":
-        levels, lazy = tuple(_halved(full, n) for n in range(number(image, "n-pages", 1))), True
-    elif name == "jpeg":
-        shrinks = [
-            n for n in range(JPEG_SHRINKS + 1) if min(full) >> n >= _SMALLEST_SHRUNK or n == 0
-        ]
-        levels = tuple((full[0] >> n, full[1] >> n) for n in shrinks)
+    if name == "jpeg":
+        levels = tuple((full[0] >> n, full[1] >> n) for n in range(_jpeg_shrinks(full) + 1))
     elif name == "tiff":
         layout = tiff.read_layout(Path(path))
         levels, subifds = tuple(level.dimensions for level in layout.levels), layout.subifds
         lazy = layout.levels[0].tile != (0, 0)
     return Picture(identity, path, name, levels, lazy, number(image, "orientation", 1), subifds)
+
+
+def _jpeg_shrinks(full: Dimensions) -> int:
+    return max(n for n in range(JPEG_SHRINKS + 1) if n == 0 or min(full) >> n >= _SMALLEST_SHRUNK)
 
 
 def number(image: Any, field: str, default: int) -> int:

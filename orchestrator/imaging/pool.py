@@ -162,6 +162,6 @@ class ImagingPool:
     def _render_here(self, recipe: Recipe) -> bytes:
         opened: Opened | None = getattr(self._local, "opened", None)
         if opened is None:
-            opened = self._local.opened = Opened(_THREAD_OPEN_BYTES)
+            opened = self._local.opened = Opened(_THREAD_OPEN_BYTES, sandboxed=False)
         with worker.translated(recipe.path):
             return render.render(recipe, opened)

@@ -22,7 +22,7 @@ from orchestrator.imaging import worker as entry
 _START_TIMEOUT_S = 60.0
 
 
-class WorkerDied(Exception):  # noqa: N818  it is what happened, and never leaves the package
+class WorkerDied(Exception):
     """The process ended during a call; `overdue` if we ended it."""
 
     def __init__(self, *, overdue: bool) -> None:

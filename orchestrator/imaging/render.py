@@ -13,6 +13,7 @@ from typing import Any, cast
 from orchestrator.errors import SourceChanged
 from orchestrator.imaging import colour, encode, vips
 from orchestrator.imaging.opened import Level, Opened, Picture
+from orchestrator.imaging.openjpeg import CodestreamError
 from orchestrator.imaging.recipes import OutputFormat, Recipe, Region
 from orchestrator.model import Dimensions
 
@@ -29,7 +30,7 @@ def render(recipe: Recipe, opened: Opened) -> bytes:
     picture = opened.picture(recipe.path)
     try:
         return finish(cut(recipe, picture, opened), recipe)
-    except vips.VipsError:
+    except (vips.VipsError, CodestreamError):
         opened.forget(recipe.path)
         raise
 
@@ -101,11 +102,9 @@ def _extract(level: Level, region: Region, full: Dimensions) -> Any:
     """
     left, width = _span(region[0], region[2], full[0], level.across)
     top, height = _span(region[1], region[3], full[1], level.down)
-    image = level.image
-    left, top = min(left, image.width - 1), min(top, image.height - 1)
-    there_w, there_h = min(width, image.width - left), min(height, image.height - top)
-    if (left, top, there_w, there_h) != (0, 0, image.width, image.height):
-        image = image.crop(left, top, there_w, there_h)
+    left, top = min(left, level.width - 1), min(top, level.height - 1)
+    there_w, there_h = min(width, level.width - left), min(height, level.height - top)
+    image = level.cut(left, top, there_w, there_h)
     if (there_w, there_h) != (width, height):
         image = image.embed(0, 0, width, height, extend="copy")
     return image

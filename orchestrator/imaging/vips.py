@@ -84,6 +84,11 @@ def load_bytes(name: InputFormat, body: bytes, **options: Any) -> Any:
     return pyvips.Operation.call(f"{_LOADERS[name]}_buffer", body, **options)
 
 
+def attach_profile(image: Any, profile: bytes) -> None:
+    """Make `profile` (ICC) the embedded one of `image`, in place."""
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+
+
 def broken(error: Exception) -> Unprocessable:
     """What the world is told when libvips refuses: never its own text, which holds paths."""
     text = str(error).lower()

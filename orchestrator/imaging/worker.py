@@ -24,6 +24,7 @@ from orchestrator.imaging import probe as probing
 from orchestrator.imaging import render as rendering
 from orchestrator.imaging import vips
 from orchestrator.imaging.opened import Opened
+from orchestrator.imaging.openjpeg import CodestreamError
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.recipes import ConversionPolicy, Probe, Recipe
 from orchestrator.model import Dimensions
@@ -57,7 +58,7 @@ def start(limits: WorkerLimits) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     vips.restrict(sandboxed=True)
-    _kept[:] = [Opened(limits.open_pictures)]
+    _kept[:] = [Opened(limits.open_pictures, sandboxed=True)]
 
 
 def ready() -> int:
@@ -108,7 +109,7 @@ def translated(path: str) -> Iterator[None]:
         yield
     except MemoryError as error:
         raise TooLarge("The image needs more memory than one decode may use.") from error
-    except vips.VipsError as error:
+    except (vips.VipsError, CodestreamError) as error:
         if not Path(path).exists():
             raise FileNotFoundError(path) from error
         raise vips.broken(error) from error

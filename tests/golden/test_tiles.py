@@ -74,3 +74,16 @@ async def test_the_kinds_are_told_apart(pool: ImagingPool, gallery: Callable[...
         "pyramid_tiff": (SourceKind.PYRAMID_TIFF, True, 256, 2),
         "tiff": (SourceKind.ORIGINAL, False, 256, 2),
     }
+
+
+async def test_tiles_of_a_large_codestream_come_right_from_a_decoder_kept_open(
+    pool: ImagingPool, gallery: Callable[..., Path]
+) -> None:
+    """Larger than what is decoded whole, so that one decoder reads area after area."""
+    path = gallery(pictures.jp2_untiled, 2050, 1030)
+    probe = await pool.probe(path)
+    truth = pictures.pattern(2050, 1030)
+    for _ in range(2):
+        for region, tile in advertised_tiles(probe):
+            body = await pool.render(a_recipe(path, probe, region=region, size=tile))
+            assert_alike(decoded(body), reference(truth, region, tile), mean=5.0, p99=48.0)

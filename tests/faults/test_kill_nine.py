@@ -104,7 +104,7 @@ def test_processes_killed_one_after_another_tear_nothing(tmp_path, folder, store
         with Reader(base) as reader:
             for _ in range(10):
                 time.sleep(dice.uniform(0.1, 0.5))
-                for cached in (server.data / "cache").glob("*/??/*/*/*"):
+                for cached in (server.data / "cache").glob("*/??/*/*"):
                     with suppress(OSError):
                         cached.unlink()
                 with suppress(ProcessLookupError, IndexError):
@@ -142,7 +142,9 @@ def test_everything_killed_at_once_leaves_nothing_that_is_trusted(tmp_path, fold
                         assert answer.status == 503 or seen_whole(answer.body)
         finally:
             server.stop(graceful=False)
-        for path in (data / "cache" / "derivatives").glob("??/*/*/*.jpg"):
+        kept = list((data / "cache" / "derivatives").glob("??/*/*.jpg"))
+        assert kept or turn == 0, "nothing was published: the kill came before all work"
+        for path in kept:
             assert seen_whole(path.read_bytes()), f"torn file under its final name: {path}"
     with running(folder, workers=2, data=data, env=env) as server:
         base = f"{server.public}/iiif/3/1%2F1%2Flarge"

@@ -7,6 +7,7 @@ prefix is another's, and none can climb out.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 
@@ -14,7 +15,11 @@ from orchestrator.errors import InvalidInput
 from orchestrator.model import AssetId
 
 MAX_KEY_BYTES = 1024
-"""S3's own bound; a 220-character id of the widest characters stays below it."""
+"""S3's own bound."""
+_MAX_SEGMENT_BYTES = 255
+"""Many services keep keys as paths of a filesystem, with its bound."""
+_MAX_NAME_BYTES, _KEPT_NAME_BYTES = 240, 160
+"""A longer name is cut and marked with `~`, which is in no other, and its hash."""
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._\-\u0080-\U0010ffff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
@@ -26,6 +31,9 @@ _ACCESS = ("open", "auth")
 def asset_prefix(asset_id: AssetId) -> str:
     """What all keys of the asset, of every version, begin with."""
     name = _NOT_PLAIN.sub(lambda match: f"%{ord(match[0]):02X}", asset_id.name)
+    if len(name.encode()) > _MAX_NAME_BYTES:
+        digest = hashlib.sha256(asset_id.name.encode()).hexdigest()[:32]
+        name = f"{name.encode()[:_KEPT_NAME_BYTES].decode(errors='ignore')}~{digest}"
     return f"{asset_id.customer}/{asset_id.space}/{name}/"
 
 
@@ -63,27 +71,32 @@ def sizes_key(asset_id: AssetId, version: int) -> str:
 def checked(key: str) -> str:
     """The key itself, if every form of the store can hold it.
 
-    Raises InvalidInput for one that is empty, longer than 1024 bytes in UTF-8, or has control
-    characters, backslashes, or an empty, `.` or `..` segment.
+    Raises InvalidInput for one that is empty, longer than 1024 bytes in UTF-8 (255 between
+    slashes), or has control characters, backslashes, or an empty, `.` or `..` segment.
     """
-    if not _is_text(key) or not 0 < len(key.encode()) <= MAX_KEY_BYTES or _CONTROL.search(key):
+    if not _is_text(key) or len(key.encode()) > MAX_KEY_BYTES or _CONTROL.search(key):
         raise InvalidInput("The object key is not of the allowed length and characters.")
-    if any(segment in ("", ".", "..") for segment in key.split("/")):
-        raise InvalidInput("The object key has an empty or relative segment.")
+    for segment in key.split("/"):
+        if segment in ("", ".", "..") or len(segment.encode()) > _MAX_SEGMENT_BYTES:
+            raise InvalidInput("The object key has an empty, relative or too long segment.")
     return key
 
 
 def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    """The metadata, if every form can hold it: lower-case names, printable values of 2 KB
-    together. Raises InvalidInput.
+    """The metadata, if every form can hold it: lower-case names, printable values that are not
+    empty, 2 KB together. Raises InvalidInput.
     """
     entries = dict(metadata or {})
     for name, value in entries.items():
-        if not _METADATA_NAME.fullmatch(name) or not _is_text(value) or _CONTROL.search(value):
+        if not _METADATA_NAME.fullmatch(name) or not _is_printable(value):
             raise InvalidInput("Object metadata has lower-case names and printable values.")
     if sum(len(name) + len(value.encode()) for name, value in entries.items()) > 2000:
         raise InvalidInput("Object metadata is at most 2 KB.")
     return entries
+
+
+def _is_printable(text: str) -> bool:
+    return bool(text) and text == text.strip() and _is_text(text) and not _CONTROL.search(text)
 
 
 def _is_text(text: str) -> bool:

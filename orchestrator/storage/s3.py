@@ -176,8 +176,7 @@ async def open_s3(settings: Storage) -> AsyncIterator[S3Store]:
 
 
 def _range(start: int, length: int | None) -> dict[str, str]:
-    if length is not None and length < 1:
-        raise InvalidInput("A range is at least one byte long.")
+    resolved_range(max(start, 0) + 1, start, length)  # refuses what no object could satisfy
     if start < 0:
         return {"Range": f"bytes={start}"}
     if length is not None:

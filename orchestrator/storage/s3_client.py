@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from orchestrator.errors import InvalidInput, ObjectNotFound, PreconditionFailed, StorageUnavailable
 from orchestrator.settings import Storage
 
-_ATTEMPTS = 4
+_ATTEMPTS = 3
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _UNMET = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
 _REFUSED = frozenset({"416", "InvalidRange"})

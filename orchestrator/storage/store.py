@@ -89,7 +89,7 @@ class ObjectStore(Protocol):
         self, key: str, *, start: int = 0, length: int | None = None, if_match: str = ""
     ) -> AbstractAsyncContextManager[ObjectStream]:
         """Read the object from byte `start` on; a negative `start` means that many bytes from the
-        end.
+        end, and no `length`.
 
         `length` (at least 1) is cut at the object's end; None reads to the end. `if_match` is the
         ETag the object must have. Raises ObjectNotFound, PreconditionFailed, and InvalidInput
@@ -156,8 +156,8 @@ def resolved_range(size: int, start: int, length: int | None) -> tuple[int, int]
 
     Raises InvalidInput as it does.
     """
-    if length is not None and length < 1:
-        raise InvalidInput("A range is at least one byte long.")
+    if length is not None and (length < 1 or start < 0):
+        raise InvalidInput("A range is at least one byte long, and a suffix goes to the end.")
     first = max(0, size + start) if start < 0 else start
     if first >= size and first > 0:
         raise InvalidInput("The range starts past the end of the object.")

@@ -1,0 +1,206 @@
+"""What only the S3 form has: faults of the service, large copies, uploads nobody finished."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from orchestrator.errors import ObjectNotFound, StorageUnavailable
+from orchestrator.settings import Storage
+from orchestrator.storage.s3 import S3Store, open_s3
+from orchestrator.storage.s3_client import connected
+from orchestrator.storage.store import ObjectStore, read
+from tests.support.running import free_port
+from tests.support.servers import S3Server
+
+PART = 5 * 1024**2
+
+
+@asynccontextmanager
+async def bare(storage: Storage) -> AsyncIterator[tuple[Any, dict[str, str]]]:
+    """A client of the same place, to look behind the store."""
+    async with connected(storage) as client:
+        yield client, {"Bucket": storage.bucket, "Prefix": f"{storage.prefix}/"}
+
+
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncIterator[Storage]:
+    """A service that answers every request with these bytes and hangs up."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield elsewhere(port)
+
+
+def elsewhere(port: int) -> Storage:
+    return Storage(
+        kind="s3",
+        endpoint=f"http://127.0.0.1:{port}",
+        bucket="pictures",
+        access_key=SecretStr("a"),
+        secret_key=SecretStr("b"),
+        connect_timeout_s=1,
+        read_timeout_s=0.5,
+    )
+
+
+async def test_a_service_that_is_not_there_is_unavailable_for_every_method(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(17 * 1024**2))
+    async with open_s3(elsewhere(free_port())) as store:
+        attempts = (
+            store.head("a"),
+            store.put("a", b"x"),
+            store.put("a", tmp_path / "large"),
+            store.copy("a", "b"),
+            store.delete(["a"]),
+            read(store, "a", max_bytes=9),
+            anext(store.list("")),
+        )
+        async with asyncio.timeout(30):
+            ends = await asyncio.gather(*attempts, return_exceptions=True)
+    assert [type(end) for end in ends] == [StorageUnavailable] * len(attempts)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 503 Slow Down\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy",
+        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        b"not HTTP at all\r\n\r\n",
+        b"",
+    ],
+    ids=["500", "503", "403", "garbage", "silence"],
+)
+async def test_a_service_in_trouble_is_unavailable_and_not_an_empty_one(answer: bytes) -> None:
+    async with answering(answer) as storage, open_s3(storage) as store:
+        ends = await asyncio.gather(
+            store.head("a"), read(store, "a", max_bytes=9), return_exceptions=True
+        )
+    assert [type(end) for end in ends] == [StorageUnavailable] * 2
+
+
+@pytest.mark.parametrize("sent", [0, 1, 999])
+async def test_a_body_that_ends_early_is_never_taken_for_the_object(sent: int) -> None:
+    answer = (
+        b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nETag: "x"\r\n'
+        b"Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n"
+    ) + b"x" * sent
+    async with answering(answer) as storage, open_s3(storage) as store:
+        with pytest.raises(StorageUnavailable):
+            await read(store, "a", max_bytes=1000)
+
+
+async def test_a_body_that_stalls_is_given_up_after_the_read_timeout() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\nETag: "x"\r\n')
+        writer.write(b"Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\nabc")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, open_s3(elsewhere(port)) as store:
+        with pytest.raises(StorageUnavailable):
+            await asyncio.wait_for(read(store, "a", max_bytes=9), 5)
+
+
+async def test_a_service_that_ignores_ranges_is_found_out() -> None:
+    answer = (
+        b'HTTP/1.1 200 OK\r\nContent-Length: 4\r\nETag: "x"\r\n'
+        b"Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\nabcd"
+    )
+    async with answering(answer) as storage, open_s3(storage) as store:
+        with pytest.raises(StorageUnavailable):
+            async with store.open("a", start=2):
+                pass
+
+
+async def test_a_bucket_that_does_not_exist_is_unavailable_to_writers(s3_server: S3Server) -> None:
+    async with open_s3(s3_server.storage(bucket="no-such-bucket-here")) as store:
+        with pytest.raises((StorageUnavailable, ObjectNotFound)):
+            await read(store, "a", max_bytes=9)
+        with pytest.raises(StorageUnavailable):
+            _ = [info async for info in store.list("")]
+
+
+async def test_stores_with_different_prefixes_in_one_bucket_do_not_see_each_other(
+    s3_server: S3Server,
+) -> None:
+    async with open_s3(s3_server.storage()) as one, open_s3(s3_server.storage()) as other:
+        await one.put("a", b"one")
+        await other.put("a", b"other")
+        assert await read(one, "a", max_bytes=9) == b"one"
+        assert [info.key async for info in one.list("")] == ["a"]
+        await other.delete(["a"])
+        assert await read(one, "a", max_bytes=9) == b"one"
+
+
+async def test_an_object_too_large_for_one_copy_is_copied_in_parts(s3_server: S3Server) -> None:
+    storage, body = s3_server.storage(), os.urandom(17 * 1024**2)
+    async with connected(storage) as client:
+        store = S3Store(client, storage.bucket, storage.prefix, copy_bytes=PART)
+        await store.put("a", body, media_type="image/tiff", metadata={"n": "caf\u00e9"})
+        copied = await store.copy("a", "b")
+        assert (copied.bytes, copied.media_type) == (len(body), "image/tiff")
+        assert dict(copied.metadata) == {"n": "caf\u00e9"}
+        assert await read(store, "b", max_bytes=len(body), if_match=copied.etag) == body
+
+
+async def test_an_upload_in_parts_that_is_cancelled_leaves_nothing_at_the_service(
+    s3_server: S3Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(64 * 1024**2))
+    storage = s3_server.storage()
+    async with open_s3(storage) as store, bare(storage) as (client, where):
+        for pause_s in (0.01, 0.05, 0.1):
+            task = asyncio.create_task(store.put("large", path))
+            await asyncio.sleep(pause_s)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert not (await client.list_multipart_uploads(**where)).get("Uploads")
+        assert [info.key async for info in store.list("")] == []
+
+
+async def test_uploads_a_killed_process_left_are_aborted_when_they_are_old(
+    s3_server: S3Server,
+) -> None:
+    storage = s3_server.storage()
+    async with open_s3(storage) as store, bare(storage) as (client, where):
+        key = f"{storage.prefix}/left"
+        await client.create_multipart_upload(Bucket=storage.bucket, Key=key)
+        assert await store.sweep_temporary(older_than_s=3600) == 0
+        assert await store.sweep_temporary(older_than_s=-5) == 1
+        assert not (await client.list_multipart_uploads(**where)).get("Uploads")
+
+
+async def test_no_more_connections_are_made_than_the_settings_allow(s3_server: S3Server) -> None:
+    async with open_s3(s3_server.storage(max_connections=3)) as store:
+        await store.put("a", bytes(100_000))
+        before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        most = 0
+
+        async def look(one: ObjectStore) -> None:
+            nonlocal most
+            assert len(await read(one, "a", max_bytes=100_000)) == 100_000
+            most = max(most, len(os.listdir("/proc/self/fd")))  # noqa: PTH208
+
+        await asyncio.gather(*(look(store) for _ in range(60)))
+        assert most <= before + 3

@@ -1,0 +1,96 @@
+"""Hostile and broken pictures in a served folder: clear errors, and nobody else notices."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support import pictures
+from tests.support.running import Running, assert_log_clean, fetch, running
+
+GOOD = "0,0,256,256/256,256/0/default.jpg"
+MEMORY_GROWTH_MB = 150
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    pictures.jpeg(folder / "good.jpg", 1200, 900)
+    for name, make in (
+        ("bomb-png.png", pictures.png_bomb),
+        ("bomb-gif.gif", pictures.gif_bomb),
+        ("bomb-svg.svg", pictures.svg_bomb),
+        ("bomb-jp2.jp2", pictures.jp2_bomb),
+        ("bomb-tiff.tif", pictures.tiff_bomb),
+    ):
+        make(folder / name)
+    whole = pictures.jp2_tiled(folder / "whole.jp2", 1600, 1200)
+    pictures.truncated(folder / "cut-jp2.jp2", whole, 0.4)
+    photo = pictures.jpeg(folder / "photo.jpg", 1600, 1200)
+    pictures.truncated(folder / "cut-jpeg.jpg", photo, 0.5)
+    pictures.html_as_jpeg(folder / "page.jpg")
+    pictures.ico(folder / "icon.png", 64, 64)
+    with running(folder, workers=2) as server:
+        yield server
+        assert_log_clean(server.log())
+
+
+def resident_mb(server: Running) -> float:
+    """Of the processes that serve and decode, not of the database."""
+    total = 0.0
+    for pid, command in server.processes().items():
+        if "postgres" not in command:
+            status = Path(f"/proc/{pid}/status")
+            for line in status.read_text().splitlines() if status.exists() else []:
+                if line.startswith("VmRSS:"):
+                    total += int(line.split()[1]) / 1024
+    return total
+
+
+NAMES = ["bomb-png", "bomb-gif", "bomb-svg", "bomb-jp2", "bomb-tiff", "cut-jp2", "cut-jpeg", "page", "icon"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_broken_picture_gets_a_clear_error_and_harms_nobody(server, name):
+    base = f"{server.public}/iiif/3/1%2F1%2F"
+    right = fetch(f"{base}good/{GOOD}")
+    assert right.status == 200
+    before = resident_mb(server)
+    with ThreadPoolExecutor(6) as pool:
+        broken = [
+            pool.submit(fetch, f"{base}{name}/{rest}")
+            for rest in (
+                "full/max/0/default.jpg",
+                "0,0,512,512/512,/0/default.png",
+                "1000,700,512,512/256,/0/default.jpg",
+                "full/200,/0/default.jpg",
+            )
+        ]
+        began = time.monotonic()
+        during = [fetch(f"{base}good/{GOOD}") for _ in range(20)]
+        waited = time.monotonic() - began
+        answers = [one.result() for one in broken]
+    assert all(answer.body == right.body for answer in during)
+    assert waited < 5
+    for answer in answers:
+        # A part of a cut file may be whole and is then answered; what is not is refused by name.
+        assert answer.status in (200, 400, 404, 413, 422), (answer.status, answer.body[:200])
+        assert answer.status == 200 or b"Error" not in answer.body
+    assert any(answer.status != 200 for answer in answers)
+    assert resident_mb(server) - before < MEMORY_GROWTH_MB
+
+
+def test_every_broken_picture_is_recorded_with_its_reason(server):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        states = {each["id"]: each["state"] for each in server.images()}
+        if not any(state in ("registered", "ingesting") for state in states.values()):
+            break
+        time.sleep(0.2)
+    assert states["1/1/good"] == "ready"
+    assert states["1/1/whole"] == "ready"
+    refused = [name for name in NAMES if states.get(f"1/1/{name}", "absent") != "ready"]
+    assert refused == NAMES, {name: states.get(f"1/1/{name}") for name in NAMES}

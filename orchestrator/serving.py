@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import uvloop
 
+from orchestrator import metrics
 from orchestrator.app import Services, open_services
 from orchestrator.cache.memory import HotTier
 from orchestrator.catalog.listener import ChangeListener
@@ -35,7 +36,7 @@ from orchestrator.routing.plan import Rules
 from orchestrator.routing.snapshots import Snapshots
 from orchestrator.routing.upstream import UpstreamServer
 from orchestrator.routing.warm import Warmer
-from orchestrator.scavenger.loop import Scavenger
+from orchestrator.scavenger.loop import Pass, Scavenger
 from orchestrator.settings import Settings
 from orchestrator.web.access_log import AccessLog
 from orchestrator.web.collection import CollectionRoutes
@@ -125,8 +126,12 @@ class Process:
 
     def _housekeeping(self) -> list[Loop]:
         services = self._services
-        caches = (services.derivatives, services.sources)
-        scavenger = Scavenger(caches, (services.flights,), low_water=self._settings.cache.low_water)
+        scavenger = Scavenger(
+            (services.derivatives, services.sources),
+            (services.flights,),
+            low_water=self._settings.cache.low_water,
+            report=_count_pass,
+        )
         return [self._take_in(), scavenger.run(), self._drop_outdated()]
 
     async def _take_in(self) -> None:
@@ -272,6 +277,12 @@ class Process:
         ports.push_async_callback(runner.cleanup)
         bound = await runner.listen(listening_socket(host, port, shared=shared))
         log.info("listening", extra={"host": host, "port": bound, "role": self._role})
+
+
+def _count_pass(seen: Pass) -> None:
+    metrics.CACHE_BYTES.labels(cache=seen.cache).set(seen.used + seen.reserved)
+    metrics.CACHE_EVICTIONS.labels(cache=seen.cache).inc(seen.files)
+    metrics.CACHE_EVICTED_BYTES.labels(cache=seen.cache).inc(seen.bytes)
 
 
 def _touch(path: Path) -> None:

@@ -1,0 +1,62 @@
+"""Fixtures over the installed command: `orchestrator` run to its end, and `orchestrator serve`
+meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.running import COMMAND
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Command = Callable[..., Done]
+
+
+def run_command(*words: object, env: dict[str, str] | None = None) -> Done:
+    """Run `orchestrator WORDS` to its end, whatever its exit status."""
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")
+    }
+    done = subprocess.run(
+        [str(COMMAND), *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**clean, **(env or {})},
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """`command("images", "list", "--data", folder)` gives exit status, output and errors."""
+    return run_command
+
+
+@pytest.fixture(scope="module")
+def module_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder for the pictures of one test module."""
+    return tmp_path_factory.mktemp("pictures")

@@ -1,0 +1,283 @@
+"""Every command, as installed, beside a running installation with two workers."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Command, Done, run_command
+from tests.support import pictures
+from tests.support.running import COMMAND, Running, assert_log_clean, fetch, running
+
+
+@pytest.fixture(scope="module")
+def server(module_folder: Path) -> Iterator[Running]:
+    for name in ("one", "two", "three"):
+        pictures.jpeg(module_folder / f"{name}.jpg", 900, 700)
+    with running(module_folder, workers=2) as server:
+        server.wait_converted(expected=3)
+        yield server
+        assert_log_clean(server.log())
+
+
+@pytest.fixture
+def here(server: Running) -> Command:
+    """A command on the running installation that must succeed."""
+
+    def run(*words: object) -> Done:
+        done = run_command(*words, "--data", server.data)
+        assert done.status == 0, done.err
+        return done
+
+    return run
+
+
+def info(server: Running, name: str) -> int:
+    return fetch(f"{server.public}/iiif/3/{name.replace('/', '%2F')}/info.json").status
+
+
+def within(seconds: float, check: Any) -> bool:
+    deadline = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_images_are_listed_as_a_table_and_as_json(here: Command) -> None:
+    assert re.search(r"^1/1/one +ready +900 +700", here("images", "list").out, re.M)
+    rows = here("images", "list", "--json").json
+    assert {"1/1/one", "1/1/two", "1/1/three"} <= {row["id"] for row in rows}
+    assert [row["id"] for row in here("images", "list", "--json", "--limit", 1).json] == ["1/1/one"]
+
+
+def test_one_image_is_shown(here: Command) -> None:
+    row = here("images", "show", "1/1/one", "--json").json
+    assert (row["width"], row["height"], row["state"]) == (900, 700, "ready")
+    assert "900" in here("images", "show", "1/1/one").out
+
+
+def test_an_alias_given_by_set_is_answered(here: Command, server: Running) -> None:
+    here("images", "set", "1/1/one", "--alias", "first-page")
+    assert within(2, lambda: info(server, "first-page") == 200)
+    assert here("images", "show", "first-page", "--json").json["aliases"] == ["first-page"]
+
+
+def test_a_picture_ingested_beside_the_server_is_served_and_deleted_again(
+    here: Command, server: Running, tmp_path: Path
+) -> None:
+    pictures.jpeg(tmp_path / "new.jpg", 640, 480)
+    done = here(
+        "ingest", tmp_path / "new.jpg", "--id", "1/2/new", "--policy", "fastest", "--json"
+    ).json
+    assert (done["images"][0]["id"], done["ingested"]) == ("1/2/new", 1)
+    assert within(12, lambda: info(server, "1/2/new") == 200)
+    again = here(
+        "ingest", tmp_path / "new.jpg", "--id", "1/2/new", "--policy", "fastest", "--json"
+    ).json
+    assert again["unchanged"] == 1
+    here("images", "reingest", "1/2/new")
+    assert info(server, "1/2/new") == 200
+    here("images", "delete", "1/2/new")
+    assert within(2, lambda: info(server, "1/2/new") == 404)
+
+
+def test_ingest_tells_what_failed_and_why_and_exits_1(server: Running, tmp_path: Path) -> None:
+    pictures.jpeg(tmp_path / "good.jpg", 300, 200)
+    (tmp_path / "bad.jpg").write_bytes((tmp_path / "good.jpg").read_bytes()[:100])
+    done = run_command("ingest", tmp_path, "--id", "1/3", "--data", server.data)
+    assert done.status == 1
+    assert re.search(r"^\[\d/2\] failed: 1/3/bad .+", done.err, re.M)
+    assert re.search(r"^\[\d/2\] 1/3/good ingested", done.err, re.M)
+    assert re.search(r"1 failed, 1 ingested: .* images/min", done.out)
+    assert "Traceback" not in done.err
+
+
+def test_two_pictures_of_one_name_are_refused_before_anything_is_done(
+    server: Running, tmp_path: Path
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        pictures.jpeg(tmp_path / folder / "same.jpg", 50, 50)
+    words = (tmp_path / "a" / "same.jpg", tmp_path / "b" / "same.jpg")
+    done = run_command("ingest", *words, "--data", server.data)
+    assert (done.status, done.err) == (
+        1,
+        "orchestrator: Several pictures would be 1/1/same; name each with --id.\n",
+    )
+
+
+def test_an_origin_on_a_private_address_is_refused(server: Running) -> None:
+    done = run_command("ingest", f"{server.public}/x.jpg", "--data", server.data)
+    assert done.status == 1
+    assert "Traceback" not in done.err
+
+
+def test_on_a_terminal_ingest_draws_a_bar(server: Running, tmp_path: Path) -> None:
+    pictures.jpeg(tmp_path / "bar.jpg", 200, 100)
+    ours, theirs = pty.openpty()
+    words = [str(COMMAND), "ingest", str(tmp_path / "bar.jpg"), "--id", "1/4/bar"]
+    with subprocess.Popen(
+        [*words, "--data", str(server.data)],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+    ) as process:
+        os.close(theirs)
+        drawn = b""
+        while True:
+            try:
+                piece = os.read(ours, 4096)
+            except OSError:
+                break
+            drawn += piece
+        assert process.wait(timeout=60) == 0
+    os.close(ours)
+    assert "1/1" in drawn.decode()
+    assert "━" in drawn.decode()
+
+
+def test_customers_and_keys_are_made_listed_and_revoked(here: Command, server: Running) -> None:
+    customer = here("customers", "create", "museum", "--json").json
+    assert {"id": customer["id"], "name": "museum"}.items() <= customer.items()
+    names = [row["name"] for row in here("customers", "list", "--json").json]
+    assert "museum" in names
+    key = here("keys", "create", customer["id"], "--json").json
+    listed = here("keys", "list", "--customer", customer["id"], "--json")
+    assert [row["id"] for row in listed.json] == [key["id"]]
+    assert key["secret"] not in listed.out
+    here("keys", "revoke", key["id"])
+    assert here("keys", "list", "--json").json[-1]["revoked"]
+    double = run_command("customers", "create", "museum", "--data", server.data)
+    assert (double.status, double.err.count("\n")) == (1, 1)
+
+
+def test_a_token_names_its_roles_and_its_end(here: Command, server: Running) -> None:
+    token = here("token", "create", "--roles", "staff, press", "--expires", "12h", "--json").json
+    assert (token["roles"], token["expires_s"]) == (["staff", "press"], 43200)
+    plain = here("token", "create", "--roles", "staff").out.strip()
+    assert plain.count(".") == 2
+    bad = run_command("token", "create", "--roles", "x", "--expires", "soon", "--data", server.data)
+    assert (bad.status, bad.err) == (
+        1,
+        "orchestrator: --expires soon is not a time; write 30m, 12h or 7d\n",
+    )
+
+
+def test_caches_are_counted_verified_scavenged_and_cleared(here: Command, server: Running) -> None:
+    tile = f"{server.public}/iiif/3/1%2F1%2Ftwo/0,0,256,256/128,/0/default.png"
+    assert fetch(tile).status == 200
+    assert within(5, lambda: here("cache", "stats", "--json").json[0]["files"] > 0)
+    assert all(row["sound"] for row in here("cache", "verify", "--json").json)
+    here("scavenge", "--dry-run")
+    here("scavenge", "--json")
+    here("cache", "clear")
+    assert here("cache", "stats", "--json").json[0]["files"] == 0
+    assert fetch(tile).status == 200
+
+
+def test_the_database_is_up_to_date_once_it_is_served(here: Command) -> None:
+    assert here("db", "migrate", "--json").json == {"applied": []}
+
+
+def test_doctor_finds_a_running_installation_well(here: Command) -> None:
+    findings = {row["check"]: row["status"] for row in here("doctor", "--json").json}
+    assert set(findings) == {
+        "libvips",
+        "storage",
+        "database",
+        "image server",
+        "disk",
+        "page",
+        "ports",
+    }
+    assert "broken" not in findings.values()
+
+
+def test_doctor_says_how_to_mend_what_is_broken(command: Command, server: Running) -> None:
+    env = {
+        "ORCHESTRATOR_IMAGE_SERVER__KIND": "iipimage",
+        "ORCHESTRATOR_IMAGE_SERVER__ADDRESSES": "http://127.0.0.1:9",
+    }
+    done = command("doctor", "--json", "--data", server.data, env=env)
+    assert done.status == 1
+    (broken,) = [row for row in done.json if row["status"] == "broken"]
+    assert broken["check"] == "image server"
+    assert "image_server.addresses" in broken["mend"]
+
+
+def test_config_show_masks_secrets_and_says_where_values_come_from(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "my.toml").write_text('[auth]\ntoken_secret = "hunter2"\n')
+    env = {"ORCHESTRATOR_SERVER__PORT": "9000"}
+    shown = command("config", "show", "--config", tmp_path / "my.toml", "--json", env=env)
+    rows = {row["setting"]: row for row in shown.json}
+    assert rows["auth.token_secret"]["value"] == "***"
+    assert rows["auth.token_secret"]["from"] == f"{tmp_path / 'my.toml'}:2"
+    assert rows["server.port"] == {
+        "setting": "server.port",
+        "value": 9000,
+        "from": "ORCHESTRATOR_SERVER__PORT",
+    }
+    assert "hunter2" not in shown.out
+
+
+def test_config_check_names_every_fault_with_its_line(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text("[server]\nprot = 1\nworkers = 0\n")
+    done = command("config", "check", "--config", file)
+    assert done.status == 1
+    assert done.err.splitlines()[0] == (
+        f"orchestrator: {file}:2: server.prot is not a setting; did you mean server.port?"
+    )
+    assert f"{file}:3: server.workers" in done.err
+    assert command("config", "check").status == 0
+
+
+def test_the_commented_defaults_can_be_used_as_they_are(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "all.toml"
+    file.write_text(command("config", "show", "--default").out)
+    assert command("config", "check", "--config", file).status == 0
+
+
+@pytest.mark.parametrize(
+    "words", [("fly",), ("serve", "--port", "x"), ("images", "list", "--limit", "0")]
+)
+def test_what_is_not_understood_exits_2(command: Command, words: tuple[str, ...]) -> None:
+    done = command(*words)
+    assert done.status == 2
+    assert "Traceback" not in done.err
+
+
+def test_a_folder_that_is_not_there_is_told_in_one_line(command: Command, tmp_path: Path) -> None:
+    done = command("serve", tmp_path / "none", "--data", tmp_path / "data")
+    assert (done.status, done.err.count("\n")) == (1, 1)
+
+
+def test_an_image_that_is_not_there_is_told_in_one_line(server: Running) -> None:
+    done = run_command("images", "show", "1/1/nothing", "--data", server.data)
+    assert (done.status, done.err.count("\n")) == (1, 1)
+
+
+def test_a_second_instance_on_the_same_data_is_refused(server: Running) -> None:
+    done = run_command("serve", "--port", 0, "--private-port", 0, "--data", server.data)
+    assert done.status == 1
+    assert f"is in use by process {server.process.pid}" in done.err
+
+
+def test_a_second_instance_on_the_same_port_is_refused(server: Running, tmp_path: Path) -> None:
+    port = server.public.rpartition(":")[2]
+    done = run_command("serve", "--port", port, "--private-port", 0, "--data", tmp_path / "other")
+    assert done.status == 1
+    assert "--port" in done.err

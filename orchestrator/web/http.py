@@ -31,11 +31,7 @@ REQUEST_CLASS = web.RequestKey("request_class", str)
 METHODS = "GET, HEAD, OPTIONS"
 CORS = (
     ("Access-Control-Allow-Origin", "*"),
-    (
-        "Access-Control-Expose-Headers",
-        "Content-Length, Content-Range, ETag, Link, Location, Retry-After, Server-Timing, "
-        "X-Asset-Id, X-Request-Id, X-Served-From",
-    ),
+    ("Access-Control-Expose-Headers", "*"),
 )
 QUIET = (
     ("Server", SERVER),

@@ -1,4 +1,6 @@
-"""Roles and maxUnauthorised end to end: `images set`, `token create`, and what strangers and readers then get."""
+"""Roles and maxUnauthorised end to end: `images set`, `token create`, and what strangers and
+readers then get.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,18 @@ def server(tmp_path_factory):
 def command(server, *words: str) -> str:
     done = subprocess.run(
         [str(COMMAND), *words, "--data", str(server.data)],
-        capture_output=True, text=True, timeout=60, check=False, env={**os.environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def eventually(check, seconds: float = 1.5):
-    """True as soon as `check` is, False if it is not within `seconds`: the promise is about time."""
+    """True as soon as `check` is, False if it is not within `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if check():
@@ -76,17 +82,24 @@ def test_a_right_is_needed_above_the_public_edge_and_a_token_gives_it(server):
     assert info.json["maxWidth"] == 400
     assert all(max(s["width"], s["height"]) <= 400 for s in info.json["sizes"])
 
-    token = json.loads(command(server, "token", "create", "--roles", "staff", "--expires", "1h", "--json"))["token"]
+    token = json.loads(
+        command(server, "token", "create", "--roles", "staff", "--expires", "1h", "--json")
+    )["token"]
     bearer = {"Authorization": f"Bearer {token}"}
     assert status(server, "0,0,256,256/256,/0/default.jpg", **bearer) == 200
-    assert status(server, "0,0,256,256/256,/0/default.jpg", Cookie=f"orchestrator-token={token}") == 200
+    assert (
+        status(server, "0,0,256,256/256,/0/default.jpg", Cookie=f"orchestrator-token={token}")
+        == 200
+    )
     whole = fetch(f"{url}/full/max/0/default.jpg", **bearer)
     assert Image.open(io.BytesIO(whole.body)).size == (1800, 1200)
     assert whole.headers["cache-control"].startswith("private")
     assert "maxWidth" in fetch(f"{url}/info.json", **bearer).json
     assert status(server, "0,0,256,256/256,/0/default.jpg") == 401, "the reader's tile leaked"
 
-    other = json.loads(command(server, "token", "create", "--roles", "visitor", "--expires", "1h", "--json"))["token"]
+    other = json.loads(
+        command(server, "token", "create", "--roles", "visitor", "--expires", "1h", "--json")
+    )["token"]
     assert status(server, "0,0,256,256/256,/0/default.jpg", Authorization=f"Bearer {other}") == 401
 
     command(server, "images", "set", "1/1/secret", "--roles", "", "--max-unauthorised=-1")

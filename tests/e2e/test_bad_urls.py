@@ -1,4 +1,6 @@
-"""The corpus of bad addresses over HTTP: each a clear 4xx, none a 500, nothing read, nothing given away."""
+"""The corpus of bad addresses over HTTP: each a clear 4xx, none a 500, nothing read, nothing
+given away.
+"""
 
 from __future__ import annotations
 
@@ -74,9 +76,16 @@ def test_every_bad_address_is_refused_clearly(server):
 
 
 def test_syntax_errors_cost_no_look_up_and_no_render(server):
-    """A malformed request for an unknown image is 400, not 404, and leaves every work counter where it was."""
+    """A malformed request for an unknown image is 400, not 404, and leaves every work counter
+    where it was.
+    """
     before = server.metric("renders_total"), server.metric("tier_lookups_total")
     host = server.public.removeprefix("http://")
-    for rest in ("full/x/0/default.jpg", "1,2,3/max/0/default.jpg", "full/max/361/default.jpg", "full/max/0/default.exe"):
+    for rest in (
+        "full/x/0/default.jpg",
+        "1,2,3/max/0/default.jpg",
+        "full/max/361/default.jpg",
+        "full/max/0/default.exe",
+    ):
         assert ask(host, f"/iiif/3/1%2F1%2Fno-such-image/{rest}")[0] == 400
     assert (server.metric("renders_total"), server.metric("tier_lookups_total")) == before

@@ -30,7 +30,11 @@ def colour_of(body: bytes) -> str:
 def ingest(server, path, identifier):
     done = subprocess.run(
         [str(COMMAND), "ingest", str(path), "--id", identifier, "--data", str(server.data)],
-        capture_output=True, text=True, timeout=120, check=False, env={**os.environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ},
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -58,7 +62,9 @@ def test_no_process_serves_the_old_picture_a_second_after_a_new_ingest(tmp_path)
 
 
 def test_an_original_replaced_in_the_served_folder_is_served_fresh_at_once(tmp_path):
-    """Nobody tells the server; it sees at the next look at the source that the file is another one."""
+    """Nobody tells the server; it sees at the next look at the source that the file is another
+    one.
+    """
     folder = tmp_path / "pictures"
     folder.mkdir()
     source = flat(tmp_path / "new.jpg", BLUE, (1200, 900))

@@ -1,4 +1,6 @@
-"""A thousand callers at once over four processes: one fetch of the source, one render a tile, all right."""
+"""A thousand callers at once over four processes: one fetch of the source, one render a tile, all
+right.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,7 @@ from tests.support import pictures
 from tests.support.running import assert_log_clean, running
 
 CALLERS, PROCESSES = 1000, 4
-TILES = [
-    f"{x},{y},512,512/512,512/0/default.jpg" for y in (0, 512) for x in range(0, 2560, 512)
-]
+TILES = [f"{x},{y},512,512/512,512/0/default.jpg" for y in (0, 512) for x in range(0, 2560, 512)]
 
 
 @pytest.fixture(scope="module")

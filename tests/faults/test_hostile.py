@@ -50,7 +50,17 @@ def resident_mb(server: Running) -> float:
     return total
 
 
-NAMES = ["bomb-png", "bomb-gif", "bomb-svg", "bomb-jp2", "bomb-tiff", "cut-jp2", "cut-jpeg", "page", "icon"]
+NAMES = [
+    "bomb-png",
+    "bomb-gif",
+    "bomb-svg",
+    "bomb-jp2",
+    "bomb-tiff",
+    "cut-jp2",
+    "cut-jpeg",
+    "page",
+    "icon",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

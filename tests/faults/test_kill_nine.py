@@ -1,4 +1,6 @@
-"""kill -9 of any process at any moment: no torn byte is served, nothing partial is trusted after a restart."""
+"""kill -9 of any process at any moment: no torn byte is served, nothing partial is trusted after
+a restart.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def victims(server: Running) -> list[int]:
     return [
         pid
         for pid, command in server.processes().items()
-        if pid != server.process.pid and "postgres" not in command and "resource_tracker" not in command
+        if pid != server.process.pid
+        and "postgres" not in command
+        and "resource_tracker" not in command
     ]
 
 
@@ -71,7 +75,9 @@ class Reader:
         dice = random.Random(seed)
         while not self._stop.is_set():
             tile = dice.choice(TILES)
-            with suppress(OSError):  # a process died while answering: the client sees it and asks again
+            with suppress(
+                OSError
+            ):  # a process died while answering: the client sees it and asks again
                 answer = fetch(f"{self.base}/{tile}", timeout_s=30)
                 self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
                 if answer.status == 200:
@@ -96,7 +102,9 @@ def folder(tmp_path) -> Path:
 
 
 def test_processes_killed_one_after_another_tear_nothing(tmp_path, folder, store):
-    """During copies (S3), renders and publishes; caches are emptied between, so that there are some."""
+    """During copies (S3), renders and publishes; caches are emptied between, so that there are
+    some.
+    """
     dice = random.Random(5)
     with running(folder, workers=2, data=tmp_path / "data", env=s3_settings(store)) as server:
         server.wait_converted()
@@ -122,7 +130,9 @@ def test_processes_killed_one_after_another_tear_nothing(tmp_path, folder, store
 
 
 def test_everything_killed_at_once_leaves_nothing_that_is_trusted(tmp_path, folder, store):
-    """Thrice: kill all in the middle of cold work, look at what lies on disk, start again, compare."""
+    """Thrice: kill all in the middle of cold work, look at what lies on disk, start again,
+    compare.
+    """
     data, env = tmp_path / "data", s3_settings(store)
     right: dict[str, str] = {}
     for turn in range(3):
@@ -153,6 +163,8 @@ def test_everything_killed_at_once_leaves_nothing_that_is_trusted(tmp_path, fold
             assert answer.status == 200
             assert seen_whole(answer.body)
             right.setdefault(tile, hashlib.sha256(answer.body).hexdigest())
-        leftovers = [p for p in (data / "scratch").glob("*/*")] if (data / "scratch").exists() else []
+        leftovers = (
+            list((data / "scratch").glob("*/*")) if (data / "scratch").exists() else []
+        )
         owned = [p for p in leftovers if any(str(pid) in str(p) for pid in server.processes())]
         assert leftovers == owned, leftovers

@@ -112,36 +112,38 @@ async def test_the_path_is_encoded_and_no_header_of_a_client_travels(source):
     assert seen[0].raw_path == f"/iiif/3/{encoded}/0,0,512,512/512,/0/default.jpg"
 
 
+LIES = {
+    "status 500": (500, "image/jpeg", b"java.lang.OutOfMemoryError at /opt/images"),
+    "empty 200": (200, "image/jpeg", b""),
+    "truncated": (200, "image/jpeg", WHOLE[:-40]),
+    "poisoned tail": (200, "image/jpeg", WHOLE + b"<html>error</html>"),
+    "text with 200": (200, "text/plain", WHOLE),
+    "another format": (200, "image/jpeg", b"\x89PNG\r\n\x1a\n" + WHOLE),
+    "redirect": (302, "image/jpeg", b""),
+}
+
+
 def lying(how: str) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
-        match how:
-            case "status 500":
-                return web.Response(status=500, text="java.lang.OutOfMemoryError at /opt/images")
-            case "empty 200":
-                return web.Response(body=b"", content_type="image/jpeg")
-            case "truncated":
-                return web.Response(body=WHOLE[:-40], content_type="image/jpeg")
-            case "poisoned tail":
-                return web.Response(body=WHOLE + b"<html>error</html>", content_type="image/jpeg")
-            case "text with 200":
-                return web.Response(text="an error")
-            case "another format":
-                return web.Response(body=b"\x89PNG\r\n\x1a\n" + WHOLE, content_type="image/jpeg")
-            case "redirect":
-                raise web.HTTPFound("http://127.0.0.1:1/elsewhere")
-            case "cut connection":
-                response = web.StreamResponse(headers={"Content-Length": "100000"})
-                response.content_type = "image/jpeg"
-                await response.prepare(request)
-                await response.write(WHOLE)
-                assert request.transport is not None
-                request.transport.close()
-                return response
-            case _:
-                await asyncio.sleep(30)
-                return web.Response()
+        if how in LIES:
+            status, kind, body = LIES[how]
+            headers = {"Location": "http://127.0.0.1:1/"} if status == 302 else {}
+            return web.Response(status=status, content_type=kind, body=body, headers=headers)
+        if how == "hang":
+            await asyncio.sleep(30)
+        return await cut_short(request)
 
     return answer
+
+
+async def cut_short(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": "100000"})
+    response.content_type = "image/jpeg"
+    await response.prepare(request)
+    await response.write(WHOLE)
+    assert request.transport is not None
+    request.transport.close()
+    return response
 
 
 @pytest.mark.parametrize(

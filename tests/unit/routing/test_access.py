@@ -62,7 +62,9 @@ def test_garbage_gives_no_rights_and_no_error(tokens, header):
 
 
 def test_another_secret_or_no_signature_gives_nothing(tokens, clock):
-    forged = SignedTokens("another secret that is long enough, too", "c", clock).create(["staff"], 60)
+    forged = SignedTokens("another secret that is long enough, too", "c", clock).create(
+        ["staff"], 60
+    )
     unsigned = jwt.encode({"roles": ["staff"], "exp": 2_000_000_000}, "", algorithm="none")
     assert tokens.rights(f"Bearer {forged}", {}) == NO_RIGHTS
     assert tokens.rights(f"Bearer {unsigned}", {}) == NO_RIGHTS

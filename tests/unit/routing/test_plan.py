@@ -1,4 +1,6 @@
-"""The decision table of reference delivery.md section 2 as corrected in its 12.1 and 12.5, with Appendix A as vectors."""
+"""The decision table of reference delivery.md section 2 as corrected in its 12.1 and 12.5, with
+Appendix A as vectors.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +103,12 @@ def test_other_pictures_of_the_whole_take_the_special_path(path):
 
 
 @pytest.mark.parametrize(
-    "path", ["0,0,512,512/400,/0/default.jpg", "square/400,/0/default.jpg", "0,0,4095,2604/400,/0/default.jpg"]
+    "path",
+    [
+        "0,0,512,512/400,/0/default.jpg",
+        "square/400,/0/default.jpg",
+        "0,0,4095,2604/400,/0/default.jpg",
+    ],
 )
 def test_a_region_is_cut_by_the_image_server_even_if_a_thumbnail_has_its_size(path):
     assert steps("L", path) == (FromSource(special=False),)
@@ -149,10 +156,20 @@ def test_without_thumbnails_the_source_answers():
     assert plan(asset, image, "open", Rules()) == (FromSource(special=True),)
 
 
-# --- restricted images -------------------------------------------------------------------------------------------
+# --- restricted images
+# -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["full/900,900/0/default.jpg", "full/!900,900/0/default.jpg", "full/pct:50/0/default.jpg", "0,0,1800,1800/900,/0/default.jpg", "square/,900/0/default.jpg"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "full/900,900/0/default.jpg",
+        "full/!900,900/0/default.jpg",
+        "full/pct:50/0/default.jpg",
+        "0,0,1800,1800/900,/0/default.jpg",
+        "square/,900/0/default.jpg",
+    ],
+)
 def test_up_to_the_public_edge_a_restricted_image_is_open(path):
     asset = an_asset(width=1800, height=1800, max_unauthorised=900, roles=("staff",))
     image = resolved(path, asset.dimensions)
@@ -160,7 +177,16 @@ def test_up_to_the_public_edge_a_restricted_image_is_open(path):
     assert access_class(asset, image, authorised=True) == "open"
 
 
-@pytest.mark.parametrize("path", ["full/901,901/0/default.jpg", "full/max/0/default.jpg", "0,0,512,512/512,/0/default.jpg", "pct:0,0,50,50/500,/0/default.jpg", "square/!901,901/0/default.jpg"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "full/901,901/0/default.jpg",
+        "full/max/0/default.jpg",
+        "0,0,512,512/512,/0/default.jpg",
+        "pct:0,0,50,50/500,/0/default.jpg",
+        "square/!901,901/0/default.jpg",
+    ],
+)
 def test_above_the_public_edge_a_right_is_needed(path):
     asset = an_asset(width=1800, height=1800, max_unauthorised=900)
     image = resolved(path, asset.dimensions)
@@ -177,7 +203,14 @@ def test_a_coarse_tile_within_the_public_scale_is_open():
 
 @pytest.mark.parametrize(
     ("roles", "edge", "restricted"),
-    [((), -1, False), ((), 0, True), ((), 10, True), (("a",), -1, True), (("a",), 0, True), (("a",), 10, True)],
+    [
+        ((), -1, False),
+        ((), 0, True),
+        ((), 10, True),
+        (("a",), -1, True),
+        (("a",), 0, True),
+        (("a",), 10, True),
+    ],
 )
 def test_what_restricts_an_asset(roles, edge, restricted):
     assert an_asset(roles=roles, max_unauthorised=edge).restricted is restricted
@@ -199,7 +232,8 @@ def test_only_who_holds_a_right_is_given_auth_thumbnails():
     assert plan(asset, small, "open", Rules())[0] == ResizedThumbnail((200, 127), "open")
 
 
-# --- /thumbs -----------------------------------------------------------------------------------------------------
+# --- /thumbs ------------------------------------------------------------------------------------
+# -----------------
 
 
 def test_thumbs_never_touches_the_source_and_looks_at_the_region():

@@ -261,17 +261,14 @@ class Folder:
             return path.open("xb")
 
     def _renamed(self, source: Path, target: Path) -> None:
-        """Rename; the folder is made if need be, again if a deleting neighbour just removed it."""
-        for attempt in range(_RACES):
-            try:
-                source.rename(target)
-            except FileNotFoundError:
-                if attempt == _RACES - 1:
-                    raise
+        """Rename; the target's folder is made if need be, and not removed before it is in use."""
+        try:
+            source.rename(target)
+        except FileNotFoundError:
+            with self._lock("folders", fcntl.LOCK_SH):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _sync_folders(target.parent, self.root)
-            else:
-                return
+                source.rename(target)
+            _sync_folders(target.parent, self.root)
 
     def _listed(self, path: Path, prefix: str) -> Iterator[ObjectInfo]:
         try:
@@ -282,21 +279,33 @@ class Folder:
             yield ObjectInfo(info.key, info.bytes, info.etag, "", info.modified)
 
     def _prune(self, folder: Path) -> None:
-        while folder != self.root:
-            try:
-                folder.rmdir()
-            except OSError:  # not empty, or gone
-                return
-            folder = folder.parent
+        """Remove the folder and those above it, as far as they are empty."""
+        with self._lock("folders", fcntl.LOCK_EX):
+            while folder != self.root:
+                try:
+                    folder.rmdir()
+                except OSError:  # not empty, or gone
+                    return
+                folder = folder.parent
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
-        """One writer at a time for this key (and some others), over all processes of the host."""
+        """One writer at a time for this key (and some others)."""
         stripe = hashlib.blake2b(key.encode(), digest_size=2).digest()
-        path = self._locks / str(int.from_bytes(stripe) % _LOCKS)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with self._lock(str(int.from_bytes(stripe) % _LOCKS), fcntl.LOCK_EX):
+            yield
+
+    @contextmanager
+    def _lock(self, name: str, kind: int) -> Iterator[None]:
+        """Hold a lock over all threads and processes of the host. `folders` is taken last."""
+        path = self._locks / name
+        try:
+            file = path.open("wb")
+        except FileNotFoundError:
+            self._locks.mkdir(parents=True, exist_ok=True)
+            file = path.open("wb")
+        with file:
+            fcntl.flock(file, kind)
             yield
 
     def _record_path(self, key: str) -> Path:

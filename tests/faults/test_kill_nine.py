@@ -163,8 +163,6 @@ def test_everything_killed_at_once_leaves_nothing_that_is_trusted(tmp_path, fold
             assert answer.status == 200
             assert seen_whole(answer.body)
             right.setdefault(tile, hashlib.sha256(answer.body).hexdigest())
-        leftovers = (
-            list((data / "scratch").glob("*/*")) if (data / "scratch").exists() else []
-        )
+        leftovers = list((data / "scratch").glob("*/*")) if (data / "scratch").exists() else []
         owned = [p for p in leftovers if any(str(pid) in str(p) for pid in server.processes())]
         assert leftovers == owned, leftovers

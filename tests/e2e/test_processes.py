@@ -1,0 +1,132 @@
+"""The processes of one installation: who runs, what happens when one dies, and how all end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import pictures
+from tests.support.running import Running, assert_log_clean, fetch, running
+
+TILE = "/iiif/3/1%2F1%2Fbig/0,0,1024,1024/max/0/default.png"
+
+
+@pytest.fixture(scope="module")
+def folder(module_folder: Path) -> Path:
+    pictures.jpeg(module_folder / "big.jpg", 3000, 2000)
+    return module_folder
+
+
+def children(server: Running) -> dict[int, str]:
+    """Python processes that the supervisor started itself, without their own workers."""
+    found = {}
+    for pid, words in server.processes().items():
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if int(stat[1]) == server.process.pid and "spawn_main" in words:
+            found[pid] = words
+    return found
+
+
+def wait_for(check: Callable[[], object], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.05)
+
+
+def answers(server: Running, path: str = TILE, *, private: bool = False) -> bool:
+    base = server.private if private else server.public
+    try:
+        return fetch(base + path, timeout_s=10).status == 200
+    except OSError:
+        return False
+
+
+def test_one_worker_is_one_process(folder: Path) -> None:
+    with running(folder, workers=1) as server:
+        assert answers(server)
+        assert fetch(f"{server.private}/metrics").status == 200
+        assert not [words for words in children(server).values() if "resource_tracker" in words]
+        assert_log_clean(server.log())
+
+
+def test_whichever_process_is_killed_the_pictures_go_on_and_it_is_replaced(folder: Path) -> None:
+    with running(folder, workers=2) as server:
+        server.wait_converted()
+        before = set(children(server))
+        assert len(before) == 3
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda gone=pid: gone not in children(server), "the dead one buried")
+            wait_for(lambda: len(children(server)) == 3, "three processes again")
+            wait_for(lambda: answers(server), "an answer")
+        assert not before & set(children(server))
+        wait_for(lambda: answers(server, "/health/ready", private=True), "housekeeping")
+        assert_log_clean(server.log())
+
+
+def test_after_the_supervisor_is_killed_nothing_is_left_and_a_new_one_starts(
+    folder: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    with running(folder, workers=2, data=data) as server:
+        server.wait_converted()
+        server.process.kill()
+        server.process.wait()
+        wait_for(
+            lambda: not [w for w in server.processes().values() if "postgres" not in w],
+            "all processes gone with the supervisor",
+        )
+        server.stop(graceful=False)
+    with running(folder, workers=2, data=data) as server:
+        assert answers(server)
+        assert_log_clean(server.log())
+
+
+def test_an_answer_under_way_is_finished_before_the_end(folder: Path) -> None:
+    with running(folder, workers=2) as server:
+        host, port = server.public.removeprefix("http://").split(":")
+        size = len(fetch(server.public + TILE).body)
+        with socket.create_connection((host, int(port))) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.sendall(f"GET {TILE} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            received = client.recv(1024)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            while piece := client.recv(65536):
+                received += piece
+        assert len(received.partition(b"\r\n\r\n")[2]) == size
+        server.stop()
+        assert_log_clean(server.log())
+
+
+def test_sighup_moves_the_access_log_to_a_new_file(folder: Path, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    with running(folder, workers=2, env={"ORCHESTRATOR_LOG__ACCESS": str(log)}) as server:
+        assert answers(server)
+        wait_for(lambda: log.exists() and log.stat().st_size, "a first line")
+        log.rename(tmp_path / "access.log.1")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: answers(server) and log.exists() and log.stat().st_size, "a new file")
+
+
+def test_ctrl_c_ends_it_cleanly(folder: Path) -> None:
+    with running(folder, workers=2) as server:
+        everyone = [server.process.pid, *children(server)]
+        for pid in everyone:  # as a terminal does: to the whole group
+            os.kill(pid, signal.SIGINT)
+        server.process.wait(timeout=30)
+        assert server.process.returncode == 0
+        assert_log_clean(server.log())
+
+
+def test_two_instances_run_side_by_side(folder: Path) -> None:
+    with running(folder, workers=1) as first, running(folder, workers=2) as second:
+        assert answers(first)
+        assert answers(second)

@@ -1,7 +1,9 @@
-"""Every error the product raises on purpose. They know nothing of HTTP: `web/errors.py` maps each to a status.
+"""Every error the product raises on purpose. They know nothing of HTTP: `web/errors.py` maps each
+to a status.
 
-`public` is the sentence a stranger may read: it names the parameter at fault and how to mend it, and never a path,
-a class or an address. What else is worth knowing goes to the log as the error's cause (`raise ... from`).
+`public` is the sentence a stranger may read: it names the parameter at fault and how to mend it,
+and never a path, a class or an address. What else is worth knowing goes to the log as the error's
+cause (`raise ... from`).
 """
 
 from __future__ import annotations
@@ -16,16 +18,22 @@ class OrchestratorError(Exception):
 
 
 class InvalidImageRequest(OrchestratorError):
-    """The request cannot be understood or cannot be met by any image: syntax, zero sizes, regions outside, over the limits."""
+    """The request cannot be understood or cannot be met by any image: syntax, zero sizes, regions
+    outside, over the limits.
+    """
 
     def __init__(self, parameter: str, public: str) -> None:
-        """`parameter` is one of region, size, rotation, quality, format, identifier, version, path."""
+        """`parameter` is one of region, size, rotation, quality, format, identifier, version,
+        path.
+        """
         super().__init__(public)
         self.parameter = parameter
 
 
 class InvalidInput(OrchestratorError):
-    """A private-port body, a command's argument or a token that does not parse; says what to change."""
+    """A private-port body, a command's argument or a token that does not parse; says what to
+    change.
+    """
 
 
 class SettingsError(OrchestratorError):
@@ -45,7 +53,9 @@ class ObjectNotFound(NotFound):
 
 
 class PreconditionFailed(OrchestratorError):
-    """A conditional write or read whose condition does not hold (ETag differs, key already exists)."""
+    """A conditional write or read whose condition does not hold (ETag differs, key already
+    exists).
+    """
 
 
 class NotAuthorised(OrchestratorError):
@@ -69,7 +79,9 @@ class Overloaded(OrchestratorError):
 
 
 class Unavailable(OrchestratorError):
-    """A part we depend on (database, object store, image server) does not answer now; retrying later can help."""
+    """A part we depend on (database, object store, image server) does not answer now; retrying
+    later can help.
+    """
 
 
 class StorageUnavailable(Unavailable):
@@ -85,10 +97,14 @@ class ImageServerUnavailable(Unavailable):
 
 
 class OriginUnavailable(Unavailable):
-    """The customer's origin could not be read; `public` says why (status, time-out, refused address)."""
+    """The customer's origin could not be read; `public` says why (status, time-out, refused
+    address).
+    """
 
     def __init__(self, public: str, *, retryable: bool = True) -> None:
-        """`retryable`: asking again later can help (a 503, a time-out), or cannot (a 404, a refused address)."""
+        """`retryable`: asking again later can help (a 503, a time-out), or cannot (a 404, a
+        refused address).
+        """
         super().__init__(public)
         self.retryable = retryable
 

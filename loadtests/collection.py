@@ -1,11 +1,12 @@
 """The large pictures of the benchmarks: made once, kept below `build/bench` (or BENCH_DATA).
 
-A bench that needs a cold image in every round asks for copies: hard links, one name a round.
+A bench that needs a cold image in every round asks for copies, one a round.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,8 +83,5 @@ def copies(of: Path, folder: Path, count: int, *, prefix: str = "copy") -> list[
     folder.mkdir(parents=True, exist_ok=True)
     made = [folder / f"{prefix}-{number}{of.suffix}" for number in range(count)]
     for path in made:
-        try:
-            path.hardlink_to(of)
-        except OSError:  # another file system
-            path.write_bytes(of.read_bytes())
+        shutil.copyfile(of, path)
     return made

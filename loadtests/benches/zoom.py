@@ -9,102 +9,102 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loadtests.benches.context import Context
 from loadtests.collection import copies, large_jpeg2000, large_pyramid
-from loadtests.harness import Row, Spread, judge
+from loadtests.harness import Duel, Measured, Row
 from loadtests.wrk import LoadError
 from tests.support.acceptance import acceptance_folder
 from tests.support.rivals import iipsrv
-from tests.support.running import Running, running
+from tests.support.running import running
 
 FORMS = ("wh", "w")
+"""How tiles are asked for: `w,h` as OpenSeadragon does now, `w,` as it did."""
 _FIGURES = {"first_picture_s": "first picture", "whole_s": "session"}
+Sides = dict[str, Measured]
+"""Figures of "ours" and of "iipsrv"."""
 
 
 class ScriptMissingError(RuntimeError):
     """`zoom_session.py` is not here."""
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Both servers, up and having shown one picture that is not measured."""
+
+    context: Context
+    ours: str
+    theirs: str
+
+    def session(self, file: Path, form: str) -> Sides:
+        """One visit of one file at each server, ours first. Raises LoadError."""
+        words = [sys.executable, "-B", f"{acceptance_folder()}/zoom_session.py"]
+        words += [f"ours={self.ours}{file.stem}", f"iipsrv={self.theirs}{file.name}"]
+        words += ["--json", "--form", form, "--rounds", "1"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LoadError(done.stderr[-2000:])
+        seen = json.loads(done.stdout)
+        if seen["ours"]["not_200"]:
+            raise LoadError(f"{seen['ours']['not_200']} of our tiles were not 200")
+        return {
+            side: {figure: max(seen[side][figure][0], 1e-4) for figure in _FIGURES}
+            for side in ("ours", "iipsrv")
+        }
+
+
 def p11(context: Context) -> list[Row]:
-    """Cold sessions use a copy of the file for each round and form; warm ones one file again."""
+    """Cold: a copy of the file for each round and form, the forms alternating too. Warm: one of
+    them again. Every visit looks at the same place.
+    """
     if acceptance_folder() is None:
         raise ScriptMissingError("zoom_session.py is not here (set ACCEPTANCE_DIR)")
     folder = context.scratch / "p11"
     jp2 = {form: copies(large_jpeg2000(), folder, context.rounds, prefix=form) for form in FORMS}
     tif = copies(large_pyramid(), folder, context.rounds, prefix="pyramid")
+    spare = copies(large_jpeg2000(), folder, 1, prefix="spare")[0]
     env = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original"}
-    rows: list[Row] = []
     with ExitStack() as stack:
         data = context.scratch / "p11-data"
         server = stack.enter_context(running(folder, workers=2, data=data, env=env))
-        server.wait_converted(expected=3 * context.rounds)
+        server.wait_converted(expected=3 * context.rounds + 1)
         rival = stack.enter_context(iipsrv(folder))
-        cold = {}
+        stage = Stage(context, f"{server.public}/iiif/3/1%2F1%2F", f"{rival}/")
+        stage.session(spare, "wh")  # decoders are started, nothing is measured
+        return [*_jpeg2000(stage, jp2), *_pyramid(stage, tif)]
+
+
+def _jpeg2000(stage: Stage, files: Mapping[str, list[Path]]) -> list[Row]:
+    cold: dict[str, list[Sides]] = {form: [] for form in FORMS}
+    for number in range(stage.context.rounds):
+        stage.context.say(f"P11 cold, round {number + 1}")
         for form in FORMS:
-            context.say(f"P11 JPEG2000 cold, {form}")
-            cold[form] = _session(context, server, rival, jp2[form], form)
-            rows += _rows(f"cold, {form}", cold[form], first=0.5, whole=0.4)
-        rows.append(_forms_equal(cold))
-        for form in FORMS:
-            context.say(f"P11 JPEG2000 warm, {form}")
-            same = [jp2[form][0]]
-            _session(context, server, rival, same, form, again=True)
-            warm = _session(context, server, rival, same, form, again=True)
-            rows += _rows(f"warm, {form}", warm, first=0.05, whole=0.05)
-        context.say("P11 pyramid")
-        pyramid = _session(context, server, rival, tif, "wh")
-        rows += _rows("pyramid, wh", pyramid, first=0.8, whole=0.8)
-    return rows
-
-
-def _session(
-    context: Context,
-    server: Running,
-    rival: str,
-    files: list[Path],
-    form: str,
-    *,
-    again: bool = False,
-) -> Mapping[str, Any]:
-    """Both sides' figures as the script prints them."""
-    folder = acceptance_folder()
-    ours = ",".join(f"{server.public}/iiif/3/1%2F1%2F{file.stem}" for file in files)
-    theirs = ",".join(f"{rival}/{file.name}" for file in files)
-    words = [sys.executable, "-B", f"{folder}/zoom_session.py", f"ours={ours}", f"iipsrv={theirs}"]
-    words += ["--json", "--form", form, "--rounds", str(context.rounds)]
-    words += ["--same-view"] if again else []
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LoadError(done.stderr[-2000:])
-    rows: dict[str, Any] = json.loads(done.stdout)
-    if rows["ours"]["not_200"]:
-        raise LoadError(f"{rows['ours']['not_200']} of our tiles were not 200")
-    return rows
-
-
-def _rows(what: str, seen: Mapping[str, Any], *, first: float, whole: float) -> list[Row]:
+            cold[form].append(stage.session(files[form][number], form))
     rows = []
-    for figure, bound in (("first_picture_s", first), ("whole_s", whole)):
-        ours, theirs = (Spread(*seen[side][figure]) for side in ("ours", "iipsrv"))
-        ratio = _ratio(ours, theirs)
-        goal, met = judge(ratio.median, None, bound)
-        name = f"{_FIGURES[figure]}, {what}"
-        rows.append(Row("P11", name, "s", ours, theirs, "iipsrv", ratio, goal, met))
+    for form in FORMS:
+        rows += _rows(f"cold, {form}", cold[form], first=0.5, whole=0.4)
+    forms = Duel(*([each["ours"] for each in cold[form]] for form in FORMS))
+    what = "session, cold, w,h beside w,"
+    rows.append(forms.row("P11", "whole_s", "s", rival="ours w,", at_most=1.1, what=what))
+    for form in FORMS:
+        stage.context.say(f"P11 warm, {form}")
+        warm = [stage.session(files[form][0], form) for _ in range(stage.context.rounds)]
+        rows += _rows(f"warm, {form}", warm, first=0.05, whole=0.05)
     return rows
 
 
-def _forms_equal(cold: Mapping[str, Mapping[str, Any]]) -> Row:
-    """The `w,h` form beside the `w,` form, both ours."""
-    ours, other = (Spread(*cold[form]["ours"]["whole_s"]) for form in FORMS)
-    ratio = _ratio(ours, other)
-    goal, met = judge(ratio.median, None, 1.1)
-    return Row("P11", "session, w,h beside w,", "s", ours, other, "ours w,", ratio, goal, met)
+def _pyramid(stage: Stage, files: list[Path]) -> list[Row]:
+    stage.context.say("P11 pyramid")
+    return _rows("pyramid, wh", [stage.session(file, "wh") for file in files], first=0.8, whole=0.8)
 
 
-def _ratio(ours: Spread, theirs: Spread) -> Spread:
-    """Of the medians; its spread is what the extremes allow, the rounds not being told."""
-    median = ours.median / max(theirs.median, 1e-9)
-    return Spread(median, ours.low / max(theirs.high, 1e-9), ours.high / max(theirs.low, 1e-9))
+def _rows(what: str, rounds: list[Sides], *, first: float, whole: float) -> list[Row]:
+    duel = Duel([each["ours"] for each in rounds], [each["iipsrv"] for each in rounds])
+    goals = {"first_picture_s": first, "whole_s": whole}
+    return [
+        duel.row("P11", figure, "s", rival="iipsrv", at_most=goals[figure], what=f"{name}, {what}")
+        for figure, name in _FIGURES.items()
+    ]

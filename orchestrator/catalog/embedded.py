@@ -58,7 +58,8 @@ def embedded(data_dir: Path) -> Iterator[EmbeddedDatabase]:
             using = stack.enter_context((data_dir / "postgres.users").open("ab"))
         except OSError as error:
             raise CatalogUnavailable(f"The data directory {data_dir} cannot be used.") from error
-        server = EmbeddedDatabase(PostgresFolder(data_dir / "postgres"), deciding, using)
+        folder = PostgresFolder(data_dir / "postgres", lock=deciding.fileno())
+        server = EmbeddedDatabase(folder, deciding, using)
         server.enter()
         try:
             yield server

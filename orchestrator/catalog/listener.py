@@ -67,16 +67,22 @@ class ChangeListener:
             connection.add_termination_listener(lambda _connection: ended.set())
             with translated():
                 await connection.add_listener(CHANNEL, self._heard)
-            metrics.LISTENER_CONNECTED.set(1)
-            self._on_restored()
-            listening.set()
+            await self._while_heard(connection, ended, listening)
+        finally:
+            connection.terminate()
+
+    async def _while_heard(
+        self, connection: asyncpg.Connection, ended: asyncio.Event, listening: asyncio.Event
+    ) -> None:
+        metrics.LISTENER_CONNECTED.set(1)
+        self._on_restored()
+        listening.set()
+        try:
             await self._watch(connection, ended)
         finally:
             metrics.LISTENER_CONNECTED.set(0)
-            connection.terminate()
-            if listening.is_set():
-                metrics.LISTENER_LOST.inc()
-                self._on_lost()
+            metrics.LISTENER_LOST.inc()
+            self._on_lost()
 
     async def _watch(self, connection: asyncpg.Connection, ended: asyncio.Event) -> None:
         while not ended.is_set():

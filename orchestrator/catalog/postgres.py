@@ -56,8 +56,12 @@ class _Running:
 class PostgresFolder:
     """The data folder `path`; whoever starts or stops its server must be the only one doing so."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, lock: int | None = None) -> None:
+        """`lock`: a descriptor with a lock that must outlive us for as long as a database is
+        made.
+        """
         self._path = path.absolute()
+        self._lock = lock
         self._log = self._path / "server.log"
 
     def is_running(self) -> bool:
@@ -139,6 +143,8 @@ class PostgresFolder:
             *("-D", str(fresh), "-U", "postgres", "--auth-local=trust", "--auth-host=reject"),
             *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin"),
             *("--builtin-locale=C.UTF-8", "--no-instructions"),
+            # Killed now, we leave a program behind that still writes there; who comes next waits.
+            holding=self._lock,
         )
         fresh.rename(self._path)
 

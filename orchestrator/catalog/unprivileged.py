@@ -35,9 +35,10 @@ class Account:
     gid: int
     switch: bool
 
-    def run(self, program: Path, *arguments: str) -> None:
-        """Run a program to its end under this account. Raises OSError,
-        subprocess.SubprocessError.
+    def run(self, program: Path, *arguments: str, holding: int | None = None) -> None:
+        """Run a program to its end under this account; it keeps the descriptor `holding` open.
+
+        Raises OSError, subprocess.SubprocessError.
         """
         subprocess.run(  # noqa: S603  our own binaries, no shell
             [program, *arguments],
@@ -48,6 +49,7 @@ class Account:
             stdout=subprocess.DEVNULL,  # a pipe would stay open in the server it starts
             stderr=subprocess.DEVNULL,
             timeout=120,
+            pass_fds=() if holding is None else (holding,),
             start_new_session=True,
             user=self.uid if self.switch else None,
             group=self.gid if self.switch else None,

@@ -1,0 +1,86 @@
+"""Customers and their API keys."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from orchestrator.catalog.catalog import Catalog
+from orchestrator.errors import Conflict, InvalidInput, NotFound
+from orchestrator.settings import Database
+
+
+async def test_customers_get_the_next_number_unless_one_is_given(catalog: Catalog) -> None:
+    first = await catalog.customers.create("Museum")
+    given = await catalog.customers.create("Archive", 40)
+    third = await catalog.customers.create("Biblioth\u00e8que")
+    assert [first.id, given.id, third.id] == [1, 40, 41]
+    assert await catalog.customers.list() == [first, given, third]
+    assert await catalog.customer_id("Archive") == 40
+    assert await catalog.customer_id("archive") is None
+
+
+async def test_many_customers_made_at_once_all_get_a_number(catalog: Catalog) -> None:
+    made = await asyncio.gather(*(catalog.customers.create(f"c{n} x") for n in range(12)))
+    assert sorted(customer.id for customer in made) == list(range(1, 13))
+
+
+async def test_a_name_or_number_is_taken_once(catalog: Catalog) -> None:
+    await catalog.customers.create("Museum", 5)
+    with pytest.raises(Conflict):
+        await catalog.customers.create("Museum")
+    with pytest.raises(Conflict):
+        await catalog.customers.create("Other", 5)
+    await catalog.customers.ensure(5, "whatever")
+    await catalog.customers.ensure(6, "Sixth")
+    await catalog.customers.ensure(6, "Sixth")
+    assert [customer.name for customer in await catalog.customers.list()] == ["Museum", "Sixth"]
+
+
+@pytest.mark.parametrize("name", ["", "  ", "12", "a/b", "x" * 101, "nul\0"], ids=ascii)
+async def test_a_name_that_could_be_taken_for_something_else_is_refused(
+    catalog: Catalog, name: str
+) -> None:
+    with pytest.raises(InvalidInput):
+        await catalog.customers.create(name)
+
+
+async def test_a_key_opens_for_its_customer_until_it_is_revoked(catalog: Catalog) -> None:
+    customer = await catalog.customers.create("Museum")
+    key = await catalog.keys.create(customer.id)
+    other = await catalog.keys.create(customer.id)
+    assert await catalog.keys.verify(key.id, key.secret) == customer.id
+    assert await catalog.keys.verify(key.id, other.secret) is None
+    assert await catalog.keys.verify(other.id, key.secret) is None
+    assert await catalog.keys.verify("unknown", key.secret) is None
+    await catalog.keys.revoke(key.id)
+    assert await catalog.keys.verify(key.id, key.secret) is None
+    assert await catalog.keys.verify(other.id, other.secret) == customer.id
+    listed = {one.id: one for one in await catalog.keys.list(customer.id)}
+    assert listed[key.id].revoked is not None
+    assert listed[other.id].revoked is None
+    with pytest.raises(NotFound):
+        await catalog.keys.revoke("unknown")
+    with pytest.raises(NotFound):
+        await catalog.keys.create(999)
+
+
+@pytest.mark.parametrize("text", ["", "nul\0", "\udcff", "x" * 100_000], ids=range(4))
+async def test_any_text_may_be_tried_as_a_key(catalog: Catalog, text: str) -> None:
+    key = await catalog.keys.create((await catalog.customers.create("Museum")).id)
+    assert await catalog.keys.verify(text, key.secret) is None
+    assert await catalog.keys.verify(key.id, text) is None
+
+
+async def test_the_database_holds_no_secret(catalog: Catalog, database: Database) -> None:
+    key = await catalog.keys.create((await catalog.customers.create("Museum")).id)
+    connection = await asyncpg.connect(database.dsn.get_secret_value())
+    try:
+        rows = await connection.fetch("SELECT api_keys::text AS row FROM api_keys")
+    finally:
+        await connection.close()
+    assert len(rows) == 1
+    assert key.secret not in rows[0]["row"]
+    assert len(key.secret) >= 43

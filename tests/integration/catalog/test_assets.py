@@ -1,0 +1,352 @@
+"""Assets: what is written is read back, a later change always has the higher version."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.values import AssetDraft
+from orchestrator.errors import AssetNotFound, Conflict, InvalidInput
+from orchestrator.model import AssetId, AssetState, Source, SourceKind, ThumbnailSizes
+
+PLANNED = ThumbnailSizes(open=((400, 300), (200, 150)), auth=((1000, 750),))
+NAMES = [
+    "plain",
+    "with space.tif",
+    "a/b/c",
+    "100%",
+    "%2F",
+    "caf\u00e9",
+    "cafe\u0301",
+    "\u65e5\u672c\U0001f5bc",
+    "'; DROP TABLE assets; --",
+    'quote"d',
+    "x" * 210,
+]
+
+
+def original(mark: str = "1-100") -> Source:
+    return Source(
+        location="file:///pictures/a.jpg",
+        kind=SourceKind.ORIGINAL,
+        bytes=100,
+        fingerprint=mark,
+        extension="jpg",
+        tile_width=256,
+        tile_height=256,
+        levels=3,
+    )
+
+
+CONVERTED = Source(
+    location="store:1/1/a/1/source.tif",
+    kind=SourceKind.PYRAMID_TIFF,
+    bytes=5_000_000_000,
+    fingerprint='"etag"',
+    extension="tif",
+    tile_width=512,
+    tile_height=512,
+    levels=5,
+    natively_tiled=True,
+)
+
+
+def a_draft(name: str = "a", mark: str = "1-100", **changes: Any) -> AssetDraft:
+    draft = AssetDraft(
+        id=AssetId(1, 1, name),
+        origin="/pictures/a.jpg",
+        width=4000,
+        height=3000,
+        media_type="image/jpeg",
+        source=original(mark),
+        optimisation_policy="fastest",
+        thumbnail_policy="default",
+    )
+    return replace(draft, **changes)
+
+
+async def test_what_is_registered_is_read_back_whole(catalog: Catalog) -> None:
+    draft = a_draft(
+        roles=("staff", "r\u00f4le"),
+        max_unauthorised=400,
+        strings=("one", "", "three"),
+        numbers=(2**40, 0, -1),
+        tags=("x", "y z"),
+        rights="https://creativecommons.org/licenses/by/4.0/",
+    )
+    registered = await catalog.assets.register(draft, thumbnails=PLANNED)
+    asset = registered.asset
+    assert registered.changed
+    assert asset == await catalog.assets.get(draft.id)
+    assert asset.state is AssetState.REGISTERED
+    assert (asset.dimensions, asset.source) == ((4000, 3000), original())
+    assert (asset.roles, asset.max_unauthorised) == (("staff", "r\u00f4le"), 400)
+    assert (asset.strings, asset.numbers) == (("one", "", "three"), (2**40, 0, -1))
+    assert (asset.tags, asset.rights) == (("x", "y z"), draft.rights)
+    assert (asset.thumbnails, asset.thumbnails_version) == (PLANNED, 0)
+    assert asset.updated is not None
+    assert asset.updated.tzinfo is not None
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+async def test_every_name_is_kept_apart_and_found_again(catalog: Catalog, name: str) -> None:
+    for other in NAMES:
+        await catalog.assets.register(a_draft(other))
+    found = await catalog.assets.get(AssetId(1, 1, name))
+    assert found is not None
+    assert found.id.name == name
+    assert await catalog.assets.delete(found.id) == found
+    assert sum((await catalog.assets.count()).values()) == len(NAMES) - 1
+
+
+async def test_what_was_never_registered_is_none(catalog: Catalog) -> None:
+    assert await catalog.assets.get(AssetId(1, 1, "nothing")) is None
+    assert await catalog.assets.delete(AssetId(1, 1, "nothing")) is None
+
+
+async def test_the_same_original_again_changes_nothing_not_even_after_its_conversion(
+    catalog: Catalog,
+) -> None:
+    first = (await catalog.assets.register(a_draft())).asset
+    again = await catalog.assets.register(a_draft())
+    assert (again.changed, again.asset) == (False, first)
+    await catalog.assets.complete(first.id, first.version, source=CONVERTED, thumbnails=PLANNED)
+    restarted = await catalog.assets.register(a_draft())
+    assert (restarted.changed, restarted.asset.version) == (False, first.version)
+    assert restarted.asset.source == CONVERTED
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mark": "2-100"},
+        {"origin": "/pictures/elsewhere.jpg"},
+        {"optimisation_policy": "fast-lossy"},
+        {"thumbnail_policy": "large"},
+        {"roles": ("staff",)},
+        {"max_unauthorised": 0},
+        {"tags": ("new",)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+async def test_another_original_policy_or_right_makes_another_version(
+    catalog: Catalog, changes: dict[str, Any]
+) -> None:
+    first = (await catalog.assets.register(a_draft())).asset
+    second = await catalog.assets.register(a_draft(**changes))
+    assert second.changed
+    assert second.asset.version > first.version
+
+
+async def test_a_failed_original_is_tried_again_when_it_is_registered_again(
+    catalog: Catalog,
+) -> None:
+    first = (await catalog.assets.register(a_draft())).asset
+    failed = await catalog.assets.fail(first.id, first.version, "The image is broken.")
+    assert failed is not None
+    assert (failed.state, failed.error) == (AssetState.FAILED, "The image is broken.")
+    second = await catalog.assets.register(a_draft())
+    assert (second.changed, second.asset.state) == (True, AssetState.REGISTERED)
+    assert second.asset.error == ""
+
+
+async def test_taking_a_picture_in_again_keeps_its_rights_and_fields(catalog: Catalog) -> None:
+    await catalog.assets.register(
+        a_draft(roles=("staff",), max_unauthorised=200, tags=("t",), rights="r")
+    )
+    after = (await catalog.assets.register(a_draft(mark="2-2"))).asset
+    assert (after.roles, after.max_unauthorised) == (("staff",), 200)
+    assert (after.tags, after.rights) == (("t",), "r")
+
+
+async def test_completing_flips_source_thumbnails_and_state_under_the_same_version(
+    catalog: Catalog,
+) -> None:
+    first = (await catalog.assets.register(a_draft(), thumbnails=PLANNED)).asset
+    real = ThumbnailSizes(open=((400, 300),))
+    done = await catalog.assets.complete(first.id, first.version, source=CONVERTED, thumbnails=real)
+    assert done is not None
+    assert (done.version, done.state) == (first.version, AssetState.READY)
+    assert (done.source, done.thumbnails) == (CONVERTED, real)
+    assert done.thumbnails_version == first.version
+    assert done.updated == first.updated
+
+
+async def test_completing_or_failing_an_outdated_version_changes_nothing(catalog: Catalog) -> None:
+    old = (await catalog.assets.register(a_draft())).asset
+    new = (await catalog.assets.register(a_draft(mark="2-2"))).asset
+    done = await catalog.assets.complete(old.id, old.version, source=CONVERTED, thumbnails=PLANNED)
+    assert done is None
+    assert await catalog.assets.fail(old.id, old.version, "too late") is None
+    assert await catalog.assets.get(old.id) == new
+
+
+async def test_publishing_is_refused_once_a_later_version_is_there(catalog: Catalog) -> None:
+    slow = await catalog.assets.next_version()
+    quick = await catalog.assets.next_version()
+    published = await catalog.assets.publish(a_draft(), quick, CONVERTED, PLANNED)
+    assert published is not None
+    assert (published.version, published.state) == (quick, AssetState.READY)
+    assert published.thumbnails_version == quick
+    assert await catalog.assets.publish(a_draft(mark="9"), slow, CONVERTED, PLANNED) is None
+    with pytest.raises(Conflict):
+        await catalog.assets.register(a_draft(mark="9"), version=slow)
+    assert await catalog.assets.get(published.id) == published
+
+
+async def test_versions_of_one_asset_only_rise_whoever_changes_it_at_the_same_time(
+    catalog: Catalog,
+) -> None:
+    seen: list[int] = []
+
+    async def register(number: int) -> None:
+        result = await catalog.assets.register(a_draft(mark=f"{number}"))
+        seen.append(result.asset.version)
+
+    async def restrict(number: int) -> None:
+        try:
+            seen.append(
+                (
+                    await catalog.assets.set_access(AssetId(1, 1, "a"), max_unauthorised=number)
+                ).version
+            )
+        except AssetNotFound:
+            return
+
+    work = (register, restrict)
+    await asyncio.gather(*(work[number % 2](number) for number in range(40)))
+    final = await catalog.assets.get(AssetId(1, 1, "a"))
+    assert final is not None
+    assert len(set(seen)) == len(seen)
+    assert final.version == max(seen)
+
+
+async def test_many_who_register_the_same_new_original_agree_on_one_version(
+    catalog: Catalog,
+) -> None:
+    results = await asyncio.gather(*(catalog.assets.register(a_draft()) for _ in range(20)))
+    assert sum(result.changed for result in results) == 1
+    assert len({result.asset.version for result in results}) == 1
+
+
+async def test_a_race_of_completion_and_a_new_version_never_mixes_the_two(
+    catalog: Catalog,
+) -> None:
+    for round_ in range(10):
+        old = (await catalog.assets.register(a_draft(mark=f"old {round_}"))).asset
+        done, new = await asyncio.gather(
+            catalog.assets.complete(old.id, old.version, source=CONVERTED, thumbnails=PLANNED),
+            catalog.assets.register(a_draft(mark=f"new {round_}")),
+        )
+        final = await catalog.assets.get(old.id)
+        assert final == new.asset
+        assert final.source == original(f"new {round_}")
+        assert done is None or done.version == old.version
+
+
+async def test_a_change_of_rights_is_a_new_version_of_the_same_pixels(catalog: Catalog) -> None:
+    first = (await catalog.assets.register(a_draft(), thumbnails=PLANNED)).asset
+    done = await catalog.assets.complete(
+        first.id, first.version, source=CONVERTED, thumbnails=PLANNED
+    )
+    assert done is not None
+    after = await catalog.assets.set_access(first.id, roles=["staff"])
+    assert after.version > done.version
+    assert (after.roles, after.max_unauthorised) == (("staff",), -1)
+    assert (after.source, after.thumbnails) == (CONVERTED, PLANNED)
+    assert after.thumbnails_version == first.version
+    assert after.restricted
+    opened = await catalog.assets.set_access(first.id, roles=[])
+    assert not opened.restricted
+    with pytest.raises(AssetNotFound):
+        await catalog.assets.set_access(AssetId(1, 1, "nothing"), roles=[])
+
+
+async def test_descriptive_fields_change_without_a_new_version(catalog: Catalog) -> None:
+    first = (await catalog.assets.register(a_draft(tags=("old",)))).asset
+    after = await catalog.assets.set_fields(
+        first.id, strings=("a", "b", "c"), numbers=(1, 2, 3), rights="r"
+    )
+    assert (after.strings, after.numbers, after.rights) == (("a", "b", "c"), (1, 2, 3), "r")
+    assert (after.tags, after.version) == (("old",), first.version)
+    with pytest.raises(AssetNotFound):
+        await catalog.assets.set_fields(AssetId(1, 1, "nothing"), rights="r")
+
+
+async def test_values_that_no_column_holds_are_the_callers_mistake(catalog: Catalog) -> None:
+    asset = (await catalog.assets.register(a_draft())).asset
+    for fields in ({"numbers": (2**70, 0, 0)}, {"rights": "nul\0"}, {"rights": "\ud800"}):
+        with pytest.raises(InvalidInput):
+            await catalog.assets.set_fields(asset.id, **fields)
+
+
+async def test_pages_go_through_all_assets_once_in_order_of_their_bytes(catalog: Catalog) -> None:
+    ids = [
+        AssetId(customer, space, name)
+        for customer in (1, 2)
+        for space in (1, 7)
+        for name in ("B", "a", "a/b", "z", "\u00e9")
+    ]
+    for asset_id in reversed(ids):
+        await catalog.assets.register(a_draft(id=asset_id))
+
+    async def through(**within: int) -> list[AssetId]:
+        found: list[AssetId] = []
+        while page := await catalog.assets.page(found[-1] if found else None, 3, **within):
+            found += [asset.id for asset in page]
+        return found
+
+    assert await through() == ids
+    assert await through(customer=2) == [one for one in ids if one.customer == 2]
+    assert await through(space=7) == [one for one in ids if one.space == 7]
+    assert await through(customer=1, space=7) == ids[5:10]
+    assert await through(customer=3) == []
+
+
+async def test_what_waits_to_be_converted_is_found_oldest_first(catalog: Catalog) -> None:
+    first = (await catalog.assets.register(a_draft("b"))).asset
+    second = (await catalog.assets.register(a_draft("a"))).asset
+    third = (await catalog.assets.register(a_draft("c"))).asset
+    await catalog.assets.complete(second.id, second.version, source=CONVERTED, thumbnails=PLANNED)
+    assert [asset.id for asset in await catalog.assets.pending(10)] == [first.id, third.id]
+    assert [asset.id for asset in await catalog.assets.pending(1)] == [first.id]
+    await catalog.assets.fail(third.id, third.version, "broken")
+    assert [asset.id for asset in await catalog.assets.pending(10)] == [first.id]
+    assert await catalog.assets.count() == {"registered": 1, "ready": 1, "failed": 1}
+    assert await catalog.assets.reopen(third.id, third.version) is not None
+    assert len(await catalog.assets.pending(10)) == 2
+
+
+async def test_an_alias_stands_for_one_asset_and_goes_with_it(catalog: Catalog) -> None:
+    one = (await catalog.assets.register(a_draft("one"))).asset.id
+    other = (await catalog.assets.register(a_draft("a/b \u00e9"))).asset.id
+    await catalog.assets.set_aliases(one, ["ark:/12345/x", "\u00e9"])
+    assert await catalog.resolve_alias("ark:/12345/x") == one
+    assert await catalog.assets.aliases(one) == ["ark:/12345/x", "\u00e9"]
+    with pytest.raises(Conflict):
+        await catalog.assets.set_aliases(other, ["new", "\u00e9"])
+    assert await catalog.resolve_alias("new") is None
+    await catalog.assets.set_aliases(one, ["ark:/12345/x"])
+    await catalog.assets.set_aliases(other, ["\u00e9"])
+    assert await catalog.resolve_alias("\u00e9") == other
+    await catalog.assets.delete(one)
+    assert await catalog.resolve_alias("ark:/12345/x") is None
+    with pytest.raises(AssetNotFound):
+        await catalog.assets.set_aliases(one, ["x"])
+
+
+@pytest.mark.parametrize("alias", ["", "x" * 221, "nul\0", "\ud800", "1/2/name"], ids=ascii)
+async def test_an_alias_nobody_could_ask_for_is_refused(catalog: Catalog, alias: str) -> None:
+    one = (await catalog.assets.register(a_draft("one"))).asset.id
+    with pytest.raises(InvalidInput):
+        await catalog.assets.set_aliases(one, [alias])
+
+
+@pytest.mark.parametrize("alias", ["nothing", "nul\0", "\ud800", "x" * 100_000], ids=range(4))
+async def test_any_text_may_be_asked_for_as_an_alias(catalog: Catalog, alias: str) -> None:
+    assert await catalog.resolve_alias(alias) is None
+    assert await catalog.customer_id(alias) is None

@@ -1,0 +1,230 @@
+"""The embedded PostgreSQL: found or started, stopped by the last user, whole after any death."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from orchestrator.catalog.embedded import database, embedded
+from orchestrator.errors import CatalogUnavailable
+from orchestrator.settings import Database, Server, Settings
+
+USER = """
+import sys, time
+from pathlib import Path
+from orchestrator.catalog.embedded import embedded
+with embedded(Path(sys.argv[1])) as server:
+    print(server.dsn, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def ask(dsn: str, query: str = "SELECT 1") -> object:
+    async def work() -> object:
+        connection = await asyncpg.connect(dsn, timeout=10)
+        try:
+            return await connection.fetchval(query)
+        finally:
+            await connection.close()
+
+    return asyncio.run(work())
+
+
+def server_pid(folder: Path) -> int:
+    return int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@contextmanager
+def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", USER, folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_it_is_started_stopped_and_started_again_with_what_was_in_it(tmp_path: Path) -> None:
+    with embedded(tmp_path) as server:
+        pid = server_pid(tmp_path)
+        ask(server.dsn, "CREATE TABLE kept (x int)")
+    assert not is_alive(pid)
+    with embedded(tmp_path) as server:
+        assert ask(server.dsn, "SELECT count(*) FROM kept") == 0
+    assert not is_alive(pid)
+
+
+def test_it_can_be_reached_by_its_owner_over_a_socket_only(tmp_path: Path) -> None:
+    with embedded(tmp_path) as server:
+        assert ask(server.dsn, "SHOW listen_addresses") == ""
+        assert ask(server.dsn, "SELECT current_setting('server_encoding')") == "UTF8"
+        mode = (tmp_path / "postgres" / ".s.PGSQL.5432").stat().st_mode
+        assert mode & 0o077 == 0
+        assert (tmp_path / "postgres").stat().st_mode & 0o077 == 0
+
+
+def test_the_last_of_several_users_stops_it(tmp_path: Path) -> None:
+    with another_process(tmp_path) as other:
+        assert other.stdout is not None
+        dsn = other.stdout.readline().strip()
+        with embedded(tmp_path) as server:
+            assert server.dsn == dsn
+            pid = server_pid(tmp_path)
+        assert is_alive(pid)
+        assert ask(dsn) == 1
+        other.communicate("\n", timeout=20)
+    assert not is_alive(pid)
+
+
+def test_many_processes_that_come_at_once_share_one_server(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        others = [stack.enter_context(another_process(tmp_path)) for _ in range(5)]
+        addresses = {other.stdout.readline().strip() for other in others if other.stdout}
+        pid = server_pid(tmp_path)
+        assert len(addresses) == 1
+        assert ask(addresses.pop()) == 1
+        for other in others:
+            other.communicate("\n", timeout=30)
+            assert other.returncode == 0
+    assert not is_alive(pid)
+
+
+def test_a_user_that_is_killed_does_not_keep_it_running_for_ever(tmp_path: Path) -> None:
+    with another_process(tmp_path) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        other.kill()
+        other.wait()
+    pid = server_pid(tmp_path)
+    assert is_alive(pid)
+    with embedded(tmp_path) as server:
+        assert ask(server.dsn) == 1
+        assert server_pid(tmp_path) == pid
+    assert not is_alive(pid)
+
+
+def test_everything_killed_at_once_is_recovered_from(tmp_path: Path) -> None:
+    with another_process(tmp_path) as other:
+        assert other.stdout is not None
+        dsn = other.stdout.readline().strip()
+        ask(dsn, "CREATE TABLE kept AS SELECT 7 AS x")
+        pid = server_pid(tmp_path)
+        os.kill(pid, signal.SIGKILL)
+        other.kill()
+        other.wait()
+    assert (tmp_path / "postgres" / "postmaster.pid").exists()
+    with embedded(tmp_path) as server:
+        assert ask(server.dsn, "SELECT x FROM kept") == 7
+
+
+def test_a_stale_pid_file_with_the_number_of_another_living_process_is_not_believed(
+    tmp_path: Path,
+) -> None:
+    with embedded(tmp_path):
+        text = (tmp_path / "postgres" / "postmaster.pid").read_text()
+    lines = text.splitlines()
+    lines[0] = str(os.getpid())
+    (tmp_path / "postgres" / "postmaster.pid").write_text("\n".join(lines))
+    with embedded(tmp_path) as server:
+        assert ask(server.dsn) == 1
+        assert server_pid(tmp_path) != os.getpid()
+
+
+@pytest.mark.parametrize("pause_s", [0.05, 0.15, 0.3, 0.5, 0.7])
+def test_being_killed_while_the_database_is_made_leaves_nothing_that_does_not_start(
+    tmp_path: Path, pause_s: float
+) -> None:
+    with another_process(tmp_path) as other:
+        time.sleep(pause_s)
+        other.kill()
+        other.wait()
+    with embedded(tmp_path) as server:
+        assert ask(server.dsn) == 1
+    assert not list(tmp_path.glob("postgres.new-*"))
+
+
+def test_a_server_that_dies_is_started_again_on_request_at_the_same_address(
+    tmp_path: Path,
+) -> None:
+    with embedded(tmp_path) as server:
+        dsn = server.dsn
+        assert not server.revive()
+        os.kill(server_pid(tmp_path), signal.SIGKILL)
+        while is_alive(server_pid(tmp_path)):
+            time.sleep(0.01)
+        assert server.revive()
+        assert server.dsn == dsn
+        assert ask(dsn) == 1
+
+
+@pytest.mark.parametrize("name", ["x" * 120, "with space, comma & caf\u00e9"], ids=["long", "odd"])
+def test_a_folder_whose_path_no_socket_can_have_works_too(tmp_path: Path, name: str) -> None:
+    with embedded(tmp_path / name) as server:
+        assert ask(server.dsn) == 1
+
+
+def test_two_data_folders_have_two_servers(tmp_path: Path) -> None:
+    with embedded(tmp_path / "a") as one, embedded(tmp_path / "b") as other:
+        ask(one.dsn, "CREATE TABLE only_here (x int)")
+        assert ask(other.dsn, "SELECT to_regclass('only_here')") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives itself another account")
+def test_as_root_folders_above_are_opened_to_the_servers_account_alone(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    with embedded(closed / "data") as server:
+        assert ask(server.dsn) == 1
+        owner = (closed / "data" / "postgres").stat().st_uid
+    assert owner != 0
+    stranger = subprocess.run(
+        ["ls", closed / "data"], user=65534, group=65534, extra_groups=[], capture_output=True
+    )
+    assert stranger.returncode != 0
+    assert closed.stat().st_mode & 0o007 == 0
+
+
+def test_a_configured_database_is_taken_as_it_is(tmp_path: Path) -> None:
+    settings = Settings(
+        server=Server(data_dir=tmp_path), database=Database(dsn=SecretStr("postgresql://x/y"))
+    )
+    with database(settings) as found:
+        assert found == settings
+    assert not (tmp_path / "postgres").exists()
+
+
+def test_without_one_the_embedded_one_is_put_into_the_settings(tmp_path: Path) -> None:
+    settings = Settings(server=Server(data_dir=tmp_path))
+    with database(settings) as found:
+        assert ask(found.database.dsn.get_secret_value()) == 1
+        assert found.storage == settings.storage
+
+
+def test_a_folder_that_is_no_database_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "precious").write_text("mine")
+    with pytest.raises(CatalogUnavailable), embedded(tmp_path):
+        pass
+    assert (tmp_path / "postgres" / "precious").read_text() == "mine"

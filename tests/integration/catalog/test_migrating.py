@@ -1,0 +1,66 @@
+"""Migrations: once each, in order, whoever starts them at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.migrating import migrate, migrations, pending
+from orchestrator.errors import CatalogUnavailable
+from orchestrator.settings import Database
+from tests.support.running import free_port
+
+
+async def test_migrations_are_applied_once_and_told(database: Database) -> None:
+    names = list(migrations())
+    assert names == sorted(names)
+    assert await pending(database) == names
+    assert await pending(database) == names  # looking makes nothing
+    assert await migrate(database) == names
+    assert await migrate(database) == []
+    assert await pending(database) == []
+
+
+async def test_of_many_processes_that_migrate_at_once_one_does_it(database: Database) -> None:
+    done = await asyncio.gather(*(migrate(database) for _ in range(8)))
+    assert sorted(map(len, done)) == [0] * 7 + [len(migrations())]
+
+
+async def test_a_migration_that_was_altered_since_is_refused(database: Database) -> None:
+    await migrate(database)
+    connection = await asyncpg.connect(database.dsn.get_secret_value())
+    try:
+        await connection.execute("UPDATE migrations SET digest = 'another'")
+    finally:
+        await connection.close()
+    with pytest.raises(CatalogUnavailable, match="another text of migration"):
+        await migrate(database)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "says"),
+    [
+        ("postgresql://postgres@127.0.0.1:{port}/x", "does not answer"),
+        ("postgresql://postgres@/x?host=/nowhere/at/all", "does not answer"),
+        ("mysql://what/is/this", "does not answer"),
+        ("{server}_missing", "database.dsn"),
+    ],
+)
+async def test_a_database_that_cannot_be_reached_is_unavailable(
+    database: Database, dsn: str, says: str
+) -> None:
+    known = database.dsn.get_secret_value().replace("?host", "_missing?host")
+    text = known if "{server}" in dsn else dsn.format(port=free_port())
+    settings = database.model_copy(update={"dsn": SecretStr(text)})
+    with pytest.raises(CatalogUnavailable, match=says):
+        await migrate(settings)
+    with pytest.raises(CatalogUnavailable, match=says):
+        await Catalog.open(settings.model_copy(update={"pool_min": 1}))
+    catalog = await Catalog.open(settings)  # which waits with connecting until it has to
+    with pytest.raises(CatalogUnavailable, match=says):
+        await catalog.customers.list()
+    await catalog.close()

@@ -12,7 +12,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,23 @@ T = TypeVar("T")
 _TRIES = 2
 _START_TRIES = 3
 _LOOK_AHEAD = 16
+_GATHER_S = 0.002
+"""How long a job waits for others of its group: a viewer's requests come within this."""
+_MOST_TOGETHER = 8
 _LONGEST_RETRY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Jobs that cost less done together: those of one `key`, by `call` on the list of their first
+    arguments, which returns each one's result or error. Neighbours by `order` go together.
+    """
+
+    key: Hashable
+    call: Callable[..., list[Any]]
+    order: tuple[int, ...] = ()
+    undivided: bool = False
+    """True if it is better that one worker does all of them than that several share them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +56,7 @@ class Job:
     timeout_s: float
     affinity: int
     answer: asyncio.Future[Any]
+    group: Group | None = None
     tries: int = 0
     began: float = 0.0
 
@@ -64,9 +81,15 @@ class Lane:
         self._closed = False
 
     async def run(
-        self, call: Callable[..., T], *arguments: Any, timeout_s: float, affinity: int = 0
+        self,
+        call: Callable[..., T],
+        *arguments: Any,
+        timeout_s: float,
+        affinity: int = 0,
+        group: Group | None = None,
     ) -> T:
-        """What `call` returns in a worker, at best the one numbered by `affinity`.
+        """What `call` returns in a worker, at best the one numbered by `affinity`; a job with a
+        `group` waits some milliseconds for others of it.
 
         Raises what it raises, DecodeTimeout after `timeout_s` seconds of running, Unprocessable if
         it kills its worker twice, Overloaded when the queue is full, Unavailable if no worker can
@@ -77,9 +100,12 @@ class Lane:
         if self.waiting >= self._queue:
             raise Overloaded("Too many images are being decoded; try again soon.", self._patience())
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        job = Job(call, arguments, timeout_s, affinity % len(self._workers), answer)
+        job = Job(call, arguments, timeout_s, affinity % len(self._workers), answer, group)
         self._waiting.append(job)
-        self._pump()
+        if group is None:
+            self._pump()
+        else:
+            asyncio.get_running_loop().call_later(_GATHER_S, self._pump)
         return await answer
 
     @property
@@ -127,25 +153,54 @@ class Lane:
             return preferred
         return next((worker for worker in self._workers if worker.idle), None)
 
-    def _take(self, worker: WorkerProcess) -> Job:
-        """The first job near the front whose picture this worker may have open, else the first."""
-        for job in itertools.islice(self._waiting, _LOOK_AHEAD):
-            if job.affinity == worker.number:
-                self._waiting.remove(job)
-                return job
-        return self._waiting.popleft()
+    def _take(self, worker: WorkerProcess) -> list[Job]:
+        """The first job near the front whose picture this worker may have open, else the first;
+        with it this worker's share of its group.
+        """
+        near = itertools.islice(self._waiting, _LOOK_AHEAD)
+        job = next((job for job in near if job.affinity == worker.number), self._waiting[0])
+        taken = [job, *self._mates(job)]
+        for one in taken:
+            self._waiting.remove(one)
+        return taken
 
-    def _give(self, worker: WorkerProcess, job: Job) -> None:
-        job.tries += 1
-        job.began = time.monotonic()
-        worker.call(
-            job.call,
-            job.arguments,
-            job.timeout_s,
-            lambda result, error: self._ended(job, result, error),
-        )
+    def _mates(self, first: Job) -> list[Job]:
+        group = first.group
+        if group is None or first.tries:
+            return []
+        mates = [job for job in self._waiting if job.group and job.group.key == group.key]
+        mates = [job for job in mates if job is not first and not job.tries]
+        idle = 1 if group.undivided else max(1, sum(worker.idle for worker in self._workers))
+        share = min(_MOST_TOGETHER, -(-(len(mates) + 1) // idle))
+        ordered = sorted([first, *mates], key=_order)
+        start = ordered.index(first) // share * share
+        return [job for job in ordered[start : start + share] if job is not first]
+
+    def _give(self, worker: WorkerProcess, jobs: list[Job]) -> None:
+        for job in jobs:
+            job.tries += 1
+            job.began = time.monotonic()
+        first, timeout_s = jobs[0], max(job.timeout_s for job in jobs)
+        if len(jobs) == 1 or first.group is None:
+            worker.call(first.call, first.arguments, timeout_s, partial(self._ended, first))
+            return
+        together = ([job.arguments[0] for job in jobs],)
+        worker.call(first.group.call, together, timeout_s, partial(self._all_ended, jobs))
+
+    def _all_ended(
+        self, jobs: list[Job], results: list[Any] | None, error: BaseException | None
+    ) -> None:
+        """Hand each job its own result; after a death each is tried alone."""
+        for job, result in zip(jobs, results or [None] * len(jobs), strict=True):
+            failed = result if isinstance(result, Exception) else error
+            self._settle(job, result, failed)
+        self._pump()
 
     def _ended(self, job: Job, result: Any, error: BaseException | None) -> None:
+        self._settle(job, result, error)
+        self._pump()
+
+    def _settle(self, job: Job, result: Any, error: BaseException | None) -> None:
         self._seconds_per_job += 0.1 * (time.monotonic() - job.began - self._seconds_per_job)
         if isinstance(error, WorkerDied):
             self._after_death(job, overdue=error.overdue)
@@ -154,7 +209,6 @@ class Lane:
                 job.answer.set_exception(error)
             else:
                 job.answer.set_result(result)
-        self._pump()
 
     def _after_death(self, job: Job, *, overdue: bool) -> None:
         log.warning(
@@ -195,3 +249,7 @@ class Lane:
             if not job.answer.done():
                 job.answer.set_exception(Unavailable("The image decoder does not run."))
         self._waiting.clear()
+
+
+def _order(job: Job) -> tuple[int, ...]:
+    return job.group.order if job.group else ()

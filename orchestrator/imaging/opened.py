@@ -22,7 +22,7 @@ from orchestrator.imaging.recipes import InputFormat, Region, reduction
 from orchestrator.imaging.sniff import sniff_file
 from orchestrator.model import Dimensions
 
-MAX_OPEN = 48
+MAX_OPEN = 64
 JPEG_SHRINKS = 3
 PDF_DPI = 150
 """Resolution at which page 1 of a PDF is drawn; also what its probe reports, so never change one
@@ -31,9 +31,10 @@ without the other.
 _SMALLEST_SHRUNK = 8
 """libvips ends its process when shrinking on load leaves no pixel."""
 _WIDE = 64
-_WHOLE_PIXELS = 1_500_000
+WHOLE_PIXELS = 1_500_000
 """Levels of JPEG2000 up to this size are decoded whole: it takes two or three tiles' time."""
-_READER_PIXELS, _READER_PIXEL_BYTES = 6_000_000, 12
+_READER_PIXEL_BYTES = 1
+"""An OpenJPEG decoder keeps the file and, measured, about a byte for each pixel of full scale."""
 MAX_SVG_BYTES = 32 * 1024**2
 
 
@@ -91,7 +92,7 @@ class Opened:
         Raises VipsError or CodestreamError, here or when it is cut.
         """
         full = picture.levels[0]
-        n = _choose(picture, region, size)
+        n = choose(picture, region, size)
         if picture.plain and self._openjpeg:
             width, height = picture.levels[n]
             return Level(self._plain(picture, n), width, height, 2**n, 2**n)
@@ -103,20 +104,50 @@ class Opened:
         across, down = _factor(full[0], image.width, n), _factor(full[1], image.height, n)
         return Level(partial(_crop, image), image.width, image.height, across, down, not kept)
 
-    def _plain(self, picture: Picture, n: int) -> Callable[[int, int, int, int], Any]:
-        """How to cut level `n` of a codestream in one piece: small levels are decoded whole, once;
-        of others the decoder is kept.
+    def decode_block(self, picture: Picture, n: int, block: Region) -> None:
+        """Decode a rectangle of level `n` in one go, so that what is cut from it costs nothing
+        more.
+
+        Does nothing where that would gain nothing. Raises CodestreamError.
         """
         width, height = picture.levels[n]
-        if width * height <= _WHOLE_PIXELS:
+        if not (picture.plain and self._openjpeg) or width * height <= WHOLE_PIXELS:
+            return
+        key = (*picture.identity, n, "block")
+        if key in self._entries:
+            self._drop(key)
+        image = self._reader(picture, n).read(*block)
+        self._keep(key, lambda: ((block, image), block[2] * block[3] * image.bands))
+
+    def _plain(self, picture: Picture, n: int) -> Callable[[int, int, int, int], Any]:
+        """How to cut level `n` of a codestream in one piece: small levels are decoded whole, once;
+        of others the decoder is kept, and the last block.
+        """
+        width, height = picture.levels[n]
+        if width * height <= WHOLE_PIXELS:
             image = self._keep((*picture.identity, n), lambda: self._whole(picture, n))
             return partial(_crop, image)
+        return partial(self._from_block, picture, n)
+
+    def _from_block(
+        self, picture: Picture, n: int, left: int, top: int, width: int, height: int
+    ) -> Any:
+        block, _ = self._entries.get((*picture.identity, n, "block"), (None, 0))
+        if block is not None:
+            (x, y, w, h), image = block
+            if x <= left and y <= top and left + width <= x + w and top + height <= y + h:
+                return _crop(image, left - x, top - y, width, height)
+        return self._reader(picture, n).read(left, top, width, height)
+
+    def _reader(self, picture: Picture, n: int) -> openjpeg.Reader:
         key = (*picture.identity, n, "reader")
-        reader = self._keep(key, lambda: self._reader(picture, n))
-        if reader.decoded_pixels > _READER_PIXELS:  # it keeps what it decoded: begin again
-            self._drop(key)
-            reader = self._keep(key, lambda: self._reader(picture, n))
-        return reader.read  # type: ignore[no-any-return]  # entries are of many types
+
+        def opened() -> tuple[openjpeg.Reader, int]:
+            width, height = picture.levels[0]
+            cost = int(picture.identity[3]) + width * height * _READER_PIXEL_BYTES
+            return openjpeg.Reader(self._openjpeg, picture.path, n), cost
+
+        return self._keep(key, opened)  # type: ignore[no-any-return]  # entries are of many types
 
     def _whole(self, picture: Picture, n: int) -> tuple[Any, int]:
         width, height = picture.levels[n]
@@ -124,10 +155,6 @@ class Opened:
         image = reader.read(0, 0, width, height)
         reader.close()
         return image, width * height * image.bands
-
-    def _reader(self, picture: Picture, n: int) -> tuple[openjpeg.Reader, int]:
-        reader = openjpeg.Reader(self._openjpeg, picture.path, n)
-        return reader, int(picture.identity[3]) + _READER_PIXELS * _READER_PIXEL_BYTES
 
     def _fits(self, picture: Picture, n: int) -> bool:
         return picture.lazy or _decoded_bytes(picture.levels[n]) <= self._budget // 2
@@ -162,7 +189,10 @@ class Opened:
             self._drop(key)
 
     def _drop(self, key: tuple[object, ...]) -> None:
-        self._bytes -= self._entries.pop(key)[1]
+        entry, cost = self._entries.pop(key)
+        self._bytes -= cost
+        if isinstance(entry, openjpeg.Reader):
+            entry.close()
 
 
 def _crop(image: Any, left: int, top: int, width: int, height: int) -> Any:
@@ -171,7 +201,8 @@ def _crop(image: Any, left: int, top: int, width: int, height: int) -> Any:
     return image.crop(left, top, width, height)
 
 
-def _choose(picture: Picture, region: Region, size: Dimensions) -> int:
+def choose(picture: Picture, region: Region, size: Dimensions) -> int:
+    """The number of the coarsest level that has `size` pixels for a stored `region`."""
     best = 0
     for n in range(1, len(picture.levels)):
         if not all(_enough(picture, n, axis, region, size) for axis in (0, 1)):

@@ -108,8 +108,6 @@ class Reader:
         except BaseException:
             self.close()
             raise
-        self.decoded_pixels = 0
-        """Pixels decoded so far: the codec keeps about 12 bytes for each."""
 
     def _open(self) -> None:
         library = self._library
@@ -132,7 +130,6 @@ class Reader:
             raise CodestreamError("an area outside the picture")
         self._must(self._library.opj_set_decode_area(self._codec, self._image, *area))
         self._must(self._library.opj_decode(self._codec, self._stream, self._image))
-        self.decoded_pixels += width * height
         try:
             return self._collected(width, height)
         finally:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -22,7 +23,7 @@ from orchestrator.errors import (
     Unprocessable,
 )
 from orchestrator.imaging import Encoder, Recipe
-from orchestrator.imaging.lanes import Lane
+from orchestrator.imaging.lanes import Group, Lane
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.model import SourceKind
 from orchestrator.settings import Imaging
@@ -66,6 +67,36 @@ async def test_a_worker_killed_while_idle_is_replaced(lane: Lane) -> None:
     os.kill(first, signal.SIGKILL)
     await asyncio.sleep(0.2)
     assert await lane.run(os.getpid, timeout_s=30) != first
+
+
+async def test_jobs_of_a_group_are_done_in_one_call_and_each_gets_its_own(lane: Lane) -> None:
+    await lane.run(_echo, 0, timeout_s=30)
+    group = [Group("level", _all_at_once, (n,)) for n in range(4)]
+    jobs = [lane.run(_alone, n, timeout_s=30, group=group[n]) for n in range(4)]
+    answers = await asyncio.gather(*jobs, return_exceptions=True)
+    assert answers[:3] == [(0, 4), (1, 4), (2, 4)]
+    assert isinstance(answers[3], Unprocessable)  # its own error, and nobody else's
+
+
+async def test_one_that_kills_the_worker_of_its_group_takes_none_with_it(lane: Lane) -> None:
+    jobs = [lane.run(_alone, n, timeout_s=30, group=Group("k", _die_all)) for n in range(3)]
+    assert await asyncio.gather(*jobs) == [0, 1, 2]
+
+
+async def test_tiles_asked_together_are_those_asked_alone(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
+    path = pictures.jp2_untiled(tmp_path / "a", 2050, 1030)
+    facts = await pool.probe(path)
+    recipes = [
+        a_recipe(path, facts, region=(x, y, 512, 512), size=(512, 512))
+        for x, y in ((0, 0), (512, 0), (1024, 0), (0, 512), (512, 512), (1024, 512))
+    ]
+    together = await asyncio.gather(*map(pool.render, recipes))
+    copy = tmp_path / "b"
+    copy.write_bytes(path.read_bytes())
+    for recipe, body in zip(recipes, together, strict=True):
+        assert await pool.render(replace(recipe, path=str(copy))) == body
 
 
 async def test_beyond_the_queue_callers_hear_when_to_come_back(lane: Lane) -> None:
@@ -250,3 +281,16 @@ def _slow_once(mark: str) -> str:
 def _touch_later(mark: str) -> None:
     time.sleep(0.5)
     Path(mark).touch()
+
+
+def _alone(value: int) -> int:
+    return value
+
+
+def _all_at_once(values: list[int]) -> list[object]:
+    return [Unprocessable("x") if n == 3 else (n, len(values)) for n in values]
+
+
+def _die_all(values: list[int]) -> list[object]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return list(values)

@@ -1,0 +1,42 @@
+"""The sample collection of `make run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import pyvips
+
+from orchestrator.imaging.samples import COLLECTION, make_samples
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("samples")
+    assert len(list(make_samples(folder, side=640))) == len(COLLECTION)
+    return folder
+
+
+def test_every_sample_can_be_read_to_the_last_pixel(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == set(COLLECTION)
+    for path in folder.iterdir():
+        assert pyvips.Image.new_from_file(str(path)).avg() > 0
+
+
+def test_the_landscape_is_a_tiled_pyramid_of_land_and_sea(folder: Path) -> None:
+    image = pyvips.Image.new_from_file(str(folder / "landscape.tif"))
+    assert (image.width, image.height, image.get("n-pages")) == (640, 640, 3)
+    blue, green = image[2] > image[1], image[1] > image[2]
+    assert 0.2 < blue.avg() / 255 < 0.8
+    assert 0.2 < green.avg() / 255 < 0.8
+
+
+def test_the_islands_lie_on_their_side(folder: Path) -> None:
+    image = pyvips.Image.new_from_file(str(folder / "islands.jpg"))
+    assert image.get("orientation") == 6
+
+
+def test_samples_that_are_there_are_kept(folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    list(make_samples(folder, side=640))
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before

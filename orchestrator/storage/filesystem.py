@@ -61,8 +61,8 @@ class FilesystemStore:
         """As ObjectStore.open."""
         reading = _Reading(self._executor)
         try:
-            info = await reading.open(self._folder, checked(key), if_match)
-            first, size = resolved_range(info.bytes, start, length)
+            opening = partial(reading.open, self._folder, checked(key), start, length, if_match)
+            info, first, size = await reading.run(opening)
             yield ObjectStream(info, reading.chunks(first, size), start=first, length=size)
         finally:
             reading.close()
@@ -132,24 +132,27 @@ class _Reading:
         self._executor = executor
         self._file: BinaryIO | None = None
         self._busy: Future[Any] | None = None
+        self._ahead = b""
 
-    async def open(self, folder: Folder, key: str, if_match: str) -> ObjectInfo:
-        def work() -> ObjectInfo:
-            record, self._file = folder.open(key)
-            if if_match and record.info.etag != if_match:
-                raise PreconditionFailed("The object is not the one expected.")
-            return record.info
-
-        return await self._run(work)
+    def open(
+        self, folder: Folder, key: str, start: int, length: int | None, if_match: str
+    ) -> tuple[ObjectInfo, int, int]:
+        """Open the file and read its first chunk in one go: most objects have no other. Blocks."""
+        record, self._file = folder.open(key)
+        if if_match and record.info.etag != if_match:
+            raise PreconditionFailed("The object is not the one expected.")
+        first, size = resolved_range(record.info.bytes, start, length)
+        self._ahead = self._read(first, min(CHUNK_BYTES, size))
+        return record.info, first, size
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        end = start + length
-        while start < end:
-            chunk = await self._run(partial(self._read, start, min(CHUNK_BYTES, end - start)))
-            if not chunk:
-                return  # the stream says that this is too little
-            start += len(chunk)
+        chunk, end = self._ahead, start + length
+        while chunk:  # none before the end: the stream says that this is too little
             yield chunk
+            start += len(chunk)
+            if start >= end:
+                return
+            chunk = await self.run(partial(self._read, start, min(CHUNK_BYTES, end - start)))
 
     def close(self) -> None:
         if self._busy is not None and not self._busy.done():
@@ -165,7 +168,7 @@ class _Reading:
         assert self._file is not None  # noqa: S101  `open` came first
         return os.pread(self._file.fileno(), length, start)
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T]) -> T:
         """Run it in a thread; a cancelled caller leaves, the thread ends in its own time."""
         self._busy = busy = self._executor.submit(work)
         with _translated():

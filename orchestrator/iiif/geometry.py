@@ -65,8 +65,8 @@ class Limits:
 
     max_width: int = 12_000
     max_height: int = 12_000
-    max_area: int = 64_000_000
-    max_enlargement: float = 8.0
+    max_area: int = 50_000_000
+    max_enlargement: float = 4.0
     oversize_confined: Literal["clamp", "refuse"] = "clamp"
 
 

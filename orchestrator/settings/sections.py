@@ -135,11 +135,11 @@ class Iiif(Section):
     """Widest image answered, in pixels (maxWidth)."""
     max_height: Count = 12_000
     """Highest image answered, in pixels (maxHeight)."""
-    max_area: Count = 64_000_000
+    max_area: Count = 50_000_000
     """Most pixels in one answer (maxArea); bounds an answer's memory."""
     max_decode_pixels: Count = 150_000_000
     """Most source pixels decoded for one answer."""
-    max_enlargement: Annotated[float, Field(ge=1)] = 8.0
+    max_enlargement: Annotated[float, Field(ge=1)] = 4.0
     """How many times a region may be enlarged (`^`)."""
     oversize_confined: Literal["clamp", "refuse"] = "clamp"
     """`!w,h` larger than the region, version 3: `clamp` answers the region's size, `refuse` answers

@@ -146,10 +146,10 @@ class AccessLog:
     def _work(self) -> None:
         while True:
             self._wanted.wait()
-            closing = self._closing
-            if not closing:
+            if not self._closing:
                 time.sleep(FLUSH_S)  # a busy second is a hundred short rounds, not thousands
             self._wanted.clear()
+            closing = self._closing  # after the clear: a close that comes later wakes us again
             self._join()
             self._append()
             if self._lines:  # one more came while we joined, and woke nobody

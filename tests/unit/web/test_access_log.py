@@ -94,3 +94,12 @@ def test_a_full_buffer_drops_and_counts_and_never_waits(tmp_path: Path) -> None:
 
 def test_off_is_no_log() -> None:
     assert open_access_log("off") is None
+
+
+def test_a_close_that_comes_while_lines_are_gathered_is_not_lost(tmp_path: Path) -> None:
+    for turn in range(40):
+        log = AccessLog(str(tmp_path / f"log-{turn}"))
+        log.write(b"a line\n")
+        time.sleep(turn / 1000)  # at every moment of the writing thread's round
+        log.close()
+        assert (tmp_path / f"log-{turn}").read_bytes() == b"a line\n"

@@ -15,8 +15,7 @@ import pyvips
 IDENTIFIER = "67352ccc-d1b0-11e1-89ae-279075081939"
 """The reference picture's name; its dashes are what the escaping test is about."""
 IMPOSSIBLE = frozenset({"format_jp2", "format_pdf", "format_webp"})
-"""Level 3 tests that cannot pass on Python 3: two use libmagic's object as a context manager, one
-compares text with bytes (reference: peers, section 4)."""
+"""Level 3 tests that cannot pass anywhere on Python 3: their code calls what only Python 2 had."""
 
 
 @dataclass(frozen=True)

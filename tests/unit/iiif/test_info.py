@@ -84,7 +84,7 @@ def test_a_version_two_document_is_written_in_order() -> None:
     assert (extras["maxWidth"], extras["maxHeight"], extras["maxArea"]) == (
         12_000,
         12_000,
-        64_000_000,
+        50_000_000,
     )
 
 

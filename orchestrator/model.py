@@ -14,7 +14,7 @@ from typing import Self
 from orchestrator.errors import InvalidImageRequest
 
 MAX_ASSET_ID_CHARS = 220
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")  # nor halves of a surrogate pair
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -56,6 +56,10 @@ def test_no_two_assets_share_a_prefix(one: str, other: str) -> None:
         assert not keys.asset_prefix(first).startswith(keys.asset_prefix(second))
 
 
+def test_a_name_that_is_no_unicode_text_is_no_assets() -> None:
+    assert made("undecodable \udcff") is None
+
+
 def test_long_names_that_begin_alike_are_kept_apart() -> None:
     one, other = AssetId(1, 1, "\u65e5" * 200), AssetId(1, 1, "\u65e5" * 199 + "\u672c")
     assert keys.asset_prefix(one) != keys.asset_prefix(other)

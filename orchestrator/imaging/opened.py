@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 from orchestrator.imaging import openjpeg, tiff, vips
 from orchestrator.imaging.codestream import read_codestream
-from orchestrator.imaging.recipes import InputFormat, Region, reduction
+from orchestrator.imaging.recipes import InputFormat, Recipe, Region, reduction
 from orchestrator.imaging.sniff import sniff_file
+from orchestrator.imaging.stored import StoredTiles
 from orchestrator.model import Dimensions
 
 MAX_OPEN = 64
@@ -65,7 +66,8 @@ class Picture:
     lazy: bool
     """True if any region can be read without decoding the rest."""
     orientation: int = 1
-    subifds: bool = False
+    layout: tiff.Layout | None = None
+    """The directories of a TIFF."""
     plain: bool = False
     """True for a codestream in one piece that OpenJPEG can be asked for directly."""
 
@@ -85,6 +87,15 @@ class Opened:
         stat = Path(path).stat()
         identity = (path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
         return self._keep(identity, lambda: (_look(path, identity), 4096))  # type: ignore[no-any-return]
+
+    def stored_tile(self, picture: Picture, recipe: Recipe) -> bytes | None:
+        """The answer to `recipe` if the file holds just that tile as JPEG, undecoded."""
+        layout = picture.layout
+        if layout is None or not picture.lazy or picture.orientation != 1:
+            return None
+        key = (*picture.identity, "stored")
+        tiles = self._keep(key, lambda: (StoredTiles(picture.path, layout), 4096))
+        return tiles.jpeg(recipe)  # type: ignore[no-any-return]  # entries are of many types
 
     def level(self, picture: Picture, region: Region, size: Dimensions) -> Level:
         """The coarsest level that has `size` pixels for a stored `region`.
@@ -191,7 +202,7 @@ class Opened:
     def _drop(self, key: tuple[object, ...]) -> None:
         entry, cost = self._entries.pop(key)
         self._bytes -= cost
-        if isinstance(entry, openjpeg.Reader):
+        if isinstance(entry, openjpeg.Reader | StoredTiles):
             entry.close()
 
 
@@ -247,14 +258,14 @@ def _look(path: str, identity: tuple[str | int, ...]) -> Picture:
     image = load_first(name, path)
     full = (image.width, image.height)
     levels = (full,)
-    lazy, subifds = False, False
+    lazy, layout = False, None
     if name == "jpeg":
         levels = tuple((full[0] >> n, full[1] >> n) for n in range(_jpeg_shrinks(full) + 1))
     elif name == "tiff":
         layout = tiff.read_layout(Path(path))
-        levels, subifds = tuple(level.dimensions for level in layout.levels), layout.subifds
+        levels = tuple(level.dimensions for level in layout.levels)
         lazy = layout.levels[0].tile != (0, 0)
-    return Picture(identity, path, name, levels, lazy, number(image, "orientation", 1), subifds)
+    return Picture(identity, path, name, levels, lazy, number(image, "orientation", 1), layout)
 
 
 def _jpeg_shrinks(full: Dimensions) -> int:
@@ -289,7 +300,7 @@ def _load(picture: Picture, n: int, *, access: str) -> Any:
             return vips.load("jpeg2000", picture.path, page=n)
         case "jpeg":
             return vips.load("jpeg", picture.path, shrink=2**n, access=access)
-        case "tiff" if n > 0 and picture.subifds:
+        case "tiff" if n > 0 and picture.layout and picture.layout.subifds:
             return vips.load("tiff", picture.path, subifd=n - 1, access=access)
         case "tiff":
             return vips.load("tiff", picture.path, page=n, access=access)

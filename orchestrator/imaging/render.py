@@ -32,7 +32,8 @@ def render(recipe: Recipe, opened: Opened) -> bytes:
     """
     picture = opened.picture(recipe.path)
     try:
-        return finish(cut(recipe, picture, opened), recipe)
+        stored = opened.stored_tile(picture, recipe)
+        return stored or finish(cut(recipe, picture, opened), recipe)
     except (vips.VipsError, CodestreamError):
         opened.forget(recipe.path)
         raise

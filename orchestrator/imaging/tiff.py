@@ -17,8 +17,14 @@ from orchestrator.model import Dimensions
 
 MAX_DIRECTORIES = 64
 _MAX_ENTRIES = 512
-_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _SUB_IFDS = 256, 257, 322, 323, 330
-_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC = 256, 257, 259, 262
+_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
+_SUB_IFDS, _JPEG_TABLES = 330, 347
+_NUMBER_TAGS = frozenset(
+    (_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT, _SUB_IFDS)
+)
+_PLACED_TAGS = frozenset((_TILE_OFFSETS, _TILE_BYTES, _JPEG_TABLES))
+_NUMBERS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
 
 
 class TiffLayoutError(ValueError):
@@ -26,14 +32,28 @@ class TiffLayoutError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Array:
+    """Where in the file the `count` values of a tag are, each packed as `code`."""
+
+    code: str = "<B"
+    count: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Directory:
-    """One image of the file: dimensions, tile dimensions ((0, 0): strips), where its
-    sub-directories are.
+    """One image of the file: dimensions, tile dimensions ((0, 0): strips), how it is coded, where
+    its sub-directories, its tiles, and the tables that its JPEG tiles share are.
     """
 
     dimensions: Dimensions
     tile: Dimensions
     children: tuple[int, ...] = ()
+    compression: int = 0
+    photometric: int = 0
+    offsets: Array = Array()
+    sizes: Array = Array()
+    tables: Array = Array()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,24 +129,42 @@ class _Reader:
             raise TiffLayoutError("directory of no sensible length")
         step, at = (20, offset + 8) if self._big else (12, offset + 2)
         values: dict[int, tuple[int, ...]] = {}
+        arrays: dict[int, Array] = {}
         for n in range(count):
-            tag, kind, number = self._read(at + n * step, "HHQ" if self._big else "HHI")
-            if tag in (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _SUB_IFDS):
-                values[tag] = self._values(at + n * step, kind, number)
+            entry = at + n * step
+            tag, kind, number = self._read(entry, "HHQ" if self._big else "HHI")
+            if tag in _NUMBER_TAGS:
+                values[tag] = self._values(entry, kind, number)
+            elif tag in _PLACED_TAGS:
+                arrays[tag] = self._placed(entry, kind, number)
         (following,) = self._read(at + count * step, "Q" if self._big else "I")
         one = {tag: found[0] for tag, found in values.items() if found}
-        dimensions = (one.get(_WIDTH, 0), one.get(_HEIGHT, 0))
-        tile = (one.get(_TILE_WIDTH, 0), one.get(_TILE_HEIGHT, 0))
-        return Directory(dimensions, tile, values.get(_SUB_IFDS, ())), following
+        found = Directory(
+            dimensions=(one.get(_WIDTH, 0), one.get(_HEIGHT, 0)),
+            tile=(one.get(_TILE_WIDTH, 0), one.get(_TILE_HEIGHT, 0)),
+            children=values.get(_SUB_IFDS, ()),
+            compression=one.get(_COMPRESSION, 0),
+            photometric=one.get(_PHOTOMETRIC, 0),
+            offsets=arrays.get(_TILE_OFFSETS, Array()),
+            sizes=arrays.get(_TILE_BYTES, Array()),
+            tables=arrays.get(_JPEG_TABLES, Array()),
+        )
+        return found, following
 
     def _values(self, entry: int, kind: int, number: int) -> tuple[int, ...]:
+        if number > MAX_DIRECTORIES:
+            raise TiffLayoutError("more values than can be meant")
+        array = self._placed(entry, kind, number)
+        return self._read(array.offset, array.code[1:] * number)
+
+    def _placed(self, entry: int, kind: int, number: int) -> Array:
         code = _NUMBERS.get(kind)
-        if code is None or number > MAX_DIRECTORIES:
+        if code is None:
             raise TiffLayoutError("tag of an unexpected type")
         room, where = (8, entry + 12) if self._big else (4, entry + 8)
-        if struct.calcsize(self._order + code * number) > room:
+        if struct.calcsize(self._order + code) * number > room:
             (where,) = self._read(where, "Q" if self._big else "I")
-        return self._read(where, code * number)
+        return Array(self._order + code, number, where)
 
     def _read(self, offset: int, layout: str) -> tuple[int, ...]:
         layout = self._order + layout

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pyvips
 
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.model import SourceKind
@@ -87,3 +89,51 @@ async def test_tiles_of_a_large_codestream_come_right_from_a_decoder_kept_open(
         for region, tile in advertised_tiles(probe):
             body = await pool.render(a_recipe(path, probe, region=region, size=tile))
             assert_alike(decoded(body), reference(truth, region, tile), mean=5.0, p99=48.0)
+
+
+@pytest.mark.parametrize("bands", [1, 3], ids=["gray", "colour"])
+@pytest.mark.parametrize("quality", [75, 95], ids=["subsampled", "full colour"])
+async def test_stored_tiles_are_handed_on_without_a_second_loss(
+    pool: ImagingPool, tmp_path: Path, bands: int, quality: int
+) -> None:
+    truth = pictures.pattern(1001, 703)
+    image = pyvips.Image.new_from_array(truth if bands == 3 else truth[..., :1])
+    path = tmp_path / "p.tif"
+    image.copy(interpretation="srgb" if bands == 3 else "b-w").tiffsave(
+        str(path),
+        tile=True,
+        pyramid=True,
+        compression="jpeg",
+        Q=quality,
+        tile_width=256,
+        tile_height=256,
+    )
+    probe = await pool.probe(path)
+    stored = path.read_bytes()
+    handed_on = 0
+    for region, tile in advertised_tiles(probe):
+        body = await pool.render(a_recipe(path, probe, region=region, size=tile, format="jpg"))
+        wanted = reference(truth, region, tile)
+        got = decoded(body)
+        assert_alike(got, wanted if bands == 3 else wanted[..., 0], mean=6.0, p99=48.0)
+        handed_on += body[-200:] in stored
+    assert handed_on == 3 * 2 + 1 * 1  # whole tiles of 1001x703 and 500x351
+
+
+async def test_other_qualities_and_turns_of_a_stored_tile_are_drawn(
+    pool: ImagingPool, gallery: Callable[..., Path]
+) -> None:
+    path = gallery(pictures.pyramid_tiff, 1001, 703)
+    probe = await pool.probe(path)
+    region = (0, 0, 256, 256)
+    cases: list[dict[str, Any]] = [
+        {"quality": "gray"},
+        {"rotation": 90.0},
+        {"mirror": True},
+        {"format": "webp"},
+    ]
+    for changes in cases:
+        recipe = a_recipe(
+            path, probe, **{"region": region, "size": (256, 256), "format": "jpg", **changes}
+        )
+        assert (await pool.render(recipe))[-200:] not in path.read_bytes()

@@ -108,6 +108,21 @@ async def test_what_is_no_picture_is_refused_whatever_its_name(
         await pool.render(Recipe(str(path), "original", (10, 10), 0, (0, 0, 10, 10), (10, 10)))  # type: ignore[arg-type]
 
 
+async def test_a_stored_tile_that_is_no_picture_is_never_handed_on(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
+    path = pictures.pyramid_tiff(tmp_path / "p.tif", 600, 600)
+    facts = await pool.probe(path)
+    recipe = a_recipe(path, facts, region=(0, 0, 256, 256), size=(256, 256), format="jpg")
+    assert (await pool.render(recipe))[:2] == b"\xff\xd8"
+    body = bytearray(path.read_bytes())
+    start = body.index(b"\xff\xd8", 8)
+    body[start : start + 40] = b"<script>alert(1)</script>".ljust(40)
+    path.write_bytes(bytes(body))
+    with pytest.raises(Unprocessable):
+        await pool.render(recipe)
+
+
 async def test_a_gif_of_too_many_frames_is_refused(pool: ImagingPool, tmp_path: Path) -> None:
     body = bytearray(pictures.gif(tmp_path / "one.gif", 8, 8).read_bytes())
     start = body.index(b"\x2c")

@@ -73,7 +73,7 @@ async def test_jobs_of_a_group_are_done_in_one_call_and_each_gets_its_own(lane: 
     await lane.run(_echo, 0, timeout_s=30)
     group = [Group("level", _all_at_once, (n,)) for n in range(4)]
     jobs = [lane.run(_alone, n, timeout_s=30, group=group[n]) for n in range(4)]
-    answers = await asyncio.gather(*jobs, return_exceptions=True)
+    answers: list[object] = [*await asyncio.gather(*jobs, return_exceptions=True)]
     assert answers[:3] == [(0, 4), (1, 4), (2, 4)]
     assert isinstance(answers[3], Unprocessable)  # its own error, and nobody else's
 

@@ -154,8 +154,8 @@ SOURCE_COPY_FAILURES = _counter(
 )
 FLIGHTS = _counter(
     "flights",
-    "Calls of single-flight by role: leader produced it, waiter shared a task's outcome, "
-    "found another process's, remembered a failure.",
+    "Calls of single-flight by role: led the work, joined another's, was told a remembered "
+    "failure.",
     "role",
 )
 WARM_UPS_DROPPED = _counter(
@@ -167,12 +167,8 @@ WARM_UPS_DROPPED = _counter(
 CACHE_BYTES = _gauge(
     "cache_bytes", "Bytes a disk cache uses, reservations included.", "cache", over="livemostrecent"
 )
-CACHE_ENTRIES = _gauge("cache_entries", "Entries of a disk cache.", "cache", over="livemostrecent")
 CACHE_EVICTIONS = _counter("cache_evictions", "Entries a disk cache evicted.", "cache")
 CACHE_EVICTED_BYTES = _counter("cache_evicted_bytes", "Bytes a disk cache evicted.", "cache")
-CACHE_REFUSALS = _counter(
-    "cache_refusals", "Entries not kept: no room within quota and free-space floor.", "cache"
-)
 MEMORY_BYTES = _gauge("memory_bytes", "Bytes of the hot memory tier.")
 MEMORY_ENTRIES = _gauge("memory_entries", "Entries of the hot memory tier.")
 MEMORY_EVICTIONS = _counter("memory_evictions", "Entries the hot memory tier evicted for room.")
@@ -182,8 +178,7 @@ MEMORY_DROPS = _counter(
 
 # --- imaging pool ---------------------------------------------------------------------------------
 
-POOL_IN_USE = _gauge("pool_in_use", "Imaging workers at work.", "pool")
-POOL_QUEUED = _gauge("pool_queued", "Imaging work waiting for a worker.", "pool")
+POOL_IN_USE = _gauge("pool_in_use", "Pictures being cut or waiting for a worker.", "pool")
 OVERLOADS = _counter("overloads", "Work refused by a full pool or queue.", "pool")
 
 # --- catalogue ------------------------------------------------------------------------------------

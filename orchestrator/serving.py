@@ -22,6 +22,7 @@ from orchestrator import metrics
 from orchestrator.app import Services, open_services
 from orchestrator.cache.memory import HotTier
 from orchestrator.catalog.listener import ChangeListener
+from orchestrator.errors import StorageUnavailable
 from orchestrator.iiif.geometry import Limits
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.ingest.folder import FolderIngest
@@ -51,6 +52,7 @@ from orchestrator.web.runner import PortRunner, listening_socket
 from orchestrator.web.site import Sites
 
 log = logging.getLogger(__name__)
+SWEEP_EVERY_S = 3600.0
 Role = Literal["serve", "housekeeping", "all"]
 Loop = Coroutine[Any, Any, None]
 
@@ -103,7 +105,7 @@ class Process:
                 on_restored=self._snapshots.notices_restored,
             )
             running = [tasks.create_task(listener.run(listening))]
-            await listening.wait()
+            await _first(listening.wait(), stop.wait())
             for loop in await self._open(ports):
                 running.append(tasks.create_task(loop))
             await stop.wait()
@@ -132,7 +134,7 @@ class Process:
             low_water=self._settings.cache.low_water,
             report=_count_pass,
         )
-        return [self._take_in(), scavenger.run(), self._drop_outdated()]
+        return [self._take_in(), scavenger.run(), self._drop_outdated(), self._sweep_store()]
 
     async def _take_in(self) -> None:
         """Register the folder, say that this is done, then convert what waits for as long as we
@@ -161,6 +163,15 @@ class Process:
                     await cache.drop_older(str(asset_id), version)
                 else:
                     await cache.drop_asset(str(asset_id))
+
+    async def _sweep_store(self) -> None:
+        """Remove what writers that died left in the object store, once an hour."""
+        while True:
+            try:
+                await self._services.store.sweep_temporary()
+            except StorageUnavailable as error:
+                log.warning("object store not swept", extra={"reason": error.public})
+            await asyncio.sleep(SWEEP_EVERY_S)
 
     async def _open_private(self, ports: AsyncExitStack) -> None:
         server = self._settings.server
@@ -277,6 +288,16 @@ class Process:
         ports.push_async_callback(runner.cleanup)
         bound = await runner.listen(listening_socket(host, port, shared=shared))
         log.info("listening", extra={"host": host, "port": bound, "role": self._role})
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait for whichever comes first."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _count_pass(seen: Pass) -> None:

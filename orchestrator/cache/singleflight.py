@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from orchestrator import metrics
 from orchestrator.cache.failures import Failure, read_note, write_note
 from orchestrator.cache.locks import release_and_remove, try_lock
 from orchestrator.errors import OrchestratorError, Unavailable
@@ -86,8 +87,10 @@ class SingleFlight:
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
             self.led += 1
+            metrics.FLIGHTS.labels(role="led").inc()
         else:
             self.joined += 1
+            metrics.FLIGHTS.labels(role="joined").inc()
         try:
             return await asyncio.shield(flight)
         except asyncio.CancelledError:
@@ -200,6 +203,7 @@ class SingleFlight:
             return
         if failure.until > self._now():
             self.repeated += 1
+            metrics.FLIGHTS.labels(role="repeated").inc()
             raise failure.error()
         del self._failures[key]
 
@@ -211,6 +215,7 @@ class SingleFlight:
         if note.until > self._now():
             self._keep(key, note)
             self.repeated += 1
+            metrics.FLIGHTS.labels(role="repeated").inc()
             raise note.error()
         with suppress(OSError):
             note_path.unlink()

@@ -247,7 +247,8 @@ class Deliverer:
                     },
                 )
                 continue
-            await self._derivatives.put(product, made.body)
+            if not await self._derivatives.put(product, made.body):
+                metrics.UNCACHED.labels(cache="derivatives").inc()
             return made
         raise AssetNotFound("Nothing here can answer this.")
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator import metrics
+from orchestrator.errors import Overloaded, TooLarge, Unprocessable
 from orchestrator.iiif.geometry import ResolvedImage
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder, Recipe
@@ -42,7 +44,17 @@ class BuiltinServer:
 
     async def render(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
         """See ImageServer.render."""
-        return await self._pool.render(recipe_for(asset, path, image, self._encoder))
+        recipe = recipe_for(asset, path, image, self._encoder)
+        metrics.DECODES.labels(kind=recipe.kind).inc()
+        try:
+            with metrics.POOL_IN_USE.labels(pool="imaging").track_inprogress():
+                return await self._pool.render(recipe)
+        except (Unprocessable, TooLarge) as error:
+            metrics.DECODE_FAILURES.labels(reason=type(error).__name__).inc()
+            raise
+        except Overloaded:
+            metrics.OVERLOADS.labels(pool="imaging").inc()
+            raise
 
     async def check(self) -> str:
         """Always well: it is part of this process."""

@@ -129,6 +129,10 @@ class ObjectStore(Protocol):
         """
         ...
 
+    async def sweep_temporary(self) -> int:
+        """Remove what writers that died left behind; returns how many pieces there were."""
+        ...
+
 
 @runtime_checkable
 class LocalFiles(Protocol):

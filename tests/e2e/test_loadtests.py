@@ -1,0 +1,46 @@
+"""The benchmarks and load scenarios still run; their figures are nobody's business here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtests.bench import main
+from tests.support.running import assert_log_clean, running
+from tests.support.scenes import write_jpeg
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_bench_prints_both_sides_and_writes_them_as_json(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtests.harness.RESULTS", tmp_path)
+    assert main(["P3", "--rounds", "2", "--seconds", "1"]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"^P3 info\.json, hot .*nginx .* >= 0\.8x", table, re.MULTILINE)
+    (result,) = tmp_path.glob("bench-*.json")
+    row = json.loads(result.read_text())["rows"][0]
+    assert row["ours"]["median"] > 0
+    assert row["theirs"]["low"] <= row["theirs"]["median"] <= row["theirs"]["high"]
+
+
+def test_the_mixed_scenario_is_answered_without_a_failure(tmp_path: Path) -> None:
+    write_jpeg(tmp_path / "pictures" / "one.jpg", 1501, 1003)
+    write_jpeg(tmp_path / "pictures" / "two.jpg", 1003, 1501, seed=2)
+    with running(tmp_path / "pictures", workers=2, data=tmp_path / "data") as server:
+        server.wait_converted(expected=2)
+        words = [str(Path(sys.executable).with_name("locust")), "-f", "loadtests/locustfile.py"]
+        words += ["--headless", "-u", "4", "-t", "4s", "--host", server.public, "--only-summary"]
+        done = subprocess.run(
+            words, capture_output=True, text=True, cwd=ROOT, env=dict(os.environ), check=False
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"(tile|thumbnail|region) (memory|disk|thumb|resize|imageserver)", done.stderr)
+    assert_log_clean(server.log())

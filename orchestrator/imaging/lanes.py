@@ -119,6 +119,12 @@ class Lane:
         """Process ids of the workers that run."""
         return tuple(worker.pid for worker in self._workers if worker.pid)
 
+    def warm(self) -> None:
+        """Start all workers now, so that no request waits for one to start."""
+        for worker in self._workers:
+            if worker.cold and not self._closed:
+                worker.start(partial(self._started, worker))
+
     def close(self) -> None:
         """End the workers at once; whoever still waits hears Unavailable."""
         self._closed = True

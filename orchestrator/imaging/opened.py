@@ -168,7 +168,7 @@ class Opened:
         return image, width * height * image.bands
 
     def _fits(self, picture: Picture, n: int) -> bool:
-        return picture.lazy or _decoded_bytes(picture.levels[n]) <= self._budget // 2
+        return picture.lazy or _decoded_bytes(picture.levels[n]) <= self._budget
 
     def _open(self, picture: Picture, n: int) -> tuple[Any, int]:
         if picture.lazy:

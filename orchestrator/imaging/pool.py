@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,9 @@ TILE_LANE_PIXELS = 8_000_000
 """What may go to the tile lane: decodes of up to this many pixels, two to three seconds of
 JPEG2000.
 """
+_ENCODING = {"avif": 20, "webp": 3, "png": 2, "gif": 3}
+"""How many pixels could be decoded while one is encoded."""
+_ORIGINAL_SPEED = 5
 _HEAVY_NICE = 10
 _OPEN_SHARE = 16
 """Pictures kept open in a worker may use one part in so many of its memory limit."""
@@ -57,7 +61,7 @@ class ImagingPool:
         self._local = threading.local()
         kept = settings.memory_limit // _OPEN_SHARE or 256 * 1024**2
         limits = worker.WorkerLimits(settings.memory_limit, kept, 0, cores, self._bounds)
-        heavy = worker.WorkerLimits(settings.memory_limit, 0, _HEAVY_NICE, cores, self._bounds)
+        heavy = replace(limits, nice=_HEAVY_NICE)
         self._heavy_limits = heavy
         self._tiles = Lane("tiles", processes, settings.queue, limits, self._starters)
         self._heavy = Lane("heavy", processes, settings.queue, heavy, self._starters)
@@ -69,9 +73,10 @@ class ImagingPool:
         Raises Unprocessable, DecodeTimeout, TooLarge, Overloaded, SourceChanged, FileNotFoundError
         (the source vanished).
         """
-        if recipe.kind is SourceKind.PYRAMID_TIFF:
+        large = _work(recipe) > TILE_LANE_PIXELS
+        if recipe.kind is SourceKind.PYRAMID_TIFF and not large:
             return await self._in_thread(self._render_here, recipe)
-        lane = self._tiles if recipe.decoded_pixels <= TILE_LANE_PIXELS else self._heavy
+        lane = self._heavy if large else self._tiles
         return await lane.run(
             worker.render,
             recipe,
@@ -131,6 +136,12 @@ class ImagingPool:
         """Which formats the libvips at hand reads and writes."""
         return await self._in_thread(vips.capabilities)
 
+    def warm(self) -> None:
+        """Start the workers for tiles, which otherwise start with the first request for one (half a
+        second). To be called on the event loop.
+        """
+        self._tiles.warm()
+
     async def close(self) -> None:
         """End all workers; whoever still waits hears Unavailable."""
         self._tiles.close()
@@ -166,6 +177,16 @@ class ImagingPool:
             opened = self._local.opened = Opened(_THREAD_OPEN_BYTES, sandboxed=False)
         with worker.translated(recipe.path):
             return render.render(recipe, opened)
+
+
+def _work(recipe: Recipe) -> int:
+    """What a recipe costs, in decoded pixels or what encoding takes as long as."""
+    (width, height), (full_w, full_h) = recipe.size, recipe.dimensions
+    if recipe.kind is SourceKind.ORIGINAL:  # decoded whole, but faster than JPEG2000
+        decoding = full_w * full_h // _ORIGINAL_SPEED
+    else:
+        decoding = recipe.decoded_pixels
+    return max(decoding, width * height * _ENCODING.get(recipe.format, 1))
 
 
 def _group(recipe: Recipe) -> Group | None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,15 @@ from orchestrator.model import SourceKind
 from orchestrator.settings import Imaging
 from tests.golden.comparing import a_recipe
 from tests.support import pictures
+from tests.unit.imaging.conftest import SMALL
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[ImagingPool]:
+    """A pool for one test alone."""
+    pool = ImagingPool(SMALL)
+    yield pool
+    await pool.close()
 
 
 @pytest.fixture

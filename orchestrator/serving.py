@@ -29,6 +29,7 @@ from orchestrator.ingest.folder import FolderIngest
 from orchestrator.ingest.worker import Converter
 from orchestrator.log import set_up_logging
 from orchestrator.model import AssetId
+from orchestrator.progress import Told
 from orchestrator.routing.deliver import Deliverer
 from orchestrator.routing.describe import Describer
 from orchestrator.routing.image_server import BuiltinServer, ImageServer
@@ -144,10 +145,12 @@ class Process:
         folder = self._settings.ingest.folder
         if folder:
             ingest = FolderIngest(services.catalog.assets, services.pipeline)
-            await ingest.register(Path(folder), services.pipeline.policies.folder)
+            told = Told(self._settings.data_dir, "reading headers")
+            await ingest.register(Path(folder), services.pipeline.policies.folder, told)
         await asyncio.to_thread(_touch, self._registered)
+        told = Told(self._settings.data_dir, "converting")
         await Converter(
-            services.catalog.assets, services.pipeline, self._settings.ingest.workers
+            services.catalog.assets, services.pipeline, self._settings.ingest.workers, told
         ).run()
 
     async def _drop_outdated(self) -> None:

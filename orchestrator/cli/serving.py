@@ -15,6 +15,7 @@ from orchestrator.cli.output import progress, say, warn
 from orchestrator.cli.session import ConfigFile, DataDir, loaded
 from orchestrator.errors import InvalidInput
 from orchestrator.log import set_up_logging
+from orchestrator.progress import forget, told
 from orchestrator.settings import Server
 
 _ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  compared with, not bound to
@@ -46,8 +47,11 @@ def serve(
         ingest__folder=None if folder is None else str(folder.resolve()),
     ).settings
     set_up_logging(settings.log.level)
+    forget(settings.data_dir)
     announcer = threading.Thread(target=_announce, args=(settings.server,), daemon=True)
     announcer.start()
+    if folder is not None:
+        threading.Thread(target=_follow, args=(settings.data_dir,), daemon=True).start()
     status = supervisor.run(settings)
     if status:
         raise typer.Exit(status)
@@ -77,3 +81,30 @@ def _announce(server: Server) -> None:
             warn(f"ready, the pictures are at {address}")
             return
         time.sleep(_ASK_EVERY_S)
+
+
+def _follow(data_dir: Path) -> None:
+    """Show how far the folder is: its headers, then the conversions behind; ends with the last."""
+    if _show_stage(data_dir, "reading headers", patience_s=600):
+        _show_stage(data_dir, "converting", patience_s=10)
+
+
+def _show_stage(data_dir: Path, name: str, patience_s: float) -> bool:
+    """Show one stage until it is done; False when it does not begin, as with nothing to do."""
+    give_up = time.monotonic() + patience_s
+    while (stage := told(data_dir)) is None or stage.name != name:
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(_ASK_EVERY_S)
+    with progress(name) as tracker:
+        shown = 0
+        while stage is not None and stage.name == name:
+            tracker.found(stage.total)
+            for _ in range(stage.done - shown):
+                tracker.done(name)
+            shown = max(shown, stage.done)
+            if stage.done >= stage.total:
+                break
+            time.sleep(_ASK_EVERY_S)
+            stage = told(data_dir)
+    return True

@@ -76,7 +76,8 @@ class Converter:
         while True:
             try:
                 settled = await self.round()
-                await self._tell()
+                if settled:  # counting reads every asset: not once a second for ever
+                    await self._tell()
             except CatalogUnavailable:
                 settled = 0
                 log.warning("conversions wait for the catalogue")

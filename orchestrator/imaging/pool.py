@@ -82,7 +82,7 @@ class ImagingPool:
             recipe,
             timeout_s=self._settings.decode_timeout_s,
             affinity=zlib.crc32(recipe.path.encode()),
-            group=_group(recipe),
+            group=_group(recipe) if self._settings.siblings else None,
         )
 
     async def resize(

@@ -184,3 +184,51 @@ async def test_the_validators_colours_come_out_right(pool: ImagingPool, tmp_path
     got = decoded(await pool.render(recipe))
     assert np.abs(got[5, 5].astype(int) - truth[750, 350]).max() < 6
     assert np.abs(got[5, 15].astype(int) - truth[750, 450]).max() < 6
+
+
+@pytest.mark.parametrize("extension", ["jp2", "j2k"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "I;16"])
+async def test_every_sort_of_jpeg2000_in_one_piece_comes_out_right(
+    pool: ImagingPool, tmp_path: Path, mode: str, extension: str
+) -> None:
+    truth = pictures.picture(W, H).convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        deep = np.asarray(truth).astype(np.uint16) * 257
+        truth_16 = Image.fromarray(deep)
+        truth_16.save(tmp_path / f"a.{extension}", irreversible=False)
+    else:
+        truth.save(tmp_path / f"a.{extension}", irreversible=False)
+    path = tmp_path / f"a.{extension}"
+    probe = await pool.probe(path)
+    assert probe.bits == (16 if mode == "I;16" else 8)
+    if mode == "I;16":
+        got = deep_png(await pool.render(a_recipe(path, probe)))
+        assert (got.reshape(H, W) == deep).all()
+    elif mode in ("RGB", "L"):
+        assert (decoded(await pool.render(a_recipe(path, probe))) == np.asarray(truth)).all()
+    else:
+        got = decoded(await pool.render(a_recipe(path, probe, format="jpg")))
+        assert_alike(got, np.asarray(truth.convert("RGB" if mode == "RGBA" else "L")), mean=4.0)
+
+
+async def test_the_profile_of_a_jpeg2000_is_applied(pool: ImagingPool, tmp_path: Path) -> None:
+    path = tmp_path / "a.jp2"
+    pictures.picture(W, H).save(path, irreversible=False)
+    path.write_bytes(_with_profile(path.read_bytes(), _swapped_profile()))
+    got = decoded(await pool.render(a_recipe(path, await pool.probe(path), format="jpg")))
+    truth = pictures.pattern(W, H).astype(float)
+    assert np.corrcoef(got[..., 0].ravel(), truth[..., 1].ravel())[0, 1] > 0.8
+
+
+def _with_profile(jp2: bytes, profile: bytes) -> bytes:
+    """A JP2 whose colour specification is an ICC profile instead of a number."""
+    header, colour = jp2.index(b"jp2h") - 4, jp2.index(b"colr") - 4
+    length, old = (int.from_bytes(jp2[at : at + 4], "big") for at in (header, colour))
+    box = (11 + len(profile)).to_bytes(4, "big") + b"colr\x02\x00\x00" + profile
+    return (
+        jp2[:header]
+        + (length - old + len(box)).to_bytes(4, "big")
+        + jp2[header + 4 : colour]
+        + box
+        + jp2[colour + old :]
+    )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.catalog.assets import Assets
-from orchestrator.errors import OriginUnavailable, Overloaded, TooLarge, Unprocessable
+from orchestrator.errors import OriginUnavailable, Overloaded, TooLarge, Unavailable, Unprocessable
 from orchestrator.ingest.listing import Listing, list_pictures
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.policies import OptimisationPolicy
@@ -104,6 +104,12 @@ class FolderIngest:
                 "picture not registered",
                 extra={"asset_id": str(asset_id), "path": str(path), "reason": error.public},
             )
+            return
+        except Unavailable:
+            raise  # nothing is wrong with the picture: the whole is tried again
+        except Exception:  # one picture that breaks our code must not keep the others from readers
+            report.failed[asset_id] = "The picture could not be registered."
+            log.exception("registration broke down", extra={"asset_id": str(asset_id)})
             return
         if registered:
             report.registered += 1

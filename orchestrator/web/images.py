@@ -104,7 +104,7 @@ class ImageRoutes:
             case _:
                 delivery = await self._image(asked)
         key = hot_key(request, asked.site.base, delivery)
-        if key is not None:
+        if key is not None and self._settings.cache.memory:
             self._hot.put(key, hot_entry_for(request, delivery), asked.token)
         return respond(request, delivery)
 

@@ -204,6 +204,7 @@ class Process:
         )
         warmer = Warmer(sources, settings.delivery.warm_queue)
         images = await self._images(ports, sources, warmer)
+        self._services.imaging.warm()  # nobody's first picture waits for a worker to start
         page = await asyncio.to_thread(Page.load, version("orchestrator"))
         collection = CollectionRoutes(
             self._services.catalog.assets, page, self._sites, settings.iiif.default_version

@@ -236,6 +236,7 @@ class Process:
             limits=limits,
             rules=_rules(settings),
             encoder=_encoder(settings),
+            max_decode_pixels=settings.iiif.max_decode_pixels,
             timeout_s=settings.delivery.request_timeout_s,
         )
         return ImageRoutes(

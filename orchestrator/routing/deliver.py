@@ -24,10 +24,11 @@ from orchestrator.errors import (
     NotFound,
     OrchestratorError,
     SourceChanged,
+    TooLarge,
     Unavailable,
     Unprocessable,
 )
-from orchestrator.iiif.geometry import Limits, ResolvedImage, resolve
+from orchestrator.iiif.geometry import Limits, ResolvedImage, decoded_pixels, resolve
 from orchestrator.iiif.syntax import FORMATS, ImageRequest
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
@@ -102,6 +103,7 @@ class Deliverer:
         limits: Limits,
         rules: Rules,
         encoder: Encoder,
+        max_decode_pixels: int,
         timeout_s: float,
     ) -> None:
         self._snapshots = snapshots
@@ -115,6 +117,7 @@ class Deliverer:
         self._limits = limits
         self._rules = rules
         self._encoder = encoder
+        self._max_decode_pixels = max_decode_pixels
         self._timeout_s = timeout_s
 
     async def image(self, asset_id: AssetId, request: ImageRequest, rights: Rights) -> Picture:
@@ -263,8 +266,15 @@ class Deliverer:
                 )
                 return _Made(resized, "resize")
             case FromSource():
+                self._check_cost(asset, image)
                 metrics.RENDERS.inc()
                 return _Made(await self._healed(asset, image), "imageserver")
+
+    def _check_cost(self, asset: Asset, image: ResolvedImage) -> None:
+        """Refuse before decoding what would take more pixels than one answer may cost."""
+        levels = asset.source.levels if asset.source else 0
+        if decoded_pixels(image, levels) > self._max_decode_pixels:
+            raise TooLarge("This size needs too much of the image decoded; ask for a smaller one.")
 
     async def _thumbnail(self, asset: Asset, size: tuple[int, int], access: Access) -> bytes:
         key = keys.thumbnail_key(asset.id, asset.thumbnails_version, access, max(size))

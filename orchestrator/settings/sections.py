@@ -137,8 +137,10 @@ class Iiif(Section):
     """Highest image answered, in pixels (maxHeight)."""
     max_area: Count = 50_000_000
     """Most pixels in one answer (maxArea); bounds an answer's memory."""
-    max_decode_pixels: Count = 150_000_000
-    """Most source pixels decoded for one answer."""
+    max_decode_pixels: Count = 250_000_000
+    """Most pixels decoded for one answer, at the level it is cut from; more is 413. At least four
+    times `max_area`, or `max` of some images could not be answered.
+    """
     max_enlargement: Annotated[float, Field(ge=1)] = 4.0
     """How many times a region may be enlarged (`^`)."""
     oversize_confined: Literal["clamp", "refuse"] = "clamp"
@@ -210,8 +212,6 @@ class Delivery(Section):
     """A store or image server that did not answer is not asked for the same again for this long."""
     failure_broken_s: Seconds = 30
     """A product that cannot be made (broken image) is not tried again for this long."""
-    level0_max_edge: Count = 2_000
-    """Longest edge served by `/thumbs`, in pixels."""
 
 
 class Cache(Section):

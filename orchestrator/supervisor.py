@@ -80,7 +80,7 @@ def run(settings: Settings, entry: str = ENTRY) -> int:
 
     with exclusive(settings.data_dir):
         check_ports(settings)
-        with database(settings) as reachable:
+        with database(settings, watched=True) as reachable:
             return _serve(reachable, entry)
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,13 +29,17 @@ _PATIENCE_S = 90.0
 included).
 """
 
+WATCH_EVERY_S = 1.0
+"""How soon a server that died is noticed by whoever serves."""
+
 
 @contextmanager
-def database(settings: Settings) -> Iterator[Settings]:
+def database(settings: Settings, *, watched: bool = False) -> Iterator[Settings]:
     """The settings with a database in them: the configured one, else the embedded one, which runs
     meanwhile.
 
-    Blocks, so it goes around an event loop, not inside one. Raises CatalogUnavailable when the
+    `watched`: an embedded one that dies is started again, which a service needs and a command does
+    not. Blocks, so it goes around an event loop, not inside one. Raises CatalogUnavailable when the
     embedded one does not start.
     """
     if settings.database.dsn.get_secret_value():
@@ -42,7 +47,28 @@ def database(settings: Settings) -> Iterator[Settings]:
         return
     with embedded(settings.data_dir) as server:
         found = settings.database.model_copy(update={"dsn": SecretStr(server.dsn)})
-        yield settings.model_copy(update={"database": found})
+        with _watching(server) if watched else nullcontext():
+            yield settings.model_copy(update={"database": found})
+
+
+@contextmanager
+def _watching(server: EmbeddedDatabase) -> Iterator[None]:
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(server, ended), name="database", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()  # waited for: a server revived after the last user left would run for ever
+        watcher.join()
+
+
+def _watch(server: EmbeddedDatabase, ended: threading.Event) -> None:
+    while not ended.wait(WATCH_EVERY_S):
+        try:
+            server.revive()
+        except CatalogUnavailable as error:
+            log.warning("embedded database does not start", extra={"reason": error.public})
 
 
 @contextmanager

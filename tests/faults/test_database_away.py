@@ -1,0 +1,45 @@
+"""The database killed while pictures are served: what is known goes on, and all is well again by
+itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+
+from tests.support import pictures
+from tests.support.running import assert_log_clean, fetch, running
+
+
+def test_pictures_go_on_without_the_database_and_it_comes_back(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pictures.jpeg(folder / "sample.jpg", 2000, 1500)
+    with running(folder, workers=2, data=tmp_path / "data") as server:
+        server.wait_converted()
+        base = f"{server.public}/iiif/3/1%2F1%2Fsample"
+        for _ in range(12):  # both processes know the picture
+            assert fetch(f"{base}/0,0,256,256/256,256/0/default.jpg").status == 200
+            assert fetch(f"{base}/info.json").status == 200
+        for pid, command in server.processes().items():
+            if "postgres" in command:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        statuses = {
+            fetch(f"{base}/{x},256,256,256/256,256/0/default.jpg").status  # never asked for before
+            for x in range(0, 1792, 256)
+        }
+        assert statuses == {200}
+        assert fetch(f"{server.public}/iiif/3/1%2F1%2Fnone/info.json").status in (404, 503)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            ready = [fetch(f"{server.public}/health/ready").status for _ in range(6)]
+            if set(ready) == {200}:
+                break
+            time.sleep(0.2)
+        assert set(ready) == {200}
+        assert fetch(f"{server.public}/iiif/3/1%2F1%2Fnone/info.json").status == 404
+        assert fetch(f"{base}/info.json").status == 200
+        assert_log_clean(server.log())

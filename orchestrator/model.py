@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from os import stat_result
 from typing import Self
 
 from orchestrator.errors import InvalidImageRequest
@@ -86,6 +87,15 @@ class SourceKind(StrEnum):
     JPEG2000 = "jpeg2000"
     PYRAMID_TIFF = "pyramid-tiff"
     ORIGINAL = "original"
+
+
+STORE, FILE = "store:", "file://"
+"""What a source's location begins with: a key of our object store, a file read in place."""
+
+
+def file_fingerprint(status: stat_result) -> str:
+    """Return `{mtime_ns}-{bytes}`, which tells one content of a file from another."""
+    return f"{status.st_mtime_ns}-{status.st_size}"
 
 
 @dataclass(frozen=True, slots=True)

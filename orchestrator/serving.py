@@ -41,7 +41,7 @@ from orchestrator.routing.upstream import UpstreamServer
 from orchestrator.routing.warm import Warmer
 from orchestrator.scavenger.loop import Pass, Scavenger
 from orchestrator.settings import Settings
-from orchestrator.web.access_log import AccessLog
+from orchestrator.web.access_log import open_access_log
 from orchestrator.web.collection import CollectionRoutes
 from orchestrator.web.front import Bounds, Front
 from orchestrator.web.health import HealthRoutes, MetricsRoute
@@ -190,7 +190,7 @@ class Process:
 
     async def _open_public(self, ports: AsyncExitStack) -> list[Loop]:
         settings = self._settings
-        access_log = await asyncio.to_thread(_access_log, settings.log.access)
+        access_log = await asyncio.to_thread(open_access_log, settings.log.access)
         if access_log is not None:
             ports.push_async_callback(asyncio.to_thread, access_log.close)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, access_log.reopen)
@@ -325,10 +325,6 @@ def _count_pass(seen: Pass) -> None:
 def _touch(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-
-
-def _access_log(target: str) -> AccessLog | None:
-    return None if target == "off" else AccessLog(target)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -21,13 +21,11 @@ from orchestrator import metrics
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.errors import ObjectNotFound, PreconditionFailed, SourceChanged
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.file import fingerprint
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.preparing import Recipes, prepare
-from orchestrator.ingest.publishing import STORE, Publisher, Version
-from orchestrator.ingest.registering import FILE
+from orchestrator.ingest.publishing import Publisher, Version
 from orchestrator.ingest.scratch import Scratch
-from orchestrator.model import Asset, AssetId, AssetState, Source
+from orchestrator.model import FILE, STORE, Asset, AssetId, AssetState, Source, file_fingerprint
 from orchestrator.storage import keys
 from orchestrator.storage.store import LocalFiles, ObjectStore
 
@@ -165,7 +163,7 @@ def verify_in_place(source: Source) -> None:
         status = Path(source.location.removeprefix(FILE)).stat()
     except OSError as error:
         raise SourceChanged("The original is not there any more.") from error
-    if fingerprint(status) != source.fingerprint:
+    if file_fingerprint(status) != source.fingerprint:
         raise SourceChanged("The original was replaced.")
 
 

@@ -13,6 +13,7 @@ import aiofiles
 from orchestrator.errors import OriginUnavailable, TooLarge
 from orchestrator.ingest.origins import Fetched, local_path
 from orchestrator.ingest.receive import CHUNK_BYTES, receive
+from orchestrator.model import file_fingerprint
 
 
 class FileFetcher:
@@ -35,14 +36,9 @@ class FileFetcher:
             )
         except PermissionError as error:
             raise OriginUnavailable("The file may not be read.", retryable=False) from error
-        if fingerprint(await asyncio.to_thread(file_status, path)) != fingerprint(before):
+        if file_fingerprint(await asyncio.to_thread(file_status, path)) != file_fingerprint(before):
             raise OriginUnavailable("The file changed while it was read.")
-        return Fetched(target, received.bytes, received.sha256, fingerprint(before))
-
-
-def fingerprint(status: stat_result) -> str:
-    """Return `{mtime_ns}-{bytes}`, which tells one content of a file from another."""
-    return f"{status.st_mtime_ns}-{status.st_size}"
+        return Fetched(target, received.bytes, received.sha256, file_fingerprint(before))
 
 
 def file_status(path: Path, max_bytes: int | None = None) -> stat_result:

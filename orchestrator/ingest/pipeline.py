@@ -26,13 +26,12 @@ from orchestrator.errors import (
 )
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.converting import PENDING, Conversion, Conversions
-from orchestrator.ingest.file import file_status, fingerprint
+from orchestrator.ingest.file import file_status
 from orchestrator.ingest.origins import Fetched, Origins, local_path, scheme_of
 from orchestrator.ingest.policies import OptimisationPolicy, Policies
 from orchestrator.ingest.preparing import Recipes, prepare, sizes_for
-from orchestrator.ingest.publishing import STORE, Publisher, Version, keys_of, split
+from orchestrator.ingest.publishing import Publisher, Version, keys_of, split
 from orchestrator.ingest.registering import (
-    FILE,
     Registrar,
     Request,
     as_planned,
@@ -41,7 +40,7 @@ from orchestrator.ingest.registering import (
     public_edge_of,
 )
 from orchestrator.ingest.scratch import Scratch
-from orchestrator.model import Asset, AssetId, AssetState
+from orchestrator.model import FILE, STORE, Asset, AssetId, AssetState, file_fingerprint
 from orchestrator.settings import Settings
 from orchestrator.storage.store import ObjectStore
 
@@ -227,7 +226,7 @@ class Pipeline:
         ):
             return False
         status = await asyncio.to_thread(file_status, local_path(request.origin))
-        return is_unchanged(known, request, fingerprint(status), policies)
+        return is_unchanged(known, request, file_fingerprint(status), policies)
 
     async def _ingest_first(
         self, request: Request, policies: Recipes, fetched: Fetched, known: Asset | None

@@ -15,11 +15,10 @@ from pathlib import Path
 from orchestrator.errors import ObjectNotFound
 from orchestrator.imaging import POLICIES, Probe
 from orchestrator.ingest.preparing import Prepared
-from orchestrator.model import Asset, AssetId, AssetState, Dimensions, Source, ThumbnailSizes
+from orchestrator.model import STORE, Asset, AssetId, AssetState, Dimensions, Source, ThumbnailSizes
 from orchestrator.storage import keys
 from orchestrator.storage.store import ObjectStore
 
-STORE = "store:"
 OPEN, AUTH = "open", "auth"
 _JPEG = "image/jpeg"
 

@@ -17,12 +17,19 @@ from orchestrator.errors import OriginUnavailable
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import pyramid_levels
-from orchestrator.ingest.file import file_status, fingerprint
+from orchestrator.ingest.file import file_status
 from orchestrator.ingest.preparing import Recipes, sizes_for
 from orchestrator.ingest.publishing import Publisher, keys_of, source_of, split
-from orchestrator.model import Asset, AssetId, AssetState, Source, SourceKind, ThumbnailSizes
-
-FILE = "file://"
+from orchestrator.model import (
+    FILE,
+    Asset,
+    AssetId,
+    AssetState,
+    Source,
+    SourceKind,
+    ThumbnailSizes,
+    file_fingerprint,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ class Registrar:
         is.
         """
         status = await asyncio.to_thread(file_status, path, self._max_bytes)
-        mark = fingerprint(status)
+        mark = file_fingerprint(status)
         request = Request(asset_id, str(path))
         if known is not None and is_unchanged(known, request, mark, policies):
             return Registered(known, changed=False)

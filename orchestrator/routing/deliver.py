@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from orchestrator import metrics
@@ -20,9 +20,7 @@ from orchestrator.cache.disk import DiskCache, Product
 from orchestrator.cache.singleflight import SingleFlight
 from orchestrator.errors import (
     AssetNotFound,
-    InvalidImageRequest,
     NotFound,
-    OrchestratorError,
     SourceChanged,
     TooLarge,
     Unavailable,
@@ -166,16 +164,7 @@ class Deliverer:
             raise Unavailable("This image took too long to make; try again shortly.") from error
         ended = time.perf_counter()
         timings = (("asset", (known - started) * 1e3), (picture.tier, (ended - known) * 1e3))
-        return Picture(
-            picture.body,
-            picture.tier,
-            picture.media_type,
-            picture.image,
-            picture.asset,
-            picture.stale,
-            picture.private,
-            timings,
-        )
+        return replace(picture, timings=timings)
 
     async def _anew(self, snapshot: Snapshot) -> Snapshot:
         """The asset read again; registered again when its original was replaced under the same
@@ -319,7 +308,7 @@ class Remember:
     def __call__(self, error: BaseException) -> float:
         """Seconds; 0 for what must not be remembered (overload, changed sources, bad requests)."""
         match error:
-            case SourceChanged() | InvalidImageRequest():
+            case SourceChanged():
                 return 0.0
             case NotFound():
                 return self._missing_s
@@ -327,7 +316,5 @@ class Remember:
                 return self._unavailable_s
             case Unprocessable():
                 return self._broken_s
-            case OrchestratorError():
-                return 0.0
             case _:
                 return 0.0

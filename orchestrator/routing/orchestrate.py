@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -29,12 +28,11 @@ from orchestrator.errors import (
     SourceChanged,
     StorageUnavailable,
 )
-from orchestrator.model import Asset, Source
+from orchestrator.model import FILE, STORE, Asset, Source, file_fingerprint
 from orchestrator.settings import Delivery as DeliverySettings
 from orchestrator.storage.store import LocalFiles, ObjectStore
 
 log = logging.getLogger(__name__)
-STORE, FILE = "store:", "file://"
 
 
 class SourceFiles:
@@ -148,17 +146,12 @@ async def _write(path: Path, chunks: AsyncIterator[bytes]) -> int:
     return written
 
 
-def fingerprint(status: os.stat_result) -> str:
-    """What tells one state of a local file from another: `{mtime_ns}-{bytes}`."""
-    return f"{status.st_mtime_ns}-{status.st_size}"
-
-
 def _in_place(source: Source) -> Path:
     path = Path(source.location.removeprefix(FILE))
     try:
         status = path.stat()
     except OSError as error:
         raise SourceChanged("The image's file cannot be read.") from error
-    if fingerprint(status) != source.fingerprint:
+    if file_fingerprint(status) != source.fingerprint:
         raise SourceChanged("The image is being replaced; try again.")
     return path

@@ -56,6 +56,7 @@ MEANINGS: dict[type[OrchestratorError], Meaning] = {
     errors.OriginUnavailable: Meaning(502, "origin-unavailable", retryable=True),
     errors.SourceChanged: Meaning(503, "source-changed", retryable=True),
     errors.Unprocessable: Meaning(422, "unprocessable"),
+    errors.NotAnImage: Meaning(422, "not-an-image"),
     errors.DecodeTimeout: Meaning(422, "decode-timeout"),
     errors.TooLarge: Meaning(413, "too-large"),
     errors.NoRoom: Meaning(503, "no-room", retryable=True),

@@ -36,6 +36,18 @@ class Tally:
         self.bytes = 0
 
 
+class _Plain(dict[str, Tally]):
+    """The tallies of status 200 by request class alone, which is quicker to look up."""
+
+    def __init__(self, tallies: defaultdict[tuple[str, int], Tally]) -> None:
+        super().__init__()
+        self._tallies = tallies
+
+    def __missing__(self, request_class: str) -> Tally:
+        self[request_class] = tally = self._tallies[request_class, 200]
+        return tally
+
+
 class Watched(Protocol):
     """A connection, as the round sees it."""
 
@@ -82,6 +94,7 @@ class Front:
         self.connections: Callable[[], Iterable[Watched]] = tuple
         self.get: Callable[[HotKey], HotEntry | None] = hot.get if hot is not None else _nothing
         self.tallies: defaultdict[tuple[str, int], Tally] = defaultdict(Tally)
+        self.plain_tallies = _Plain(self.tallies)
         self.id_prefix = secrets.token_hex(4)
         self.count = 0
         self.now = time.monotonic()

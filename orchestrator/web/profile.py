@@ -38,15 +38,15 @@ class Profile:
     """The client's own, or b"" for one of ours."""
     none_match: str
     """If-None-Match as it was sent, or ""."""
+    is_plain: bool
+    """Neither of the two: what memory has is sent as it is."""
 
 
 def read_profile(block: bytes, sites: Sites, peer: object, cookie: str) -> Profile | None:
-    """The profile of `block`, which begins with ` HTTP/1.1` of the request line; None where there
-    must be none.
+    """The profile of `block`, which begins after the request line; None where there must be none.
 
     `cookie` names the cookie that carries rights.
     """
-    block = block[len(VERSION_LINE) :]
     if len(block) > MAX_BLOCK or _BLOCK.fullmatch(block) is None:
         return None
     fields: dict[str, str] = {}
@@ -76,11 +76,14 @@ def _profile(fields: dict[str, str], sites: Sites, trusted: bool) -> Profile | N
         site = sites.resolve(fields.get("host", ""), forwarded, trusted)
     except InvalidInput:
         return None
+    request_id = chosen_request_id(fields).encode()
+    none_match = fields.get("if-none-match", "")
     return Profile(
         base=site.base,
         variant=variant(fields.get("accept", ""), fields.get("accept-encoding", "")),
-        request_id=chosen_request_id(fields).encode(),
-        none_match=fields.get("if-none-match", ""),
+        request_id=request_id,
+        none_match=none_match,
+        is_plain=not (request_id or none_match),
     )
 
 

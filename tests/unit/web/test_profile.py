@@ -9,7 +9,7 @@ HOST = "Host: here\r\n"
 
 
 def _read(lines: str, proxies: tuple[str, ...] = ()) -> object:
-    block = f" HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
+    block = f"{lines}\r\n".encode("latin-1")
     return read_profile(block, Sites(proxies, {}), ("10.0.0.1", 1), "ticket")
 
 

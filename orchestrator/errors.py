@@ -167,6 +167,12 @@ class Unprocessable(OrchestratorError):
     code = "unprocessable"
 
 
+class NotAnImage(Unprocessable):
+    """The origin sent something that is plainly no picture: a web page, JSON, nothing at all."""
+
+    code = "not_an_image"
+
+
 class DecodeTimeout(Unprocessable):
     """Decoding took longer than `imaging.decode_timeout_s`; the worker process was ended."""
 

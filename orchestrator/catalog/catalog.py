@@ -8,6 +8,8 @@ from typing import Self
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.customers import ApiKeys, Customers
+from orchestrator.catalog.policies import StoredPolicies
+from orchestrator.catalog.strategies import OriginStrategies
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import Asset, AssetId
 from orchestrator.settings import Database
@@ -21,6 +23,8 @@ class Catalog:
         self.assets = Assets(pool)
         self.customers = Customers(pool)
         self.keys = ApiKeys(pool)
+        self.strategies = OriginStrategies(pool)
+        self.policies = StoredPolicies(pool)
 
     @classmethod
     async def open(cls, settings: Database) -> Self:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
 from orchestrator.model import Asset, AssetId, Source
 
@@ -68,3 +69,32 @@ class NewApiKey:
     id: str
     customer: int
     secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyDraft:
+    """How origins that `regex` finds are read. `credentials` are sealed, or a link `s3://...`, or
+    none (""); `optimised` origins may be served from where they are.
+    """
+
+    regex: str
+    strategy: str
+    credentials: str = field(default="", repr=False)
+    optimised: bool = False
+    place: int = 0
+    """Lower places are tried first."""
+
+
+@dataclass(frozen=True, slots=True)
+class OriginStrategy:
+    """A stored StrategyDraft of one customer."""
+
+    id: UUID
+    customer: int
+    place: int
+    regex: str
+    strategy: str
+    credentials: str = field(repr=False)
+    optimised: bool
+    created: datetime
+    updated: datetime

@@ -119,7 +119,7 @@ async def _open_pipeline(
         imaging=imaging,
         scratch=scratch,
         origins=Origins({"http": http, "https": http, "file": file}),
-        policies=Policies(settings.ingest),
+        policies=await Policies.open(settings.ingest, catalog.policies),
         settings=settings,
     )
 

@@ -148,7 +148,8 @@ class Process:
         if folder:
             ingest = FolderIngest(services.catalog.assets, services.pipeline)
             told = Told(self._settings.data_dir, "reading headers")
-            await ingest.register(Path(folder), services.pipeline.policies.folder, told)
+            policy = await services.pipeline.policies.folder(1)
+            await ingest.register(Path(folder), policy, told)
         await asyncio.to_thread(_touch, self._registered)
         told = Told(self._settings.data_dir, "converting")
         await Converter(

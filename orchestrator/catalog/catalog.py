@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Self
 
 from orchestrator.catalog.assets import Assets
+from orchestrator.catalog.changes import Changes
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.customers import ApiKeys, Customers
 from orchestrator.catalog.policies import StoredPolicies
@@ -21,6 +22,7 @@ class Catalog:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.assets = Assets(pool)
+        self.changes = Changes(pool)
         self.customers = Customers(pool)
         self.keys = ApiKeys(pool)
         self.strategies = OriginStrategies(pool)

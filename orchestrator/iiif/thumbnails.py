@@ -42,6 +42,16 @@ def thumbnail_sizes(dimensions: Dimensions, entries: Iterable[int | str]) -> lis
     return sorted(sizes, key=lambda size: (-max(size), -min(size)))
 
 
+def sizes_by_edge(dimensions: Dimensions, entries: Iterable[int | str]) -> list[Dimensions]:
+    """The sizes of a policy, largest first, one for each longest edge, by which thumbnails are
+    named. Raises InvalidInput.
+    """
+    by_edge: dict[int, Dimensions] = {}
+    for size in thumbnail_sizes(dimensions, entries):
+        by_edge.setdefault(max(size), size)
+    return list(by_edge.values())
+
+
 def _box(entry: int | str) -> tuple[bool, Dimensions]:
     """Whether an entry enlarges, and the box it confines to; an open side is as long as a thumbnail
     may be.

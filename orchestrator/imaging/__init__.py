@@ -6,8 +6,12 @@ stays light until a pool is made.
 """
 
 from orchestrator.imaging.recipes import (
+    FAST_HIGHER,
     FAST_LOSSY,
     FASTEST,
+    JPEG2000_LOSSLESS,
+    JPEG2000_LOSSY,
+    MAX_QUALITY,
     POLICIES,
     Capabilities,
     ConversionPolicy,
@@ -18,7 +22,11 @@ from orchestrator.imaging.recipes import (
 
 __all__ = [
     "FASTEST",
+    "FAST_HIGHER",
     "FAST_LOSSY",
+    "JPEG2000_LOSSLESS",
+    "JPEG2000_LOSSY",
+    "MAX_QUALITY",
     "POLICIES",
     "Capabilities",
     "ConversionPolicy",

@@ -98,16 +98,16 @@ def _write(image: Any, target: Path, policy: ConversionPolicy) -> None:
             str(target),
             tile_width=policy.tile,
             tile_height=policy.tile,
-            Q=policy.quality,
-            lossless=tiny,
+            Q=int(policy.psnr),
+            lossless=tiny or policy.lossless,
             strip=True,
         )
         return
-    alpha = image.hasalpha()
+    lossless = policy.lossless or image.hasalpha()
     image.tiffsave(
         str(target),
-        compression="deflate" if alpha else "jpeg",
-        predictor="horizontal" if alpha else "none",
+        compression="deflate" if lossless else "jpeg",
+        predictor="horizontal" if lossless else "none",
         Q=policy.quality,
         tile=True,
         tile_width=policy.tile,

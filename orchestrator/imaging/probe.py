@@ -12,16 +12,18 @@ from orchestrator.errors import TooLarge, Unprocessable
 from orchestrator.imaging import tiff
 from orchestrator.imaging.codestream import Codestream, read_codestream
 from orchestrator.imaging.opened import MAX_SVG_BYTES, load_first, number
-from orchestrator.imaging.recipes import FASTEST, InputFormat, Probe, pyramid_levels
+from orchestrator.imaging.recipes import (
+    FASTEST,
+    MAX_SIDE,
+    UNTILED_TILE,
+    InputFormat,
+    Probe,
+    pyramid_levels,
+)
 from orchestrator.imaging.sniff import MEDIA_TYPES, sniff_file
 from orchestrator.model import Dimensions, SourceKind
 
-UNTILED_TILE = 512
-"""What is advertised for a codestream in one piece: two 256-pixel tiles decode as long as one of
-512.
-"""
 _SMALLEST_TILE, _LARGEST_TILE = 256, 1024
-_MAX_SIDE = 1_000_000
 _BITS = {"uchar": 8, "char": 8, "ushort": 16, "short": 16}
 
 
@@ -60,7 +62,7 @@ def check_size(dimensions: Dimensions, bounds: Bounds) -> None:
     width, height = dimensions
     if width < 1 or height < 1:
         raise Unprocessable("The image has no pixels.")
-    if width * height > bounds.max_pixels or max(dimensions) > _MAX_SIDE:
+    if width * height > bounds.max_pixels or max(dimensions) > MAX_SIDE:
         raise TooLarge(f"The image has more than {bounds.max_pixels} pixels.")
 
 

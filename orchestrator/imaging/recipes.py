@@ -8,8 +8,8 @@ A recipe is complete: all arithmetic of the IIIF Image API is done before it is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from orchestrator.model import Dimensions, SourceKind
 
@@ -111,8 +111,8 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class ConversionPolicy:
-    """How an original becomes a tile-ready source. `quality` is the JPEG or JPEG2000 quality,
-    `tile` the edge in pixels.
+    """How an original becomes a tile-ready source. `tile` is the edge in pixels, 0 for a codestream
+    in one piece; `quality` that of JPEG tiles, `psnr` that of lossy JPEG2000 in dB.
     """
 
     name: str
@@ -120,8 +120,26 @@ class ConversionPolicy:
     extension: str
     media_type: str
     tile: int
-    quality: int
+    quality: int = 90
+    psnr: float = 0.0
+    lossless: bool = False
 
+    @property
+    def advertised_tile(self) -> int:
+        """The edge of the tiles an info document offers of what is made."""
+        return self.tile or UNTILED_TILE
+
+    def changed(self, **changes: Any) -> ConversionPolicy:
+        """The same policy but for `changes`."""
+        return replace(self, **changes)
+
+
+MAX_SIDE = 1_000_000
+"""Longest edge in pixels of a picture that is taken in."""
+UNTILED_TILE = 512
+"""What is advertised for a codestream in one piece: two 256-pixel tiles decode as long as one of
+512.
+"""
 
 FASTEST = ConversionPolicy(
     name="fastest",
@@ -135,19 +153,38 @@ FASTEST = ConversionPolicy(
 lossless (deflate).
 """
 
-FAST_LOSSY = ConversionPolicy(
+
+def decibels(quality: int) -> float:
+    """The peak signal-to-noise ratio in dB that stands for a JPEG2000 quality of 1 to 100."""
+    return 25 + quality / 4
+
+
+JPEG2000_LOSSY = ConversionPolicy(
     name="fast-lossy",
     kind=SourceKind.JPEG2000,
     extension="jp2",
     media_type="image/jp2",
     tile=512,
-    quality=45,
+    psnr=45,
 )
-"""JPEG2000 of 512-pixel codestream tiles; quality is the peak signal-to-noise ratio in dB that
-libvips' encoder aims at.
-"""
+"""JPEG2000, lossy: small, and not to be told from the original on a screen."""
 
-POLICIES = {policy.name: policy for policy in (FASTEST, FAST_LOSSY)}
+JPEG2000_LOSSLESS = JPEG2000_LOSSY.changed(name="max-quality", psnr=0.0, lossless=True)
+"""JPEG2000, reversible: every bit of the picture, 16 bits too."""
+
+POLICIES = {
+    policy.name: policy
+    for policy in (
+        FASTEST,
+        JPEG2000_LOSSY,
+        JPEG2000_LOSSY.changed(name="fast-higher", psnr=50),
+        JPEG2000_LOSSLESS,
+    )
+}
+"""The policies that are always there, besides `use-original`, which makes nothing."""
+FAST_LOSSY = POLICIES["fast-lossy"]
+FAST_HIGHER = POLICIES["fast-higher"]
+MAX_QUALITY = POLICIES["max-quality"]
 
 
 @dataclass(frozen=True, slots=True)

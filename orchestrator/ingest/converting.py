@@ -101,7 +101,8 @@ class Conversions:
         async with self._scratch.folder(expected_bytes=2 * source.bytes) as folder:
             path = original or await self._original(source, folder)
             try:
-                prepared = await prepare(self._imaging, path, self.policies_of(asset), folder)
+                recipes = await self.policies_of(asset)
+                prepared = await prepare(self._imaging, path, recipes, folder)
             except FileNotFoundError as error:
                 raise SourceChanged("The original was removed while it was converted.") from error
             await asyncio.to_thread(verify_in_place, source)
@@ -126,13 +127,13 @@ class Conversions:
         metrics.INGEST_SECONDS.observe(time.perf_counter() - started)
         return Conversion.COMPLETED
 
-    def policies_of(self, asset: Asset) -> Recipes:
+    async def policies_of(self, asset: Asset) -> Recipes:
         """Return the policies recorded with the asset. Raises InvalidInput when one is not known
         any more.
         """
         return Recipes(
-            self._policies.optimisation(asset.optimisation_policy),
-            self._policies.thumbnails(asset.thumbnail_policy),
+            await self._policies.optimisation(asset.id.customer, asset.optimisation_policy),
+            await self._policies.thumbnails(asset.id.customer, asset.thumbnail_policy),
         )
 
     async def _original(self, source: Source, folder: Path) -> Path:

@@ -97,7 +97,7 @@ class Pipeline:
         its status; False is returned then. Raises OriginUnavailable, Unprocessable, TooLarge,
         Overloaded.
         """
-        policies = Recipes(policy, self.policies.thumbnails(""))
+        policies = Recipes(policy, await self.policies.thumbnails(asset_id.customer, ""))
         return (await self._registrar.in_place(asset_id, path, policies, known)).changed
 
     async def ingest(self, request: Request) -> Outcome:
@@ -107,9 +107,10 @@ class Pipeline:
         Unavailable or Overloaded; an older version goes on being served then. Conflict when a later
         ingest got there first.
         """
+        customer = request.id.customer
         policies = Recipes(
-            self.policies.optimisation(request.optimisation_policy),
-            self.policies.thumbnails(request.thumbnail_policy),
+            await self.policies.optimisation(customer, request.optimisation_policy),
+            await self.policies.thumbnails(customer, request.thumbnail_policy),
         )
         async with self._conversions.alone(request.id):
             known = await self._assets.get(request.id)
@@ -145,7 +146,7 @@ class Pipeline:
             return now
         if scheme_of(now.origin) != "file":
             raise SourceChanged("The stored image is gone; it must be ingested again.")
-        policies = self._conversions.policies_of(now)
+        policies = await self._conversions.policies_of(now)
         path = local_path(now.origin)
         known = await self._assets.get(now.id)
         return (await self._registrar.in_place(now.id, path, policies, known)).asset
@@ -166,7 +167,7 @@ class Pipeline:
                 force=True,
             )
             return await self.ingest(request)
-        policies = self._conversions.policies_of(asset)
+        policies = await self._conversions.policies_of(asset)
         await self._registrar.in_place(asset.id, local_path(asset.origin), policies, asset)
         async with self._conversions.alone(asset_id):
             now = await self._assets.get(asset_id)
@@ -194,7 +195,7 @@ class Pipeline:
             wanted_roles = before.roles if roles is None else roles
             limit = before.max_unauthorised if max_unauthorised is None else max_unauthorised
             edge = max(limit, 0) if wanted_roles or limit >= 0 else None
-            sizes = split(self._sizes_of(before), edge)
+            sizes = split(await self._sizes_of(before), edge)
             unwanted = await self._publisher.refile(before, sizes)
             after = await self._assets.set_access(
                 asset_id, roles=roles, max_unauthorised=max_unauthorised, thumbnails=sizes
@@ -288,10 +289,11 @@ class Pipeline:
         await self._assets.fail(asset.id, asset.version, reason)
         log.warning("ingest failed", extra={"asset_id": str(asset.id), "reason": reason})
 
-    def _sizes_of(self, asset: Asset) -> list[tuple[int, int]]:
+    async def _sizes_of(self, asset: Asset) -> list[tuple[int, int]]:
         if asset.thumbnails_version:
             return list(asset.thumbnails.all())
-        return sizes_for(asset.dimensions, self._conversions.policies_of(asset).thumbnails)
+        policies = await self._conversions.policies_of(asset)
+        return sizes_for(asset.dimensions, policies.thumbnails)
 
     async def _is_lost(self, asset: Asset) -> bool:
         """Tell whether the bytes its row names are not there; what is lost from the store is

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.iiif.thumbnails import thumbnail_sizes
+from orchestrator.iiif.thumbnails import sizes_by_edge
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.policies import OptimisationPolicy, ThumbnailPolicy
@@ -76,7 +76,4 @@ def sizes_for(dimensions: Dimensions, policy: ThumbnailPolicy) -> list[Dimension
     """Return the thumbnails of an image, largest first, one for each longest edge, by which they
     are named.
     """
-    by_edge: dict[int, Dimensions] = {}
-    for size in thumbnail_sizes(dimensions, policy.sizes):
-        by_edge.setdefault(max(size), size)
-    return list(by_edge.values())
+    return sizes_by_edge(dimensions, policy.sizes)

@@ -135,8 +135,9 @@ def as_planned(probe: Probe, policies: Recipes) -> Probe:
     conversion = policies.optimisation.conversion
     if conversion is None or probe.kind is not SourceKind.ORIGINAL:
         return probe
-    levels = pyramid_levels(probe.dimensions, conversion.tile)
-    return replace(probe, tile_width=conversion.tile, tile_height=conversion.tile, levels=levels)
+    tile = conversion.advertised_tile
+    levels = pyramid_levels(probe.dimensions, tile)
+    return replace(probe, tile_width=tile, tile_height=tile, levels=levels)
 
 
 def is_unchanged(

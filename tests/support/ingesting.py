@@ -107,7 +107,7 @@ class House:
         """Register a file in place by the folder's policy."""
         known = await self.catalog.assets.get(AssetId(1, 1, name))
         await self.pipeline.register_in_place(
-            AssetId(1, 1, name), path, self.pipeline.policies.folder, known
+            AssetId(1, 1, name), path, await self.pipeline.policies.folder(1), known
         )
         return await self.asset(name)
 
@@ -147,7 +147,7 @@ async def open_house(settings: Settings, imaging: ImagingPool) -> AsyncIterator[
             imaging=imaging,
             scratch=scratch,
             origins=Origins({"http": http, "file": file}),
-            policies=Policies(settings.ingest),
+            policies=await Policies.open(settings.ingest, catalog.policies),
             settings=settings,
         )
         try:

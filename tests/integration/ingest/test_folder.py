@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def taken_in(house: House, told: list[tuple[int, int]] | None = None) -> FolderReport:
     progress = None if told is None else lambda done, total: told.append((done, total))
     folder = FolderIngest(house.catalog.assets, house.pipeline)
-    return await folder.register(house.pictures, house.pipeline.policies.folder, progress)
+    return await folder.register(house.pictures, await house.pipeline.policies.folder(1), progress)
 
 
 async def names(house: House) -> list[str]:
@@ -96,7 +96,7 @@ async def test_names_that_look_like_escapes_and_other_alphabets_are_kept_apart(
 async def test_what_is_no_folder_is_refused(house: House) -> None:
     folder = FolderIngest(house.catalog.assets, house.pipeline)
     with pytest.raises(InvalidInput):
-        await folder.register(Path("/no/such/folder"), house.pipeline.policies.folder)
+        await folder.register(Path("/no/such/folder"), await house.pipeline.policies.folder(1))
     pictures.png(house.pictures / "a.png", 30, 20)
     with pytest.raises(InvalidInput):
-        await folder.register(house.pictures / "a.png", house.pipeline.policies.folder)
+        await folder.register(house.pictures / "a.png", await house.pipeline.policies.folder(1))

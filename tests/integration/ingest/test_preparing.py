@@ -10,14 +10,16 @@ from PIL import Image
 
 from orchestrator.errors import OrchestratorError, TooLarge, Unprocessable
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.policies import Policies
+from orchestrator.ingest.policies import OptimisationPolicy, Policies, ThumbnailPolicy
 from orchestrator.ingest.preparing import Prepared, Recipes, prepare
 from orchestrator.model import Dimensions, SourceKind
 from orchestrator.settings import Imaging, Ingest
 from tests.support import pictures
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-POLICIES = Policies(Ingest(), {"small": (100, 50)})
+POLICIES = Policies(Ingest())
+SMALL = ThumbnailPolicy("small", (100, 50))
+AS_IT_IS = OptimisationPolicy("use-original", None)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -31,7 +33,7 @@ async def prepared(
     imaging: ImagingPool, original: Path, folder: Path, policy: str = "fastest"
 ) -> Prepared:
     folder.mkdir(exist_ok=True)
-    recipes = Recipes(POLICIES.optimisation(policy), POLICIES.thumbnails("small"))
+    recipes = Recipes(await POLICIES.optimisation(1, policy), SMALL)
     return await prepare(imaging, original, recipes, folder)
 
 
@@ -149,8 +151,7 @@ async def test_thumbnails_have_the_sizes_of_the_golden_vectors(
     imaging: ImagingPool, tmp_path: Path, dimensions: Dimensions, entry: int | str, expected: Any
 ) -> None:
     original = pictures.png(tmp_path / "original.png", *dimensions)
-    policies = Policies(Ingest(), {"one": (entry,)})
-    recipes = Recipes(policies.optimisation("use-original"), policies.thumbnails("one"))
+    recipes = Recipes(AS_IT_IS, ThumbnailPolicy("one", (entry,)))
     work = tmp_path / "work"
     work.mkdir()
     made = await prepare(imaging, original, recipes, work)
@@ -167,8 +168,8 @@ async def test_sizes_of_the_same_longest_edge_are_made_once(
     imaging: ImagingPool, tmp_path: Path
 ) -> None:
     original = pictures.png(tmp_path / "original.png", 400, 200)
-    policies = Policies(Ingest(), {"same": (100, "100,", "!100,100", "!100,51")})
-    recipes = Recipes(policies.optimisation("use-original"), policies.thumbnails("same"))
+    same = ThumbnailPolicy("same", (100, "100,", "!100,100", "!100,51"))
+    recipes = Recipes(AS_IT_IS, same)
     work = tmp_path / "work"
     work.mkdir()
     assert sizes_on_disk(await prepare(imaging, original, recipes, work)) == [(100, 50)]

@@ -1,0 +1,100 @@
+"""Stored policies: the customer's win over global ones, those over the built-in."""
+
+import asyncio
+
+import pytest
+
+from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.policies import EVERYONE
+from orchestrator.errors import InvalidInput, NotFound
+from orchestrator.ingest.policies import CACHE_S, Policies
+from orchestrator.settings import Ingest
+
+LOSSY = {"format": "jpeg2000", "psnr": 40}
+TIFF = {"format": "tiff", "quality": 70}
+
+
+async def test_a_customers_policy_wins_over_a_global_one_and_that_over_a_built_in(
+    catalog: Catalog,
+) -> None:
+    policies = Policies(Ingest(), catalog.policies)
+    _, is_new = await policies.put("optimisation", EVERYONE, "fastest", LOSSY)
+    assert is_new
+    await policies.put("optimisation", 2, "fastest", TIFF)
+    for customer, psnr, quality in ((1, 40, 90), (2, 0, 70)):
+        conversion = (await policies.optimisation(customer, "fastest")).conversion
+        assert conversion is not None
+        assert (conversion.psnr, conversion.quality) == (psnr, quality)
+    await policies.delete("optimisation", 2, "fastest")
+    assert (await policies.find("optimisation", 2, "fastest")).customer == EVERYONE
+    await policies.delete("optimisation", EVERYONE, "fastest")
+    assert (await policies.find("optimisation", 2, "fastest")).customer is None
+
+
+async def test_one_customers_policy_is_unknown_to_another(catalog: Catalog) -> None:
+    policies = Policies(Ingest(), catalog.policies)
+    await policies.put("thumbnail", 2, "museum", {"sizes": [800, "!300,200"]})
+    assert (await policies.thumbnails(2, "https://x/thumbnailPolicies/museum")).sizes == (
+        800,
+        "!300,200",
+    )
+    assert await policies.preview(2, "museum", 1600, 800) == [(800, 400), (300, 150)]
+    with pytest.raises(InvalidInput, match="there are: default"):
+        await policies.thumbnails(1, "museum")
+
+
+async def test_the_default_may_be_a_stored_policy_and_is_looked_for_at_start(
+    catalog: Catalog,
+) -> None:
+    settings = Ingest(optimisation_policy="house")
+    with pytest.raises(InvalidInput, match="'house'"):
+        await Policies.open(settings, catalog.policies)
+    await Policies(Ingest(), catalog.policies).put("optimisation", EVERYONE, "house", LOSSY)
+    policies = await Policies.open(settings, catalog.policies)
+    assert (await policies.optimisation(7, "")).name == "house"
+    assert [e.name for e in await policies.list("optimisation", 7) if e.is_default] == ["house"]
+
+
+async def test_a_policy_is_replaced_and_says_whether_it_is_new(catalog: Catalog) -> None:
+    policies = Policies(Ingest(), catalog.policies)
+    first, is_new = await policies.put("thumbnail", 1, "museum", {"sizes": [100]})
+    assert (first.definition, is_new) == ({"sizes": [100]}, True)
+    second, is_new = await policies.put("thumbnail", 1, "museum", {"sizes": [200]})
+    assert (second.definition, is_new) == ({"sizes": [200]}, False)
+    assert (await policies.thumbnails(1, "museum")).sizes == (200,)
+
+
+async def test_another_process_sees_a_change_within_seconds(catalog: Catalog) -> None:
+    clock = [0.0]
+    here = Policies(Ingest(), catalog.policies)
+    there = Policies(Ingest(), catalog.policies, now=lambda: clock[0])
+    await here.put("thumbnail", 1, "museum", {"sizes": [100]})
+    assert (await there.thumbnails(1, "museum")).sizes == (100,)
+    await here.put("thumbnail", 1, "museum", {"sizes": [200]})
+    assert (await there.thumbnails(1, "museum")).sizes == (100,)
+    clock[0] = CACHE_S
+    assert (await there.thumbnails(1, "museum")).sizes == (200,)
+
+
+async def test_nothing_invalid_is_stored_and_nothing_built_in_removed(catalog: Catalog) -> None:
+    policies = Policies(Ingest(), catalog.policies)
+    for kind, name, definition in (
+        ("optimisation", "a/b", LOSSY),
+        ("optimisation", "a", {"format": "png"}),
+        ("thumbnail", "a", {"sizes": []}),
+        ("thumbnail", "a", {"sizes": ["max"]}),
+    ):
+        with pytest.raises(InvalidInput):
+            await policies.put(kind, 1, name, definition)  # type: ignore[arg-type]
+    for name in ("fastest", "nobody", "a\0", "\ud800"):
+        with pytest.raises(NotFound):
+            await policies.delete("optimisation", 1, name)
+
+
+async def test_many_at_once_leave_one_policy(catalog: Catalog) -> None:
+    policies = Policies(Ingest(), catalog.policies)
+    made = await asyncio.gather(
+        *(policies.put("thumbnail", 1, "museum", {"sizes": [n]}) for n in range(1, 21))
+    )
+    assert sum(is_new for _, is_new in made) == 1
+    assert len([e for e in await policies.list("thumbnail", 1) if e.customer == 1]) == 1

@@ -165,6 +165,10 @@ class Asset:
     error: str = ""
     updated: datetime | None = None
     """When this version was published: Last-Modified of everything derived from it. UTC."""
+    pinned: bool = False
+    """Its cached files are never evicted for room."""
+    orchestrate: bool = True
+    """False: its source is never copied to fast disk."""
 
     @property
     def dimensions(self) -> Dimensions:

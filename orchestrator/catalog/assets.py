@@ -241,6 +241,30 @@ class Assets:
                 raise AssetNotFound(f"There is no asset {asset_id}.")
             return await notified(connection, asset_of(row))
 
+    async def set_caching(
+        self, asset_id: AssetId, *, pinned: bool | None = None, orchestrate: bool | None = None
+    ) -> Asset:
+        """Say what the caches may do with its files (None: as before); the version stays. Raises
+        AssetNotFound.
+        """
+        async with self._pool.transaction() as connection:
+            row = await connection.fetchrow(
+                f"""UPDATE assets SET pinned = coalesce($4::bool, pinned),
+                        orchestrate = coalesce($5::bool, orchestrate)
+                    WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
+                *key(asset_id),
+                pinned,
+                orchestrate,
+            )
+            if row is None:
+                raise AssetNotFound(f"There is no asset {asset_id}.")
+            return await notified(connection, asset_of(row))
+
+    async def pinned(self) -> list[AssetId]:
+        """The ids of all pinned assets: few, and found by an index of their own."""
+        rows = await self._pool.fetch("SELECT customer, space, name FROM assets WHERE pinned")
+        return [AssetId(row["customer"], row["space"], row["name"]) for row in rows]
+
     async def delete(self, asset_id: AssetId) -> Asset | None:
         """Forget the asset; what it was, or None when there was none."""
         async with self._pool.transaction() as connection:

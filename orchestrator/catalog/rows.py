@@ -19,7 +19,7 @@ from orchestrator.model import (
 
 COLUMNS = """customer, space, name, version, state, width, height, origin, origin_fingerprint,
     media_type, optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers,
-    tags, rights, thumbnails, thumbnails_version, source, error, updated"""
+    tags, rights, thumbnails, thumbnails_version, source, error, updated, pinned, orchestrate"""
 
 
 def asset_of(row: asyncpg.Record) -> Asset:
@@ -46,6 +46,8 @@ def asset_of(row: asyncpg.Record) -> Asset:
         source=source_of(row["source"]),
         error=row["error"],
         updated=row["updated"],
+        pinned=row["pinned"],
+        orchestrate=row["orchestrate"],
     )
 
 

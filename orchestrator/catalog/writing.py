@@ -57,7 +57,8 @@ async def upsert(
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
                 coalesce($13::text[], '{{}}'), coalesce($14::int, -1),
                 coalesce($15::text[], '{{"","",""}}'), coalesce($16::bigint[], '{{0,0,0}}'),
-                coalesce($17::text[], '{{}}'), coalesce($18::text, ''), $19, $20, $21, '', now())
+                coalesce($17::text[], '{{}}'), coalesce($18::text, ''), $19, $20, $21, '', now(),
+                false, true)
             ON CONFLICT (customer, space, name) DO UPDATE SET
                 version = $4, state = $5, width = $6, height = $7, origin = $8,
                 origin_fingerprint = $9, media_type = $10, optimisation_policy = $11,

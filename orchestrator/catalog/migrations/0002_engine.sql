@@ -45,6 +45,59 @@ CREATE INDEX jobs_running ON jobs (heartbeat) WHERE state = 'running';
 CREATE INDEX jobs_batch ON jobs (batch, id) WHERE batch IS NOT NULL;
 CREATE INDEX jobs_ended ON jobs (finished) WHERE state IN ('done', 'failed', 'cancelled');
 CREATE INDEX jobs_asset ON jobs (asset, id) WHERE asset <> '';
+CREATE INDEX jobs_unannounced ON jobs (id) WHERE state = 'queued' AND announced IS NULL;
+CREATE INDEX jobs_failed ON jobs (id) WHERE state = 'failed';
+
+-- The best due job of the first of these lanes that has one, now running for `claimant`; no row
+-- where there is none. Of the customers that wait it is the turn of the one with the fewest running
+-- jobs, then of the one that waits longest; of one origin host at most `host_limit` run at once.
+-- One claim at a time in the installation, or two could each see room for the last one of a host; in
+-- one statement of the client's, or one that stands still could hold all others up.
+CREATE FUNCTION claim_job(claimant text, of_kinds text[], in_lanes text[], host_limit integer)
+RETURNS SETOF jobs LANGUAGE plpgsql AS $$
+DECLARE
+    full_hosts text[];
+    wanted text;
+    turn integer;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('claim_job', 0));
+    full_hosts := ARRAY(
+        SELECT host FROM jobs WHERE state = 'running' AND host <> ''
+        GROUP BY host HAVING count(*) >= host_limit);
+    FOREACH wanted IN ARRAY in_lanes LOOP
+        FOR turn IN
+            WITH RECURSIVE waiting AS (  -- each customer by one step down the index
+                (SELECT customer, due, id FROM jobs WHERE state = 'queued' AND lane = wanted
+                 ORDER BY customer, due, id LIMIT 1)
+                UNION ALL
+                SELECT next.* FROM waiting, LATERAL (
+                    SELECT jobs.customer, jobs.due, jobs.id FROM jobs
+                    WHERE state = 'queued' AND lane = wanted AND jobs.customer > waiting.customer
+                    ORDER BY jobs.customer, jobs.due, jobs.id LIMIT 1) AS next
+            ), busy AS (
+                SELECT customer, count(*) AS running FROM jobs WHERE state = 'running'
+                GROUP BY customer
+            )
+            SELECT waiting.customer FROM waiting LEFT JOIN busy USING (customer)
+            WHERE waiting.due <= clock_timestamp()
+            ORDER BY coalesce(busy.running, 0), waiting.due, waiting.id
+        LOOP
+            RETURN QUERY
+                UPDATE jobs SET state = 'running', worker = claimant, attempts = jobs.attempts + 1,
+                    heartbeat = clock_timestamp(), started = clock_timestamp()
+                WHERE jobs.id = (
+                    SELECT best.id FROM jobs AS best
+                    WHERE best.state = 'queued' AND best.lane = wanted AND best.customer = turn
+                        AND best.due <= clock_timestamp() AND best.kind = ANY (of_kinds)
+                        AND best.host <> ALL (full_hosts)
+                    ORDER BY best.due, best.id LIMIT 1 FOR UPDATE SKIP LOCKED)
+                RETURNING jobs.*;
+            IF FOUND THEN
+                RETURN;
+            END IF;
+        END LOOP;
+    END LOOP;
+END $$;
 
 CREATE TABLE origin_strategies (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -70,10 +123,10 @@ CREATE TABLE policies (
     PRIMARY KEY (kind, customer, name)
 );
 
--- NULL: no limit. `stored` is what the ledger's live objects add up to, kept up in the transaction
--- that changes them.
+-- NULL: no limit. `images` is how many assets have live objects, `stored` what those add up to (lists
+-- of sizes apart); both are kept up in the transaction that changes them.
 CREATE TABLE customer_storage (
-    customer integer PRIMARY KEY REFERENCES customers (id) ON DELETE CASCADE,
+    customer integer PRIMARY KEY,
     max_images bigint,
     max_bytes bigint,
     images bigint NOT NULL DEFAULT 0,
@@ -82,7 +135,7 @@ CREATE TABLE customer_storage (
 
 CREATE TABLE quota_reservations (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-    customer integer NOT NULL REFERENCES customers (id) ON DELETE CASCADE,
+    customer integer NOT NULL,
     asset text NOT NULL COLLATE "C",
     bytes bigint NOT NULL CHECK (bytes >= 0),
     images integer NOT NULL DEFAULT 0,
@@ -133,3 +186,26 @@ ALTER TABLE assets ADD COLUMN finished timestamptz;
 -- What the caches may do with an asset's files.
 ALTER TABLE assets ADD COLUMN pinned boolean NOT NULL DEFAULT false;
 ALTER TABLE assets ADD COLUMN orchestrate boolean NOT NULL DEFAULT true;
+CREATE INDEX assets_pinned ON assets (customer, space, name) WHERE pinned;
+
+-- What caches hold no longer stands for, kept some days for hosts that did not hear it when it was
+-- said: the assets whose version changed (0: gone), and prefixes of ids to be cleared (-1).
+CREATE TABLE asset_changes (
+    id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    asset text NOT NULL COLLATE "C",
+    version bigint NOT NULL
+);
+CREATE INDEX asset_changes_at ON asset_changes (at, id);
+
+CREATE FUNCTION keep_asset_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO asset_changes (asset, version) VALUES (
+        format('%s/%s/%s', OLD.customer, OLD.space,
+            replace(replace(OLD.name, '%', '%25'), '/', '%2F')),
+        CASE WHEN TG_OP = 'DELETE' THEN 0 ELSE NEW.version END);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER asset_changed AFTER UPDATE OF version ON assets FOR EACH ROW
+    WHEN (OLD.version IS DISTINCT FROM NEW.version) EXECUTE FUNCTION keep_asset_change();
+CREATE TRIGGER asset_gone AFTER DELETE ON assets FOR EACH ROW EXECUTE FUNCTION keep_asset_change();

@@ -1,0 +1,87 @@
+"""What caches hold no longer stands for: kept by the database with every change of a version, so
+that a host that heard nothing (down, or its connection lost) can make up for it.
+
+Told at once by NOTIFY as well; reading the same change twice does no harm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.catalog.connection import Pool
+from orchestrator.catalog.writing import CHANNEL
+from orchestrator.model import AssetId
+
+GONE, PREFIX = 0, -1
+"""In place of a version: everything of the asset is to go; of all assets whose id begins so."""
+_PAGE = 1000
+_LATE_S = 60
+"""A change is entered before its transaction commits, so what is read once may lack one that was
+entered earlier; longer than any transaction of ours lasts.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`version` is the asset's new one, or GONE, or PREFIX: `asset` is the beginning of ids."""
+
+    asset: str
+    version: int
+
+
+class Changes:
+    """The repository of changes. Every method raises CatalogUnavailable when the database does not
+    answer.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def since(self, seen: datetime | None) -> tuple[list[Change], datetime]:
+        """The changes since `seen` (None: none of them), the last of each asset, and the database's
+        time now, to be given as `seen` the next time.
+        """
+        row = await self._pool.fetchrow("SELECT clock_timestamp() AS now")
+        now: datetime = row["now"] if row is not None else datetime.now().astimezone()
+        if seen is None:
+            return [], now
+        latest: dict[str, int] = {}
+        last = 0
+        while True:
+            rows = await self._pool.fetch(
+                """SELECT id, asset, version FROM asset_changes
+                   WHERE at > $1::timestamptz - make_interval(secs => $2) AND id > $3
+                   ORDER BY id LIMIT $4""",
+                seen,
+                _LATE_S,
+                last,
+                _PAGE,
+            )
+            latest |= {row["asset"]: row["version"] for row in rows}
+            if len(rows) < _PAGE:
+                return [Change(asset, version) for asset, version in latest.items()], now
+            last = rows[-1]["id"]
+
+    async def clear(self, asset_id: AssetId) -> None:
+        """Have every host drop all it has cached of the asset."""
+        await self._tell(str(asset_id), GONE)
+
+    async def clear_prefix(self, prefix: str) -> None:
+        """Have every host drop all it has cached of assets whose text id begins so."""
+        await self._tell(prefix, PREFIX)
+
+    async def forget(self, older_than_s: float) -> None:
+        """Remove changes of more than so many seconds ago."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "DELETE FROM asset_changes WHERE at < now() - make_interval(secs => $1)",
+                older_than_s,
+            )
+
+    async def _tell(self, text: str, version: int) -> None:
+        async with self._pool.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO asset_changes (asset, version) VALUES ($1, $2)", text, version
+            )
+            await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, f"{version} {text}")

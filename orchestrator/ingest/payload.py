@@ -157,9 +157,7 @@ def _of_object(body: Body, customer: int | None) -> AssetId:
     names: dict[str, Any] = {str(name).lower(): value for name, value in body.id.items()}
     parts: list[int | None] = []
     for part, beside in (("customer", body.customer), ("space", body.space)):
-        value = whole_number(names.get(part))
-        if value is not None and (not isinstance(value, int) or not 0 <= value <= MAX_NUMBER):
-            raise InvalidInput(f"its {part} should be a whole number of up to nine digits.")
+        value = _number(names.get(part), part)
         if value is not None and beside is not None and value != beside:
             raise InvalidInput(f"its {part} is not the one that stands beside it.")
         parts.append(beside if value is None else value)
@@ -167,11 +165,20 @@ def _of_object(body: Body, customer: int | None) -> AssetId:
     return _together(parts[0] or customer, parts[1], name)
 
 
+def _number(given: object, part: str) -> int | None:
+    if given is None:
+        return None
+    value = None if isinstance(given, bool) else whole_number(given)
+    if not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
+        raise InvalidInput(f"its {part} should be a whole number of up to nine digits.")
+    return value
+
+
 def _together(customer: int | None, space: int | None, name: object) -> AssetId:
-    if not customer:
-        raise InvalidInput("whose image it is, is not said: give `customer`.")
     if space is None:
         raise InvalidInput("which space the image is in is not said: give `space`.")
+    if not customer:
+        raise InvalidInput("whose image it is, is not said: give `customer`.")
     if not isinstance(name, str) or not name:
         raise InvalidInput("has no name: give `asset`.")
     return AssetId(customer, space, name)

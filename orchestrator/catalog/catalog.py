@@ -5,26 +5,40 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Self
 
+import asyncpg
+
 from orchestrator.catalog.assets import Assets
+from orchestrator.catalog.attempts import Attempts
+from orchestrator.catalog.batches import Batches
 from orchestrator.catalog.changes import Changes
+from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.customers import ApiKeys, Customers
+from orchestrator.catalog.jobs import Jobs
 from orchestrator.catalog.policies import StoredPolicies
 from orchestrator.catalog.strategies import OriginStrategies
+from orchestrator.catalog.objects import Objects
+from orchestrator.catalog.quotas import Quotas
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import Asset, AssetId
 from orchestrator.settings import Database
 
 
 class Catalog:
-    """Assets, customers and keys of one database."""
+    """The repositories of one database."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.assets = Assets(pool)
+        self.objects = Objects(pool)
+        self.quotas = Quotas(pool)
+        self.attempts = Attempts(pool)
         self.changes = Changes(pool)
         self.customers = Customers(pool)
         self.keys = ApiKeys(pool)
+        self.jobs = Jobs(pool)
+        self.claims = Claims(pool)
+        self.batches = Batches(pool)
         self.strategies = OriginStrategies(pool)
         self.policies = StoredPolicies(pool)
 
@@ -36,6 +50,12 @@ class Catalog:
     async def close(self) -> None:
         """Close every connection."""
         await self._pool.close()
+
+    def transaction(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
+        """A connection inside a transaction, for what several repositories change together:
+        committed on leaving, rolled back on an exception. Raises CatalogUnavailable.
+        """
+        return self._pool.transaction()
 
     def exclusive(self, name: str) -> AbstractAsyncContextManager[bool]:
         """Hold the installation's lock of this name meanwhile; gives False when another process

@@ -1,0 +1,274 @@
+"""Jobs as they are recorded: what is to be done, by whom it is being done, what came of it.
+
+The table is the record and decides the order; the queue only says that there is work
+(docs/adr/0011-jobs.md). What works on jobs is in `claims.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import asyncpg
+
+from orchestrator.catalog.batches import MOVE, BatchDraft, Batches, Lane, recount
+from orchestrator.catalog.connection import Pool
+from orchestrator.errors import Conflict, Fault, NotFound
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
+LANES: tuple[Lane, ...] = ("priority", "normal")
+INGEST = "ingest"
+"""The kind of job whose payload is an ingest payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobDraft:
+    """A job to be recorded. `host`: the origin host whose load it adds to, "" for none; `asset`:
+    what it is about, for lists; `dedupe`: a text of which only the first job is recorded.
+    """
+
+    kind: str
+    payload: Mapping[str, Any]
+    customer: int
+    lane: Lane = "normal"
+    host: str = ""
+    asset: str = ""
+    delay_s: float = 0.0
+    dedupe: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A recorded job. `attempts` counts those begun; `worker` names who claimed it last, anew with
+    every claim; `fault` is why the last attempt failed.
+    """
+
+    id: int
+    kind: str
+    lane: Lane
+    customer: int
+    host: str
+    asset: str
+    batch: int | None
+    payload: Mapping[str, Any]
+    state: State
+    attempts: int
+    due: datetime
+    worker: str
+    fault: Fault | None
+    created: datetime
+    started: datetime | None = None
+    heartbeat: datetime | None = None
+    finished: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Jobs as they were recorded, in the drafts' order; `batch` is theirs."""
+
+    batch: int | None
+    ids: tuple[int, ...]
+
+
+class Jobs:
+    """The repository of jobs. Every method raises CatalogUnavailable when the database does not
+    answer.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._batches = Batches(pool)
+
+    async def record(
+        self,
+        connection: asyncpg.Connection,
+        drafts: Sequence[JobDraft],
+        batch: BatchDraft | None = None,
+    ) -> Recorded:
+        """Record jobs, and the batch they make, in the connection's transaction; they are run once
+        it commits.
+
+        A draft whose `dedupe` is known already gives the job that has it. Raises NotFound when
+        there is no such customer, Conflict for `dedupe` in a batch.
+        """
+        if batch is not None and any(draft.dedupe is not None for draft in drafts):
+            raise Conflict("The jobs of a batch are all new ones.")
+        number = None
+        if batch is not None:
+            number = await self._batches.create(connection, batch, len(drafts))
+        rows = await connection.fetch(
+            """INSERT INTO jobs (kind, payload, customer, lane, host, asset, due, dedupe, batch)
+               SELECT kind, payload, customer, lane, host, asset,
+                   clock_timestamp() + make_interval(secs => delay), dedupe, $9
+               FROM unnest($1::text[], $2::jsonb[], $3::int[], $4::text[], $5::text[], $6::text[],
+                   $7::float8[], $8::text[]) WITH ORDINALITY AS draft
+                   (kind, payload, customer, lane, host, asset, delay, dedupe, place)
+               ORDER BY place
+               ON CONFLICT (dedupe) DO UPDATE SET dedupe = excluded.dedupe
+               RETURNING id""",
+            [draft.kind for draft in drafts],
+            [draft.payload for draft in drafts],
+            [draft.customer for draft in drafts],
+            [draft.lane for draft in drafts],
+            [draft.host for draft in drafts],
+            [draft.asset for draft in drafts],
+            [draft.delay_s for draft in drafts],
+            [draft.dedupe for draft in drafts],
+            number,
+        )
+        return Recorded(number, tuple(row["id"] for row in rows))
+
+    async def announced(self, connection: asyncpg.Connection, ids: Sequence[int]) -> None:
+        """Note that the queue was told of these jobs."""
+        await connection.execute(
+            "UPDATE jobs SET announced = clock_timestamp() WHERE id = ANY ($1::bigint[])", ids
+        )
+
+    async def unannounced(self, connection: asyncpg.Connection, limit: int) -> list[Job]:
+        """Jobs that wait and that the queue was never told of, oldest first; nobody else gets them
+        before the end of the transaction.
+        """
+        rows = await connection.fetch(
+            """SELECT * FROM jobs WHERE state = 'queued' AND announced IS NULL
+               ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED""",
+            limit,
+        )
+        return [job_of(row) for row in rows]
+
+    async def get(self, job: int, *, customer: int | None = None) -> Job | None:
+        """The job, or None; only of this customer where one is given."""
+        row = await self._pool.fetchrow(
+            "SELECT * FROM jobs WHERE id = $1 AND ($2::int IS NULL OR customer = $2)", job, customer
+        )
+        return None if row is None else job_of(row)
+
+    async def page(
+        self,
+        limit: int = 100,
+        *,
+        before: int | None = None,
+        customer: int | None = None,
+        batch: int | None = None,
+        states: Sequence[State] = STATES,
+        asset: str | None = None,
+    ) -> list[Job]:
+        """At most `limit` jobs, newest first, those older than `before`."""
+        values: list[Any] = [limit, list(states)]
+        within = ""
+        for condition, value in (
+            ("id <", before),
+            ("customer =", customer),
+            ("batch =", batch),
+            ("asset =", asset),
+        ):
+            if value is not None:  # as a plain comparison, so that an index bounds the walk
+                values.append(value)
+                within += f" AND {condition} ${len(values)}"
+        if tuple(states) == ("failed",):
+            within += " AND state = 'failed'"
+        rows = await self._pool.fetch(
+            f"""SELECT * FROM jobs WHERE state = ANY ($2::text[]){within}
+                ORDER BY id DESC LIMIT $1""",  # noqa: S608  constants
+            *values,
+        )
+        return [job_of(row) for row in rows]
+
+    async def cancel(self, job: int) -> Job:
+        """Give up a job that waits, and count it so. Raises NotFound, Conflict when it is running
+        or has ended.
+        """
+        rows = await self._pool.fetch(
+            f"""WITH ended AS (
+                    UPDATE jobs SET state = 'cancelled', finished = clock_timestamp()
+                    WHERE id = $1 AND state = 'queued' RETURNING *
+                ){MOVE.format(column="cancelled")} SELECT * FROM ended""",  # noqa: S608
+            job,
+        )
+        return job_of(rows[0]) if rows else await self._refuse(job, "be cancelled")
+
+    async def cancel_batch(self, batch: int) -> int:
+        """Give up what still waits of a batch; how many jobs that were. What runs goes on."""
+        rows = await self._pool.fetch(
+            f"""WITH ended AS (
+                    UPDATE jobs SET state = 'cancelled', finished = clock_timestamp()
+                    WHERE batch = $1 AND state = 'queued' RETURNING *
+                ){MOVE.format(column="cancelled")} SELECT id FROM ended""",  # noqa: S608
+            batch,
+        )
+        return len(rows)
+
+    async def retry(self, connection: asyncpg.Connection, job: int) -> Job:
+        """Have a job that failed or was cancelled done again, all its attempts before it; the
+        caller announces it.
+
+        Raises NotFound, Conflict in any other state.
+        """
+        row = await connection.fetchrow(
+            "SELECT state FROM jobs WHERE id = $1 FOR UPDATE",
+            job,
+        )
+        if row is None or row["state"] not in ("failed", "cancelled"):
+            return await self._refuse(job, "be tried again")
+        [again] = await connection.fetch(f"{_AGAIN} WHERE id = $1 RETURNING *", job)
+        if again["batch"] is not None:
+            column = "errors" if row["state"] == "failed" else "cancelled"
+            await recount(connection, again["batch"], column, 1)
+        return job_of(again)
+
+    async def retry_batch(self, connection: asyncpg.Connection, batch: int) -> list[Job]:
+        """Have the failures of a batch done again; the jobs, which the caller announces."""
+        rows = await connection.fetch(
+            f"{_AGAIN} WHERE batch = $1 AND state = 'failed' RETURNING *", batch
+        )
+        if rows:
+            await recount(connection, batch, "errors", len(rows))
+        return [job_of(row) for row in rows]
+
+    async def sweep(self, keep_days: float, limit: int = 1000) -> int:
+        """Forget jobs outside batches that ended longer ago than this; how many."""
+        rows = await self._pool.fetch(
+            """DELETE FROM jobs WHERE id = ANY (ARRAY(
+                   SELECT id FROM jobs WHERE state IN ('done', 'failed', 'cancelled')
+                       AND batch IS NULL AND finished < now() - make_interval(days => 1) * $1
+                   ORDER BY finished LIMIT $2)) RETURNING id""",
+            keep_days,
+            limit,
+        )
+        return len(rows)
+
+    async def _refuse(self, job: int, what: str) -> Job:
+        found = await self.get(job)
+        if found is None:
+            raise NotFound(f"There is no job {job}.")
+        raise Conflict(f"Job {job} is {found.state}; it cannot {what}.")
+
+
+_AGAIN = """UPDATE jobs SET state = 'queued', attempts = 0, due = clock_timestamp(),
+    finished = NULL, started = NULL, heartbeat = NULL, worker = '', announced = NULL"""
+
+
+def job_of(row: asyncpg.Record) -> Job:
+    """The job a row of the table holds."""
+    fault = row["fault"]
+    return Job(
+        id=row["id"],
+        kind=row["kind"],
+        lane=row["lane"],
+        customer=row["customer"],
+        host=row["host"],
+        asset=row["asset"],
+        batch=row["batch"],
+        payload=row["payload"],
+        state=row["state"],
+        attempts=row["attempts"],
+        due=row["due"],
+        worker=row["worker"],
+        fault=None if fault is None else Fault(**fault),
+        created=row["created"],
+        started=row["started"],
+        heartbeat=row["heartbeat"],
+        finished=row["finished"],
+    )

@@ -1,0 +1,1 @@
+"""Jobs: handing work to a queue, and the workers that do it."""

@@ -24,17 +24,19 @@ class OriginStrategies:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    async def all(self) -> list[OriginStrategy]:
+        """Every customer's strategies."""
+        rows = await self._pool.fetch(
+            "SELECT * FROM origin_strategies ORDER BY customer, place, id"
+        )
+        return [_strategy(row) for row in rows]
+
     async def list(self, customer: int) -> list[OriginStrategy]:
         """The customer's strategies, by place, then by id: the order they are tried in."""
         rows = await self._pool.fetch(
             f"SELECT * FROM origin_strategies WHERE customer = $1 {_ORDER}",  # noqa: S608  a constant
             customer,
         )
-        return [_strategy(row) for row in rows]
-
-    async def all(self) -> list[OriginStrategy]:
-        """Every customer's strategies."""
-        rows = await self._pool.fetch("SELECT * FROM origin_strategies ORDER BY customer, place, id")
         return [_strategy(row) for row in rows]
 
     async def get(self, customer: int, strategy: UUID) -> OriginStrategy:

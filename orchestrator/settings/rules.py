@@ -16,7 +16,7 @@ Fault = tuple[str, str]
 
 def cross_section_faults(settings: Settings) -> list[Fault]:
     """Every rule that `settings` break; empty when they can be used."""
-    rules = (_ports, _storage, _image_server, _sizes, _texts, _proxies)
+    rules = (_ports, _storage, _origins, _image_server, _sizes, _texts, _proxies)
     return [fault for rule in rules for fault in rule(settings)]
 
 
@@ -40,6 +40,30 @@ def _storage(settings: Settings) -> Iterator[Fault]:
     dsn = settings.database.dsn.get_secret_value()
     if dsn and not re.match(r"postgres(ql)?://", dsn):
         yield "database.dsn", "should look like postgresql://user:password@host/name"
+
+
+def _origins(settings: Settings) -> Iterator[Fault]:
+    ingest = settings.ingest
+    if bool(ingest.s3_access_key.get_secret_value()) != bool(
+        ingest.s3_secret_key.get_secret_value()
+    ):
+        missing = "s3_secret_key" if ingest.s3_access_key.get_secret_value() else "s3_access_key"
+        yield (
+            f"ingest.{missing}",
+            "s3_access_key and s3_secret_key go together; set both or neither",
+        )
+    if ingest.s3_endpoint and not re.match(r"https?://[^/]", ingest.s3_endpoint):
+        yield "ingest.s3_endpoint", "should begin with http:// or https:// and name a host"
+    for key in ingest.credentials_keys.get_secret_value().split(","):
+        if key.strip() and not re.fullmatch(r"[A-Za-z0-9_-]{43}=", key.strip()):
+            yield (
+                "ingest.credentials_keys",
+                "each should be 32 bytes in URL-safe base64; `orchestrator origins make-key` "
+                "prints one",
+            )
+    for root in ingest.file_roots:
+        if not root.startswith("/"):
+            yield "ingest.file_roots", f"{root} should be an absolute path"
 
 
 def _image_server(settings: Settings) -> Iterator[Fault]:

@@ -314,6 +314,43 @@ class Ingest(Section):
     """An original must have arrived within this."""
     max_redirects: Annotated[int, Field(ge=0, le=20)] = 5
     """Redirects followed; each target is checked like the first."""
+    strategies_ttl_s: Seconds = 5
+    """Origin strategies changed by another process are in force after this."""
+    regex_timeout_s: Seconds = 0.25
+    """Matching an origin with a customer's strategies takes at most this; a slower regex is a fault
+    of its own (origin_config).
+    """
+    credentials_keys: SecretStr = SecretStr("")
+    """Keys that seal the credentials of origin strategies, newest first, separated by commas
+    (`orchestrator origins make-key` prints one); when unset, one is made and kept below the data
+    directory. Hosts that share a database need the same.
+    """
+    credentials_ttl_s: Seconds = 60
+    """Linked credentials are read again after this, and at once when a login is refused."""
+    credentials_links: list[str] = ["s3://*"]
+    """Links to credentials that are followed, as patterns of `s3://bucket/key`; `{customer}` stands
+    for the customer's number.
+    """
+    s3_endpoint: str = ""
+    """Address of the S3-compatible server of origins in buckets; empty means Amazon's own."""
+    s3_region: str = "us-east-1"
+    """Region of origins in buckets that do not name one."""
+    s3_access_key: SecretStr = SecretStr("")
+    """Access key id of `s3-ambient` origins and of linked credentials; empty uses the credentials
+    of the machine's role.
+    """
+    s3_secret_key: SecretStr = SecretStr("")
+    """Secret access key to it."""
+    s3_ambient_buckets: list[str] = ["*"]
+    """Buckets (patterns of their names) that `s3-ambient` strategies may read."""
+    sftp_known_hosts: str = ""
+    """A known_hosts file of SFTP origins whose strategy names no host key; without either they are
+    refused.
+    """
+    file_roots: list[str] = []
+    """Folders below which local files may be origins of pictures ingested through API or queue;
+    commands on this machine may read any.
+    """
 
 
 class Auth(Section):

@@ -43,6 +43,7 @@ LATENCY_BUCKETS_S = (
     10,
     30,
 )
+AGE_BUCKETS_S = (1, 10, 60, 600, 3600, 21_600, 86_400, 604_800, 2_592_000)
 COPY_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
@@ -167,8 +168,35 @@ WARM_UPS_DROPPED = _counter(
 CACHE_BYTES = _gauge(
     "cache_bytes", "Bytes a disk cache uses, reservations included.", "cache", over="livemostrecent"
 )
-CACHE_EVICTIONS = _counter("cache_evictions", "Entries a disk cache evicted.", "cache")
-CACHE_EVICTED_BYTES = _counter("cache_evicted_bytes", "Bytes a disk cache evicted.", "cache")
+CACHE_FILES = _gauge("cache_files", "Files in a disk cache.", "cache", over="livemostrecent")
+CACHE_LOOKUPS = _counter(
+    "cache_lookups", "Look-ups in a disk cache: outcome is hit or miss.", "cache", "outcome"
+)
+CACHE_PUTS = _counter("cache_puts", "Files written into a disk cache.", "cache")
+CACHE_REFUSED = _counter(
+    "cache_refused",
+    "Files not kept, their answers sent all the same: no room could be made (room), too large or "
+    "too much waiting (size), disk or index could not be written (failed).",
+    "cache",
+    "why",
+)
+CACHE_EVICTIONS = _counter(
+    "cache_evictions",
+    "Files that left a disk cache: for room (quota, floor of the disk's free space, share), because "
+    "a later version replaced them (outdated), because their asset, a prefix of ids or the whole "
+    "cache was dropped (asset, prefix, cleared), because they could not be trusted (damaged).",
+    "cache",
+    "reason",
+)
+CACHE_EVICTED_BYTES = _counter(
+    "cache_evicted_bytes", "Bytes of the files that left, by the same reasons.", "cache", "reason"
+)
+CACHE_EVICTION_AGE = _histogram(
+    "cache_eviction_age_seconds",
+    "Seconds between the last use of a file and its eviction for room.",
+    "cache",
+    buckets=AGE_BUCKETS_S,
+)
 MEMORY_BYTES = _gauge("memory_bytes", "Bytes of the hot memory tier.")
 MEMORY_ENTRIES = _gauge("memory_entries", "Entries of the hot memory tier.")
 MEMORY_EVICTIONS = _counter("memory_evictions", "Entries the hot memory tier evicted for room.")
@@ -200,6 +228,38 @@ INGEST_SECONDS = _histogram(
     "ingest_seconds", "Time to make one asset tile-ready.", buckets=COPY_BUCKETS_S
 )
 INGEST_BYTES = _counter("ingest_bytes", "Bytes of originals taken in.")
+
+# --- jobs -----------------------------------------------------------------------------------------
+
+JOBS = _gauge(
+    "jobs",
+    "Jobs by lane and state: queued, running, failed (dead letters).",
+    "lane",
+    "state",
+    over="livemostrecent",
+)
+JOB_QUEUE_AGE = _gauge(
+    "job_queue_age_seconds",
+    "How long the job that is due longest has been waiting, by lane.",
+    "lane",
+    over="livemostrecent",
+)
+JOBS_RUNNING = _gauge("jobs_running", "Jobs being done by this instance.")
+JOB_SECONDS = _histogram(
+    "job_seconds", "Time of one attempt at a job, by kind.", "kind", buckets=COPY_BUCKETS_S
+)
+JOBS_SETTLED = _counter(
+    "jobs_settled", "Jobs that ended, by kind and outcome: done, failed.", "kind", "outcome"
+)
+JOB_RETRIES = _counter(
+    "job_retries", "Jobs put off to be tried again, by code of the fault.", "code"
+)
+JOB_DEAD_LETTERS = _counter(
+    "job_dead_letters", "Jobs given up for good, by code of the fault.", "code"
+)
+JOBS_RECOVERED = _counter("jobs_recovered", "Jobs taken from workers that fell silent.")
+JOBS_LOST = _counter("jobs_lost", "Claims of ours that had been taken away when they ended.")
+JOB_QUEUE_ERRORS = _counter("job_queue_errors", "Times the queue or the database did not answer.")
 
 INSTRUMENTS: tuple[Instrument, ...] = tuple(_documented)
 

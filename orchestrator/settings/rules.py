@@ -97,6 +97,21 @@ def _sizes(settings: Settings) -> Iterator[Fault]:
             yield "ingest.thumbnail_policy", f"{entry} is no longest edge; use 1 or more pixels"
 
 
+def _jobs(settings: Settings) -> Iterator[Fault]:
+    jobs = settings.jobs
+    if jobs.lease_s < 3 * jobs.heartbeat_s:
+        yield "jobs.lease_s", "should be at least three times jobs.heartbeat_s"
+    if jobs.kind != "sqs":
+        return
+    for name in ("sqs_queue", "sqs_priority_queue"):
+        if not getattr(jobs, name):
+            yield f"jobs.{name}", 'jobs.kind = "sqs" needs a queue for each lane'
+    if jobs.sqs_queue == jobs.sqs_priority_queue:
+        yield "jobs.sqs_priority_queue", "should be another queue than jobs.sqs_queue"
+    if bool(jobs.sqs_access_key.get_secret_value()) != bool(jobs.sqs_secret_key.get_secret_value()):
+        yield "jobs.sqs_secret_key", "goes together with jobs.sqs_access_key; set both or neither"
+
+
 def _texts(settings: Settings) -> Iterator[Fault]:
     if not re.fullmatch(r"[1-9]\d{0,8}/\d{1,9}", settings.iiif.default_space):
         yield "iiif.default_space", "should be customer/space, two numbers such as 1/1"

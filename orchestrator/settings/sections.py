@@ -353,6 +353,41 @@ class Ingest(Section):
     """
 
 
+class Jobs(Section):
+    """The job queue and its workers: what is posted to be taken in later."""
+
+    kind: Literal["pgqueuer", "sqs"] = "pgqueuer"
+    """Where work is announced: `pgqueuer` (in the same database) or `sqs`."""
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    """Jobs done at once by each instance; 0 means as many as `ingest.workers`."""
+    per_host: Count = 4
+    """Jobs running at once, in the whole installation, whose originals come from one host."""
+    max_attempts: Count = 5
+    """A job that fails so many times becomes a dead letter, to be retried by hand."""
+    retry_first_s: Seconds = 5
+    """Wait before a job's second attempt; four times as long with each more, and jittered."""
+    retry_longest_s: Seconds = 600
+    """Longest wait between two attempts."""
+    heartbeat_s: Annotated[float, Field(gt=0)] = 10
+    """Workers say this often that they are still at a job."""
+    lease_s: Annotated[float, Field(gt=0)] = 60
+    """A worker that was silent for this long loses its job to another one."""
+    keep_days: Annotated[float, Field(gt=0)] = 30
+    """Jobs that ended and batches that finished are forgotten after this."""
+    sqs_queue: str = ""
+    """Name or address of the SQS queue of the normal lane."""
+    sqs_priority_queue: str = ""
+    """Name or address of the SQS queue of the priority lane."""
+    sqs_endpoint: str = ""
+    """Address of an SQS-compatible server; empty means the region's own."""
+    sqs_region: str = "us-east-1"
+    """Region of the queues."""
+    sqs_access_key: SecretStr = SecretStr("")
+    """Access key id; empty uses the credentials of the machine's role."""
+    sqs_secret_key: SecretStr = SecretStr("")
+    """Secret access key."""
+
+
 class Auth(Section):
     """Who may see restricted images: signed tokens until the IIIF Authorization Flow comes."""
 
@@ -384,6 +419,7 @@ class Settings(Section):
     imaging: Imaging = Imaging()
     image_server: ImageServer = ImageServer()
     ingest: Ingest = Ingest()
+    jobs: Jobs = Jobs()
     auth: Auth = Auth()
     log: Log = Log()
 

@@ -8,6 +8,7 @@ cause (`raise ... from`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -46,6 +47,11 @@ class InvalidInput(OrchestratorError):
     """
 
     code = "invalid_input"
+
+    def __init__(self, public: str, *, faults: Sequence[str] = ()) -> None:
+        """`faults`: what is wrong one by one, where there is more than one sentence can say."""
+        super().__init__(public)
+        self.faults = tuple(faults)
 
 
 class SettingsError(OrchestratorError):

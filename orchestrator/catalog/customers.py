@@ -63,6 +63,11 @@ class Customers:
         row = await self._pool.fetchrow("SELECT * FROM customers WHERE name = $1", name)
         return None if row is None else _customer(row)
 
+    async def exists(self, customer: int) -> bool:
+        """True when there is a customer with this number."""
+        row = await self._pool.fetchrow("SELECT 1 FROM customers WHERE id = $1", customer)
+        return row is not None
+
     async def list(self) -> list[Customer]:
         """All customers, by number."""
         return [
@@ -76,31 +81,34 @@ class ApiKeys:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def create(self, customer: int) -> NewApiKey:
-        """A new key of this customer. Raises NotFound when there is no such customer."""
+    async def create(self, customer: int, *, admin: bool = False) -> NewApiKey:
+        """A new key of this customer; an `admin` one reaches every other as well. Raises NotFound
+        when there is no such customer.
+        """
         key, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         try:
             await self._pool.fetch(
-                "INSERT INTO api_keys (id, customer, secret_hash) VALUES ($1, $2, $3)",
+                "INSERT INTO api_keys (id, customer, secret_hash, admin) VALUES ($1, $2, $3, $4)",
                 key,
                 customer,
                 _hash(secret),
+                admin,
             )
         except asyncpg.ForeignKeyViolationError as error:
             raise NotFound(
                 f"There is no customer {customer}; see `orchestrator customers list`."
             ) from error
-        return NewApiKey(key, customer, secret)
+        return NewApiKey(key, customer, secret, admin)
 
-    async def verify(self, key: str, secret: str) -> int | None:
-        """The customer this key and secret belong to, or None; takes as long for a wrong one."""
+    async def verify(self, key: str, secret: str) -> ApiKey | None:
+        """The key with this id and secret, or None; takes as long for a wrong one."""
         row = await self._pool.fetchrow(
-            "SELECT customer, secret_hash FROM api_keys WHERE id = $1 AND revoked IS NULL",
+            "SELECT * FROM api_keys WHERE id = $1 AND revoked IS NULL",
             key if is_storable(key) else "",
         )
         expected = bytes(row["secret_hash"]) if row is not None else b"\0" * 32
         is_right = hmac.compare_digest(_hash(secret), expected)
-        return int(row["customer"]) if row is not None and is_right else None
+        return _key(row) if row is not None and is_right else None
 
     async def revoke(self, key: str) -> None:
         """End a key for good. Raises NotFound."""
@@ -113,16 +121,20 @@ class ApiKeys:
     async def list(self, customer: int | None = None) -> list[ApiKey]:
         """Keys without their secrets, newest last."""
         rows = await self._pool.fetch(
-            """SELECT id, customer, created, revoked FROM api_keys
+            """SELECT * FROM api_keys
                WHERE $1::int IS NULL OR customer = $1 ORDER BY created, id""",
             customer,
         )
-        return [ApiKey(row["id"], row["customer"], row["created"], row["revoked"]) for row in rows]
+        return [_key(row) for row in rows]
 
 
 def _hash(secret: str) -> bytes:
     # The secret is 256 random bits, so a fast hash is enough: there is nothing to guess.
     return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
+
+
+def _key(row: asyncpg.Record) -> ApiKey:
+    return ApiKey(row["id"], row["customer"], row["created"], row["revoked"], row["admin"])
 
 
 def _customer(row: asyncpg.Record | None) -> Customer:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
+from orchestrator.errors import Fault
 from orchestrator.model import Asset, AssetId, Source
+
+ObjectKind = Literal["source", "original", "thumbnail", "sizes"]
+AttemptOutcome = Literal["completed", "unchanged", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,80 @@ class AssetDraft:
     numbers: tuple[int, int, int] | None = None
     tags: tuple[str, ...] | None = None
     rights: str | None = None
+    origin_etag: str = ""
+    batch: int | None = None
+    """The batch that asked for it, if one did."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object in the store, or about to be: a key is written once in its life."""
+
+    key: str
+    kind: ObjectKind
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """What the ledger knows of one object; `version` is the number it was written under."""
+
+    id: AssetId
+    object: StoredObject
+    version: int
+    state: Literal["writing", "live", "unwanted"]
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One ingest of an asset, as its history has it. `bytes` of the original read; `fault` when it
+    failed.
+    """
+
+    asset: AssetId
+    started: datetime
+    outcome: AttemptOutcome
+    job: int | None = None
+    version: int | None = None
+    bytes: int = 0
+    fault: Fault | None = None
+    finished: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a finishing transaction does beside the asset's row: `objects`, entered before, become
+    live, the reservation is used up, the attempt goes into the history.
+    """
+
+    objects: tuple[StoredObject, ...] = ()
+    reservation: UUID | None = None
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageUse:
+    """A customer's storage policy (None: no limit), what is stored, and what ingests under way have
+    reserved. Bytes count sources, originals and thumbnails; images those that have any.
+    """
+
+    customer: int
+    max_images: int | None = None
+    max_bytes: int | None = None
+    images: int = 0
+    stored: int = 0
+    reserved_images: int = 0
+    reserved_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What the end of an asset did: how many objects of the store, and bytes, nobody wants now."""
+
+    asset: Asset
+    objects: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +139,8 @@ class ApiKey:
     customer: int
     created: datetime
     revoked: datetime | None = None
+    admin: bool = False
+    """It reaches every customer, and what is global."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +150,12 @@ class NewApiKey:
     id: str
     customer: int
     secret: str
+    admin: bool = False
+
+    @property
+    def token(self) -> str:
+        """Id and secret as one word, for `Authorization: Bearer`."""
+        return f"{self.id}.{self.secret}"
 
 
 @dataclass(frozen=True, slots=True)

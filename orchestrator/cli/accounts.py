@@ -21,6 +21,8 @@ from orchestrator.cli.session import (
 )
 from orchestrator.errors import InvalidInput
 
+FIRST_CUSTOMER = 1
+"""Whose an admin key is, unless told: what it takes in without naming a customer is theirs."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -55,20 +57,30 @@ def list_customers(
 
 
 def create_key(
-    customer: Annotated[int, typer.Argument(help="The customer's number.")],
+    customer: Annotated[
+        int | None, typer.Argument(help="The customer's number; 1 for an admin key.")
+    ] = None,
+    admin: Annotated[
+        bool,
+        typer.Option("--admin", help="Reaches every customer, global policies and all jobs."),
+    ] = False,
     config: ConfigFile = None,
     data: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Create an API key; its secret is printed this once and kept nowhere."""
+    if customer is None and not admin:
+        raise InvalidInput("Say whose key it is: a customer's number, or --admin.")
+    owner = FIRST_CUSTOMER if customer is None else customer
     made = with_services(
-        settings_for(config, data), lambda services: services.catalog.keys.create(customer)
+        settings_for(config, data),
+        lambda services: services.catalog.keys.create(owner, admin=admin),
     )
     if as_json:
-        show(asdict(made))
+        show(asdict(made) | {"token": made.token})
         return
-    say(f"id:     {made.id}\nsecret: {made.secret}")
-    warn("The secret cannot be shown again: keep it now.")
+    say(f"id:     {made.id}\nsecret: {made.secret}\ntoken:  {made.token}")
+    warn("The token is both in one, for `Authorization: Bearer`. Neither can be shown again.")
 
 
 def revoke_key(
@@ -94,7 +106,7 @@ def list_keys(
         settings_for(config, data), lambda services: services.catalog.keys.list(customer)
     )
     rows = [asdict(each) for each in found]
-    listing(rows, ("id", "customer", "created", "revoked"), as_json=as_json)
+    listing(rows, ("id", "customer", "admin", "created", "revoked"), as_json=as_json)
 
 
 def create_token(

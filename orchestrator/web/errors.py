@@ -19,6 +19,8 @@ from orchestrator.errors import OrchestratorError
 
 log = logging.getLogger(__name__)
 MAX_PUBLIC_CHARS = 600
+MAX_FAULTS = 1000
+"""Told of one body; who has more of them has one of a kind."""
 UNKNOWN = "Something went wrong here; it has been noted."
 RETRY_AFTER_S = 2
 BRIEFLY_CACHED = frozenset({400, 404, 405, 410, 413, 414, 422})
@@ -29,37 +31,39 @@ class Meaning:
     """What one class of error is over HTTP."""
 
     status: int
-    code: str
     retryable: bool = False
     headers: tuple[tuple[str, str], ...] = ()
 
 
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="images"'),)
+ORIGIN_STATUSES = {"origin_timeout": 504, "too_large": 422, "not_an_image": 422}
+"""Where the code of an origin's failure says more than that it failed (502)."""
 
 MEANINGS: dict[type[OrchestratorError], Meaning] = {
-    errors.OrchestratorError: Meaning(500, "internal"),
-    errors.InvalidImageRequest: Meaning(400, "invalid-image-request"),
-    errors.InvalidInput: Meaning(400, "invalid-input"),
-    errors.SettingsError: Meaning(500, "settings"),
-    errors.NotFound: Meaning(404, "not-found"),
-    errors.AssetNotFound: Meaning(404, "asset-not-found"),
-    errors.ObjectNotFound: Meaning(404, "object-not-found"),
-    errors.PreconditionFailed: Meaning(412, "precondition-failed"),
-    errors.NotAuthorised: Meaning(401, "not-authorised", headers=_CHALLENGE),
-    errors.Forbidden: Meaning(403, "forbidden"),
-    errors.Conflict: Meaning(409, "conflict"),
-    errors.Overloaded: Meaning(503, "overloaded", retryable=True),
-    errors.Unavailable: Meaning(503, "unavailable", retryable=True),
-    errors.StorageUnavailable: Meaning(503, "storage-unavailable", retryable=True),
-    errors.CatalogUnavailable: Meaning(503, "catalogue-unavailable", retryable=True),
-    errors.ImageServerUnavailable: Meaning(503, "image-server-unavailable", retryable=True),
-    errors.OriginUnavailable: Meaning(502, "origin-unavailable", retryable=True),
-    errors.SourceChanged: Meaning(503, "source-changed", retryable=True),
-    errors.Unprocessable: Meaning(422, "unprocessable"),
-    errors.NotAnImage: Meaning(422, "not-an-image"),
-    errors.DecodeTimeout: Meaning(422, "decode-timeout"),
-    errors.TooLarge: Meaning(413, "too-large"),
-    errors.NoRoom: Meaning(503, "no-room", retryable=True),
+    errors.OrchestratorError: Meaning(500),
+    errors.InvalidImageRequest: Meaning(400),
+    errors.InvalidInput: Meaning(400),
+    errors.SettingsError: Meaning(500),
+    errors.NotFound: Meaning(404),
+    errors.AssetNotFound: Meaning(404),
+    errors.ObjectNotFound: Meaning(404),
+    errors.PreconditionFailed: Meaning(412),
+    errors.NotAuthorised: Meaning(401, headers=_CHALLENGE),
+    errors.Forbidden: Meaning(403),
+    errors.Conflict: Meaning(409),
+    errors.Overloaded: Meaning(503, retryable=True),
+    errors.Unavailable: Meaning(503, retryable=True),
+    errors.StorageUnavailable: Meaning(503, retryable=True),
+    errors.CatalogUnavailable: Meaning(503, retryable=True),
+    errors.ImageServerUnavailable: Meaning(503, retryable=True),
+    errors.OriginUnavailable: Meaning(502, retryable=True),
+    errors.SourceChanged: Meaning(503, retryable=True),
+    errors.Unprocessable: Meaning(422),
+    errors.NotAnImage: Meaning(422),
+    errors.DecodeTimeout: Meaning(422),
+    errors.TooLarge: Meaning(413),
+    errors.NoRoom: Meaning(503, retryable=True),
+    errors.OverQuota: Meaning(507),
 }
 """Every class by itself: a subclass without a line of its own fails a test, not a client."""
 
@@ -89,6 +93,7 @@ class Problem:
     stage: str = ""
     detail: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 def problem_of(error: BaseException) -> Problem:
@@ -110,12 +115,12 @@ def problem_of_status(status: int) -> Problem:
     """An error that has a status but no exception of ours: a broken HTTP message, a full house."""
     text = PUBLIC_TEXTS.get(status, PUBLIC_TEXTS[400] if status < 500 else UNKNOWN)
     headers = _retry(RETRY_AFTER_S) if status == 503 else ()
-    return Problem(status, text, f"http-{status}", retryable=status == 503, headers=headers)
+    return Problem(status, text, f"http_{status}", retryable=status == 503, headers=headers)
 
 
 def problem_body(problem: Problem, request_id: str, *, private: bool = False) -> bytes:
     """The JSON body: error, status, requestId; on the private port also code, stage, retryable,
-    detail.
+    detail, and every single fault where the body was found to have several.
     """
     shape: dict[str, object] = {
         "error": problem.public[:MAX_PUBLIC_CHARS],
@@ -129,6 +134,8 @@ def problem_body(problem: Problem, request_id: str, *, private: bool = False) ->
             "retryable": problem.retryable,
             "detail": problem.detail[:MAX_PUBLIC_CHARS],
         }
+        if problem.faults:
+            shape["faults"] = problem.faults[:MAX_FAULTS]
     return json.dumps(shape, ensure_ascii=False).encode("utf-8", "replace")
 
 
@@ -158,19 +165,29 @@ def log_problem(error: BaseException, problem: Problem, request_id: str, target:
 
 def _ours(error: OrchestratorError) -> Problem:
     meaning = MEANINGS[next(kind for kind in type(error).__mro__ if kind in MEANINGS)]
+    status = meaning.status
+    if isinstance(error, errors.OriginUnavailable):
+        status = ORIGIN_STATUSES.get(error.code, status)
     retryable = bool(getattr(error, "retryable", meaning.retryable))
     headers = meaning.headers
-    if meaning.status in (502, 503) and retryable:
+    if status in (502, 503, 504) and retryable:
         headers += _retry(getattr(error, "retry_after_s", RETRY_AFTER_S))
     return Problem(
-        meaning.status,
-        UNKNOWN if meaning.status == 500 else error.public,
-        meaning.code,
+        status,
+        UNKNOWN if status == 500 else error.public,
+        error.code,
         retryable=retryable,
         stage=str(getattr(error, "stage", "")),
-        detail=str(error.__cause__ or ""),
+        detail=_detail(error),
         headers=headers,
+        faults=tuple(getattr(error, "faults", ())),
     )
+
+
+def _detail(error: OrchestratorError) -> str:
+    """More for whoever holds a key: not what a library said, which may name paths and addresses."""
+    faults = getattr(error, "faults", ())
+    return "\n".join(faults) if faults else error.public
 
 
 def _of_aiohttp(error: web.HTTPException) -> Problem:
@@ -183,7 +200,7 @@ def _of_aiohttp(error: web.HTTPException) -> Problem:
     elif 300 <= error.status < 400 and "Location" in error.headers:
         headers = (("Location", error.headers["Location"]),)
     text = PUBLIC_TEXTS.get(error.status) or (error.reason or PUBLIC_TEXTS[400])
-    return Problem(error.status, text, f"http-{error.status}", headers=headers)
+    return Problem(error.status, text, f"http_{error.status}", headers=headers)
 
 
 def _retry(seconds: float) -> tuple[tuple[str, str], ...]:

@@ -182,6 +182,8 @@ ALTER TABLE assets ALTER COLUMN height SET DEFAULT 0;
 ALTER TABLE assets ADD COLUMN origin_etag text NOT NULL DEFAULT '';
 ALTER TABLE assets ADD COLUMN batch bigint;
 ALTER TABLE assets ADD COLUMN finished timestamptz;
+ALTER TABLE assets ADD COLUMN declared timestamptz;
+CREATE INDEX assets_ingesting ON assets (declared) WHERE state = 'ingesting';
 
 -- What the caches may do with an asset's files.
 ALTER TABLE assets ADD COLUMN pinned boolean NOT NULL DEFAULT false;
@@ -209,3 +211,6 @@ END $$;
 CREATE TRIGGER asset_changed AFTER UPDATE OF version ON assets FOR EACH ROW
     WHEN (OLD.version IS DISTINCT FROM NEW.version) EXECUTE FUNCTION keep_asset_change();
 CREATE TRIGGER asset_gone AFTER DELETE ON assets FOR EACH ROW EXECUTE FUNCTION keep_asset_change();
+
+-- An admin key reaches every customer and what is global.
+ALTER TABLE api_keys ADD COLUMN admin boolean NOT NULL DEFAULT false;

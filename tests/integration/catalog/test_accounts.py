@@ -51,13 +51,15 @@ async def test_a_key_opens_for_its_customer_until_it_is_revoked(catalog: Catalog
     customer = await catalog.customers.create("Museum")
     key = await catalog.keys.create(customer.id)
     other = await catalog.keys.create(customer.id)
-    assert await catalog.keys.verify(key.id, key.secret) == customer.id
+    found = await catalog.keys.verify(key.id, key.secret)
+    assert found is not None
+    assert (found.customer, found.admin) == (customer.id, False)
     assert await catalog.keys.verify(key.id, other.secret) is None
     assert await catalog.keys.verify(other.id, key.secret) is None
     assert await catalog.keys.verify("unknown", key.secret) is None
     await catalog.keys.revoke(key.id)
     assert await catalog.keys.verify(key.id, key.secret) is None
-    assert await catalog.keys.verify(other.id, other.secret) == customer.id
+    assert await catalog.keys.verify(other.id, other.secret) is not None
     listed = {one.id: one for one in await catalog.keys.list(customer.id)}
     assert listed[key.id].revoked is not None
     assert listed[other.id].revoked is None
@@ -65,6 +67,16 @@ async def test_a_key_opens_for_its_customer_until_it_is_revoked(catalog: Catalog
         await catalog.keys.revoke("unknown")
     with pytest.raises(NotFound):
         await catalog.keys.create(999)
+
+
+async def test_an_admin_key_is_known_as_one(catalog: Catalog) -> None:
+    customer = await catalog.customers.create("Museum")
+    key = await catalog.keys.create(customer.id, admin=True)
+    found = await catalog.keys.verify(key.id, key.secret)
+    assert found is not None
+    assert found.admin
+    assert [one.admin for one in await catalog.keys.list()] == [True]
+    assert key.token == f"{key.id}.{key.secret}"
 
 
 @pytest.mark.parametrize("text", ["", "nul\0", "\udcff", "x" * 100_000], ids=range(4))

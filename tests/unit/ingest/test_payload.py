@@ -1,4 +1,4 @@
-"""The ingest payload in every form it comes in; whatever comes instead is refused with a sentence."""
+"""The ingest payload in every form it comes in; all else is refused with a sentence."""
 
 from __future__ import annotations
 

@@ -10,9 +10,11 @@ from aiohttp import web
 from orchestrator.errors import (
     ImageServerUnavailable,
     InvalidImageRequest,
+    InvalidInput,
     OrchestratorError,
     OriginUnavailable,
     Overloaded,
+    OverQuota,
 )
 from orchestrator.web.errors import (
     MAX_PUBLIC_CHARS,
@@ -80,19 +82,44 @@ def test_routings_own_refusals_keep_status_and_allow_but_not_their_text() -> Non
 
 
 def test_the_public_body_has_three_fields_and_the_private_one_seven() -> None:
-    cause = OSError("disk")
     error = OriginUnavailable("The origin answered 503.")
-    error.__cause__ = cause
+    error.__cause__ = OSError("/some/path")
     problem = problem_of(error)
     public = json.loads(problem_body(problem, "r"))
     assert public == {"error": "The origin answered 503.", "status": 502, "requestId": "r"}
     private = json.loads(problem_body(problem, "r", private=True))
     assert private == public | {
-        "code": "origin-unavailable",
+        "code": "origin_unavailable",
         "stage": "",
         "retryable": True,
-        "detail": "disk",
+        "detail": "The origin answered 503.",
     }
+
+
+def test_several_faults_of_one_body_are_told_one_by_one_on_the_private_port_alone() -> None:
+    problem = problem_of(InvalidInput("Two members.", faults=["member 0: id", "member 3: space"]))
+    private = json.loads(problem_body(problem, "r", private=True))
+    assert private["faults"] == ["member 0: id", "member 3: space"]
+    assert private["detail"] == "member 0: id\nmember 3: space"
+    assert "faults" not in json.loads(problem_body(problem, "r"))
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("origin_unavailable", 502),
+        ("origin_not_found", 502),
+        ("origin_timeout", 504),
+        ("not_an_image", 422),
+    ],
+)
+def test_an_origins_failure_is_told_by_its_kind(code: str, status: int) -> None:
+    problem = problem_of(OriginUnavailable("It failed.", retryable=False, code=code))
+    assert (problem.status, problem.code) == (status, code)
+
+
+def test_over_quota_is_507() -> None:
+    assert problem_of(OverQuota("Full.")).status == 507
 
 
 def test_a_body_is_short_however_long_the_sentence() -> None:

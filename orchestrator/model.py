@@ -120,8 +120,8 @@ class Source:
 
 
 class AssetState(StrEnum):
-    """`registered`: answerable from its original; `ready`: converted; `failed`: nothing to serve,
-    `error` says why.
+    """`registered`: answerable from its original; `ingesting`: an ingest is asked for or under way,
+    what there was is served meanwhile; `ready`: converted; `failed`: not made, `error` says why.
     """
 
     REGISTERED = "registered"
@@ -165,6 +165,12 @@ class Asset:
     error: str = ""
     updated: datetime | None = None
     """When this version was published: Last-Modified of everything derived from it. UTC."""
+    origin_etag: str = ""
+    """What the origin called the bytes this version was made from, to ask for others only."""
+    batch: int | None = None
+    """The batch its latest ingest came with."""
+    finished: datetime | None = None
+    """When its latest ingest ended, well or not; None while one is under way."""
     pinned: bool = False
     """Its cached files are never evicted for room."""
     orchestrate: bool = True
@@ -174,6 +180,11 @@ class Asset:
     def dimensions(self) -> Dimensions:
         """(width, height) in pixels, after EXIF orientation."""
         return self.width, self.height
+
+    @property
+    def servable(self) -> bool:
+        """False while there is nothing to show of it: declared, or its first ingest failed."""
+        return self.source is not None
 
     @property
     def restricted(self) -> bool:

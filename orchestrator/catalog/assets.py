@@ -14,7 +14,8 @@ import asyncpg
 
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import COLUMNS, asset_of, is_storable, sizes_row, source_row
-from orchestrator.catalog.values import AssetDraft, Registered
+from orchestrator.catalog.settling import NOTHING, settle
+from orchestrator.catalog.values import AssetDraft, Deleted, Registered, Settlement
 from orchestrator.catalog.writing import WHERE, key, locked, next_version, notified, upsert
 from orchestrator.errors import (
     AssetNotFound,
@@ -74,7 +75,7 @@ class Assets:
     async def pending(self, limit: int) -> list[Asset]:
         """Assets that are answered from their original and wait to be converted, oldest first."""
         rows = await self._pool.fetch(
-            f"""SELECT {COLUMNS} FROM assets WHERE state IN ('registered', 'ingesting')
+            f"""SELECT {COLUMNS} FROM assets WHERE state = 'registered'
                 ORDER BY updated, customer, space, name LIMIT $1""",  # noqa: S608  constants
             limit,
         )
@@ -119,23 +120,33 @@ class Assets:
                 thumbnails or ThumbnailSizes(),
                 0,
             )
+            if known is not None:
+                await settle(connection, draft.id, asset)
             return Registered(asset, changed=True)
 
     async def publish(
-        self, draft: AssetDraft, version: int, source: Source, thumbnails: ThumbnailSizes
+        self,
+        draft: AssetDraft,
+        version: int,
+        source: Source,
+        thumbnails: ThumbnailSizes,
+        settlement: Settlement = NOTHING,
     ) -> Asset | None:
         """Record a converted asset whose objects are stored under `version`; all old or all new
         to every reader.
 
-        None when a later version has been recorded meanwhile.
+        None when a later version has been recorded meanwhile. Raises Conflict, OverQuota as
+        `settle`; nothing is changed then.
         """
         async with self._pool.transaction() as connection:
             known = await locked(connection, draft.id)
             if known is not None and known.version > version:
                 return None
-            return await upsert(
+            asset = await upsert(
                 connection, draft, version, AssetState.READY, source, thumbnails, version
             )
+            await settle(connection, draft.id, asset, settlement)
+            return asset
 
     async def complete(
         self,
@@ -144,24 +155,37 @@ class Assets:
         *,
         source: Source,
         thumbnails: ThumbnailSizes,
+        thumbnails_version: int = 0,
         width: int | None = None,
         height: int | None = None,
+        settlement: Settlement = NOTHING,
     ) -> Asset | None:
-        """Flip a registered version to its converted source and real thumbnails; None when it is
-        no longer current.
+        """Flip a registered version to its converted source and real thumbnails, stored under
+        `thumbnails_version` (0: the version itself); None when it is no longer current.
+
+        Raises Conflict, OverQuota as `settle`; nothing is changed then.
         """
-        return await self._change(
-            f"""UPDATE assets SET state = 'ready', error = '', source = $5, thumbnails = $6,
-                    thumbnails_version = $4, width = coalesce($7::int, width),
-                    height = coalesce($8::int, height)
-                WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
-            asset_id,
-            version,
-            source_row(source),
-            sizes_row(thumbnails),
-            width,
-            height,
-        )
+        async with self._pool.transaction() as connection:
+            if await locked(connection, asset_id) is None:
+                return None
+            row = await connection.fetchrow(
+                f"""UPDATE assets SET state = 'ready', error = '', source = $5, thumbnails = $6,
+                        thumbnails_version = $9, width = coalesce($7::int, width),
+                        height = coalesce($8::int, height), finished = now()
+                    WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
+                *key(asset_id),
+                version,
+                source_row(source),
+                sizes_row(thumbnails),
+                width,
+                height,
+                thumbnails_version or version,
+            )
+            if row is None:
+                return None
+            asset = await notified(connection, asset_of(row))
+            await settle(connection, asset_id, asset, settlement)
+            return asset
 
     async def fail(self, asset_id: AssetId, version: int, error: str) -> Asset | None:
         """Record why a version could not be made; None when it is no longer current.
@@ -170,7 +194,7 @@ class Assets:
         served.
         """
         return await self._change(
-            f"""UPDATE assets SET state = 'failed', error = $5
+            f"""UPDATE assets SET state = 'failed', error = $5, finished = now()
                 WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
             asset_id,
             version,
@@ -195,31 +219,41 @@ class Assets:
         roles: Sequence[str] | None = None,
         max_unauthorised: int | None = None,
         thumbnails: ThumbnailSizes | None = None,
+        filed: tuple[int, int] | None = None,
+        settlement: Settlement = NOTHING,
     ) -> Asset:
         """Change who may see what, under a new version, so that nothing derived before is given
         out again.
 
-        None leaves a field as it is; thumbnails stay where they are stored. Raises AssetNotFound.
+        None leaves a field as it is. `filed`: the thumbnails were stored under the first number and
+        are now under the second. Raises AssetNotFound, Conflict when they were replaced meanwhile.
         """
         async with self._pool.transaction() as connection:
-            if await locked(connection, asset_id) is None:
+            known = await locked(connection, asset_id)
+            if known is None:
                 raise AssetNotFound(f"There is no asset {asset_id}.")
+            if filed is not None and known.thumbnails_version != filed[0]:
+                raise Conflict("The image was replaced meanwhile.")
             number = await next_version(connection)
             row = await connection.fetchrow(
                 f"""UPDATE assets SET version = $4, updated = now(),
                         roles = coalesce($5::text[], roles),
                         max_unauthorised = coalesce($6::int, max_unauthorised),
-                        thumbnails = coalesce($7::jsonb, thumbnails)
+                        thumbnails = coalesce($7::jsonb, thumbnails),
+                        thumbnails_version = coalesce($8::bigint, thumbnails_version)
                     WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
                 *key(asset_id),
                 number,
                 None if roles is None else list(roles),
                 max_unauthorised,
                 None if thumbnails is None else sizes_row(thumbnails),
+                None if filed is None else filed[1],
             )
             if row is None:
                 raise AssetNotFound(f"There is no asset {asset_id}.")
-            return await notified(connection, asset_of(row))
+            asset = await notified(connection, asset_of(row))
+            await settle(connection, asset_id, asset, settlement)
+            return asset
 
     async def set_fields(self, asset_id: AssetId, **fields: Any) -> Asset:
         """Change descriptive fields (strings, numbers, tags, rights); the version stays. Raises
@@ -265,14 +299,22 @@ class Assets:
         rows = await self._pool.fetch("SELECT customer, space, name FROM assets WHERE pinned")
         return [AssetId(row["customer"], row["space"], row["name"]) for row in rows]
 
-    async def delete(self, asset_id: AssetId) -> Asset | None:
-        """Forget the asset; what it was, or None when there was none."""
+    async def delete(self, asset_id: AssetId) -> Deleted | None:
+        """Forget the asset; what it was and what of it is in the store, or None when there was
+        none.
+        """
         async with self._pool.transaction() as connection:
+            if await locked(connection, asset_id) is None:
+                return None
             row = await connection.fetchrow(
                 f"DELETE FROM assets WHERE {WHERE} RETURNING {COLUMNS}",  # noqa: S608  constants
                 *key(asset_id),
             )
-            return None if row is None else await notified(connection, asset_of(row), gone=True)
+            if row is None:
+                return None
+            asset = await notified(connection, asset_of(row), gone=True)
+            unwanted = await settle(connection, asset_id, None)
+            return Deleted(asset, len(unwanted), sum(one.bytes for one in unwanted))
 
     async def resolve_alias(self, alias: str) -> AssetId | None:
         """The asset an alias stands for, or None."""

@@ -14,11 +14,12 @@ from orchestrator.catalog.changes import Changes
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.customers import ApiKeys, Customers
+from orchestrator.catalog.ingesting import Ingesting
 from orchestrator.catalog.jobs import Jobs
-from orchestrator.catalog.policies import StoredPolicies
-from orchestrator.catalog.strategies import OriginStrategies
 from orchestrator.catalog.objects import Objects
+from orchestrator.catalog.policies import StoredPolicies
 from orchestrator.catalog.quotas import Quotas
+from orchestrator.catalog.strategies import OriginStrategies
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import Asset, AssetId
 from orchestrator.settings import Database
@@ -33,6 +34,7 @@ class Catalog:
         self.objects = Objects(pool)
         self.quotas = Quotas(pool)
         self.attempts = Attempts(pool)
+        self.ingesting = Ingesting(pool)
         self.changes = Changes(pool)
         self.customers = Customers(pool)
         self.keys = ApiKeys(pool)

@@ -19,7 +19,8 @@ from orchestrator.model import (
 
 COLUMNS = """customer, space, name, version, state, width, height, origin, origin_fingerprint,
     media_type, optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers,
-    tags, rights, thumbnails, thumbnails_version, source, error, updated, pinned, orchestrate"""
+    tags, rights, thumbnails, thumbnails_version, source, error, updated, pinned, orchestrate,
+    origin_etag, batch, finished"""
 
 
 def asset_of(row: asyncpg.Record) -> Asset:
@@ -48,6 +49,9 @@ def asset_of(row: asyncpg.Record) -> Asset:
         updated=row["updated"],
         pinned=row["pinned"],
         orchestrate=row["orchestrate"],
+        origin_etag=row["origin_etag"],
+        batch=row["batch"],
+        finished=row["finished"],
     )
 
 

@@ -53,12 +53,15 @@ async def upsert(
     """Write the draft as the asset's new version; what it leaves open stays as it was."""
     fingerprint = draft.origin_fingerprint or (draft.source.fingerprint if draft.source else "")
     row = await connection.fetchrow(
-        f"""INSERT INTO assets ({COLUMNS})
+        f"""INSERT INTO assets (customer, space, name, version, state, width, height, origin,
+                origin_fingerprint, media_type, optimisation_policy, thumbnail_policy, roles,
+                max_unauthorised, strings, numbers, tags, rights, thumbnails, thumbnails_version,
+                source, origin_etag, batch, finished)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
                 coalesce($13::text[], '{{}}'), coalesce($14::int, -1),
                 coalesce($15::text[], '{{"","",""}}'), coalesce($16::bigint[], '{{0,0,0}}'),
-                coalesce($17::text[], '{{}}'), coalesce($18::text, ''), $19, $20, $21, '', now(),
-                false, true)
+                coalesce($17::text[], '{{}}'), coalesce($18::text, ''), $19, $20, $21, $22, $23,
+                now())
             ON CONFLICT (customer, space, name) DO UPDATE SET
                 version = $4, state = $5, width = $6, height = $7, origin = $8,
                 origin_fingerprint = $9, media_type = $10, optimisation_policy = $11,
@@ -70,7 +73,8 @@ async def upsert(
                 tags = coalesce($17::text[], assets.tags),
                 rights = coalesce($18::text, assets.rights),
                 thumbnails = $19, thumbnails_version = $20, source = $21, error = '',
-                updated = now()
+                updated = now(), origin_etag = $22, batch = coalesce($23, assets.batch),
+                finished = now()
             RETURNING {COLUMNS}""",  # noqa: S608  constants
         *key(draft.id),
         version,
@@ -82,19 +86,30 @@ async def upsert(
         draft.media_type,
         draft.optimisation_policy,
         draft.thumbnail_policy,
+        *told(draft),
+        sizes_row(thumbnails),
+        thumbnails_version,
+        source_row(source),
+        draft.origin_etag,
+        draft.batch,
+    )
+    if row is None:
+        raise CatalogUnavailable("The catalogue did not keep the asset.")
+    return await notified(connection, asset_of(row))
+
+
+def told(draft: AssetDraft) -> tuple[Any, ...]:
+    """What a draft says of rights and description, each None where it leaves things as they are:
+    roles, max_unauthorised, strings, numbers, tags, rights.
+    """
+    return (
         _listed(draft.roles),
         draft.max_unauthorised,
         _listed(draft.strings),
         _listed(draft.numbers),
         _listed(draft.tags),
         draft.rights,
-        sizes_row(thumbnails),
-        thumbnails_version,
-        source_row(source),
     )
-    if row is None:
-        raise CatalogUnavailable("The catalogue did not keep the asset.")
-    return await notified(connection, asset_of(row))
 
 
 def _listed(values: Sequence[Any] | None) -> list[Any] | None:

@@ -27,10 +27,11 @@ from orchestrator.errors import (
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.converting import PENDING, Conversion, Conversions
 from orchestrator.ingest.file import file_status
-from orchestrator.ingest.origins import Fetched, Origins, local_path, scheme_of
+from orchestrator.ingest.origins import Origins
 from orchestrator.ingest.policies import OptimisationPolicy, Policies
 from orchestrator.ingest.preparing import Recipes, prepare, sizes_for
 from orchestrator.ingest.publishing import Publisher, Version, keys_of, split
+from orchestrator.ingest.reading import Fetched, local_path, scheme_of
 from orchestrator.ingest.registering import (
     Registrar,
     Request,
@@ -117,7 +118,9 @@ class Pipeline:
             if known is not None and await self._is_untouched(known, request, policies):
                 return Outcome(known, changed=False)
             async with self._scratch.folder() as folder:
-                fetched = await self._origins.fetch(request.origin, folder / "original")
+                fetched = await self._origins.fetch(
+                    request.id.customer, request.origin, folder / "original"
+                )
                 metrics.INGEST_BYTES.inc(fetched.bytes)
                 if known is None or known.state is not AssetState.READY:
                     return await self._ingest_first(request, policies, fetched, known)
@@ -212,11 +215,11 @@ class Pipeline:
         """Forget an asset and remove its objects; an original in place is left alone. Raises
         AssetNotFound.
         """
-        asset = await self._assets.delete(asset_id)
-        if asset is None:
+        deleted = await self._assets.delete(asset_id)
+        if deleted is None:
             raise AssetNotFound(f"There is no asset {asset_id}.")
-        await self._publisher.remove(keys_of(asset))
-        return asset
+        await self._publisher.remove(keys_of(deleted.asset))
+        return deleted.asset
 
     async def _is_untouched(self, known: Asset, request: Request, policies: Recipes) -> bool:
         """Tell, without reading it, whether a local file is what the asset was made from."""

@@ -14,7 +14,7 @@ from typing import Literal
 
 from orchestrator.errors import NotAuthorised
 from orchestrator.iiif.geometry import ResolvedImage, within_public_edge
-from orchestrator.model import Asset, AssetState, Dimensions
+from orchestrator.model import Asset, Dimensions
 
 Access = Literal["open", "auth"]
 """The access class of a product: `open` anyone may have, `auth` only who holds a right."""
@@ -90,7 +90,7 @@ def plan(asset: Asset, image: ResolvedImage, access: Access, rules: Rules) -> tu
     12.5).
     """
     last = FromSource(special=image.full_region)
-    if not (image.full_region and _is_plain_jpeg(image) and asset.state is AssetState.READY):
+    if not (image.full_region and _is_plain_jpeg(image) and asset.thumbnails_version):
         return (last,)
     held = _held(asset, access)
     for size, kind in held:

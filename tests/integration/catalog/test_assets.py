@@ -99,7 +99,9 @@ async def test_every_name_is_kept_apart_and_found_again(catalog: Catalog, name: 
     found = await catalog.assets.get(AssetId(1, 1, name))
     assert found is not None
     assert found.id.name == name
-    assert await catalog.assets.delete(found.id) == found
+    deleted = await catalog.assets.delete(found.id)
+    assert deleted is not None
+    assert deleted.asset == found
     assert sum((await catalog.assets.count()).values()) == len(NAMES) - 1
 
 

@@ -1,0 +1,144 @@
+"""The life of an asset's ingest in the catalogue: declared, under way, ended well or not.
+
+What is served does not change here, so nobody is notified: an asset declared or failed has nothing
+to show yet, and one that has goes on showing it.
+"""
+
+from __future__ import annotations
+
+import asyncpg
+
+from orchestrator.catalog.attempts import insert_attempt
+from orchestrator.catalog.connection import Pool
+from orchestrator.catalog.rows import COLUMNS, asset_of
+from orchestrator.catalog.values import AssetDraft, Attempt
+from orchestrator.catalog.writing import WHERE, key, locked, next_version, told
+from orchestrator.errors import CatalogUnavailable
+from orchestrator.model import Asset, AssetId
+
+MAX_ERROR_CHARS = 1000
+_SERVED = """CASE WHEN state <> 'ingesting' THEN state WHEN source IS NULL THEN 'failed'
+    WHEN thumbnails_version = 0 THEN 'registered' ELSE 'ready' END"""
+"""The state without an ingest under way: what there is to show decides."""
+
+
+class Ingesting:
+    """The repository of what is being taken in. Raises CatalogUnavailable."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def declare(
+        self, draft: AssetDraft, connection: asyncpg.Connection | None = None
+    ) -> Asset:
+        """Record that an ingest of the asset is asked for: state ingesting, its error cleared; in
+        the transaction of `connection` where one is given.
+
+        One that has nothing to show takes all the draft says; another goes on as it is, with its
+        own origin, rights and description, until the ingest publishes.
+        """
+        if connection is None:
+            async with self._pool.transaction() as own:
+                return await self.declare(draft, own)
+        known = await locked(connection, draft.id)
+        if known is None or not known.servable:
+            version = known.version if known else await next_version(connection)
+            return await _declare(connection, draft, version)
+        row = await connection.fetchrow(
+            f"""UPDATE assets SET state = 'ingesting', error = '', finished = NULL,
+                    declared = now(), batch = coalesce($4, batch)
+                WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
+            *key(draft.id),
+            draft.batch,
+        )
+        return _asset(row)
+
+    async def failed(self, draft: AssetDraft, error: str, attempt: Attempt) -> Asset | None:
+        """Record that an ingest ended badly, with its attempt. What was served still is, in the
+        state it had; an asset nobody knew is recorded as failed.
+
+        None when the asset was deleted meanwhile, which is no failure to record.
+        """
+        async with self._pool.transaction() as connection:
+            await insert_attempt(connection, attempt)
+            return await self._end(connection, draft.id, error)
+
+    async def retrying(self, attempt: Attempt) -> None:
+        """Record an attempt after which another is to come: the asset goes on ingesting."""
+        async with self._pool.connection() as connection:
+            await insert_attempt(connection, attempt)
+
+    async def unchanged(self, asset_id: AssetId, etag: str, attempt: Attempt) -> Asset | None:
+        """Record that there was nothing to do; `etag` as the origin gave it now, "" when it did
+        not. None when the asset was deleted.
+        """
+        async with self._pool.transaction() as connection:
+            await insert_attempt(connection, attempt)
+            await connection.execute(
+                f"UPDATE assets SET origin_etag = $4 WHERE {WHERE} AND $4 <> ''",  # noqa: S608
+                *key(asset_id),
+                etag,
+            )
+            return await self._end(connection, asset_id, "")
+
+    async def stuck(self, older_s: float, limit: int = 100) -> list[Asset]:
+        """Assets that have been ingesting for longer, with no job that could still do it."""
+        rows = await self._pool.fetch(
+            f"""SELECT {COLUMNS} FROM assets
+                WHERE state = 'ingesting' AND declared < now() - make_interval(secs => $1)
+                    AND NOT EXISTS (
+                        SELECT 1 FROM jobs WHERE jobs.state IN ('queued', 'running')
+                        AND jobs.asset = format('%s/%s/%s', assets.customer, assets.space,
+                            replace(replace(assets.name, '%', '%25'), '/', '%2F')))
+                ORDER BY declared LIMIT $2""",  # noqa: S608  constants
+            older_s,
+            limit,
+        )
+        return [asset_of(row) for row in rows]
+
+    async def _end(
+        self, connection: asyncpg.Connection, asset_id: AssetId, error: str
+    ) -> Asset | None:
+        row = await connection.fetchrow(
+            f"""UPDATE assets SET state = {_SERVED}, error = $4, finished = now()
+                WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
+            *key(asset_id),
+            error[:MAX_ERROR_CHARS],
+        )
+        return None if row is None else asset_of(row)
+
+
+async def _declare(connection: asyncpg.Connection, draft: AssetDraft, version: int) -> Asset:
+    row = await connection.fetchrow(
+        f"""INSERT INTO assets (customer, space, name, version, state, origin,
+                optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers,
+                tags, rights, batch, declared)
+            VALUES ($1, $2, $3, $4, 'ingesting', $5, $6, $7,
+                coalesce($8::text[], '{{}}'), coalesce($9::int, -1),
+                coalesce($10::text[], '{{"","",""}}'), coalesce($11::bigint[], '{{0,0,0}}'),
+                coalesce($12::text[], '{{}}'), coalesce($13::text, ''), $14, now())
+            ON CONFLICT (customer, space, name) DO UPDATE SET state = 'ingesting', error = '',
+                finished = NULL, origin = $5, optimisation_policy = $6, thumbnail_policy = $7,
+                roles = coalesce($8::text[], assets.roles),
+                max_unauthorised = coalesce($9::int, assets.max_unauthorised),
+                strings = coalesce($10::text[], assets.strings),
+                numbers = coalesce($11::bigint[], assets.numbers),
+                tags = coalesce($12::text[], assets.tags),
+                rights = coalesce($13::text, assets.rights),
+                batch = coalesce($14, assets.batch), declared = now()
+            RETURNING {COLUMNS}""",  # noqa: S608  constants
+        *key(draft.id),
+        version,
+        draft.origin,
+        draft.optimisation_policy,
+        draft.thumbnail_policy,
+        *told(draft),
+        draft.batch,
+    )
+    return _asset(row)
+
+
+def _asset(row: asyncpg.Record | None) -> Asset:
+    if row is None:
+        raise CatalogUnavailable("The catalogue did not keep the asset.")
+    return asset_of(row)

@@ -1,0 +1,203 @@
+"""Quotas: what a customer may store, what is stored, and what ingests under way have reserved.
+
+Room is reserved under the lock of the customer's row and used up in the transaction that publishes,
+so ingests going on together cannot exceed a limit together. What does not grow always passes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from orchestrator.catalog.connection import Pool
+from orchestrator.catalog.values import StorageUse
+from orchestrator.catalog.writing import WHERE, key
+from orchestrator.errors import InvalidInput, OverQuota
+from orchestrator.model import AssetId
+
+_MOST = 2**62
+
+
+class Quotas:
+    """The repository of storage policies and reservations. Raises CatalogUnavailable."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def get(self, customer: int) -> StorageUse:
+        """The customer's limits and what is used of them; no limits where none were set."""
+        async with self._pool.connection() as connection:
+            row = await connection.fetchrow(
+                "SELECT * FROM customer_storage WHERE customer = $1", customer
+            )
+            if row is None:
+                return StorageUse(customer)
+            images, held = await _held(connection, customer)
+            return _use(row, images, held)
+
+    async def set_limits(
+        self, customer: int, *, max_images: int | None, max_bytes: int | None
+    ) -> StorageUse:
+        """Set both limits (None: no limit). Under one lower than what is stored nothing comes in.
+
+        Raises InvalidInput for a negative one.
+        """
+        for limit in (max_images, max_bytes):
+            if limit is not None and not 0 <= limit <= _MOST:
+                raise InvalidInput("A storage limit is a number from 0 on, or null for none.")
+        await self._pool.fetch(
+            """INSERT INTO customer_storage (customer, max_images, max_bytes) VALUES ($1, $2, $3)
+               ON CONFLICT (customer) DO UPDATE SET max_images = $2, max_bytes = $3""",
+            customer,
+            max_images,
+            max_bytes,
+        )
+        return await self.get(customer)
+
+    async def reserve(
+        self,
+        asset_id: AssetId,
+        new_bytes: int,
+        lasts_s: float,
+        *,
+        instead_of: UUID | None = None,
+    ) -> UUID | None:
+        """Reserve room for an asset that will have `new_bytes` in the store instead of what it has;
+        and for one more image when it has nothing.
+
+        None when the customer has no limits. `instead_of` is a reservation this one replaces.
+        Raises OverQuota; the old reservation is given up then.
+        """
+        async with self._pool.transaction() as connection:
+            row = await connection.fetchrow(
+                "SELECT * FROM customer_storage WHERE customer = $1 FOR UPDATE", asset_id.customer
+            )
+            if row is None or (row["max_images"] is None and row["max_bytes"] is None):
+                return None
+            if instead_of is not None:
+                await reserved(connection, instead_of)
+            images, now = await _live(connection, asset_id)
+            added = max(new_bytes - now, 0)
+            more = 0 if images else 1
+            if more or added:
+                # Not yet counted: the check is made as if it were.
+                await check_room(connection, row, images=more, added=added, counted=False)
+            return await _reserve(connection, asset_id, more, added, lasts_s)
+
+    async def release(self, reservation: UUID | None) -> None:
+        """Give a reservation up; one that is used up or gone is no error."""
+        if reservation is not None:
+            await self._pool.fetch("DELETE FROM quota_reservations WHERE id = $1", reservation)
+
+    async def expire(self) -> int:
+        """Forget reservations whose time is over; returns how many."""
+        rows = await self._pool.fetch(
+            "DELETE FROM quota_reservations WHERE expires < now() RETURNING id"
+        )
+        return len(rows)
+
+    async def recount(self, customer: int) -> StorageUse:
+        """Set what is stored to what the ledger says, should tables have been edited by hand."""
+        async with self._pool.transaction() as connection:
+            await connection.execute(
+                """INSERT INTO customer_storage (customer) VALUES ($1) ON CONFLICT DO NOTHING""",
+                customer,
+            )
+            await connection.fetchrow(
+                "SELECT 1 FROM customer_storage WHERE customer = $1 FOR UPDATE", customer
+            )
+            await connection.execute(
+                """UPDATE customer_storage SET
+                       images = (SELECT count(DISTINCT (space, name)) FROM stored_objects
+                                 WHERE customer = $1 AND state = 'live'),
+                       stored = (SELECT coalesce(sum(bytes), 0) FROM stored_objects
+                                 WHERE customer = $1 AND state = 'live' AND kind <> 'sizes')
+                   WHERE customer = $1""",
+                customer,
+            )
+        return await self.get(customer)
+
+
+async def reserved(connection: asyncpg.Connection, reservation: UUID | None) -> tuple[int, int]:
+    """Use a reservation up; returns the (images, bytes) it was good for, nothing when it had
+    expired.
+    """
+    if reservation is None:
+        return 0, 0
+    row = await connection.fetchrow(
+        """DELETE FROM quota_reservations WHERE id = $1
+           RETURNING images, bytes, expires > now() AS ok""",
+        reservation,
+    )
+    return (row["images"], row["bytes"]) if row is not None and row["ok"] else (0, 0)
+
+
+async def check_room(
+    connection: asyncpg.Connection, row: Any, *, images: int, added: int, counted: bool = True
+) -> None:
+    """Raise OverQuota when `images` and `added` bytes, which the locked `row` of the customer has
+    `counted` or not, do not fit beside what is stored and reserved.
+    """
+    held_images, held = await _held(connection, row["customer"])
+    used_images = row["images"] + held_images + (0 if counted else images)
+    used = row["stored"] + held + (0 if counted else added)
+    if images and row["max_images"] is not None and used_images > row["max_images"]:
+        raise OverQuota(
+            f"The storage policy's limit of {row['max_images']} images is reached; nothing was "
+            "stored."
+        )
+    limit = row["max_bytes"]
+    starts_full = images > 0 and not added and limit is not None and used >= limit
+    if limit is not None and ((added and used > limit) or starts_full):
+        raise OverQuota(
+            f"The storage policy's size limit of {limit} bytes would be exceeded: "
+            f"{used} bytes would be in use; nothing was stored."
+        )
+
+
+async def _live(connection: asyncpg.Connection, asset_id: AssetId) -> tuple[int, int]:
+    row = await connection.fetchrow(
+        f"""SELECT count(*) AS objects,
+                coalesce(sum(bytes) FILTER (WHERE kind <> 'sizes'), 0) AS stored
+            FROM stored_objects WHERE {WHERE} AND state = 'live'""",  # noqa: S608  constants
+        *key(asset_id),
+    )
+    return (0, 0) if row is None else (min(int(row["objects"]), 1), int(row["stored"]))
+
+
+async def _held(connection: asyncpg.Connection, customer: int) -> tuple[int, int]:
+    row = await connection.fetchrow(
+        """SELECT coalesce(sum(images), 0) AS images, coalesce(sum(bytes), 0) AS held
+           FROM quota_reservations WHERE customer = $1 AND expires > now()""",
+        customer,
+    )
+    return (0, 0) if row is None else (int(row["images"]), int(row["held"]))
+
+
+async def _reserve(
+    connection: asyncpg.Connection, asset_id: AssetId, images: int, added: int, lasts_s: float
+) -> UUID:
+    found: UUID = await connection.fetchval(
+        """INSERT INTO quota_reservations (customer, asset, bytes, images, expires)
+           VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5)) RETURNING id""",
+        asset_id.customer,
+        str(asset_id),
+        added,
+        images,
+        lasts_s,
+    )
+    return found
+
+
+def _use(row: Any, images: int, held: int) -> StorageUse:
+    return StorageUse(
+        customer=row["customer"],
+        max_images=row["max_images"],
+        max_bytes=row["max_bytes"],
+        images=row["images"],
+        stored=row["stored"],
+        reserved_images=images,
+        reserved_bytes=held,
+    )

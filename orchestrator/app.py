@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -16,9 +16,8 @@ from orchestrator.cache.singleflight import SingleFlight
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrating import migrate
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.file import FileFetcher
-from orchestrator.ingest.http import HttpFetcher
-from orchestrator.ingest.origins import Origins
+from orchestrator.ingest.credentials import make_key
+from orchestrator.ingest.opening import OpenOrigins, open_origins
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.scratch import Scratch
@@ -43,6 +42,7 @@ class Services:
     derivatives: DiskCache
     sources: DiskCache
     flights: SingleFlight
+    origins: OpenOrigins
     pipeline: Pipeline
     tokens: SignedTokens
 
@@ -67,7 +67,11 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
         sources = await _open_cache(stack, settings, "sources")
         flights = SingleFlight(settings.data_dir / "run" / "flights", remember=_remember(settings))
         stack.push_async_callback(flights.close)
-        pipeline = await _open_pipeline(stack, settings, catalog, store, imaging)
+        keys = await asyncio.to_thread(credentials_keys, settings)
+        origins = await stack.enter_async_context(
+            open_origins(settings.ingest, catalog.strategies, keys)
+        )
+        pipeline = await _open_pipeline(stack, settings, catalog, store, imaging, origins)
         secret = await asyncio.to_thread(token_secret, settings)
         yield Services(
             settings=settings,
@@ -77,6 +81,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             derivatives=derivatives,
             sources=sources,
             flights=flights,
+            origins=origins,
             pipeline=pipeline,
             tokens=SignedTokens(secret, settings.auth.cookie),
         )
@@ -87,12 +92,24 @@ def token_secret(settings: Settings) -> str:
     configured = settings.auth.token_secret.get_secret_value()
     if configured:
         return configured
-    path = settings.data_dir / "secrets" / "token"
+    return _kept_secret(settings, "token", lambda: secrets.token_urlsafe(48))
+
+
+def credentials_keys(settings: Settings) -> list[str]:
+    """The configured keys, newest first, else one made at the first start, as the token secret."""
+    configured = settings.ingest.credentials_keys.get_secret_value()
+    keys = [key.strip() for key in configured.split(",") if key.strip()]
+    return keys or [_kept_secret(settings, "credentials", make_key)]
+
+
+def _kept_secret(settings: Settings, name: str, make: Callable[[], str]) -> str:
+    """The secret of this name below the data directory, made when there is none (blocking)."""
+    path = settings.data_dir / "secrets" / name
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        fresh = path.with_name(f"token.{secrets.token_hex(8)}")
+        fresh = path.with_name(f"{name}.{secrets.token_hex(8)}")
         fresh.touch(mode=0o600)
-        fresh.write_text(secrets.token_urlsafe(48))
+        fresh.write_text(make())
         with suppress(FileExistsError):
             # Linked, not renamed: the first process decides, and nobody sees half a secret.
             path.hardlink_to(fresh)
@@ -106,9 +123,8 @@ async def _open_pipeline(
     catalog: Catalog,
     store: ObjectStore,
     imaging: ImagingPool,
+    origins: OpenOrigins,
 ) -> Pipeline:
-    http = await stack.enter_async_context(HttpFetcher(settings.ingest))
-    file = FileFetcher(settings.ingest.max_bytes)
     scratch = await Scratch.open(
         settings.data_dir / "scratch", floor_bytes=settings.cache.free_space_floor
     )
@@ -118,7 +134,7 @@ async def _open_pipeline(
         store=store,
         imaging=imaging,
         scratch=scratch,
-        origins=Origins({"http": http, "https": http, "file": file}),
+        origins=origins.origins,
         policies=await Policies.open(settings.ingest, catalog.policies),
         settings=settings,
     )

@@ -176,6 +176,11 @@ class CredentialStore:
             ) from error
 
 
+def make_key() -> str:
+    """A new key for `ingest.credentials_keys`."""
+    return Fernet.generate_key().decode()
+
+
 def parse_credentials(text: str) -> Credentials:
     """Read a JSON object of texts. Raises InvalidInput, which repeats nothing of it."""
     if len(text) > MAX_BYTES:

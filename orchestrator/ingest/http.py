@@ -1,4 +1,4 @@
-"""HTTP(S) origins: one GET to private scratch, bounded in bytes, time and redirects.
+"""HTTP(S) origins: one GET, bounded in connections, silence and redirects.
 
 Each socket is checked against `addresses.is_public` at the moment it is made, with the very address
 it will be connected to: nothing that happens between look-up and connection (DNS rebinding)
@@ -7,10 +7,10 @@ matters.
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import Callable
-from pathlib import Path
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,17 +19,26 @@ from yarl import URL
 
 from orchestrator.errors import InvalidInput, OriginUnavailable
 from orchestrator.ingest.addresses import is_public
-from orchestrator.ingest.origins import Fetched
-from orchestrator.ingest.receive import CHUNK_BYTES, receive
+from orchestrator.ingest.reading import Access, Opened, Unchanged
+from orchestrator.ingest.receive import CHUNK_BYTES
+from orchestrator.ingest.strategies import Kind
 from orchestrator.settings import Ingest
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _WORTH_A_RETRY = {408, 425, 429}
+_CODES = {
+    401: "origin_refused",
+    403: "origin_refused",
+    404: "origin_not_found",
+    410: "origin_not_found",
+    408: "origin_timeout",
+    504: "origin_timeout",
+}
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "orchestrator"}
 
 
-class HttpFetcher:
-    """Fetches http and https origins. An async context manager: it owns a connection pool."""
+class HttpReader:
+    """Reads http and https origins. An async context manager: it owns a connection pool."""
 
     def __init__(self, settings: Ingest, permitted: Callable[[str], bool] = is_public) -> None:
         """`permitted` judges numeric addresses unless `ingest.allow_private_addresses`."""
@@ -71,64 +80,51 @@ class HttpFetcher:
             await self._session.close()
             self._session = None
 
-    async def fetch(self, origin: str, target: Path) -> Fetched:
-        """GET the origin into the new file `target`, following at most `ingest.max_redirects`
-        redirects.
+    @asynccontextmanager
+    async def open(self, origin: str, access: Access) -> AsyncIterator[Opened | Unchanged]:
+        """GET the origin, following at most `ingest.max_redirects` redirects.
 
-        Raises InvalidInput (not an address), OriginUnavailable (status, time-out, refused address,
-        broken off), TooLarge, Unprocessable (HTML, empty).
+        Credentials, as HTTP's Basic (RFC 7617, in UTF-8), go to the origin's own scheme, host and
+        port only, wherever it redirects to. Raises InvalidInput (not an address) and
+        OriginUnavailable (status, time-out, refused address, broken off).
         """
         url = _parse(origin)
-        limit_s = self._settings.total_timeout_s
+        authorization = _authorization(access)
         try:
-            async with asyncio.timeout(limit_s):
-                return await self._follow(url, target)
+            async with self._answer(url, authorization, access.known_etag) as response:
+                yield _opened(response, access.known_etag)
         except aiohttp.ConnectionTimeoutError as error:
             seconds = self._settings.connect_timeout_s
             raise OriginUnavailable(
-                f"The origin could not be reached within {seconds:g} s."
+                f"The origin could not be reached within {seconds:g} s.", code="origin_timeout"
             ) from error
         except aiohttp.SocketTimeoutError as error:
             seconds = self._settings.read_timeout_s
-            raise OriginUnavailable(f"The origin sent nothing for {seconds:g} s.") from error
-        except TimeoutError as error:
-            raise OriginUnavailable(f"The origin took longer than {limit_s:g} s.") from error
+            raise OriginUnavailable(
+                f"The origin sent nothing for {seconds:g} s.", code="origin_timeout"
+            ) from error
         except aiohttp.ClientError as error:
             raise _unavailable(error) from error
 
-    async def _follow(self, url: URL, target: Path) -> Fetched:
+    @asynccontextmanager
+    async def _answer(
+        self, url: URL, authorization: str, known_etag: str
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The first answer that is no redirect."""
         assert self._session is not None, "used outside its context"  # noqa: S101  a programming error
+        first = url.origin()
         for _ in range(self._settings.max_redirects + 1):
-            async with self._session.get(url, allow_redirects=False) as response:
+            headers = {"Authorization": authorization} if authorization else {}
+            if url.origin() != first:
+                headers = {}
+            if known_etag:
+                headers["If-None-Match"] = known_etag
+            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
                 if response.status not in _REDIRECTS:
-                    return await self._body(response, target)
+                    yield response
+                    return
                 url = _redirected(url, response.headers.get("Location", ""))
-        raise OriginUnavailable(
-            f"The origin redirects more than {self._settings.max_redirects} times.", retryable=False
-        )
-
-    async def _body(self, response: aiohttp.ClientResponse, target: Path) -> Fetched:
-        if response.status != 200:
-            raise OriginUnavailable(
-                f"The origin answered {response.status}.",
-                retryable=response.status >= 500 or response.status in _WORTH_A_RETRY,
-            )
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise OriginUnavailable("The origin sent the file compressed.", retryable=False)
-        received = await receive(
-            response.content.iter_chunked(CHUNK_BYTES),
-            target,
-            max_bytes=self._settings.max_bytes,
-            expected=response.content_length,
-        )
-        return Fetched(
-            target,
-            received.bytes,
-            received.sha256,
-            fingerprint=received.sha256,
-            media_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
-            etag=response.headers.get("ETag", ""),
-        )
+        raise _redirects(f"The origin redirects more than {self._settings.max_redirects} times.")
 
     def _socket(self, info: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -137,8 +133,43 @@ class HttpFetcher:
                 "The origin's address is not on the public internet "
                 "(ingest.allow_private_addresses permits it).",
                 retryable=False,
+                code="origin_private_address",
             )
         return socket.socket(family=family, type=kind, proto=protocol)
+
+
+def _authorization(access: Access) -> str:
+    if access.kind is not Kind.BASIC:
+        return ""
+    credentials = access.credentials
+    if not credentials.user or not credentials.password:
+        raise OriginUnavailable(
+            "The origin strategy has no user and password.",
+            retryable=False,
+            code="origin_credentials",
+        )
+    pair = f"{credentials.user}:{credentials.password}".encode()
+    return f"Basic {b64encode(pair).decode()}"
+
+
+def _opened(response: aiohttp.ClientResponse, known_etag: str) -> Opened | Unchanged:
+    if response.status == 304 and known_etag:
+        return Unchanged(known_etag)
+    if response.status != 200:
+        raise OriginUnavailable(
+            f"The origin answered {response.status}.",
+            retryable=response.status >= 500 or response.status in _WORTH_A_RETRY,
+            code=_CODES.get(response.status, "origin_unavailable"),
+        )
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise OriginUnavailable("The origin sent the file compressed.", retryable=False)
+    etag = response.headers.get("ETag", "")
+    return Opened(
+        response.content.iter_chunked(CHUNK_BYTES),
+        response.content_length,
+        media_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+        etag=etag if etag.startswith('"') else "",  # a weak one does not tell bytes from others
+    )
 
 
 def _parse(origin: str) -> URL:
@@ -156,16 +187,20 @@ def _parse(origin: str) -> URL:
 
 def _redirected(url: URL, location: str) -> URL:
     if not location:
-        raise OriginUnavailable("The origin redirects without saying where to.", retryable=False)
+        raise _redirects("The origin redirects without saying where to.")
     try:
         to = _parse(str(url.join(URL(location))))
     except (ValueError, InvalidInput) as error:
-        raise OriginUnavailable(
-            "The origin redirects to something that is not an HTTP address.", retryable=False
+        raise _redirects(
+            "The origin redirects to something that is not an HTTP address."
         ) from error
     if url.scheme == "https" and to.scheme == "http":
-        raise OriginUnavailable("The origin redirects from HTTPS to plain HTTP.", retryable=False)
+        raise _redirects("The origin redirects from HTTPS to plain HTTP.")
     return to
+
+
+def _redirects(public: str) -> OriginUnavailable:
+    return OriginUnavailable(public, retryable=False, code="origin_redirects")
 
 
 def _unavailable(error: aiohttp.ClientError) -> OriginUnavailable:

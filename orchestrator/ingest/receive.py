@@ -14,7 +14,7 @@ from pathlib import Path
 
 import aiofiles
 
-from orchestrator.errors import OriginUnavailable, TooLarge, Unprocessable
+from orchestrator.errors import NoRoom, NotAnImage, OriginUnavailable, TooLarge
 
 CHUNK_BYTES = 256 * 1024
 _HEAD_BYTES = 1024
@@ -34,7 +34,7 @@ async def receive(
 ) -> Received:
     """Write `chunks` to the file `target`.
 
-    Raises TooLarge over `max_bytes` (as soon as it is known), Unprocessable when the beginning is
+    Raises TooLarge over `max_bytes` (as soon as it is known), NotAnImage when the beginning is
     plainly not a picture, OriginUnavailable when not exactly `expected` bytes came. The file is
     then left to the scratch folder.
     """
@@ -53,25 +53,43 @@ async def receive(
                 if len(head) >= _HEAD_BYTES:
                     refuse_other_than_picture(head)
             digest.update(chunk)
-            await file.write(chunk)
+            try:
+                await file.write(chunk)
+            except OSError as error:
+                raise NoRoom("There is not enough free disk space to take a picture in.") from error
     refuse_other_than_picture(head)
     if expected is not None and count != expected:
         raise OriginUnavailable(f"The origin announced {expected} bytes and sent {count}.")
     return Received(count, digest.hexdigest())
 
 
+async def first_bytes(
+    chunks: AsyncIterator[bytes], max_bytes: int, expected: int | None = None
+) -> bytes:
+    """The beginning of what `receive` would write; raises as it does where that already tells."""
+    if expected is not None and expected > max_bytes:
+        raise _too_large(max_bytes)
+    head = b""
+    async for chunk in chunks:
+        head += chunk[:_HEAD_BYTES]
+        if len(head) >= _HEAD_BYTES:
+            break
+    refuse_other_than_picture(head)
+    return head
+
+
 def refuse_other_than_picture(head: bytes) -> None:
-    """Raise Unprocessable when a file that begins with `head` is empty, a web page or JSON.
+    """Raise NotAnImage when a file that begins with `head` is empty, a web page or JSON.
 
     Only what is certain is refused here, with a better sentence than a decoder could give.
     """
     if not head:
-        raise Unprocessable("The origin sent nothing: the file is empty.")
+        raise NotAnImage("The origin sent nothing: the file is empty.")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:_HEAD_BYTES].lower()
     if text.startswith(_HTML) or (text.startswith((b"<?xml", b"<!--")) and b"<html" in text):
-        raise Unprocessable("The origin sent a web page (HTML), not a picture.")
+        raise NotAnImage("The origin sent a web page (HTML), not a picture.")
     if text.startswith((b'{"', b"{\n", b"{ ", b"[{", b'["')):
-        raise Unprocessable("The origin sent JSON, not a picture.")
+        raise NotAnImage("The origin sent JSON, not a picture.")
 
 
 def _too_large(max_bytes: int) -> TooLarge:

@@ -18,9 +18,8 @@ from pydantic import SecretStr
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrating import migrate
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.file import FileFetcher
-from orchestrator.ingest.http import HttpFetcher
-from orchestrator.ingest.origins import Origins
+from orchestrator.ingest.credentials import make_key
+from orchestrator.ingest.opening import OpenOrigins, open_origins
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.scratch import Scratch
@@ -91,6 +90,7 @@ class House:
     catalog: Catalog
     store: RecordingStore
     pipeline: Pipeline
+    origins: OpenOrigins
     pictures: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -139,19 +139,18 @@ async def open_house(settings: Settings, imaging: ImagingPool) -> AsyncIterator[
     catalog = await Catalog.open(settings.database)
     store = RecordingStore(settings.data_dir / "objects")
     scratch = await Scratch.open(settings.data_dir / "scratch")
-    async with HttpFetcher(settings.ingest) as http:
-        file = FileFetcher(settings.ingest.max_bytes)
+    async with open_origins(settings.ingest, catalog.strategies, [make_key()]) as origins:
         pipeline = Pipeline(
             catalog=catalog,
             store=store,
             imaging=imaging,
             scratch=scratch,
-            origins=Origins({"http": http, "file": file}),
+            origins=origins.origins,
             policies=await Policies.open(settings.ingest, catalog.policies),
             settings=settings,
         )
         try:
-            yield House(settings, catalog, store, pipeline)
+            yield House(settings, catalog, store, pipeline, origins)
         finally:
             await scratch.close()
             await store.close()

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InvalidInput, OriginUnavailable, TooLarge, Unprocessable
-from orchestrator.ingest.file import FileFetcher
+from orchestrator.ingest.file import FileReader
 from orchestrator.ingest.origins import Origins
+from orchestrator.ingest.strategies import Kind
+from orchestrator.settings import Ingest
 
 BODY = b"\xff\xd8\xff" + b"x" * 1000
 
 
 @pytest.fixture
 def origins() -> Origins:
-    return Origins({"file": FileFetcher(max_bytes=2000)})
+    return Origins({Kind.FILE: FileReader()}, settings=Ingest(max_bytes=2000))
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}", "file://localhost{}"])
@@ -24,7 +26,7 @@ async def test_a_file_is_copied_and_known_by_time_and_size(
 ) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(BODY)
-    fetched = await origins.fetch(form.format(path), tmp_path / "original")
+    fetched = await origins.fetch(1, form.format(path), tmp_path / "original")
     assert fetched.path.read_bytes() == BODY
     assert fetched.sha256 == hashlib.sha256(BODY).hexdigest()
     assert fetched.fingerprint == f"{path.stat().st_mtime_ns}-{len(BODY)}"
@@ -35,8 +37,8 @@ async def test_a_path_is_taken_literally_and_an_address_is_decoded(
 ) -> None:
     (tmp_path / "100%25 a.jpg").write_bytes(BODY)
     (tmp_path / "100% a.jpg").write_bytes(BODY + b"y")
-    literal = await origins.fetch(f"{tmp_path}/100%25 a.jpg", tmp_path / "1")
-    decoded = await origins.fetch(f"file://{tmp_path}/100%25%20a.jpg", tmp_path / "2")
+    literal = await origins.fetch(1, f"{tmp_path}/100%25 a.jpg", tmp_path / "1")
+    decoded = await origins.fetch(1, f"file://{tmp_path}/100%25%20a.jpg", tmp_path / "2")
     assert (literal.bytes, decoded.bytes) == (len(BODY), len(BODY) + 1)
 
 
@@ -44,9 +46,9 @@ async def test_what_is_no_ordinary_file_is_refused(origins: Origins, tmp_path: P
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(OriginUnavailable, match="not an ordinary file"):
-            await origins.fetch(str(path), tmp_path / "original")
+            await origins.fetch(1, str(path), tmp_path / "original")
     with pytest.raises(OriginUnavailable, match="no such file") as caught:
-        await origins.fetch(str(tmp_path / "none"), tmp_path / "original")
+        await origins.fetch(1, str(tmp_path / "none"), tmp_path / "original")
     assert not caught.value.retryable
 
 
@@ -60,7 +62,7 @@ async def test_what_is_no_picture_or_too_large_is_named(
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(body)
     with pytest.raises(error):
-        await origins.fetch(str(tmp_path / "a.jpg"), tmp_path / "original")
+        await origins.fetch(1, str(tmp_path / "a.jpg"), tmp_path / "original")
 
 
 @pytest.mark.parametrize(
@@ -71,4 +73,4 @@ async def test_an_origin_that_cannot_be_meant_is_refused(
     origins: Origins, tmp_path: Path, origin: str
 ) -> None:
     with pytest.raises((InvalidInput, OriginUnavailable)):
-        await origins.fetch(origin, tmp_path / "original")
+        await origins.fetch(1, origin, tmp_path / "original")

@@ -2,19 +2,23 @@
 
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import (
     InvalidInput,
+    NotAnImage,
     OrchestratorError,
     OriginUnavailable,
     TooLarge,
-    Unprocessable,
 )
-from orchestrator.ingest.http import HttpFetcher
+from orchestrator.ingest.addresses import is_public
+from orchestrator.ingest.http import HttpReader
+from orchestrator.ingest.origins import Origins
+from orchestrator.ingest.strategies import Kind
 from orchestrator.settings import Ingest
 from tests.support.origins import OriginServer, origin_server
 
@@ -37,16 +41,24 @@ async def origin() -> AsyncIterator[OriginServer]:
         yield server
 
 
+@asynccontextmanager
+async def reading(
+    settings: Ingest, permitted: Callable[[str], bool] = is_public
+) -> AsyncIterator[Origins]:
+    async with HttpReader(settings, permitted) as http:
+        yield Origins({Kind.DEFAULT: http}, settings=settings)
+
+
 @pytest.fixture
-async def fetcher() -> AsyncIterator[HttpFetcher]:
-    async with HttpFetcher(SETTINGS) as one:
+async def fetcher() -> AsyncIterator[Origins]:
+    async with reading(SETTINGS) as one:
         yield one
 
 
 async def test_a_picture_arrives_whole_with_its_hash_etag_and_type(
-    origin: OriginServer, fetcher: HttpFetcher, tmp_path: Path
+    origin: OriginServer, fetcher: Origins, tmp_path: Path
 ) -> None:
-    fetched = await fetcher.fetch(origin.url("/picture"), tmp_path / "original")
+    fetched = await fetcher.fetch(1, origin.url("/picture"), tmp_path / "original")
     assert fetched.path.read_bytes() == PICTURE
     assert fetched.bytes == len(PICTURE)
     assert fetched.sha256 == hashlib.sha256(PICTURE).hexdigest()
@@ -56,9 +68,9 @@ async def test_a_picture_arrives_whole_with_its_hash_etag_and_type(
 
 
 async def test_as_many_redirects_as_allowed_are_followed(
-    origin: OriginServer, fetcher: HttpFetcher, tmp_path: Path
+    origin: OriginServer, fetcher: Origins, tmp_path: Path
 ) -> None:
-    fetched = await fetcher.fetch(origin.url("/hops/2"), tmp_path / "original")
+    fetched = await fetcher.fetch(1, origin.url("/hops/2"), tmp_path / "original")
     assert fetched.bytes == len(PICTURE)
 
 
@@ -76,9 +88,9 @@ async def test_as_many_redirects_as_allowed_are_followed(
         ("/drip", OriginUnavailable, "longer than 1.2 s"),
         ("/huge", TooLarge, "2000000 bytes"),
         ("/huge-announced", TooLarge, "2000000 bytes"),
-        ("/html", Unprocessable, "HTML"),
-        ("/json", Unprocessable, "JSON"),
-        ("/empty", Unprocessable, "empty"),
+        ("/html", NotAnImage, "HTML"),
+        ("/json", NotAnImage, "JSON"),
+        ("/empty", NotAnImage, "empty"),
         ("/truncated", OriginUnavailable, "broke off"),
         ("/chunks-without-end", OriginUnavailable, "broke off"),
         ("/compressed", OriginUnavailable, "compressed"),
@@ -89,7 +101,7 @@ async def test_as_many_redirects_as_allowed_are_followed(
 )
 async def test_each_way_of_failing_is_named(
     origin: OriginServer,
-    fetcher: HttpFetcher,
+    fetcher: Origins,
     tmp_path: Path,
     path: str,
     kind: type[OrchestratorError],
@@ -97,7 +109,7 @@ async def test_each_way_of_failing_is_named(
 ) -> None:
     began = time.monotonic()
     with pytest.raises(kind, match=says) as caught:
-        await fetcher.fetch(origin.url(path), tmp_path / "original")
+        await fetcher.fetch(1, origin.url(path), tmp_path / "original")
     assert type(caught.value) is kind
     assert time.monotonic() - began < 3
 
@@ -107,10 +119,10 @@ async def test_each_way_of_failing_is_named(
     [("/status/503", True), ("/status/429", True), ("/status/404", False), ("/hang", True)],
 )
 async def test_only_what_may_pass_is_worth_a_retry(
-    origin: OriginServer, fetcher: HttpFetcher, tmp_path: Path, path: str, retryable: bool
+    origin: OriginServer, fetcher: Origins, tmp_path: Path, path: str, retryable: bool
 ) -> None:
     with pytest.raises(OriginUnavailable) as caught:
-        await fetcher.fetch(origin.url(path), tmp_path / "original")
+        await fetcher.fetch(1, origin.url(path), tmp_path / "original")
     assert caught.value.retryable is retryable
 
 
@@ -118,30 +130,30 @@ async def test_only_what_may_pass_is_worth_a_retry(
     "target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://[::1", "http://u:p@127.0.0.1/"]
 )
 async def test_a_redirect_to_something_else_than_http_is_refused(
-    origin: OriginServer, fetcher: HttpFetcher, tmp_path: Path, target: str
+    origin: OriginServer, fetcher: Origins, tmp_path: Path, target: str
 ) -> None:
     origin.redirects["/away"] = target
     with pytest.raises(OriginUnavailable, match="not an HTTP address"):
-        await fetcher.fetch(origin.url("/away"), tmp_path / "original")
+        await fetcher.fetch(1, origin.url("/away"), tmp_path / "original")
 
 
 async def test_a_host_that_does_not_exist_and_a_closed_port_are_told_apart(
-    fetcher: HttpFetcher, tmp_path: Path
+    fetcher: Origins, tmp_path: Path
 ) -> None:
     with pytest.raises(OriginUnavailable, match="refused the connection"):
-        await fetcher.fetch("http://127.0.0.1:1/x", tmp_path / "original")
+        await fetcher.fetch(1, "http://127.0.0.1:1/x", tmp_path / "original")
     with pytest.raises(OriginUnavailable, match="host name is not known"):
-        await fetcher.fetch("http://no-such-host.invalid/x", tmp_path / "original")
+        await fetcher.fetch(1, "http://no-such-host.invalid/x", tmp_path / "original")
 
 
 @pytest.mark.parametrize(
     "origin_text", ["http://", "https:///path", "gopher://x/", "http://user:secret@host/x"]
 )
 async def test_a_malformed_origin_is_the_callers_fault(
-    fetcher: HttpFetcher, tmp_path: Path, origin_text: str
+    fetcher: Origins, tmp_path: Path, origin_text: str
 ) -> None:
     with pytest.raises(InvalidInput):
-        await fetcher.fetch(origin_text, tmp_path / "original")
+        await fetcher.fetch(1, origin_text, tmp_path / "original")
 
 
 @pytest.mark.parametrize(
@@ -151,9 +163,9 @@ async def test_a_malformed_origin_is_the_callers_fault(
 async def test_a_private_address_is_refused_in_every_spelling(
     origin: OriginServer, tmp_path: Path, host: str
 ) -> None:
-    async with HttpFetcher(SETTINGS.model_copy(update={"allow_private_addresses": False})) as one:
+    async with reading(SETTINGS.model_copy(update={"allow_private_addresses": False})) as one:
         with pytest.raises(OriginUnavailable) as caught:
-            await one.fetch(origin.url("/picture", host), tmp_path / "original")
+            await one.fetch(1, origin.url("/picture", host), tmp_path / "original")
     assert "public internet" in caught.value.public
     assert not caught.value.retryable
     assert origin.requests == []
@@ -165,9 +177,9 @@ async def test_a_private_address_is_refused_in_every_spelling(
 async def test_odd_spellings_of_loopback_never_connect(
     origin: OriginServer, tmp_path: Path, host: str
 ) -> None:
-    async with HttpFetcher(SETTINGS.model_copy(update={"allow_private_addresses": False})) as one:
+    async with reading(SETTINGS.model_copy(update={"allow_private_addresses": False})) as one:
         with pytest.raises(OrchestratorError):
-            await one.fetch(origin.url("/picture", host), tmp_path / "original")
+            await one.fetch(1, origin.url("/picture", host), tmp_path / "original")
     assert origin.requests == []
 
 
@@ -176,7 +188,7 @@ async def test_a_redirect_to_a_private_address_is_refused(
 ) -> None:
     origin.redirects["/away"] = f"http://127.0.0.2:{origin.port}/picture"
     strict = SETTINGS.model_copy(update={"allow_private_addresses": False})
-    async with HttpFetcher(strict, permitted=lambda address: address == "127.0.0.1") as one:
+    async with reading(strict, permitted=lambda address: address == "127.0.0.1") as one:
         with pytest.raises(OriginUnavailable, match="public internet"):
-            await one.fetch(origin.url("/away"), tmp_path / "original")
+            await one.fetch(1, origin.url("/away"), tmp_path / "original")
     assert origin.requests == ["/away"]

@@ -381,7 +381,7 @@ async def test_an_origin_that_gives_no_picture_leaves_nothing(
     [
         Request(ID, "/tmp/a.jpg", optimisation_policy="best"),
         Request(ID, "/tmp/a.jpg", thumbnail_policy="museum"),
-        Request(ID, "sftp://host/a.jpg"),
+        Request(ID, "gopher://host/a.jpg"),
         Request(ID, "a.jpg"),
     ],
 )

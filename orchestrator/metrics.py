@@ -153,6 +153,13 @@ SOURCE_COPY_SECONDS = _histogram(
 SOURCE_COPY_FAILURES = _counter(
     "source_copy_failures", "Copies of sources that failed, by kind of error.", "error"
 )
+SOURCES_NOT_COPIED = _counter(
+    "sources_not_copied",
+    "Pictures cut from a source that is not on fast disk: why not (no_room, never: not to be "
+    "orchestrated) and how they were answered all the same (memory, special pool, refused: 503).",
+    "why",
+    "how",
+)
 FLIGHTS = _counter(
     "flights",
     "Calls of single-flight by role: led the work, joined another's, was told a remembered "
@@ -182,9 +189,9 @@ CACHE_REFUSED = _counter(
 )
 CACHE_EVICTIONS = _counter(
     "cache_evictions",
-    "Files that left a disk cache: for room (quota, floor of the disk's free space, share), because "
-    "a later version replaced them (outdated), because their asset, a prefix of ids or the whole "
-    "cache was dropped (asset, prefix, cleared), because they could not be trusted (damaged).",
+    "Files that left a disk cache: for room (quota, floor of the disk's free space, share), "
+    "because a later version replaced them (outdated), because their asset, a prefix of ids or the "
+    "whole cache was dropped (asset, prefix, cleared), or they could not be trusted (damaged).",
     "cache",
     "reason",
 )

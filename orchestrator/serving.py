@@ -319,8 +319,7 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
 
 def _count_pass(seen: Pass) -> None:
     metrics.CACHE_BYTES.labels(cache=seen.cache).set(seen.used + seen.reserved)
-    metrics.CACHE_EVICTIONS.labels(cache=seen.cache).inc(seen.files)
-    metrics.CACHE_EVICTED_BYTES.labels(cache=seen.cache).inc(seen.bytes)
+    metrics.CACHE_FILES.labels(cache=seen.cache).set(seen.kept - seen.files)
 
 
 def _touch(path: Path) -> None:

@@ -19,12 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from orchestrator.cache.eviction import Candidate, Limits, Reason
 from orchestrator.cache.index import Boot, Index, Totals, this_boot
 from orchestrator.cache.layout import Place, Product, asset_hash, place
-from orchestrator.cache.ledger import Candidate, Ledger, Limits, Publication, room_for
-from orchestrator.cache.tree import Tree, allocated, read_cached, read_whole
+from orchestrator.cache.ledger import Ledger, room_for
+from orchestrator.cache.tree import Tree, read_cached, read_whole
 from orchestrator.cache.upkeep import Swept, Upkeep, Verification
 from orchestrator.cache.worker import Worker
+from orchestrator.cache.writing import Writing
 from orchestrator.errors import NoRoom
 
 __all__ = ["Candidate", "DiskCache", "DiskOptions", "DiskStats", "Product", "Writing"]
@@ -45,6 +47,7 @@ class DiskOptions:
     inline_read: int = 256 * 1024
     use_flush_s: float = 2.0
     lease_s: float = 30.0
+    shares: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class DiskStats:
     name: str
     files: int
     bytes: int
+    pinned: int
+    """Of the bytes, those of pinned files."""
     reserved: int
     quota: int
     free: int
@@ -70,51 +75,6 @@ class DiskStats:
     """Seconds between last use and eviction, of what was evicted last."""
 
 
-class Writing:
-    """A product being written to `path`, a file of its own, within room set apart for it."""
-
-    def __init__(self, worker: Worker, where: Place, path: Path, need: int) -> None:
-        self.path = path
-        self._worker = worker
-        self._where = where
-        self._need = need
-        self._open = True
-
-    async def grow(self, size: int) -> None:
-        """Make sure of room for `size` bytes in all. Raises NoRoom."""
-        await asyncio.wrap_future(self._worker.call(partial(self._reserve, room_for(size))))
-
-    async def publish(self) -> Path:
-        """Let readers find the file from now on; returns where. Raises NoRoom: nothing is kept."""
-        return await asyncio.wrap_future(self._worker.call(self._publish))
-
-    def abort(self) -> None:
-        """On the worker's thread: leave nothing, unless it was published."""
-        if self._open:
-            self._open = False
-            with suppress(OSError):
-                self.path.unlink(missing_ok=True)
-            self._worker.ledger.unclaim(self._need)
-
-    def _reserve(self, need: int) -> None:
-        if need > self._need:
-            if not self._worker.claim(need - self._need):
-                raise NoRoom("There is no room for this in the cache.")
-            self._need = need
-
-    def _publish(self) -> Path:
-        ledger = self._worker.ledger
-        try:
-            self._reserve(room_for(allocated(self.path.stat())))
-        except OSError as error:
-            raise NoRoom("The file to be kept is gone.") from error
-        self._open = False
-        if not ledger.settle([Publication(self._where, self.path, self._need)]):
-            raise NoRoom("The cache cannot be written now.")
-        self._worker.counts.puts += 1
-        return ledger.tree.root / self._where.path
-
-
 class DiskCache:
     """Bytes by product, on disk, least recently used out first."""
 
@@ -125,7 +85,7 @@ class DiskCache:
         self._root = f"{root}/"
         self._worker = worker
         self._index = worker.ledger.index
-        self._hits = self._misses = self._queued_bytes = 0
+        self._queued_bytes = 0
         self._leases: dict[str, float] = {}
         self._now: Callable[[], float] = time.time
 
@@ -149,8 +109,10 @@ class DiskCache:
             boot=boot or this_boot(),
         )
         tree = Tree(folder, index.holder)
-        ledger = Ledger(index, tree, Limits(options.quota, options.floor), now)
-        worker = Worker(folder.name, ledger, Upkeep(ledger, now), options.use_flush_s)
+        limits = Limits(options.quota, options.floor, options.shares)
+        ledger = Ledger(index, tree, limits, now)
+        upkeep = Upkeep(ledger, now)
+        worker = Worker(folder.name, ledger, upkeep, options.use_flush_s, options.lease_s)
         worker.start()
         cache = cls(folder.name, folder, worker, options)
         cache._now = now
@@ -171,8 +133,7 @@ class DiskCache:
         if not body:
             self._missed(path)
             return None
-        self._hits += 1
-        self._worker.uses[path] = self._now()
+        self._used(product, path, self._now())
         return body
 
     async def path(self, product: Product) -> Path | None:
@@ -190,19 +151,35 @@ class DiskCache:
                     self._missed(path)
                     return None
             self._remember_lease(path, until, now)
-        self._hits += 1
-        self._worker.uses[path] = now
+        self._used(product, path, now)
         return full
+
+    @asynccontextmanager
+    async def held(self, product: Product) -> AsyncIterator[Path | None]:
+        """The product's file, not to be evicted for as long as the block lasts; or None.
+
+        Should this process die, it is protected for `lease_s` seconds more.
+        """
+        path = place(product).path
+        held = self._worker.held
+        held[path] = held.get(path, 0) + 1
+        try:
+            yield await self.path(product)
+        finally:
+            held[path] -= 1
+            if not held[path]:
+                del held[path]
 
     async def put(self, product: Product, body: bytes) -> bool:
         """Keep `body` as the product; False if it could not be, which is counted and no error."""
         size = len(body)
         if not 0 < size <= self.options.max_entry or self._queued_bytes + size > _QUEUED_BYTES:
-            self._worker.counts.refused += 1
+            self._worker.counts.oversized += 1
             return False
         self._queued_bytes += size
         try:
-            future = self._worker.put(place(product), body, product.extension)
+            where, pinned = place(product), product.pinned
+            future = self._worker.put(where, body, product.extension, pinned=pinned)
             return await asyncio.wrap_future(future)
         finally:
             self._queued_bytes -= size
@@ -214,9 +191,8 @@ class DiskCache:
 
         Raises NoRoom when no room can be made.
         """
-        tree = self._worker.ledger.tree
         need = room_for(size)
-        writing = Writing(self._worker, place(product), tree.temp_path(product.extension), need)
+        writing = Writing(self._worker, product, need)
         claimed: Future[bool] = self._worker.call(lambda: self._worker.claim(need))
         try:
             granted = await asyncio.wrap_future(claimed)
@@ -232,16 +208,55 @@ class DiskCache:
 
     async def drop_asset(self, asset: str) -> int:
         """Remove everything made from the asset (its text id); returns the files gone."""
-        return await self._drop(asset, None)
+        return await self._drop(asset, None, "asset")
 
     async def drop_older(self, asset: str, version: int) -> int:
         """Remove what was made from versions before `version`; returns the files gone."""
-        return await self._drop(asset, version)
+        return await self._drop(asset, version, "outdated")
+
+    async def drop_prefix(self, prefix: str) -> int:
+        """Remove everything made from assets whose text id begins so, as far as their ids are known
+        (`has_unnamed`); returns the files gone.
+        """
+        gone = 0
+        try:
+            while found := await self._call(lambda: self._worker.pins.assets_with(prefix)):
+                before = gone
+                for asset in found:
+                    drop = partial(self._worker.upkeep.drop, asset, None, "prefix")
+                    gone += await self._call(drop)
+                if gone == before:  # what cannot be removed now would be found for ever
+                    break
+        except NoRoom:
+            log.warning("cache not dropped", extra={"cache": self.name, "prefix": prefix})
+        return gone
+
+    async def has_unnamed(self) -> bool:
+        """True if there may be files of assets whose ids an index begun anew has not learnt yet."""
+        with suppress(NoRoom):
+            return await self._call(self._worker.pins.has_unnamed)
+        return False
+
+    async def pin(self, asset: str, *, pinned: bool) -> None:
+        """Never evict what there is, and will be, of this asset (its text id); or let it go."""
+        pins = self._worker.pins
+        with suppress(NoRoom):  # no index: nothing is evicted either, and pins are settled later
+            await self._call(lambda: (pins.pin if pinned else pins.unpin)([asset]))
+
+    async def settle_pins(self, wanted: Iterable[str], keep: Callable[[str], bool]) -> int:
+        """Pin the `wanted` assets and let go of others, unless `keep` says so; how many changed."""
+        with suppress(NoRoom):
+            return await self._call(lambda: self._worker.pins.settle(wanted, keep))
+        return 0
 
     async def tend(self) -> None:
         """Do now what is done every `use_flush_s` seconds, and finish a rebuild under way."""
         await self._call(self._worker.tend)
         await self._call(self._worker.walk_through)
+
+    async def look_after(self) -> None:
+        """What is done every `use_flush_s` seconds, now; a rebuild that is due goes on by itself."""
+        await self._call(self._worker.tend)
 
     async def totals(self) -> Totals:
         """What the index counts, all processes together. Raises NoRoom while there is no index."""
@@ -257,14 +272,15 @@ class DiskCache:
             self.name,
             files=totals.files,
             bytes=totals.bytes,
+            pinned=totals.pinned,
             reserved=totals.reserved,
             quota=self.options.quota,
             free=free,
             rebuilding=totals.walking,
-            hits=self._hits,
-            misses=self._misses,
+            hits=counts.hits,
+            misses=counts.misses,
             puts=counts.puts,
-            refused=counts.refused,
+            refused=counts.refused + counts.oversized,
             failed=counts.failed,
             evicted=evictions.files,
             evicted_bytes=evictions.bytes,
@@ -282,9 +298,26 @@ class DiskCache:
         """What may be evicted, least recently used first."""
         return await self._call(lambda: self._worker.ledger.candidates(limit))
 
-    async def evict(self, candidates: Iterable[Candidate]) -> tuple[int, int]:
+    async def over_shares(self) -> list[Candidate]:
+        """What products over their share of the quota have to give up."""
+        return await self._call(self._worker.ledger.over_shares)
+
+    async def evict(
+        self, candidates: Iterable[Candidate], reason: Reason = "quota"
+    ) -> tuple[int, int]:
         """Remove those not used since they were found; returns (files, bytes) gone."""
-        return await self._call(lambda: self._worker.ledger.evict(candidates))
+        return await self._call(lambda: self._worker.ledger.evict(candidates, reason))
+
+    def state(self) -> tuple[object, ...]:
+        """Changes with every change of the index by any process, and of what is free below the
+        floor. Blocking and cheap: it asks neither the index nor its thread.
+        """
+        try:
+            found = os.statvfs(self._root)
+        except OSError:
+            return (None,)
+        short = found.f_bavail * found.f_frsize < self.options.floor
+        return (*self._index.state(), short)
 
     async def sweep(self) -> Swept:
         """Free what ended processes had reserved and remove their temporary files."""
@@ -298,13 +331,14 @@ class DiskCache:
         """Remove everything; returns the files gone."""
         gone = 0
         for asset in await self._call(self._worker.upkeep.assets):
-            gone += await self._call(partial(self._worker.upkeep.drop, asset))
+            gone += await self._call(partial(self._worker.upkeep.drop, asset, None, "cleared"))
         return gone
 
-    async def _drop(self, asset: str, below: int | None) -> int:
+    async def _drop(self, asset: str, below: int | None, reason: Reason) -> int:
         """Without an index nothing is dropped, which is safe: products are keyed by version."""
+        drop = partial(self._worker.upkeep.drop, asset_hash(asset), below, reason)
         try:
-            return await self._call(lambda: self._worker.upkeep.drop(asset_hash(asset), below))
+            return await self._call(drop)
         except NoRoom:
             log.warning("cache not dropped", extra={"cache": self.name, "asset": asset})
             return 0
@@ -329,9 +363,21 @@ class DiskCache:
         finally:
             os.close(descriptor)
 
+    def _used(self, product: Product, path: str, now: float) -> None:
+        worker = self._worker
+        worker.counts.hits += 1
+        if product.pinned:
+            worker.pinned.add(product.asset)
+        if not worker.uses:
+            worker.wake()
+        worker.uses[path] = now
+
     def _missed(self, path: str) -> None:
-        self._misses += 1
-        self._worker.missed.add(path)
+        worker = self._worker
+        worker.counts.misses += 1
+        if not worker.missed:
+            worker.wake()
+        worker.missed.add(path)
 
     def _trusted(self, full: Path) -> bool:
         try:

@@ -24,25 +24,41 @@ from orchestrator.errors import NoRoom
 log = logging.getLogger(__name__)
 R = TypeVar("R")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE totals (id INTEGER PRIMARY KEY CHECK (id = 1), files INTEGER, bytes INTEGER);
-INSERT INTO totals VALUES (1, 0, 0);
+CREATE TABLE totals (
+  id INTEGER PRIMARY KEY CHECK (id = 1), files INTEGER, bytes INTEGER, pinned INTEGER);
+INSERT INTO totals VALUES (1, 0, 0, 0);
 CREATE TABLE entries (
   id INTEGER PRIMARY KEY, asset TEXT NOT NULL, name TEXT NOT NULL, bytes INTEGER NOT NULL,
   last_used REAL NOT NULL, lease_until REAL NOT NULL DEFAULT 0, pinned INTEGER NOT NULL DEFAULT 0,
-  UNIQUE (asset, name));
+  share TEXT NOT NULL DEFAULT '', UNIQUE (asset, name));
 CREATE INDEX entries_by_use ON entries (last_used) WHERE pinned = 0;
-CREATE TABLE folders (path TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX entries_by_share ON entries (share, last_used) WHERE pinned = 0 AND share <> '';
+CREATE TABLE folders (
+  path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, asset TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+CREATE INDEX folders_by_asset ON folders (asset);
+CREATE TABLE pins (asset TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE shares (name TEXT PRIMARY KEY, files INTEGER, bytes INTEGER) WITHOUT ROWID;
 CREATE TABLE reservations (
   holder TEXT PRIMARY KEY, pid INTEGER, bytes INTEGER NOT NULL, since REAL) WITHOUT ROWID;
 CREATE TRIGGER entry_in AFTER INSERT ON entries BEGIN
-  UPDATE totals SET files = files + 1, bytes = bytes + new.bytes; END;
+  UPDATE totals SET files = files + 1, bytes = bytes + new.bytes,
+    pinned = pinned + new.pinned * new.bytes; END;
 CREATE TRIGGER entry_out AFTER DELETE ON entries BEGIN
-  UPDATE totals SET files = files - 1, bytes = bytes - old.bytes; END;
-CREATE TRIGGER entry_changed AFTER UPDATE OF bytes ON entries BEGIN
-  UPDATE totals SET bytes = bytes + new.bytes - old.bytes; END;
+  UPDATE totals SET files = files - 1, bytes = bytes - old.bytes,
+    pinned = pinned - old.pinned * old.bytes; END;
+CREATE TRIGGER entry_changed AFTER UPDATE OF bytes, pinned ON entries BEGIN
+  UPDATE totals SET bytes = bytes + new.bytes - old.bytes,
+    pinned = pinned + new.pinned * new.bytes - old.pinned * old.bytes; END;
+CREATE TRIGGER share_in AFTER INSERT ON entries WHEN new.share <> '' BEGIN
+  INSERT INTO shares VALUES (new.share, 1, new.bytes) ON CONFLICT (name) DO UPDATE SET
+    files = files + 1, bytes = bytes + new.bytes; END;
+CREATE TRIGGER share_out AFTER DELETE ON entries WHEN old.share <> '' BEGIN
+  UPDATE shares SET files = files - 1, bytes = bytes - old.bytes WHERE name = old.share; END;
+CREATE TRIGGER share_changed AFTER UPDATE OF bytes ON entries WHEN new.share <> '' BEGIN
+  UPDATE shares SET bytes = bytes + new.bytes - old.bytes WHERE name = new.share; END;
 CREATE TRIGGER folder_in AFTER INSERT ON folders BEGIN
   UPDATE totals SET bytes = bytes + new.bytes; END;
 CREATE TRIGGER folder_out AFTER DELETE ON folders BEGIN
@@ -65,12 +81,14 @@ _WRITTEN_BACK_S = 120
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the index counts: bytes are allocated blocks, folders and reservations apart."""
+    """What the index counts: bytes are allocated blocks, folders included, reservations apart."""
 
     files: int
     bytes: int
     reserved: int
     walking: bool
+    pinned: int = 0
+    """Of the bytes, those of pinned files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +172,12 @@ class Index:
                 (self.holders / self.holder).unlink(missing_ok=True)
             os.close(self._alive)
             self._alive = -1
+
+    def state(self) -> tuple[tuple[int, int], ...]:
+        """Changes with every change of the index by anyone: file and log, when written and how
+        long. Blocking, from any thread, and without the lock.
+        """
+        return tuple(_written(self.path.with_name(self.path.name + end)) for end in ("", "-wal"))
 
     def is_dead(self, holder: str) -> bool:
         """True if the process of that name has ended; its file is then removed."""
@@ -308,9 +332,9 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 def read_totals(db: sqlite3.Connection) -> Totals:
     """The counts of an open index."""
-    files, used = db.execute("SELECT files, bytes FROM totals").fetchone()
+    files, used, pinned = db.execute("SELECT files, bytes, pinned FROM totals").fetchone()
     reserved = db.execute("SELECT total(bytes) FROM reservations").fetchone()[0]
-    return Totals(files, used, int(reserved), bool(read_meta(db, "walking")))
+    return Totals(files, used, int(reserved), bool(read_meta(db, "walking")), pinned)
 
 
 def read_meta(db: sqlite3.Connection, name: str) -> str | float | None:
@@ -361,3 +385,11 @@ def _identity(path: Path) -> tuple[int, int]:
     except FileNotFoundError:
         return (0, 0)
     return (found.st_dev, found.st_ino)
+
+
+def _written(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)

@@ -1,5 +1,5 @@
 """Where a product lies on disk: `{aa}/{asset hash}/{version}-{product hash}.{extension}` below the
-cache's folder.
+cache's folder, `{version}-{share}-{product hash}.{extension}` for what counts in a share of it.
 
 Names are hashes, so any asset name is safe and no path is longer than another; everything of an
 asset is one folder, and its versions are told apart by the name's beginning. Nothing here touches
@@ -9,11 +9,13 @@ the disk.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 TEMP_FOLDER = ".temp"
-_NAME = re.compile(r"(\d{1,18})-([0-9a-f]{24})\.([a-z0-9]{1,8})")
+SHARE = re.compile(r"[a-z][a-z0-9_]{0,19}")
+"""What a share of a quota can be called."""
+_NAME = re.compile(rf"(\d{{1,18}})-(?:({SHARE.pattern})-)?([0-9a-f]{{24}})\.([a-z0-9]{{1,8}})")
 _ASSET = re.compile(r"[0-9a-f]{30}")
 _EXTENSION = re.compile(r"[a-z0-9]{1,8}")
 
@@ -23,13 +25,16 @@ class Product:
     """Something made from one asset version; equal products have equal bytes.
 
     `name` is the canonical form with the access class; `extension` (no dot) is the file's true one,
-    which image servers go by.
+    which image servers go by. `share` names the part of the quota it counts in ("": none of its
+    own). `pinned` says that it is not to be evicted; it is no part of what the product is.
     """
 
     asset: str
     version: int
     name: str
     extension: str
+    share: str = ""
+    pinned: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class Place:
 
     asset: str
     name: str
+    text: str = field(default="", compare=False)
+    """The asset's text id, where it is known: the hash does not tell it."""
 
     @property
     def folder(self) -> str:
@@ -56,13 +63,17 @@ def asset_hash(asset: str) -> str:
 
 
 def place(product: Product) -> Place:
-    """Where `product` lies. Raises ValueError for a version or an extension that cannot be part of
-    a file name.
+    """Where `product` lies. Raises ValueError for a version, an extension or a share that cannot be
+    part of a file name.
     """
     if product.version < 0 or _EXTENSION.fullmatch(product.extension) is None:
         raise ValueError("a product needs a version of 0 or more and a plain lower-case extension")
+    if product.share and SHARE.fullmatch(product.share) is None:
+        raise ValueError("a share's name is lower-case letters, digits and underscores")
     digest = blake2b(product.name.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-    return Place(asset_hash(product.asset), f"{product.version}-{digest}.{product.extension}")
+    share = f"{product.share}-" if product.share else ""
+    name = f"{product.version}-{share}{digest}.{product.extension}"
+    return Place(asset_hash(product.asset), name, product.asset)
 
 
 def parse(asset: str, name: str) -> Place | None:
@@ -75,3 +86,9 @@ def parse(asset: str, name: str) -> Place | None:
 def version_of(name: str) -> int:
     """The asset version in a file name of ours."""
     return int(name.partition("-")[0])
+
+
+def share_of(name: str) -> str:
+    """The share of the quota that a file name of ours counts in; "" for none."""
+    parts = name.split("-", 2)
+    return parts[1] if len(parts) == 3 else ""

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.cache.eviction import Candidate, Evictions, Evictor, Limits, Reason
 from orchestrator.cache.index import Index, Totals, read_totals, transaction
-from orchestrator.cache.layout import TEMP_FOLDER, Place
+from orchestrator.cache.layout import TEMP_FOLDER, Place, share_of
 from orchestrator.cache.tree import BLOCK, Tree, allocated, rounded
 
 SLACK = 8 * BLOCK
@@ -24,17 +25,8 @@ SLACK = 8 * BLOCK
 _INDEX_ROOM = 12 * 1024**2
 """Always left free: the index's own log needs it, and without the log nothing can be evicted."""
 _SPARE = 4 * 1024**2
-_EVICTED_AT_ONCE = 256
 _ROUNDS = 8
 _RELIEF = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bytes a cache may use: `quota` of allocated blocks (0: no limit), leaving `floor` free."""
-
-    quota: int
-    floor: int
 
 
 @dataclass(slots=True)
@@ -44,26 +36,7 @@ class Publication:
     place: Place
     temp: Path
     need: int
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An entry that may be evicted, as it was found."""
-
-    id: int
-    place: Place
-    bytes: int
-    last_used: float
-
-
-@dataclass(slots=True)
-class Evictions:
-    """What evictions came to since the start of this process."""
-
-    files: int = 0
-    bytes: int = 0
-    last_age_s: float = 0.0
-    """Seconds between its last use and its eviction, of the entry evicted last."""
+    pinned: bool = False
 
 
 class Ledger:
@@ -73,11 +46,16 @@ class Ledger:
         self.index = index
         self.tree = tree
         self.limits = limits
-        self.evictions = Evictions()
+        self.evictor = Evictor(index, tree, limits, now)
         self.free = 0
         """Of what this process holds, the bytes no write has claimed."""
-        self._now = now
+        self.now = now
         self._spare = min(_SPARE, limits.quota // 64) if limits.quota else _SPARE
+
+    @property
+    def evictions(self) -> Evictions:
+        """What this process has evicted."""
+        return self.evictor.done
 
     def open(self) -> None:
         """Count the cache's own folders. Raises NoRoom when the index cannot be used."""
@@ -132,11 +110,15 @@ class Ledger:
 
     def candidates(self, limit: int) -> list[Candidate]:
         """The entries that may be evicted, least recently used first."""
-        return self.index.run(lambda db: self._candidates(db, limit))
+        return self.index.run(lambda db: self.evictor.candidates(db, limit))
 
-    def evict(self, candidates: Iterable[Candidate]) -> tuple[int, int]:
+    def over_shares(self) -> list[Candidate]:
+        """What products over their share have to give up."""
+        return self.index.run(self.evictor.over_shares)
+
+    def evict(self, candidates: Iterable[Candidate], reason: Reason) -> tuple[int, int]:
         """Remove those that were not used since they were found; returns (files, bytes) gone."""
-        return self.index.run(lambda db: self._evict_unused(db, list(candidates)))
+        return self.index.run(lambda db: self._evict_unused(db, list(candidates), reason))
 
     @contextmanager
     def charged(self, db: sqlite3.Connection) -> Iterator[None]:
@@ -152,30 +134,28 @@ class Ledger:
         self.index.held -= delta
         self.free -= delta
 
-    def enter_folder(self, db: sqlite3.Connection, folder: str) -> int:
-        """Count a folder as large as it is now; returns its bytes."""
+    def enter_folder(self, db: sqlite3.Connection, folder: str, text: str = "") -> int:
+        """Count a folder as large as it is now; `text` is the id of its asset, if known; returns
+        its bytes.
+        """
         size = self.tree.folder_size(folder) or 0
-        row = db.execute("SELECT bytes FROM folders WHERE path = ?", (folder,)).fetchone()
+        row = db.execute("SELECT bytes, asset FROM folders WHERE path = ?", (folder,)).fetchone()
         if row is None:
-            db.execute("INSERT INTO folders VALUES (?, ?)", (folder, size))
-        elif row[0] != size:
-            db.execute("UPDATE folders SET bytes = ? WHERE path = ?", (size, folder))
+            db.execute("INSERT INTO folders VALUES (?, ?, ?)", (folder, size, text))
+        elif row[0] != size or (text and row[1] != text):
+            known = (size, text or row[1], folder)
+            db.execute("UPDATE folders SET bytes = ?, asset = ? WHERE path = ?", known)
         return size
 
     def enter(self, db: sqlite3.Connection, place: Place, size: int, used: float) -> None:
         """Count a file, in place of what was known of it."""
         db.execute(
-            "INSERT INTO entries (asset, name, bytes, last_used) VALUES (?, ?, ?, ?) "
+            "INSERT INTO entries (asset, name, bytes, last_used, share, pinned) VALUES "
+            "(?1, ?2, ?3, ?4, ?5, EXISTS (SELECT 1 FROM pins WHERE pins.asset = ?1)) "
             "ON CONFLICT (asset, name) DO UPDATE SET bytes = excluded.bytes, "
-            "last_used = max(last_used, excluded.last_used)",
-            (place.asset, place.name, size, used),
+            "pinned = excluded.pinned, last_used = max(last_used, excluded.last_used)",
+            (place.asset, place.name, size, used, share_of(place.name)),
         )
-
-    def leave_folder(self, db: sqlite3.Connection, asset: str) -> None:
-        """Remove an asset's folder if nothing is left in it."""
-        folder = f"{asset[:2]}/{asset}"
-        if self.tree.remove_folder(folder):
-            db.execute("DELETE FROM folders WHERE path = ?", (folder,))
 
     def _refill(self, db: sqlite3.Connection, missing: int) -> bool:
         """Reserve `missing` bytes and some to spare; False if there is no sense in trying again."""
@@ -184,13 +164,13 @@ class Ledger:
             if totals.walking and self.limits.quota:
                 return False
             wanted = missing + self._spare
-            room = self._room(totals)
-            if room < wanted and not self._attainable(totals, missing):
-                return False
+            room, bound = self._room(totals)
+            if room < wanted and room + totals.bytes - totals.pinned < missing:
+                return False  # evicting everything would not do: nothing is evicted for it
             progress = room >= missing
             if room < wanted:
-                gone = self._make_room(db, wanted - room)
-                room = self._room(read_totals(db))
+                gone = self.evictor.make_room(db, wanted - room, bound)
+                room, _ = self._room(read_totals(db))
                 progress = progress or gone > 0
             granted = missing + min(self._spare, (room - missing) // 4) if room >= missing else 0
             db.execute(
@@ -201,58 +181,20 @@ class Ledger:
         self.free += granted
         return progress
 
-    def _room(self, totals: Totals) -> int:
+    def _room(self, totals: Totals) -> tuple[int, Reason]:
+        """Bytes that may still be reserved, and what bounds them."""
         floor = max(self.limits.floor, _INDEX_ROOM)
         disk = self.tree.free_bytes() - floor - totals.reserved
-        if not self.limits.quota:
-            return disk
-        return min(disk, self.limits.quota - totals.bytes - totals.reserved)
+        quota = self.limits.quota - totals.bytes - totals.reserved
+        if not self.limits.quota or disk < quota:
+            return disk, "floor"
+        return quota, "quota"
 
-    def _attainable(self, totals: Totals, missing: int) -> bool:
-        """Whether evicting everything could do: else nothing is evicted for it."""
-        return self._room(totals) + totals.bytes >= missing
-
-    def _make_room(self, db: sqlite3.Connection, missing: int) -> int:
-        """Evict least recently used first until `missing` bytes are freed; bounded; files gone."""
-        found = self._candidates(db, _EVICTED_AT_ONCE)
-        chosen, freed = [], 0
-        for candidate in found:
-            if freed >= missing:
-                break
-            chosen.append(candidate)
-            freed += candidate.bytes
-        return self._remove(db, chosen)[0]
-
-    def _candidates(self, db: sqlite3.Connection, limit: int) -> list[Candidate]:
-        rows = db.execute(
-            "SELECT id, asset, name, bytes, last_used FROM entries "
-            "WHERE pinned = 0 AND lease_until <= ? ORDER BY last_used LIMIT ?",
-            (self._now(), limit),
-        )
-        return [Candidate(row[0], Place(row[1], row[2]), row[3], row[4]) for row in rows]
-
-    def _evict_unused(self, db: sqlite3.Connection, candidates: list[Candidate]) -> tuple[int, int]:
-        still = "SELECT 1 FROM entries WHERE id = ? AND last_used = ? AND lease_until <= ?"
+    def _evict_unused(
+        self, db: sqlite3.Connection, candidates: list[Candidate], reason: Reason
+    ) -> tuple[int, int]:
         with transaction(db):
-            now = self._now()
-            unused = [
-                c for c in candidates if db.execute(still, (c.id, c.last_used, now)).fetchone()
-            ]
-            return self._remove(db, unused)
-
-    def _remove(self, db: sqlite3.Connection, candidates: list[Candidate]) -> tuple[int, int]:
-        """Files first, rows after: a kill between leaves rows too many, which counts too much."""
-        gone = [c for c in candidates if self.tree.remove(c.place)]
-        db.executemany("DELETE FROM entries WHERE id = ?", [(c.id,) for c in gone])
-        for asset in dict.fromkeys(c.place.asset for c in gone):
-            self.leave_folder(db, asset)
-        if gone:
-            freed = sum(c.bytes for c in gone)
-            self.evictions.files += len(gone)
-            self.evictions.bytes += freed
-            self.evictions.last_age_s = max(0.0, self._now() - gone[-1].last_used)
-            return len(gone), freed
-        return 0, 0
+            return self.evictor.remove(db, self.evictor.unused(db, candidates), reason)
 
     def _release(self, db: sqlite3.Connection) -> None:
         db.execute(
@@ -266,9 +208,12 @@ class Ledger:
         self, db: sqlite3.Connection, batch: list[Publication], folders: dict[str, int]
     ) -> list[Publication]:
         with self.charged(db):
-            entered = [p for p in batch if self._enter_one(db, p)]
-            for name in _folders_of(entered):
-                folders[name] = self.enter_folder(db, name)
+            entered: list[Publication] = []
+            for publication in batch:
+                if self._enter_one(db, publication, {p.place for p in entered}):
+                    entered.append(publication)
+            for name, text in _folders_of(entered).items():
+                folders[name] = self.enter_folder(db, name, text)
         # The lock is still held: nobody evicts an entry whose file has not got its name yet.
         failed = [p for p in entered if not self._named(p)]
         if failed:
@@ -279,13 +224,21 @@ class Ledger:
                 )
         return [p for p in entered if p not in failed]
 
-    def _enter_one(self, db: sqlite3.Connection, publication: Publication) -> bool:
+    def _enter_one(
+        self, db: sqlite3.Connection, publication: Publication, entered: set[Place]
+    ) -> bool:
+        place = publication.place
         try:
-            self.tree.make_folder(publication.place)
             size = allocated(publication.temp.stat())
+            kept = {*entered, place}
+            if not self.evictor.fits_share(db, share_of(place.name), size, kept):
+                return False
+            self.tree.make_folder(place)
         except OSError:
             return False
-        self.enter(db, publication.place, size, self._now())
+        if publication.pinned:
+            db.execute("INSERT OR IGNORE INTO pins VALUES (?, ?)", (place.asset, place.text))
+        self.enter(db, place, size, self.now())
         return True
 
     def _named(self, publication: Publication) -> bool:
@@ -311,11 +264,13 @@ def room_for(size: int) -> int:
     return rounded(size) + SLACK
 
 
-def _folders_of(publications: list[Publication]) -> list[str]:
-    names = {"", TEMP_FOLDER}
+def _folders_of(publications: list[Publication]) -> dict[str, str]:
+    """The folders that may have grown, in order; with the asset's id where they are an asset's."""
+    names = {"": "", TEMP_FOLDER: ""}
     for publication in publications:
-        names.update((publication.place.folder, publication.place.asset[:2]))
-    return sorted(names)
+        place = publication.place
+        names |= {place.asset[:2]: "", place.folder: place.text}
+    return dict(sorted(names.items()))
 
 
 def _used(db: sqlite3.Connection) -> int:

@@ -12,8 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
-from orchestrator.cache.index import read_meta, transaction, write_meta
+from orchestrator.cache.eviction import Reason
+from orchestrator.cache.index import read_meta, read_totals, transaction, write_meta
 from orchestrator.cache.layout import TEMP_FOLDER, Place, version_of
 from orchestrator.cache.ledger import Ledger
 from orchestrator.cache.locks import release_and_remove, try_lock
@@ -75,16 +77,16 @@ class Upkeep:
         """Protect files from eviction until their times; returns the paths that are there."""
         return self._index.run(lambda db: self._lease(db, leases))
 
-    def drop(self, asset: str, below: int | None = None) -> int:
+    def drop(self, asset: str, below: int | None, reason: Reason) -> int:
         """Remove an asset's products, or those of versions under `below`; returns files gone."""
         gone = 0
-        while names := self._index.run(lambda db: self._drop(db, asset, below)):
+        while names := self._index.run(lambda db: self._drop(db, asset, below, reason)):
             gone += names
         return gone
 
     def heal(self, place: Place) -> None:
         """Remove a file that cannot be trusted, and its row."""
-        self._index.run(lambda db: self._forget(db, [place]))
+        self._index.run(lambda db: self._forget(db, [place], "damaged"))
 
     def sweep(self) -> Swept:
         """Free what ended processes had reserved, and remove their temporary files."""
@@ -107,22 +109,26 @@ class Upkeep:
             )
         return total
 
-    def must_walk(self, grace_s: float) -> bool:
-        """True if the index does not know all files, and it is time to look for them.
+    def walk_due_in(self, grace_s: float) -> float | None:
+        """Seconds until all files have to be looked for, None when the index knows them all.
 
         That is `grace_s` seconds after it was begun: by then every living process has told it what
         it holds, so that no room is granted twice.
         """
-        return self._index.run(lambda db: _is_walking(db, self._now() - grace_s))
+        since = self._index.run(lambda db: _walking_since(db) if _is_walking(db) else None)
+        return None if since is None else since + grace_s - self._now()
 
-    def walk(self) -> Iterator[None]:
-        """Enter every file that is there, a few folders a step; ends at once if another process is
-        at it. Nothing else may grant room meanwhile, so steps may be as far apart as need be.
+    def begin_walk(self) -> Iterator[None] | None:
+        """Enter every file that is there, a few folders a step; None if another process is at it.
+
+        Nothing else may grant room meanwhile, so steps may be as far apart as need be. Raises
+        OSError.
         """
         path = self._index.folder / "walk.lock"
         descriptor = try_lock(path)
-        if descriptor is None:
-            return
+        return None if descriptor is None else self._walk(path, descriptor)
+
+    def _walk(self, path: Path, descriptor: int) -> Iterator[None]:
         try:
             since = self._index.run(_walking_since)
             assets = self._tree.assets()
@@ -171,18 +177,21 @@ class Upkeep:
                 self._ledger.enter_folder(db, folder)
             self._ledger.enter(db, place, size, used)
 
-    def _drop(self, db: sqlite3.Connection, asset: str, below: int | None) -> int:
+    def _drop(self, db: sqlite3.Connection, asset: str, below: int | None, reason: Reason) -> int:
         rows = db.execute("SELECT name FROM entries WHERE asset = ?", (asset,))
         known = {Place(asset, row[0]) for row in rows} | set(self._tree.names(asset))
         chosen = [p for p in known if below is None or version_of(p.name) < below][:_BATCH]
-        return self._forget(db, chosen)
+        return self._forget(db, chosen, reason)
 
-    def _forget(self, db: sqlite3.Connection, places: list[Place]) -> int:
+    def _forget(self, db: sqlite3.Connection, places: list[Place], reason: Reason) -> int:
         with transaction(db):
             gone = [place for place in places if self._tree.remove(place)]
+            before = read_totals(db).bytes
             _delete(db, gone)
+            if gone:
+                self._ledger.evictor.count(reason, len(gone), before - read_totals(db).bytes)
             for asset in {place.asset for place in gone}:
-                self._ledger.leave_folder(db, asset)
+                self._ledger.evictor.leave_folder(db, asset)
         return len(gone)
 
     def _sweep(self, db: sqlite3.Connection) -> Swept:
@@ -196,8 +205,9 @@ class Upkeep:
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
                     removed += 1
-        with transaction(db):
-            db.executemany("DELETE FROM reservations WHERE holder = ?", [(h,) for h in dead])
+        if dead:
+            with transaction(db):
+                db.executemany("DELETE FROM reservations WHERE holder = ?", [(h,) for h in dead])
         freed = sum(rows.get(holder, 0) for holder in dead)
         return Swept(len(dead & rows.keys()), freed, removed)
 
@@ -214,7 +224,7 @@ class Upkeep:
                     self._adopt(db, Place(asset, name), 0.0)
                     if name in there and name in rows:
                         self._ledger.enter(db, Place(asset, name), there[name], 0.0)
-            self._forget(db, empty)
+            self._forget(db, empty, "damaged")
         return Verification(
             files=len(there),
             bytes=sum(there.values()),
@@ -234,7 +244,7 @@ class Upkeep:
                     self._walk_over(db, place, start, end)
                 for folder in (asset[:2], f"{asset[:2]}/{asset}"):
                     self._ledger.enter_folder(db, folder)
-                self._ledger.leave_folder(db, asset)
+                self._ledger.evictor.leave_folder(db, asset)
 
     def _walk_over(self, db: sqlite3.Connection, place: Place, start: float, end: float) -> None:
         try:
@@ -249,8 +259,8 @@ class Upkeep:
             self._ledger.enter(db, place, allocated(found), used)
 
 
-def _is_walking(db: sqlite3.Connection, before: float) -> bool:
-    return bool(read_meta(db, "walking")) and _walking_since(db) <= before
+def _is_walking(db: sqlite3.Connection) -> bool:
+    return bool(read_meta(db, "walking"))
 
 
 def _walking_since(db: sqlite3.Connection) -> float:

@@ -1,7 +1,8 @@
 """The one thread of a process that speaks to a cache's index: jobs in order, puts in batches.
 
-Between jobs it tends the cache: records uses and leases every few seconds, gives unneeded room
-back, and goes on with a rebuild, a step at a time. Nothing here runs on the event loop.
+After jobs and uses it tends the cache, every few seconds as long as there is something to tend:
+records uses, renews the leases of what is being read, gives unneeded room back, and goes on with a
+rebuild, a step at a time. With nothing to tend it sleeps. Nothing here runs on the event loop.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from orchestrator import metrics
 from orchestrator.cache.index import is_full
 from orchestrator.cache.layout import Place
 from orchestrator.cache.ledger import Ledger, Publication, room_for
+from orchestrator.cache.pins import Pins
 from orchestrator.cache.upkeep import Upkeep
 from orchestrator.errors import NoRoom
 
@@ -32,11 +35,15 @@ _MISSES_LOOKED_AT = 1000
 
 @dataclass(slots=True)
 class Counts:
-    """What came of writing, since the start of this process."""
+    """What came of looking up and writing, since the start of this process."""
 
+    hits: int = 0
+    misses: int = 0
     puts: int = 0
     refused: int = 0
-    """No room within quota and free-space floor, or the queue full: served uncached."""
+    """No room within quota and free-space floor: served uncached."""
+    oversized: int = 0
+    """Too large, or too much waiting to be written: served uncached."""
     failed: int = 0
     """The disk or the index could not be written: served uncached."""
 
@@ -46,6 +53,7 @@ class _Put:
     place: Place
     body: bytes
     extension: str
+    pinned: bool = False
     done: Future[bool] = field(default_factory=Future)
 
 
@@ -57,16 +65,27 @@ class _Call:
 class Worker:
     """Owns ledger and upkeep from `start` to `stop`."""
 
-    def __init__(self, name: str, ledger: Ledger, upkeep: Upkeep, tend_s: float) -> None:
+    def __init__(
+        self, name: str, ledger: Ledger, upkeep: Upkeep, tend_s: float, lease_s: float
+    ) -> None:
         self.uses: dict[str, float] = {}
         """Path in the cache -> time last used; the event loop writes, this thread takes away."""
         self.missed: set[str] = set()
         """Paths looked for in vain, likewise."""
+        self.pinned: set[str] = set()
+        """Ids of assets whose products were used and are pinned, likewise."""
+        self.held: dict[str, int] = {}
+        """Path in the cache -> how many read it now; leased for as long as that is."""
         self.counts = Counts()
         self.ledger = ledger
         self.upkeep = upkeep
+        self.pins = Pins(ledger.index)
         self._name = name
         self._tend_s = tend_s
+        self._lease_s = lease_s
+        self._leased: dict[str, float] = {}
+        self._told = Counts()
+        self._untended = True
         self._jobs: queue.SimpleQueue[_Put | _Call | None] = queue.SimpleQueue()
         self._stopping = False
         quota = ledger.limits.quota
@@ -94,9 +113,15 @@ class Worker:
         self._jobs.put(_Call(lambda: _settle(done, work)))
         return done
 
-    def put(self, place: Place, body: bytes, extension: str) -> Future[bool]:
+    def wake(self) -> None:
+        """There is something to tend: it is done within `tend_s` seconds."""
+        self._jobs.put(_Call(_nothing))
+
+    def put(
+        self, place: Place, body: bytes, extension: str, *, pinned: bool = False
+    ) -> Future[bool]:
         """Keep `body`; the future says whether it was kept."""
-        job = _Put(place, body, extension)
+        job = _Put(place, body, extension, pinned)
         job.done.set_running_or_notify_cancel()
         self._jobs.put(job)
         return job.done
@@ -113,17 +138,34 @@ class Worker:
 
     def tend(self) -> None:
         """What is done every few seconds; an index that cannot be used now is tried again then."""
+        self._tell()
         try:
             self._record_uses()
             self._reconcile_missed()
+            self._renew_leases()
             if self.counts.puts == self._puts_tended:
                 self.ledger.release_free()
             self._puts_tended = self.counts.puts
-            if self._walk is None and self.upkeep.must_walk(2 * self._tend_s):
-                log.info("cache index rebuilding", extra={"cache": self._name})
-                self._walk = self.upkeep.walk()
+            self._look_for_walk()
         except (NoRoom, OSError) as error:
             self._failed("index", error)
+
+    def _look_for_walk(self) -> None:
+        """Begin a rebuild where one is due; where it is to come, look again."""
+        if self._walk is not None:
+            return
+        due_in_s = self.upkeep.walk_due_in(2 * self._tend_s)
+        if due_in_s is None:
+            return
+        self._untended = True
+        if due_in_s <= 0 and (walk := self.upkeep.begin_walk()) is not None:
+            log.info("cache index rebuilding", extra={"cache": self._name})
+            self._walk = walk
+
+    @property
+    def _is_idle(self) -> bool:
+        waiting = self.uses or self.missed or self.pinned or self.held or self.ledger.free > 0
+        return not (waiting or self._untended or self._walk or self._stopping)
 
     def walk_through(self) -> None:
         """Finish a rebuild that is going on."""
@@ -134,13 +176,18 @@ class Worker:
         due = time.monotonic() + self._tend_s
         held: _Put | _Call | None = None
         while True:
+            slept = self._is_idle
             job = held or self._next(due)
             if job is None and self._stopping:
                 break
+            if slept:
+                due = time.monotonic() + self._tend_s
             try:
+                self._untended = self._untended or job is not None
                 held = self._do(job)
                 if time.monotonic() >= due:
                     due = time.monotonic() + self._tend_s
+                    self._untended = False
                     self.tend()
                 self._step()
             except Exception:
@@ -157,10 +204,21 @@ class Worker:
         return None
 
     def _next(self, due: float) -> _Put | _Call | None:
-        idle = self._walk is None and not self._stopping
-        wait_s = max(0.0, due - time.monotonic()) if idle else 0.0
         try:
-            job = self._jobs.get(timeout=wait_s) if wait_s else self._jobs.get_nowait()
+            if self._is_idle:
+                job = self._jobs.get()
+            else:
+                busy = self._walk is not None or self._stopping
+                wait_s = 0.0 if busy else due - time.monotonic()
+                job = self._jobs.get(timeout=wait_s) if wait_s > 0 else self._jobs.get_nowait()
+        except queue.Empty:
+            return None
+        self._stopping = self._stopping or job is None
+        return job
+
+    def _at_hand(self) -> _Put | _Call | None:
+        try:
+            job = self._jobs.get_nowait()
         except queue.Empty:
             return None
         self._stopping = self._stopping or job is None
@@ -171,7 +229,7 @@ class Worker:
         batch, size = [first], room_for(len(first.body))
         other: _Put | _Call | None = None
         while len(batch) < _BATCH_FILES and size < self._batch_bytes:
-            job = self._next(0.0)
+            job = self._at_hand()
             if not isinstance(job, _Put):
                 other = job
                 break
@@ -213,7 +271,7 @@ class Worker:
             self._failed("write", error)
             self.counts.failed += 1
             return None
-        return Publication(job.place, temp, need)
+        return Publication(job.place, temp, need, job.pinned)
 
     def _open(self) -> None:
         try:
@@ -227,6 +285,33 @@ class Worker:
         uses, self.uses = self.uses, {}
         if uses:
             self.upkeep.record(uses)
+
+        pinned, self.pinned = self.pinned, set()
+        if pinned:
+            self.pins.pin(pinned)
+
+    def _renew_leases(self) -> None:
+        """Of what is being read, well before they end."""
+        now, held = self.ledger.now(), list(self.held)
+        soon = now + max(self._lease_s / 2, 2 * self._tend_s)
+        due = {path: now + self._lease_s for path in held if self._leased.get(path, 0.0) < soon}
+        if due:
+            self.upkeep.lease(due)
+        self._leased = {path: due.get(path, self._leased.get(path, 0.0)) for path in held}
+
+    def _tell(self) -> None:
+        """Add to the metrics what was counted since: look-ups are too many to be told each."""
+        now, told = replace(self.counts), self._told
+        self._told = now
+        name = self._name
+        for outcome in ("hit", "miss"):
+            count = now.hits - told.hits if outcome == "hit" else now.misses - told.misses
+            metrics.CACHE_LOOKUPS.labels(cache=name, outcome=outcome).inc(count)
+        metrics.CACHE_PUTS.labels(cache=name).inc(now.puts - told.puts)
+        refused = metrics.CACHE_REFUSED
+        refused.labels(cache=name, why="room").inc(now.refused - told.refused)
+        refused.labels(cache=name, why="size").inc(now.oversized - told.oversized)
+        refused.labels(cache=name, why="failed").inc(now.failed - told.failed)
 
     def _reconcile_missed(self) -> None:
         missed, self.missed = self.missed, set()
@@ -268,6 +353,10 @@ class Worker:
         if self._trouble:
             self._trouble = ""
             log.info("cache written again", extra={"cache": self._name})
+
+
+def _nothing() -> None:
+    """A job that only wakes the thread."""
 
 
 def _settle(done: Future[R], work: Callable[[], R]) -> None:

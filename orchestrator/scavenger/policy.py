@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 
 class Sized(Protocol):
@@ -31,15 +31,28 @@ class Fill:
     quota: int
     free: int
     floor: int
+    pinned: int = 0
+    """Of `used`, what may not be evicted."""
 
 
 def surplus(fill: Fill, low_water: float) -> int:
     """Bytes to evict so that used and reserved are at most `low_water` of the quota, and `floor` is
     free.
     """
-    over_quota = fill.used + fill.reserved - int(low_water * fill.quota) if fill.quota else 0
-    under_floor = fill.floor - fill.free
-    return min(max(over_quota, under_floor, 0), fill.used)
+    return min(max(_over_quota(fill, low_water), _under_floor(fill), 0), fill.used - fill.pinned)
+
+
+def bound(fill: Fill, low_water: float) -> Literal["quota", "floor"]:
+    """What the surplus is a surplus over."""
+    return "floor" if _under_floor(fill) > _over_quota(fill, low_water) else "quota"
+
+
+def _over_quota(fill: Fill, low_water: float) -> int:
+    return fill.used + fill.reserved - int(low_water * fill.quota) if fill.quota else 0
+
+
+def _under_floor(fill: Fill) -> int:
+    return fill.floor - fill.free
 
 
 def victims(candidates: Iterable[S], wanted: int) -> list[S]:

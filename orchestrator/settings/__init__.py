@@ -11,6 +11,7 @@ from orchestrator.settings.loading import ALIASES, PREFIX, Loaded, load, load_wi
 from orchestrator.settings.sections import (
     Auth,
     Cache,
+    CacheRule,
     Database,
     Delivery,
     Iiif,
@@ -30,6 +31,7 @@ __all__ = [
     "PREFIX",
     "Auth",
     "Cache",
+    "CacheRule",
     "Database",
     "Delivery",
     "Iiif",

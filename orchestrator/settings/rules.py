@@ -16,7 +16,7 @@ Fault = tuple[str, str]
 
 def cross_section_faults(settings: Settings) -> list[Fault]:
     """Every rule that `settings` break; empty when they can be used."""
-    rules = (_ports, _storage, _origins, _image_server, _sizes, _texts, _proxies)
+    rules = (_ports, _storage, _origins, _image_server, _sizes, _cache, _texts, _proxies)
     return [fault for rule in rules for fault in rule(settings)]
 
 
@@ -73,12 +73,13 @@ def _image_server(settings: Settings) -> Iterator[Fault]:
             "image_server.addresses",
             f'image_server.kind = "{server.kind}" needs the address of at least one',
         )
-    for address in server.addresses:
-        if not re.match(r"https?://[^/]", address):
-            yield (
-                "image_server.addresses",
-                f"{address} should begin with http:// or https:// and name a host",
-            )
+    for name in ("addresses", "special_addresses"):
+        for address in getattr(server, name):
+            if not re.match(r"https?://[^/]", address):
+                yield (
+                    f"image_server.{name}",
+                    f"{address} should begin with http:// or https:// and name a host",
+                )
 
 
 def _sizes(settings: Settings) -> Iterator[Fault]:
@@ -110,6 +111,20 @@ def _jobs(settings: Settings) -> Iterator[Fault]:
         yield "jobs.sqs_priority_queue", "should be another queue than jobs.sqs_queue"
     if bool(jobs.sqs_access_key.get_secret_value()) != bool(jobs.sqs_secret_key.get_secret_value()):
         yield "jobs.sqs_secret_key", "goes together with jobs.sqs_access_key; set both or neither"
+
+
+def _cache(settings: Settings) -> Iterator[Fault]:
+    cache = settings.cache
+    for name, size in cache.shares.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,19}", name):
+            yield "cache.shares", f"{name} should be a name such as ico: a-z, 0-9, _; at most 20"
+        if cache.derivatives_quota and size > cache.derivatives_quota:
+            yield "cache.shares", f"{name} is over cache.derivatives_quota"
+    for rule in cache.rules:
+        try:
+            re.compile(rule.asset_id)
+        except re.error as error:
+            yield "cache.rules", f"{rule.asset_id} is not a regular expression: {error}"
 
 
 def _texts(settings: Settings) -> Iterator[Fault]:

@@ -206,12 +206,27 @@ class Delivery(Section):
     """Sources brought to fast disk at once, per process."""
     copy_timeout_s: Seconds = 300
     """One source must have arrived within this."""
+    memory_sources: Bytes = 512 * 1024**2
+    """A source that finds no room on disk, or is never to be copied there, is read into memory to
+    be cut from; so much at a time, per process. 0: never.
+    """
     failure_missing_s: Seconds = 10
     """A source that was not found is not asked for again for this long."""
     failure_unavailable_s: Seconds = 2
     """A store or image server that did not answer is not asked for the same again for this long."""
     failure_broken_s: Seconds = 30
     """A product that cannot be made (broken image) is not tried again for this long."""
+
+
+class CacheRule(Section):
+    """What the caches do with the files of assets whose id matches `asset_id`."""
+
+    asset_id: str
+    """Regular expression matched against `customer/space/name`."""
+    pinned: bool = False
+    """Never evict them for room."""
+    orchestrate: bool = True
+    """False: never copy their sources to fast disk."""
 
 
 class Cache(Section):
@@ -236,7 +251,17 @@ class Cache(Section):
     use_flush_s: Seconds = 2
     """Uses of cached files are recorded in batches this far apart."""
     lease_s: Seconds = 30
-    """A source in use is not evicted for this long after its last use."""
+    """A source in use is not evicted for this long after its last use, nor while it is read; those
+    of a process that died are let go of after this.
+    """
+    shares: dict[str, Bytes] = {}
+    """Parts of the derivatives' quota that products have of their own: `{ico = "1GB"}`. Within one
+    the least recently used leave first, and no other product leaves for it.
+    """
+    rules: list[CacheRule] = []
+    """Images to be treated as if they were pinned, or never orchestrated:
+    `{asset_id = "REGEX", pinned = true, orchestrate = false}`.
+    """
 
 
 class Imaging(Section):
@@ -275,6 +300,12 @@ class ImageServer(Section):
     """
     sources_root: str = ""
     """Where the image servers see the source cache; empty means at the same path."""
+    special_addresses: list[str] = []
+    """Addresses of Cantaloupe servers that read the object store themselves (S3Source), for sources
+    too large for disk and memory here.
+    """
+    special_path_template: str = "/iiif/3/{path}/{image}"
+    """Path asked of those, with `{path}` (the object's key, percent-encoded) and `{image}`."""
     connections: Count = 4
     """Connections per address and process."""
     queue: Count = 256

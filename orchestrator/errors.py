@@ -92,6 +92,12 @@ class NotAuthorised(OrchestratorError):
     code = "not_authorised"
 
 
+class KeyRequired(NotAuthorised):
+    """An API key is missing or is none (any more)."""
+
+    code = "key_required"
+
+
 class Forbidden(OrchestratorError):
     """The credential is understood and does not give this right (403)."""
 
@@ -135,6 +141,12 @@ class CatalogUnavailable(Unavailable):
     """The database does not answer."""
 
     code = "catalogue_unavailable"
+
+
+class QueueUnavailable(Unavailable):
+    """The queue that announces work (SQS) does not answer."""
+
+    code = "queue_unavailable"
 
 
 class ImageServerUnavailable(Unavailable):

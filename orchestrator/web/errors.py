@@ -36,6 +36,7 @@ class Meaning:
 
 
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="images"'),)
+_KEY_CHALLENGE = (("WWW-Authenticate", 'Bearer realm="api", Basic realm="api", charset="UTF-8"'),)
 ORIGIN_STATUSES = {"origin_timeout": 504, "too_large": 422, "not_an_image": 422}
 """Where the code of an origin's failure says more than that it failed (502)."""
 
@@ -49,12 +50,14 @@ MEANINGS: dict[type[OrchestratorError], Meaning] = {
     errors.ObjectNotFound: Meaning(404),
     errors.PreconditionFailed: Meaning(412),
     errors.NotAuthorised: Meaning(401, headers=_CHALLENGE),
+    errors.KeyRequired: Meaning(401, headers=_KEY_CHALLENGE),
     errors.Forbidden: Meaning(403),
     errors.Conflict: Meaning(409),
     errors.Overloaded: Meaning(503, retryable=True),
     errors.Unavailable: Meaning(503, retryable=True),
     errors.StorageUnavailable: Meaning(503, retryable=True),
     errors.CatalogUnavailable: Meaning(503, retryable=True),
+    errors.QueueUnavailable: Meaning(503, retryable=True),
     errors.ImageServerUnavailable: Meaning(503, retryable=True),
     errors.OriginUnavailable: Meaning(502, retryable=True),
     errors.SourceChanged: Meaning(503, retryable=True),
@@ -74,6 +77,7 @@ PUBLIC_TEXTS: Mapping[int, str] = {
     408: "The request took too long to arrive.",
     413: "The request is too large.",
     414: "The address is too long.",
+    415: "Send the body as application/json.",
     417: "This expectation cannot be met.",
     431: "The request's headers are too large.",
     500: UNKNOWN,

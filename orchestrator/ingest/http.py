@@ -19,6 +19,7 @@ from yarl import URL
 
 from orchestrator.errors import InvalidInput, OriginUnavailable
 from orchestrator.ingest.addresses import is_public
+from orchestrator.ingest.connecting import new_socket, permitted_by
 from orchestrator.ingest.reading import Access, Opened, Unchanged
 from orchestrator.ingest.receive import CHUNK_BYTES
 from orchestrator.ingest.strategies import Kind
@@ -43,7 +44,7 @@ class HttpReader:
     def __init__(self, settings: Ingest, permitted: Callable[[str], bool] = is_public) -> None:
         """`permitted` judges numeric addresses unless `ingest.allow_private_addresses`."""
         self._settings = settings
-        self._permitted = permitted
+        self._permitted = permitted_by(settings, permitted)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -127,15 +128,7 @@ class HttpReader:
         raise _redirects(f"The origin redirects more than {self._settings.max_redirects} times.")
 
     def _socket(self, info: tuple[Any, ...]) -> socket.socket:
-        family, kind, protocol, _, address = info
-        if not self._settings.allow_private_addresses and not self._permitted(str(address[0])):
-            raise OriginUnavailable(
-                "The origin's address is not on the public internet "
-                "(ingest.allow_private_addresses permits it).",
-                retryable=False,
-                code="origin_private_address",
-            )
-        return socket.socket(family=family, type=kind, proto=protocol)
+        return new_socket(info, self._permitted)
 
 
 def _authorization(access: Access) -> str:

@@ -7,13 +7,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from orchestrator.catalog.strategies import OriginStrategies
+from orchestrator.ingest.connecting import new_socket, permitted_by
 from orchestrator.ingest.credentials import CredentialStore, Vault
 from orchestrator.ingest.file import FileReader
+from orchestrator.ingest.ftp import FtpReader
 from orchestrator.ingest.http import HttpReader
 from orchestrator.ingest.origins import Origins
 from orchestrator.ingest.reading import OriginReader
+from orchestrator.ingest.s3 import S3Reader
+from orchestrator.ingest.sftp import SftpReader
 from orchestrator.ingest.strategies import Kind, Strategies
 from orchestrator.settings import Ingest
+from orchestrator.storage.s3_origins import S3Objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +35,19 @@ async def open_origins(
     settings: Ingest, repository: OriginStrategies, keys: Sequence[str]
 ) -> AsyncIterator[OpenOrigins]:
     """`keys` seal credentials, newest first. Raises InvalidInput when one is no key."""
-    async with HttpReader(settings) as http:
+    permitted = permitted_by(settings)
+    async with (
+        HttpReader(settings) as http,
+        S3Objects(
+            connect_timeout_s=settings.connect_timeout_s,
+            read_timeout_s=settings.read_timeout_s,
+            socket_factory=lambda info: new_socket(info, permitted),
+        ) as objects,
+    ):
+        s3 = S3Reader(settings, objects)
         credentials = CredentialStore(
             Vault(keys),
-            None,
+            s3,
             ttl_s=settings.credentials_ttl_s,
             allowed_links=settings.credentials_links,
         )
@@ -46,7 +60,12 @@ async def open_origins(
         readers: dict[Kind, OriginReader] = {
             Kind.DEFAULT: http,
             Kind.BASIC: http,
+            Kind.S3: s3,
+            Kind.S3_AMBIENT: s3,
+            Kind.S3_PUBLIC: s3,
+            Kind.SFTP: SftpReader(settings),
+            Kind.FTP: FtpReader(settings),
             Kind.FILE: FileReader(),
         }
-        origins = Origins(readers, strategies, credentials, settings=settings)
+        origins = Origins(readers, strategies, credentials, settings=settings, sources=s3)
         yield OpenOrigins(origins, strategies, credentials)

@@ -20,6 +20,7 @@ from orchestrator.cli.session import (
     settings_for,
     with_services,
 )
+from orchestrator.cli.simulating import simulate
 from orchestrator.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -141,5 +142,6 @@ CACHE: dict[str, Callable[..., None]] = {
     "stats": cache_stats,
     "verify": cache_verify,
     "clear": cache_clear,
+    "simulate": simulate,
 }
 DATABASE: dict[str, Callable[..., None]] = {"migrate": db_migrate}

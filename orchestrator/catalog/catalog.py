@@ -53,6 +53,10 @@ class Catalog:
         """Close every connection."""
         await self._pool.close()
 
+    def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
+        """A connection of the pool. Raises CatalogUnavailable."""
+        return self._pool.connection()
+
     def transaction(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
         """A connection inside a transaction, for what several repositories change together:
         committed on leaving, rolled back on an exception. Raises CatalogUnavailable.

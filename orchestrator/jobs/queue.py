@@ -28,6 +28,11 @@ class Ticket(Protocol):
     """One message received, kept from others until its lease ends."""
 
     @property
+    def lane(self) -> Lane:
+        """The lane it came by."""
+        ...
+
+    @property
     def message(self) -> str:
         """The id of a message that a stranger put into the queue, which is itself the work; "" for
         our own.
@@ -54,6 +59,10 @@ class Ticket(Protocol):
 
 class JobQueue(Protocol):
     """PgQueuer or SQS."""
+
+    async def run(self) -> None:
+        """Wait for messages until cancelled; whoever receives has this run beside."""
+        ...
 
     @property
     def is_transactional(self) -> bool:

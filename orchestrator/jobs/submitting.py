@@ -72,6 +72,13 @@ class Submitter:
         async with self.submission() as submission:
             return await submission.submit(drafts, batch)
 
+    async def record(self, draft: JobDraft) -> int:
+        """Record a job that the queue knows of already; its id."""
+        async with self._catalog.transaction() as connection:
+            recorded = await self._catalog.jobs.record(connection, [draft])
+            await self._catalog.jobs.announced(connection, recorded.ids)
+        return recorded.ids[0]
+
     async def retry(self, job: int) -> Job:
         """Have a job that failed or was cancelled done again. Raises NotFound, Conflict in any
         other state.

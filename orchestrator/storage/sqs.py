@@ -1,0 +1,148 @@
+"""SQS as the `jobs` package uses it: one client, and its errors as ours.
+
+Standard queues: a message may come twice, late or out of order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError, ClientError
+
+from orchestrator.errors import QueueUnavailable
+from orchestrator.settings import Jobs
+
+AT_ONCE = 10
+"""Most messages SQS takes or gives in one call."""
+LONGEST_POLL_S = 20
+LONGEST_HIDDEN_S = 43_000
+"""SQS hides a message for twelve hours at most, counted from its receipt."""
+_CONNECT_TIMEOUT_S = 5
+_READ_TIMEOUT_S = 10
+_MARK = "orchestrator-job"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message received. `job`: which one we put it there for, "" where we did not."""
+
+    id: str
+    receipt: str
+    body: bytes
+    job: str
+
+
+class Sqs:
+    """One queue. Every method raises QueueUnavailable."""
+
+    def __init__(self, client: Any, address: str) -> None:
+        self._client = client
+        self._address = address
+
+    async def send(self, jobs: Sequence[str]) -> None:
+        """Put a message for each job into the queue."""
+        for start in range(0, len(jobs), AT_ONCE):
+            await self._send(jobs[start : start + AT_ONCE])
+
+    async def receive(self, limit: int, wait_s: float, hidden_s: float) -> list[Message]:
+        """At most `limit` messages (ten at once), hidden from others for `hidden_s`; waits for the
+        first one as long as said, in whole seconds.
+        """
+        with translated():
+            answer = await self._client.receive_message(
+                QueueUrl=self._address,
+                MaxNumberOfMessages=min(limit, AT_ONCE),
+                WaitTimeSeconds=min(int(wait_s), LONGEST_POLL_S),
+                VisibilityTimeout=_seconds(hidden_s),
+                MessageAttributeNames=[_MARK],
+            )
+        return [_message(each) for each in answer.get("Messages", ())]
+
+    async def hide(self, message: Message, hidden_s: float) -> None:
+        """Hide a received message for this long from now on; 0 gives it to anybody at once."""
+        with translated():
+            await self._client.change_message_visibility(
+                QueueUrl=self._address,
+                ReceiptHandle=message.receipt,
+                VisibilityTimeout=_seconds(hidden_s),
+            )
+
+    async def delete(self, message: Message) -> None:
+        """Take a received message out of the queue for good."""
+        with translated():
+            await self._client.delete_message(QueueUrl=self._address, ReceiptHandle=message.receipt)
+
+    async def _send(self, jobs: Sequence[str]) -> None:
+        entries = [
+            {
+                "Id": str(place),
+                "MessageBody": f'{{"job": {job}}}',
+                "MessageAttributes": {_MARK: {"DataType": "Number", "StringValue": job}},
+            }
+            for place, job in enumerate(jobs)
+        ]
+        with translated():
+            answer = await self._client.send_message_batch(QueueUrl=self._address, Entries=entries)
+        if answer.get("Failed"):
+            raise QueueUnavailable("The queue did not take every message.")
+
+
+@asynccontextmanager
+async def open_queues(settings: Jobs, names: Sequence[str]) -> AsyncIterator[list[Sqs]]:
+    """The queues with these names or addresses, over one client. Raises QueueUnavailable when one
+    cannot be found.
+    """
+    config = AioConfig(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=LONGEST_POLL_S + _READ_TIMEOUT_S,
+        max_pool_connections=64,
+        retries={"mode": "standard", "total_max_attempts": 2},
+    )
+    async with get_session().create_client(
+        "sqs",
+        region_name=settings.sqs_region,
+        endpoint_url=settings.sqs_endpoint or None,
+        aws_access_key_id=settings.sqs_access_key.get_secret_value() or None,
+        aws_secret_access_key=settings.sqs_secret_key.get_secret_value() or None,
+        config=config,
+    ) as client:
+        yield [Sqs(client, await _address(client, name)) for name in names]
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the service and its client raise into QueueUnavailable."""
+    try:
+        yield
+    except ClientError as error:
+        raise QueueUnavailable("The queue answered with an error; see the log.") from error
+    except (BotoCoreError, aiohttp.ClientError, OSError) as error:
+        raise QueueUnavailable("The queue does not answer.") from error
+
+
+async def _address(client: Any, name: str) -> str:
+    if "://" in name:
+        return name
+    with translated():
+        answer = await client.get_queue_url(QueueName=name)
+    return str(answer["QueueUrl"])
+
+
+def _message(answer: Mapping[str, Any]) -> Message:
+    mark = answer.get("MessageAttributes", {}).get(_MARK, {})
+    return Message(
+        answer["MessageId"],
+        answer["ReceiptHandle"],
+        answer["Body"].encode(),
+        str(mark.get("StringValue", "")),
+    )
+
+
+def _seconds(hidden_s: float) -> int:
+    return max(0, min(round(hidden_s + 0.5), LONGEST_HIDDEN_S)) if hidden_s > 0 else 0

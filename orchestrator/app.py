@@ -21,6 +21,9 @@ from orchestrator.ingest.opening import OpenOrigins, open_origins
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.scratch import Scratch
+from orchestrator.jobs.opening import open_queue
+from orchestrator.jobs.queue import JobQueue
+from orchestrator.jobs.submitting import Submitter
 from orchestrator.routing.access import SignedTokens
 from orchestrator.routing.deliver import Remember
 from orchestrator.settings import Settings
@@ -44,6 +47,8 @@ class Services:
     flights: SingleFlight
     origins: OpenOrigins
     pipeline: Pipeline
+    queue: JobQueue
+    submitter: Submitter
     tokens: SignedTokens
 
 
@@ -72,6 +77,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             open_origins(settings.ingest, catalog.strategies, keys)
         )
         pipeline = await _open_pipeline(stack, settings, catalog, store, imaging, origins)
+        queue = await stack.enter_async_context(open_queue(settings, catalog))
         secret = await asyncio.to_thread(token_secret, settings)
         yield Services(
             settings=settings,
@@ -83,6 +89,8 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             flights=flights,
             origins=origins,
             pipeline=pipeline,
+            queue=queue,
+            submitter=Submitter(catalog, queue),
             tokens=SignedTokens(secret, settings.auth.cookie),
         )
 

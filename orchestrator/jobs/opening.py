@@ -15,7 +15,7 @@ from orchestrator.settings import Settings
 
 @asynccontextmanager
 async def open_queue(settings: Settings, catalog: Catalog) -> AsyncIterator[JobQueue]:
-    """The queue. Raises QueueUnavailable when SQS has no queue of a configured name."""
+    """The queue; nothing is asked of it yet."""
     if settings.jobs.kind == "pgqueuer":
         yield PgQueuerQueue(catalog, settings.database, settings.jobs.lease_s)
         return

@@ -14,7 +14,11 @@ from uuid import uuid4
 import asyncpg
 import orjson
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
-from pgqueuer.adapters.persistence.qb import QueryBuilderEnvironment, QueryQueueBuilder
+from pgqueuer.adapters.persistence.qb import (
+    QueryBuilderEnvironment,
+    QueryQueueBuilder,
+    QuerySchedulerBuilder,
+)
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.domain.models import Job as Row
 from pgqueuer.domain.models import TableChangedEvent
@@ -95,10 +99,10 @@ class PgQueuerQueue:
     def __init__(self, catalog: Catalog, database: Database, lease_s: float) -> None:
         self.catalog = catalog
         self._settings = schema()
-        self._builders = (
-            QueryBuilderEnvironment(self._settings),
-            QueryQueueBuilder(self._settings),
-        )
+        # All three, or PgQueuer would look into the environment for the rest.
+        self._tables = QueryBuilderEnvironment(self._settings)
+        self._rows = QueryQueueBuilder(self._settings)
+        self._schedules = QuerySchedulerBuilder(self._settings)
         self._lease = timedelta(seconds=lease_s)
         self._ourselves = QueueManagerId(uuid4())
         self._rung = asyncio.Event()
@@ -111,8 +115,7 @@ class PgQueuerQueue:
 
     def queries(self, connection: asyncpg.Connection) -> Queries:
         """PgQueuer's queries over a connection, in its transaction if it is in one."""
-        environment, queue = self._builders
-        return Queries(AsyncpgDriver(connection), qbe=environment, qbq=queue)
+        return Queries(AsyncpgDriver(connection), self._tables, self._rows, self._schedules)
 
     async def run(self) -> None:
         """As JobQueue.run."""

@@ -149,7 +149,7 @@ class SqsQueue:
 
 @asynccontextmanager
 async def open_sqs(settings: Jobs) -> AsyncIterator[SqsQueue]:
-    """The configured queues. Raises QueueUnavailable when one cannot be found."""
+    """The configured queues; nothing is asked of them yet."""
     names: dict[Lane, str] = {
         "priority": settings.sqs_priority_queue,
         "normal": settings.sqs_queue,

@@ -41,9 +41,11 @@ class Message:
 class Sqs:
     """One queue. Every method raises QueueUnavailable."""
 
-    def __init__(self, client: Any, address: str) -> None:
+    def __init__(self, client: Any, name: str) -> None:
+        """`name` or address; a name is looked up when it is first needed."""
         self._client = client
-        self._address = address
+        self._name = name
+        self._known = name if "://" in name else ""
 
     async def send(self, jobs: Sequence[str]) -> None:
         """Put a message for each job into the queue."""
@@ -54,9 +56,10 @@ class Sqs:
         """At most `limit` messages (ten at once), hidden from others for `hidden_s`; waits for the
         first one as long as said, in whole seconds.
         """
+        address = await self._address()
         with translated():
             answer = await self._client.receive_message(
-                QueueUrl=self._address,
+                QueueUrl=address,
                 MaxNumberOfMessages=min(limit, AT_ONCE),
                 WaitTimeSeconds=min(int(wait_s), LONGEST_POLL_S),
                 VisibilityTimeout=_seconds(hidden_s),
@@ -66,9 +69,10 @@ class Sqs:
 
     async def hide(self, message: Message, hidden_s: float) -> None:
         """Hide a received message for this long from now on; 0 gives it to anybody at once."""
+        address = await self._address()
         with translated():
             await self._client.change_message_visibility(
-                QueueUrl=self._address,
+                QueueUrl=address,
                 ReceiptHandle=message.receipt,
                 VisibilityTimeout=_seconds(hidden_s),
             )
@@ -87,17 +91,23 @@ class Sqs:
             }
             for place, job in enumerate(jobs)
         ]
+        address = await self._address()
         with translated():
-            answer = await self._client.send_message_batch(QueueUrl=self._address, Entries=entries)
+            answer = await self._client.send_message_batch(QueueUrl=address, Entries=entries)
         if answer.get("Failed"):
             raise QueueUnavailable("The queue did not take every message.")
+
+    async def _address(self) -> str:
+        if not self._known:
+            with translated():
+                answer = await self._client.get_queue_url(QueueName=self._name)
+            self._known = str(answer["QueueUrl"])
+        return self._known
 
 
 @asynccontextmanager
 async def open_queues(settings: Jobs, names: Sequence[str]) -> AsyncIterator[list[Sqs]]:
-    """The queues with these names or addresses, over one client. Raises QueueUnavailable when one
-    cannot be found.
-    """
+    """The queues with these names or addresses, over one client; nothing is asked of them yet."""
     config = AioConfig(
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=LONGEST_POLL_S + _READ_TIMEOUT_S,
@@ -112,7 +122,7 @@ async def open_queues(settings: Jobs, names: Sequence[str]) -> AsyncIterator[lis
         aws_secret_access_key=settings.sqs_secret_key.get_secret_value() or None,
         config=config,
     ) as client:
-        yield [Sqs(client, await _address(client, name)) for name in names]
+        yield [Sqs(client, name) for name in names]
 
 
 @contextmanager
@@ -124,14 +134,6 @@ def translated() -> Iterator[None]:
         raise QueueUnavailable("The queue answered with an error; see the log.") from error
     except (BotoCoreError, aiohttp.ClientError, OSError) as error:
         raise QueueUnavailable("The queue does not answer.") from error
-
-
-async def _address(client: Any, name: str) -> str:
-    if "://" in name:
-        return name
-    with translated():
-        answer = await client.get_queue_url(QueueName=name)
-    return str(answer["QueueUrl"])
 
 
 def _message(answer: Mapping[str, Any]) -> Message:

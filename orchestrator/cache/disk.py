@@ -19,11 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from orchestrator.cache.eviction import Candidate, Limits, Reason
+from orchestrator.cache.eviction import Limits, Reason
 from orchestrator.cache.index import Boot, Index, Totals, this_boot
 from orchestrator.cache.layout import Place, Product, asset_hash, place
 from orchestrator.cache.ledger import Ledger, room_for
 from orchestrator.cache.tree import Tree, read_cached, read_whole
+from orchestrator.cache.turns import Candidate, turns_of
 from orchestrator.cache.upkeep import Swept, Upkeep, Verification
 from orchestrator.cache.worker import Worker
 from orchestrator.cache.writing import Writing
@@ -48,6 +49,7 @@ class DiskOptions:
     use_flush_s: float = 2.0
     lease_s: float = 30.0
     shares: tuple[tuple[str, int], ...] = ()
+    eviction: str = "lru"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,8 @@ class DiskCache:
             boot=boot or this_boot(),
         )
         tree = Tree(folder, index.holder)
-        limits = Limits(options.quota, options.floor, options.shares)
+        turns = turns_of(options.eviction, options.quota, options.lease_s)
+        limits = Limits(options.quota, options.floor, options.shares, turns)
         ledger = Ledger(index, tree, limits, now)
         upkeep = Upkeep(ledger, now)
         worker = Worker(folder.name, ledger, upkeep, options.use_flush_s, options.lease_s)
@@ -295,8 +298,12 @@ class DiskCache:
             raise NoRoom("The cache's folder cannot be read now.") from error
 
     async def candidates(self, limit: int) -> list[Candidate]:
-        """What may be evicted, least recently used first."""
+        """What may be evicted, about in the order of their turn."""
         return await self._call(lambda: self._worker.ledger.candidates(limit))
+
+    async def victims(self, wanted: int) -> list[Candidate]:
+        """What is to be evicted to free `wanted` bytes; a bounded number, so ask again."""
+        return await self._call(lambda: self._worker.ledger.victims(wanted))
 
     async def over_shares(self) -> list[Candidate]:
         """What products over their share of the quota have to give up."""

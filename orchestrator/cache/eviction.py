@@ -1,5 +1,5 @@
 """What leaves a cache for room, and in which order: products over their share first, then whatever
-was used least recently, wherever it counts. Pinned and leased files never.
+has its turn (cache/turns.py), wherever it counts. Pinned and leased files never.
 
 All of it happens under the index's lock, files first and rows after: a kill between the two leaves
 rows too many, which counts too much and never too little. One thread only.
@@ -16,6 +16,7 @@ from orchestrator import metrics
 from orchestrator.cache.index import Index
 from orchestrator.cache.layout import Place
 from orchestrator.cache.tree import Tree
+from orchestrator.cache.turns import Candidate, Lru, Turns
 
 Reason = Literal["quota", "floor", "share", "outdated", "asset", "prefix", "cleared", "damaged"]
 """Why a file left: for room (of the quota, of the disk, of its share); because a later version of
@@ -23,7 +24,7 @@ its asset replaced it; because its asset, a prefix of ids or the whole cache was
 could not be trusted.
 """
 _AT_ONCE = 256
-_ENTRY = "SELECT id, asset, name, bytes, last_used FROM entries "
+_ENTRY = "SELECT id, asset, name, bytes, last_used, queue FROM entries "
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,11 @@ class Limits:
     quota: int
     floor: int
     shares: tuple[tuple[str, int], ...] = ()
+    turns: Turns = Lru()  # noqa: RUF009  it holds nothing
 
     def share(self, name: str) -> int | None:
         """The bytes of the share of this name; None if it has no bound of its own."""
         return dict(self.shares).get(name)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An entry that may be evicted, as it was found."""
-
-    id: int
-    place: Place
-    bytes: int
-    last_used: float
 
 
 @dataclass(slots=True)
@@ -72,12 +64,12 @@ class Evictor:
         self._now = now
 
     def candidates(self, db: sqlite3.Connection, limit: int) -> list[Candidate]:
-        """The entries that may be evicted, least recently used first."""
-        rows = db.execute(
-            f"{_ENTRY} WHERE pinned = 0 AND lease_until <= ? ORDER BY last_used LIMIT ?",
-            (self._now(), limit),
-        )
-        return [_candidate(row) for row in rows]
+        """The entries that may be evicted, about in the order of their turn."""
+        return self._limits.turns.preview(db, self._now(), limit)
+
+    def victims(self, db: sqlite3.Connection, wanted: int) -> list[Candidate]:
+        """Whose turn it is, until they free `wanted` bytes together; a bounded number at once."""
+        return self._limits.turns.next(db, self._now(), limit=_AT_ONCE, wanted=wanted)
 
     def unused(self, db: sqlite3.Connection, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Those that were neither used nor leased nor pinned since they were found."""
@@ -93,7 +85,7 @@ class Evictor:
         files, freed = self.trim_shares(db)
         if freed >= missing:
             return files
-        chosen = first_of(self.candidates(db, _AT_ONCE), missing - freed)
+        chosen = self.victims(db, missing - freed)
         return files + self.remove(db, chosen, reason)[0]
 
     def over_shares(self, db: sqlite3.Connection) -> list[Candidate]:
@@ -133,6 +125,7 @@ class Evictor:
         if not gone:
             return 0, 0
         now, freed = self._now(), sum(c.bytes for c in gone)
+        self._limits.turns.evicted(db, gone, now)
         self.done.files += len(gone)
         self.done.bytes += freed
         self.done.last_age_s = max(0.0, now - gone[-1].last_used)
@@ -175,8 +168,8 @@ def first_of(candidates: Iterable[Candidate], wanted: int) -> list[Candidate]:
     return chosen
 
 
-def _candidate(row: tuple[int, str, str, int, float]) -> Candidate:
-    return Candidate(row[0], Place(row[1], row[2]), row[3], row[4])
+def _candidate(row: tuple[int, str, str, int, float, int]) -> Candidate:
+    return Candidate(row[0], Place(row[1], row[2]), row[3], row[4], row[5])
 
 
 def _share_bytes(db: sqlite3.Connection, name: str) -> int:

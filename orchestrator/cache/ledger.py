@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.cache.eviction import Candidate, Evictions, Evictor, Limits, Reason
+from orchestrator.cache.eviction import Evictions, Evictor, Limits, Reason
 from orchestrator.cache.index import Index, Totals, read_totals, transaction
 from orchestrator.cache.layout import TEMP_FOLDER, Place, share_of
 from orchestrator.cache.tree import BLOCK, Tree, allocated, rounded
+from orchestrator.cache.turns import Candidate, convert
 
 SLACK = 8 * BLOCK
 """Reserved with every file for what folders may grow by (a new one, its parent, a split)."""
@@ -109,8 +110,12 @@ class Ledger:
         return sum(self.tree.remove(c.place) for c in self.candidates(_RELIEF))
 
     def candidates(self, limit: int) -> list[Candidate]:
-        """The entries that may be evicted, least recently used first."""
+        """The entries that may be evicted, about in the order of their turn."""
         return self.index.run(lambda db: self.evictor.candidates(db, limit))
+
+    def victims(self, wanted: int) -> list[Candidate]:
+        """Whose turn it is, until they free `wanted` bytes; a bounded number, so ask again."""
+        return self.index.run(lambda db: self._victims(db, wanted))
 
     def over_shares(self) -> list[Candidate]:
         """What products over their share have to give up."""
@@ -149,12 +154,16 @@ class Ledger:
 
     def enter(self, db: sqlite3.Connection, place: Place, size: int, used: float) -> None:
         """Count a file, in place of what was known of it."""
+        turns = self.limits.turns
+        key = place.asset, place.name
+        queue, turn = turns.joining(db, place, used)
         db.execute(
-            "INSERT INTO entries (asset, name, bytes, last_used, share, pinned) VALUES "
-            "(?1, ?2, ?3, ?4, ?5, EXISTS (SELECT 1 FROM pins WHERE pins.asset = ?1)) "
+            "INSERT INTO entries (asset, name, bytes, last_used, share, queue, turn, pinned) "
+            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, EXISTS (SELECT 1 FROM pins p WHERE p.asset = ?1)) "
             "ON CONFLICT (asset, name) DO UPDATE SET bytes = excluded.bytes, "
-            "pinned = excluded.pinned, last_used = max(last_used, excluded.last_used)",
-            (place.asset, place.name, size, used, share_of(place.name)),
+            "pinned = excluded.pinned, last_used = max(last_used, excluded.last_used), "
+            "turn = CASE WHEN ?8 THEN max(turn, excluded.turn) ELSE turn END",
+            (*key, size, used, share_of(place.name), queue, turn, turns.by_use),
         )
 
     def _refill(self, db: sqlite3.Connection, missing: int) -> bool:
@@ -248,7 +257,12 @@ class Ledger:
             return False
         return True
 
+    def _victims(self, db: sqlite3.Connection, wanted: int) -> list[Candidate]:
+        with transaction(db):
+            return self.evictor.victims(db, wanted)
+
     def _enter_roots(self, db: sqlite3.Connection) -> None:
+        convert(db, self.limits.turns)
         with transaction(db):
             for folder in ("", TEMP_FOLDER):
                 self.enter_folder(db, folder)

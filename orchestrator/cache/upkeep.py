@@ -142,8 +142,7 @@ class Upkeep:
     def _record(self, db: sqlite3.Connection, uses: list[tuple[str, float]]) -> None:
         with transaction(db):
             rows = [(used, *_key(path)) for path, used in uses]
-            update = "UPDATE entries SET last_used = max(last_used, ?) WHERE asset = ? AND name = ?"
-            if db.executemany(update, rows).rowcount < len(rows):
+            if self._ledger.limits.turns.used(db, rows) < len(rows):
                 for used, asset, name in rows:
                     self._adopt(db, Place(asset, name), used)
 
@@ -159,11 +158,12 @@ class Upkeep:
                 asset, name = _key(path)
                 self._adopt(db, Place(asset, name), self._now())
                 done = db.execute(
-                    "UPDATE entries SET lease_until = max(lease_until, ?), last_used = ? "
+                    "UPDATE entries SET lease_until = max(lease_until, ?) "
                     "WHERE asset = ? AND name = ?",
-                    (until, self._now(), asset, name),
+                    (until, asset, name),
                 )
                 if done.rowcount:
+                    self._ledger.limits.turns.used(db, [(self._now(), asset, name)])
                     there.add(path)
         return there
 

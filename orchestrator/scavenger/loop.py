@@ -171,7 +171,7 @@ async def _evict(cache: DiskCache, fill: Fill, low_water: float) -> tuple[int, i
             break
     wanted, reason = surplus(fill, low_water), bound(fill, low_water)
     while freed < wanted:
-        chosen = victims(await cache.candidates(_AT_ONCE), wanted - freed)
+        chosen = await cache.victims(wanted - freed)
         gone, size = await cache.evict(chosen, reason)
         files, freed = files + gone, freed + size
         if not gone:

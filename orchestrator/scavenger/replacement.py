@@ -11,11 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
-SMALL_PART = 0.1
-"""Of the quota, for what has been asked for once only."""
-ENOUGH_USES = 1
-"""Uses after the first that let an entry out of the small queue into the main one."""
-MOST_USES = 3
+from orchestrator.cache.turns import ENOUGH_USES, MOST_USES, SMALL_PART
+
 SETTLE_S = 30.0
 """Uses this soon after an entry joined a queue are of the same visit and do not count."""
 USE_PAUSE_S = 2.0

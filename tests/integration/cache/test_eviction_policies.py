@@ -1,0 +1,143 @@
+"""What is simulated is what runs: one trace through the disk cache and through the simulator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cache.disk import DiskCache, Product
+from orchestrator.cache.tree import BLOCK
+from orchestrator.scavenger.replacement import POLICIES, Lru, S3Fifo, Simulated
+from orchestrator.scavenger.traces import LongTail, Request
+from tests.integration.cache.conftest import Open
+from tests.support.caches import ManualClock, du
+
+QUOTA = 4_000_000
+TRACE = list(LongTail(6000, 3000, mean_bytes=3000, per_s=5).read())
+EACH = pytest.mark.parametrize("policy", ["lru", "s3-fifo"])
+
+
+def product(key: int) -> Product:
+    """Few assets, so that folders are a small part of what is counted."""
+    return Product(f"1/1/{key % 8}", 1, f"{key}", "jpg")
+
+
+async def replayed(cache: DiskCache, clock: ManualClock, trace: list[Request]) -> float:
+    """The part of the requests that the cache had, uses being recorded every two seconds."""
+    start, hits, tended = clock(), 0, 0.0
+    for at, key, size in trace:
+        clock.at = start + at
+        if at - tended >= 2:
+            tended = at
+            await cache.tend()
+        if await cache.get(product(key)) is None:
+            assert await cache.put(product(key), bytes(size))
+        else:
+            hits += 1
+    return hits / len(trace)
+
+
+def simulated(cache: Simulated, trace: list[Request]) -> float:
+    return sum(cache.ask(*each) for each in trace) / len(trace)
+
+
+@EACH
+async def test_the_disk_cache_hits_as_often_as_the_simulator_says(
+    open_cache: Open, folder: Path, clock: ManualClock, policy: str
+) -> None:
+    cache = await open_cache(quota=QUOTA, eviction=policy)
+    ratio = await replayed(cache, clock, TRACE)
+    # Folders and what is reserved ahead take their part of the quota.
+    usable = QUOTA - 10 * BLOCK - QUOTA // 64
+    assert ratio == pytest.approx(simulated(POLICIES[policy](usable), TRACE), abs=0.015)
+    assert du(folder) <= QUOTA
+    assert (await cache.verify()).sound
+
+
+def test_the_two_policies_differ_on_this_trace_more_than_the_tolerance() -> None:
+    assert simulated(S3Fifo(QUOTA), TRACE) > simulated(Lru(QUOTA), TRACE) + 0.03
+
+
+async def test_a_scan_does_not_push_out_what_was_used_again(
+    open_cache: Open, clock: ManualClock
+) -> None:
+    cache = await open_cache(quota=2_000_000, eviction="s3-fifo")
+    for _ in range(2):
+        for key in range(20):
+            if await cache.get(product(key)) is None:
+                await cache.put(product(key), bytes(12_000))
+        clock.advance(40)
+        await cache.tend()
+    for key in range(100, 600):
+        clock.advance(1)
+        await cache.put(product(key), bytes(12_000))
+    found = [await cache.get(product(key)) is not None for key in range(20)]
+    assert sum(found) == 20
+
+
+async def test_who_comes_back_after_being_evicted_unused_stays(
+    open_cache: Open, clock: ManualClock
+) -> None:
+    cache = await open_cache(quota=2_000_000, eviction="s3-fifo")
+
+    async def scan(keys: range) -> None:
+        for key in keys:
+            clock.advance(1)
+            await cache.put(product(key), bytes(12_000))
+
+    await scan(range(160))
+    assert await cache.get(product(0)) is None, "evicted by the scan"
+    await cache.put(product(0), bytes(12_000))
+    await scan(range(200, 500))
+    assert await cache.get(product(0)) is not None
+
+
+async def test_a_pinned_file_stays_and_a_leased_one_too(
+    open_cache: Open, clock: ManualClock
+) -> None:
+    cache = await open_cache(quota=2_000_000, eviction="s3-fifo", lease_s=10_000)
+    pinned = Product("1/1/pinned", 1, "x", "jpg", pinned=True)
+    leased = Product("1/1/leased", 1, "x", "jpg")
+    await cache.put(pinned, bytes(12_000))
+    await cache.put(leased, bytes(12_000))
+    assert await cache.path(leased)
+    for key in range(400):
+        clock.advance(1)
+        await cache.put(product(key), bytes(12_000))
+    assert await cache.get(pinned)
+    assert await cache.get(leased)
+
+
+@pytest.mark.parametrize(("before", "after"), [("lru", "s3-fifo"), ("s3-fifo", "lru")])
+async def test_the_policy_can_be_changed_and_nothing_is_lost(
+    open_cache: Open, folder: Path, clock: ManualClock, before: str, after: str
+) -> None:
+    cache = await open_cache(quota=QUOTA, eviction=before)
+    await replayed(cache, clock, TRACE[:1500])
+    totals = await cache.totals()
+    await cache.close()
+    cache = await open_cache(quota=QUOTA, eviction=after)
+    assert (await cache.totals()).files == totals.files
+    await replayed(cache, clock, TRACE[1500:3000])
+    assert (await cache.verify()).sound
+    assert (await cache.totals()).bytes == du(folder)
+
+
+async def test_the_names_of_the_evicted_do_not_pile_up(
+    open_cache: Open, clock: ManualClock
+) -> None:
+    cache = await open_cache(quota=1_000_000, eviction="s3-fifo")
+    for key in range(600):
+        clock.advance(1)
+        await cache.put(product(key), bytes(12_000))
+    row = await cache._call(
+        lambda: cache._index.run(
+            lambda db: db.execute(
+                "SELECT ghosts, (SELECT sum(bytes) FROM ghosts), small, "
+                "(SELECT total(bytes) FROM entries WHERE queue = 0) FROM totals"
+            ).fetchone()
+        )
+    )
+    assert row[0] == row[1] <= 900_000
+    assert row[2] == row[3]

@@ -11,8 +11,9 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ import uvloop
 from orchestrator import metrics
 from orchestrator.app import Services, open_services
 from orchestrator.cache.memory import HotTier
+from orchestrator.catalog.changes import GONE
 from orchestrator.catalog.listener import ChangeListener
 from orchestrator.errors import StorageUnavailable
 from orchestrator.iiif.geometry import Limits
@@ -31,14 +33,18 @@ from orchestrator.ingest.worker import Converter
 from orchestrator.log import set_up_logging
 from orchestrator.model import AssetId
 from orchestrator.progress import Told
+from orchestrator.routing.caching import CachingRules
 from orchestrator.routing.deliver import Deliverer
 from orchestrator.routing.describe import Describer
 from orchestrator.routing.image_server import BuiltinServer, ImageServer
+from orchestrator.routing.memory import MemorySources
 from orchestrator.routing.orchestrate import SourceFiles
 from orchestrator.routing.plan import Rules
 from orchestrator.routing.snapshots import Snapshots
+from orchestrator.routing.uncopied import Uncopied
 from orchestrator.routing.upstream import UpstreamServer
 from orchestrator.routing.warm import Warmer
+from orchestrator.scavenger.invalidation import Invalidator
 from orchestrator.scavenger.loop import Pass, Scavenger
 from orchestrator.settings import Settings
 from orchestrator.web.access_log import open_access_log
@@ -55,6 +61,8 @@ from orchestrator.web.site import Sites
 
 log = logging.getLogger(__name__)
 SWEEP_EVERY_S = 3600.0
+FILES_GONE_S = 0.8
+"""Housekeeping has removed the files of what was cleared by then, or is still at it."""
 Role = Literal["serve", "housekeeping", "all"]
 Loop = Coroutine[Any, Any, None]
 
@@ -93,8 +101,14 @@ class Process:
         )
         self._sites = Sites(settings.server.trusted_proxies, settings.server.path_templates)
         self._registered = settings.data_dir / "run" / "registered"
-        self._outdated: dict[AssetId, int] = {}
-        self._is_outdated = asyncio.Event()
+        self._caching = CachingRules.of(settings.cache.rules)
+        self._invalidator = Invalidator(
+            (services.derivatives, services.sources),
+            services.catalog.changes,
+            services.catalog.assets,
+            pinned_by_rule=self._caching.pins_id,
+            seen=settings.data_dir / "run" / "changes-seen",
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain: answers under way are finished."""
@@ -104,7 +118,8 @@ class Process:
                 self._settings.database,
                 on_change=self._changed,
                 on_lost=self._notices_lost,
-                on_restored=self._snapshots.notices_restored,
+                on_restored=self._notices_restored,
+                on_prefix=self._prefix_cleared,
             )
             running = [tasks.create_task(listener.run(listening))]
             await _first(listening.wait(), stop.wait())
@@ -137,7 +152,7 @@ class Process:
             low_water=self._settings.cache.low_water,
             report=_count_pass,
         )
-        return [self._take_in(), scavenger.run(), self._drop_outdated(), self._sweep_store()]
+        return [self._take_in(), scavenger.run(), self._invalidator.run(), self._sweep_store()]
 
     async def _take_in(self) -> None:
         """Register the folder, say that this is done, then convert what waits for as long as we
@@ -155,20 +170,6 @@ class Process:
         await Converter(
             services.catalog.assets, services.pipeline, self._settings.ingest.workers, told
         ).run()
-
-    async def _drop_outdated(self) -> None:
-        """Take files of versions that are no longer current out of this host's caches."""
-        while True:
-            await self._is_outdated.wait()
-            if not self._outdated:
-                self._is_outdated.clear()
-                continue
-            asset_id, version = self._outdated.popitem()
-            for cache in (self._services.derivatives, self._services.sources):
-                if version:
-                    await cache.drop_older(str(asset_id), version)
-                else:
-                    await cache.drop_asset(str(asset_id))
 
     async def _sweep_store(self) -> None:
         """Remove what writers that died left in the object store, once an hour."""
@@ -202,8 +203,13 @@ class Process:
             bounds=self._bounds(),
             auth_cookie=settings.auth.cookie,
         )
+        services = self._services
         sources = SourceFiles(
-            self._services.store, self._services.sources, self._services.flights, settings.delivery
+            services.store,
+            services.sources,
+            services.flights,
+            settings.delivery,
+            rules=self._caching,
         )
         warmer = Warmer(sources, settings.delivery.warm_queue)
         images = await self._images(ports, sources, warmer)
@@ -227,17 +233,20 @@ class Process:
         capabilities = await services.imaging.capabilities()
         server = self._image_server()
         ports.push_async_callback(server.close)
+        uncopied = self._uncopied(ports)
         deliverer = Deliverer(
             snapshots=self._snapshots,
             store=services.store,
             derivatives=services.derivatives,
             sources=sources,
+            uncopied=uncopied,
             flights=services.flights,
             image_server=server,
             pool=services.imaging,
             refresher=services.pipeline,
             limits=limits,
             rules=_rules(settings),
+            caching=self._caching,
             encoder=_encoder(settings),
             max_decode_pixels=settings.iiif.max_decode_pixels,
             timeout_s=settings.delivery.request_timeout_s,
@@ -259,14 +268,47 @@ class Process:
             return builtin
         return UpstreamServer(self._settings.image_server, builtin)
 
+    def _uncopied(self, ports: AsyncExitStack) -> Uncopied:
+        """For sources that are not brought to fast disk."""
+        memory = MemorySources(self._services.store, self._settings.delivery.memory_sources)
+        ports.callback(memory.close)
+        builtin = BuiltinServer(self._services.imaging, _encoder(self._settings))
+        settings = self._settings.image_server
+        special = None
+        if settings.special_addresses:
+            changes = {
+                "kind": "cantaloupe",
+                "addresses": settings.special_addresses,
+                "path_template": settings.special_path_template,
+                "sources_root": "",
+            }
+            special = UpstreamServer(settings.model_copy(update=changes), builtin)
+            ports.push_async_callback(special.close)
+        return Uncopied(memory, builtin, special)
+
     # --- both ---------------------------------------------------------------------------------
 
     def _changed(self, asset_id: AssetId, version: int) -> None:
         self._snapshots.drop(asset_id)
         self._hot.drop_asset(str(asset_id))
+        if version == GONE:
+            self._drop_again(partial(self._hot.drop_asset, str(asset_id)))
         if self._role != "serve":
-            self._outdated[asset_id] = version  # one entry an asset, however often it changes
-            self._is_outdated.set()
+            self._invalidator.heard(asset_id, version)
+
+    def _prefix_cleared(self, prefix: str) -> None:
+        self._hot.drop_prefix(prefix)
+        self._drop_again(partial(self._hot.drop_prefix, prefix))
+        if self._role != "serve":
+            self._invalidator.heard_prefix(prefix)
+
+    def _drop_again(self, drop: Callable[[], object]) -> None:
+        """Once the files are gone as well: one may have been read again in the meantime."""
+        asyncio.get_running_loop().call_later(FILES_GONE_S, drop)
+
+    def _notices_restored(self) -> None:
+        self._snapshots.notices_restored()
+        self._invalidator.restored()
 
     def _notices_lost(self) -> None:
         self._snapshots.notices_lost()

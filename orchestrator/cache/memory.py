@@ -108,6 +108,15 @@ class HotTier(Generic[E]):
         self._dropped += len(keys)
         return len(keys)
 
+    def drop_prefix(self, prefix: str) -> int:
+        """Forget everything of the assets whose text id begins with `prefix`, and whatever is being
+        made; returns entries gone. Walks all assets there are entries of.
+        """
+        self._clock += 1
+        self._all_dropped_at = self._clock
+        assets = [asset for asset in self._keys if asset.startswith(prefix)]
+        return sum(self.drop_asset(asset) for asset in assets)
+
     def clear(self) -> None:
         """Forget everything, and whatever is under way (the notifications were lost)."""
         self._clock += 1

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import asyncpg
 
 from orchestrator import metrics
+from orchestrator.catalog.changes import PREFIX
 from orchestrator.catalog.connection import connect, translated
 from orchestrator.catalog.writing import CHANNEL
 from orchestrator.errors import CatalogUnavailable, OrchestratorError
@@ -37,12 +38,16 @@ class ChangeListener:
         on_change: Callable[[AssetId, int], None],
         on_lost: Callable[[], None],
         on_restored: Callable[[], None],
+        on_prefix: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`on_change` is given the asset and its new version, 0 when it was deleted."""
+        """`on_change` is given the asset and its new version, 0 when it was deleted; `on_prefix`
+        the beginning of the ids whose caches are to be cleared.
+        """
         self._settings = settings
         self._on_change = on_change
         self._on_lost = on_lost
         self._on_restored = on_restored
+        self._on_prefix = on_prefix
 
     async def run(self, listening: asyncio.Event) -> None:
         """Listen until cancelled; sets `listening` at the first success."""
@@ -99,6 +104,9 @@ class ChangeListener:
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         version, _, text = str(payload).partition(" ")
         try:
-            self._on_change(AssetId.parse(text), int(version))
+            if int(version) == PREFIX:
+                self._on_prefix(text)
+            else:
+                self._on_change(AssetId.parse(text), int(version))
         except (OrchestratorError, ValueError):
             log.warning("change notice not understood", extra={"payload": str(payload)[:300]})

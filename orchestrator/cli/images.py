@@ -87,11 +87,23 @@ def set_image(  # noqa: PLR0913, PLR0917  one parameter an option
     ] = None,
     rights: Annotated[str | None, typer.Option(help="Address of the rights statement.")] = None,
     tags: Annotated[str | None, typer.Option(help="Tags, separated by commas.")] = None,
+    pin: Annotated[
+        bool | None,
+        typer.Option("--pin/--no-pin", help="Never evict its cached files, on any host."),
+    ] = None,
+    orchestrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--orchestrate/--no-orchestrate", help="Whether its source may be copied to fast disk."
+        ),
+    ] = None,
     config: ConfigFile = None,
     data: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change who may see an image, what else it is called, and what is said of it."""
+    """Change who may see an image, what else it is called, what is said of it and what the caches
+    may do with it.
+    """
     if max_unauthorised is not None and max_unauthorised < -1:
         raise InvalidInput(
             "--max-unauthorised is -1 (no limit), 0 (nothing) or a number of pixels."
@@ -107,6 +119,10 @@ def set_image(  # noqa: PLR0913, PLR0917  one parameter an option
         given = {name: value for name, value in fields.items() if value is not None}
         if given:
             asset = await services.catalog.assets.set_fields(asset.id, **given)
+        if pin is not None or orchestrate is not None:
+            asset = await services.catalog.assets.set_caching(
+                asset.id, pinned=pin, orchestrate=orchestrate
+            )
         if alias is not None:
             await services.catalog.assets.set_aliases(asset.id, _parts(alias) or ())
         return asset
@@ -174,6 +190,8 @@ def _row(asset: Asset) -> dict[str, Any]:
         "source": None if source is None else source.location,
         "sourceBytes": 0 if source is None else source.bytes,
         "nativelyTiled": bool(source and source.natively_tiled),
+        "pinned": asset.pinned,
+        "orchestrate": asset.orchestrate,
         "error": asset.error,
         "updated": asset.updated,
     }

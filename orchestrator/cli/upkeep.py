@@ -22,6 +22,7 @@ from orchestrator.cli.session import (
 )
 from orchestrator.cli.simulating import simulate
 from orchestrator.errors import InvalidInput
+from orchestrator.model import AssetId
 
 if TYPE_CHECKING:
     from orchestrator.app import Services
@@ -35,7 +36,7 @@ def cache_stats(config: ConfigFile = None, data: DataDir = None, as_json: AsJson
         return [asdict(await cache.stats()) for cache in caches]
 
     rows = with_services(settings_for(config, data), read)
-    columns = ("name", "files", "bytes", "reserved", "quota", "free", "rebuilding")
+    columns = ("name", "files", "bytes", "pinned", "reserved", "quota", "free", "rebuilding")
     listing(rows, columns, as_json=as_json)
 
 
@@ -58,19 +59,47 @@ def cache_verify(
         raise typer.Exit(1)
 
 
-def cache_clear(config: ConfigFile = None, data: DataDir = None, as_json: AsJson = False) -> None:
-    """Empty the disk caches of this host; what is served next is made anew."""
+def cache_clear(
+    asset: Annotated[
+        str, typer.Option("--asset", metavar="ID", help="Only of this image, on every host.")
+    ] = "",
+    prefix: Annotated[
+        str,
+        typer.Option(
+            "--prefix",
+            help="Only of images whose id begins so (1/1/, 1/1/maps), on every host.",
+        ),
+    ] = "",
+    config: ConfigFile = None,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Empty the disk caches of this host, or drop what they and the memory of every host hold of
+    some images; what is served next is made anew.
+    """
+    if asset and prefix:
+        raise InvalidInput("--asset and --prefix exclude each other.")
 
     async def clear(services: Services) -> dict[str, int]:
-        return {
-            cache.name: await cache.clear() for cache in (services.derivatives, services.sources)
-        }
+        caches = (services.derivatives, services.sources)
+        if asset:
+            asset_id = AssetId.parse(asset)
+            files = {cache.name: await cache.drop_asset(str(asset_id)) for cache in caches}
+            await services.catalog.changes.clear(asset_id)
+        elif prefix:
+            files = {cache.name: await cache.drop_prefix(prefix) for cache in caches}
+            await services.catalog.changes.clear_prefix(prefix)
+        else:
+            files = {cache.name: await cache.clear() for cache in caches}
+        return files
 
     files = with_services(settings_for(config, data), clear)
     if as_json:
         show(files)
     else:
         say(", ".join(f"{number} files of {name} removed" for name, number in files.items()))
+        if asset or prefix:
+            say("the other hosts are told")
 
 
 def scavenge(

@@ -32,8 +32,9 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset, AssetId
 from orchestrator.routing.access import Rights
+from orchestrator.routing.caching import CachingRules
 from orchestrator.routing.image_server import ImageServer
-from orchestrator.routing.orchestrate import SourceFiles
+from orchestrator.routing.orchestrate import NotCopied, SourceFiles
 from orchestrator.routing.plan import (
     Access,
     ExactThumbnail,
@@ -46,6 +47,7 @@ from orchestrator.routing.plan import (
     thumbnail_plan,
 )
 from orchestrator.routing.snapshots import Snapshot, Snapshots
+from orchestrator.routing.uncopied import Uncopied
 from orchestrator.storage import keys
 from orchestrator.storage.store import ObjectStore, read
 
@@ -94,12 +96,14 @@ class Deliverer:
         store: ObjectStore,
         derivatives: DiskCache,
         sources: SourceFiles,
+        uncopied: Uncopied,
         flights: SingleFlight,
         image_server: ImageServer,
         pool: ImagingPool,
         refresher: Refresher,
         limits: Limits,
         rules: Rules,
+        caching: CachingRules,
         encoder: Encoder,
         max_decode_pixels: int,
         timeout_s: float,
@@ -108,12 +112,14 @@ class Deliverer:
         self._store = store
         self._derivatives = derivatives
         self._sources = sources
+        self._uncopied = uncopied
         self._flights = flights
         self._image_server = image_server
         self._pool = pool
         self._refresher = refresher
         self._limits = limits
         self._rules = rules
+        self._caching = caching
         self._encoder = encoder
         self._max_decode_pixels = max_decode_pixels
         self._timeout_s = timeout_s
@@ -192,7 +198,13 @@ class Deliverer:
         image = resolve(request, asset.dimensions, self._limits, public_edge=edge)
         access = access_class(asset, image, authorised=authorised)
         steps = planner(asset, image, access, self._rules)
-        product = Product(str(asset.id), asset.version, f"{access}/{image.product}", image.format)
+        product = Product(
+            str(asset.id),
+            asset.version,
+            f"{access}/{image.product}",
+            image.format,
+            pinned=self._caching.pinned(asset),
+        )
 
         async def on_disk() -> _Made | None:
             body = await self._derivatives.get(product)
@@ -283,8 +295,11 @@ class Deliverer:
             raise SourceChanged("The image is being replaced; try again.") from error
 
     async def _cut(self, asset: Asset, image: ResolvedImage) -> bytes:
-        path = await self._sources.path(asset)
-        return await self._image_server.render(asset, path, image)
+        try:
+            async with self._sources.held(asset) as path:
+                return await self._image_server.render(asset, path, image)
+        except NotCopied as refused:
+            return await self._uncopied.render(asset, image, refused.why)
 
 
 def _tier(step: Step) -> str:

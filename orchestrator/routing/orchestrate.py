@@ -2,8 +2,8 @@
 many ask.
 
 A copy is verified (length and ETag of the very object the version was recorded with) before it
-gets its name, so a file in the source cache is whole and of that version. Sources already on this
-machine are read where they are.
+gets its name, so a file in the source cache is whole and of that version; it is not evicted while
+it is held. Sources already on this machine are read where they are.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from orchestrator import metrics
 from orchestrator.cache.disk import DiskCache, Product
@@ -23,12 +24,12 @@ from orchestrator.errors import (
     NoRoom,
     ObjectNotFound,
     OrchestratorError,
-    Overloaded,
     PreconditionFailed,
     SourceChanged,
     StorageUnavailable,
 )
 from orchestrator.model import FILE, STORE, Asset, Source, file_fingerprint
+from orchestrator.routing.caching import CachingRules
 from orchestrator.settings import Delivery as DeliverySettings
 from orchestrator.storage.store import LocalFiles, ObjectStore
 
@@ -44,39 +45,62 @@ class SourceFiles:
         cache: DiskCache,
         flights: SingleFlight,
         settings: DeliverySettings,
+        *,
+        rules: CachingRules | None = None,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._store = store
         self._cache = cache
         self._flights = flights
         self._settings = settings
+        self._rules = rules or CachingRules()
         self._copies = asyncio.Semaphore(settings.copies)
         self._now = now
 
-    async def path(self, asset: Asset) -> Path:
-        """The source file, ready to be read.
+    @asynccontextmanager
+    async def held(self, asset: Asset) -> AsyncIterator[Path]:
+        """The source file, there for as long as the block lasts.
 
-        Raises SourceChanged when other bytes are there than the version was recorded with,
-        AssetNotFound when the asset has no source, StorageUnavailable, or Overloaded when no disk
-        space can be had.
+        Raises NotCopied when it is not to be on this machine or has no room here, SourceChanged
+        when other bytes are there than the version was recorded with, AssetNotFound when the asset
+        has no source, StorageUnavailable.
         """
-        source = asset.source
-        if source is None:
-            raise AssetNotFound("This image has nothing to be served from yet.")
+        source = source_of(asset)
+        here = await self._here(source)
+        if here is not None:
+            yield here
+            return
+        if not self._rules.orchestrated(asset):
+            raise NotCopied("never")
+        product = source_product(asset, source, pinned=self._rules.pinned(asset))
+        async with self._cache.held(product) as found:
+            yield found or await self._brought(product, source)
+
+    async def bring(self, asset: Asset) -> None:
+        """Have the source here ahead of its use; as `held`, but what is not to be copied is not."""
+        with suppress(NotCopied):
+            async with self.held(asset):
+                pass
+
+    async def _here(self, source: Source) -> Path | None:
+        """Where it is without being copied."""
         if source.location.startswith(FILE):
             return await asyncio.to_thread(_in_place, source)
+        if isinstance(self._store, LocalFiles):
+            return await self._store.local_path(source.location.removeprefix(STORE))
+        return None
+
+    async def _brought(self, product: Product, source: Source) -> Path:
         key = source.location.removeprefix(STORE)
-        if isinstance(self._store, LocalFiles) and (local := await self._store.local_path(key)):
-            return local
-        product = source_product(asset, source)
-        found = await self._cache.path(product)
-        if found is not None:
-            return found
-        return await self._flights.run(
-            f"source {product.asset} {product.version} {product.name}",
-            lambda: self._copy(product, source, key),
-            found=lambda: self._cache.path(product),
-        )
+        try:
+            path = await self._flights.run(
+                f"source {product.asset} {product.version} {product.name}",
+                lambda: self._copy(product, source, key),
+                found=lambda: self._cache.path(product),
+            )
+        except NoRoom as error:
+            raise NotCopied("no_room") from error
+        return await self._cache.path(product) or path  # which leases it, who ever copied it
 
     async def _copy(self, product: Product, source: Source, key: str) -> Path:
         deadline_s = self._settings.copy_timeout_s
@@ -117,11 +141,29 @@ class SourceFiles:
                 return await reservation.publish()
 
 
-def source_product(asset: Asset, source: Source) -> Product:
+class NotCopied(Exception):
+    """The source is not on this machine and will not be: it is `never` to be orchestrated, or there
+    is `no_room`. For routing only, which has other ways to answer.
+    """
+
+    def __init__(self, why: Literal["never", "no_room"]) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+def source_of(asset: Asset) -> Source:
+    """Where the asset's pixels are. Raises AssetNotFound when it has none yet."""
+    if asset.source is None:
+        raise AssetNotFound("This image has nothing to be served from yet.")
+    return asset.source
+
+
+def source_product(asset: Asset, source: Source, *, pinned: bool = False) -> Product:
     """The source cache's name for the source of this asset version (an original and its
     conversion differ).
     """
-    return Product(str(asset.id), asset.version, f"source {source.location}", source.extension)
+    name = f"source {source.location}"
+    return Product(str(asset.id), asset.version, name, source.extension, pinned=pinned)
 
 
 @contextmanager
@@ -130,8 +172,6 @@ def _translated() -> Iterator[None]:
         yield
     except (ObjectNotFound, PreconditionFailed) as error:
         raise SourceChanged("The image is being replaced; try again.") from error
-    except NoRoom as error:
-        raise Overloaded("There is no room for this image just now.", 5) from error
 
 
 async def _write(path: Path, chunks: AsyncIterator[bytes]) -> int:

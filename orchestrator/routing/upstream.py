@@ -20,7 +20,7 @@ import aiohttp
 from yarl import URL
 
 from orchestrator import metrics
-from orchestrator.errors import ImageServerUnavailable, Overloaded
+from orchestrator.errors import ImageServerUnavailable, NoRoom, Overloaded
 from orchestrator.iiif.geometry import ResolvedImage, rotation_text, scaled
 from orchestrator.iiif.syntax import FORMATS
 from orchestrator.model import Asset, SourceKind
@@ -90,12 +90,24 @@ class UpstreamServer:
             return await self._fallback.render(asset, path, image)
         if not await asyncio.to_thread(path.is_file):
             raise FileNotFoundError(path)
+        name = str(path)
+        if self._settings.sources_root:
+            name = name.removeprefix(self._settings.sources_root).lstrip("/")
+        return await self._asked(asset, name, image)
+
+    async def render_object(self, asset: Asset, key: str, image: ResolvedImage) -> bytes:
+        """See SpecialPool.render_object."""
+        if not self._can_make(asset, image):
+            raise NoRoom("The special pool does not make this.")
+        return await self._asked(asset, key, image)
+
+    async def _asked(self, asset: Asset, name: str, image: ResolvedImage) -> bytes:
         if self._waiting >= self._settings.queue:
             raise Overloaded("The image servers are busy; try again shortly.", 2)
         self._waiting += 1
         try:
             async with self._places:
-                return await self._fetch(asset, path, image)
+                return await self._fetch(asset, name, image)
         finally:
             self._waiting -= 1
 
@@ -145,20 +157,17 @@ class UpstreamServer:
             )
         return self._session
 
-    def _url(self, asset: Asset, path: Path, image: ResolvedImage) -> URL:
+    def _url(self, asset: Asset, name: str, image: ResolvedImage) -> URL:
         addresses = self._settings.addresses
         chosen = int.from_bytes(
             hashlib.blake2b(str(asset.id).encode(), digest_size=4).digest()
         ) % len(addresses)
-        name = str(path)
-        if self._settings.sources_root:
-            name = name.removeprefix(self._settings.sources_root).lstrip("/")
         encoded = quote(name, safe="/" if self._kind == "iipimage" else "")
         target = self._template.format(path=encoded, image=upstream_form(image))
         return URL(addresses[chosen].rstrip("/") + target, encoded=True)
 
-    async def _fetch(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
-        url = self._url(asset, path, image)
+    async def _fetch(self, asset: Asset, name: str, image: ResolvedImage) -> bytes:
+        url = self._url(asset, name, image)
         try:
             async with self._client().get(url, allow_redirects=False) as answer:
                 body = await _read_bounded(answer)

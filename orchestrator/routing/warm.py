@@ -49,7 +49,7 @@ class Warmer:
         while True:
             asset = await self._queue.get()
             try:
-                await self._sources.path(asset)
+                await self._sources.bring(asset)
             except OrchestratorError as error:
                 log.info(
                     "warm-up failed", extra={"asset": str(asset.id), "error": type(error).__name__}

@@ -1,0 +1,43 @@
+"""What the disk caches may do with an asset's files, by its own fields or by a rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from orchestrator.model import Asset
+from orchestrator.settings import CacheRule
+
+
+@dataclass(frozen=True, slots=True)
+class CachingRules:
+    """The rules of `cache.rules`, compiled."""
+
+    pins: tuple[re.Pattern[str], ...] = ()
+    never: tuple[re.Pattern[str], ...] = ()
+
+    @classmethod
+    def of(cls, rules: Iterable[CacheRule]) -> Self:
+        """Raises re.error for a pattern that is none."""
+        compiled = [(rule, re.compile(rule.asset_id)) for rule in rules]
+        return cls(
+            tuple(pattern for rule, pattern in compiled if rule.pinned),
+            tuple(pattern for rule, pattern in compiled if not rule.orchestrate),
+        )
+
+    def pins_id(self, text: str) -> bool:
+        """True if a rule pins the asset with this text id."""
+        return any(pattern.search(text) for pattern in self.pins)
+
+    def pinned(self, asset: Asset) -> bool:
+        """True if its files are never to be evicted for room."""
+        return asset.pinned or (bool(self.pins) and self.pins_id(str(asset.id)))
+
+    def orchestrated(self, asset: Asset) -> bool:
+        """False if its source is never to be copied to fast disk."""
+        if not self.never:
+            return asset.orchestrate
+        text = str(asset.id)
+        return asset.orchestrate and not any(pattern.search(text) for pattern in self.never)

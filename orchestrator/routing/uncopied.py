@@ -1,0 +1,80 @@
+"""Pictures cut from a source that is not copied to fast disk: it is never to be, or no room can be
+made for it.
+
+In this order: from memory, read whole out of the object store; from the special pool, image servers
+that read the object store themselves; else 503 with Retry-After. Each is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal, Protocol
+
+from orchestrator import metrics
+from orchestrator.errors import NoRoom, Overloaded
+from orchestrator.iiif.geometry import ResolvedImage
+from orchestrator.model import STORE, Asset
+from orchestrator.routing.image_server import ImageServer
+from orchestrator.routing.memory import MemorySources
+from orchestrator.routing.orchestrate import source_of, source_product
+
+log = logging.getLogger(__name__)
+Why = Literal["never", "no_room"]
+RETRY_AFTER_S = 5.0
+
+
+class SpecialPool(Protocol):
+    """Image servers that read the object store themselves."""
+
+    async def render_object(self, asset: Asset, key: str, image: ResolvedImage) -> bytes:
+        """The encoded picture, from the object under `key`.
+
+        Raises NoRoom for what they cannot make, Overloaded, ImageServerUnavailable.
+        """
+        ...
+
+
+class _NoPool:
+    async def render_object(self, asset: Asset, key: str, image: ResolvedImage) -> bytes:
+        """There is none, which makes nothing."""
+        raise NoRoom("There is no special pool.")
+
+
+class Uncopied:
+    """Answers without a copy on disk."""
+
+    def __init__(
+        self, memory: MemorySources, renderer: ImageServer, special: SpecialPool | None
+    ) -> None:
+        """`renderer` must be of this machine: what is in memory nobody else can read."""
+        self._memory = memory
+        self._renderer = renderer
+        self._special = special or _NoPool()
+
+    async def render(self, asset: Asset, image: ResolvedImage, why: Why) -> bytes:
+        """The encoded picture. Raises Overloaded when it cannot be made in any of the ways, and
+        what the image servers and MemorySources.opened raise.
+        """
+        source = source_of(asset)
+        key = source.location.removeprefix(STORE)
+        try:
+            async with self._memory.opened(source_product(asset, source), source, key) as path:
+                body = await self._renderer.render(asset, path, image)
+            self._count(asset, why, "memory")
+        except NoRoom:
+            return await self._from_special(asset, key, image, why)
+        return body
+
+    async def _from_special(self, asset: Asset, key: str, image: ResolvedImage, why: Why) -> bytes:
+        try:
+            body = await self._special.render_object(asset, key, image)
+        except NoRoom as error:
+            self._count(asset, why, "refused")
+            raise Overloaded("There is no room for this image just now.", RETRY_AFTER_S) from error
+        self._count(asset, why, "special")
+        return body
+
+    def _count(self, asset: Asset, why: Why, how: str) -> None:
+        metrics.SOURCES_NOT_COPIED.labels(why=why, how=how).inc()
+        level = logging.WARNING if how == "refused" else logging.DEBUG
+        log.log(level, "source not copied", extra={"asset": str(asset.id), "why": why, "how": how})

@@ -157,6 +157,7 @@ async def _open_cache(stack: AsyncExitStack, settings: Settings, name: str) -> D
         inline_read=cache.inline_read,
         use_flush_s=cache.use_flush_s,
         lease_s=cache.lease_s,
+        eviction=cache.eviction,
         shares=tuple(cache.shares.items()) if name == "derivatives" else (),
     )
     opened = await DiskCache.open(settings.data_dir / "cache" / name, options)

@@ -240,12 +240,22 @@ class Cache(Section):
     """Disk space of the derivative cache; never exceeded."""
     sources_quota: Bytes = 50 * 1000**3
     """Disk space of the source cache; never exceeded."""
+    sources_folder: str = ""
+    """Folder of the source cache; when unset, `cache/sources` below the data directory."""
+    sources_shared: bool = False
+    """The folder is shared with other hosts of this installation (a NAS): one quota for all of
+    them, counted in the database; each must be told the same quota.
+    """
     free_space_floor: Bytes = 1000**3
     """The caches leave at least this much of the disk free."""
     max_entry: Bytes = 256 * 1024**2
     """Largest derivative kept on disk."""
     inline_read: Bytes = 256 * 1024
     """Files up to this size are read without a thread when the page cache has them."""
+    eviction: Literal["lru", "s3-fifo"] = "lru"
+    """Who leaves a disk cache for room: `lru`, the least recently used, or `s3-fifo`, which
+    crawlers going through everything cannot spoil; `orchestrator cache simulate` compares them.
+    """
     low_water: Annotated[float, Field(gt=0, le=1)] = 0.9
     """The scavenger evicts down to this part of a quota."""
     use_flush_s: Seconds = 2
@@ -378,6 +388,47 @@ class Ingest(Section):
     """A known_hosts file of SFTP origins whose strategy names no host key; without either they are
     refused.
     """
+    remove_after_s: Seconds = 60
+    """An object that no asset names any more is removed from the store after this; who reads the
+    version before goes on meanwhile.
+    """
+    stuck_after_s: Seconds = 900
+    """An ingest that nobody works on is given up, or handed in again, this long after it was asked
+    for; so is what it had begun to write.
+    """
+    keep_attempts_days: Annotated[float, Field(gt=0)] = 90
+    """How long the history of ingests is kept."""
+    sweep_every_s: Annotated[float, Field(gt=0)] = 30
+    """Leftovers (unwanted objects, stuck ingests, expired reservations) are looked for this often,
+    by one host at a time.
+    """
+    warm_up: bool = False
+    """After an ingest, bring the source to this host's fast disk at once."""
+    warm_url: str = ""
+    """After an ingest, GET this address, `{id}` standing for the percent-encoded id:
+    `https://images.example.org/iiif/3/{id}/info.json`.
+    """
+    purge_url: str = ""
+    """After a change or deletion, have the CDN drop what it holds of the image: this address is
+    asked with its surrogate key (`asset-...`, as answers carry it) in the headers Surrogate-Key,
+    Cache-Tag and xkey-purge, and as JSON.
+    """
+    purge_method: Literal["POST", "PURGE"] = "POST"
+    """How it is asked."""
+    purge_headers: dict[str, SecretStr] = {}
+    """Headers sent along, such as the CDN's API token."""
+    webhook_url: str = ""
+    """After an ingest that ended well or not, and after a deletion, POST this address a JSON
+    document of what happened.
+    """
+    webhook_headers: dict[str, SecretStr] = {}
+    """Headers sent along."""
+    after_timeout_s: Annotated[float, Field(gt=0)] = 5
+    """Each try of warm-up, purge and webhook ends within this."""
+    after_tries: Count = 4
+    """Tries of each, with growing pauses; then it is logged, counted and let be."""
+    after_queue: Count = 1_000
+    """Assets waiting for them, per process; more are dropped and counted."""
     file_roots: list[str] = []
     """Folders below which local files may be origins of pictures ingested through API or queue;
     commands on this machine may read any.
@@ -419,6 +470,17 @@ class Jobs(Section):
     """Secret access key."""
 
 
+class Api(Section):
+    """The management API on the private port."""
+
+    sync_ingests: Count = 8
+    """Images taken in at once while their senders wait; beyond that 503: post a batch."""
+    max_batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    """Images in one batch."""
+    max_body: Bytes = 8_000_000
+    """Longest body of a batch; any other body may have 256 KiB."""
+
+
 class Auth(Section):
     """Who may see restricted images: signed tokens until the IIIF Authorization Flow comes."""
 
@@ -451,6 +513,7 @@ class Settings(Section):
     image_server: ImageServer = ImageServer()
     ingest: Ingest = Ingest()
     jobs: Jobs = Jobs()
+    api: Api = Api()
     auth: Auth = Auth()
     log: Log = Log()
 

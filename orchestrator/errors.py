@@ -20,6 +20,8 @@ class OrchestratorError(Exception):
     """What scripts read: one word for the kind of error, the same in API answers, jobs and logs."""
     passing: ClassVar[bool] = False
     """True for a kind that may pass by itself: the same work, tried later, can succeed."""
+    stage: str = ""
+    """Of an ingest that failed: what was being done (see Fault)."""
 
     def __init__(self, public: str) -> None:
         super().__init__(public)

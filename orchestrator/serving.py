@@ -48,6 +48,7 @@ from orchestrator.scavenger.invalidation import Invalidator
 from orchestrator.scavenger.loop import Pass, Scavenger
 from orchestrator.settings import Settings
 from orchestrator.web.access_log import open_access_log
+from orchestrator.web.api.assembly import api_of
 from orchestrator.web.collection import CollectionRoutes
 from orchestrator.web.front import Bounds, Front
 from orchestrator.web.health import HealthRoutes, MetricsRoute
@@ -184,7 +185,11 @@ class Process:
         server = self._settings.server
         front = Front(sites=self._sites, bounds=self._bounds(), private=True)
         folder = self._settings.data_dir / "metrics" if server.workers > 1 else None
-        app = private_app(self._gate(front), self._health(), MetricsRoute(folder))
+        api = api_of(self._services, self._settings.api, version("orchestrator"))
+        # Nothing of the private port is for anybody's cache, errors neither.
+        never = self._settings.delivery.cache_secret
+        gate = Gate(front, cache_error=never, cache_secret=never)
+        app = private_app(gate, self._health(), MetricsRoute(folder), api)
         runner = PortRunner(app, front, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
         await self._listen(ports, runner, server.private_host, server.private_port, shared=False)
 

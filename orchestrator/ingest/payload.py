@@ -50,19 +50,30 @@ def decode(
     address the body was sent to, which the body may repeat, not contradict. Raises InvalidInput
     with every fault, one a line.
     """
+    given, found = stated(body, customer, asset_id=asset_id)
+    return Payload(_request(given, found), _positive(given.batch_id))
+
+
+def stated(
+    body: bytes | str | Mapping[str, Any],
+    customer: int | None = None,
+    *,
+    asset_id: AssetId | None = None,
+) -> tuple[Body, AssetId]:
+    """What is stated of which image, for whoever must tell what is stated from what is not.
+
+    Raises InvalidInput as `decode`.
+    """
     value = opened(body)
     wrong: list[str] = []
-    given: Body | None = None
     try:
         given = Body.model_validate(value)
+        owner = customer if asset_id is None else asset_id.customer
+        return given, _id_of(given, owner, asset_id)
     except ValidationError as error:
         wrong += faults_of(error)
-    if given is not None:
-        try:
-            found = _id_of(given, customer if asset_id is None else asset_id.customer, asset_id)
-            return Payload(_request(given, found), _positive(given.batch_id))
-        except (InvalidInput, InvalidImageRequest) as error:
-            wrong.append(f"id: {error.public}")
+    except (InvalidInput, InvalidImageRequest) as error:
+        wrong.append(f"id: {error.public}")
     raise InvalidInput("\n".join(wrong))
 
 

@@ -9,6 +9,7 @@ the table in `docs/settings.md` from the declarations.
 from orchestrator.settings.document import default_toml, settings_table
 from orchestrator.settings.loading import ALIASES, PREFIX, Loaded, load, load_with_origins
 from orchestrator.settings.sections import (
+    Api,
     Auth,
     Cache,
     CacheRule,
@@ -29,6 +30,7 @@ from orchestrator.settings.sections import (
 __all__ = [
     "ALIASES",
     "PREFIX",
+    "Api",
     "Auth",
     "Cache",
     "CacheRule",

@@ -181,7 +181,7 @@ def _ours(error: OrchestratorError) -> Problem:
         UNKNOWN if status == 500 else error.public,
         error.code,
         retryable=retryable,
-        stage=str(getattr(error, "stage", "")),
+        stage=error.stage,
         detail=_detail(error),
         headers=headers,
         faults=tuple(getattr(error, "faults", ())),

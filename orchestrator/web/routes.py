@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from orchestrator.web.api.assembly import Api
 from orchestrator.web.collection import CollectionRoutes
 from orchestrator.web.health import HealthRoutes, MetricsRoute
 from orchestrator.web.images import ImageRoutes
@@ -30,13 +31,16 @@ def public_app(
     return app
 
 
-def private_app(gate: Gate, health: HealthRoutes, metrics: MetricsRoute) -> web.Application:
-    """The private port: what operators and Prometheus ask; these routes need no key
-    (decisions.md).
+def private_app(
+    gate: Gate, health: HealthRoutes, metrics: MetricsRoute, api: Api
+) -> web.Application:
+    """The private port: what operators and Prometheus ask, which needs no key (decisions.md), and
+    the management API, whose operations stand in `api/table.py`.
     """
     app = web.Application(middlewares=[gate.handle], client_max_size=MAX_BODY_BYTES)
     route = app.router.add_get
     route("/metrics", metrics.page)
     route("/health/live", health.live)
     route("/health/ready", health.ready)
+    api.add_to(app.router)
     return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -14,6 +15,9 @@ from aiohttp import web
 from orchestrator.metrics import INSTRUMENTS
 from orchestrator.settings.loading import FIELDS
 from orchestrator.web import routes
+from orchestrator.web.api.assembly import Api
+from orchestrator.web.api.operations import Desk
+from orchestrator.web.api.table import Resources, operations
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -69,6 +73,20 @@ def stand_in(*names: str) -> Any:
     return SimpleNamespace(**dict.fromkeys(names, handler))
 
 
+def an_api() -> Api:
+    """The table of operations with nothing behind it."""
+    handlers: Any = SimpleNamespace(**{field.name: _Silent() for field in fields(Resources)})
+    desk: Any = Desk(None, None)  # type: ignore[arg-type]  # never asked
+    return Api(desk, operations(handlers, 1))
+
+
+class _Silent:
+    """Has every handler."""
+
+    def __getattr__(self, _name: str) -> Any:
+        return None
+
+
 @web.middleware
 async def passing(request: web.Request, handler: Any) -> web.StreamResponse:
     response: web.StreamResponse = await handler(request)
@@ -87,7 +105,7 @@ def test_each_route_is_documented_and_no_other(port: str) -> None:
     app = (
         routes.public_app(gate, stand_in("handle"), stand_in("index", "static"), health)
         if port == "Public"
-        else routes.private_app(gate, health, stand_in("page"))
+        else routes.private_app(gate, health, stand_in("page"), an_api())
     )
     served = beginnings(
         [route.resource.canonical for route in app.router.routes() if route.resource]

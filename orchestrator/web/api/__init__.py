@@ -1,0 +1,3 @@
+"""The management API of the private port: one table of operations, thin handlers, one module a
+resource.
+"""

@@ -50,11 +50,8 @@ class FtpReader:
                 await client.login(*_login(access.credentials))
                 size = await _size(client, path)
                 stream = await client.get_stream(f"RETR {path}", "1xx")
-            try:
-                async with aclosing(self._chunks(stream)) as chunks:
-                    yield Opened(chunks, size)
-            finally:
-                stream.close()
+            async with aclosing(self._chunks(stream)) as chunks:
+                yield Opened(chunks, size)
         finally:
             client.close()
 
@@ -81,6 +78,7 @@ class _Client(aioftp.Client):
         self._connect_timeout_s = settings.connect_timeout_s
         self._permitted = permitted
         self._peer = ""
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def _open_connection(
         self, host: str, port: int
@@ -89,7 +87,15 @@ class _Client(aioftp.Client):
             self._peer or host, port, self._permitted, self._connect_timeout_s
         )
         self._peer = self._peer or str(one.getpeername()[0])
-        return await asyncio.open_connection(sock=one)
+        reader, writer = await asyncio.open_connection(sock=one)
+        self._writers.append(writer)
+        return reader, writer
+
+    def close(self) -> None:
+        """Close the connections, data that a refused command left open included."""
+        super().close()
+        for writer in self._writers:
+            writer.close()
 
 
 async def _size(client: aioftp.Client, path: str) -> int | None:

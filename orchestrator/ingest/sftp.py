@@ -72,16 +72,15 @@ class SftpReader:
         self, connection: asyncssh.SSHClientConnection, path: str
     ) -> tuple[asyncssh.SFTPClientFile, int | None]:
         """The open file and its length in bytes."""
-        with _translated(self._settings.read_timeout_s):
-            async with asyncio.timeout(self._settings.read_timeout_s):
+        timeout_s = self._settings.read_timeout_s
+        path = path.removeprefix("/~/")
+        with _translated(timeout_s):
+            async with asyncio.timeout(timeout_s):
                 client = await connection.start_sftp_client()
-                file = await client.open(path[3:] if path.startswith("/~/") else path, "rb")
-                status = await file.stat()
-        if status.permissions is not None and not stat.S_ISREG(status.permissions):
-            raise OriginUnavailable(
-                "The origin is not an ordinary file.", retryable=False, code="origin_refused"
-            )
-        return file, status.size
+                status = await client.stat(path)
+                if status.permissions is not None and not stat.S_ISREG(status.permissions):
+                    raise _refused("The origin is not an ordinary file.")
+                return await client.open(path, "rb"), status.size
 
     async def _chunks(self, file: asyncssh.SFTPClientFile) -> AsyncGenerator[bytes, None]:
         while True:

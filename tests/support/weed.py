@@ -16,6 +16,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tests.support.running import free_port
 
 BUCKET = "pictures"
+PUBLIC_BUCKET = "public-pictures"
+"""Anybody may read it; only the owner of CREDENTIALS may write."""
 CREDENTIALS = ("testing-access", "testing-secret")
 _PORTS = (
     "master.port",
@@ -41,8 +43,9 @@ def weed(folder: Path) -> Iterator[str]:
         "credentials": [{"accessKey": access, "secretKey": secret}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
+    anybody = {"name": "anonymous", "actions": [f"Read:{PUBLIC_BUCKET}"]}
     configuration = folder / "s3.json"
-    configuration.write_text(json.dumps({"identities": [identity]}))
+    configuration.write_text(json.dumps({"identities": [identity, anybody]}))
     ports = {name: free_port() for name in _PORTS}
     words = [
         str(Path(sys.executable).with_name("weed")),
@@ -83,6 +86,7 @@ def _make_bucket(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> 
         while time.monotonic() < deadline and process.poll() is None:
             with suppress(BotoCoreError, ClientError):
                 client.create_bucket(Bucket=BUCKET)
+                client.create_bucket(Bucket=PUBLIC_BUCKET)
                 client.put_object(Bucket=BUCKET, Key="probe", Body=b"x")  # a volume is there too
                 client.delete_object(Bucket=BUCKET, Key="probe")
                 return

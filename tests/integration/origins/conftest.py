@@ -1,0 +1,94 @@
+"""Origins of every kind on real servers, by the strategies of a customer in a real catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.migrating import migrate
+from orchestrator.catalog.values import OriginStrategy
+from orchestrator.errors import OrchestratorError
+from orchestrator.ingest.credentials import make_key
+from orchestrator.ingest.opening import OpenOrigins, open_origins
+from orchestrator.ingest.origins import Origins
+from orchestrator.ingest.reading import Fetched
+from orchestrator.ingest.strategies import Strategies, StrategyInput
+from orchestrator.settings import Database, Ingest
+from tests.support.servers import database, postgres, s3_server
+
+__all__ = ["database", "postgres", "s3_server"]
+
+CUSTOMER = 7
+PICTURE = b"\xff\xd8\xff" + bytes(range(256)) * 4000
+HTML = b"\n<!DOCTYPE html><html><body>Please log in</body></html>"
+MAX_BYTES = 2_000_000
+
+
+@dataclass
+class Desk:
+    """What a test of origins has before it."""
+
+    catalog: Catalog
+    opened: OpenOrigins
+    folder: Path
+
+    @property
+    def strategies(self) -> Strategies:
+        return self.opened.strategies
+
+    @property
+    def origins(self) -> Origins:
+        return self.opened.origins
+
+    async def add(
+        self, regex: str, strategy: str, credentials: Any = None, **more: Any
+    ) -> OriginStrategy:
+        return await self.strategies.create(
+            CUSTOMER, StrategyInput(regex, strategy, credentials, **more)
+        )
+
+    async def fetch(self, origin: str) -> Fetched:
+        return await self.origins.fetch(CUSTOMER, origin, self.folder / "fetched")
+
+    async def code(self, origin: str) -> str:
+        """The code of the error that fetching gives."""
+        with pytest.raises(OrchestratorError) as caught:
+            await self.fetch(origin)
+        return caught.value.code
+
+
+@asynccontextmanager
+async def a_desk(
+    database: Database, folder: Path, keys: list[str] | None = None, **settings: Any
+) -> AsyncIterator[Desk]:
+    """All of origins over the database, with short patience and loopback allowed."""
+    await migrate(database)
+    catalog = await Catalog.open(database)
+    await catalog.customers.ensure(CUSTOMER, "seven")
+    given = {
+        "allow_private_addresses": True,
+        "max_bytes": MAX_BYTES,
+        "connect_timeout_s": 2,
+        "read_timeout_s": 0.6,
+        "total_timeout_s": 5,
+        "max_redirects": 3,
+        **settings,
+    }
+    ingest = Ingest.model_validate(given)
+    try:
+        async with open_origins(ingest, catalog.strategies, keys or [make_key()]) as opened:
+            yield Desk(catalog, opened, folder)
+    finally:
+        await catalog.close()
+
+
+@pytest.fixture
+async def desk(database: Database, tmp_path: Path) -> AsyncIterator[Desk]:
+    async with a_desk(database, tmp_path) as one:
+        yield one

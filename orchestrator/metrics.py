@@ -229,12 +229,44 @@ STALE_ANSWERS = _counter(
 # --- ingest ---------------------------------------------------------------------------------------
 
 INGESTS = _counter(
-    "ingests", "Assets taken in, by outcome: registered, completed, failed.", "outcome"
+    "ingests",
+    "Assets taken in, by outcome: registered, completed, unchanged, failed.",
+    "outcome",
+)
+INGEST_FAULTS = _counter(
+    "ingest_faults",
+    "Ingests that failed, by stage (request, fetch, probe, convert, thumbnails, store, record) and "
+    "code of the fault.",
+    "stage",
+    "code",
 )
 INGEST_SECONDS = _histogram(
     "ingest_seconds", "Time to make one asset tile-ready.", buckets=COPY_BUCKETS_S
 )
+INGEST_STAGE_SECONDS = _histogram(
+    "ingest_stage_seconds", "Time one stage of an ingest took.", "stage", buckets=COPY_BUCKETS_S
+)
 INGEST_BYTES = _counter("ingest_bytes", "Bytes of originals taken in.")
+INGEST_PIXELS = _counter("ingest_pixels", "Pixels of assets made tile-ready.")
+INGEST_STORED_BYTES = _counter("ingest_stored_bytes", "Bytes written to the store for assets.")
+OBJECTS_REMOVED = _counter(
+    "objects_removed", "Objects removed from the store because no asset wanted them any more."
+)
+SWEPT = _counter(
+    "swept",
+    "Leftovers dealt with by the sweepers: stuck ingests (requeued or failed), objects of dead "
+    "ingests, expired reservations, scratch of dead workers, old attempts.",
+    "what",
+)
+AFTER_INGEST = _counter(
+    "after_ingest",
+    "What follows an ingest (warm_up, purge, webhook), by outcome: done, failed, dropped.",
+    "what",
+    "outcome",
+)
+AFTER_INGEST_WAITING = _gauge(
+    "after_ingest_waiting", "Assets whose warm-up, purge and webhook wait to be done."
+)
 
 # --- jobs -----------------------------------------------------------------------------------------
 

@@ -131,16 +131,19 @@ class Assets:
         source: Source,
         thumbnails: ThumbnailSizes,
         settlement: Settlement = NOTHING,
+        *,
+        declared: bool = False,
     ) -> Asset | None:
         """Record a converted asset whose objects are stored under `version`; all old or all new
         to every reader.
 
-        None when a later version has been recorded meanwhile. Raises Conflict, OverQuota as
+        None when a later version has been recorded meanwhile, or an asset that was `declared` is
+        gone. Raises Conflict, OverQuota as
         `settle`; nothing is changed then.
         """
         async with self._pool.transaction() as connection:
             known = await locked(connection, draft.id)
-            if known is not None and known.version > version:
+            if (known is None and declared) or (known is not None and known.version > version):
                 return None
             asset = await upsert(
                 connection, draft, version, AssetState.READY, source, thumbnails, version
@@ -191,10 +194,11 @@ class Assets:
         """Record why a version could not be made; None when it is no longer current.
 
         What can be answered from its original still is; a failed asset without a source is not
-        served.
+        served. Its bytes count as unknown, so that an ingest of the same does not stop short.
         """
         return await self._change(
-            f"""UPDATE assets SET state = 'failed', error = $5, finished = now()
+            f"""UPDATE assets SET state = 'failed', error = $5, finished = now(),
+                    origin_fingerprint = '', origin_etag = ''
                 WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
             asset_id,
             version,

@@ -53,15 +53,13 @@ class Ingesting:
         )
         return _asset(row)
 
-    async def failed(self, draft: AssetDraft, error: str, attempt: Attempt) -> Asset | None:
+    async def failed(self, asset_id: AssetId, error: str, attempt: Attempt) -> Asset | None:
         """Record that an ingest ended badly, with its attempt. What was served still is, in the
-        state it had; an asset nobody knew is recorded as failed.
-
-        None when the asset was deleted meanwhile, which is no failure to record.
+        state it had; what has nothing to show is failed. None when the asset was deleted.
         """
         async with self._pool.transaction() as connection:
             await insert_attempt(connection, attempt)
-            return await self._end(connection, draft.id, error)
+            return await self._end(connection, asset_id, error)
 
     async def retrying(self, attempt: Attempt) -> None:
         """Record an attempt after which another is to come: the asset goes on ingesting."""

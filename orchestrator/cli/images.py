@@ -20,6 +20,7 @@ from orchestrator.model import Asset, AssetId
 
 if TYPE_CHECKING:
     from orchestrator.app import Services
+    from orchestrator.catalog.values import Attempt, Deleted
 
 PAGE = 500
 Named = Annotated[str, typer.Argument(metavar="ID", help="customer/space/name")]
@@ -134,16 +135,30 @@ def set_image(  # noqa: PLR0913, PLR0917  one parameter an option
         say(f"{row['id']} is now version {row['version']}")
 
 
-def delete_image(image: Named, config: ConfigFile = None, data: DataDir = None) -> None:
-    """Delete an image: its record, its objects and whatever caches of this host hold of it."""
+def delete_image(
+    image: Named, config: ConfigFile = None, data: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Delete an image: its record, its objects and whatever caches hold of it."""
 
-    async def delete(services: Services) -> int:
-        asset = await services.pipeline.delete((await _found(services, image)).id)
-        dropped = await services.derivatives.drop_asset(str(asset.id))
-        return dropped + await services.sources.drop_asset(str(asset.id))
+    async def delete(services: Services) -> tuple[Deleted, int]:
+        deleted = await services.pipeline.delete((await _found(services, image)).id)
+        dropped = await services.derivatives.drop_asset(str(deleted.asset.id))
+        return deleted, dropped + await services.sources.drop_asset(str(deleted.asset.id))
 
-    files = with_services(settings_for(config, data), delete)
-    say(f"deleted {image}, with {files} cached files of this host")
+    deleted, files = with_services(settings_for(config, data), delete)
+    told = {
+        "id": str(deleted.asset.id),
+        "objects": deleted.objects,
+        "bytes": deleted.bytes,
+        "cachedFiles": files,
+    }
+    if as_json:
+        show(told)
+    else:
+        say(
+            f"deleted {image}: {deleted.objects} objects ({deleted.bytes / 1e6:.1f} MB) to be "
+            f"removed from the store, {files} cached files of this host; other hosts are told"
+        )
 
 
 def reingest_image(image: Named, config: ConfigFile = None, data: DataDir = None) -> None:

@@ -1,9 +1,9 @@
 """Conversion: a registered version gets its tile-ready source and thumbnails, and is flipped to
 them in one transaction.
 
-At most one process of the installation converts an asset at a time. Who is overtaken by a newer
-version, or fails, takes away what it wrote; who is killed is followed by another, which writes the
-same keys again.
+At most one process of the installation converts an asset, or takes it in, at a time. What is
+written by somebody who is overtaken by a newer version, or fails, is not wanted; who is killed is
+followed by another, who writes under a number of its own.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import aiofiles
 
 from orchestrator import metrics
 from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.values import Settlement
 from orchestrator.errors import ObjectNotFound, PreconditionFailed, SourceChanged
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.policies import Policies
-from orchestrator.ingest.preparing import Recipes, prepare
-from orchestrator.ingest.publishing import Publisher, Version
+from orchestrator.ingest.preparing import Prepared, Recipes, prepare
+from orchestrator.ingest.publishing import Publisher, Version, plan_objects
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.model import FILE, STORE, Asset, AssetId, AssetState, Source, file_fingerprint
-from orchestrator.storage import keys
 from orchestrator.storage.store import LocalFiles, ObjectStore
 
-PENDING = (AssetState.REGISTERED, AssetState.INGESTING)
+PENDING = (AssetState.REGISTERED,)
 _WAIT_S = 0.5
 
 
@@ -53,14 +53,18 @@ class Conversions:
         imaging: ImagingPool,
         policies: Policies,
         scratch: Scratch,
+        publisher: Publisher,
+        *,
         at_once: int,
+        reserve_s: float,
     ) -> None:
         self._catalog = catalog
         self._store = store
         self._imaging = imaging
         self._policies = policies
         self._scratch = scratch
-        self._publisher = Publisher(store)
+        self._publisher = publisher
+        self._reserve_s = reserve_s
         self._slots = asyncio.Semaphore(at_once)
 
     async def convert(self, asset_id: AssetId) -> Conversion:
@@ -69,7 +73,7 @@ class Conversions:
         Raises Unprocessable or TooLarge (trying again cannot help), SourceChanged (its original is
         another now), or what may pass: Unavailable, Overloaded, NoRoom.
         """
-        async with self._slots, self._catalog.exclusive(_lock_name(asset_id)) as alone:
+        async with self._slots, self._catalog.exclusive(lock_name(asset_id)) as alone:
             if not alone:
                 return Conversion.BUSY
             asset = await self._catalog.assets.get(asset_id)
@@ -84,48 +88,56 @@ class Conversions:
         """
         async with self._slots:
             while True:
-                async with self._catalog.exclusive(_lock_name(asset_id)) as taken:
+                async with self._catalog.exclusive(lock_name(asset_id)) as taken:
                     if taken:
                         yield
                         return
                 await asyncio.sleep(_WAIT_S)
 
-    async def convert_alone(self, asset: Asset, original: Path | None = None) -> Conversion:
-        """Convert this very version, whose `original` may be at hand already. The caller holds
-        `alone`.
-        """
+    async def convert_alone(self, asset: Asset) -> Conversion:
+        """Convert this very version. The caller holds `alone`."""
         source = asset.source
         if source is None:
             return Conversion.OUTDATED
         started = time.perf_counter()
         async with self._scratch.folder(expected_bytes=2 * source.bytes) as folder:
-            path = original or await self._original(source, folder)
+            path = await self._original(source, folder)
             try:
                 recipes = await self.policies_of(asset)
                 prepared = await prepare(self._imaging, path, recipes, folder)
             except FileNotFoundError as error:
                 raise SourceChanged("The original was removed while it was converted.") from error
             await asyncio.to_thread(verify_in_place, source)
-            version = Version(asset.id, asset.version, asset.public_edge)
-            stored = await self._publisher.put(
-                version, prepared, source if prepared.is_original else None
-            )
-            done = await self._catalog.assets.complete(
-                asset.id,
-                asset.version,
-                source=stored.source,
-                thumbnails=stored.thumbnails,
-                width=prepared.probe.width,
-                height=prepared.probe.height,
-            )
-            if done is None:
-                await self._publisher.remove(stored.keys)
+            if await self._flip(asset, source, prepared) is None:
                 return Conversion.OUTDATED
-        if stored.source.location != source.location and source.location.startswith(STORE):
-            await self._publisher.remove([keys.original_key(asset.id, asset.version)])
         metrics.INGESTS.labels("completed").inc()
         metrics.INGEST_SECONDS.observe(time.perf_counter() - started)
         return Conversion.COMPLETED
+
+    async def _flip(self, asset: Asset, source: Source, prepared: Prepared) -> Asset | None:
+        """Store what was made and make the catalogue name it; None when a newer version came."""
+        number = await self._catalog.assets.next_version()
+        version = Version(asset.id, number, asset.public_edge)
+        kept = source if prepared.is_original else None
+        plan = await plan_objects(version, prepared, kept)
+        is_ours = kept is not None and kept.location.startswith(STORE)
+        reservation = await self._catalog.quotas.reserve(
+            asset.id, plan.bytes + (source.bytes if is_ours else 0), self._reserve_s
+        )
+        try:
+            async with self._publisher.stored(plan) as stored:
+                return await self._catalog.assets.complete(
+                    asset.id,
+                    asset.version,
+                    source=stored.source,
+                    thumbnails=stored.thumbnails,
+                    thumbnails_version=number,
+                    width=prepared.probe.width,
+                    height=prepared.probe.height,
+                    settlement=Settlement(stored.objects, reservation),
+                )
+        finally:
+            await self._catalog.quotas.release(reservation)
 
     async def policies_of(self, asset: Asset) -> Recipes:
         """Return the policies recorded with the asset. Raises InvalidInput when one is not known
@@ -168,5 +180,6 @@ def verify_in_place(source: Source) -> None:
         raise SourceChanged("The original was replaced.")
 
 
-def _lock_name(asset_id: AssetId) -> str:
+def lock_name(asset_id: AssetId) -> str:
+    """Return the name of the lock that whoever takes the asset in, or converts it, holds."""
     return f"conversion {asset_id}"

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from orchestrator.iiif.thumbnails import sizes_by_edge
 from orchestrator.imaging import Probe
+from orchestrator.imaging.convert import Thumbnails as Wanted
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.policies import OptimisationPolicy, ThumbnailPolicy
+from orchestrator.ingest.stages import Stages
 from orchestrator.model import Dimensions, SourceKind
 
 THUMBNAIL_QUALITY = 90
@@ -52,22 +54,29 @@ async def prepare(
     original: Path,
     policies: Recipes,
     folder: Path,
+    stages: Stages | None = None,
 ) -> Prepared:
     """Make source and thumbnails of `original` in `folder`, which is empty.
 
     A file that is tile-ready already is used as it is, whatever the policy says. Raises
     Unprocessable, TooLarge, Overloaded as `imaging` does.
     """
-    found = probe = await imaging.probe(original)
+    stages = stages or Stages()
+    with stages.step("probe"):
+        found = probe = await imaging.probe(original)
     conversion = policies.optimisation.conversion
     source = original
-    if conversion is not None and probe.kind is SourceKind.ORIGINAL:
-        source = folder / f"source.{conversion.extension}"
-        probe = await imaging.convert(original, source, conversion)
     sizes = sizes_for(probe.dimensions, policies.thumbnails)
     thumbnails_folder = folder / "thumbnails"
     thumbnails_folder.mkdir()
-    paths = await imaging.thumbnails(source, sizes, thumbnails_folder, THUMBNAIL_QUALITY)
+    if conversion is not None and probe.kind is SourceKind.ORIGINAL:
+        source = folder / f"source.{conversion.extension}"
+        wanted = Wanted(tuple(sizes), thumbnails_folder, THUMBNAIL_QUALITY)
+        with stages.step("convert"):
+            probe, paths = await imaging.make(original, source, conversion, wanted)
+    else:
+        with stages.step("thumbnails"):
+            paths = await imaging.thumbnails(source, sizes, thumbnails_folder, THUMBNAIL_QUALITY)
     made = tuple(Thumbnail(size, path) for size, path in zip(sizes, paths, strict=True))
     return Prepared(found, probe, source, source is original, made)
 

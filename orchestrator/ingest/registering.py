@@ -19,7 +19,8 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import pyramid_levels
 from orchestrator.ingest.file import file_status
 from orchestrator.ingest.preparing import Recipes, sizes_for
-from orchestrator.ingest.publishing import Publisher, keys_of, source_of, split
+from orchestrator.ingest.publishing import source_of, split
+from orchestrator.ingest.removing import Remover
 from orchestrator.model import (
     FILE,
     Asset,
@@ -56,11 +57,11 @@ class Registrar:
     """Records originals in the catalogue."""
 
     def __init__(
-        self, assets: Assets, imaging: ImagingPool, publisher: Publisher, max_bytes: int
+        self, assets: Assets, imaging: ImagingPool, remover: Remover, max_bytes: int
     ) -> None:
         self._assets = assets
         self._imaging = imaging
-        self._publisher = publisher
+        self._remover = remover
         self._max_bytes = max_bytes
 
     async def in_place(
@@ -84,47 +85,58 @@ class Registrar:
         planned = as_planned(probe, policies)
         source = source_of(planned, f"{FILE}{path}", status.st_size, mark)
         metrics.INGEST_BYTES.inc(status.st_size)
-        return await self.record(draft_of(request, probe, policies, source, mark), policies, known)
+        draft = draft_of(request, probe, policies, source, mark)
+        return await self._record(draft, policies, known)
 
-    async def record(
-        self, draft: AssetDraft, policies: Recipes, known: Asset | None, version: int | None = None
+    async def _record(
+        self, draft: AssetDraft, policies: Recipes, known: Asset | None
     ) -> Registered:
         """Record a probed original under a new version; its thumbnails are planned, none is there
         yet.
         """
         planned = planned_thumbnails(draft, policies, known)
-        registered = await self._assets.register(draft, version=version, thumbnails=planned)
+        registered = await self._assets.register(draft, thumbnails=planned)
         if registered.changed:
             metrics.INGESTS.labels("registered").inc()
             if known is not None:
-                await self._publisher.remove(keys_of(known) - keys_of(registered.asset))
+                await self._remover.at_once(draft.id)
         return registered
 
 
 def draft_of(
     request: Request,
-    probe: Probe,
-    policies: Recipes,
+    probe: Probe | None,
+    policies: Recipes | None,
     source: Source | None,
     origin_fingerprint: str,
+    origin_etag: str = "",
+    *,
+    batch: int | None = None,
 ) -> AssetDraft:
-    """Return what the catalogue is to record of a probed original."""
+    """Return what the catalogue is to record of a probed original; of one only asked for, without
+    `probe`, and with the policies as they were named.
+    """
+    optimisation, thumbnails = request.optimisation_policy, request.thumbnail_policy
+    if policies is not None:
+        optimisation, thumbnails = policies.optimisation.name, policies.thumbnails.name
     return AssetDraft(
         id=request.id,
         origin=request.origin,
-        width=probe.width,
-        height=probe.height,
-        media_type=probe.media_type,
+        width=probe.width if probe else 0,
+        height=probe.height if probe else 0,
+        media_type=probe.media_type if probe else "",
         source=source,
         origin_fingerprint=origin_fingerprint,
-        optimisation_policy=policies.optimisation.name,
-        thumbnail_policy=policies.thumbnails.name,
+        origin_etag=origin_etag,
+        optimisation_policy=optimisation,
+        thumbnail_policy=thumbnails,
         roles=request.roles,
         max_unauthorised=request.max_unauthorised,
         strings=request.strings,
         numbers=request.numbers,
         tags=request.tags,
         rights=request.rights,
+        batch=batch,
     )
 
 

@@ -20,6 +20,7 @@ from orchestrator.errors import (
     NoRoom,
     OriginUnavailable,
     Overloaded,
+    OverQuota,
     SourceChanged,
     TooLarge,
     Unavailable,
@@ -108,7 +109,7 @@ class Converter:
             if await self._pipeline.convert(asset.id) is Conversion.BUSY:
                 self._put_off_for_now(asset, "another process is at it")
                 return False
-        except (Unprocessable, TooLarge, InvalidInput) as error:
+        except (Unprocessable, TooLarge, InvalidInput, OverQuota) as error:
             return await self._fail(asset, error.public)
         except SourceChanged:
             return await self._again(asset)

@@ -128,6 +128,7 @@ def settings_for(dsn: str, data: Path) -> Settings:
             allow_private_addresses=True,
             read_timeout_s=1,
             workers=2,
+            remove_after_s=0,
         ),
     )
 

@@ -154,7 +154,7 @@ async def test_a_converter_killed_in_the_middle_leaves_nothing_trusted_and_is_fo
             await settled(house, AssetState.READY, "large")
         asset = await house.asset("large")
         assert asset.version == registered.version
-        prefix = keys.prefix(AssetId(1, 1, "large"), asset.version)
+        prefix = keys.prefix(AssetId(1, 1, "large"), asset.thumbnails_version)
         assert await house.store.keys() == {
             prefix + name
             for name in ("source.tif", "s.json", "open/200.jpg", "open/100.jpg", "open/50.jpg")

@@ -6,13 +6,14 @@ import asyncio
 import io
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from orchestrator.errors import (
     AssetNotFound,
-    InvalidInput,
+    OrchestratorError,
     OriginUnavailable,
     SourceChanged,
     StorageUnavailable,
@@ -73,9 +74,10 @@ async def test_conversion_flips_the_same_version_to_source_and_thumbnails(house:
     assert asset.version == before.version
     assert asset.state is AssetState.READY
     assert asset.thumbnails == before.thumbnails
-    assert asset.thumbnails_version == asset.version
+    assert asset.thumbnails_version > asset.version  # a number of its own: no key is written twice
     assert asset.source is not None
-    assert asset.source.location == f"store:{keys.source_key(ID, asset.version, 'tif')}"
+    number = asset.thumbnails_version
+    assert asset.source.location == f"store:{keys.source_key(ID, number, 'tif')}"
     assert asset.source.kind is SourceKind.PYRAMID_TIFF
     info = await house.store.head(asset.source.location.removeprefix("store:"))
     assert (info.etag, info.bytes) == (asset.source.fingerprint, asset.source.bytes)
@@ -87,12 +89,13 @@ async def test_thumbnails_are_stored_largest_first_and_the_list_of_them_last(hou
     await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
     await house.pipeline.convert(ID)
     asset = await house.asset()
-    names = [key.removeprefix(keys.prefix(ID, asset.version)) for key in house.store.written]
+    number = asset.thumbnails_version
+    names = [key.removeprefix(keys.prefix(ID, number)) for key in house.store.written]
     assert names == ["source.tif", "open/200.jpg", "open/100.jpg", "open/50.jpg", "s.json"]
-    listed = await house.store.sizes(keys.sizes_key(ID, asset.version))
+    listed = await house.store.sizes(keys.sizes_key(ID, number))
     assert listed == {"o": [[200, 133], [100, 67], [50, 33]], "a": []}
     for size in SIZES:
-        key = keys.thumbnail_key(ID, asset.version, "open", max(size))
+        key = keys.thumbnail_key(ID, number, "open", max(size))
         assert (await house.store.head(key)).media_type == "image/jpeg"
         body = await read(house.store, key, max_bytes=1_000_000)
         assert Image.open(io.BytesIO(body)).size == size
@@ -220,8 +223,11 @@ async def test_tiles_and_levels_are_the_same_before_and_after_conversion(
             seen.append(await house.asset())
 
     house.store.before_put = look
-    after = (await house.pipeline.ingest(Request(ID, str(path), policy))).asset
-    for asset in (*seen, await house.asset()):
+    recipe = await house.pipeline.policies.optimisation(1, policy)
+    await house.pipeline.register_in_place(ID, path, recipe, None)
+    await house.pipeline.convert(ID)
+    after = await house.asset()
+    for asset in seen:
         source = asset.source
         assert source is not None
         assert after.source is not None
@@ -249,21 +255,17 @@ async def test_an_ingested_file_is_copied_converted_and_published(house: House) 
     assert house.scratch() == []
 
 
-async def test_a_first_ingest_can_be_answered_from_its_original_meanwhile(house: House) -> None:
+async def test_a_first_ingest_shows_nothing_until_it_is_whole(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     seen: list[Asset] = []
 
     async def look(key: str) -> None:
-        if key.endswith("source.tif"):
-            seen.append(await house.asset())
+        seen.append(await house.asset())
 
     house.store.before_put = look
-    await house.pipeline.ingest(Request(ID, str(path)))
-    [meanwhile] = seen
-    assert meanwhile.state is AssetState.REGISTERED
-    assert meanwhile.source is not None
-    assert meanwhile.source.location == f"store:{keys.original_key(ID, meanwhile.version)}"
-    assert (await house.asset()).version == meanwhile.version
+    await house.pipeline.ingest(Request(ID, str(path), tags=("first",)))
+    assert {(asset.state, asset.servable) for asset in seen} == {(AssetState.INGESTING, False)}
+    assert {asset.tags for asset in seen} == {("first",)}
 
 
 async def test_a_tile_ready_origin_is_its_own_source(house: House) -> None:
@@ -288,7 +290,7 @@ async def test_the_same_bytes_again_are_no_work_unless_forced(
         house.store.log.clear()
         again = await house.pipeline.ingest(Request(ID, where))
         assert not again.changed
-        assert again.asset == first.asset
+        assert again.asset == replace(first.asset, finished=again.asset.finished)
         assert house.store.log == []
     forced = await house.pipeline.ingest(Request(ID, where, force=True))
     assert forced.asset.version > first.asset.version
@@ -323,9 +325,12 @@ async def test_a_failed_ingest_leaves_the_version_there_was(house: House) -> Non
     with pytest.raises(Unprocessable):
         await house.pipeline.ingest(Request(ID, str(path)))
     path.unlink()
-    with pytest.raises(OriginUnavailable):
+    with pytest.raises(OriginUnavailable) as gone:
         await house.pipeline.ingest(Request(ID, str(path)))
-    assert await house.asset() == before
+    after = await house.asset()
+    assert after == replace(before, error=gone.value.public, finished=after.finished)
+    outcomes = [attempt.outcome for attempt in await house.catalog.attempts.of(ID)]
+    assert outcomes == ["failed", "failed", "completed"]
     assert await house.store.keys() == kept
     assert house.scratch() == []
 
@@ -336,15 +341,18 @@ async def test_a_first_ingest_that_cannot_be_converted_tells_why(house: House) -
     with pytest.raises(Unprocessable):
         await house.pipeline.ingest(Request(ID, str(path)))
     asset = await house.asset()
-    assert asset.state is AssetState.FAILED
+    assert (asset.state, asset.servable) == (AssetState.FAILED, False)
     assert asset.error
+    assert asset.finished is not None
+    [attempt] = await house.catalog.attempts.of(ID)
+    assert attempt.fault is not None
+    assert (attempt.outcome, attempt.fault.stage) == ("failed", "convert")
+    assert attempt.fault.detail == asset.error
+    assert house.store.log == []
     shutil.copy(whole, path)
-    assert (await house.pipeline.ingest(Request(ID, str(path)))).asset.state is AssetState.READY
-    assert await house.store.keys() == {
-        key
-        for key in house.store.written
-        if key.startswith(keys.prefix(ID, (await house.asset()).version))
-    } - {keys.original_key(ID, (await house.asset()).version)}
+    again = (await house.pipeline.ingest(Request(ID, str(path)))).asset
+    assert (again.state, again.error) == (AssetState.READY, "")
+    assert await house.store.keys() == all_keys(again)
 
 
 async def test_an_origin_over_http_comes_in(house: House, origin: OriginServer) -> None:
@@ -371,7 +379,9 @@ async def test_an_origin_that_gives_no_picture_leaves_nothing(
     origin.files["/nonsense"] = b"not a picture at all"
     with pytest.raises(error):
         await house.pipeline.ingest(Request(ID, origin.url(path)))
-    assert await house.catalog.assets.get(ID) is None
+    asset = await house.asset()
+    assert (asset.state, asset.servable) == (AssetState.FAILED, False)
+    assert asset.error
     assert await house.store.keys() == set()
     assert house.scratch() == []
 
@@ -385,12 +395,17 @@ async def test_an_origin_that_gives_no_picture_leaves_nothing(
         Request(ID, "a.jpg"),
     ],
 )
-async def test_a_request_that_cannot_be_met_is_refused_before_any_work(
+async def test_a_request_that_cannot_be_met_is_refused_and_the_asset_says_why(
     house: House, request_: Request
 ) -> None:
-    with pytest.raises(InvalidInput):
+    with pytest.raises(OrchestratorError):
         await house.pipeline.ingest(request_)
-    assert await house.catalog.assets.get(ID) is None
+    asset = await house.asset()
+    assert (asset.state, asset.servable) == (AssetState.FAILED, False)
+    [attempt] = await house.catalog.attempts.of(ID)
+    assert attempt.fault is not None
+    assert not attempt.fault.retryable
+    assert attempt.fault.stage in {"request", "fetch"}
 
 
 # --- rights ------------------------------------------------------------------------------------
@@ -438,6 +453,7 @@ async def test_changed_rights_move_the_thumbnails_and_change_the_version(house: 
     assert closed.version > before.version
     assert closed.source == before.source
     assert await house.store.keys() == all_keys(closed, "auth")
+    assert closed.thumbnails_version > before.thumbnails_version
     listed = await house.store.sizes(keys.sizes_key(ID, closed.thumbnails_version))
     assert listed == {"o": [], "a": [list(size) for size in SIZES]}
 
@@ -521,7 +537,7 @@ async def test_a_source_lost_from_the_store_is_replaced_by_its_local_original(ho
     await house.pipeline.convert(ID)
     asset = await house.asset()
     assert await house.pipeline.changed(asset) == asset
-    await house.store.delete([keys.source_key(ID, asset.version, "tif")])
+    await house.store.delete([keys.source_key(ID, asset.thumbnails_version, "tif")])
     now = await house.pipeline.changed(asset)
     assert (now.state, now.version > asset.version) == (AssetState.REGISTERED, True)
     assert now.source is not None
@@ -533,7 +549,7 @@ async def test_a_source_lost_from_the_store_with_a_remote_origin_says_what_to_do
 ) -> None:
     origin.files["/a.jpg"] = pictures.jpeg(house.pictures / "a.jpg", 300, 200).read_bytes()
     asset = (await house.pipeline.ingest(Request(ID, origin.url("/a.jpg")))).asset
-    await house.store.delete([keys.source_key(ID, asset.version, "tif")])
+    await house.store.delete([keys.source_key(ID, asset.thumbnails_version, "tif")])
     with pytest.raises(SourceChanged, match="ingested again"):
         await house.pipeline.changed(asset)
     assert (await house.asset()).state is AssetState.FAILED

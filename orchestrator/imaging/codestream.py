@@ -1,5 +1,5 @@
 """What a JPEG2000 file says of itself before any decoder opens it: size, tiles, decomposition
-levels.
+levels, and where in it each resolution ends (`tileparts`).
 
 Reads the JP2 boxes up to the codestream and the codestream's main header (ISO/IEC 15444-1, annexes
 A and I), with every loop and length bounded, so that a header that lies is refused here.
@@ -40,6 +40,8 @@ class Codestream:
     """True if its samples are the pixels: one piece from 0, 0, one or three whole 8-bit components,
     no palette and no channel definitions.
     """
+    progression: int = 0
+    """As COD numbers it: 1 and 2 put resolutions first."""
 
     @property
     def tiled(self) -> bool:
@@ -50,12 +52,32 @@ class Codestream:
 def read_codestream(path: Path) -> Codestream:
     """Raises Unprocessable if the headers are not those of a JPEG2000 picture, OSError."""
     with path.open("rb") as file:
-        try:
-            plain_colours = _seek_codestream(file)
-            stream = _main_header(file)
-        except struct.error as error:
-            raise Unprocessable("The JPEG2000 file is cut short.") from error
+        return parse_codestream(file)
+
+
+def parse_codestream(file: BinaryIO) -> Codestream:
+    """The same of an open file, or of its first bytes in memory. Raises Unprocessable."""
+    try:
+        plain_colours = _seek_codestream(file)
+        stream = _main_header(file)
+    except struct.error as error:
+        raise Unprocessable("The JPEG2000 file is cut short.") from error
     return replace(stream, plain=stream.plain and plain_colours)
+
+
+def main_segments(file: BinaryIO) -> tuple[int, list[tuple[int, bytes]]]:
+    """Where the codestream begins, and every (marker, what it says) of its main header; the file
+    then stands behind the marker of the first tile-part. Raises Unprocessable.
+    """
+    file.seek(0)
+    try:
+        _seek_codestream(file)
+        start = file.tell()
+        if _marker(file) != _SOC:
+            raise Unprocessable("The JPEG2000 file holds no codestream.")
+        return start, list(_segments(file))
+    except struct.error as error:
+        raise Unprocessable("The JPEG2000 file is cut short.") from error
 
 
 def _seek_codestream(file: BinaryIO) -> bool:
@@ -106,10 +128,12 @@ def _main_header(file: BinaryIO) -> Codestream:
     if _SIZ not in segments or _COD not in segments:
         raise Unprocessable("The JPEG2000 file has no usable header.")
     size = _size(segments[_SIZ])
-    levels = int(struct.unpack(">BBHBB", segments[_COD][:6])[4])
+    _, progression, _, _, levels = struct.unpack(">BBHBB", segments[_COD][:6])
     if levels > 32:
         raise Unprocessable("The JPEG2000 file has no usable header.")
-    return replace(size, levels=levels, plain=size.plain and _COC not in segments)
+    return replace(
+        size, levels=levels, progression=progression, plain=size.plain and _COC not in segments
+    )
 
 
 def _segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -1,18 +1,25 @@
 """Originals made tile-ready, and their thumbnails: oriented, sRGB or gray, metadata left behind.
 
-Transparency is kept: a pyramid with alpha is lossless (JPEG has none). 16 bits become 8 in both
-policies, as every tile of them would. A result is opened again and measured before it is returned,
-so a torn file is never handed on.
+Transparency is kept: a pyramid with alpha is lossless (JPEG has none). 16 bits become 8, as every
+tile of them would, but in a lossless policy. A result is opened again and measured before it is
+returned, so a torn file is never handed on.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import Unprocessable
-from orchestrator.imaging import colour, encode, vips
+from orchestrator.imaging import colour, encode, jpeg2000, vips
 from orchestrator.imaging.opened import Opened, load_first
+from orchestrator.imaging.openjpeg import CodestreamError
+from orchestrator.imaging.overview import Overview
 from orchestrator.imaging.probe import Bounds, probe
 from orchestrator.imaging.recipes import ConversionPolicy, Probe, Recipe
 from orchestrator.imaging.render import cut, resize
@@ -21,43 +28,72 @@ from orchestrator.model import Dimensions, SourceKind
 _IN_MEMORY_BYTES = 1024**3
 _TINY = 64
 _CLASSIC_TIFF_BYTES = 3 * 1000**3
+_FULL_DISK_BYTES = 16 * 1024**2
 
 
-def convert(path: Path, target: Path, policy: ConversionPolicy, bounds: Bounds) -> Probe:
-    """Write `target` by `policy` and return what it is. The caller owns `target` and removes it
-    after an error.
+@dataclass(frozen=True, slots=True)
+class Thumbnails:
+    """JPEGs to be written as `{width}x{height}.jpg` into `folder`."""
 
-    Raises FileNotFoundError, TooLarge, Unprocessable, VipsError, OSError.
+    sizes: tuple[Dimensions, ...]
+    folder: Path
+    quality: int
+
+
+def convert(
+    path: Path,
+    target: Path,
+    policy: ConversionPolicy,
+    bounds: Bounds,
+    *,
+    wanted: Thumbnails | None = None,
+    threads: int = 1,
+) -> tuple[Probe, list[Path]]:
+    """Write `target` by `policy`, and the thumbnails wanted from the same decode; what it is, and
+    their paths in the order asked. The caller owns all files and removes them after an error.
+
+    Raises FileNotFoundError, TooLarge, Unprocessable, VipsError, CodestreamError, OSError.
     """
     found = probe(path, bounds)
     scratch = target.with_name(f"{target.name}.upright")
+    overview = Overview(found.dimensions, wanted.sizes) if wanted else None
     try:
-        _write(colour.to_web(_upright(path, found, scratch)), target, policy)
+        image = colour.to_web(_upright(path, found, scratch), keep_16=policy.lossless)
+        _write(image, target, policy, overview, threads)
     finally:
         scratch.unlink(missing_ok=True)
     made = probe(target, bounds)
     if made.dimensions != found.dimensions or made.kind is not policy.kind:
         raise Unprocessable("The image could not be converted.")
-    return made
+    if wanted is None:
+        return made, []
+    first = overview.image() if overview else None
+    return made, _cascade(target, made, wanted, first)
 
 
-def thumbnails(
-    path: Path, sizes: list[Dimensions], folder: Path, quality: int, bounds: Bounds
-) -> list[Path]:
-    """Write `{width}x{height}.jpg` for each of `sizes` into `folder`; the paths in the order asked.
-
-    The largest is made from the picture, each smaller one from the one before. Raises as `convert`.
+def thumbnails(path: Path, wanted: Thumbnails, bounds: Bounds) -> list[Path]:
+    """Write what is wanted of a picture, from one decode; the paths in the order asked. Raises as
+    `convert`.
     """
-    found = probe(path, bounds)
+    return _cascade(path, probe(path, bounds), wanted, None)
+
+
+def _cascade(path: Path, found: Probe, wanted: Thumbnails, base: Any | None) -> list[Path]:
+    """The largest is made from the picture (or from `base`, which is that picture smaller), each
+    smaller one from the one before.
+    """
     written: dict[Dimensions, Path] = {}
-    image: Any = None
-    for size in sorted(set(sizes), key=lambda s: s[0] * s[1], reverse=True):
-        image = (
-            _first_thumbnail(path, found, size) if image is None else resize(image, size)
-        ).copy_memory()
-        written[size] = folder / f"{size[0]}x{size[1]}.jpg"
-        image.jpegsave(str(written[size]), Q=quality, optimize_coding=True, strip=True)
-    return [written[size] for size in sizes]
+    image = base
+    for size in _largest_first(wanted.sizes):
+        image = _first_thumbnail(path, found, size) if image is None else resize(image, size)
+        image = image.copy_memory()
+        written[size] = wanted.folder / f"{size[0]}x{size[1]}.jpg"
+        image.jpegsave(str(written[size]), Q=wanted.quality, optimize_coding=True, strip=True)
+    return [written[size] for size in wanted.sizes]
+
+
+def _largest_first(sizes: Sequence[Dimensions]) -> list[Dimensions]:
+    return sorted(set(sizes), key=lambda size: size[0] * size[1], reverse=True)
 
 
 def _first_thumbnail(path: Path, found: Probe, size: Dimensions) -> Any:
@@ -90,20 +126,14 @@ def _streamed(found: Probe) -> dict[str, str]:
     return {} if found.format == "jpeg2000" else {"access": "sequential"}
 
 
-def _write(image: Any, target: Path, policy: ConversionPolicy) -> None:
+def _write(
+    image: Any, target: Path, policy: ConversionPolicy, overview: Overview | None, threads: int
+) -> None:
     if policy.kind is SourceKind.JPEG2000:
-        # The encoder misses its aim by far in tiny pictures; they cost nothing lossless.
-        tiny = min(image.width, image.height) < _TINY
-        image.jp2ksave(
-            str(target),
-            tile_width=policy.tile,
-            tile_height=policy.tile,
-            Q=int(policy.psnr),
-            lossless=tiny or policy.lossless,
-            strip=True,
-        )
+        _write_jpeg2000(image, target, policy, overview, threads)
         return
     lossless = policy.lossless or image.hasalpha()
+    vips.set_threads(threads)
     image.tiffsave(
         str(target),
         compression="deflate" if lossless else "jpeg",
@@ -114,5 +144,32 @@ def _write(image: Any, target: Path, policy: ConversionPolicy) -> None:
         tile_height=policy.tile,
         pyramid=True,
         bigtiff=image.width * image.height * image.bands > _CLASSIC_TIFF_BYTES,
+        strip=True,
+    )
+
+
+def _write_jpeg2000(
+    image: Any, target: Path, policy: ConversionPolicy, overview: Overview | None, threads: int
+) -> None:
+    library = jpeg2000.load()
+    if library is not None:
+        seen = overview.add if overview else None
+        try:
+            jpeg2000.write(library, image, target, policy, threads=threads, seen=seen)
+        except CodestreamError as error:  # the library does not say that it could not write
+            if shutil.disk_usage(target.parent).free < _FULL_DISK_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise
+        return
+    # The encoder misses its aim by far in tiny pictures; they cost nothing lossless.
+    tiny = min(image.width, image.height) < _TINY
+    edge = policy.tile or policy.advertised_tile
+    vips.set_threads(threads)
+    image.jp2ksave(
+        str(target),
+        tile_width=edge,
+        tile_height=edge,
+        Q=int(policy.psnr),
+        lossless=tiny or policy.lossless,
         strip=True,
     )

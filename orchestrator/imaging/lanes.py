@@ -115,6 +115,11 @@ class Lane:
         return len(self._waiting)
 
     @property
+    def busy(self) -> bool:
+        """True if a worker has a job, or one waits for a worker."""
+        return self.waiting > 0 or any(worker.busy for worker in self._workers)
+
+    @property
     def pids(self) -> tuple[int, ...]:
         """Process ids of the workers that run."""
         return tuple(worker.pid for worker in self._workers if worker.pid)

@@ -38,7 +38,9 @@ class _Component(ctypes.Structure):
     ]
 
 
-class _Image(ctypes.Structure):
+class ImageHeader(ctypes.Structure):
+    """opj_image_t."""
+
     _fields_ = [
         *((name, ctypes.c_uint32) for name in ("x0", "y0", "x1", "y1", "components")),
         ("colour_space", ctypes.c_int),
@@ -48,7 +50,8 @@ class _Image(ctypes.Structure):
     ]
 
 
-_Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p)
+Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p)
+"""What the library calls with a message."""
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "opj_version": (ctypes.c_char_p, ()),
     "opj_create_decompress": (ctypes.c_void_p, (ctypes.c_int,)),
@@ -60,7 +63,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "opj_stream_destroy": (None, (ctypes.c_void_p,)),
     "opj_set_default_decoder_parameters": (None, (ctypes.c_void_p,)),
     "opj_setup_decoder": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_void_p)),
-    "opj_set_error_handler": (ctypes.c_int, (ctypes.c_void_p, _Handler, ctypes.c_void_p)),
+    "opj_set_error_handler": (ctypes.c_int, (ctypes.c_void_p, Handler, ctypes.c_void_p)),
     "opj_read_header": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)),
     "opj_set_decoded_resolution_factor": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_uint32)),
     "opj_set_decode_area": (
@@ -92,11 +95,11 @@ class Reader:
         """Raises FileNotFoundError, CodestreamError."""
         self._library = library
         self._messages: list[str] = []
-        self._handler = _Handler(_listener(self._messages))
+        self._handler = Handler(listener(self._messages))
         self._reduction = reduction
         self._size = (0, 0)
         self._codec: int | None = None
-        self._image = ctypes.POINTER(_Image)()
+        self._image = ctypes.POINTER(ImageHeader)()
         with open(path, "rb") as file:  # noqa: PTH123  its first bytes choose the codec
             kind = _CODECS.get(file.read(2), _JP2)
         self._stream = library.opj_stream_create_file_stream(path.encode(), _READ_BYTES, 1)
@@ -169,14 +172,14 @@ class Reader:
             self._library.opj_destroy_codec(self._codec)
         if self._stream:
             self._library.opj_stream_destroy(self._stream)
-        self._image, self._codec, self._stream = ctypes.POINTER(_Image)(), None, None
+        self._image, self._codec, self._stream = ctypes.POINTER(ImageHeader)(), None, None
 
     def __del__(self) -> None:
         """An LRU drops readers without a word."""
         self.close()
 
 
-def _listener(messages: list[str]) -> Callable[[bytes, int | None], None]:
+def listener(messages: list[str]) -> Callable[[bytes, int | None], None]:
     """Keeps the first errors; knows no reader, which could then not be freed at once."""
 
     def heard(message: bytes, _: int | None) -> None:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from orchestrator.errors import Overloaded
 from orchestrator.imaging import render, thumbnail, vips, worker
+from orchestrator.imaging.convert import Thumbnails
 from orchestrator.imaging.lanes import Group, Lane
 from orchestrator.imaging.opened import WHOLE_PIXELS, Opened
 from orchestrator.imaging.probe import Bounds
@@ -107,12 +108,29 @@ class ImagingPool:
         Raises Unprocessable, DecodeTimeout, TooLarge, Overloaded, FileNotFoundError, OSError (no
         room). After an error `target` may hold a torn file, which the caller removes.
         """
+        made, _ = await self._convert(path, target, policy, None)
+        return made
+
+    async def make(
+        self, path: Path, target: Path, policy: ConversionPolicy, wanted: Thumbnails
+    ) -> tuple[Probe, list[Path]]:
+        """The same, and thumbnails from the same decode: their paths in the order asked. Raises as
+        `convert`.
+        """
+        return await self._convert(path, target, policy, wanted)
+
+    async def _convert(
+        self, path: Path, target: Path, policy: ConversionPolicy, wanted: Thumbnails | None
+    ) -> tuple[Probe, list[Path]]:
+        # Alone it may use all cores; beside others each is quicker on its own one.
+        cores = self._heavy_limits.cores if not self._heavy.busy else 1
         return await self._heavy.run(
             worker.convert,
             str(path),
             str(target),
             policy,
-            self._heavy_limits,
+            wanted,
+            replace(self._heavy_limits, cores=cores),
             timeout_s=self._settings.convert_timeout_s,
         )
 
@@ -125,9 +143,7 @@ class ImagingPool:
         return await self._heavy.run(
             worker.thumbnails,
             str(path),
-            sizes,
-            str(folder),
-            quality,
+            Thumbnails(tuple(sizes), folder, quality),
             self._heavy_limits,
             timeout_s=self._settings.convert_timeout_s,
         )

@@ -28,7 +28,6 @@ from orchestrator.imaging.opened import Opened
 from orchestrator.imaging.openjpeg import CodestreamError
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.recipes import ConversionPolicy, Probe, Recipe
-from orchestrator.model import Dimensions
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 128 * 1024**2
@@ -98,26 +97,31 @@ def probe(path: str, bounds: Bounds) -> Probe:
         return probing.probe(Path(path), bounds)
 
 
-def convert(path: str, target: str, policy: ConversionPolicy, limits: WorkerLimits) -> Probe:
-    """`imaging.convert.convert` here, on all cores. Raises FileNotFoundError, TooLarge,
+def convert(
+    path: str,
+    target: str,
+    policy: ConversionPolicy,
+    wanted: conversion.Thumbnails | None,
+    limits: WorkerLimits,
+) -> tuple[Probe, list[Path]]:
+    """`imaging.convert.convert` here, on `limits.cores`. Raises FileNotFoundError, TooLarge,
     Unprocessable, OSError.
     """
-    vips.set_threads(limits.cores)
     try:
         with translated(path):
-            return conversion.convert(Path(path), Path(target), policy, limits.bounds)
+            return conversion.convert(
+                Path(path), Path(target), policy, limits.bounds, wanted=wanted, threads=limits.cores
+            )
     finally:
         vips.set_threads(1)
 
 
-def thumbnails(
-    path: str, sizes: list[Dimensions], folder: str, quality: int, limits: WorkerLimits
-) -> list[Path]:
+def thumbnails(path: str, wanted: conversion.Thumbnails, limits: WorkerLimits) -> list[Path]:
     """`imaging.convert.thumbnails` here. Raises FileNotFoundError, TooLarge, Unprocessable,
     OSError.
     """
     with translated(path):
-        return conversion.thumbnails(Path(path), sizes, Path(folder), quality, limits.bounds)
+        return conversion.thumbnails(Path(path), wanted, limits.bounds)
 
 
 @contextmanager

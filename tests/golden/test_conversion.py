@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.imaging import FAST_LOSSY, FASTEST, ConversionPolicy
+from orchestrator.imaging import FAST_LOSSY, FASTEST, MAX_QUALITY, ConversionPolicy
+from orchestrator.imaging import POLICIES as BUILT_IN
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.model import SourceKind
 from tests.golden.comparing import a_recipe, advertised_tiles, assert_alike, decoded, reference
 from tests.support import pictures
 
-POLICIES = pytest.mark.parametrize("policy", [FASTEST, FAST_LOSSY], ids=lambda policy: policy.name)
+POLICIES = pytest.mark.parametrize("policy", BUILT_IN.values(), ids=lambda policy: policy.name)
 
 
 @POLICIES
@@ -90,7 +91,8 @@ async def test_every_kind_of_original_becomes_tile_ready(
     original = await pool.probe(path)
     target = tmp_path / "source"
     made = await pool.convert(path, target, policy)
-    assert (made.kind, made.bits, made.dimensions) == (policy.kind, 8, original.dimensions)
+    bits = original.bits if policy is MAX_QUALITY and original.bits == 16 else 8
+    assert (made.kind, made.bits, made.dimensions) == (policy.kind, bits, original.dimensions)
     direct = decoded(await pool.render(a_recipe(path, original, format="jpg")))
     got = decoded(await pool.render(a_recipe(target, made, format="jpg")))
     assert_alike(got, direct, mean=6.0, p99=60.0)

@@ -1,0 +1,285 @@
+"""JPEG2000 of ours: low resolutions in a prefix, as good as the policy says, readable by others."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pyvips
+from PIL import Image
+
+from orchestrator.errors import DecodeTimeout, Unprocessable
+from orchestrator.imaging import FAST_HIGHER, FAST_LOSSY, MAX_QUALITY, POLICIES, ConversionPolicy
+from orchestrator.imaging.codestream import read_codestream
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.tileparts import END, TilePart, prefix_lengths, read_prefix_lengths
+from orchestrator.model import SourceKind
+from orchestrator.settings import Imaging
+from tests.golden.comparing import a_recipe, assert_alike, decoded, reference
+from tests.support import pictures
+from tests.support.rivals import iipsrv
+from tests.support.running import fetch
+from tests.support.scenes import write_png
+
+SIZE = (1601, 1203)
+JPEG2000 = [policy for policy in POLICIES.values() if policy.kind is SourceKind.JPEG2000]
+EACH = pytest.mark.parametrize("policy", JPEG2000, ids=lambda policy: policy.name)
+LAYOUTS = pytest.mark.parametrize(
+    "policy",
+    [FAST_LOSSY, FAST_LOSSY.changed(tile=0), FAST_LOSSY.changed(tile=1024), MAX_QUALITY],
+    ids=["512", "in one piece", "1024", "lossless"],
+)
+
+
+async def made(
+    pool: ImagingPool, gallery: Callable[..., Path], folder: Path, policy: ConversionPolicy
+) -> Path:
+    """A scene of SIZE by `policy`."""
+    target = folder / "made.jp2"
+    await pool.convert(gallery(write_png, *SIZE), target, policy)
+    return target
+
+
+def truth_of(gallery: Callable[..., Path]) -> Any:
+    """What `made` should look like."""
+    return np.asarray(Image.open(gallery(write_png, *SIZE)))
+
+
+def pixels(path: Path, reduction: int = 0) -> Any:
+    """What libvips reads, in a process of its own: in ours the loader is not allowed."""
+    out = path.with_name("pixels.tif")
+    source = f"{path}[page={reduction},fail_on=error]"
+    subprocess.run(["vips", "copy", source, out], check=True, capture_output=True)
+    found = pyvips.Image.tiffload(str(out)).numpy()
+    out.unlink()
+    return found
+
+
+def psnr(got: Any, wanted: Any) -> float:
+    """In dB, of 8-bit samples."""
+    error = np.mean((got.astype(float) - wanted) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+@LAYOUTS
+async def test_a_prefix_of_the_file_decodes_to_the_same_pixels_at_each_reduction(
+    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path, policy: ConversionPolicy
+) -> None:
+    path = await made(pool, gallery, tmp_path, policy)
+    body = path.read_bytes()
+    lengths = read_prefix_lengths(io.BytesIO(body))
+    levels = read_codestream(path).levels
+    assert len(lengths) == levels + 1 >= 4
+    assert lengths[0] == len(body) - len(END)
+    assert list(lengths) == sorted(lengths, reverse=True)
+    assert lengths[levels] < len(body) // 20
+    for n in range(1, levels + 1):
+        prefix = tmp_path / f"prefix-{n}.jp2"
+        prefix.write_bytes(body[: lengths[n]] + END)
+        whole = pixels(path, n)
+        assert (pixels(prefix, n) == whole).all()
+        out = tmp_path / f"{n}.png"
+        subprocess.run(
+            ["opj_decompress", "-i", prefix, "-o", out, "-r", str(n)],
+            check=True,
+            capture_output=True,
+        )
+        assert (np.asarray(Image.open(out)) == whole).all()
+
+
+async def test_the_first_kilobytes_tell_where_each_resolution_ends(
+    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = await made(pool, gallery, tmp_path, FAST_LOSSY)
+    with path.open("rb") as file:
+        whole = read_prefix_lengths(file)
+    assert whole
+    assert read_prefix_lengths(io.BytesIO(path.read_bytes()[:4096])) == whole
+
+
+@pytest.mark.parametrize(
+    "maker", [pictures.jp2_tiled, pictures.jp2_untiled], ids=lambda maker: maker.__name__
+)
+def test_a_file_without_tile_parts_by_resolution_has_no_prefixes(
+    tmp_path: Path, maker: Callable[..., Path]
+) -> None:
+    path = maker(tmp_path / "a.jp2", 1200, 900)
+    with path.open("rb") as file:
+        assert read_prefix_lengths(file) == ()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [(0, 0), (0, 1)],
+        [(0, 1), (0, 0), (0, 2)],
+        [(0, 0), (0, 1), (0, 2), (0, 3)],
+        [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)],
+    ],
+    ids=["none", "too few", "out of order", "too many", "of more tiles than there are"],
+)
+def test_tile_parts_that_are_no_resolutions_give_no_prefix(
+    tmp_path: Path, parts: list[tuple[int, int]]
+) -> None:
+    path = pictures.jp2_untiled(tmp_path / "a.jp2", 200, 100)
+    stream = read_codestream(path)
+    assert (stream.levels, stream.progression) == (2, 2)
+    placed = [TilePart(tile, number, 100 * n, 100) for n, (tile, number) in enumerate(parts)]
+    assert prefix_lengths(placed, stream) == ()
+    right = [TilePart(0, number, 100 * number, 100) for number in range(3)]
+    assert prefix_lengths(right, stream) == (300, 200, 100)
+
+
+def test_a_header_that_lies_about_tile_parts_is_no_error(tmp_path: Path) -> None:
+    body = pictures.jp2_untiled(tmp_path / "a.jp2", 200, 100).read_bytes()
+    at = body.index(b"\xff\x90")
+    for size in (0, 5, 2**32 - 1):
+        lying = body[: at + 6] + size.to_bytes(4, "big") + body[at + 10 :]
+        assert read_prefix_lengths(io.BytesIO(lying)) == ()
+    assert read_prefix_lengths(io.BytesIO(body[: at + 12])) == ()
+    with pytest.raises(Unprocessable):
+        read_prefix_lengths(io.BytesIO(body[: at - 30]))
+
+
+@EACH
+async def test_a_picture_is_as_good_as_its_policy_says(
+    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path, policy: ConversionPolicy
+) -> None:
+    truth = truth_of(gallery)
+    got = pixels(await made(pool, gallery, tmp_path, policy))
+    if policy.lossless:
+        assert (got == truth).all()
+    else:
+        assert policy.psnr - 1.5 <= psnr(got, truth) <= policy.psnr + 1.5
+
+
+async def test_policies_differ_in_size_as_in_quality(
+    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path
+) -> None:
+    sizes = []
+    for policy in (FAST_LOSSY, FAST_HIGHER, MAX_QUALITY):
+        sizes.append((await made(pool, gallery, tmp_path, policy)).stat().st_size)
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+@pytest.mark.parametrize(
+    ("maker", "space", "bands", "bits", "has_alpha"),
+    [
+        (pictures.png, 16, 3, 8, False),
+        (pictures.gray_jpeg, 17, 1, 8, False),
+        (pictures.alpha_png, 16, 4, 8, True),
+        (pictures.png_16, 16, 3, 16, False),
+    ],
+    ids=["colour", "gray", "transparency", "16 bits"],
+)
+async def test_the_file_says_what_its_components_mean(
+    pool: ImagingPool,
+    gallery: Callable[..., Path],
+    tmp_path: Path,
+    maker: Callable[..., Path],
+    space: int,
+    bands: int,
+    bits: int,
+    has_alpha: bool,
+) -> None:
+    target = tmp_path / "made.jp2"
+    probe = await pool.convert(gallery(maker, 700, 500), target, MAX_QUALITY)
+    assert (probe.bands, probe.bits, probe.has_alpha) == (bands, bits, has_alpha)
+    header = target.read_bytes()[:400]
+    colour = header.index(b"colr")
+    assert header[colour + 4] == 1  # an enumerated space
+    assert int.from_bytes(header[colour + 7 : colour + 11], "big") == space
+    assert (b"cdef" in header) is has_alpha
+    dump = subprocess.run(
+        ["opj_dump", "-i", target], check=True, capture_output=True, text=True
+    ).stdout
+    assert "prg=2" in dump.replace("0x", "")  # RPCL
+    assert "RPCL" in dump or "prg=" in dump
+    assert f"numcomps={bands}" in dump
+    assert b"\xff\x58" in target.read_bytes()  # PLT
+    assert b"\xff\x55" in header  # TLM
+
+
+async def test_sixteen_bits_are_kept_by_the_lossless_policy_and_shown_in_eight(
+    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path
+) -> None:
+    path, target = gallery(pictures.png_16, 300, 200), tmp_path / "made.jp2"
+    probe = await pool.convert(path, target, MAX_QUALITY)
+    assert (pixels(target) == pictures.deep(300, 200)).all()
+    tile = decoded(await pool.render(a_recipe(target, probe, format="jpg")))
+    assert_alike(tile, pictures.pattern(300, 200))
+
+
+async def test_transparency_is_exact_when_lossless(
+    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path
+) -> None:
+    target = tmp_path / "made.jp2"
+    await pool.convert(gallery(pictures.alpha_png, 700, 500), target, MAX_QUALITY)
+    assert (pixels(target) == pictures.alpha(700, 500)).all()
+
+
+@LAYOUTS
+async def test_iipsrv_and_opj_decompress_read_our_files(
+    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path, policy: ConversionPolicy
+) -> None:
+    path = await made(pool, gallery, tmp_path, policy)
+    truth = truth_of(gallery)
+    out = tmp_path / "whole.png"
+    subprocess.run(["opj_decompress", "-i", path, "-o", out], check=True, capture_output=True)
+    assert_alike(np.asarray(Image.open(out)), truth)
+    with iipsrv(tmp_path, processes=1, quality=97) as address:
+        for region, size in (
+            ((0, 0, 512, 512), (512, 512)),
+            ((512, 512, 512, 512), (512, 512)),
+            ((1024, 0, 577, 512), (577, 512)),
+            ((0, 0, *SIZE), (200, 150)),
+        ):
+            x, y, w, h = region
+            url = f"{address}/made.jp2/{x},{y},{w},{h}/{size[0]},{size[1]}/0/default.jpg"
+            answer = await asyncio.to_thread(fetch, url)
+            assert answer.status == 200
+            assert_alike(decoded(answer.body), reference(truth, region, size), mean=5, p99=50)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 7000), (7000, 3), (63, 65), (513, 1025)], ids=str)
+@EACH
+async def test_odd_pictures_come_back(
+    pool: ImagingPool, tmp_path: Path, policy: ConversionPolicy, size: tuple[int, int]
+) -> None:
+    original, target = pictures.png(tmp_path / "a.png", *size), tmp_path / "made.jp2"
+    probe = await pool.convert(original, target, policy)
+    assert probe.dimensions == size
+    assert_alike(pixels(target), pictures.pattern(*size), mean=2, p99=12)
+    with target.open("rb") as file:
+        assert read_prefix_lengths(file)
+
+
+async def test_a_picture_that_breaks_off_leaves_nothing_but_what_was_there(
+    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path
+) -> None:
+    whole = gallery(pictures.png, *SIZE)
+    cut = pictures.truncated(tmp_path / "cut.png", whole, 0.6)
+    with pytest.raises(Unprocessable):
+        await pool.convert(cut, tmp_path / "made.jp2", FAST_LOSSY)
+    assert [path.name for path in tmp_path.iterdir()] == ["cut.png"]
+
+
+async def test_an_encoding_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    original = pictures.png(tmp_path / "a.png", 4000, 3000)
+    pool = ImagingPool(Imaging(processes=1, convert_timeout_s=0.2))
+    try:
+        await pool.probe(original)  # the worker has started
+        with pytest.raises(DecodeTimeout):
+            await pool.convert(original, tmp_path / "made.jp2", MAX_QUALITY)
+        assert not (tmp_path / "made.jp2").exists()
+        await pool.probe(original)
+    finally:
+        await pool.close()

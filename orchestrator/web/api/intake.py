@@ -21,6 +21,7 @@ from orchestrator.errors import (
     OriginUnavailable,
     Overloaded,
     TooLarge,
+    Unavailable,
     Unprocessable,
 )
 from orchestrator.ingest.origins import Origins, kind_for
@@ -134,7 +135,10 @@ class Intake:
         try:
             return await work()
         except OrchestratorError as error:
-            raise await self._told(asset_id, error) from error
+            told = await self._told(asset_id, error)
+            if told is error:
+                raise
+            raise told from error
         finally:
             self._waiting -= 1
 
@@ -147,6 +151,8 @@ class Intake:
             told.code = error.code
         else:
             told = error
+        if isinstance(error, Unavailable) and not isinstance(error, OriginUnavailable):
+            return told  # the catalogue itself may be away
         attempts = await self._known.attempts.of(asset_id, 1)
         if attempts and attempts[0].fault is not None and attempts[0].fault.code == error.code:
             told.stage = attempts[0].fault.stage
@@ -158,53 +164,6 @@ class Intake:
                 asset.id, roles=request.roles, max_unauthorised=request.max_unauthorised
             )
         return await self._pipeline.ingest(request)
-
-    async def describe(self, request: Request, asset: Asset) -> Asset:
-        """The asset with the rights and fields of the request, without an ingest. Raises as
-        `Pipeline.set_access`.
-        """
-        rights = _different(request, asset, ("roles", "max_unauthorised"))
-        if rights:
-            asset = await self._pipeline.set_access(asset.id, **rights)
-        fields = _different(request, asset, ("strings", "numbers", "tags", "rights"))
-        return await self._pipeline.set_fields(asset.id, **fields) if fields else asset
-
-    async def _bounded(self, asset_id: AssetId, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        if self._waiting >= self._at_once:
-            raise Overloaded(
-                f"{self._at_once} images are being taken in while their senders wait; try again,"
-                " or post a batch.",
-                BUSY_RETRY_S,
-            )
-        self._waiting += 1
-        try:
-            return await work()
-        except OrchestratorError as error:
-            raise await self._told(asset_id, error) from error
-        finally:
-            self._waiting -= 1
-
-    async def _told(self, asset_id: AssetId, error: OrchestratorError) -> OrchestratorError:
-        """The error with the stage it was recorded with; a picture over our bounds is one that
-        cannot be processed (422), not a body that is too large.
-        """
-        if isinstance(error, TooLarge):
-            told: OrchestratorError = Unprocessable(error.public)
-            told.code = error.code
-        else:
-            told = error
-        attempts = await self._known.attempts.of(asset_id, 1)
-        if attempts and attempts[0].fault is not None and attempts[0].fault.code == error.code:
-            told.stage = attempts[0].fault.stage
-        return told
-
-    async def _taken(self, request: Request, asset: Asset | None) -> Outcome:
-        if asset is not None and asset.servable and _narrows(request, asset):
-            await self._pipeline.set_access(
-                asset.id, roles=request.roles, max_unauthorised=request.max_unauthorised
-            )
-        outcome = await self._pipeline.ingest(request)
-        return replace(outcome, asset=await self.describe(request, outcome.asset))
 
     def _check_origin(self, origin: str) -> None:
         self._origins.admit(origin)

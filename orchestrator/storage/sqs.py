@@ -79,8 +79,9 @@ class Sqs:
 
     async def delete(self, message: Message) -> None:
         """Take a received message out of the queue for good."""
+        address = await self._address()
         with translated():
-            await self._client.delete_message(QueueUrl=self._address, ReceiptHandle=message.receipt)
+            await self._client.delete_message(QueueUrl=address, ReceiptHandle=message.receipt)
 
     async def _send(self, jobs: Sequence[str]) -> None:
         entries = [

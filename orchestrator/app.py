@@ -16,6 +16,7 @@ from orchestrator.cache.singleflight import SingleFlight
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrating import migrate
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.after import AfterIngest
 from orchestrator.ingest.credentials import make_key
 from orchestrator.ingest.opening import OpenOrigins, open_origins
 from orchestrator.ingest.pipeline import Pipeline
@@ -25,7 +26,9 @@ from orchestrator.jobs.opening import open_queue
 from orchestrator.jobs.queue import JobQueue
 from orchestrator.jobs.submitting import Submitter
 from orchestrator.routing.access import SignedTokens
+from orchestrator.routing.caching import CachingRules
 from orchestrator.routing.deliver import Remember
+from orchestrator.routing.orchestrate import SourceFiles
 from orchestrator.settings import Settings
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.store import ObjectStore
@@ -76,7 +79,16 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
         origins = await stack.enter_async_context(
             open_origins(settings.ingest, catalog.strategies, keys)
         )
-        pipeline = await _open_pipeline(stack, settings, catalog, store, imaging, origins)
+        warm = SourceFiles(
+            store,
+            sources,
+            flights,
+            settings.delivery,
+            rules=CachingRules.of(settings.cache.rules),
+        )
+        after = AfterIngest(settings.ingest, warm.bring)
+        pipeline = await _open_pipeline(stack, settings, catalog, store, imaging, origins, after)
+        await stack.enter_async_context(after.running())
         queue = await stack.enter_async_context(open_queue(settings, catalog))
         secret = await asyncio.to_thread(token_secret, settings)
         yield Services(
@@ -132,6 +144,7 @@ async def _open_pipeline(
     store: ObjectStore,
     imaging: ImagingPool,
     origins: OpenOrigins,
+    after: AfterIngest,
 ) -> Pipeline:
     scratch = await Scratch.open(
         settings.data_dir / "scratch", floor_bytes=settings.cache.free_space_floor
@@ -145,6 +158,7 @@ async def _open_pipeline(
         origins=origins.origins,
         policies=await Policies.open(settings.ingest, catalog.policies),
         settings=settings,
+        after=after,
     )
 
 

@@ -169,6 +169,8 @@ class Asset:
     """What the origin called the bytes this version was made from, to ask for others only."""
     batch: int | None = None
     """The batch its latest ingest came with."""
+    declared: datetime | None = None
+    """When its latest ingest was asked for, or begun."""
     finished: datetime | None = None
     """When its latest ingest ended, well or not; None while one is under way."""
     pinned: bool = False

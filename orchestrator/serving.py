@@ -29,6 +29,7 @@ from orchestrator.errors import StorageUnavailable
 from orchestrator.iiif.geometry import Limits
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.ingest.folder import FolderIngest
+from orchestrator.ingest.sweeping import Sweeper
 from orchestrator.ingest.worker import Converter
 from orchestrator.log import set_up_logging
 from orchestrator.model import AssetId
@@ -153,7 +154,19 @@ class Process:
             low_water=self._settings.cache.low_water,
             report=_count_pass,
         )
-        return [self._take_in(), scavenger.run(), self._invalidator.run(), self._sweep_store()]
+        sweeper = Sweeper(
+            services.catalog,
+            services.pipeline.remover,
+            self._settings.data_dir / "scratch",
+            self._settings.ingest,
+        )
+        return [
+            self._take_in(),
+            scavenger.run(),
+            self._invalidator.run(),
+            self._sweep_store(),
+            sweeper.run(),
+        ]
 
     async def _take_in(self) -> None:
         """Register the folder, say that this is done, then convert what waits for as long as we

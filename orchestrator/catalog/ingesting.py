@@ -79,8 +79,17 @@ class Ingesting:
             )
             return await self._end(connection, asset_id, "")
 
-    async def stuck(self, older_s: float, limit: int = 100) -> list[Asset]:
-        """Assets that have been ingesting for longer, with no job that could still do it."""
+    async def stuck(
+        self, older_s: float, limit: int = 100, *, only: AssetId | None = None
+    ) -> list[Asset]:
+        """Assets (`only` this one) that have been ingesting for longer, with no job that could
+        still do it.
+        """
+        values: list[object] = [older_s, limit]
+        within = ""
+        if only is not None:
+            within = "AND customer = $3 AND space = $4 AND name = $5"
+            values += key(only)
         rows = await self._pool.fetch(
             f"""SELECT {COLUMNS} FROM assets
                 WHERE state = 'ingesting' AND declared < now() - make_interval(secs => $1)
@@ -88,9 +97,9 @@ class Ingesting:
                         SELECT 1 FROM jobs WHERE jobs.state IN ('queued', 'running')
                         AND jobs.asset = format('%s/%s/%s', assets.customer, assets.space,
                             replace(replace(assets.name, '%', '%25'), '/', '%2F')))
+                    {within}
                 ORDER BY declared LIMIT $2""",  # noqa: S608  constants
-            older_s,
-            limit,
+            *values,
         )
         return [asset_of(row) for row in rows]
 

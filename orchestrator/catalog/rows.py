@@ -20,7 +20,7 @@ from orchestrator.model import (
 COLUMNS = """customer, space, name, version, state, width, height, origin, origin_fingerprint,
     media_type, optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers,
     tags, rights, thumbnails, thumbnails_version, source, error, updated, pinned, orchestrate,
-    origin_etag, batch, finished"""
+    origin_etag, batch, finished, declared"""
 
 
 def asset_of(row: asyncpg.Record) -> Asset:
@@ -52,6 +52,7 @@ def asset_of(row: asyncpg.Record) -> Asset:
         origin_etag=row["origin_etag"],
         batch=row["batch"],
         finished=row["finished"],
+        declared=row["declared"],
     )
 
 

@@ -162,7 +162,7 @@ class Snapshots:
         age_s = self._now() - known.confirmed_at
         if known.asset.restricted and age_s > self._stale_restricted_s:
             raise CatalogUnavailable("The catalogue does not answer; try again shortly.")
-        return Snapshot(known.asset, stale=True)
+        return _snapshot(known.asset, stale=True)
 
     async def _named(
         self, key: str, read: Callable[[], Awaitable[AssetId | int | None]]
@@ -182,6 +182,7 @@ class Snapshots:
 
 
 def _snapshot(asset: Asset | None, *, stale: bool) -> Snapshot:
-    if asset is None:
+    """Raises AssetNotFound for one that has nothing to show: declared, or failed at first."""
+    if asset is None or not asset.servable:
         raise AssetNotFound("There is no such image here.")
     return Snapshot(asset, stale)

@@ -86,7 +86,11 @@ class CollectionRoutes:
         following = (
             f"{base}/?after={quote(str(shown[-1].id), safe='')}&limit={limit}" if shown else ""
         )
-        pictures = tuple(self._picture(asset, base) for asset in shown if asset.public_edge != 0)
+        pictures = tuple(
+            self._picture(asset, base)
+            for asset in shown
+            if asset.servable and asset.public_edge != 0
+        )
         return Listing(pictures, following if len(found) > limit else None)
 
     def _picture(self, asset: Asset, base: str) -> Picture:

@@ -290,7 +290,9 @@ async def test_the_same_bytes_again_are_no_work_unless_forced(
         house.store.log.clear()
         again = await house.pipeline.ingest(Request(ID, where))
         assert not again.changed
-        assert again.asset == replace(first.asset, finished=again.asset.finished)
+        assert again.asset == replace(
+            first.asset, finished=again.asset.finished, declared=again.asset.declared
+        )
         assert house.store.log == []
     forced = await house.pipeline.ingest(Request(ID, where, force=True))
     assert forced.asset.version > first.asset.version
@@ -328,7 +330,9 @@ async def test_a_failed_ingest_leaves_the_version_there_was(house: House) -> Non
     with pytest.raises(OriginUnavailable) as gone:
         await house.pipeline.ingest(Request(ID, str(path)))
     after = await house.asset()
-    assert after == replace(before, error=gone.value.public, finished=after.finished)
+    assert after == replace(
+        before, error=gone.value.public, finished=after.finished, declared=after.declared
+    )
     outcomes = [attempt.outcome for attempt in await house.catalog.attempts.of(ID)]
     assert outcomes == ["failed", "failed", "completed"]
     assert await house.store.keys() == kept

@@ -165,6 +165,11 @@ class Strategies:
         """Forget the strategy and its credentials. Raises NotFound."""
         await self._edited(customer, self._repository.delete(customer, strategy))
 
+    def forget(self, customer: int) -> None:
+        """Read the customer's strategies again at the next match."""
+        self._edits += 1
+        self._known.pop(customer, None)
+
     async def reseal(self) -> int:
         """Seal all credentials with the newest key; returns how many there were. Raises
         OriginUnavailable when one cannot be opened; those before it are sealed anew.
@@ -193,8 +198,7 @@ class Strategies:
         try:
             return await work
         finally:
-            self._edits += 1
-            self._known.pop(customer, None)
+            self.forget(customer)
 
     def _draft(
         self,

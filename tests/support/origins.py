@@ -6,6 +6,7 @@ Speaks HTTP over raw streams, because a well-made server library refuses to send
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,6 +24,8 @@ class OriginServer:
     files: dict[str, bytes] = field(default_factory=dict)
     media_types: dict[str, str] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
+    logins: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Paths that ask for a user and password (Basic, UTF-8)."""
     requests: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
 
@@ -48,11 +51,18 @@ class OriginServer:
         self.headers.append(
             {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
         )
-        if path in self.files:
+        if path in self.logins and self.headers[-1].get("authorization") != basic(
+            *self.logins[path]
+        ):
+            send_head(writer, 401, {"WWW-Authenticate": 'Basic realm="x", charset="UTF-8"'}, 0)
+        elif path in self.files and self.headers[-1].get("if-none-match") == etag_of(
+            self.files[path]
+        ):
+            send_head(writer, 304, {"ETag": etag_of(self.files[path])}, None)
+        elif path in self.files:
             body = self.files[path]
             media_type = self.media_types.get(path, "application/octet-stream")
-            etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-            send_head(writer, 200, {"ETag": etag, "Content-Type": media_type}, len(body))
+            send_head(writer, 200, {"ETag": etag_of(body), "Content-Type": media_type}, len(body))
             writer.write(body)
         elif path in self.redirects:
             send_head(writer, 302, {"Location": self.redirects[path]}, 0)
@@ -64,6 +74,16 @@ class OriginServer:
         else:
             await FAULTS.get(path, not_found)(writer)
         await writer.drain()
+
+
+def basic(user: str, password: str) -> str:
+    """The Authorization header of this login."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def etag_of(body: bytes) -> str:
+    """The strong ETag these bytes are served with."""
+    return f'"{hashlib.sha256(body).hexdigest()[:16]}"'
 
 
 def send_head(

@@ -1,0 +1,153 @@
+"""HTTP origins behind a login, conditional reads, and the dry run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import encode_basic_auth, web
+
+from orchestrator.ingest.reading import Fetched, Unchanged
+from orchestrator.settings import Database
+from tests.integration.origins.conftest import CUSTOMER, HTML, PICTURE, Desk, a_desk
+from tests.support.origins import OriginServer, origin_server
+from tests.support.running import free_port
+
+LOGIN = ("archivist", "pässword: 日本")
+CREDENTIALS = {"user": LOGIN[0], "password": LOGIN[1]}
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[OriginServer]:
+    async with origin_server() as server:
+        server.files |= {"/picture": PICTURE, "/page": HTML, "/large": b"\xff" * 2_000_001}
+        for path in server.files:
+            server.logins[path] = LOGIN
+        yield server
+
+
+async def test_a_login_in_any_alphabet_opens_the_origin(desk: Desk, origin: OriginServer) -> None:
+    await desk.add("^http", "basic-http-authentication", CREDENTIALS)
+    fetched = await desk.fetch(origin.url("/picture"))
+    assert fetched.path.read_bytes() == PICTURE
+
+
+async def test_a_server_of_another_make_takes_the_login(desk: Desk) -> None:
+    async def handle(request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != encode_basic_auth(*LOGIN):
+            return web.Response(status=403)
+        return web.Response(body=PICTURE, content_type="image/jpeg")
+
+    app = web.Application()
+    app.router.add_get("/picture", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        await desk.add("^http", "basic-http-auth", CREDENTIALS)
+        assert (await desk.fetch(f"http://127.0.0.1:{port}/picture")).bytes == len(PICTURE)
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/none", "origin_not_found"),
+        ("/page", "not_an_image"),
+        ("/large", "too_large"),
+        ("/hang", "origin_timeout"),
+        ("/stall", "origin_timeout"),
+        ("/status/401", "origin_refused"),
+        ("/status/403", "origin_refused"),
+        ("/status/503", "origin_unavailable"),
+        ("/hops/9", "origin_redirects"),
+    ],
+)
+async def test_each_way_of_failing_has_its_code(
+    desk: Desk, origin: OriginServer, path: str, code: str
+) -> None:
+    await desk.add("^http", "basic-http-auth", CREDENTIALS)
+    assert await desk.code(origin.url(path)) == code
+
+
+async def test_a_wrong_password_and_missing_credentials_are_told_apart(
+    desk: Desk, origin: OriginServer
+) -> None:
+    await desk.add("picture", "basic-http-auth", {**CREDENTIALS, "password": "wrong"})
+    assert await desk.code(origin.url("/picture")) == "origin_refused"
+    await desk.add("page", "basic-http-auth", "s3://no-bucket/login.json")
+    assert await desk.code(origin.url("/page")) == "origin_credentials"
+
+
+async def test_a_private_address_is_refused(
+    database: Database, tmp_path: Path, origin: OriginServer
+) -> None:
+    async with a_desk(database, tmp_path, allow_private_addresses=False) as desk:
+        await desk.add("^http", "basic-http-auth", CREDENTIALS)
+        assert await desk.code(origin.url("/picture")) == "origin_private_address"
+    assert origin.requests == []
+
+
+async def test_a_redirect_takes_the_login_along_on_the_same_host_only(
+    desk: Desk, origin: OriginServer
+) -> None:
+    await desk.add("^http", "basic-http-auth", CREDENTIALS)
+    origin.redirects["/here"] = "/picture"
+    assert (await desk.fetch(origin.url("/here"))).bytes == len(PICTURE)
+    async with origin_server() as other:
+        other.files["/picture"] = PICTURE
+        other.redirects["/back"] = origin.url("/picture")
+        for name, to in (
+            ("/port", other.url("/picture")),
+            ("/name", origin.url("/picture", "localhost")),
+            ("/away", other.url("/back")),
+        ):
+            origin.redirects[name] = to
+        assert (await desk.fetch(origin.url("/port"))).bytes == len(PICTURE)
+        assert "authorization" not in other.headers[-1]
+        assert await desk.code(origin.url("/name")) == "origin_refused"
+        assert "authorization" not in origin.headers[-1]
+        await desk.fetch(origin.url("/away"))  # the origin itself is asked with the login again
+        assert "authorization" in origin.headers[-1]
+        assert all("authorization" not in headers for headers in other.headers)
+
+
+async def test_an_origin_that_has_its_etag_still_is_not_sent_again(
+    desk: Desk, origin: OriginServer
+) -> None:
+    await desk.add("^http", "basic-http-auth", CREDENTIALS)
+    url = origin.url("/picture")
+    first = await desk.fetch(url)
+    again = await desk.origins.fetch(CUSTOMER, url, desk.folder / "2", first.etag)
+    assert again == Unchanged(first.etag)
+    origin.files["/picture"] = PICTURE + b"more"
+    changed = await desk.origins.fetch(CUSTOMER, url, desk.folder / "3", first.etag)
+    assert isinstance(changed, Fetched)
+    assert changed.bytes == len(PICTURE) + 4
+
+
+async def test_a_dry_run_tells_strategy_size_and_fault(desk: Desk, origin: OriginServer) -> None:
+    made = await desk.add("^http", "basic-http-auth", CREDENTIALS)
+    good = await desk.origins.examine(CUSTOMER, origin.url("/picture"))
+    assert (good.strategy, good.kind, good.bytes, good.fault) == (
+        made,
+        "basic-http-auth",
+        len(PICTURE),
+        None,
+    )
+    for path, code in (
+        ("/none", "origin_not_found"),
+        ("/page", "not_an_image"),
+        ("/large", "too_large"),
+        ("/hang", "origin_timeout"),
+    ):
+        bad = await desk.origins.examine(CUSTOMER, origin.url(path))
+        assert bad.strategy == made
+        assert bad.fault is not None
+        assert bad.fault.code == code
+    odd = await desk.origins.examine(CUSTOMER, "gopher://x/y")
+    assert odd.fault is not None
+    assert odd.fault.code == "invalid_input"

@@ -37,8 +37,8 @@ class Codestream:
     components: int
     bits: int
     plain: bool
-    """True if its samples are the pixels: one piece from 0, 0, one or three whole 8-bit components,
-    no palette and no channel definitions.
+    """True if its samples are the pixels: picture and tiles from 0, 0, one or three whole 8-bit
+    components, no palette and no channel definitions.
     """
     progression: int = 0
     """As COD numbers it: 1 and 2 put resolutions first."""
@@ -171,14 +171,12 @@ def _size(segment: bytes) -> Codestream:
     if not sane:
         raise Unprocessable("The JPEG2000 file has no usable header.")
     width, height = right - left, bottom - top
-    whole = (
-        tile_w >= right and tile_h >= bottom and (left, top, tile_left, tile_top) == (0, 0, 0, 0)
-    )
+    from_zero = (left, top, tile_left, tile_top) == (0, 0, 0, 0)
     return Codestream(
         dimensions=(width, height),
         tile=(min(tile_w, width), min(tile_h, height)),
         levels=0,
         components=components,
         bits=(samples[0] & 0x7F) + 1,
-        plain=whole and components in (1, 3) and samples == b"\x07\x01\x01" * components,
+        plain=from_zero and components in (1, 3) and samples == b"\x07\x01\x01" * components,
     )

@@ -69,9 +69,11 @@ class Upkeep:
         for start in range(0, len(times), _BATCH):
             self._index.run(partial(self._record, uses=times[start : start + _BATCH]))
 
-    def reconcile(self, paths: Iterable[str]) -> None:
-        """Drop the rows of files that somebody else removed; `paths` were looked for in vain."""
-        self._index.run(lambda db: self._reconcile(db, paths))
+    def reconcile(self, paths: Iterable[str]) -> int:
+        """Drop the rows of files that somebody else removed, of `paths`, which were looked for in
+        vain; returns how many there were.
+        """
+        return self._index.run(lambda db: self._reconcile(db, paths))
 
     def lease(self, leases: Mapping[str, float]) -> set[str]:
         """Protect files from eviction until their times; returns the paths that are there."""
@@ -146,10 +148,15 @@ class Upkeep:
                 for used, asset, name in rows:
                     self._adopt(db, Place(asset, name), used)
 
-    def _reconcile(self, db: sqlite3.Connection, paths: Iterable[str]) -> None:
+    def _reconcile(self, db: sqlite3.Connection, paths: Iterable[str]) -> int:
+        places = [Place(*_key(path)) for path in paths]
+        known = [place for place in places if _has_row(db, place)]
+        gone = 0
         with transaction(db):
-            for path in paths:
-                self._adopt(db, Place(*_key(path)), self._now())
+            for place in known:
+                self._adopt(db, place, self._now())
+                gone += not _has_row(db, place)
+        return gone
 
     def _lease(self, db: sqlite3.Connection, leases: Mapping[str, float]) -> set[str]:
         there = set()

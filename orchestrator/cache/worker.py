@@ -22,7 +22,7 @@ from orchestrator.cache.index import is_full
 from orchestrator.cache.layout import Place
 from orchestrator.cache.ledger import Ledger, Publication, room_for
 from orchestrator.cache.pins import Pins
-from orchestrator.cache.upkeep import Upkeep
+from orchestrator.cache.upkeep import Swept, Upkeep
 from orchestrator.errors import NoRoom
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ R = TypeVar("R")
 _BATCH_FILES, _BATCH_BYTES = 64, 8 * 1024**2
 _SWEEP_PAUSE_S = 1.0
 _MISSES_LOOKED_AT = 1000
+_SAID_EVERY_S = 60.0
 
 
 @dataclass(slots=True)
@@ -93,6 +94,7 @@ class Worker:
         self._walk: Iterator[None] | None = None
         self._trouble = ""
         self._swept_at = 0.0
+        self._said_full_at = float("-inf")
         self._puts_tended = 0
         self._thread = threading.Thread(target=self._run, name=f"cache-{name}", daemon=True)
 
@@ -134,6 +136,7 @@ class Worker:
         claimed = self.ledger.claim(need) or (self._sweep_dead() and self.ledger.claim(need))
         if not claimed:
             self.counts.refused += 1
+            self._no_room(need)
         return claimed
 
     def tend(self) -> None:
@@ -277,7 +280,7 @@ class Worker:
         try:
             self.ledger.tree.prepare()
             self.ledger.open()
-            self.upkeep.sweep()
+            self._swept()
         except (NoRoom, OSError) as error:
             self._failed("open", error)
 
@@ -316,14 +319,34 @@ class Worker:
     def _reconcile_missed(self) -> None:
         missed, self.missed = self.missed, set()
         if missed:
-            self.upkeep.reconcile(list(missed)[:_MISSES_LOOKED_AT])
+            gone = self.upkeep.reconcile(list(missed)[:_MISSES_LOOKED_AT])
+            if gone:
+                fields = {"cache": self._name, "files": gone}
+                log.warning("cached files were removed by somebody else", extra=fields)
 
     def _sweep_dead(self) -> bool:
         """True if room came free; not more often than once a second."""
         if time.monotonic() < self._swept_at + _SWEEP_PAUSE_S:
             return False
         self._swept_at = time.monotonic()
-        return self.upkeep.sweep().bytes > 0
+        return self._swept().bytes > 0
+
+    def _swept(self) -> Swept:
+        swept = self.upkeep.sweep()
+        if swept.holders or swept.temporaries:
+            fields = {"dead": swept.holders, "temporaries": swept.temporaries}
+            log.info("cache swept", extra={"cache": self._name, **fields})
+        return swept
+
+    def _no_room(self, need: int) -> None:
+        """Say so, but not for every file."""
+        now = time.monotonic()
+        if now < self._said_full_at + _SAID_EVERY_S:
+            return
+        self._said_full_at = now
+        free, limits = self.ledger.tree.free_bytes(), self.ledger.limits
+        fields = {"bytes": need, "free": free, "quota": limits.quota, "floor": limits.floor}
+        log.warning("cache has no room", extra={"cache": self._name, **fields})
 
     def _step(self) -> None:
         walk = self._walk

@@ -231,8 +231,10 @@ class Fault:
 
 
 def fault_of(error: BaseException, stage: str) -> Fault:
-    """Describe an error of any kind; what is not one of ours is internal, and worth another try."""
+    """Describe an error of any kind; what is not one of ours is internal, and worth another try.
+    `stage`: where it happened, unless the error knows better.
+    """
     if not isinstance(error, OrchestratorError):
         return Fault("internal", stage, retryable=True, detail="Something broke; see the log.")
     retryable = error.retryable if isinstance(error, OriginUnavailable) else error.passing
-    return Fault(error.code, stage, retryable, error.public)
+    return Fault(error.code, error.stage or stage, retryable, error.public)

@@ -60,6 +60,7 @@ from orchestrator.web.page import Page
 from orchestrator.web.routes import private_app, public_app
 from orchestrator.web.runner import PortRunner, listening_socket
 from orchestrator.web.site import Sites
+from orchestrator.working import sweeper_of, worker_of
 
 log = logging.getLogger(__name__)
 SWEEP_EVERY_S = 3600.0
@@ -127,8 +128,12 @@ class Process:
             await _first(listening.wait(), stop.wait())
             for loop in await self._open(ports):
                 running.append(tasks.create_task(loop))
+            worker = [] if self._role == "serve" else [worker_of(self._services).run()]
+            working = [tasks.create_task(loop) for loop in worker]
             _spare_the_collector()
             await stop.wait()
+            for task in working:
+                task.cancel()  # drains while the ports do
             await ports.aclose()
             for task in running:
                 task.cancel()
@@ -166,6 +171,7 @@ class Process:
             self._invalidator.run(),
             self._sweep_store(),
             sweeper.run(),
+            sweeper_of(services).run(),
         ]
 
     async def _take_in(self) -> None:

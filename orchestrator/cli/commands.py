@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from orchestrator.cli import accounts, configuration, images, ingesting, serving, upkeep
+from orchestrator.cli import accounts, configuration, images, ingesting, serving, upkeep, working
 from orchestrator.cli.session import Commands
 from orchestrator.errors import OrchestratorError
 
@@ -22,6 +22,8 @@ def build() -> typer.Typer:
     )
     app.command("serve")(serving.serve)
     app.command("ingest")(ingesting.ingest)
+    app.command("worker")(working.worker)
+    app.add_typer(_group("jobs", "Posted work: what waits, runs and failed.", working.JOBS))
     app.add_typer(_group("images", "Look at, change and remove images.", images.COMMANDS))
     app.add_typer(_group("customers", "Whose images they are.", accounts.CUSTOMERS))
     app.add_typer(_group("keys", "API keys of a customer.", accounts.KEYS))

@@ -19,6 +19,7 @@ from orchestrator.errors import (
     AssetNotFound,
     Conflict,
     Fault,
+    OrchestratorError,
     SourceChanged,
     Unavailable,
     fault_of,
@@ -276,6 +277,8 @@ class Ingests:
     async def _failed(self, run: _Run, error: Exception, *, will_retry: bool) -> None:
         """Record why; when the catalogue is away, the job or the sweeper comes back to it."""
         fault = fault_of(error, run.stages.current)
+        if isinstance(error, OrchestratorError):
+            error.stage = fault.stage
         if fault.code == "internal":
             log.exception("ingest broke down", extra={"asset_id": str(run.id)})
         metrics.INGEST_FAULTS.labels(fault.stage, fault.code).inc()

@@ -71,7 +71,8 @@ class Pipeline:
         self._registrar = Registrar(self._assets, imaging, self.remover, settings.ingest.max_bytes)
         # Each conversion keeps a database connection for its lock, and so does one change of
         # rights; some must be left to work with.
-        at_once = max(1, min(max(2, settings.ingest.workers), settings.database.pool_max - 3))
+        wanted = max(2, settings.ingest.workers, settings.jobs.workers)
+        at_once = max(1, min(wanted, settings.database.pool_max - 3))
         # A fetch and a conversion, each as long as it may take.
         reserve_s = settings.ingest.total_timeout_s + settings.imaging.convert_timeout_s + 600
         self._conversions = Conversions(

@@ -37,10 +37,16 @@ def private_app(
     """The private port: what operators and Prometheus ask, which needs no key (decisions.md), and
     the management API, whose operations stand in `api/table.py`.
     """
+    app = watched_app(gate, health, metrics)
+    api.add_to(app.router)
+    return app
+
+
+def watched_app(gate: Gate, health: HealthRoutes, metrics: MetricsRoute) -> web.Application:
+    """What is asked of any process; all there is on the port of a worker."""
     app = web.Application(middlewares=[gate.handle], client_max_size=MAX_BODY_BYTES)
     route = app.router.add_get
     route("/metrics", metrics.page)
     route("/health/live", health.live)
     route("/health/ready", health.ready)
-    api.add_to(app.router)
     return app

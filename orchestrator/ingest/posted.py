@@ -1,0 +1,53 @@
+"""Ingests that were posted: what a job of the kind `ingest` does, and what job a stranger's message
+is.
+"""
+
+from __future__ import annotations
+
+from orchestrator.catalog.assets import Assets
+from orchestrator.catalog.jobs import INGEST, Job, JobDraft
+from orchestrator.errors import InvalidInput
+from orchestrator.ingest.payload import completed, decode, encode
+from orchestrator.ingest.pipeline import Pipeline
+from orchestrator.jobs.submitting import host_of
+
+_UNREADABLE = "unreadable"
+_KEPT_CHARS = 100_000
+
+
+class PostedIngest:
+    """The handler of such jobs."""
+
+    def __init__(self, pipeline: Pipeline, assets: Assets, max_attempts: int) -> None:
+        self._pipeline = pipeline
+        self._assets = assets
+        self._max_attempts = max_attempts
+
+    async def __call__(self, job: Job) -> None:
+        """Take the picture in. Raises InvalidInput for a payload that says nothing sensible, and as
+        `Pipeline.ingest`.
+        """
+        payload = decode(job.payload.get(_UNREADABLE, job.payload), job.customer or None)
+        known = await self._assets.get(payload.request.id)
+        request = completed(payload.request, known)
+        will_retry = job.attempts < self._max_attempts
+        await self._pipeline.ingest(request, job.id, will_retry=will_retry)
+
+
+def intake(body: bytes) -> JobDraft:
+    """The job of a stranger's message; one that cannot be understood becomes a job, too, which
+    fails and says why.
+    """
+    try:
+        payload = decode(body)
+    except InvalidInput:
+        text = body.decode(errors="replace").replace("\0", "\ufffd")[:_KEPT_CHARS]
+        return JobDraft(INGEST, {_UNREADABLE: text}, customer=0)
+    request = payload.request
+    return JobDraft(
+        INGEST,
+        encode(payload),
+        request.id.customer,
+        host=host_of(request.origin),
+        asset=str(request.id),
+    )

@@ -1,0 +1,94 @@
+"""Doing posted work: the loops for it in any process, and `orchestrator worker`, a process with
+nothing else to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack
+
+import uvloop
+
+from orchestrator.app import Services, open_services
+from orchestrator.catalog.jobs import INGEST
+from orchestrator.ingest.posted import PostedIngest, intake
+from orchestrator.jobs.opening import pace_of
+from orchestrator.jobs.sweeping import JobSweeper
+from orchestrator.jobs.worker import Worker
+from orchestrator.log import set_up_logging
+from orchestrator.settings import Settings
+from orchestrator.web.front import Bounds, Front
+from orchestrator.web.health import HealthRoutes, MetricsRoute
+from orchestrator.web.middlewares import Gate
+from orchestrator.web.routes import watched_app
+from orchestrator.web.runner import PortRunner, listening_socket
+from orchestrator.web.site import Sites
+
+log = logging.getLogger(__name__)
+_SPARE_CONNECTIONS = 6
+"""Beside the one that each conversion keeps: heartbeats, claims, the sweepers."""
+
+
+def worker_of(services: Services) -> Worker:
+    """The worker of this process; draining it takes up to `server.drain_s`."""
+    max_attempts = services.settings.jobs.max_attempts
+    ingest = PostedIngest(services.pipeline, services.catalog.assets, max_attempts)
+    return Worker(
+        queue=services.queue,
+        claims=services.catalog.claims,
+        submitter=services.submitter,
+        handlers={INGEST: ingest},
+        pace=pace_of(services.settings),
+        intake=intake,
+    )
+
+
+def sweeper_of(services: Services) -> JobSweeper:
+    """The sweeper of jobs; any number of processes may have one."""
+    return JobSweeper(services.catalog, services.submitter, services.queue, services.settings.jobs)
+
+
+def run_worker(settings: Settings, port: int | None = None) -> None:
+    """Do posted work until SIGTERM or SIGINT; `settings` name a database. With a `port`, figures
+    and health are answered on it.
+    """
+    set_up_logging(settings.log.level)
+    slots = pace_of(settings).slots
+    roomy = max(settings.database.pool_max, slots + _SPARE_CONNECTIONS)
+    database = settings.database.model_copy(update={"pool_max": roomy})
+    uvloop.run(_run(settings.model_copy(update={"database": database}), port))
+
+
+async def _run(settings: Settings, port: int | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with open_services(settings) as services, AsyncExitStack() as ports:
+        if port is not None:
+            await _listen(ports, services, port)
+        async with asyncio.TaskGroup() as tasks:
+            loops = (worker_of(services).run(), sweeper_of(services).run())
+            running = [tasks.create_task(loop) for loop in loops]
+            log.info("worker started", extra={"slots": pace_of(settings).slots})
+            await stop.wait()
+            for task in running:
+                task.cancel()
+    log.info("worker ended")
+
+
+async def _listen(ports: AsyncExitStack, services: Services, port: int) -> None:
+    settings = services.settings
+    server, never = settings.server, settings.delivery.cache_secret
+    sites = Sites(server.trusted_proxies, server.path_templates)
+    bounds = Bounds(server.header_timeout_s, server.max_connections, server.max_requests)
+    front = Front(sites=sites, bounds=bounds, private=True)
+    gate = Gate(front, cache_error=never, cache_secret=never)
+    health = HealthRoutes({"catalogue": services.catalog.check})
+    app = watched_app(gate, health, MetricsRoute(None))
+    runner = PortRunner(app, front, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
+    await runner.setup()
+    ports.push_async_callback(runner.cleanup)
+    bound = await runner.listen(listening_socket(server.private_host, port, shared=False))
+    log.info("listening", extra={"host": server.private_host, "port": bound, "role": "worker"})

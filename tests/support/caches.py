@@ -115,6 +115,17 @@ async def _hang(folder: str, quota: str, stage: str) -> None:
         await writing.publish()
 
 
+async def _hold(folder: str, quota: str, lease_s: str) -> None:
+    """Put a source, read it, say so, and wait there to be killed."""
+    options = DiskOptions(quota=int(quota), use_flush_s=0.05, lease_s=float(lease_s))
+    cache = await DiskCache.open(Path(folder), options)
+    assert await cache.put(a_product(0, asset="1/1/source"), BODY)
+    async with cache.held(a_product(0, asset="1/1/source")) as path:
+        assert path is not None
+        _say("holding")
+        await asyncio.sleep(60)
+
+
 async def _lead(folder: str, callers: str, produces: str, mode: str) -> None:
     """Ask for one key many times; each production appends a line to `produces`."""
     flights = SingleFlight(Path(folder), remember=lambda _: 30.0, jitter=lambda: 0.5)
@@ -144,5 +155,5 @@ async def _lead(folder: str, callers: str, produces: str, mode: str) -> None:
 
 
 if __name__ == "__main__":
-    _COMMANDS = {"write": _write, "hang": _hang, "lead": _lead}
+    _COMMANDS = {"write": _write, "hang": _hang, "hold": _hold, "lead": _lead}
     asyncio.run(_COMMANDS[sys.argv[1]](*sys.argv[2:]))

@@ -52,6 +52,7 @@ async def test_on_a_full_disk_the_cache_makes_room_or_goes_without(
         async with cache.writing(a_product(1), 30 * 1024**2):
             pass
     assert len(caplog.records) < 10, "a row of like failures is one line"
+    assert "cache has no room" in [record.message for record in caplog.records]
     (small_disk / "others").unlink()
     assert await cache.put(a_product(1101), BODY)
     assert await cache.get(a_product(1101)) == BODY
@@ -90,7 +91,29 @@ async def test_a_read_only_cache_serves_what_it_has_and_the_rest_uncached(
     assert (await cache.stats()).failed == 28
     assert "cache cannot be written" in [record.message for record in caplog.records]
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    caplog.set_level(logging.INFO)
     assert await cache.put(a_product(2), BODY), "it is tried again each time"
+    assert "cache written again" in [record.message for record in caplog.records]
+    await cache.close()
+
+
+async def test_files_removed_by_hand_are_noticed_and_made_up_for(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = await DiskCache.open(folder, DiskOptions(quota=2_000_000))
+    for number in range(10):
+        await cache.put(a_product(number), BODY)
+    for path in list(folder.glob("??/*/*.jpg")):
+        path.unlink()
+    for number in range(3):
+        assert await cache.get(a_product(number)) is None
+    await cache.tend()
+    said = [r for r in caplog.records if r.message == "cached files were removed by somebody else"]
+    assert [record.files for record in said] == [3]  # type: ignore[attr-defined]
+    for number in range(10):
+        assert await cache.put(a_product(number), BODY)
+    totals = await cache.totals()
+    assert (totals.files, totals.bytes) == (10, du(folder))
     await cache.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from pathlib import Path
 
@@ -9,15 +11,16 @@ import pytest
 
 from orchestrator.cache.disk import DiskCache, DiskOptions
 from tests.faults.cache.conftest import Spawn
-from tests.support.caches import a_product, du, said
+from tests.support.caches import BODY, a_product, du, said
 
 QUOTA = 5_000_000
 
 
 @pytest.mark.parametrize("stage", ["temp", "commit"])
 async def test_a_writer_killed_midway_leaves_nothing_that_is_trusted(
-    folder: Path, spawn: Spawn, stage: str
+    folder: Path, spawn: Spawn, stage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     writer = spawn("hang", folder, QUOTA, stage)
     assert said(writer) == "hanging"
     options = DiskOptions(quota=QUOTA)
@@ -33,10 +36,43 @@ async def test_a_writer_killed_midway_leaves_nothing_that_is_trusted(
     assert await cache.put(a_product(2), bytes(4_000_000)), "without housekeeping"
     await cache.sweep()
     assert list((folder / ".temp").iterdir()) == []
+    swept = [record for record in caplog.records if record.message == "cache swept"]
+    assert [record.dead for record in swept] == [1]  # type: ignore[attr-defined]
     await cache.tend()
     totals = await cache.totals()
     await cache.close()
     assert totals.bytes == du(folder)
+
+
+async def test_a_lease_outlives_its_length_while_held_and_ends_with_a_killed_process(
+    folder: Path, spawn: Spawn
+) -> None:
+    lease_s, quota = 1.0, 2_000_000
+    reader = spawn("hold", folder, quota, lease_s)
+    assert said(reader) == "holding"
+    cache = await DiskCache.open(folder, DiskOptions(quota=quota, use_flush_s=0.05))
+    source = next(folder.glob("??/*/1-*.jpg"))
+
+    async def press(numbers: range) -> None:
+        """Write more than the whole quota."""
+        for number in numbers:
+            assert await cache.put(a_product(number), BODY * 4)
+
+    until = time.monotonic() + 3 * lease_s
+    number = 0
+    while time.monotonic() < until:
+        await press(range(number, number + 50))
+        number += 50
+        await asyncio.sleep(0.1)
+        assert source.exists(), "taken from under its reader"
+    reader.kill()
+    reader.wait()
+    killed = time.monotonic()
+    while source.exists():
+        assert time.monotonic() - killed < 2 * lease_s + 5
+        await press(range(number, number + 50))
+        number += 50
+    await cache.close()
 
 
 async def test_a_killed_leader_is_followed_at_once(tmp_path: Path, spawn: Spawn) -> None:

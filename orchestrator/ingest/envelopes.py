@@ -33,9 +33,11 @@ def read_json(body: bytes | str, max_bytes: int = MAX_BODY_BYTES) -> Any:
         ) from error
 
 
-def opened(body: bytes | str | Mapping[str, Any]) -> Mapping[str, Any]:
-    """The ingest payload inside whatever envelopes it came in. Raises InvalidInput."""
-    value: Any = body if isinstance(body, Mapping) else read_json(body)
+def opened(body: object) -> Mapping[str, Any]:
+    """The ingest payload inside whatever envelopes it came in, as a text or parsed. Raises
+    InvalidInput.
+    """
+    value: Any = read_json(body) if isinstance(body, bytes | str) else body
     for _ in range(_LAYERS):
         if not isinstance(value, Mapping):
             raise InvalidInput("The body should be a JSON object that describes one image.")

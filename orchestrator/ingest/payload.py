@@ -39,12 +39,12 @@ class Payload:
 
 
 def decode(
-    body: bytes | str | Mapping[str, Any],
+    body: object,
     customer: int | None = None,
     *,
     asset_id: AssetId | None = None,
 ) -> Payload:
-    """What a message or a parsed JSON object asks for.
+    """What a message (bytes or text), or what was parsed of one, asks for.
 
     `customer` is whose it is unless the body says so itself; `asset_id` is the image of the
     address the body was sent to, which the body may repeat, not contradict. Raises InvalidInput
@@ -55,7 +55,7 @@ def decode(
 
 
 def stated(
-    body: bytes | str | Mapping[str, Any],
+    body: object,
     customer: int | None = None,
     *,
     asset_id: AssetId | None = None,

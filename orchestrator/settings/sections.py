@@ -479,6 +479,8 @@ class Api(Section):
     """Images in one batch."""
     max_body: Bytes = 8_000_000
     """Longest body of a batch; any other body may have 256 KiB."""
+    body_timeout_s: Annotated[float, Field(gt=0)] = 30
+    """A body that is not whole after this is given up (408)."""
 
 
 class Auth(Section):

@@ -90,4 +90,5 @@ def api_of(parts: Parts, settings: ApiSettings, version: str) -> Api:
     )
     table = operations(resources, settings.max_body)
     document.describe(table)
-    return Api(Desk(catalog.keys, catalog.customers.exists), table)
+    desk = Desk(catalog.keys, catalog.customers.exists, body_timeout_s=settings.body_timeout_s)
+    return Api(desk, table)

@@ -23,7 +23,6 @@ from orchestrator.model import AssetId
 from orchestrator.web.api.keys import Caller, Keys, caller_of
 from orchestrator.web.http import REQUEST_CLASS
 
-BODY_TIMEOUT_S = 60.0
 _JSON_TYPES = re.compile(r"application/(?:[\w.+-]+\+)?json|application/octet-stream|text/plain")
 _PLACES = {
     "customer": r"[0-9]{1,9}",
@@ -115,9 +114,16 @@ class Operation:
 class Desk:
     """Where requests of operations are received: key, customer, query, body, then the handler."""
 
-    def __init__(self, keys: Keys, customer_exists: Callable[[int], Awaitable[bool]]) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        customer_exists: Callable[[int], Awaitable[bool]],
+        *,
+        body_timeout_s: float = 30.0,
+    ) -> None:
         self._keys = keys
         self._customer_exists = customer_exists
+        self._body_timeout_s = body_timeout_s
 
     def add(self, router: web.UrlDispatcher, operation: Operation) -> None:
         """Put an operation on the router."""
@@ -135,10 +141,19 @@ class Desk:
             query = None
             if operation.query is not None:
                 query = _valid(operation.query, dict(request.query))
-            body = await _body_of(request, operation) if operation.body is not None else None
+            body = None
+            if operation.body is not None:
+                body = await self._body_of(request, operation.body, operation)
             return await operation.handle(Call(request, caller, body, query))
 
         return receive
+
+    async def _body_of(
+        self, request: web.Request, model: type[BaseModel], operation: Operation
+    ) -> Any:
+        most = operation.max_bytes
+        parsed = read_json(await read_body(request, most, self._body_timeout_s), most)
+        return parsed if operation.raw else _valid(model, parsed)
 
     async def _admitted(self, request: web.Request, operation: Operation) -> Caller:
         """Who asks, if they may. Raises KeyRequired, Forbidden, NotFound."""
@@ -155,14 +170,8 @@ class Desk:
         return caller
 
 
-async def _body_of(request: web.Request, operation: Operation) -> Any:
-    assert operation.body is not None  # noqa: S101  asked before
-    parsed = read_json(await read_body(request, operation.max_bytes), operation.max_bytes)
-    return parsed if operation.raw else _valid(operation.body, parsed)
-
-
-async def read_body(request: web.Request, max_bytes: int) -> bytes:
-    """The body, decompressed, of at most so many bytes. Raises TooLarge, InvalidInput, and 415."""
+async def read_body(request: web.Request, max_bytes: int, timeout_s: float) -> bytes:
+    """The body, decompressed, of at most so many bytes. Raises TooLarge, InvalidInput, 408, 415."""
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type and not _JSON_TYPES.fullmatch(media_type):
         raise web.HTTPUnsupportedMediaType
@@ -170,7 +179,7 @@ async def read_body(request: web.Request, max_bytes: int) -> bytes:
         raise _over(max_bytes)
     read = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             async for chunk in request.content.iter_any():
                 read += chunk
                 if len(read) > max_bytes:

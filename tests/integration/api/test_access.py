@@ -1,0 +1,167 @@
+"""Who may ask: keys, customers, admins; and how anything malformed is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import json
+
+import pytest
+
+from orchestrator.ingest.envelopes import MAX_BODY_BYTES
+from tests.integration.api.conftest import House
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+REVEALING = [
+    ("GET", "/customers/1/spaces/1/images"),
+    ("GET", "/customers/1/spaces/1/images/x"),
+    ("PUT", "/customers/1/spaces/1/images/x"),
+    ("PATCH", "/customers/1/spaces/1/images/x"),
+    ("DELETE", "/customers/1/spaces/1/images/x"),
+    ("POST", "/customers/1/spaces/1/images/x/reingest"),
+    ("POST", "/asset-ingest"),
+    ("POST", "/image-ingest"),
+    ("GET", "/customers/1/queue"),
+    ("POST", "/customers/1/queue"),
+    ("GET", "/customers/1/queue/priority"),
+    ("POST", "/customers/1/queue/priority"),
+    ("GET", "/customers/1/queue/batches"),
+    ("GET", "/customers/1/queue/batches/1"),
+    ("GET", "/customers/1/originStrategies"),
+    ("POST", "/customers/1/originStrategies/test"),
+    ("GET", "/imageOptimisationPolicies"),
+    ("PUT", "/thumbnailPolicies/x"),
+    ("GET", "/customers/1/thumbnailPolicies"),
+    ("GET", "/customers/1/storagePolicy"),
+    ("GET", "/jobs"),
+    ("POST", "/jobs/1/cancel"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), REVEALING, ids=lambda word: word)
+async def test_whatever_changes_or_reveals_wants_a_key(house: House, method: str, path: str):
+    for authorization in ("", "Bearer nonsense", "Bearer a.b", "Basic !!", "Digest x"):
+        headers = {"Authorization": authorization} if authorization else {}
+        reply = await house.ask(method, path, key="", **headers)
+        assert reply.status == 401
+        assert "Bearer" in reply.headers["www-authenticate"]
+        assert reply.code == "key_required"
+        assert reply.headers["cache-control"] == "no-store"
+
+
+async def test_probes_and_the_document_want_none(house: House):
+    for path in ("/metrics", "/health/live", "/openapi.json"):
+        assert (await house.ask("GET", path, key="")).status == 200
+
+
+async def test_a_key_is_sent_as_bearer_or_basic_and_ends_when_it_is_revoked(house: House):
+    made = await house.services.catalog.keys.create(1)
+    basic = base64.b64encode(f"{made.id}:{made.secret}".encode()).decode()
+    forms = [f"Bearer {made.token}", f"bearer {made.id}:{made.secret}", f"Basic {basic}"]
+    for form in forms:
+        assert (await house.ask("GET", "/jobs", key="", Authorization=form)).status == 200
+    await house.services.catalog.keys.revoke(made.id)
+    for form in forms:
+        assert (await house.ask("GET", "/jobs", key="", Authorization=form)).status == 401
+
+
+async def test_a_key_reaches_its_own_customer_only_and_an_admin_key_all(house: House):
+    mine, other = await house.customer(), await house.customer()
+    for path in ("queue", "spaces/1/images", "originStrategies", "storagePolicy"):
+        assert (await house.ask("GET", f"/customers/{mine}/{path}")).status == 200
+        refused = await house.ask("GET", f"/customers/{mine}/{path}", key=other)
+        assert (refused.status, refused.code) == (403, "forbidden")
+        assert (await house.ask("GET", f"/customers/{mine}/{path}", key=house.admin)).status == 200
+    unknown = await house.ask("GET", "/customers/99999/queue", key=house.admin)
+    assert unknown.status == 404
+    assert (await house.ask("GET", "/customers/99999/queue", key=mine)).status == 403
+
+
+async def test_global_policies_and_limits_are_an_admins_to_change(house: House):
+    sizes = {"sizes": [100]}
+    assert (await house.ask("PUT", "/thumbnailPolicies/mine", sizes, key=1)).status == 403
+    assert (await house.ask("DELETE", "/thumbnailPolicies/mine", key=1)).status == 403
+    assert (await house.ask("PUT", "/customers/1/storagePolicy", {}, key=1)).status == 403
+    assert (await house.ask("PUT", "/customers/1/storagePolicy", {}, key=house.admin)).status == 200
+
+
+async def test_what_is_no_address_or_no_method_of_it_says_so_as_json(house: House):
+    for path in ("/customers", "/customers/x/queue", "/customers/1/queue/batches/x", "/nothing"):
+        reply = await house.ask("GET", path)
+        assert (reply.status, reply.json["status"]) == (404, 404)
+    reply = await house.ask("PUT", "/customers/1/queue", {})
+    assert reply.status == 405
+    assert {"GET", "POST"} <= set(reply.headers["allow"].split(", "))
+
+
+BODY = json.dumps({"id": "1/1/x", "origin": "https://example.org/x"}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"", {}, 400),
+        (b"{", {}, 400),
+        (b"[]", {}, 400),
+        (b"null", {"Content_Type": "application/json"}, 400),
+        (b"\xff" * 100, {}, 400),
+        (b"[" * 100_000, {}, 400),
+        (BODY, {"Content_Type": "application/x-www-form-urlencoded"}, 415),
+        (BODY, {"Content_Type": "text/html"}, 415),
+        (b"x" * (MAX_BODY_BYTES + 1), {}, 413),
+        (BODY, {"Content_Encoding": "gzip"}, 400),
+        (gzip.compress(b" " * 50_000_000), {"Content_Encoding": "gzip"}, 413),
+    ],
+    ids=range(11),
+)
+async def test_a_body_that_is_none_is_refused_by_its_fault(
+    house: House, body: bytes, headers: dict[str, str], status: int
+):
+    reply = await house.ask("POST", "/asset-ingest", body, **headers)
+    assert reply.status == status, reply.body
+    assert set(reply.json) >= {
+        "error",
+        "status",
+        "requestId",
+        "code",
+        "stage",
+        "retryable",
+        "detail",
+    }
+
+
+async def test_bare_bytes_json_of_any_kind_and_gzip_are_read(house: House):
+    origin = house.picture()
+    for at, (pack, headers) in enumerate(
+        [
+            (bytes, {}),
+            (bytes, {"Content_Type": "application/json; charset=utf-8"}),
+            (bytes, {"Content_Type": "application/ld+json"}),
+            (bytes, {"Content_Type": "text/plain"}),
+            (gzip.compress, {"Content_Encoding": "gzip"}),
+        ]
+    ):
+        body = json.dumps({"id": f"1/9/body{at}", "origin": origin}).encode()
+        reply = await house.ask("POST", "/asset-ingest", pack(body), key=1, **headers)
+        assert reply.status == 200, reply.body
+
+
+async def test_a_body_that_never_comes_whole_is_given_up(house: House):
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    head = f"POST /asset-ingest HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {house.admin}\r\n"
+    writer.write(head.encode() + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"id"\r\nzz\r\n')
+    status = (await reader.readline()).split()[1]
+    assert status in (b"400", b"408")
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=x", "limit=1001", "limit=", "before=-1", "state=odd", "batch=x"]
+)
+async def test_a_query_that_cannot_be_meant_is_refused(house: House, query: str):
+    reply = await house.ask("GET", f"/jobs?{query}")
+    assert reply.status == 400
+    assert query.split("=")[0] in reply.json["error"]

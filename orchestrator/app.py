@@ -85,6 +85,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             flights,
             settings.delivery,
             rules=CachingRules.of(settings.cache.rules),
+            origins=origins.origins,
         )
         after = AfterIngest(settings.ingest, warm.bring)
         pipeline = await _open_pipeline(stack, settings, catalog, store, imaging, origins, after)

@@ -234,6 +234,7 @@ class Process:
             services.flights,
             settings.delivery,
             rules=self._caching,
+            origins=services.origins.origins,
         )
         warmer = Warmer(sources, settings.delivery.warm_queue)
         images = await self._images(ports, sources, warmer)
@@ -294,7 +295,11 @@ class Process:
 
     def _uncopied(self, ports: AsyncExitStack) -> Uncopied:
         """For sources that are not brought to fast disk."""
-        memory = MemorySources(self._services.store, self._settings.delivery.memory_sources)
+        memory = MemorySources(
+            self._services.store,
+            self._settings.delivery.memory_sources,
+            self._services.origins.origins,
+        )
         ports.callback(memory.close)
         builtin = BuiltinServer(self._services.imaging, _encoder(self._settings))
         settings = self._settings.image_server

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import overload
 
@@ -136,9 +137,27 @@ class Origins:
                 raise
         return await self._sources.place(origin, again)
 
-    async def access(self, customer: int, origin: str) -> Access:
-        """How the origin is to be opened. Raises OriginUnavailable."""
-        return (await self._chosen(customer, origin, ""))[1]
+    @asynccontextmanager
+    async def read(
+        self, customer: int, origin: str, location: str, etag: str
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of an optimised origin that has become a source: at `location`, a `Place`'s,
+        with this ETag. Raises OriginUnavailable; `origin_changed` when they have another.
+        """
+        strategy, access, _ = await self._chosen(customer, origin, "")
+        if self._sources is None or access.kind not in MAY_BE_OPTIMISED - {Kind.FILE}:
+            raise _config("The origin strategy that this image was taken in with is gone.")
+        async with AsyncExitStack() as stack:
+            try:
+                opened = self._sources.read(location, access, etag)
+                chunks = await stack.enter_async_context(opened)
+            except OriginUnavailable as error:
+                again = await self._rotated(customer, strategy, access, error)
+                if again is None:
+                    raise
+                opened = self._sources.read(location, again, etag)
+                chunks = await stack.enter_async_context(opened)
+            yield chunks
 
     def admit(self, origin: str) -> None:
         """Raise InvalidInput for what a request from outside may not name as an origin: what is no

@@ -103,6 +103,15 @@ class Sources(Protocol):
         """Where the origin is. Raises OriginUnavailable."""
         ...
 
+    def read(
+        self, location: str, access: Access, etag: str
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The bytes at a place that was given, if they have this ETag still.
+
+        Raises OriginUnavailable; its code is origin_changed when they have not.
+        """
+        ...
+
 
 def scheme_of(origin: str) -> str:
     """Return the scheme in lower case; `file` for an absolute path. Raises InvalidInput."""

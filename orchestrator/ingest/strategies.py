@@ -17,11 +17,16 @@ from typing import TypeVar
 from uuid import UUID
 
 import regex
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from orchestrator.catalog.strategies import OriginStrategies
 from orchestrator.catalog.values import OriginStrategy, StrategyDraft
-from orchestrator.errors import InvalidInput, NotFound, OriginUnavailable
+from orchestrator.errors import (
+    CatalogUnavailable,
+    InvalidInput,
+    NotFound,
+    OriginUnavailable,
+)
 from orchestrator.ingest.credentials import MASK, Credentials, CredentialStore, parse_credentials
 
 MAX_REGEX_CHARS = 1000
@@ -103,6 +108,7 @@ class Strategies:
         self._credentials = credentials
         self._match_timeout_s = match_timeout_s
         self._known: TTLCache[int, tuple[_Candidate, ...]] = TTLCache(_CUSTOMERS, ttl_s, now)
+        self._last: LRUCache[int, tuple[_Candidate, ...]] = LRUCache(_CUSTOMERS)
         self._edits = 0
 
     async def match(self, customer: int, origin: str) -> OriginStrategy | None:
@@ -113,14 +119,24 @@ class Strategies:
         """
         candidates = self._known.get(customer)
         if candidates is None:
-            edits = self._edits
-            found = await self._repository.list(customer)
-            candidates = await asyncio.to_thread(_compiled, found)
-            if edits == self._edits:  # else it may be older than what was changed meanwhile
-                self._known[customer] = candidates
+            candidates = await self._read(customer)
         if not candidates:
             return None
         return await asyncio.to_thread(_first_match, candidates, origin, self._match_timeout_s)
+
+    async def _read(self, customer: int) -> tuple[_Candidate, ...]:
+        edits = self._edits
+        try:
+            found = await self._repository.list(customer)
+        except CatalogUnavailable:
+            stale = self._last.get(customer)
+            if stale is None:
+                raise
+            return stale  # sources at origins are delivered while the database is away
+        candidates = await asyncio.to_thread(_compiled, found)
+        if edits == self._edits:  # else it may be older than what was changed meanwhile
+            self._known[customer] = self._last[customer] = candidates
+        return candidates
 
     async def list(self, customer: int) -> list[OriginStrategy]:
         """The customer's strategies in their order. Their credentials are sealed: show `MASK`."""
@@ -169,6 +185,7 @@ class Strategies:
         """Read the customer's strategies again at the next match."""
         self._edits += 1
         self._known.pop(customer, None)
+        self._last.pop(customer, None)
 
     async def reseal(self) -> int:
         """Seal all credentials with the newest key; returns how many there were. Raises

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.cache.disk import Product
-from orchestrator.errors import NoRoom, ObjectNotFound, PreconditionFailed, SourceChanged
-from orchestrator.model import Source
+from orchestrator.errors import NoRoom
+from orchestrator.model import Asset, Source
+from orchestrator.routing.source_bytes import OptimisedOrigins, SourceBytes
 from orchestrator.storage.store import ObjectStore
 
-_CHANGED = "The image is being replaced; try again."
 _FULL = "There is no room in memory for this image just now."
 
 
@@ -36,9 +36,11 @@ class _Held:
 class MemorySources:
     """Sources of one process in memory; lives on the event loop."""
 
-    def __init__(self, store: ObjectStore, budget: int) -> None:
+    def __init__(
+        self, store: ObjectStore, budget: int, origins: OptimisedOrigins | None = None
+    ) -> None:
         """`budget` in bytes for all together; 0 turns it off."""
-        self._store = store
+        self._bytes_of = SourceBytes(store, origins)
         self._budget = budget
         self._held: OrderedDict[Product, _Held] = OrderedDict()
 
@@ -48,7 +50,7 @@ class MemorySources:
         return sum(held.bytes for held in self._held.values())
 
     @asynccontextmanager
-    async def opened(self, product: Product, source: Source, key: str) -> AsyncIterator[Path]:
+    async def opened(self, asset: Asset, product: Product, source: Source) -> AsyncIterator[Path]:
         """The source as a file for as long as the block lasts; read once for all who ask meanwhile.
 
         Raises NoRoom when it does not fit beside what is being read, SourceChanged,
@@ -60,7 +62,7 @@ class MemorySources:
         try:
             async with held.reading:
                 if not held.whole:
-                    await self._fill(held, source, key)
+                    await self._fill(held, asset, source)
             yield Path(f"/proc/{os.getpid()}/fd/{held.descriptor}")
         finally:
             held.users -= 1
@@ -84,20 +86,11 @@ class MemorySources:
     def _drop(self, product: Product) -> None:
         os.close(self._held.pop(product).descriptor)
 
-    async def _fill(self, held: _Held, source: Source, key: str) -> None:
+    async def _fill(self, held: _Held, asset: Asset, source: Source) -> None:
         os.lseek(held.descriptor, 0, os.SEEK_SET)
-        written = 0
-        try:
-            async with self._store.open(key, if_match=source.fingerprint) as stream:
-                async for chunk in stream:
-                    written += len(chunk)
-                    if written > held.bytes:
-                        raise SourceChanged(_CHANGED)
-                    await asyncio.to_thread(_write, held.descriptor, chunk)
-        except (ObjectNotFound, PreconditionFailed) as error:
-            raise SourceChanged(_CHANGED) from error
-        if written != held.bytes or stream.info.etag != source.fingerprint:
-            raise SourceChanged(_CHANGED)
+        async with self._bytes_of.opened(asset, source) as chunks:
+            async for chunk in chunks:
+                await asyncio.to_thread(_write, held.descriptor, chunk)
         held.whole = True
 
 

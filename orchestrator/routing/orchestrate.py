@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -22,14 +22,13 @@ from orchestrator.cache.singleflight import SingleFlight
 from orchestrator.errors import (
     AssetNotFound,
     NoRoom,
-    ObjectNotFound,
     OrchestratorError,
-    PreconditionFailed,
     SourceChanged,
     StorageUnavailable,
 )
 from orchestrator.model import FILE, STORE, Asset, Source, file_fingerprint
 from orchestrator.routing.caching import CachingRules
+from orchestrator.routing.source_bytes import OptimisedOrigins, SourceBytes
 from orchestrator.settings import Delivery as DeliverySettings
 from orchestrator.storage.store import LocalFiles, ObjectStore
 
@@ -47,9 +46,11 @@ class SourceFiles:
         settings: DeliverySettings,
         *,
         rules: CachingRules | None = None,
+        origins: OptimisedOrigins | None = None,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._store = store
+        self._bytes = SourceBytes(store, origins)
         self._cache = cache
         self._flights = flights
         self._settings = settings
@@ -74,7 +75,7 @@ class SourceFiles:
             raise NotCopied("never")
         product = source_product(asset, source, pinned=self._rules.pinned(asset))
         async with self._cache.held(product) as found:
-            yield found or await self._brought(product, source)
+            yield found or await self._brought(asset, product, source)
 
     async def bring(self, asset: Asset) -> None:
         """Have the source here ahead of its use; as `held`, but what is not to be copied is not."""
@@ -86,29 +87,28 @@ class SourceFiles:
         """Where it is without being copied."""
         if source.location.startswith(FILE):
             return await asyncio.to_thread(_in_place, source)
-        if isinstance(self._store, LocalFiles):
+        if isinstance(self._store, LocalFiles) and source.location.startswith(STORE):
             return await self._store.local_path(source.location.removeprefix(STORE))
         return None
 
-    async def _brought(self, product: Product, source: Source) -> Path:
-        key = source.location.removeprefix(STORE)
+    async def _brought(self, asset: Asset, product: Product, source: Source) -> Path:
         try:
             path = await self._flights.run(
                 f"source {product.asset} {product.version} {product.name}",
-                lambda: self._copy(product, source, key),
+                lambda: self._copy(asset, product, source),
                 found=lambda: self._cache.path(product),
             )
         except NoRoom as error:
             raise NotCopied("no_room") from error
         return await self._cache.path(product) or path  # which leases it, who ever copied it
 
-    async def _copy(self, product: Product, source: Source, key: str) -> Path:
+    async def _copy(self, asset: Asset, product: Product, source: Source) -> Path:
         deadline_s = self._settings.copy_timeout_s
         async with self._copies:
             started = self._now()
             try:
                 async with asyncio.timeout(deadline_s):
-                    path = await self._copy_verified(product, source, key)
+                    path = await self._copy_verified(asset, product, source)
             except OrchestratorError as error:
                 metrics.SOURCE_COPY_FAILURES.labels(error=type(error).__name__).inc()
                 raise
@@ -129,16 +129,13 @@ class SourceFiles:
         )
         return path
 
-    async def _copy_verified(self, product: Product, source: Source, key: str) -> Path:
-        with _translated():
-            async with (
-                self._cache.writing(product, source.bytes) as reservation,
-                self._store.open(key, if_match=source.fingerprint) as stream,
-            ):
-                written = await _write(reservation.path, stream)
-                if written != source.bytes or stream.info.etag != source.fingerprint:
-                    raise SourceChanged("The image is being replaced; try again.")
-                return await reservation.publish()
+    async def _copy_verified(self, asset: Asset, product: Product, source: Source) -> Path:
+        async with (
+            self._cache.writing(product, source.bytes) as reservation,
+            self._bytes.opened(asset, source) as chunks,
+        ):
+            await _write(reservation.path, chunks)
+            return await reservation.publish()
 
 
 class NotCopied(Exception):
@@ -166,24 +163,14 @@ def source_product(asset: Asset, source: Source, *, pinned: bool = False) -> Pro
     return Product(str(asset.id), asset.version, name, source.extension, pinned=pinned)
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (ObjectNotFound, PreconditionFailed) as error:
-        raise SourceChanged("The image is being replaced; try again.") from error
-
-
-async def _write(path: Path, chunks: AsyncIterator[bytes]) -> int:
-    """Write the chunks to the file, off the loop; returns the bytes written."""
-    written = 0
+async def _write(path: Path, chunks: AsyncIterator[bytes]) -> None:
+    """Write the chunks to the file, off the loop."""
     file = await asyncio.to_thread(path.open, "wb")
     try:
         async for chunk in chunks:
-            written += await asyncio.to_thread(file.write, chunk)
+            await asyncio.to_thread(file.write, chunk)
     finally:
         await asyncio.to_thread(file.close)
-    return written
 
 
 def _in_place(source: Source) -> Path:

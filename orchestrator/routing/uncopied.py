@@ -56,18 +56,21 @@ class Uncopied:
         what the image servers and MemorySources.opened raise.
         """
         source = source_of(asset)
-        key = source.location.removeprefix(STORE)
+        product = source_product(asset, source)
         try:
-            async with self._memory.opened(source_product(asset, source), source, key) as path:
+            async with self._memory.opened(asset, product, source) as path:
                 body = await self._renderer.render(asset, path, image)
             self._count(asset, why, "memory")
         except NoRoom:
-            return await self._from_special(asset, key, image, why)
+            return await self._from_special(asset, source.location, image, why)
         return body
 
-    async def _from_special(self, asset: Asset, key: str, image: ResolvedImage, why: Why) -> bytes:
+    async def _from_special(
+        self, asset: Asset, location: str, image: ResolvedImage, why: Why
+    ) -> bytes:
         try:
-            body = await self._special.render_object(asset, key, image)
+            pool = self._special if location.startswith(STORE) else _NoPool()
+            body = await pool.render_object(asset, location.removeprefix(STORE), image)
         except NoRoom as error:
             self._count(asset, why, "refused")
             raise Overloaded("There is no room for this image just now.", RETRY_AFTER_S) from error

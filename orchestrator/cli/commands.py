@@ -6,7 +6,16 @@ import sys
 
 import typer
 
-from orchestrator.cli import accounts, configuration, images, ingesting, serving, upkeep, working
+from orchestrator.cli import (
+    accounts,
+    configuration,
+    images,
+    ingesting,
+    origins,
+    serving,
+    upkeep,
+    working,
+)
 from orchestrator.cli.session import Commands
 from orchestrator.errors import OrchestratorError
 
@@ -25,6 +34,7 @@ def build() -> typer.Typer:
     app.command("worker")(working.worker)
     app.add_typer(_group("jobs", "Posted work: what waits, runs and failed.", working.JOBS))
     app.add_typer(_group("images", "Look at, change and remove images.", images.COMMANDS))
+    app.add_typer(_group("origins", "How origins are read, and whether.", origins.COMMANDS))
     app.add_typer(_group("customers", "Whose images they are.", accounts.CUSTOMERS))
     app.add_typer(_group("keys", "API keys of a customer.", accounts.KEYS))
     app.add_typer(_group("token", "Rights to restricted images.", accounts.TOKENS))

@@ -60,7 +60,7 @@ def list_strategies(
     listing([_row(each) for each in found], _COLUMNS, as_json=as_json)
 
 
-def add(
+def add(  # noqa: PLR0913, PLR0917  a command's options
     customer: Customer,
     regex: Annotated[str, typer.Argument(help="Found anywhere in the origin, in any case.")],
     strategy: Annotated[

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from orchestrator.catalog.policies import EVERYONE, PolicyKind
 from orchestrator.errors import NotFound
-from orchestrator.ingest.policies import Policies
+from orchestrator.ingest.policies import Policies, PolicyEntry
 from orchestrator.web.api.answers import answer, nothing
 from orchestrator.web.api.bodies import PreviewQuery
 from orchestrator.web.api.operations import Call
@@ -30,11 +30,7 @@ class PolicyResource:
 
     async def show(self, call: Call) -> web.Response:
         """200 with the policy of this name that is in force here."""
-        name = call.text("name")
-        for entry in await self._policies.list(self._kind, _owner(call)):
-            if entry.name == name:
-                return answer(PolicyOut.of(entry))
-        raise NotFound(f"There is no {self._kind} policy {name[:100]!r}.")
+        return answer(PolicyOut.of(await self._named(call)))
 
     async def put(self, call: Call) -> web.Response:
         """201 with a new one, or 200 with one replaced."""
@@ -54,11 +50,18 @@ class PolicyResource:
     async def preview(self, call: Call) -> web.Response:
         """200 with the thumbnails that a picture of this size gets."""
         query = call.asked(PreviewQuery)
-        name = call.text("name")
+        name = (await self._named(call)).name
         sizes = await self._policies.preview(_owner(call), name, query.width, query.height)
         return answer(
             Preview(policy=name, width=query.width, height=query.height, thumbnails=sizes)
         )
+
+    async def _named(self, call: Call) -> PolicyEntry:
+        name = call.text("name")
+        for entry in await self._policies.list(self._kind, _owner(call)):
+            if entry.name == name:
+                return entry
+        raise NotFound(f"There is no {self._kind} policy {name[:100]!r}.")
 
 
 def _owner(call: Call) -> int:

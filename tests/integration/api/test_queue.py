@@ -1,0 +1,249 @@
+"""Batches: validated whole, recorded in one transaction, watched, tried again, given up; jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from orchestrator.errors import Fault
+from orchestrator.ingest.payload import decode
+from tests.integration.api.conftest import MAX_BATCH, House
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ORIGIN = "https://example.org/x.jpg"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def customer(house: House) -> int:
+    return await house.customer()
+
+
+def members(*names: str, origin: str = ORIGIN) -> dict[str, Any]:
+    return {"member": [{"id": name, "space": 1, "origin": origin} for name in names]}
+
+
+async def fail(house: House, number: int) -> None:
+    """Claim this job as a worker would, and fail it for good."""
+    claims, others = house.services.catalog.claims, []
+    while True:
+        job = await claims.claim("test", ["ingest"], ["priority", "normal"], 1000)
+        assert job is not None
+        if job.id == number:
+            break
+        others.append(job)
+    fault = Fault("origin_not_found", "fetch", retryable=False, detail="The origin answered 404.")
+    await claims.fail(job, fault)
+    for other in others:
+        await claims.put_off(other, 0, counted=False)
+
+
+async def test_a_batch_is_recorded_whole_with_its_images_declared(house: House, customer: int):
+    queue = f"/customers/{customer}/queue"
+    posted = await house.ask("POST", queue, members("a", "b", "c/d"))
+    assert posted.status == 201, posted.body
+    assert posted.headers["location"] == f"{queue}/batches/{posted.json['id']}"
+    assert (posted.json["count"], posted.json["remaining"], posted.json["lane"]) == (3, 3, "normal")
+    first = await house.ask("POST", f"{queue}/priority", {"members": members("z")["member"]})
+    assert (first.status, first.json["lane"]) == (201, "priority")
+
+    assert (await house.ask("GET", queue)).json == {
+        "size": 3,
+        "batchesWaiting": 1,
+        "imagesWaiting": 3,
+        "running": 0,
+    }
+    assert (await house.ask("GET", f"{queue}/priority")).json["size"] == 1
+    shown = (await house.ask("GET", posted.headers["location"])).json
+    assert (shown["completed"], shown["errors"], shown["finished"]) == (0, 0, None)
+    assert shown["failures"] == []
+    listed = (await house.ask("GET", f"{queue}/batches")).json["batches"]
+    assert [each["id"] for each in listed] == [first.json["id"], posted.json["id"]]
+    images = (await house.ask("GET", f"{posted.headers['location']}/images")).json["images"]
+    names = {f"{customer}/1/a", f"{customer}/1/b", f"{customer}/1/c%2Fd"}
+    assert {each["image"] for each in images} == names
+    declared = (await house.ask("GET", f"/customers/{customer}/spaces/1/images/c%2Fd")).json
+    assert (declared["state"], declared["batch"]) == ("ingesting", posted.json["id"])
+
+
+async def test_what_is_recorded_is_the_payload_as_the_worker_takes_it(house: House, customer: int):
+    member = {
+        "ID": {"space": "3", "asset": "x"},
+        "origin": ORIGIN,
+        "thumbnailPolicy": "https://h/thumbnailPolicies/default",
+        "roles": "a,b",
+        "unknown": [1, 2],
+    }
+    posted = await house.ask("POST", f"/customers/{customer}/queue", [member])
+    assert posted.status == 201, posted.body
+    [job] = await house.services.catalog.jobs.page(batch=posted.json["id"])
+    request = decode(dict(job.payload)).request
+    assert (request.id.customer, request.id.space, request.id.name) == (customer, 3, "x")
+    assert (request.thumbnail_policy, request.roles) == ("default", ("a", "b"))
+    assert (job.host, job.asset, job.kind) == ("example.org", f"{customer}/3/x", "ingest")
+
+
+async def test_every_members_fault_is_told_and_nothing_recorded(house: House, customer: int):
+    body = {
+        "member": [
+            {"id": "good", "space": 1, "origin": ORIGIN},
+            {"id": "twice", "space": 1, "origin": ORIGIN},
+            {"id": "no-space", "origin": ORIGIN},
+            {"id": "x", "space": 1, "origin": "gopher://x"},
+            {"id": "y", "space": 1, "origin": ORIGIN, "maxUnauthorised": -9, "roles": 4},
+            "text",
+            {"id": f"{customer}/1/twice", "origin": ORIGIN},
+            {"id": f"{customer + 1}/1/foreign", "origin": ORIGIN},
+            {"id": "nowhere", "space": 1},
+            {"id": "p", "space": 1, "origin": ORIGIN, "imageOptimisationPolicy": "none-such"},
+            {"id": "file", "space": 1, "origin": "/etc/passwd"},
+        ]
+    }
+    reply = await house.ask("POST", f"/customers/{customer}/queue", body)
+    assert (reply.status, reply.code) == (400, "invalid_input")
+    faults = reply.json["faults"]
+    told = [int(fault.split(":")[0].removeprefix("member ")) for fault in faults]
+    assert told == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    assert "maxUnauthorised" in faults[3]
+    assert "roles" in faults[3]
+    assert "10 of 11" in reply.json["error"]
+    assert (await house.ask("GET", f"/customers/{customer}/queue/batches")).json["batches"] == []
+    assert (await house.ask("GET", f"/customers/{customer}/spaces/1/images")).json["images"] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"member": []},
+        {"member": {}},
+        {"member": None},
+        [],
+        {"member": [{"id": "x", "space": 1, "origin": ORIGIN}] * 2},
+        members(*(str(number) for number in range(MAX_BATCH + 1))),
+        "text",
+        None,
+    ],
+    ids=range(9),
+)
+async def test_a_batch_of_nothing_doubles_or_too_many_is_refused(
+    house: House, customer: int, body: Any
+):
+    sent = b"null" if body is None else body
+    assert (await house.ask("POST", f"/customers/{customer}/queue", sent)).status == 400
+
+
+async def test_a_known_image_needs_no_origin_in_a_batch(house: House, customer: int):
+    path = f"/customers/{customer}/spaces/1/images/known"
+    origin = house.picture()
+    assert (await house.ask("PUT", path, {"origin": origin})).status == 201
+    posted = await house.ask(
+        "POST", f"/customers/{customer}/queue", [{"id": f"{customer}/1/known", "force": True}]
+    )
+    assert posted.status == 201, posted.body
+    [job] = await house.services.catalog.jobs.page(batch=posted.json["id"])
+    assert job.payload["origin"] == origin
+    still = (await house.ask("GET", path)).json
+    assert (still["ingesting"], still["servable"]) == (True, True)
+
+
+async def test_batches_that_name_the_same_images_do_not_wait_for_each_other_for_ever(
+    house: House, customer: int
+):
+    names = [f"n{at}" for at in range(30)]
+    both = members(*names), members(*reversed(names))
+    async with asyncio.timeout(20):
+        replies = await asyncio.gather(
+            *(house.ask("POST", f"/customers/{customer}/queue", body) for body in both)
+        )
+    assert [reply.status for reply in replies] == [201, 201]
+
+
+async def test_a_batch_is_given_up_and_its_images_no_longer_wait(house: House, customer: int):
+    posted = await house.ask("POST", f"/customers/{customer}/queue", members("a", "b"))
+    at = posted.headers["location"]
+    cancelled = await house.ask("POST", f"{at}/cancel")
+    assert (cancelled.status, cancelled.json["jobs"]) == (200, 2)
+    shown = (await house.ask("GET", at)).json
+    assert (shown["cancelled"], shown["remaining"]) == (2, 0)
+    assert shown["finished"] == shown["estCompletion"] is not None
+    assert (await house.ask("POST", f"{at}/cancel")).json["jobs"] == 0
+
+
+async def test_another_customers_batch_is_not_there(house: House, customer: int):
+    posted = await house.ask("POST", f"/customers/{customer}/queue", members("a"))
+    number, other = posted.json["id"], await house.customer()
+    for method, rest in (("GET", ""), ("GET", "/images"), ("POST", "/retry"), ("POST", "/cancel")):
+        path = f"/customers/{other}/queue/batches/{number}{rest}"
+        assert (await house.ask(method, path)).status == 404
+
+
+async def test_batches_are_listed_page_by_page(house: House, customer: int):
+    made = []
+    for name in "abcde":
+        posted = await house.ask("POST", f"/customers/{customer}/queue", members(name))
+        made.append(posted.json["id"])
+    await house.ask("POST", f"/customers/{customer}/queue/batches/{made[0]}/cancel")
+    seen: list[int] = []
+    page: str | None = f"/customers/{customer}/queue/batches?limit=2"
+    while page:
+        reply = (await house.ask("GET", page)).json
+        seen += [batch["id"] for batch in reply["batches"]]
+        page = reply["next"]
+    assert seen == made[::-1]
+    active = await house.ask("GET", f"/customers/{customer}/queue/batches?state=active")
+    assert [batch["id"] for batch in active.json["batches"]] == made[:0:-1]
+
+
+async def test_a_failure_is_told_with_its_cause_and_tried_again(house: House, customer: int):
+    posted = await house.ask("POST", f"/customers/{customer}/queue", members("good", "bad"))
+    at = posted.headers["location"]
+    jobs = {
+        job.asset: job for job in await house.services.catalog.jobs.page(batch=posted.json["id"])
+    }
+    bad = jobs[f"{customer}/1/bad"]
+    await fail(house, bad.id)
+    shown = (await house.ask("GET", at)).json
+    assert (shown["errors"], shown["remaining"]) == (1, 1)
+    [failure] = shown["failures"]
+    assert (failure["image"], failure["job"]) == (f"{customer}/1/bad", bad.id)
+    assert failure["fault"] == {
+        "code": "origin_not_found",
+        "stage": "fetch",
+        "retryable": False,
+        "detail": "The origin answered 404.",
+    }
+    failed = (await house.ask("GET", "/jobs?state=failed", key=customer)).json["jobs"]
+    assert [job["id"] for job in failed] == [bad.id]
+
+    again = await house.ask("POST", f"{at}/retry")
+    assert (again.status, again.json["jobs"]) == (200, 1)
+    shown = (await house.ask("GET", at)).json
+    assert (shown["errors"], shown["remaining"], shown["failures"]) == (0, 2, [])
+
+    await fail(house, bad.id)
+    one = await house.ask("POST", f"/jobs/{bad.id}/retry", key=customer)
+    assert (one.status, one.json["state"]) == (200, "queued")
+    assert (await house.ask("POST", f"/jobs/{bad.id}/retry", key=customer)).status == 409
+
+
+async def test_a_job_is_shown_to_its_customer_and_to_admins(house: House, customer: int):
+    await house.ask("POST", f"/customers/{customer}/queue", members("a", "b", "c"))
+    mine = (await house.ask("GET", "/jobs?limit=2", key=customer)).json
+    assert len(mine["jobs"]) == 2
+    rest = (await house.ask("GET", mine["next"], key=customer)).json
+    assert len(rest["jobs"]) == 1
+    assert rest["next"] is None
+    number = rest["jobs"][0]["id"]
+    for key, status in ((customer, 200), (house.admin, 200), (await house.customer(), 404)):
+        assert (await house.ask("GET", f"/jobs/{number}", key=key)).status == status
+    other = await house.customer()
+    assert (await house.ask("POST", f"/jobs/{number}/cancel", key=other)).status == 404
+    assert (await house.ask("GET", f"/jobs?customer={customer}", key=other)).status == 403
+    cancelled = await house.ask("POST", f"/jobs/{number}/cancel", key=customer)
+    assert cancelled.json["state"] == "cancelled"
+    assert (await house.ask("POST", f"/jobs/{number}/cancel", key=customer)).status == 409
+    image = (await house.ask("GET", f"/jobs?image={customer}/1/b", key=customer)).json["jobs"]
+    assert [job["image"] for job in image] == [f"{customer}/1/b"]

@@ -40,6 +40,8 @@ _HEAVY_NICE = 10
 _OPEN_SHARE = 16
 """Pictures kept open in a worker may use one part in so many of its memory limit."""
 _THREAD_OPEN_BYTES = 64 * 1024**2
+_NAMELESS = "/proc/"
+"""Where files without a name are, which live in memory: kept open, they would stay there."""
 
 
 class ImagingPool:
@@ -191,8 +193,12 @@ class ImagingPool:
         opened: Opened | None = getattr(self._local, "opened", None)
         if opened is None:
             opened = self._local.opened = Opened(_THREAD_OPEN_BYTES, sandboxed=False)
-        with worker.translated(recipe.path):
-            return render.render(recipe, opened)
+        try:
+            with worker.translated(recipe.path):
+                return render.render(recipe, opened)
+        finally:
+            if recipe.path.startswith(_NAMELESS):
+                opened.forget(recipe.path)
 
 
 def _work(recipe: Recipe) -> int:

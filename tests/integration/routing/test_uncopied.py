@@ -1,0 +1,230 @@
+"""Sources that are not copied to fast disk: cut from memory, by the special pool, or 503; within
+bounds, and read once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from PIL import Image
+
+from orchestrator import metrics
+from orchestrator.cache.disk import Product
+from orchestrator.errors import NoRoom, Overloaded, SourceChanged
+from orchestrator.iiif.geometry import Limits, resolve
+from orchestrator.iiif.syntax import parse_image_request
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.recipes import Encoder
+from orchestrator.model import Asset, Source, SourceKind
+from orchestrator.routing.caching import CachingRules
+from orchestrator.routing.image_server import BuiltinServer
+from orchestrator.routing.memory import MemorySources
+from orchestrator.routing.orchestrate import source_product
+from orchestrator.routing.uncopied import Uncopied
+from orchestrator.routing.upstream import UpstreamServer
+from orchestrator.settings import CacheRule, ImageServer, Imaging
+from orchestrator.storage.filesystem import FilesystemStore
+from tests.support import pictures
+from tests.support.builders import a_source, an_asset
+
+KEY = "1/1/sample/1/source.tif"
+TILE = "256,256,512,512/256,256/0/default.jpg"
+
+
+class Counted(FilesystemStore):
+    """A store that counts how often an object is read, each slowly."""
+
+    opened = 0
+
+    def open(self, key, **options):
+        self.opened += 1
+        return super().open(key, **options)
+
+
+@pytest.fixture
+async def store(tmp_path) -> AsyncIterator[Counted]:
+    store = Counted(tmp_path / "objects")
+    yield store
+    await store.close()
+
+
+async def stored(store: Counted, path: Path, kind: SourceKind, key: str = KEY) -> Asset:
+    info = await store.put(key, path)
+    source = a_source(
+        location=f"store:{key}",
+        bytes=path.stat().st_size,
+        fingerprint=info.etag,
+        kind=kind,
+        extension=path.suffix[1:],
+        levels=2,
+    )
+    return an_asset(width=1500, height=1000, source=source)
+
+
+def resolved(path: str = TILE):
+    return resolve(parse_image_request(tuple(path.split("/")), 3), (1500, 1000), Limits())
+
+
+def counted(why: str, how: str) -> float:
+    return metrics.SOURCES_NOT_COPIED.labels(why=why, how=how)._value.get()
+
+
+def product_of(asset: Asset) -> tuple[Asset, Product, Source]:
+    assert asset.source is not None
+    return asset, source_product(asset, asset.source), asset.source
+
+
+@pytest.fixture
+async def renderer() -> AsyncIterator[BuiltinServer]:
+    pool = ImagingPool(Imaging(processes=1, threads=2))
+    yield BuiltinServer(pool, Encoder())
+    await pool.close()
+
+
+@pytest.mark.parametrize("make", [pictures.pyramid_tiff, pictures.jp2_tiled], ids=["tif", "jp2"])
+async def test_from_memory_come_the_same_pixels_as_from_the_file(tmp_path, store, renderer, make):
+    suffix = "jp2" if make is pictures.jp2_tiled else "tif"
+    kind = SourceKind.JPEG2000 if suffix == "jp2" else SourceKind.PYRAMID_TIFF
+    path = make(tmp_path / f"source.{suffix}", 1500, 1000)
+    asset = await stored(store, path, kind)
+    memory = MemorySources(store, 100_000_000)
+    before = counted("never", "memory")
+    bodies = await asyncio.gather(
+        *(Uncopied(memory, renderer, None).render(asset, resolved(), "never") for _ in range(8))
+    )
+    assert set(bodies) == {await renderer.render(asset, path, resolved())}
+    assert counted("never", "memory") - before == 8
+    assert store.opened == 1, "read once, however many ask"
+    memory.close()
+    assert memory.bytes == 0
+
+
+async def test_sources_in_memory_stay_within_their_budget(tmp_path, store):
+    assets = []
+    for number in range(3):
+        path = tmp_path / f"{number}"
+        path.write_bytes(bytes([number]) * 1_000_000)
+        assets.append(await stored(store, path, SourceKind.PYRAMID_TIFF, f"k/{number}"))
+    memory = MemorySources(store, 2_500_000)
+
+    def opened(number: int):
+        return memory.opened(*product_of(assets[number]))
+
+    async with opened(0) as one, opened(1):
+        with pytest.raises(NoRoom):
+            async with opened(2):
+                pass
+        assert one.read_bytes() == bytes(1_000_000)
+    async with opened(2):  # the least recently used makes room
+        assert memory.bytes == 2_000_000
+    async with opened(1):
+        assert store.opened == 3, "was still there"
+    descriptors = Path("/proc/self/fd")
+    before = len(list(descriptors.iterdir()))
+    memory.close()
+    assert len(list(descriptors.iterdir())) == before - 2
+
+
+async def test_a_source_that_was_replaced_is_not_cut_from(tmp_path, store):
+    path = tmp_path / "source.tif"
+    path.write_bytes(bytes(5000))
+    asset = await stored(store, path, SourceKind.PYRAMID_TIFF)
+    await store.put(KEY, b"other bytes")
+    memory = MemorySources(store, 10**6)
+    with pytest.raises(SourceChanged):
+        async with memory.opened(*product_of(asset)):
+            pass
+    assert memory.bytes == 0
+
+
+async def test_a_reader_that_leaves_does_not_spoil_it_for_the_next(tmp_path, store):
+    path = tmp_path / "source.tif"
+    path.write_bytes(os.urandom(3_000_000))
+    asset = await stored(store, path, SourceKind.PYRAMID_TIFF)
+    memory = MemorySources(store, 10**7)
+
+    async def read() -> bytes:
+        async with memory.opened(*product_of(asset)) as at:
+            return at.read_bytes()
+
+    first, second = asyncio.create_task(read()), asyncio.create_task(read())
+    await asyncio.sleep(0.002)
+    first.cancel()
+    assert await second == path.read_bytes()
+    await asyncio.gather(first, return_exceptions=True)
+    memory.close()
+
+
+@asynccontextmanager
+async def special_pool() -> AsyncIterator[tuple[UpstreamServer, list[str]]]:
+    """Stands in for a Cantaloupe with S3Source."""
+    asked: list[str] = []
+    jpeg = io.BytesIO()
+    Image.new("RGB", (256, 256), (9, 9, 9)).save(jpeg, "JPEG")
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.raw_path)
+        return web.Response(body=jpeg.getvalue(), content_type="image/jpeg")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    server = UpstreamServer(ImageServer(kind="cantaloupe", addresses=[address]), BuiltinServer)
+    try:
+        yield server, asked
+    finally:
+        await server.close()
+        await runner.cleanup()
+
+
+async def test_what_does_not_fit_memory_is_left_to_the_special_pool(tmp_path, store, renderer):
+    path = pictures.pyramid_tiff(tmp_path / "source.tif", 1500, 1000)
+    asset = await stored(store, path, SourceKind.PYRAMID_TIFF)
+    before = counted("no_room", "special")
+    async with special_pool() as (special, asked):
+        uncopied = Uncopied(MemorySources(store, 1000), renderer, special)
+        assert await uncopied.render(asset, resolved(), "no_room")
+        assert asked == [f"/iiif/3/{KEY.replace('/', '%2F')}/256,256,512,512/256,/0/default.jpg"]
+        with pytest.raises(Overloaded):  # which it cannot make, and nobody else can
+            await uncopied.render(asset, resolved(TILE.replace("jpg", "webp")), "no_room")
+    assert counted("no_room", "special") - before == 1
+    assert store.opened == 0
+
+
+async def test_without_a_special_pool_the_client_is_told_to_come_again(store, renderer, caplog):
+    asset = an_asset()
+    before = counted("no_room", "refused")
+    with pytest.raises(Overloaded) as refused:
+        await Uncopied(MemorySources(store, 0), renderer, None).render(asset, resolved(), "no_room")
+    assert refused.value.retry_after_s == 5
+    assert counted("no_room", "refused") - before == 1
+    assert "source not copied" in [record.message for record in caplog.records]
+
+
+def test_rules_and_fields_say_what_the_caches_may_do():
+    rules = CachingRules.of(
+        [
+            CacheRule(asset_id="^1/2/", pinned=True),
+            CacheRule(asset_id="/giga", orchestrate=False),
+        ]
+    )
+    asset = an_asset()  # 1/1/sample
+    treasure = replace(asset, id=replace(asset.id, space=2))
+    giga = replace(asset, id=replace(asset.id, name="giga"))
+    assert [rules.pinned(each) for each in (asset, treasure, giga)] == [False, True, False]
+    assert [rules.orchestrated(each) for each in (asset, treasure, giga)] == [True, True, False]
+    assert rules.pinned(replace(asset, pinned=True))
+    assert not rules.orchestrated(replace(asset, orchestrate=False))
+    assert not CachingRules().pinned(asset)
+    assert CachingRules().orchestrated(asset)

@@ -71,11 +71,12 @@ def four_origins(folder: Path, s3_endpoint: str) -> Iterator[FourOrigins]:
     """Serve the files of `folder`, which are also put into a bucket of the S3 server."""
     _fill_bucket(folder, s3_endpoint)
     origins = FourOrigins(free_port(), free_port(), free_port(), s3_endpoint)
-    loop = asyncio.new_event_loop()
     ready, stop = threading.Event(), asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
     failed: list[BaseException] = []
 
     async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
         try:
             async with AsyncExitStack() as stack:
                 await _http(stack, folder, origins)
@@ -87,7 +88,7 @@ def four_origins(folder: Path, s3_endpoint: str) -> Iterator[FourOrigins]:
             failed.append(error)
             ready.set()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
     try:
         assert ready.wait(30), "the origins did not start"
@@ -95,7 +96,8 @@ def four_origins(folder: Path, s3_endpoint: str) -> Iterator[FourOrigins]:
             raise failed[0]
         yield origins
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        if not failed:
+            loops[0].call_soon_threadsafe(stop.set)
         thread.join(10)
 
 

@@ -106,3 +106,20 @@ def s3_settings(endpoint: str) -> dict[str, str]:
         "ORCHESTRATOR_STORAGE__ACCESS_KEY": access,
         "ORCHESTRATOR_STORAGE__SECRET_KEY": secret,
     }
+
+
+def s3_objects(endpoint: str, bucket: str) -> list[str]:
+    """Every key of a bucket."""
+    access, secret = CREDENTIALS
+    client = botocore.session.get_session().create_client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=access,
+        aws_secret_access_key=secret,
+    )
+    try:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+    finally:
+        client.close()

@@ -10,8 +10,11 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.cache.disk import DiskCache, DiskOptions
+from orchestrator.cache.shared import SharedFolder
+from orchestrator.cache.shared_keeping import SharedKeeper
 from orchestrator.cache.singleflight import SingleFlight
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrating import migrate
@@ -46,13 +49,32 @@ class Services:
     store: ObjectStore
     imaging: ImagingPool
     derivatives: DiskCache
-    sources: DiskCache
+    sources: DiskCache | SharedFolder
     flights: SingleFlight
     origins: OpenOrigins
     pipeline: Pipeline
     queue: JobQueue
     submitter: Submitter
     tokens: SignedTokens
+
+    @property
+    def local_caches(self) -> tuple[DiskCache, ...]:
+        """The disk caches that are this host's alone."""
+        caches = (self.derivatives, self.sources)
+        return tuple(cache for cache in caches if isinstance(cache, DiskCache))
+
+    def shared_keeper(
+        self, report: Callable[[str, int, int], None] = lambda _name, _bytes, _files: None
+    ) -> SharedKeeper | None:
+        """What may keep house in the shared source folder; None where there is none."""
+        if not isinstance(self.sources, SharedFolder):
+            return None
+        return SharedKeeper(
+            self.sources,
+            self.catalog.owners,
+            low_water=self.settings.cache.low_water,
+            report=report,
+        )
 
 
 @asynccontextmanager
@@ -72,7 +94,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
         imaging = ImagingPool(settings.imaging, share=share)
         stack.push_async_callback(imaging.close)
         derivatives = await _open_cache(stack, settings, "derivatives")
-        sources = await _open_cache(stack, settings, "sources")
+        sources = await _open_sources(stack, settings, catalog)
         flights = SingleFlight(settings.data_dir / "run" / "flights", remember=_remember(settings))
         stack.push_async_callback(flights.close)
         keys = await asyncio.to_thread(credentials_keys, settings)
@@ -164,8 +186,27 @@ async def _open_pipeline(
 
 
 async def _open_cache(stack: AsyncExitStack, settings: Settings, name: str) -> DiskCache:
+    folder = settings.data_dir / "cache" / name
+    if name == "sources" and settings.cache.sources_folder:
+        folder = Path(settings.cache.sources_folder)
+    opened = await DiskCache.open(folder, _cache_options(settings, name))
+    stack.push_async_callback(opened.close)
+    return opened
+
+
+async def _open_sources(
+    stack: AsyncExitStack, settings: Settings, catalog: Catalog
+) -> DiskCache | SharedFolder:
+    if not settings.cache.sources_shared:
+        return await _open_cache(stack, settings, "sources")
+    root = Path(settings.cache.sources_folder)
+    options = _cache_options(settings, "sources")
+    return await stack.enter_async_context(SharedFolder.opened(root, catalog.shared_files, options))
+
+
+def _cache_options(settings: Settings, name: str) -> DiskOptions:
     cache = settings.cache
-    options = DiskOptions(
+    return DiskOptions(
         quota=cache.derivatives_quota if name == "derivatives" else cache.sources_quota,
         floor=cache.free_space_floor,
         max_entry=cache.max_entry,
@@ -175,9 +216,6 @@ async def _open_cache(stack: AsyncExitStack, settings: Settings, name: str) -> D
         eviction=cache.eviction,
         shares=tuple(cache.shares.items()) if name == "derivatives" else (),
     )
-    opened = await DiskCache.open(settings.data_dir / "cache" / name, options)
-    stack.push_async_callback(opened.close)
-    return opened
 
 
 def _remember(settings: Settings) -> Remember:

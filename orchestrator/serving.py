@@ -154,7 +154,7 @@ class Process:
     def _housekeeping(self) -> list[Loop]:
         services = self._services
         scavenger = Scavenger(
-            (services.derivatives, services.sources),
+            services.local_caches,
             (services.flights,),
             low_water=self._settings.cache.low_water,
             report=_count_pass,
@@ -165,7 +165,9 @@ class Process:
             self._settings.data_dir / "scratch",
             self._settings.ingest,
         )
+        keeper = services.shared_keeper(_count_shared)
         return [
+            *([keeper.run()] if keeper else []),
             self._take_in(),
             scavenger.run(),
             self._invalidator.run(),
@@ -386,6 +388,11 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _count_shared(name: str, used: int, files: int) -> None:
+    metrics.CACHE_BYTES.labels(cache=name).set(used)
+    metrics.CACHE_FILES.labels(cache=name).set(files)
 
 
 def _count_pass(seen: Pass) -> None:

@@ -114,7 +114,7 @@ def scavenge(
 
     async def once(services: Services) -> list[dict[str, Any]]:
         scavenger = Scavenger(
-            (services.derivatives, services.sources),
+            services.local_caches,  # one that hosts share is kept by its owner
             (services.flights,),
             low_water=services.settings.cache.low_water,
         )

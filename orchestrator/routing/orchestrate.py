@@ -12,12 +12,12 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from orchestrator import metrics
-from orchestrator.cache.disk import DiskCache, Product
+from orchestrator.cache.disk import Product
 from orchestrator.cache.singleflight import SingleFlight
 from orchestrator.errors import (
     AssetNotFound,
@@ -35,13 +35,49 @@ from orchestrator.storage.store import LocalFiles, ObjectStore
 log = logging.getLogger(__name__)
 
 
+class SourceWriting(Protocol):
+    """A source on its way into the cache."""
+
+    @property
+    def path(self) -> Path:
+        """The file to write to."""
+        ...
+
+    @property
+    def present(self) -> Path | None:
+        """Where another host has put it meanwhile: then nothing is to be written."""
+        ...
+
+    async def publish(self) -> Path:
+        """Let readers find the file; returns where. Raises NoRoom."""
+        ...
+
+
+class SourceCache(Protocol):
+    """Fast disk: a folder of this host's, or one that hosts share."""
+
+    async def path(self, product: Product) -> Path | None:
+        """The product's file, not to be evicted for a while; or None."""
+        ...
+
+    def held(self, product: Product) -> AbstractAsyncContextManager[Path | None]:
+        """The product's file, not to be evicted for as long as the block lasts; or None."""
+        ...
+
+    def writing(
+        self, product: Product, size: int = 0
+    ) -> AbstractAsyncContextManager[SourceWriting]:
+        """Room for `size` bytes and a file to write them to. Raises NoRoom."""
+        ...
+
+
 class SourceFiles:
     """Where the source of an asset is on this machine; brings it here when it is not."""
 
     def __init__(
         self,
         store: ObjectStore,
-        cache: DiskCache,
+        cache: SourceCache,
         flights: SingleFlight,
         settings: DeliverySettings,
         *,
@@ -130,12 +166,12 @@ class SourceFiles:
         return path
 
     async def _copy_verified(self, asset: Asset, product: Product, source: Source) -> Path:
-        async with (
-            self._cache.writing(product, source.bytes) as reservation,
-            self._bytes.opened(asset, source) as chunks,
-        ):
-            await _write(reservation.path, chunks)
-            return await reservation.publish()
+        async with self._cache.writing(product, source.bytes) as reservation:
+            if reservation.present is not None:
+                return reservation.present
+            async with self._bytes.opened(asset, source) as chunks:
+                await _write(reservation.path, chunks)
+                return await reservation.publish()
 
 
 class NotCopied(Exception):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from orchestrator.cache.disk import DiskCache
+from orchestrator.cache.shared import SharedFolder
 from orchestrator.catalog.changes import GONE, PREFIX, Change
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import Asset, AssetId
@@ -67,7 +68,7 @@ class Invalidator:
 
     def __init__(
         self,
-        caches: Sequence[DiskCache],
+        caches: Sequence[DiskCache | SharedFolder],
         changes: KnownChanges,
         assets: KnownAssets,
         *,

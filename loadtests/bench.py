@@ -15,8 +15,10 @@ import traceback
 from pathlib import Path
 
 from loadtests.benches.context import Bench, Context
+from loadtests.benches.files import p9
 from loadtests.benches.flood import p6
 from loadtests.benches.hot import p1, p2, p3
+from loadtests.benches.ingest import p7
 from loadtests.benches.thumbnails import p8
 from loadtests.benches.tiles import p5
 from loadtests.benches.zoom import ScriptMissingError, p11
@@ -29,7 +31,9 @@ BENCHES: dict[str, Bench] = {
     "P3": p3,
     "P5": p5,
     "P6": p6,
+    "P7": p7,
     "P8": p8,
+    "P9": p9,
     "P11": p11,
 }
 

@@ -1,0 +1,238 @@
+"""P9: the disk cache with 10k, 100k and a million real files: ready after a restart, what a put and
+an eviction cost, what it costs to stand idle, its memory, and a lost index rebuilt while serving.
+
+Beside itself: the rival of 100k and a million files is 10k. `python -m loadtests.benches.files` is
+the process that is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from loadtests.benches.context import Context
+from loadtests.harness import Row, Spread
+from orchestrator.cache.disk import DiskCache, DiskOptions, Product
+from orchestrator.cache.eviction import Limits
+from orchestrator.cache.index import Index, read_totals, this_boot, transaction
+from orchestrator.cache.layout import Place, asset_hash, place
+from orchestrator.cache.ledger import Ledger
+from orchestrator.cache.tree import Tree
+from orchestrator.catalog.embedded import embedded
+from tests.support.running import running
+
+SIZES = tuple(int(n) for n in os.environ.get("P9_FILES", "10000,100000,1000000").split(","))
+_AN_ASSET = 100
+_IDLE_S = float(os.environ.get("P9_IDLE_S", "20"))
+_SETTLE_S = 8.0
+_BODY = bytes(range(256)) * 48
+_READY_S, _IDLE_PART, _RSS_MB = 2.0, 2.0, 300.0
+
+
+def p9(context: Context) -> list[Row]:
+    """All sizes, smallest first; each is removed before the next is made."""
+    figures: dict[int, dict[str, list[float]]] = {}
+    with embedded(context.scratch / "postgres") as database:
+        env = {"ORCHESTRATOR_DATABASE__DSN": database.dsn}
+        with running(data=context.scratch / "first", env=env):
+            pass  # the database is migrated
+        for files in SIZES:
+            data = context.scratch / f"p9-{files}"
+            context.say(f"{files:,} files: making them")
+            seconds, used = _made(data / "cache" / "derivatives", files)
+            context.say(f"{files:,} files: made in {seconds:.0f} s; measuring")
+            figures[files] = _served(data, used, env, min(context.rounds, 3))
+            figures[files] |= _measured(data, used, context.rounds)
+            shutil.rmtree(data)
+    return [row for files in SIZES for row in _rows(files, figures[files], figures[SIZES[0]])]
+
+
+def _rows(
+    files: int, ours: dict[str, list[float]], smallest: dict[str, list[float]]
+) -> Iterator[Row]:
+    bounds = {
+        "ready after restart": ("s", _READY_S, ""),
+        "idle, cpu of a core": ("%", _IDLE_PART, ""),
+        "resident, serve process": ("MB", _RSS_MB, ""),
+        "open, ready to read": ("ms", 2000.0, ""),
+        "put into the full cache": ("us", 0.0, "with the evictions it takes"),
+        "evict, each of 200": ("us", 0.0, ""),
+        "index rebuilt": ("s", 0.0, "in the background"),
+        "get during the rebuild, p99": ("ms", 0.0, ""),
+    }
+    for name, (unit, bound, note) in bounds.items():
+        spread, other = Spread.of(ours[name]), Spread.of(smallest[name])
+        grown = spread.median / other.median if other.median else 1.0
+        goal, met = "", None
+        if bound:
+            goal, met = f"<= {bound:g} {unit}", spread.median <= bound
+        elif unit == "us":
+            goal, met = "<= 2x (flat)", grown <= 2.0
+        ratio = Spread(grown, grown, grown)
+        what = f"{files:,} files: {name}"
+        yield Row("P9", what, unit, spread, other, f"{SIZES[0]:,}", ratio, goal, met, note)
+
+
+# --- making ---------------------------------------------------------------------------------------
+
+
+def _product(number: int) -> Product:
+    name = f"open/0,0,512,512/256,256/0/{number}"
+    return Product(f"1/1/picture-{number // _AN_ASSET}", 1, name, "jpg")
+
+
+def _made(folder: Path, files: int) -> tuple[float, int]:
+    """The files and an index that knows them; seconds taken, bytes used."""
+    began = time.perf_counter()
+    parts = [range(start, min(start + 10_000, files)) for start in range(0, files, 10_000)]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(_write_part, [str(folder)] * len(parts), parts))
+    index = Index(
+        folder.with_name(folder.name + ".index"),
+        nothing_cached=lambda: True,
+        now=time.time,
+        boot=this_boot(),
+    )
+    ledger = Ledger(index, Tree(folder, index.holder), Limits(0, 0), time.time)
+    ledger.tree.prepare()
+
+    def enter(db: Any) -> int:
+        now = time.time() - files
+        with transaction(db):
+            for number in range(files):
+                ledger.enter(db, place(_product(number)), 4096, now + number)
+            seen = {""}
+            for number in range(0, files, _AN_ASSET):
+                asset = f"1/1/picture-{number // _AN_ASSET}"
+                digest = asset_hash(asset)
+                if digest[:2] not in seen:
+                    seen.add(digest[:2])
+                    ledger.enter_folder(db, digest[:2])
+                ledger.enter_folder(db, Place(digest, "").folder, asset)
+            for name in ("", ".temp"):
+                ledger.enter_folder(db, name)
+        return read_totals(db).bytes
+
+    used = index.run(enter)
+    index.close()
+    return time.perf_counter() - began, used
+
+
+def _write_part(folder: str, numbers: range) -> None:
+    for number in numbers:
+        path = f"{folder}/{place(_product(number)).path}"
+        if number % _AN_ASSET == 0:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.write(descriptor, b"x")
+        os.close(descriptor)
+
+
+# --- measuring ------------------------------------------------------------------------------------
+
+
+def _served(data: Path, used: int, env: dict[str, str], rounds: int) -> dict[str, list[float]]:
+    """`orchestrator serve` over the cache: ready, idle, resident."""
+    settings = {
+        **env,
+        "ORCHESTRATOR_CACHE__DERIVATIVES_QUOTA": str(int(used / 0.8)),
+        "ORCHESTRATOR_CACHE__MAX_ENTRY": "1000000",
+    }
+    ready, idle, resident = [], [], []
+    for turn in range(rounds):
+        with running(data=data, env=settings) as server:
+            ready.append(server.ready_s)
+            if turn == 0:  # the first start's own work is over after a while
+                time.sleep(_SETTLE_S)
+                before, began = _spent(server.process.pid), time.monotonic()
+                time.sleep(_IDLE_S)
+                spent = _spent(server.process.pid) - before
+                idle.append(100 * spent / (time.monotonic() - began))
+                resident.append(psutil.Process(server.process.pid).memory_info().rss / 1e6)
+    return {
+        "ready after restart": ready,
+        "idle, cpu of a core": idle,
+        "resident, serve process": resident,
+    }
+
+
+def _spent(pid: int) -> float:
+    """Seconds of processor time of a process and its children, the database's aside."""
+    process = psutil.Process(pid)
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+
+def _measured(data: Path, used: int, rounds: int) -> dict[str, list[float]]:
+    folder = data / "cache" / "derivatives"
+    command = [sys.executable, "-m", "loadtests.benches.files"]
+    done = subprocess.run(
+        [*command, str(folder), str(used), str(rounds)], stdout=subprocess.PIPE, check=True
+    )
+    found: dict[str, list[float]] = json.loads(done.stdout)
+    return found
+
+
+async def _measure(folder: Path, used: int, rounds: int) -> dict[str, list[float]]:
+    options = DiskOptions(quota=used + 8_000_000)
+    opening, putting, evicting = [], [], []
+    for turn in range(rounds):
+        with _timed(opening, 1e3):
+            cache = await DiskCache.open(folder, options)
+        with _timed(putting, 1e6 / 200):
+            for number in range(200):
+                assert await cache.put(_product(10**8 + turn * 1000 + number), _BODY)
+        chosen = await cache.candidates(200)
+        with _timed(evicting, 1e6 / 200):
+            await cache.evict(chosen)
+        await cache.close()
+    shutil.rmtree(folder.with_name(folder.name + ".index"))
+    rebuilt_s, gets = await _rebuilt(folder, options)
+    gets.sort()
+    return {
+        "open, ready to read": opening,
+        "put into the full cache": putting,
+        "evict, each of 200": evicting,
+        "index rebuilt": [rebuilt_s],
+        "get during the rebuild, p99": [gets[int(len(gets) * 0.99)] * 1e3],
+    }
+
+
+async def _rebuilt(folder: Path, options: DiskOptions) -> tuple[float, list[float]]:
+    """Seconds until a lost index is whole again, and how long look-ups took meanwhile."""
+    began = time.perf_counter()
+    cache = await DiskCache.open(folder, options)
+    number, gets = 10**8, []
+    while (await cache.totals()).walking:
+        for _ in range(50):
+            started = time.perf_counter()
+            await cache.get(_product(number))
+            gets.append(time.perf_counter() - started)
+            number = 10**8 + (number + 1) % 200
+            await asyncio.sleep(0.002)
+    took_s = time.perf_counter() - began
+    await cache.close()
+    return took_s, gets
+
+
+@contextmanager
+def _timed(into: list[float], factor: float) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    into.append((time.perf_counter() - began) * factor)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(_measure(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))))

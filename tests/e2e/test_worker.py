@@ -1,0 +1,152 @@
+"""`orchestrator worker` and `orchestrator jobs`, as they are installed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from orchestrator.catalog.batches import BatchDraft
+from orchestrator.catalog.embedded import embedded
+from orchestrator.catalog.jobs import INGEST, Job, JobDraft
+from orchestrator.catalog.migrating import migrate
+from orchestrator.settings import Database, Jobs
+from tests.support.jobs import open_shop
+from tests.support.pictures import jpeg
+from tests.support.running import COMMAND, assert_log_clean, fetch, free_port
+
+PICTURES = 4
+
+
+@dataclass
+class Place:
+    """An installation with an embedded database, kept running by the test."""
+
+    folder: Path
+    dsn: str
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `orchestrator ...` to its end."""
+        whole = [str(COMMAND), *words, "--data", str(self.data)]
+        return subprocess.run(whole, capture_output=True, text=True, timeout=120, check=False)
+
+    def json(self, *words: str) -> Any:
+        """What a command prints with --json; it must not fail."""
+        done = self.command(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def post(self, *origins: Path) -> list[int]:
+        """A batch of pictures; the jobs' ids."""
+        given = [
+            JobDraft(INGEST, {"id": f"1/1/{origin.stem}", "origin": str(origin)}, 1)
+            for origin in origins
+        ]
+
+        async def submit() -> list[int]:
+            database = Database(dsn=SecretStr(self.dsn))
+            await migrate(database)
+            async with open_shop(database, Jobs()) as shop:
+                return list((await shop.submitter.submit(given, BatchDraft(1))).ids)
+
+        return asyncio.run(submit())
+
+    def ended(self, ids: list[int]) -> list[Job]:
+        """The jobs, once all have ended."""
+
+        async def wait() -> list[Job]:
+            async with open_shop(Database(dsn=SecretStr(self.dsn)), Jobs()) as shop:
+                return await shop.ended(ids, 60)
+
+        return asyncio.run(wait())
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with embedded(tmp_path / "data") as server:
+        yield Place(tmp_path, server.dsn)
+
+
+def test_a_worker_takes_in_what_was_posted_and_ends_when_told(place: Place) -> None:
+    pictures = [place.folder / f"p{number}.jpg" for number in range(PICTURES)]
+    for number, picture in enumerate(pictures):
+        jpeg(picture, 300 + number, 200)
+    missing = place.folder / "late.jpg"
+    ids = place.post(*pictures, missing)
+    port, log = free_port(), place.folder / "log"
+    words = ["worker", "--data", str(place.data), "--workers", "2", "--private-port", str(port)]
+    with log.open("wb") as output:
+        worker = subprocess.Popen([str(COMMAND), *words], stdout=output, stderr=output)
+    try:
+        *good, bad = place.ended(ids)
+        assert {job.state for job in good} == {"done"}
+        assert bad.state == "failed"
+        assert bad.fault is not None
+        assert (bad.fault.code, bad.fault.stage) == ("origin_not_found", "fetch")
+        assert fetch(f"http://127.0.0.1:{port}/health/ready").status == 200
+        figures = fetch(f"http://127.0.0.1:{port}/metrics").body.decode()
+        assert f'jobs_settled_total{{kind="ingest",outcome="done"}} {PICTURES}.0' in figures
+        assert 'job_dead_letters_total{code="origin_not_found"} 1.0' in figures
+        jpeg(missing, 100, 100)
+        assert place.json("jobs", "retry", str(bad.id)) == {"retried": 1, "errors": {}}
+        assert [job.state for job in place.ended([bad.id])] == ["done"]
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(30) == 0
+    finally:
+        worker.kill()
+        worker.wait()
+    images = place.json("images", "list")
+    assert {image["state"] for image in images} == {"ready"}
+    assert len(images) == PICTURES + 1
+    assert_log_clean(log.read_text())
+
+
+def test_jobs_are_listed_shown_cancelled_and_retried(place: Place) -> None:
+    ids = place.post(*(place.folder / f"{name}.jpg" for name in "abc"))
+    listed = place.json("jobs", "list")
+    assert [job["id"] for job in listed] == sorted(ids, reverse=True)
+    assert {job["state"] for job in listed} == {"queued"}
+    shown = place.json("jobs", "show", str(ids[0]))
+    assert shown["payload"]["id"] == "1/1/a"
+    assert str(ids[0]) in place.command("jobs", "list").stdout
+    assert place.json("jobs", "cancel", str(ids[0])) == {"cancelled": 1, "errors": {}}
+    twice = place.command("jobs", "cancel", str(ids[0]), str(ids[1]), "--json")
+    assert twice.returncode == 1
+    told = json.loads(twice.stdout)
+    assert told["cancelled"] == 1
+    assert str(ids[0]) in told["errors"]
+    assert place.json("jobs", "cancel", "--batch", "1") == {"cancelled": 1, "errors": {}}
+    assert len(place.json("jobs", "list", "--state", "cancelled", "--batch", "1")) == 3
+    assert place.json("jobs", "retry", str(ids[2])) == {"retried": 1, "errors": {}}
+    assert [job["id"] for job in place.json("jobs", "list", "--state", "queued")] == [ids[2]]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("show", "999"), "There is no job 999"),
+        (("list", "--state", "lost"), "lost is none of queued"),
+        (("cancel",), "Name jobs"),
+        (("retry", "1", "--batch", "1"), "Name jobs"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    place: Place, words: tuple[str, ...], says: str
+) -> None:
+    done = place.command("jobs", *words)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

@@ -7,6 +7,7 @@ matters.
 
 from __future__ import annotations
 
+import re
 import socket
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
@@ -27,6 +28,8 @@ from orchestrator.settings import Ingest
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _WORTH_A_RETRY = {408, 425, 429}
+_SENDABLE = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
+"""RFC 3986, section 2."""
 _CODES = {
     401: "origin_refused",
     403: "origin_refused",
@@ -165,9 +168,14 @@ def _opened(response: aiohttp.ClientResponse, known_etag: str) -> Opened | Uncha
     )
 
 
+def _as_written(text: str) -> URL:
+    """The address, in its very spelling where that may be sent: it may be signed."""
+    return URL(text, encoded=_SENDABLE.fullmatch(text) is not None)
+
+
 def _parse(origin: str) -> URL:
     try:
-        url = URL(origin)
+        url = _as_written(origin)
         host = url.host
     except ValueError as error:
         raise InvalidInput("The origin is not a well-formed address.") from error
@@ -182,7 +190,7 @@ def _redirected(url: URL, location: str) -> URL:
     if not location:
         raise _redirects("The origin redirects without saying where to.")
     try:
-        to = _parse(str(url.join(URL(location))))
+        to = _parse(str(url.join(_as_written(location))))
     except (ValueError, InvalidInput) as error:
         raise _redirects(
             "The origin redirects to something that is not an HTTP address."

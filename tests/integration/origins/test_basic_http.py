@@ -151,3 +151,21 @@ async def test_a_dry_run_tells_strategy_size_and_fault(desk: Desk, origin: Origi
     odd = await desk.origins.examine(CUSTOMER, "gopher://x/y")
     assert odd.fault is not None
     assert odd.fault.code == "invalid_input"
+
+
+@pytest.mark.parametrize(
+    "target", ["/a%2Fb%7e?sig=x%2Fy%3d%2B&a=1%202", "/a%20b", "/%E6%97%A5?q=%e6", "/x//y/./z"]
+)
+async def test_an_address_is_asked_for_in_its_own_spelling(
+    desk: Desk, origin: OriginServer, target: str
+) -> None:
+    origin.files[target] = PICTURE
+    origin.redirects["/to"] = target
+    assert (await desk.fetch(origin.url(target))).bytes == len(PICTURE)
+    if "/." not in target:
+        assert (await desk.fetch(origin.url("/to"))).bytes == len(PICTURE)
+
+
+async def test_what_may_not_be_sent_as_written_is_escaped(desk: Desk, origin: OriginServer) -> None:
+    origin.files["/b%C3%A4ume%20a.jpg"] = PICTURE
+    assert (await desk.fetch(origin.url("/bäume a.jpg"))).bytes == len(PICTURE)

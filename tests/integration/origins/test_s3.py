@@ -98,6 +98,16 @@ async def test_an_object_is_fetched_with_the_strategys_keys_in_every_spelling(
     assert fetched.etag.startswith('"')
 
 
+async def test_a_signed_address_is_asked_for_as_it_is_written(desk: Desk, bucket: S3Server) -> None:
+    client = client_of(bucket)
+    signed = client.generate_presigned_url(
+        "get_object", Params={"Bucket": BUCKET, "Key": ODD_KEY}, ExpiresIn=60
+    )
+    client.close()
+    assert (await desk.fetch(signed)).bytes == len(PICTURE)
+    assert await desk.code(signed.replace("Signature=", "Signature=0")) == "origin_refused"
+
+
 async def test_an_object_is_fetched_with_this_machines_credentials(machine: Desk) -> None:
     await machine.add("^s3://", "s3-ambient")
     assert (await machine.fetch(f"s3://{BUCKET}/picture.jpg")).bytes == len(PICTURE)

@@ -1,0 +1,98 @@
+"""The spellings of an object in a bucket (reference/engine.md 7.5)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.errors import InvalidInput
+from orchestrator.ingest.buckets import BucketObject, parse, parse_link
+
+
+@pytest.mark.parametrize(
+    ("address", "region"),
+    [
+        ("s3://eu-west-1/bucket/a/key.jpg", "eu-west-1"),
+        ("s3://us-gov-west-1/bucket/a/key.jpg", "us-gov-west-1"),
+        ("s3://bucket/a/key.jpg", ""),
+        ("http://s3-eu-west-1.amazonaws.com/bucket/a/key.jpg", "eu-west-1"),
+        ("https://s3.eu-west-1.amazonaws.com/bucket/a/key.jpg", "eu-west-1"),
+        ("https://s3.dualstack.eu-west-1.amazonaws.com/bucket/a/key.jpg", "eu-west-1"),
+        ("http://bucket.s3.amazonaws.com/a/key.jpg", ""),
+        ("https://bucket.s3.amazonaws.com/a/key.jpg", ""),
+        ("https://bucket.s3.eu-west-1.amazonaws.com/a/key.jpg", "eu-west-1"),
+        ("https://bucket.s3-eu-west-1.amazonaws.com/a/key.jpg", "eu-west-1"),
+        ("https://s3.amazonaws.com/bucket/a/key.jpg", ""),
+        ("HTTPS://S3.amazonaws.com/bucket/a/key.jpg", ""),
+        ("https://minio.example.org:9000/bucket/a/key.jpg", ""),
+    ],
+)
+def test_every_spelling_names_the_same_object(address: str, region: str) -> None:
+    found = parse(address, "https://minio.example.org:9000")
+    assert found == BucketObject("bucket", "a/key.jpg", region)
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("s3://bucket/a%20b.jpg", "a b.jpg"),
+        ("s3://bucket/a b.jpg", "a b.jpg"),
+        ("s3://bucket/100%25.jpg", "100%.jpg"),
+        ("s3://bucket/100%.jpg", "100%.jpg"),
+        ("s3://bucket/a+b#c.jpg", "a+b#c.jpg"),
+        ("s3://bucket/b%C3%A4ume.jpg", "bäume.jpg"),
+        ("https://bucket.s3.amazonaws.com/a%3Fb.jpg?X-Amz-Signature=1", "a?b.jpg"),
+        ("https://s3.amazonaws.com/bucket/a.jpg#top", "a.jpg"),
+        (
+            "s3://eu-west-1/key-of-a-bucket-named-like-a-region",
+            "key-of-a-bucket-named-like-a-region",
+        ),
+    ],
+)
+def test_keys_are_decoded_and_queries_left_out(address: str, key: str) -> None:
+    assert parse(address).key == key
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "s3://",
+        "s3://bucket",
+        "s3://bucket/",
+        "s3:///key",
+        "s3://bucket/a/../b",
+        "s3://bucket/%2e%2e/b",
+        "s3://bucket/a%00b",
+        "s3://bucket/%ff",
+        "s3://bucket/" + "x" * 1025,
+        "s3://user@bucket/key",
+        "https://example.org/bucket/key",
+        "https://s3.amazonaws.com.example.org/bucket/key",
+        "https://example.org/s3.amazonaws.com/bucket/key",
+        "https://[::1/bucket/key",
+        "ftp://bucket/key",
+        "/bucket/key",
+    ],
+)
+def test_anything_else_is_refused(address: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse(address)
+
+
+def test_a_link_is_an_s3_address_only() -> None:
+    with pytest.raises(InvalidInput):
+        parse_link("https://bucket.s3.amazonaws.com/key")
+
+
+@given(st.text(min_size=1, max_size=60), st.sampled_from(["", "eu-west-1"]))
+def test_the_location_of_an_object_reads_back_as_it(key: str, region: str) -> None:
+    one = BucketObject("bucket", key, region)
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return
+    if "\0" in key or any(part in (".", "..") for part in key.split("/")):
+        return
+    assert parse(one.location()) == one

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,15 +18,18 @@ from pydantic import SecretStr
 
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrating import migrate
+from orchestrator.catalog.values import LedgerRow
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.credentials import make_key
 from orchestrator.ingest.opening import OpenOrigins, open_origins
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.scratch import Scratch
+from orchestrator.ingest.sweeping import Requeue, Sweeper
 from orchestrator.ingest.worker import Converter
-from orchestrator.model import Asset, AssetId
+from orchestrator.model import STORE, Asset, AssetId
 from orchestrator.settings import Cache, Database, Imaging, Ingest, Server, Settings
+from orchestrator.storage import keys
 from orchestrator.storage.filesystem import FilesystemStore
 from orchestrator.storage.store import DEFAULT_MEDIA_TYPE, ObjectInfo, read
 
@@ -111,6 +115,41 @@ class House:
         )
         return await self.asset(name)
 
+    async def sweep(self, requeue: Requeue | None = None) -> Counter[str]:
+        """Let the sweepers look once, to whom everything is old."""
+        settings = self.settings.ingest.model_copy(update={"stuck_after_s": 0})
+        scratch = self.settings.data_dir / "scratch"
+        sweeper = Sweeper(self.catalog, self.pipeline.remover, scratch, settings, requeue)
+        return await sweeper.sweep()
+
+    async def ledger(self) -> dict[str, LedgerRow]:
+        """Every row of the ledger by its key."""
+        return {row.object.key: row for row in await self.catalog.objects.page(limit=100_000)}
+
+    async def assert_exact(self) -> None:
+        """What is stored, what the ledger says, what assets name and what customers are charged is
+        the same.
+        """
+        ledger = await self.ledger()
+        assert {row.state for row in ledger.values()} <= {"live"}
+        assert set(ledger) == await self.store.keys()
+        named: set[str] = set()
+        charged: Counter[int] = Counter()
+        images: Counter[int] = Counter()
+        for row in ledger.values():
+            info = await self.store.head(row.object.key)
+            assert info.bytes == row.object.bytes
+            charged[row.id.customer] += row.object.bytes if row.object.kind != "sizes" else 0
+        for asset in await self.catalog.assets.page(limit=10_000):
+            own = keys_named_by(asset)
+            images[asset.id.customer] += bool(own)
+            named |= own
+        assert named == set(ledger)
+        for customer in {*charged, *images}:
+            use = await self.catalog.quotas.get(customer)
+            assert (use.images, use.stored) == (images[customer], charged[customer])
+            assert (use.reserved_images, use.reserved_bytes) == (0, 0)
+
     def scratch(self) -> list[Path]:
         """Everything in scratch space but the locks and homes of processes."""
         return list((self.settings.data_dir / "scratch").glob("*/*"))
@@ -133,12 +172,30 @@ def settings_for(dsn: str, data: Path) -> Settings:
     )
 
 
+def keys_named_by(asset: Asset) -> set[str]:
+    """The keys of the store that an asset's row names."""
+    number, found = asset.thumbnails_version, set()
+    if asset.source is not None and asset.source.location.startswith(STORE):
+        found.add(asset.source.location.removeprefix(STORE))
+    if number:
+        found.add(keys.sizes_key(asset.id, number))
+        for access, sizes in (("open", asset.thumbnails.open), ("auth", asset.thumbnails.auth)):
+            found |= {keys.thumbnail_key(asset.id, number, access, max(size)) for size in sizes}
+    return found
+
+
 @asynccontextmanager
-async def open_house(settings: Settings, imaging: ImagingPool) -> AsyncIterator[House]:
+async def open_house(
+    settings: Settings,
+    imaging: ImagingPool,
+    *,
+    catalog: Catalog | None = None,
+    store: RecordingStore | None = None,
+) -> AsyncIterator[House]:
     """All parts open over the database, which is migrated."""
     await migrate(settings.database)
-    catalog = await Catalog.open(settings.database)
-    store = RecordingStore(settings.data_dir / "objects")
+    catalog = catalog or await Catalog.open(settings.database)
+    store = store or RecordingStore(settings.data_dir / "objects")
     scratch = await Scratch.open(settings.data_dir / "scratch")
     async with open_origins(settings.ingest, catalog.strategies, [make_key()]) as origins:
         pipeline = Pipeline(

@@ -1,0 +1,351 @@
+"""The ledger of objects: what is stored, what it says, what assets name and what is charged for are
+the same, whatever happened before, and whoever died in the middle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.catalog.values import StoredObject
+from orchestrator.errors import (
+    AssetNotFound,
+    Conflict,
+    OrchestratorError,
+    StorageUnavailable,
+    Unprocessable,
+)
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.registering import Request
+from orchestrator.model import Asset, AssetId, AssetState
+from tests.support import pictures
+from tests.support.cutting import CutStore, Dead, Scissors, cut_catalog
+from tests.support.ingesting import House, keys_named_by, open_house, settings_for
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ID = AssetId(1, 1, "picture")
+
+
+async def test_every_object_is_in_the_ledger_before_it_is_written(house: House) -> None:
+    seen: dict[str, str] = {}
+
+    async def look(key: str) -> None:
+        seen[key] = (await house.ledger())[key].state
+
+    house.store.before_put = look
+    await house.pipeline.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 300, 200))))
+    assert set(seen) == await house.store.keys()
+    assert set(seen.values()) == {"writing"}
+    await house.assert_exact()
+
+
+async def test_no_key_is_ever_written_twice(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    await house.pipeline.ingest(Request(ID, str(path)))
+    await house.pipeline.ingest(Request(ID, str(path), force=True))
+    await house.pipeline.set_access(ID, roles=("reader",))
+    await house.pipeline.set_access(ID, roles=())
+    await house.register(path)
+    await house.pipeline.convert(ID)
+    assert len(house.store.written) == len(set(house.store.written))
+    await house.assert_exact()
+
+
+async def test_an_old_version_goes_after_the_grace_and_not_before(
+    dsn: str, tmp_path: Path, imaging: ImagingPool
+) -> None:
+    plain = settings_for(dsn, tmp_path / "data")
+    patient = plain.model_copy(
+        update={"ingest": plain.ingest.model_copy(update={"remove_after_s": 3600})}
+    )
+    async with open_house(patient, imaging) as house:
+        path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+        await house.pipeline.ingest(Request(ID, str(path)))
+        old = keys_named_by(await house.asset())
+        await house.pipeline.ingest(Request(ID, str(path), force=True))
+        new = keys_named_by(await house.asset())
+        await house.sweep()
+        assert await house.store.keys() == old | new
+        states = {key: row.state for key, row in (await house.ledger()).items()}
+        assert states == dict.fromkeys(old, "unwanted") | dict.fromkeys(new, "live")
+    async with open_house(plain, imaging) as house:
+        swept = await house.sweep()
+        assert swept["unwanted_objects"] == len(old)
+        assert await house.store.keys() == new
+        await house.assert_exact()
+
+
+async def test_the_removal_goes_on_when_the_store_was_away(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    await house.pipeline.ingest(Request(ID, str(path)))
+    whole = house.store.delete
+
+    async def away(keys: object) -> None:
+        raise StorageUnavailable("away")
+
+    house.store.delete = away  # type: ignore[method-assign]
+    deleted = await house.pipeline.delete(ID)
+    assert (deleted.objects, deleted.asset.id) == (5, ID)
+    assert len(await house.store.keys()) == 5
+    house.store.delete = whole  # type: ignore[method-assign]
+    await house.sweep()
+    await house.assert_exact()
+
+
+async def test_who_was_taken_for_dead_publishes_nothing_and_leaves_nothing(house: House) -> None:
+    """The lock went with a lost connection; the sweepers came while it was writing."""
+
+    async def swept(key: str) -> None:
+        if key.endswith("s.json"):
+            await house.catalog.objects.abandon(ID, 0)
+            await house.pipeline.remover.remove()
+
+    house.store.before_put = swept
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    with pytest.raises(Conflict, match="taken for dead"):
+        await house.pipeline.ingest(Request(ID, str(path)))
+    assert not (await house.asset()).servable
+    await house.sweep()
+    assert await house.store.keys() == set()
+    await house.assert_exact()
+
+
+async def test_an_asset_deleted_while_it_is_taken_in_stays_deleted(house: House) -> None:
+    async def delete(key: str) -> None:
+        if key.endswith("s.json"):
+            house.store.before_put = None
+            await house.pipeline.delete(ID)
+
+    house.store.before_put = delete
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    with pytest.raises(AssetNotFound):
+        await house.pipeline.ingest(Request(ID, str(path)))
+    assert await house.catalog.assets.get(ID) is None
+    await house.assert_exact()
+
+
+async def test_rights_changed_while_it_is_taken_in_again_are_those_it_is_filed_by(
+    house: House,
+) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    await house.pipeline.ingest(Request(ID, str(path)))
+
+    async def restrict(key: str) -> None:
+        if key.endswith("s.json"):
+            house.store.before_put = None
+            await house.pipeline.set_access(ID, roles=("reader",))
+
+    house.store.before_put = restrict
+    await house.pipeline.ingest(Request(ID, str(path), force=True))
+    asset = await house.asset()
+    assert (asset.roles, asset.thumbnails.open) == (("reader",), ())
+    assert len(asset.thumbnails.auth) == 3
+    await house.assert_exact()
+
+
+async def test_a_thumbnail_lost_from_the_store_does_not_keep_rights_from_changing(
+    house: House,
+) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    before = (await house.pipeline.ingest(Request(ID, str(path)))).asset
+    await house.store.delete([f"1/1/picture/{before.thumbnails_version}/open/100.jpg"])
+    after = await house.pipeline.set_access(ID, roles=("reader",))
+    assert [max(size) for size in after.thumbnails.auth] == [200, 50]
+    await house.sweep()
+    await house.assert_exact()
+
+
+# --- whoever dies, wherever ----------------------------------------------------------------------
+
+SMALL, LARGE = (90, 60), (120, 80)
+Act = Callable[[House], Awaitable[object]]
+
+
+async def first(house: House) -> None:
+    await house.pipeline.ingest(Request(ID, str(house.pictures / "large.jpg")))
+
+
+async def deleted(house: House) -> None:
+    await house.pipeline.delete(ID)
+
+
+async def restricted(house: House) -> None:
+    await house.pipeline.set_access(ID, roles=("reader",), max_unauthorised=60)
+
+
+async def converted(house: House) -> None:
+    await house.register(house.pictures / "large.jpg")
+    await house.pipeline.convert(ID)
+
+
+async def prepared(house: House, *, served: bool) -> None:
+    pictures.jpeg(house.pictures / "small.jpg", *SMALL)
+    pictures.jpeg(house.pictures / "large.jpg", *LARGE, seed=1)
+    if served:
+        await house.pipeline.ingest(Request(ID, str(house.pictures / "small.jpg")))
+
+
+async def assert_whole(house: House, asset: Asset) -> None:
+    """Nothing of one version is mixed with another's."""
+    assert asset.dimensions in (SMALL, LARGE)
+    if not asset.thumbnails_version:
+        return
+    assert max(asset.thumbnails.all()[0]) == max(asset.dimensions)
+    assert keys_named_by(asset) <= await house.store.keys()
+    listed = await house.store.sizes(f"1/1/picture/{asset.thumbnails_version}/s.json")
+    assert {tuple(size) for size in listed["o"]} == set(asset.thumbnails.open)
+    assert {tuple(size) for size in listed["a"]} == set(asset.thumbnails.auth)
+    assert asset.source is not None
+    if asset.source.location.startswith("store:"):
+        info = await house.store.head(asset.source.location.removeprefix("store:"))
+        assert (info.etag, info.bytes) == (asset.source.fingerprint, asset.source.bytes)
+
+
+@pytest.mark.parametrize(
+    ("act", "served"),
+    [
+        (first, False),
+        (first, True),
+        (converted, False),
+        (converted, True),
+        (restricted, True),
+        (deleted, True),
+    ],
+)
+async def test_death_between_any_two_steps_leaves_old_or_new_and_no_orphan(
+    dsn: str, tmp_path: Path, imaging: ImagingPool, act: Act, served: bool
+) -> None:
+    """The same work again and again, cut one step later each time, until it is done uncut."""
+    plain = settings_for(dsn, tmp_path / "data")
+    async with open_house(plain, imaging) as house:
+        await prepared(house, served=served)
+        before = await house.catalog.assets.get(ID)
+        at, done = 0, False
+        while not done:
+            scissors = Scissors(at)
+            done = await _cut(house, imaging, scissors, act)
+            after = await house.catalog.assets.get(ID)
+            if after is not None and after.servable:
+                await assert_whole(house, after)
+            await house.sweep()
+            await house.assert_exact()
+            swept = await house.catalog.assets.get(ID)
+            if swept is not None:
+                assert swept.state is not AssetState.INGESTING
+                await assert_whole(house, swept) if swept.servable else None
+            if served and act is not deleted:
+                assert swept is not None
+                assert swept.servable
+            at += 1
+            if not done and swept != before:  # from where it began
+                with suppress(AssetNotFound):
+                    await house.pipeline.delete(ID)
+                await prepared(house, served=served)
+                before = await house.catalog.assets.get(ID)
+        assert at > 5
+
+
+async def _cut(house: House, imaging: ImagingPool, scissors: Scissors, act: Act) -> bool:
+    """True when the work was done before the cut."""
+    catalog = await cut_catalog(house.settings.database, scissors)
+    store = CutStore(house.settings.data_dir / "objects", scissors)
+    async with open_house(house.settings, imaging, catalog=catalog, store=store) as dying:
+        scissors.armed = True
+        try:
+            await act(dying)
+        except Dead:
+            return False
+        finally:
+            scissors.armed = False
+    return True
+
+
+# --- whatever the order --------------------------------------------------------------------------
+
+NAMES = ("a", "b")
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["ingest", "force", "broken", "register", "convert", "restrict", "open", "delete"]
+        ),
+        st.sampled_from(NAMES),
+        st.integers(0, 1),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(steps=STEPS)
+async def test_the_ledger_is_what_the_store_holds_after_any_sequence(
+    house: House, steps: list[tuple[str, str, int]]
+) -> None:
+    for n in range(2):
+        path = house.pictures / f"{n}.jpg"
+        if not path.exists():
+            pictures.jpeg(path, 60 + 40 * n, 50, seed=n)
+    torn = house.pictures / "torn.jpg"
+    if not torn.exists():
+        whole = pictures.jpeg(house.pictures / "whole.jpg", 600, 500)
+        pictures.truncated(torn, whole, 0.4)
+    for step, name, which in steps:
+        with suppress(OrchestratorError):
+            await _take_step(house, step, AssetId(1, 1, name), house.pictures / f"{which}.jpg")
+    await house.assert_exact()
+    for name in NAMES:
+        with suppress(AssetNotFound):
+            await house.pipeline.delete(AssetId(1, 1, name))
+    await house.assert_exact()
+    assert await house.store.keys() == set()
+
+
+async def _take_step(house: House, step: str, asset_id: AssetId, path: Path) -> None:
+    pipeline, torn = house.pipeline, house.pictures / "torn.jpg"
+    steps: dict[str, Callable[[], Awaitable[object]]] = {
+        "ingest": lambda: pipeline.ingest(Request(asset_id, str(path))),
+        "force": lambda: pipeline.ingest(Request(asset_id, str(path), force=True)),
+        "broken": lambda: pipeline.ingest(Request(asset_id, str(torn))),
+        "register": lambda: house.register(path, asset_id.name),
+        "convert": lambda: pipeline.convert(asset_id),
+        "restrict": lambda: pipeline.set_access(asset_id, roles=("r",), max_unauthorised=55),
+        "open": lambda: pipeline.set_access(asset_id, roles=(), max_unauthorised=-1),
+        "delete": lambda: pipeline.delete(asset_id),
+    }
+    await steps[step]()
+
+
+async def test_the_account_can_be_counted_anew(house: House) -> None:
+    await house.pipeline.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 300, 200))))
+    before = await house.catalog.quotas.get(1)
+    async with house.catalog.transaction() as connection:
+        await connection.execute("UPDATE customer_storage SET images = 7, stored = 1")
+    assert await house.catalog.quotas.recount(1) == before
+
+
+async def test_objects_of_others_are_not_touched(house: House) -> None:
+    one = StoredObject("1/1/picture/1/source.tif", "source", 3)
+    await house.catalog.objects.enter(ID, 1, [one])
+    with pytest.raises(Conflict):
+        await house.catalog.objects.enter(ID, 1, [one])
+    await house.catalog.objects.discard(ID, 1, [one, replace(one, key="1/1/picture/1/original")])
+    assert {row.state for row in (await house.ledger()).values()} == {"unwanted"}
+    assert await asyncio.gather(house.sweep(), house.sweep())
+    assert await house.ledger() == {}
+    with pytest.raises(Unprocessable):
+        torn = pictures.truncated(
+            house.pictures / "t.jpg", pictures.jpeg(house.pictures / "w.jpg", 600, 500), 0.4
+        )
+        await house.pipeline.ingest(Request(ID, str(torn)))
+    await house.assert_exact()

@@ -1,0 +1,172 @@
+"""The same bytes again: no encoding, no object written; what the request says otherwise counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.errors import OriginUnavailable
+from orchestrator.ingest.registering import Request
+from orchestrator.model import AssetId, AssetState
+from tests.support import pictures
+from tests.support.ingesting import House
+from tests.support.origins import OriginServer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ID = AssetId(1, 1, "picture")
+
+
+@pytest.fixture
+def request_(house: House, origin: OriginServer) -> Request:
+    origin.files["/a.jpg"] = pictures.jpeg(house.pictures / "a.jpg", 300, 200).read_bytes()
+    return Request(ID, origin.url("/a.jpg"))
+
+
+async def outcomes(house: House) -> list[str]:
+    return [attempt.outcome for attempt in await house.catalog.attempts.of(ID)]
+
+
+async def test_an_etag_that_is_the_same_still_spares_the_download(
+    house: House, origin: OriginServer, request_: Request
+) -> None:
+    first = (await house.pipeline.ingest(request_)).asset
+    assert first.origin_etag
+    again = await house.pipeline.ingest(request_)
+    assert (again.changed, again.bytes, again.asset.version) == (False, 0, first.version)
+    assert origin.headers[-1]["if-none-match"] == first.origin_etag
+    assert (again.asset.state, again.asset.error) == (AssetState.READY, "")
+    assert await outcomes(house) == ["unchanged", "completed"]
+
+
+async def test_another_etag_for_the_same_bytes_is_told_by_their_hash(
+    house: House, request_: Request
+) -> None:
+    first = (await house.pipeline.ingest(request_)).asset
+    async with house.catalog.transaction() as connection:
+        await connection.execute("UPDATE assets SET origin_etag = '\"another\"'")
+    house.store.log.clear()
+    again = await house.pipeline.ingest(request_)
+    assert not again.changed
+    assert again.bytes > 0
+    assert house.store.log == []
+    assert again.asset.origin_etag == first.origin_etag
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"force": True}, {"optimisation_policy": "max-quality"}],
+    ids=["forced", "another policy"],
+)
+async def test_work_that_is_asked_for_is_done(
+    house: House, request_: Request, change: dict[str, object]
+) -> None:
+    first = (await house.pipeline.ingest(request_)).asset
+    again = await house.pipeline.ingest(replace(request_, **change))  # type: ignore[arg-type]
+    assert again.changed
+    assert again.asset.version > first.version
+
+
+async def test_other_bytes_of_another_origin_with_the_same_etag_are_not_taken_for_the_same(
+    house: House, origin: OriginServer, request_: Request
+) -> None:
+    await house.pipeline.ingest(request_)
+    origin.files["/b.jpg"] = pictures.jpeg(house.pictures / "b.jpg", 90, 60).read_bytes()
+    asset = (await house.pipeline.ingest(Request(ID, origin.url("/b.jpg")))).asset
+    assert asset.dimensions == (90, 60)
+    assert "if-none-match" not in origin.headers[-1]
+
+
+@pytest.mark.parametrize("kind", ["file", "http"])
+async def test_rights_and_description_in_the_request_are_applied_all_the_same(
+    house: House, request_: Request, kind: str
+) -> None:
+    plain = request_ if kind == "http" else Request(ID, str(house.pictures / "a.jpg"))
+    first = (await house.pipeline.ingest(plain)).asset
+    again = await house.pipeline.ingest(
+        replace(plain, roles=("reader",), max_unauthorised=100, tags=("new",), rights="http://r")
+    )
+    assert not again.changed
+    asset = await house.asset()
+    assert (asset.roles, asset.max_unauthorised) == (("reader",), 100)
+    assert (asset.tags, asset.rights) == (("new",), "http://r")
+    assert asset.version > first.version
+    assert asset.source == first.source  # nothing was made anew
+    assert [max(size) for size in asset.thumbnails.open] == [100, 50]
+    assert (await house.pipeline.ingest(plain)).asset.roles == ("reader",)
+    await house.assert_exact()
+
+
+async def test_a_source_that_was_lost_is_made_again_though_its_origin_is_the_same(
+    house: House, request_: Request
+) -> None:
+    first = (await house.pipeline.ingest(request_)).asset
+    await house.pipeline.fail(first, "The stored source is gone.")
+    await house.pipeline.declare(request_)
+    assert (await house.pipeline.ingest(request_)).changed
+
+
+# --- declared, then taken in ---------------------------------------------------------------------
+
+
+async def test_a_declared_asset_has_nothing_to_show_and_no_converter_takes_it_up(
+    house: House, request_: Request
+) -> None:
+    asset = await house.pipeline.declare(replace(request_, tags=("t",)), batch=7)
+    assert (asset.state, asset.servable, asset.batch) == (AssetState.INGESTING, False, 7)
+    assert (asset.tags, asset.origin) == (("t",), request_.origin)
+    assert await house.catalog.assets.pending(10) == []
+    done = (await house.pipeline.ingest(request_)).asset
+    assert (done.state, done.tags, done.batch) == (AssetState.READY, ("t",), 7)
+
+
+async def test_declaring_what_is_served_changes_nothing_of_what_it_shows(
+    house: House, request_: Request
+) -> None:
+    first = (await house.pipeline.ingest(request_)).asset
+    declared = await house.pipeline.declare(Request(ID, "http://other/x.jpg", roles=("r",)))
+    assert declared.state is AssetState.INGESTING
+    assert declared == replace(
+        first,
+        state=AssetState.INGESTING,
+        finished=None,
+        declared=declared.declared,
+    )
+
+
+async def test_a_description_changed_during_an_ingest_does_not_end_it(
+    house: House, request_: Request
+) -> None:
+    await house.pipeline.declare(request_)
+    asset = await house.pipeline.set_fields(ID, tags=["x"])
+    assert (asset.state, asset.tags) == (AssetState.INGESTING, ("x",))
+
+
+async def test_a_failure_that_is_tried_again_leaves_the_asset_ingesting(
+    house: House, origin: OriginServer
+) -> None:
+    gone = Request(ID, origin.url("/status/503"))
+    with pytest.raises(OriginUnavailable):
+        await house.pipeline.ingest(gone, job=5, will_retry=True)
+    assert (await house.asset()).state is AssetState.INGESTING
+    never = Request(ID, origin.url("/status/404"))
+    with pytest.raises(OriginUnavailable):
+        await house.pipeline.ingest(never, job=5, will_retry=True)
+    asset = await house.asset()
+    assert (asset.state, "404" in asset.error) == (AssetState.FAILED, True)
+    attempts = await house.catalog.attempts.of(ID)
+    assert [(one.job, one.outcome, one.fault and one.fault.retryable) for one in attempts] == [
+        (5, "failed", False),
+        (5, "failed", True),
+    ]
+    assert {one.fault.stage for one in attempts if one.fault} == {"fetch"}
+
+
+async def test_an_ingest_that_was_declared_in_a_transaction_rolled_back_never_was(
+    house: House, request_: Request
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with house.catalog.transaction() as connection:
+            await house.pipeline.declare(request_, connection=connection)
+            raise ZeroDivisionError
+    assert await house.catalog.assets.get(ID) is None

@@ -34,7 +34,12 @@ _SPARE_CONNECTIONS = 6
 def worker_of(services: Services) -> Worker:
     """The worker of this process; draining it takes up to `server.drain_s`."""
     max_attempts = services.settings.jobs.max_attempts
-    ingest = PostedIngest(services.pipeline, services.catalog.assets, max_attempts)
+    ingest = PostedIngest(
+        services.pipeline,
+        services.catalog.assets,
+        max_attempts,
+        services.origins.origins.admit,
+    )
     return Worker(
         queue=services.queue,
         claims=services.catalog.claims,

@@ -4,6 +4,8 @@ is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft
 from orchestrator.errors import InvalidInput
@@ -18,10 +20,18 @@ _KEPT_CHARS = 100_000
 class PostedIngest:
     """The handler of such jobs."""
 
-    def __init__(self, pipeline: Pipeline, assets: Assets, max_attempts: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        assets: Assets,
+        max_attempts: int,
+        admit: Callable[[str], None],
+    ) -> None:
+        """`admit` raises InvalidInput for what no stranger may name as an origin."""
         self._pipeline = pipeline
         self._assets = assets
         self._max_attempts = max_attempts
+        self._admit = admit
 
     async def __call__(self, job: Job) -> None:
         """Take the picture in. Raises InvalidInput for a payload that says nothing sensible, and as
@@ -30,6 +40,8 @@ class PostedIngest:
         payload = decode(job.payload.get(_UNREADABLE, job.payload), job.customer or None)
         known = await self._assets.get(payload.request.id)
         request = completed(payload.request, known)
+        if known is None or request.origin != known.origin:
+            self._admit(request.origin)
         will_retry = job.attempts < self._max_attempts
         await self._pipeline.ingest(request, job.id, will_retry=will_retry)
 

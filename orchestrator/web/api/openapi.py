@@ -25,7 +25,7 @@ _PLACES: dict[str, dict[str, Any]] = {
     "image": {"type": "string", "minLength": 1, "maxLength": 220},
     "name": {"type": "string", "minLength": 1, "maxLength": 100},
 }
-_ALWAYS = (400, 404, 413, 503)
+_ALWAYS = (400, 404, 413, 414, 431, 503)
 _KEYED = (401, 403)
 _OF_INGEST = (409, 422, 502, 504, 507)
 

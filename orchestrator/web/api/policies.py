@@ -53,7 +53,12 @@ class PolicyResource:
         name = (await self._named(call)).name
         sizes = await self._policies.preview(_owner(call), name, query.width, query.height)
         return answer(
-            Preview(policy=name, width=query.width, height=query.height, thumbnails=sizes)
+            Preview(
+                policy=name,
+                width=query.width,
+                height=query.height,
+                thumbnails=[list(size) for size in sizes],
+            )
         )
 
     async def _named(self, call: Call) -> PolicyEntry:

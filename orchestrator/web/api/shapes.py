@@ -5,16 +5,17 @@ by `of`.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from orchestrator.catalog.values import Attempt
 from orchestrator.errors import Fault
 from orchestrator.model import Asset, AssetState
 
-Size = tuple[int, int]
+Size = Annotated[list[int], Field(min_length=2, max_length=2)]
+"""(width, height) in pixels."""
 
 
 class Answer(BaseModel):
@@ -177,7 +178,8 @@ class ImageOut(Answer):
             finished=asset.finished,
             updated=asset.updated,
             thumbnails=Thumbnails(
-                open=list(asset.thumbnails.open), auth=list(asset.thumbnails.auth)
+                open=[list(size) for size in asset.thumbnails.open],
+                auth=[list(size) for size in asset.thumbnails.auth],
             ),
             source=None if source is None else source.kind.value,
             bytes=0 if source is None else source.bytes,

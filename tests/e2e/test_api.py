@@ -1,0 +1,152 @@
+"""The management API by the installed command: a key from the command line, images from a real
+origin, a batch to its end; and docs/api.md as somebody would follow it.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import pictures
+from tests.support.running import Running, assert_log_clean, fetch, running
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
+ENV = {"ORCHESTRATOR_INGEST__ALLOW_PRIVATE_ADDRESSES": "true"}
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a web server with a few pictures."""
+    folder = tmp_path_factory.mktemp("origin")
+    pictures.jpeg(folder / "lion.jpg", 1200, 800)
+    pictures.jpeg(folder / "tiger.jpg", 700, 900)
+    (folder / "page.jpg").write_text("<!DOCTYPE html><p>Please log in")
+    handler = functools.partial(Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with running(workers=2, env=ENV) as server:
+        yield server
+        assert_log_clean(server.log())
+
+
+@pytest.fixture(scope="module")
+def key(server: Running, command: Any) -> str:
+    made = command("keys", "create", 1, "--json", "--data", server.data)
+    assert made.status == 0, made.err
+    return str(made.json["token"])
+
+
+def ask(method: str, url: str, key: str, body: Any = None) -> tuple[int, Any]:
+    """Status and parsed body."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(url, data=data, method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, json.loads(response.read() or b"null")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def test_an_image_put_by_the_api_is_served_and_gone_when_it_is_deleted(
+    server: Running, key: str, origin: str
+):
+    at = f"{server.private}/customers/1/spaces/2/images/shelf%2Flion"
+    assert fetch(at).status == 401
+    status, image = ask("PUT", at, key, {"origin": f"{origin}/lion.jpg"})
+    assert (status, image["state"]) == (201, "ready")
+    served = f"{server.public}/iiif/3/1%2F2%2Fshelf%252Flion"
+    assert fetch(f"{served}/info.json").json["width"] == 1200
+    assert fetch(f"{served}/0,0,256,256/256,/0/default.jpg").status == 200
+    status, image = ask("PATCH", at, key, {"roles": ["staff"]})
+    assert (status, image["roles"]) == (200, ["staff"])
+    assert within(5, lambda: fetch(f"{served}/0,0,256,256/256,/0/default.jpg").status == 401)
+    status, gone = ask("DELETE", at, key)
+    assert (status, gone["objects"] > 0) == (200, True)
+    assert within(5, lambda: fetch(f"{served}/info.json").status == 404)
+
+
+def test_a_batch_finishes_and_tells_of_each_image_that_failed(
+    server: Running, key: str, origin: str
+):
+    queue = f"{server.private}/customers/1/queue"
+    names = ["lion", "tiger", "page", "unicorn"]
+    body = {
+        "member": [
+            {"id": f"batch/{name}", "space": 3, "origin": f"{origin}/{name}.jpg"} for name in names
+        ]
+    }
+    status, batch = ask("POST", queue, key, body)
+    assert (status, batch["count"]) == (201, 4)
+    at = f"{queue}/batches/{batch['id']}"
+    assert within(60, lambda: ask("GET", at, key)[1]["finished"] is not None)
+    shown = ask("GET", at, key)[1]
+    assert (shown["completed"], shown["errors"], shown["remaining"]) == (2, 2, 0)
+    causes = {each["image"]: each["fault"]["code"] for each in shown["failures"]}
+    assert causes == {
+        "1/3/batch%2Fpage": "not_an_image",
+        "1/3/batch%2Funicorn": "origin_not_found",
+    }
+    for name, status in (("lion", 200), ("tiger", 200), ("page", 404), ("unicorn", 404)):
+        url = f"{server.public}/iiif/3/1%2F3%2Fbatch%252F{name}/full/100,/0/default.jpg"
+        assert fetch(url).status == status
+    assert ask("GET", queue, key)[1]["size"] == 0
+    status, again = ask("POST", f"{at}/retry", key)
+    assert (status, again["jobs"]) == (200, 2)
+    assert within(60, lambda: ask("GET", at, key)[1]["errors"] == 2)
+
+
+def test_the_examples_of_the_document_work(server: Running, key: str, origin: str):
+    script = "\n".join(re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.S))
+    assert script.count("ask ") > 20
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        env={**os.environ, "API": server.private, "KEY": key, "ORIGIN": origin},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    assert '"thumbnails":[[800,533],[300,200]]' in done.stdout
+    assert '"code":"origin_not_found"' in done.stdout
+    assert '"fetchable":true' in done.stdout
+    assert "secret" not in done.stdout
+
+
+def within(seconds: float, check: Any) -> bool:
+    """True as soon as `check` is, False if it is not in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if check():
+            return True
+        time.sleep(0.05)
+    return False

@@ -98,7 +98,7 @@ def list_jobs(  # noqa: PLR0913, PLR0917  one parameter an option
 
 
 def show_job(
-    job: Annotated[int, typer.Argument(metavar="ID")],
+    job: Annotated[int, typer.Argument(metavar="ID", help="The job's number.")],
     config: ConfigFile = None,
     data: DataDir = None,
     as_json: AsJson = False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -56,6 +57,35 @@ def large_pyramid() -> Path:
 def medium_jpeg() -> Path:
     """A JPEG of 6 MP, little grain: its tiles of 512 pixels are near 12 KB."""
     return _once("medium.jpg", lambda path: write_jpeg(path, 3000, 2000, seed=5, grain=1.6))
+
+
+def originals() -> list[Path]:
+    """JPEG and TIFF as cameras and scanners give them: 12, 24 and 50 MP, the last a gray page."""
+
+    def tiff(path: Path, width: int, height: int, *, seed: int) -> None:
+        scene(width, height, seed=seed, grain=3.0).tiffsave(str(path), compression="lzw")
+
+    def jpeg(path: Path, width: int, height: int, *, seed: int) -> None:
+        write_jpeg(path, width, height, seed=seed, grain=3.0)
+
+    def page(path: Path, width: int, height: int, *, seed: int) -> None:
+        picture = scene(width, height, seed=seed, grain=3.0).colourspace("b-w")
+        picture.tiffsave(str(path), compression="deflate")
+
+    wanted = [
+        ("12.jpg", jpeg, (4000, 3000)),
+        ("24.jpg", jpeg, (6000, 4000)),
+        ("24-upright.jpg", jpeg, (4000, 6000)),
+        ("50.jpg", jpeg, (8200, 6100)),
+        ("12.tif", tiff, (3000, 4000)),
+        ("24.tif", tiff, (6000, 4000)),
+        ("50.tif", tiff, (8200, 6100)),
+        ("30-gray.tif", page, (5000, 6000)),
+    ]
+    return [
+        _once(f"original-{name}", partial(write, width=size[0], height=size[1], seed=seed))
+        for seed, (name, write, size) in enumerate(wanted)
+    ]
 
 
 def _write_rpcl(path: Path, *, tiled: bool) -> None:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestrator.iiif.thumbnails import thumbnail_sizes
 from orchestrator.imaging import FAST_LOSSY, FASTEST, MAX_QUALITY, ConversionPolicy
 from orchestrator.imaging import POLICIES as BUILT_IN
+from orchestrator.imaging.convert import Thumbnails
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.model import SourceKind
 from tests.golden.comparing import a_recipe, advertised_tiles, assert_alike, decoded, reference
@@ -21,7 +23,9 @@ POLICIES = pytest.mark.parametrize("policy", BUILT_IN.values(), ids=lambda polic
 
 @POLICIES
 @pytest.mark.parametrize(
-    "size", [(1, 1), (3, 7), (257, 255), (1025, 700)], ids=lambda size: f"{size[0]}x{size[1]}"
+    "size",
+    [(1, 1), (3, 7), (257, 255), (1025, 700), (3, 7000)],
+    ids=lambda size: f"{size[0]}x{size[1]}",
 )
 async def test_every_tile_of_a_converted_picture_is_that_part_of_the_original(
     pool: ImagingPool,
@@ -77,7 +81,8 @@ async def test_transparency_survives_conversion(
 @pytest.mark.parametrize(
     "maker",
     [pictures.png_16, pictures.gray_jpeg, pictures.cmyk_jpeg, pictures.palette_png,
-     pictures.one_bit_tiff, pictures.gif, pictures.webp, pictures.svg, pictures.pdf],
+     pictures.one_bit_tiff, pictures.one_bit_png, pictures.cmyk_tiff, pictures.tiff_16,
+     pictures.gif, pictures.animated_gif, pictures.webp, pictures.svg, pictures.pdf],
     ids=lambda maker: maker.__name__,
 )  # fmt: skip
 async def test_every_kind_of_original_becomes_tile_ready(
@@ -125,6 +130,37 @@ async def test_thumbnails_have_exactly_the_sizes_asked(
             if maker is not pictures.alpha_png:
                 wanted = reference(truth, (0, 0, 1001, 703), size)
                 assert_alike(np.asarray(image), wanted, mean=5.0, p99=40.0)
+
+
+@POLICIES
+@pytest.mark.parametrize(
+    ("maker", "size"),
+    [(pictures.jpeg, (1001, 703)), (pictures.alpha_png, (1201, 803)), (pictures.png_16, (601, 403)),
+     (pictures.gray_jpeg, (2301, 1703)), (pictures.cmyk_jpeg, (601, 403)),
+     (pictures.png, (3, 7000)), (pictures.png, (1, 1))],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)  # fmt: skip
+async def test_source_and_thumbnails_come_from_one_decode(
+    pool: ImagingPool,
+    gallery: Callable[..., Path],
+    tmp_path: Path,
+    policy: ConversionPolicy,
+    maker: Callable[..., Path],
+    size: tuple[int, int],
+) -> None:
+    path = gallery(maker, *size)
+    sizes = tuple(thumbnail_sizes(size, [400, "!200,150", 100, "^!300,300"]))
+    wanted = Thumbnails(sizes, tmp_path, 97)
+    made, paths = await pool.make(path, tmp_path / "source", policy, wanted)
+    assert made.dimensions == size
+    assert len(paths) == len(sizes) >= 1
+    original = await pool.probe(path)
+    for wanted_size, thumbnail in zip(sizes, paths, strict=True):
+        with Image.open(thumbnail) as image:
+            assert image.size == wanted_size
+            got = np.asarray(image)
+        recipe = a_recipe(path, original, size=wanted_size, format="jpg")
+        assert_alike(got, decoded(await pool.render(recipe)), mean=3.0, p99=24.0)
 
 
 async def test_thumbnails_stand_upright(pool: ImagingPool, tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""How much memory a conversion takes, whatever the picture: the bound of docs/policies.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import pyvips
+
+from orchestrator.imaging import FAST_LOSSY, FASTEST, POLICIES, ConversionPolicy
+from orchestrator.imaging.convert import Thumbnails
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.settings import Imaging
+from tests.support import pictures
+
+WORKER_MB = 300
+"""A decode worker stays below this for any striped or tiled original, in any of our policies."""
+EACH = pytest.mark.parametrize("policy", POLICIES.values(), ids=lambda policy: policy.name)
+
+
+def a_large_tiff(path: Path, width: int, height: int) -> Path:
+    """One pattern again and again, and a slow gradient."""
+    block = pyvips.Image.new_from_array(pictures.pattern(1000, 1000))
+    tiled = block.replicate(-(-width // 1000), -(-height // 1000)).crop(0, 0, width, height)
+    shade = pyvips.Image.xyz(width, height)[0] * (60 / width)
+    image = (tiled - shade).cast("uchar").copy(interpretation="srgb")
+    image.tiffsave(str(path), compression="lzw", bigtiff=True)
+    return path
+
+
+async def peak_mb(original: Path, folder: Path, policy: ConversionPolicy) -> float:
+    """The most that was resident in the worker that made source and thumbnails of `original`."""
+    pool = ImagingPool(Imaging(processes=1, max_pixels=300_000_000))
+    try:
+        size = (await pool.probe(original)).dimensions
+        (pid,) = pool.pids
+        sizes = tuple((edge, edge * size[1] // size[0]) for edge in (1000, 400))
+        made, thumbnails = await pool.make(
+            original, folder / "source", policy, Thumbnails(sizes, folder, 90)
+        )
+        assert made.dimensions == size
+        assert all(path.stat().st_size for path in thumbnails)
+        status = Path(f"/proc/{pid}/status").read_text()
+    finally:
+        await pool.close()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
+
+
+@pytest.mark.parametrize("policy", [FASTEST, FAST_LOSSY], ids=lambda policy: policy.name)
+async def test_fifty_megapixels_are_converted_within_the_stated_memory(
+    tmp_path: Path, policy: ConversionPolicy
+) -> None:
+    original = a_large_tiff(tmp_path / "large.tif", 8200, 6100)
+    peak = await peak_mb(original, tmp_path, policy)
+    print(f"{policy.name}: {peak:.0f} MB")
+    assert peak < WORKER_MB
+
+
+@pytest.mark.soak
+@EACH
+async def test_two_hundred_megapixels_are_converted_within_the_stated_memory(
+    tmp_path: Path, policy: ConversionPolicy
+) -> None:
+    original = a_large_tiff(tmp_path / "large.tif", 16_400, 12_200)
+    peak = await peak_mb(original, tmp_path, policy)
+    print(f"{policy.name}: {peak:.0f} MB")
+    assert peak < WORKER_MB

@@ -144,13 +144,15 @@ class SourceFiles:
             started = self._now()
             try:
                 async with asyncio.timeout(deadline_s):
-                    path = await self._copy_verified(asset, product, source)
+                    path, is_copied = await self._copy_verified(asset, product, source)
             except OrchestratorError as error:
                 metrics.SOURCE_COPY_FAILURES.labels(error=type(error).__name__).inc()
                 raise
             except TimeoutError as error:
                 metrics.SOURCE_COPY_FAILURES.labels(error="TimeoutError").inc()
                 raise StorageUnavailable("The image could not be brought here in time.") from error
+        if not is_copied:
+            return path
         elapsed_s = self._now() - started
         metrics.SOURCE_COPIES.inc()
         metrics.SOURCE_COPY_BYTES.inc(source.bytes)
@@ -165,13 +167,16 @@ class SourceFiles:
         )
         return path
 
-    async def _copy_verified(self, asset: Asset, product: Product, source: Source) -> Path:
+    async def _copy_verified(
+        self, asset: Asset, product: Product, source: Source
+    ) -> tuple[Path, bool]:
+        """Where it is now, and whether it was us who copied it."""
         async with self._cache.writing(product, source.bytes) as reservation:
             if reservation.present is not None:
-                return reservation.present
+                return reservation.present, False
             async with self._bytes.opened(asset, source) as chunks:
                 await _write(reservation.path, chunks)
-                return await reservation.publish()
+                return await reservation.publish(), True
 
 
 class NotCopied(Exception):

@@ -43,7 +43,7 @@ class JobSweeper:
         self._every_s = every_s
         self._now = now
         self._away_until = 0.0
-        self._cleaned = now()
+        self._cleaned = float("-inf")
 
     async def run(self) -> None:
         """Sweep until cancelled."""

@@ -129,7 +129,7 @@ class Worker:
         while tickets:
             try:
                 has_all &= await self._answer(tasks, tickets[0])
-            except Unavailable:
+            except (Unavailable, asyncio.CancelledError):
                 await self._give_back(tickets)
                 raise
             tickets.pop(0)
@@ -259,6 +259,8 @@ class Worker:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=_RELEASE_S + 1)
+        for held in list(self._held.values()):  # cancelled before they began
+            await self._let_go(held)
 
 
 def _as_text(body: bytes) -> JobDraft:

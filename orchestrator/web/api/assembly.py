@@ -18,6 +18,7 @@ from orchestrator.web.api.intake import Intake, Known
 from orchestrator.web.api.jobs import JobResource
 from orchestrator.web.api.openapi import Document
 from orchestrator.web.api.operations import Desk, Operation
+from orchestrator.web.api.overview import Cached, OverviewResource
 from orchestrator.web.api.policies import PolicyResource
 from orchestrator.web.api.queue import QueueResource
 from orchestrator.web.api.storage import StorageResource
@@ -49,6 +50,12 @@ class Parts(Protocol):
 
     @property
     def origins(self) -> OpenOrigins: ...  # noqa: D102
+
+    @property
+    def derivatives(self) -> Cached: ...  # noqa: D102
+
+    @property
+    def sources(self) -> Cached: ...  # noqa: D102
 
     @property
     def submitter(self) -> Submitter: ...  # noqa: D102
@@ -86,6 +93,12 @@ def api_of(parts: Parts, settings: ApiSettings, version: str) -> Api:
         thumbnails=PolicyResource(policies, "thumbnail"),
         storage=StorageResource(catalog.quotas),
         jobs=JobResource(catalog.jobs, parts.submitter),
+        overview=OverviewResource(
+            assets=catalog.assets,
+            jobs=catalog.jobs,
+            claims=catalog.claims,
+            caches=(parts.derivatives, parts.sources),
+        ),
         document=document,
     )
     table = operations(resources, settings.max_body)

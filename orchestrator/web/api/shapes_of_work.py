@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Self
 
+from orchestrator.cache.disk import DiskStats
 from orchestrator.catalog.batches import Batch, Lane, Waiting
 from orchestrator.catalog.jobs import Job, State
 from orchestrator.web.api.shapes import Answer, FaultOut
@@ -157,3 +158,49 @@ class QueueOut(Answer):
             images_waiting=waiting.queued,
             running=waiting.running,
         )
+
+
+class CacheOut(Answer):
+    """A cache of this host; hits and misses are those of the answering process."""
+
+    name: str
+    files: int
+    bytes: int
+    reserved: int
+    quota: int
+    hits: int
+    misses: int
+
+    @classmethod
+    def of(cls, stats: DiskStats) -> Self:
+        """From a cache's own figures."""
+        return cls(
+            name=stats.name,
+            files=stats.files,
+            bytes=stats.bytes,
+            reserved=stats.reserved,
+            quota=stats.quota,
+            hits=stats.hits,
+            misses=stats.misses,
+        )
+
+
+class LaneOut(Answer):
+    """How many jobs of a lane are in a state."""
+
+    lane: Lane
+    state: State
+    jobs: int
+    age_s: float
+    """Of the one that is due longest."""
+
+
+class Overview(Answer):
+    """What is cached, queued and failing."""
+
+    images: dict[str, int]
+    """By state."""
+    caches: list[CacheOut]
+    queued: list[LaneOut]
+    failing: list[JobOut]
+    """The latest 20 dead letters."""

@@ -15,6 +15,7 @@ from orchestrator.web.api.images import ImageResource
 from orchestrator.web.api.jobs import JobResource
 from orchestrator.web.api.openapi import Document
 from orchestrator.web.api.operations import Access, Operation
+from orchestrator.web.api.overview import OverviewResource
 from orchestrator.web.api.policies import PolicyResource
 from orchestrator.web.api.queue import QueueResource
 from orchestrator.web.api.storage import StorageResource
@@ -40,6 +41,7 @@ class Resources:
     thumbnails: PolicyResource
     storage: StorageResource
     jobs: JobResource
+    overview: OverviewResource
     document: Document
 
 
@@ -53,6 +55,14 @@ def operations(at: Resources, max_body: int) -> list[Operation]:
         *_of_policies("/thumbnailPolicies", at.thumbnails, bodies.ThumbnailIn),
         *_of_storage(at.storage),
         *_of_jobs(at.jobs),
+        Operation(
+            "GET",
+            "/admin",
+            at.overview.show,
+            "What is cached, queued and failing",
+            {200: shapes_of_work.Overview},
+            "admin",
+        ),
         Operation("GET", "/openapi.json", at.document.show, "This document", {200: None}, "open"),
     ]
 

@@ -9,6 +9,7 @@ import json
 
 import pytest
 
+from orchestrator.errors import Fault
 from orchestrator.ingest.envelopes import MAX_BODY_BYTES
 from tests.integration.api.conftest import House
 
@@ -37,6 +38,7 @@ REVEALING = [
     ("GET", "/customers/1/storagePolicy"),
     ("GET", "/jobs"),
     ("POST", "/jobs/1/cancel"),
+    ("GET", "/admin"),
 ]
 
 
@@ -165,3 +167,23 @@ async def test_a_query_that_cannot_be_meant_is_refused(house: House, query: str)
     reply = await house.ask("GET", f"/jobs?{query}")
     assert reply.status == 400
     assert query.split("=")[0] in reply.json["error"]
+
+
+async def test_the_overview_is_an_admins_and_escapes_what_it_shows(house: House):
+    assert (await house.ask("GET", "/admin", key=1)).status == 403
+    seen = (await house.ask("GET", "/admin")).json
+    assert {each["name"] for each in seen["caches"]} == {"derivatives", "sources"}
+    name = "<script>alert(1)<%2Fscript>"
+    body = [{"id": name, "space": 1, "origin": "https://example.org/x"}]
+    posted = await house.ask("POST", "/customers/1/queue", body)
+    assert posted.status == 201, posted.body
+    job = await house.services.catalog.claims.claim("t", ["ingest"], ["normal"], 10)
+    assert job is not None
+    fault = Fault("unprocessable", "probe", retryable=False, detail="<b>no</b>")
+    await house.services.catalog.claims.fail(job, fault)
+    page = await house.ask("GET", "/admin", Accept="text/html,*/*")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "script-src" not in page.headers["content-security-policy"]
+    assert b"&lt;script&gt;" in page.body
+    assert b"<script" not in page.body
+    assert b"<b>no" not in page.body

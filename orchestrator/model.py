@@ -167,6 +167,8 @@ class Asset:
     """When this version was published: Last-Modified of everything derived from it. UTC."""
     origin_etag: str = ""
     """What the origin called the bytes this version was made from, to ask for others only."""
+    origin_sha256: str = ""
+    """The SHA-256 of those bytes, in hexadecimal; "" where they were never read whole."""
     batch: int | None = None
     """The batch its latest ingest came with."""
     declared: datetime | None = None

@@ -198,7 +198,7 @@ class Assets:
         """
         return await self._change(
             f"""UPDATE assets SET state = 'failed', error = $5, finished = now(),
-                    origin_fingerprint = '', origin_etag = ''
+                    origin_fingerprint = '', origin_etag = '', origin_sha256 = ''
                 WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
             asset_id,
             version,

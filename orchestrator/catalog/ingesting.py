@@ -66,17 +66,26 @@ class Ingesting:
         async with self._pool.connection() as connection:
             await insert_attempt(connection, attempt)
 
-    async def unchanged(self, asset_id: AssetId, etag: str, attempt: Attempt) -> Asset | None:
-        """Record that there was nothing to do; `etag` as the origin gave it now, "" when it did
-        not. None when the asset was deleted.
+    async def unchanged(
+        self, asset_id: AssetId, attempt: Attempt, found: AssetDraft | None = None
+    ) -> Asset | None:
+        """Record that there was nothing to do; `found` is where the same bytes are now, and what
+        tells them there, "" leaving what was known. None when the asset was deleted.
         """
         async with self._pool.transaction() as connection:
             await insert_attempt(connection, attempt)
-            await connection.execute(
-                f"UPDATE assets SET origin_etag = $4 WHERE {WHERE} AND $4 <> ''",  # noqa: S608
-                *key(asset_id),
-                etag,
-            )
+            if found is not None:
+                await connection.execute(
+                    f"""UPDATE assets SET origin = $4,
+                            origin_etag = CASE WHEN origin = $4 AND $5 = '' THEN origin_etag
+                                ELSE $5 END,
+                            origin_fingerprint = coalesce(nullif($6, ''), origin_fingerprint)
+                        WHERE {WHERE}""",  # noqa: S608  constants
+                    *key(asset_id),
+                    found.origin,
+                    found.origin_etag,
+                    found.origin_fingerprint,
+                )
             return await self._end(connection, asset_id, "")
 
     async def stuck(

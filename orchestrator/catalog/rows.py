@@ -20,7 +20,7 @@ from orchestrator.model import (
 COLUMNS = """customer, space, name, version, state, width, height, origin, origin_fingerprint,
     media_type, optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers,
     tags, rights, thumbnails, thumbnails_version, source, error, updated, pinned, orchestrate,
-    origin_etag, batch, finished, declared"""
+    origin_etag, origin_sha256, batch, finished, declared"""
 
 
 def asset_of(row: asyncpg.Record) -> Asset:
@@ -50,6 +50,7 @@ def asset_of(row: asyncpg.Record) -> Asset:
         pinned=row["pinned"],
         orchestrate=row["orchestrate"],
         origin_etag=row["origin_etag"],
+        origin_sha256=row["origin_sha256"],
         batch=row["batch"],
         finished=row["finished"],
         declared=row["declared"],

@@ -39,6 +39,7 @@ class AssetDraft:
     tags: tuple[str, ...] | None = None
     rights: str | None = None
     origin_etag: str = ""
+    origin_sha256: str = ""
     batch: int | None = None
     """The batch that asked for it, if one did."""
 

@@ -56,12 +56,12 @@ async def upsert(
         f"""INSERT INTO assets (customer, space, name, version, state, width, height, origin,
                 origin_fingerprint, media_type, optimisation_policy, thumbnail_policy, roles,
                 max_unauthorised, strings, numbers, tags, rights, thumbnails, thumbnails_version,
-                source, origin_etag, batch, finished)
+                source, origin_etag, batch, origin_sha256, finished)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
                 coalesce($13::text[], '{{}}'), coalesce($14::int, -1),
                 coalesce($15::text[], '{{"","",""}}'), coalesce($16::bigint[], '{{0,0,0}}'),
                 coalesce($17::text[], '{{}}'), coalesce($18::text, ''), $19, $20, $21, $22, $23,
-                now())
+                $24, now())
             ON CONFLICT (customer, space, name) DO UPDATE SET
                 version = $4, state = $5, width = $6, height = $7, origin = $8,
                 origin_fingerprint = $9, media_type = $10, optimisation_policy = $11,
@@ -73,7 +73,8 @@ async def upsert(
                 tags = coalesce($17::text[], assets.tags),
                 rights = coalesce($18::text, assets.rights),
                 thumbnails = $19, thumbnails_version = $20, source = $21, error = '',
-                updated = now(), origin_etag = $22, batch = coalesce($23, assets.batch),
+                updated = now(), origin_etag = $22, origin_sha256 = $24,
+                batch = coalesce($23, assets.batch),
                 finished = now()
             RETURNING {COLUMNS}""",  # noqa: S608  constants
         *key(draft.id),
@@ -92,6 +93,7 @@ async def upsert(
         source_row(source),
         draft.origin_etag,
         draft.batch,
+        draft.origin_sha256,
     )
     if row is None:
         raise CatalogUnavailable("The catalogue did not keep the asset.")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from orchestrator import metrics
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.values import Attempt, AttemptOutcome, Settlement
+from orchestrator.catalog.values import AssetDraft, Attempt, AttemptOutcome, Settlement
 from orchestrator.errors import (
     AssetNotFound,
     Conflict,
@@ -24,6 +24,7 @@ from orchestrator.errors import (
     Unavailable,
     fault_of,
 )
+from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.after import AfterIngest
 from orchestrator.ingest.converting import Conversions
@@ -37,7 +38,7 @@ from orchestrator.ingest.reading import Fetched, Unchanged, local_path, scheme_o
 from orchestrator.ingest.registering import Request, draft_of, is_unchanged, public_edge_of
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.ingest.stages import Stages
-from orchestrator.model import Asset, AssetId, Source, file_fingerprint
+from orchestrator.model import STORE, Asset, AssetId, Source, file_fingerprint
 
 log = logging.getLogger(__name__)
 _RACES = 5
@@ -147,7 +148,7 @@ class Ingests:
         known = await self._catalog.assets.get(run.id)
         recipes = await self._recipes(request)
         if known is not None and await self._is_untouched(known, request, recipes):
-            return await self._unchanged(run, known, "")
+            return await self._unchanged(run, known)
         await self._declare(run)
         run.reservation = await self._catalog.quotas.reserve(run.id, 0, self._reserve_s)
         async with self._scratch.folder() as folder:
@@ -157,11 +158,13 @@ class Ingests:
                     run.id.customer, request.origin, folder / "original", etag
                 )
             if isinstance(fetched, Unchanged):
-                return await self._unchanged(run, known, fetched.etag)
+                found = draft_of(request, None, None, None, "", origin_etag=fetched.etag)
+                return await self._unchanged(run, known, found)
             run.bytes = fetched.bytes
             metrics.INGEST_BYTES.inc(fetched.bytes)
-            if known is not None and _is_made_of(known, request, fetched.fingerprint, recipes):
-                return await self._unchanged(run, known, fetched.etag)
+            if known is not None and _has_bytes(known, request, fetched, recipes):
+                found = _draft(request, None, None, fetched)
+                return await self._unchanged(run, known, found)
             return await self._make(run, recipes, fetched, known)
 
     async def _make(
@@ -183,9 +186,7 @@ class Ingests:
     ) -> Asset:
         """Store what was made and flip the asset to it, under the rights it has at that moment."""
         fetched, prepared, in_place = made
-        draft = draft_of(
-            run.request, prepared.original, recipes, None, fetched.fingerprint, fetched.etag
-        )
+        draft = _draft(run.request, prepared.original, recipes, fetched)
         for _ in range(_RACES):
             number = await self._catalog.assets.next_version()
             now = await self._catalog.assets.get(run.id)
@@ -247,7 +248,9 @@ class Ingests:
         status = await asyncio.to_thread(file_status, local_path(request.origin))
         return _is_made_of(known, request, file_fingerprint(status), recipes)
 
-    async def _unchanged(self, run: _Run, known: Asset | None, etag: str) -> Outcome:
+    async def _unchanged(
+        self, run: _Run, known: Asset | None, found: AssetDraft | None = None
+    ) -> Outcome:
         """Nothing to make; what the request says of rights and description still counts."""
         if known is None:
             raise Conflict("The image was changed meanwhile.")
@@ -263,7 +266,7 @@ class Ingests:
             told = {name: value for name, value in given.items() if value is not None}
             known = await self._catalog.assets.set_fields(run.id, **told)
         attempt = run.attempt("unchanged", known.version)
-        now = await self._catalog.ingesting.unchanged(run.id, etag, attempt)
+        now = await self._catalog.ingesting.unchanged(run.id, attempt, found)
         if now is None:
             raise AssetNotFound("The image was deleted while it was taken in.")
         if (before.version, before.rights) != (now.version, now.rights):
@@ -321,6 +324,33 @@ def _known_etag(known: Asset | None, request: Request, recipes: Recipes) -> str:
     if known is None or not _is_made_of(known, request, known.origin_fingerprint, recipes):
         return ""
     return known.origin_etag
+
+
+def _draft(
+    request: Request, probe: Probe | None, recipes: Recipes | None, fetched: Fetched
+) -> AssetDraft:
+    return draft_of(
+        request,
+        probe,
+        recipes,
+        None,
+        fetched.fingerprint,
+        origin_etag=fetched.etag,
+        origin_sha256=fetched.sha256,
+    )
+
+
+def _has_bytes(known: Asset, request: Request, fetched: Fetched, recipes: Recipes) -> bool:
+    """Tell whether the asset is made of these very bytes, wherever they were before."""
+    if _is_made_of(known, request, fetched.fingerprint, recipes):
+        return True
+    source = known.source
+    if source is None or known.origin_sha256 != fetched.sha256:
+        return False
+    if known.origin != request.origin and not source.location.startswith(STORE):
+        return False  # the origin is the source
+    before = replace(request, origin=known.origin)
+    return _is_made_of(known, before, known.origin_fingerprint, recipes)
 
 
 def _is_made_of(known: Asset, request: Request, fingerprint: str, recipes: Recipes) -> bool:

@@ -109,8 +109,9 @@ def draft_of(
     policies: Recipes | None,
     source: Source | None,
     origin_fingerprint: str,
-    origin_etag: str = "",
     *,
+    origin_etag: str = "",
+    origin_sha256: str = "",
     batch: int | None = None,
 ) -> AssetDraft:
     """Return what the catalogue is to record of a probed original; of one only asked for, without
@@ -128,6 +129,7 @@ def draft_of(
         source=source,
         origin_fingerprint=origin_fingerprint,
         origin_etag=origin_etag,
+        origin_sha256=origin_sha256,
         optimisation_policy=optimisation,
         thumbnail_policy=thumbnails,
         roles=request.roles,

@@ -180,6 +180,7 @@ CREATE INDEX ingest_attempts_finished ON ingest_attempts (finished);
 ALTER TABLE assets ALTER COLUMN width SET DEFAULT 0;
 ALTER TABLE assets ALTER COLUMN height SET DEFAULT 0;
 ALTER TABLE assets ADD COLUMN origin_etag text NOT NULL DEFAULT '';
+ALTER TABLE assets ADD COLUMN origin_sha256 text NOT NULL DEFAULT '';
 ALTER TABLE assets ADD COLUMN batch bigint;
 ALTER TABLE assets ADD COLUMN finished timestamptz;
 ALTER TABLE assets ADD COLUMN declared timestamptz;

@@ -53,6 +53,22 @@ async def test_another_etag_for_the_same_bytes_is_told_by_their_hash(
     assert again.asset.origin_etag == first.origin_etag
 
 
+async def test_a_file_that_was_written_again_with_the_same_bytes_is_no_work(
+    house: House,
+) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    first = (await house.pipeline.ingest(Request(ID, str(path)))).asset
+    for where in (path, house.pictures / "moved.jpg"):
+        where.write_bytes(path.read_bytes())
+        house.store.log.clear()
+        again = await house.pipeline.ingest(Request(ID, str(where)))
+        assert (again.changed, again.asset.version) == (False, first.version)
+        assert house.store.log == []
+        assert again.asset.origin == str(where)
+        once_more = await house.pipeline.ingest(Request(ID, str(where)))
+        assert (once_more.changed, once_more.bytes) == (False, 0)  # known by its status now
+
+
 @pytest.mark.parametrize(
     "change",
     [{"force": True}, {"optimisation_policy": "max-quality"}],

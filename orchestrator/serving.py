@@ -29,7 +29,6 @@ from orchestrator.errors import StorageUnavailable
 from orchestrator.iiif.geometry import Limits
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.ingest.folder import FolderIngest
-from orchestrator.ingest.sweeping import Sweeper
 from orchestrator.ingest.worker import Converter
 from orchestrator.log import set_up_logging
 from orchestrator.model import AssetId
@@ -60,7 +59,7 @@ from orchestrator.web.page import Page
 from orchestrator.web.routes import private_app, public_app
 from orchestrator.web.runner import PortRunner, listening_socket
 from orchestrator.web.site import Sites
-from orchestrator.working import sweeper_of, worker_of
+from orchestrator.working import ingest_sweeper_of, sweeper_of, with_room, worker_of
 
 log = logging.getLogger(__name__)
 SWEEP_EVERY_S = 3600.0
@@ -83,7 +82,8 @@ async def _run(settings: Settings, role: Role, index: int) -> None:
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     processes = settings.server.workers + (1 if settings.server.workers > 1 else 0)
-    async with open_services(settings, share=processes) as services:
+    roomy = settings if role == "serve" else with_room(settings)
+    async with open_services(roomy, share=processes) as services:
         await Process(services, role).run(stop)
     log.info("process ended", extra={"role": role, "index": index})
 
@@ -159,12 +159,6 @@ class Process:
             low_water=self._settings.cache.low_water,
             report=_count_pass,
         )
-        sweeper = Sweeper(
-            services.catalog,
-            services.pipeline.remover,
-            self._settings.data_dir / "scratch",
-            self._settings.ingest,
-        )
         keeper = services.shared_keeper(_count_shared)
         return [
             *([keeper.run()] if keeper else []),
@@ -172,7 +166,7 @@ class Process:
             scavenger.run(),
             self._invalidator.run(),
             self._sweep_store(),
-            sweeper.run(),
+            ingest_sweeper_of(services).run(),
             sweeper_of(services).run(),
         ]
 

@@ -13,14 +13,17 @@ import uvloop
 
 from orchestrator.app import Services, open_services
 from orchestrator.catalog.jobs import INGEST
-from orchestrator.ingest.posted import PostedIngest, intake
+from orchestrator.errors import Unavailable
+from orchestrator.ingest.posted import PostedIngest, intake, posted_again
+from orchestrator.ingest.sweeping import Sweeper
 from orchestrator.jobs.opening import pace_of
 from orchestrator.jobs.sweeping import JobSweeper
 from orchestrator.jobs.worker import Worker
 from orchestrator.log import set_up_logging
+from orchestrator.model import Asset
 from orchestrator.settings import Settings
 from orchestrator.web.front import Bounds, Front
-from orchestrator.web.health import HealthRoutes, MetricsRoute
+from orchestrator.web.health import Check, HealthRoutes, MetricsRoute
 from orchestrator.web.middlewares import Gate
 from orchestrator.web.routes import watched_app
 from orchestrator.web.runner import PortRunner, listening_socket
@@ -55,15 +58,41 @@ def sweeper_of(services: Services) -> JobSweeper:
     return JobSweeper(services.catalog, services.submitter, services.queue, services.settings.jobs)
 
 
+def ingest_sweeper_of(services: Services) -> Sweeper:
+    """The sweeper of ingests; any number of processes may have one. An ingest that never ended is
+    handed in again as a job, once.
+    """
+
+    async def requeue(asset: Asset) -> bool:
+        recorded = await services.submitter.submit([posted_again(asset)])
+        job = await services.catalog.jobs.get(recorded.ids[0])
+        return job is not None and job.state in ("queued", "running")
+
+    return Sweeper(
+        services.catalog,
+        services.pipeline.remover,
+        services.settings.data_dir / "scratch",
+        services.settings.ingest,
+        requeue,
+    )
+
+
 def run_worker(settings: Settings, port: int | None = None) -> None:
     """Do posted work until SIGTERM or SIGINT; `settings` name a database. With a `port`, figures
     and health are answered on it.
     """
     set_up_logging(settings.log.level)
-    slots = pace_of(settings).slots
-    roomy = max(settings.database.pool_max, slots + _SPARE_CONNECTIONS)
-    database = settings.database.model_copy(update={"pool_max": roomy})
-    uvloop.run(_run(settings.model_copy(update={"database": database}), port))
+    uvloop.run(_run(with_room(settings), port))
+
+
+def with_room(settings: Settings) -> Settings:
+    """The settings with as many database connections as this many slots need at least."""
+    needed = pace_of(settings).slots + _SPARE_CONNECTIONS
+    database = settings.database
+    if database.pool_max >= needed:
+        return settings
+    roomy = database.model_copy(update={"pool_max": needed})
+    return settings.model_copy(update={"database": roomy})
 
 
 async def _run(settings: Settings, port: int | None) -> None:
@@ -74,7 +103,11 @@ async def _run(settings: Settings, port: int | None) -> None:
         if port is not None:
             await _listen(ports, services, port)
         async with asyncio.TaskGroup() as tasks:
-            loops = (worker_of(services).run(), sweeper_of(services).run())
+            loops = (
+                worker_of(services).run(),
+                sweeper_of(services).run(),
+                ingest_sweeper_of(services).run(),
+            )
             running = [tasks.create_task(loop) for loop in loops]
             log.info("worker started", extra={"slots": pace_of(settings).slots})
             await stop.wait()
@@ -90,10 +123,21 @@ async def _listen(ports: AsyncExitStack, services: Services, port: int) -> None:
     bounds = Bounds(server.header_timeout_s, server.max_connections, server.max_requests)
     front = Front(sites=sites, bounds=bounds, private=True)
     gate = Gate(front, cache_error=never, cache_secret=never)
-    health = HealthRoutes({"catalogue": services.catalog.check})
+    health = HealthRoutes({"catalogue": services.catalog.check, "queue": _queue_check(services)})
     app = watched_app(gate, health, MetricsRoute(None))
     runner = PortRunner(app, front, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
     await runner.setup()
     ports.push_async_callback(runner.cleanup)
     bound = await runner.listen(listening_socket(server.private_host, port, shared=False))
     log.info("listening", extra={"host": server.private_host, "port": bound, "role": "worker"})
+
+
+def _queue_check(services: Services) -> Check:
+    async def check() -> str:
+        try:
+            await services.queue.check()
+        except Unavailable as error:
+            return error.public
+        return ""
+
+    return check

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft
 from orchestrator.errors import InvalidInput
-from orchestrator.ingest.payload import completed, decode, encode
+from orchestrator.ingest.payload import Payload, completed, decode, encode
 from orchestrator.ingest.pipeline import Pipeline
+from orchestrator.ingest.registering import Request
 from orchestrator.jobs.submitting import host_of
+from orchestrator.model import Asset
 
 _UNREADABLE = "unreadable"
 _KEPT_CHARS = 100_000
@@ -44,6 +46,21 @@ class PostedIngest:
             self._admit(request.origin)
         will_retry = job.attempts < self._max_attempts
         await self._pipeline.ingest(request, job.id, will_retry=will_retry)
+
+
+def posted_again(asset: Asset) -> JobDraft:
+    """The job of an asset whose first ingest nobody ended; there is one for each time it was
+    declared.
+    """
+    request = Request(asset.id, asset.origin, asset.optimisation_policy, asset.thumbnail_policy)
+    return JobDraft(
+        INGEST,
+        encode(Payload(request)),
+        asset.id.customer,
+        host=host_of(asset.origin),
+        asset=str(asset.id),
+        dedupe=f"stuck {asset.id} {asset.declared}",
+    )
 
 
 def intake(body: bytes) -> JobDraft:

@@ -111,7 +111,10 @@ class Sweeper:
         return dealt_with
 
     async def _give_up(self, asset: Asset) -> None:
-        if self._requeue is not None and asset.origin and await self._requeue(asset):
+        # What is served is not taken in again unasked: its origin is that of what is served, and
+        # may not be the one that was asked for.
+        is_first = bool(asset.origin) and not asset.servable
+        if self._requeue is not None and is_first and await self._requeue(asset):
             log.warning("stuck ingest handed in again", extra={"asset_id": str(asset.id)})
             return
         now = datetime.now(UTC)

@@ -124,8 +124,10 @@ def _as_pyramid(found: Probe, path: Path, image: Any) -> Probe:
     tile = layout.levels[0].tile
     plain = image.format == "uchar" and image.interpretation in ("srgb", "b-w")
     sensible = all(64 <= edge <= _LARGEST_TILE for edge in tile)
-    complete = sensible and all(
-        side <= 4 * edge for side, edge in zip(layout.levels[-1].dimensions, tile, strict=True)
+    last = layout.levels[-1].dimensions
+    # A side of one pixel cannot be halved: there the pyramid of a very narrow picture ends.
+    complete = sensible and (
+        min(last) == 1 or all(side <= 4 * edge for side, edge in zip(last, tile, strict=True))
     )
     if not (
         plain

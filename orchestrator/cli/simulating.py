@@ -120,7 +120,7 @@ def _among(wanted: list[str], known: Sequence[str]) -> list[str]:
 
 
 def _bytes(text: str) -> int:
-    from orchestrator.settings.sections import parse_bytes
+    from orchestrator.settings.fields import parse_bytes
 
     try:
         size = parse_bytes(text)

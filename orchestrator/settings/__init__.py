@@ -1,15 +1,15 @@
 """Typed settings: built-in defaults < a TOML file < environment < command line. Nothing else reads
 the environment.
 
-`sections` declares every setting once, with its default and what it means; `loading` reads and
-checks them, `rules` holds what sections must agree on, `document` writes `config/default.toml` and
-the table in `docs/settings.md` from the declarations.
+`sections` and `engine` declare every setting once, with its default and what it means; `loading`
+reads and checks them, `rules` holds what sections must agree on, `document` writes
+`config/default.toml` and the table in `docs/settings.md` from the declarations.
 """
 
 from orchestrator.settings.document import default_toml, settings_table
+from orchestrator.settings.engine import Api, Ingest, Jobs
 from orchestrator.settings.loading import ALIASES, PREFIX, Loaded, load, load_with_origins
 from orchestrator.settings.sections import (
-    Api,
     Auth,
     Cache,
     CacheRule,
@@ -18,8 +18,6 @@ from orchestrator.settings.sections import (
     Iiif,
     ImageServer,
     Imaging,
-    Ingest,
-    Jobs,
     Log,
     Server,
     Settings,

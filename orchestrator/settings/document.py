@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from orchestrator.settings.sections import Section, Settings
+from orchestrator.settings.fields import Section
+from orchestrator.settings.sections import Settings
 
 _HEADER = """\
 # Every setting with its default. Copy what you change into a file of your own and name it with

@@ -21,8 +21,9 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from orchestrator.errors import SettingsError
+from orchestrator.settings.fields import Section
 from orchestrator.settings.rules import cross_section_faults
-from orchestrator.settings.sections import Section, Settings
+from orchestrator.settings.sections import Settings
 
 PREFIX = "ORCHESTRATOR_"
 DEFAULT = "default"

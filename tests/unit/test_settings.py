@@ -11,8 +11,9 @@ from pydantic import SecretStr, ValidationError
 
 from orchestrator.errors import SettingsError
 from orchestrator.settings import default_toml, load, load_with_origins
+from orchestrator.settings.fields import parse_bytes
 from orchestrator.settings.loading import FIELDS
-from orchestrator.settings.sections import Settings, parse_bytes
+from orchestrator.settings.sections import Settings
 
 HOME = {"HOME": "/home/someone"}
 CONFIG = Path(__file__).parents[2] / "config"

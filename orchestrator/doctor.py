@@ -6,10 +6,12 @@ import asyncio
 import secrets
 import shutil
 import socket
+import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Literal
 
 from orchestrator.catalog.catalog import Catalog
@@ -17,6 +19,7 @@ from orchestrator.catalog.migrating import pending
 from orchestrator.errors import OrchestratorError
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
+from orchestrator.jobs.opening import open_queue
 from orchestrator.routing.image_server import BuiltinServer
 from orchestrator.routing.upstream import UpstreamServer
 from orchestrator.settings import Settings
@@ -95,6 +98,17 @@ async def _database(settings: Settings) -> Finding:
     return Finding("database", "ok", f"{sum(counts.values())} assets, migrations up to date")
 
 
+async def _queue(settings: Settings) -> Finding:
+    catalog = await Catalog.open(settings.database)
+    try:
+        async with open_queue(settings, catalog) as queue:
+            await queue.check()
+    finally:
+        await catalog.close()
+    where = "in the database" if settings.jobs.kind == "pgqueuer" else "SQS, both lanes are there"
+    return Finding("queue", "ok", where)
+
+
 async def _image_servers(settings: Settings) -> Finding:
     if settings.image_server.kind == "builtin":
         return Finding("image server", "ok", "built in")
@@ -114,14 +128,27 @@ async def _disk(settings: Settings) -> Finding:
     await asyncio.to_thread(settings.data_dir.mkdir, parents=True, exist_ok=True)
     usage = await asyncio.to_thread(shutil.disk_usage, settings.data_dir)
     cache = settings.cache
-    wanted = cache.derivatives_quota + cache.sources_quota + cache.free_space_floor
+    sources = 0 if cache.sources_folder else cache.sources_quota  # a disk of its own
+    wanted = cache.derivatives_quota + sources + cache.free_space_floor
     detail = f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.1f} GB"
+    if cache.sources_folder and not await asyncio.to_thread(_is_writable, cache.sources_folder):
+        text = f"cache.sources_folder {cache.sources_folder} cannot be written"
+        return Finding("disk", "broken", text, "mount it, and let the service's user write there")
     if usage.free < cache.free_space_floor:
         return Finding("disk", "broken", f"{detail}, below the floor", _MENDS["disk"])
     if usage.total < wanted:
         text = f"{detail}; the quotas and the floor add up to {wanted / 1e9:.1f} GB"
         return Finding("disk", "warning", text, _MENDS["disk"])
     return Finding("disk", "ok", detail)
+
+
+def _is_writable(folder: str) -> bool:
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 async def _page(_settings: Settings) -> Finding:
@@ -157,6 +184,7 @@ _CHECKS: dict[str, Check] = {
     "libvips": _libvips,
     "storage": _storage,
     "database": _database,
+    "queue": _queue,
     "image server": _image_servers,
     "disk": _disk,
     "page": _page,
@@ -166,6 +194,7 @@ _MENDS = {
     "libvips": "apt-get install libvips42 (JPEG2000, WebP and TIFF support are in Debian's)",
     "storage": "look at the settings of [storage]: address, bucket, keys; or the folder's rights",
     "database": "look at database.dsn, and whether PostgreSQL runs and lets us in",
+    "queue": "orchestrator db migrate; for SQS look at the queues, address and keys of [jobs]",
     "image server": "start it, or correct image_server.addresses",
     "disk": "free space, or lower cache.derivatives_quota, sources_quota and free_space_floor",
     "page": "make setup",

@@ -148,6 +148,11 @@ class PgQueuerQueue:
             due_s = _LOOK_EVERY_S if due is None else max(due.total_seconds(), 0.01)
             await self._wait(min(left_s, due_s, _LOOK_EVERY_S))
 
+    async def check(self) -> None:
+        """As JobQueue.check."""
+        async with self.catalog.connection() as connection:
+            await self.queries(connection).eligible_queued_work(list(_ENTRYPOINTS))
+
     async def tidy(self) -> None:
         """Forget PgQueuer's log of what it handed out: the jobs table says all that."""
         async with self.catalog.connection() as connection:

@@ -83,6 +83,10 @@ class JobQueue(Protocol):
         """At most `limit` tickets; none after `wait_s` without any. Raises Unavailable."""
         ...
 
+    async def check(self) -> None:
+        """Ask the queue whether it is there. Raises Unavailable."""
+        ...
+
     async def tidy(self) -> None:
         """Remove what the queue keeps of work done long ago. Raises Unavailable."""
         ...

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from orchestrator import metrics
-from orchestrator.catalog.claims import Claims
+from orchestrator.catalog.claims import Claims, Settled
 from orchestrator.catalog.jobs import Job
 from orchestrator.errors import Unavailable, fault_of
 from orchestrator.jobs.outcome import Again, Failed, verdict
@@ -69,7 +69,7 @@ class Settler:
         """The job is done."""
         held.is_settling, self._streak = True, 0
         settled = await self._insist(lambda: self._claims.done(held.job))
-        self._count(held.job, "done", settled.was_ours)
+        self._count(held.job, "done", settled)
         await self._end(held)
 
     async def failed(self, held: Held, error: Exception) -> None:
@@ -80,7 +80,7 @@ class Settler:
         judged = verdict(error, fault, job, self._pace.max_attempts)
         if isinstance(judged, Failed):
             settled = await self._insist(lambda: self._claims.fail(job, fault))
-            self._count(job, "failed", settled.was_ours, fault.code)
+            self._count(job, "failed", settled, fault.code)
             await self._end(held)
             return
         delay_s = self._delay_s(judged, job)
@@ -121,8 +121,8 @@ class Settler:
         return backoff_s(self._streak, first_s=min(1, first_s), longest_s=min(60, longest_s))
 
     @staticmethod
-    def _count(job: Job, outcome: str, was_ours: bool, code: str = "") -> None:
-        if not was_ours:
+    def _count(job: Job, outcome: str, settled: Settled, code: str = "") -> None:
+        if not settled.was_ours:
             metrics.JOBS_LOST.inc()
             log.warning("job had been taken away", extra=fields(job))
             return
@@ -130,6 +130,8 @@ class Settler:
         if outcome == "failed":
             metrics.JOB_DEAD_LETTERS.labels(code).inc()
             log.warning("job failed for good", extra={**fields(job), "code": code})
+        if settled.batch_finished:
+            log.info("batch finished", extra={"batch": job.batch, "customer": job.customer})
 
 
 def fields(job: Job) -> dict[str, object]:

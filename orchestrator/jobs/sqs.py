@@ -95,6 +95,11 @@ class SqsQueue:
             raise QueueUnavailable(failure.public) from failure
         return tickets
 
+    async def check(self) -> None:
+        """As JobQueue.check."""
+        for queue in self._queues.values():
+            await queue.check()
+
     async def tidy(self) -> None:
         """As JobQueue.tidy: SQS forgets by itself."""
 

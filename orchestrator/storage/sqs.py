@@ -83,6 +83,12 @@ class Sqs:
         with translated():
             await self._client.delete_message(QueueUrl=address, ReceiptHandle=message.receipt)
 
+    async def check(self) -> None:
+        """Ask for the queue's attributes."""
+        address = await self._address()
+        with translated():
+            await self._client.get_queue_attributes(QueueUrl=address, AttributeNames=["QueueArn"])
+
     async def _send(self, jobs: Sequence[str]) -> None:
         entries = [
             {

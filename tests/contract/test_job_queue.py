@@ -167,6 +167,10 @@ async def test_a_retry_rings(shop: Shop) -> None:
     assert len(await receive(shop, 1)) == 1
 
 
+async def test_a_queue_that_is_there_says_so(shop: Shop) -> None:
+    await shop.queue.check()
+
+
 async def test_tidying_takes_nothing_that_waits(shop: Shop) -> None:
     await shop.submitter.submit(drafts(2))
     await shop.queue.tidy()
@@ -190,3 +194,5 @@ async def test_sqs_that_is_away_loses_no_job_and_says_so(database: Database) -> 
             await shop.queue.receive(1, 1)
         with pytest.raises(Unavailable):
             await shop.submitter.announce_rest()
+        with pytest.raises(Unavailable):
+            await shop.queue.check()

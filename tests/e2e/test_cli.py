@@ -87,7 +87,13 @@ def test_a_picture_ingested_beside_the_server_is_served_and_deleted_again(
     assert again["unchanged"] == 1
     here("images", "reingest", "1/2/new")
     assert info(server, "1/2/new") == 200
-    here("images", "delete", "1/2/new")
+    outcomes = [
+        one["outcome"] for one in here("images", "show", "1/2/new", "--json").json["attempts"]
+    ]
+    assert outcomes == ["completed", "unchanged", "completed"]
+    deleted = here("images", "delete", "1/2/new", "--json").json
+    assert (deleted["id"], deleted["objects"]) == ("1/2/new", 6)
+    assert deleted["bytes"] > 1000
     assert within(2, lambda: info(server, "1/2/new") == 404)
 
 
@@ -100,6 +106,14 @@ def test_ingest_tells_what_failed_and_why_and_exits_1(server: Running, tmp_path:
     assert re.search(r"^\[\d/2\] 1/3/good ingested", done.err, re.M)
     assert re.search(r"1 failed, 1 ingested: .* images/min", done.out)
     assert "Traceback" not in done.err
+    shown = run_command("images", "show", "1/3/bad", "--json", "--data", server.data).json
+    assert (shown["state"], shown["width"], shown["objects"]) == ("failed", 0, 0)
+    [attempt] = shown["attempts"]
+    assert (attempt["outcome"], attempt["stage"]) == ("failed", "probe")
+    assert attempt["error"] == shown["error"]
+    assert "probe" in run_command("images", "show", "1/3/bad", "--data", server.data).out
+    assert info(server, "1/3/bad") == 404
+    assert info(server, "1/3/good") == 200
 
 
 def test_two_pictures_of_one_name_are_refused_before_anything_is_done(
@@ -196,6 +210,7 @@ def test_doctor_finds_a_running_installation_well(here: Command) -> None:
         "libvips",
         "storage",
         "database",
+        "queue",
         "image server",
         "disk",
         "page",

@@ -57,9 +57,9 @@ def is_red(body: bytes) -> bool:
     return bool(red > blue)
 
 
-def ingest(host: Running, env: dict[str, str], picture: Path, number: int) -> None:
-    identifier = f"1/1/p{number}"
-    done = run_command("ingest", picture, "--id", identifier, "--data", host.data, env=env)
+def ingest(host: Running, env: dict[str, str], folder: Path) -> None:
+    words = ("ingest", folder, "--id", "1/1", "--policy", "fastest")
+    done = run_command(*words, "--data", host.data, env=env)
     assert done.status == 0, done.out + done.err
 
 
@@ -135,13 +135,16 @@ def test_one_quota_one_owner_and_right_bytes_when_the_owner_is_killed(
     tmp_path: Path, env: dict[str, str]
 ) -> None:
     root = tmp_path / "nas" / "sources"
+    folder = tmp_path / "pictures"
+    folder.mkdir()
     env = {**env, "ORCHESTRATOR_CACHE__SOURCES_FOLDER": str(root)}
     owner = start(None, workers=2, data=tmp_path / "owner", env=env)
     try:
         until_logged(owner, TAKEN_OVER, 1, 10)
         with running(workers=1, data=tmp_path / "other", env=env) as other:
             for number in range(PICTURES):
-                ingest(other, env, noisy(tmp_path / "p.jpg", number % 2 == 0, number), number)
+                noisy(folder / f"p{number}.jpg", number % 2 == 0, number)
+            ingest(other, env, folder)
             with sampled(root) as samples:
                 visitors = Visitors([owner, other])
                 with visitors.asking():
@@ -175,18 +178,22 @@ def test_each_source_is_copied_once_for_both_and_a_reingest_is_seen_within_a_sec
     tmp_path: Path, env: dict[str, str]
 ) -> None:
     root = tmp_path / "nas" / "sources"
+    folder = tmp_path / "pictures"
+    folder.mkdir()
     env = {**env, "ORCHESTRATOR_CACHE__SOURCES_FOLDER": str(root)}
     env["ORCHESTRATOR_CACHE__SOURCES_QUOTA"] = "100MB"
     with ExitStack() as stack:
         hosts = [stack.enter_context(running(data=tmp_path / name, env=env)) for name in ("a", "b")]
         for number in range(4):
-            ingest(hosts[0], env, noisy(tmp_path / "p.jpg", True, number), number)
+            noisy(folder / f"p{number}.jpg", True, number)
+        ingest(hosts[0], env, folder)
         for number, (x, host) in itertools.product(range(4), enumerate(hosts * 3)):
             assert is_red(fetch(tile(host, number, x * 128, 0)).body)
         assert sum(host.metric("source_copies_total") for host in hosts) == 4
         assert [host.metric("source_copy_failures_total") for host in hosts] == [0, 0]
 
-        ingest(hosts[0], env, noisy(tmp_path / "p.jpg", False, 99), 0)
+        noisy(folder / "p0.jpg", False, 99)
+        ingest(hosts[0], env, folder)
         time.sleep(1.0)  # the promise itself
         for x, host in enumerate(hosts * 2):
             assert not is_red(fetch(tile(host, 0, x * 128, 0)).body)

@@ -63,15 +63,24 @@ def show_image(
 
     async def read(services: Services) -> dict[str, Any]:
         asset = await _found(services, image)
-        return _row(asset) | {"aliases": await services.catalog.assets.aliases(asset.id)}
+        rows = await services.catalog.objects.of(asset.id)
+        live = [row.object.bytes for row in rows if row.state == "live"]
+        return _row(asset) | {
+            "aliases": await services.catalog.assets.aliases(asset.id),
+            "objects": len(live),
+            "storedBytes": sum(live),
+            "attempts": [_attempt(one) for one in await services.catalog.attempts.of(asset.id)],
+        }
 
     row = with_services(settings_for(config, data), read)
     if as_json:
         show(row)
-    else:
-        listing(
-            [{"field": k, "value": v} for k, v in row.items()], ("field", "value"), as_json=False
-        )
+        return
+    attempts = row.pop("attempts")
+    listing([{"field": k, "value": v} for k, v in row.items()], ("field", "value"), as_json=False)
+    if attempts:
+        say("\nattempts, the latest first")
+        listing(attempts, ("started", "outcome", "stage", "code", "error"), as_json=False)
 
 
 def set_image(  # noqa: PLR0913, PLR0917  one parameter an option
@@ -161,7 +170,9 @@ def delete_image(
         )
 
 
-def reingest_image(image: Named, config: ConfigFile = None, data: DataDir = None) -> None:
+def reingest_image(
+    image: Named, config: ConfigFile = None, data: DataDir = None, as_json: AsJson = False
+) -> None:
     """Take an image's origin in again and make everything anew."""
 
     async def again(services: Services) -> Asset:
@@ -169,7 +180,10 @@ def reingest_image(image: Named, config: ConfigFile = None, data: DataDir = None
         return outcome.asset
 
     asset = with_services(settings_for(config, data), again)
-    say(f"{asset.id} is now version {asset.version}")
+    if as_json:
+        show(_row(asset))
+    else:
+        say(f"{asset.id} is now version {asset.version}")
 
 
 async def _found(services: Services, image: str) -> Asset:
@@ -209,6 +223,24 @@ def _row(asset: Asset) -> dict[str, Any]:
         "orchestrate": asset.orchestrate,
         "error": asset.error,
         "updated": asset.updated,
+        "finished": asset.finished,
+        "batch": asset.batch,
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    fault = attempt.fault
+    return {
+        "started": attempt.started,
+        "finished": attempt.finished,
+        "outcome": attempt.outcome,
+        "job": attempt.job,
+        "version": attempt.version,
+        "bytes": attempt.bytes,
+        "stage": fault.stage if fault else None,
+        "code": fault.code if fault else None,
+        "retryable": fault.retryable if fault else None,
+        "error": fault.detail if fault else None,
     }
 
 

@@ -89,7 +89,7 @@ async def _one(services: Services, request: Request) -> dict[str, Any]:
     try:
         outcome = await _patiently(services, request)
     except OrchestratorError as error:
-        return {**row, "outcome": "failed", "error": error.public}
+        return {**row, "outcome": "failed", "error": error.public, "code": error.code}
     made = outcome.asset
     return {
         **row,

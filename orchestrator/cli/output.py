@@ -5,6 +5,7 @@ for long work.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -66,7 +67,12 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Tracker]:
     elif not sys.stderr.isatty():
         yield _Lines()
     else:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+        )
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
             yield _Bar(bar, title)
 
@@ -96,7 +102,8 @@ class _Lines:
 class _Bar:
     def __init__(self, bar: Progress, title: str) -> None:
         self._bar = bar
-        self._task = bar.add_task(title, total=None)
+        self._task = bar.add_task(title, total=None, rate="")
+        self._started = time.monotonic()
 
     def found(self, total: int) -> None:
         """Set the bar's length."""
@@ -105,6 +112,9 @@ class _Bar:
     def done(self, text: str, *, failed: bool = False) -> None:
         """Move the bar; failures are also printed above it."""
         self._bar.advance(self._task)
+        minutes = max(time.monotonic() - self._started, 1e-9) / 60
+        rate = self._bar.tasks[0].completed / minutes
+        self._bar.update(self._task, rate=f"{rate:.0f}/min")
         if failed:
             self._bar.console.print(f"failed: {text}", style="red", markup=False, highlight=False)
 

@@ -297,7 +297,7 @@ class Ingests:
             log.warning("failed ingest not recorded", extra={"asset_id": str(run.id)})
             return
         metrics.INGESTS.labels("failed").inc()
-        log.warning(
+        log.info(  # whoever asked for it is told, and says so
             "ingest failed",
             extra={
                 "asset_id": str(run.id),

@@ -44,36 +44,41 @@ _READY_S, _IDLE_PART, _RSS_MB = 2.0, 2.0, 300.0
 def p9(context: Context) -> list[Row]:
     """All sizes, smallest first; each is removed before the next is made."""
     figures: dict[int, dict[str, list[float]]] = {}
-    with embedded(context.scratch / "postgres") as database:
-        env = {"ORCHESTRATOR_DATABASE__DSN": database.dsn}
-        with running(data=context.scratch / "first", env=env):
-            pass  # the database is migrated
-        for files in SIZES:
-            data = context.scratch / f"p9-{files}"
-            context.say(f"{files:,} files: making them")
-            seconds, used = _made(data / "cache" / "derivatives", files)
-            context.say(f"{files:,} files: made in {seconds:.0f} s; measuring")
+    for files in SIZES:
+        data = context.scratch / f"p9-{files}"
+        context.say(f"{files:,} files: making them")
+        seconds, used = _made(data / "cache" / "derivatives", files)
+        context.say(f"{files:,} files: made in {seconds:.0f} s; measuring")
+        with embedded(context.scratch / f"postgres-{files}") as database:
+            env = {"ORCHESTRATOR_DATABASE__DSN": database.dsn}
+            with running(data=context.scratch / f"empty-{files}", env=env):
+                pass  # the database is migrated
             figures[files] = _served(data, used, env, min(context.rounds, 3))
-            figures[files] |= _measured(data, used, context.rounds)
-            shutil.rmtree(data)
-    return [row for files in SIZES for row in _rows(files, figures[files], figures[SIZES[0]])]
+        figures[files] |= _measured(data, used, context.rounds)
+        context.say(f"{files:,} files: {json.dumps(figures[files])}")
+        shutil.rmtree(data)
+    smallest = figures[SIZES[0]]
+    return [row for files in SIZES for row in _rows(files, figures[files], smallest)]
 
 
 def _rows(
     files: int, ours: dict[str, list[float]], smallest: dict[str, list[float]]
 ) -> Iterator[Row]:
     bounds = {
-        "ready after restart": ("s", _READY_S, ""),
+        "ready after restart": ("s", _READY_S, "the whole command, its imports included"),
         "idle, cpu of a core": ("%", _IDLE_PART, ""),
         "resident, serve process": ("MB", _RSS_MB, ""),
-        "open, ready to read": ("ms", 2000.0, ""),
+        "open, ready to read": ("ms", 1000 * _READY_S, "the cache alone"),
         "put into the full cache": ("us", 0.0, "with the evictions it takes"),
         "evict, each of 200": ("us", 0.0, ""),
         "index rebuilt": ("s", 0.0, "in the background"),
         "get during the rebuild, p99": ("ms", 0.0, ""),
     }
     for name, (unit, bound, note) in bounds.items():
-        spread, other = Spread.of(ours[name]), Spread.of(smallest[name])
+        rival, theirs = f"{SIZES[0]:,}", smallest[name]
+        if name == "ready after restart":
+            rival, theirs = "empty cache", ours["ready, empty"]
+        spread, other = Spread.of(ours[name]), Spread.of(theirs)
         grown = spread.median / other.median if other.median else 1.0
         goal, met = "", None
         if bound:
@@ -82,7 +87,7 @@ def _rows(
             goal, met = "<= 2x (flat)", grown <= 2.0
         ratio = Spread(grown, grown, grown)
         what = f"{files:,} files: {name}"
-        yield Row("P9", what, unit, spread, other, f"{SIZES[0]:,}", ratio, goal, met, note)
+        yield Row("P9", what, unit, spread, other, rival, ratio, goal, met, note)
 
 
 # --- making ---------------------------------------------------------------------------------------
@@ -150,8 +155,10 @@ def _served(data: Path, used: int, env: dict[str, str], rounds: int) -> dict[str
         "ORCHESTRATOR_CACHE__DERIVATIVES_QUOTA": str(int(used / 0.8)),
         "ORCHESTRATOR_CACHE__MAX_ENTRY": "1000000",
     }
-    ready, idle, resident = [], [], []
+    ready, empty, idle, resident = [], [], [], []
     for turn in range(rounds):
+        with running(data=data.with_name(f"empty-{data.name}"), env=env) as server:
+            empty.append(server.ready_s)
         with running(data=data, env=settings) as server:
             ready.append(server.ready_s)
             if turn == 0:  # the first start's own work is over after a while
@@ -163,6 +170,7 @@ def _served(data: Path, used: int, env: dict[str, str], rounds: int) -> dict[str
                 resident.append(psutil.Process(server.process.pid).memory_info().rss / 1e6)
     return {
         "ready after restart": ready,
+        "ready, empty": empty,
         "idle, cpu of a core": idle,
         "resident, serve process": resident,
     }

@@ -59,6 +59,18 @@ class Caller:
         return None if self.admin else self.customer
 
 
+def check_own_pages_only(request: web.Request) -> None:
+    """Raise Forbidden for a change that a page of another site has a browser make with the
+    password it remembers (Basic); a bearer token is nothing a browser adds by itself.
+    """
+    origin = request.headers.get("Origin", "")
+    is_basic = request.headers.get("Authorization", "")[:6].lower() == "basic "
+    if request.method in ("GET", "HEAD") or not origin or not is_basic:
+        return
+    if origin.partition("://")[2].lower() != request.headers.get("Host", "").lower():
+        raise Forbidden("Pages of other sites change nothing here; send the key as Bearer.")
+
+
 async def caller_of(request: web.Request, keys: Keys) -> Caller:
     """Whose key the request carries. Raises KeyRequired."""
     fields = request.headers.getall("Authorization", [])

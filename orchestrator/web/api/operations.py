@@ -20,7 +20,7 @@ from orchestrator.errors import InvalidImageRequest, InvalidInput, NotFound, Too
 from orchestrator.ingest.body import faults_of
 from orchestrator.ingest.envelopes import MAX_BODY_BYTES, read_json
 from orchestrator.model import AssetId
-from orchestrator.web.api.keys import Caller, Keys, caller_of
+from orchestrator.web.api.keys import Caller, Keys, caller_of, check_own_pages_only
 from orchestrator.web.http import REQUEST_CLASS
 
 _JSON_TYPES = re.compile(r"application/(?:[\w.+-]+\+)?json|application/octet-stream|text/plain")
@@ -159,6 +159,7 @@ class Desk:
         """Who asks, if they may. Raises KeyRequired, Forbidden, NotFound."""
         if operation.access == "open":
             return Caller(0, admin=False)
+        check_own_pages_only(request)
         caller = await caller_of(request, self._keys)
         if operation.access == "admin":
             caller.check_admin()

@@ -69,6 +69,27 @@ async def test_a_key_is_sent_as_bearer_or_basic_and_ends_when_it_is_revoked(hous
         assert (await house.ask("GET", "/jobs", key="", Authorization=form)).status == 401
 
 
+async def test_a_page_of_another_site_cannot_use_the_password_a_browser_remembers(house: House):
+    made = await house.services.catalog.keys.create(1)
+    basic = "Basic " + base64.b64encode(f"{made.id}:{made.secret}".encode()).decode()
+    body = json.dumps({"id": "1/1/forged", "origin": house.picture()}).encode()
+    forged = await house.ask(
+        "POST",
+        "/asset-ingest",
+        body,
+        key="",
+        Authorization=basic,
+        Origin="https://evil.example",
+        Content_Type="text/plain",
+    )
+    assert forged.status == 403
+    for own in ({"Origin": f"http://127.0.0.1:{house.port}"}, {}):
+        reply = await house.ask("POST", "/asset-ingest", body, key="", Authorization=basic, **own)
+        assert reply.status == 200, reply.body
+    bearer = await house.ask("POST", "/asset-ingest", body, key=1, Origin="https://app.example")
+    assert bearer.status == 200
+
+
 async def test_a_key_reaches_its_own_customer_only_and_an_admin_key_all(house: House):
     mine, other = await house.customer(), await house.customer()
     for path in ("queue", "spaces/1/images", "originStrategies", "storagePolicy"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -133,6 +134,28 @@ async def test_a_batch_of_nothing_doubles_or_too_many_is_refused(
 ):
     sent = b"null" if body is None else body
     assert (await house.ask("POST", f"/customers/{customer}/queue", sent)).status == 400
+
+
+async def test_a_batch_that_cannot_be_recorded_whole_is_not_recorded_at_all(
+    house: House, customer: int
+):
+    connection = await asyncpg.connect(house.services.settings.database.dsn.get_secret_value())
+    await connection.execute(
+        """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN RAISE 'no room'; END $$;
+           CREATE TRIGGER poison BEFORE INSERT ON assets FOR EACH ROW
+               WHEN (NEW.name = 'poison') EXECUTE FUNCTION refuse()"""
+    )
+    try:
+        body = members("fine", "poison", "well")
+        reply = await house.ask("POST", f"/customers/{customer}/queue", body)
+        assert (reply.status, reply.json["retryable"]) == (503, True)
+    finally:
+        await connection.execute("DROP TRIGGER poison ON assets; DROP FUNCTION refuse()")
+        await connection.close()
+    assert (await house.ask("GET", f"/customers/{customer}/queue/batches")).json["batches"] == []
+    assert (await house.ask("GET", "/jobs", key=customer)).json["jobs"] == []
+    assert (await house.ask("GET", f"/customers/{customer}/spaces/1/images")).json["images"] == []
 
 
 async def test_a_known_image_needs_no_origin_in_a_batch(house: House, customer: int):

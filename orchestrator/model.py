@@ -103,8 +103,8 @@ class Source:
     """Where the pixels of one asset version are.
 
     `location` is `store:{key}` (our object store), `file:///absolute/path` (read in place) or
-    `http(s)://...`. `fingerprint` is the ETag (store, http) or `{mtime_ns}-{bytes}` (file): other
-    bytes there mean another version.
+    `s3://[region/]bucket/key` (an optimised origin). `fingerprint` is the ETag (store, s3) or
+    `{mtime_ns}-{bytes}` (file): other bytes there mean another version.
     """
 
     location: str

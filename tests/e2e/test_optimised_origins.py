@@ -151,6 +151,16 @@ def test_the_dry_run_exits_with_one_and_names_the_fault(here: Installation) -> N
     done = here.command("origins", "test", 1, missing)
     assert done.status == 1
     assert "origin_not_found" in done.out
+
+
+def test_strategies_are_listed_sealed_anew_and_deleted(here: Installation) -> None:
+    added = here.command("origins", "add", 1, "for a while", "ftp", "--place", 9, "--json")
     listed = here.command("origins", "list", 1)
     assert "digitised" in listed.out
+    assert "for a while" in listed.out
     assert CREDENTIALS[1] not in listed.out
+    assert here.command("origins", "reseal").out == "1 sealed\n"
+    assert here.command("origins", "delete", 1, added.json["id"]).status == 0
+    again = here.command("origins", "delete", 1, added.json["id"])
+    assert (again.status, again.err) == (1, "orchestrator: There is no such origin strategy.\n")
+    assert "for a while" not in here.command("origins", "list", 1).out

@@ -262,6 +262,18 @@ async def test_odd_pictures_come_back(
         assert read_prefix_lengths(file)
 
 
+@pytest.mark.parametrize("rows", [7, 28, 100, 513])
+async def test_a_tiff_in_strips_of_any_height_is_read_once_from_the_top(
+    pool: ImagingPool, tmp_path: Path, rows: int
+) -> None:
+    original, target = tmp_path / "a.tif", tmp_path / "made.jp2"
+    image = Image.fromarray(pictures.pattern(*SIZE))
+    image.save(original, "TIFF", compression="tiff_lzw", tiffinfo={278: rows})
+    probe = await pool.convert(original, target, MAX_QUALITY)
+    assert probe.dimensions == SIZE
+    assert (pixels(target) == pictures.pattern(*SIZE)).all()
+
+
 async def test_a_picture_that_breaks_off_leaves_nothing_but_what_was_there(
     pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ Bytes in, one JSON object out. Nothing in a body makes this raise anything but I
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,18 +16,27 @@ from orchestrator.errors import InvalidInput
 
 MAX_BODY_BYTES = 256 * 1024
 """One message of SQS is no larger, and no picture needs more said of it."""
+_TRAILING_COMMA = re.compile(rb'("(?:[^"\\]|\\.)*(?:"|\\?\Z))|,(?=\s*[}\]])', re.DOTALL)
+"""Or a string, broken ones to the end of the text, so that no text takes more than one pass."""
 _LAYERS = 4
 """Envelopes inside each other: SNS around an event around an asset, and one to spare."""
 
 
 def read_json(body: bytes | str, max_bytes: int = MAX_BODY_BYTES) -> Any:
-    """What a JSON text says. Raises InvalidInput when it is too large, too deep or no JSON."""
+    """What a JSON text says, or one but for commas before a closing bracket, as the Engine's own
+    document has them. Raises InvalidInput when it is too large, too deep or no JSON.
+    """
     data = body.encode("utf-8", "replace") if isinstance(body, str) else body
     if len(data) > max_bytes:
         raise InvalidInput(f"The body is over {max_bytes} bytes.")
+    data = data.removeprefix(b"\xef\xbb\xbf")
     try:
-        return orjson.loads(data.removeprefix(b"\xef\xbb\xbf"))
-    except (orjson.JSONDecodeError, RecursionError) as error:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        data = _TRAILING_COMMA.sub(lambda match: match[1] or b"", data)
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
         raise InvalidInput(
             "The body is no JSON document; send an object such as"
             ' {"id": "name", "space": 1, "origin": "https://..."}.'

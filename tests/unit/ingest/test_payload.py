@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -43,6 +44,35 @@ def test_the_policy_bearing_request_of_the_document_names_its_policies_by_addres
     }
     request = decode(body, 7).request
     assert (request.optimisation_policy, request.thumbnail_policy) == ("fastest", "museum")
+
+
+def test_the_documents_second_request_is_taken_to_the_letter_with_its_comma_too_many() -> None:
+    body = """{
+  "id": "basic-request",
+  "space": 1,
+  "origin":"https://example.org/interesting-image",
+  "imageOptimisationPolicy": "https://my.dlcs/imageOptimisationPolicies/fastest",
+  "thumbnailPolicy": "https://my.dlcs/thumbnailPolicies/museum",
+}"""
+    assert decode(body, 7).request.thumbnail_policy == "museum"
+    kept = '{"id": "7/1/a,]\\",}", "tags": ["x" , ], }'
+    assert decode(kept).request.id.name == 'a,]",}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"' + b'\\"' * 120_000,
+        b'"' + b'\\"' * 120_000 + b"\\",
+        b",  " * 80_000,
+        b"," + b" " * 250_000,
+    ],
+    ids=range(4),
+)
+def test_no_text_takes_long_to_be_found_broken(body: bytes) -> None:
+    started = time.monotonic()
+    assert refusal(body)
+    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize(

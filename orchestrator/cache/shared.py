@@ -59,13 +59,13 @@ class SharedFolder:
         """Made by `opened`."""
         self.name = name
         self.options = options
-        self.room = Room(files, root, quota=options.quota, floor=options.floor)
+        self.room = Room(name, files, root, quota=options.quota, floor=options.floor)
         self.presence = Presence(self.room, files, options)
         self._root = root
         self.files = files
         self._upkeep = SharedUpkeep(self.room, files)
         self._leases: dict[Key, float] = {}
-        self._hits = self._misses = self._puts = self._refused = self._failed = 0
+        self._hits = self._misses = self._refused = self._failed = 0
 
     @classmethod
     @asynccontextmanager
@@ -201,7 +201,7 @@ class SharedFolder:
             rebuilding=totals.walking,
             hits=self._hits,
             misses=self._misses,
-            puts=self._puts,
+            puts=self.room.published,
             refused=self._refused,
             failed=self._failed,
             evicted=self.room.evicted_files,
@@ -217,7 +217,6 @@ class SharedFolder:
         while True:
             claim = await self.room.claim(writing.where, writing.path, size, pinned=pinned)
             if claim == "granted":
-                self._puts += 1
                 return None
             if claim == "present":
                 if await asyncio.to_thread(self._is_there, writing.where, look_again=True):

@@ -41,12 +41,17 @@ Claim = Literal["granted", "present", "busy"]
 class Room:
     """This process's way to room in the folder."""
 
-    def __init__(self, files: SharedFiles, root: Path, *, quota: int, floor: int) -> None:
+    def __init__(
+        self, name: str, files: SharedFiles, root: Path, *, quota: int, floor: int
+    ) -> None:
         self.files = files
+        self._name = name
+        self._turn = asyncio.Lock()
         self.holder = secrets.token_hex(8)
         self.tree = Tree(root, self.holder)
         self.folder: UUID | None = None
         """None while the folder cannot be reached."""
+        self.published = 0
         self.evicted_files = self.evicted_bytes = 0
         self.evicted_age_s = 0.0
         self._quota = quota
@@ -66,7 +71,11 @@ class Room:
         Raises NoRoom when database or folder cannot be used, NoLongerOwner.
         """
         try:
-            async with asyncio.timeout(_PATIENCE_S), self.files.locked(self.id(), owner) as folder:
+            async with (
+                asyncio.timeout(_PATIENCE_S),
+                self._turn,  # waiting here takes no connection from those who only look things up
+                self.files.locked(self.id(), owner) as folder,
+            ):
                 yield folder
         except (CatalogUnavailable, OSError, TimeoutError) as error:
             raise NoRoom("The shared folder cannot be written now.") from error
@@ -111,9 +120,11 @@ class Room:
             size = allocated(await asyncio.to_thread(temp.stat)) + _OF_A_FILE
             if size > row.bytes and not await self._have(folder, size - row.bytes):
                 raise NoRoom("The file outgrew its room.")
-            await asyncio.to_thread(self._name, temp, where)
+            await asyncio.to_thread(self.give_name, temp, where)
             await folder.enter(row.key, size)
         self._writing.discard(temp.name)
+        metrics.CACHE_PUTS.labels(cache=self._name).inc()
+        self.published += 1
         return self.tree.root / where.path
 
     async def abandon(self, where: Place, temp: Path) -> None:
@@ -225,7 +236,8 @@ class Room:
         """A claim of this very process that it could not give back when it wanted to."""
         return row.writer == self.holder and row.temp not in self._writing
 
-    def _name(self, temp: Path, where: Place) -> None:
+    def give_name(self, temp: Path, where: Place) -> None:
+        """From here on readers see the file. Blocking, OSError."""
         self.tree.make_folder(where)
         self.tree.publish(temp, where)
 
@@ -239,7 +251,7 @@ class Room:
         (self.tree.temp / Path(name).name).unlink(missing_ok=True)
 
     def _count(self, gone: Sequence[SharedFile], freed: int, reason: Reason) -> None:
-        name = self.tree.root.name
+        name = self._name
         metrics.CACHE_EVICTIONS.labels(cache=name, reason=reason).inc(len(gone))
         metrics.CACHE_EVICTED_BYTES.labels(cache=name, reason=reason).inc(freed)
         if reason in ("quota", "floor"):

@@ -333,7 +333,7 @@ async def test_killed_between_rename_and_commit_the_file_is_counted(
     one, other = await host(), await host()
     writing = await one.writing(source(1), MB).__aenter__()
     writing.path.write_bytes(bytes(MB))
-    one.room._name(writing.path, writing.where)
+    one.room.give_name(writing.path, writing.where)
     await kill(one)
     await asyncio.sleep(1)
     assert await keeper(catalog, other).once()

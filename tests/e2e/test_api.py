@@ -94,6 +94,20 @@ def test_an_image_put_by_the_api_is_served_and_gone_when_it_is_deleted(
     assert within(5, lambda: fetch(f"{served}/info.json").status == 404)
 
 
+def test_an_admin_key_is_made_on_the_command_line_and_a_revoked_one_opens_nothing(
+    server: Running, key: str, command: Any
+):
+    policy = f"{server.private}/thumbnailPolicies/of-all"
+    assert ask("PUT", policy, key, {"sizes": [64]})[0] == 403
+    made = command("keys", "create", "--admin", "--json", "--data", server.data).json
+    assert ask("PUT", policy, made["token"], {"sizes": [64]})[0] == 201
+    assert ask("GET", f"{server.private}/admin", made["token"])[0] == 200
+    revoked = command("keys", "revoke", made["id"], "--data", server.data)
+    assert revoked.status == 0, revoked.err
+    assert ask("PUT", policy, made["token"], {"sizes": [64]})[0] == 401
+    assert command("keys", "create", "--data", server.data).status != 0
+
+
 def test_a_batch_finishes_and_tells_of_each_image_that_failed(
     server: Running, key: str, origin: str
 ):

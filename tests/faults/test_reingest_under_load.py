@@ -1,0 +1,133 @@
+"""A picture taken in again while it is asked for all the time: every answer is all of the old
+version or all of the new one, whatever it is asked.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import subprocess
+import threading
+import time
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image
+
+from tests.support.running import COMMAND, Running, assert_log_clean, fetch, running
+
+RED, BLUE = ((200, 30, 30), (1400, 1000)), ((30, 30, 200), (1200, 900))
+ASKED = (
+    "info.json",
+    "full/200,/0/default.jpg",  # a thumbnail as it is stored
+    "full/180,/0/default.jpg",  # one made smaller
+    "full/max/0/default.jpg",
+    "0,0,256,256/256,256/0/default.jpg",
+    "1000,800,256,256/max/0/default.jpg",  # how much of it there is tells the size of the image
+)
+SIZES = {
+    "full/200,/0/default.jpg": {"red": (200, 143), "blue": (200, 150)},
+    "full/180,/0/default.jpg": {"red": (180, 129), "blue": (180, 135)},
+    "full/max/0/default.jpg": {"red": RED[1], "blue": BLUE[1]},
+    "0,0,256,256/256,256/0/default.jpg": {"red": (256, 256), "blue": (256, 256)},
+    "1000,800,256,256/max/0/default.jpg": {"red": (256, 200), "blue": (200, 100)},
+}
+
+
+def ingest(server: Running, path: Path) -> None:
+    done = subprocess.run(
+        [str(COMMAND), "ingest", str(path), "--id", "1/1/page", "--data", str(server.data)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def stored(server: Running) -> list[str]:
+    """Every object of the store."""
+    root = server.data / "objects"
+    files = [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
+    return [name for name in files if not name.startswith("=")]
+
+
+class Reader:
+    """Asks for everything from several threads and notes every answer that is not of one piece."""
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self.mixed: list[str] = []
+        self.statuses: dict[int, int] = defaultdict(int)
+        self.colours: dict[str, set[str]] = defaultdict(set)
+        """Of which version there was an answer, by what was asked."""
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Reader:
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(4)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, seed: int) -> None:
+        dice = random.Random(seed)
+        while not self._stop.is_set():
+            rest = dice.choice(ASKED)
+            with suppress(OSError):
+                answer = fetch(f"{self.base}/{rest}", timeout_s=30)
+                self.statuses[answer.status] += 1
+                if answer.status == 200:
+                    self._look(rest, answer.body, answer.json if rest == "info.json" else None)
+
+    def _look(self, rest: str, body: bytes, document: dict[str, object] | None) -> None:
+        if document is not None:
+            size = (document["width"], document["height"])
+            colour = {RED[1]: "red", BLUE[1]: "blue"}.get(size, "neither")
+            listed = {(each["width"], each["height"]) for each in document["sizes"]}
+            own = {"red": (200, 143), "blue": (200, 150)}.get(colour)
+            if own not in listed:
+                self.mixed.append(f"info.json of {size} lists {sorted(listed)}")
+        else:
+            picture = Image.open(io.BytesIO(body)).convert("RGB")
+            red, _, blue = picture.getpixel((20, 20))
+            colour = "red" if red > blue else "blue"
+            if picture.size != SIZES[rest][colour]:
+                self.mixed.append(f"{rest} is {colour} and {picture.size}")
+        self.colours[rest].add(colour)
+
+
+def test_no_answer_is_of_two_versions_while_a_picture_is_taken_in_again(tmp_path):
+    """The objects of an old version are removed at once here, so that readers under way meet
+    that.
+    """
+    path = tmp_path / "page.jpg"
+    env = {
+        "ORCHESTRATOR_INGEST__REMOVE_AFTER_S": "0",
+        "ORCHESTRATOR_INGEST__SWEEP_EVERY_S": "0.1",
+    }
+    with running(workers=2, data=tmp_path / "data", env=env) as server:
+        Image.new("RGB", RED[1], RED[0]).save(path, quality=90)
+        ingest(server, path)
+        base = f"{server.public}/iiif/3/1%2F1%2Fpage"
+        with Reader(base) as reader:
+            for colour, size in (BLUE, RED, BLUE):
+                Image.new("RGB", size, colour).save(path, quality=90)
+                ingest(server, path)
+                time.sleep(0.3)
+        assert not reader.mixed, reader.mixed[:10]
+        assert set(reader.statuses) <= {200, 503}, reader.statuses
+        assert reader.statuses[503] <= reader.statuses[200] / 100, reader.statuses
+        assert {rest: len(seen) for rest, seen in reader.colours.items()} == dict.fromkeys(ASKED, 2)
+        deadline = time.monotonic() + 20
+        while len(stored(server)) != 6 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert len(stored(server)) == 6, stored(server)
+        assert_log_clean(server.log())

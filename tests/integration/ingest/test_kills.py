@@ -1,0 +1,79 @@
+"""kill -9 of a process that takes pictures in, at any moment: what it leaves is swept, exactly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.model import AssetState
+from tests.support import pictures
+from tests.support.ingesting import House, keys_named_by, open_house, settings_for
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ROOT = Path(__file__).resolve().parents[3]
+KILLS = int(os.environ.get("KILLS", "5"))
+
+
+async def test_kills_at_any_moment_leave_no_orphan_and_nothing_half_done(
+    dsn: str, tmp_path: Path, imaging: ImagingPool
+) -> None:
+    folder, dice = tmp_path / "originals", random.Random(7)
+    folder.mkdir()
+    for n in range(3):
+        pictures.jpeg(folder / f"{n}.jpg", 400 + 300 * n, 300, seed=n)
+    settings = settings_for(dsn, tmp_path / "data")
+    finished = 0
+    for seed in range(KILLS):
+        finished += await _killed(dsn, tmp_path / "data", folder, seed, dice.uniform(0.1, 0.6))
+        async with open_house(settings, imaging) as house:
+            await _swept(house)
+            assert house.scratch() == []
+            await house.store.sweep_temporary()
+            await house.assert_exact()
+            for asset in await house.catalog.assets.page():
+                assert asset.state in {AssetState.READY, AssetState.FAILED}
+                assert keys_named_by(asset) <= await house.store.keys()
+    assert finished >= KILLS
+
+
+async def _killed(dsn: str, data: Path, folder: Path, seed: int, after_s: float) -> int:
+    """Start the restless process, kill it a while after its first deed; how many it did."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.support.restless",
+        dsn,
+        str(data),
+        str(folder),
+        str(seed),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(120):
+        assert await process.stdout.readline() == b"done\n"
+    await asyncio.sleep(after_s)
+    os.kill(process.pid, signal.SIGKILL)
+    rest = await process.stdout.read()
+    await process.wait()
+    return 1 + rest.count(b"done\n")
+
+
+async def _swept(house: House) -> None:
+    """The database may need a moment to see that the connections, and their locks, are gone."""
+    async with asyncio.timeout(30):
+        while True:
+            await house.sweep()
+            counts = await house.catalog.objects.count()
+            states = await house.catalog.assets.count()
+            if set(counts) <= {"live"} and "ingesting" not in states:
+                return
+            await asyncio.sleep(0.1)

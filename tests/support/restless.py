@@ -1,0 +1,43 @@
+"""A process that takes pictures in, changes their rights and deletes them without end, to be
+killed: `python -m tests.support.restless DSN DATA FOLDER SEED`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.registering import Request
+from orchestrator.model import AssetId
+from orchestrator.settings import Imaging
+from tests.support.ingesting import open_house, settings_for
+
+
+async def run(dsn: str, data: Path, folder: Path, seed: int) -> None:
+    """Never ends by itself."""
+    dice = random.Random(seed)
+    pictures = sorted(folder.glob("*.jpg"))
+    async with open_house(settings_for(dsn, data), ImagingPool(Imaging(processes=1))) as house:
+        while True:
+            asset_id = AssetId(1, 1, dice.choice("abcd"))
+            picture = str(dice.choice(pictures))
+            with suppress(OrchestratorError):
+                match dice.randrange(6):
+                    case 0:
+                        await house.pipeline.set_access(asset_id, roles=("r",))
+                    case 1:
+                        await house.pipeline.set_access(asset_id, roles=())
+                    case 2:
+                        await house.pipeline.delete(asset_id)
+                    case _:
+                        await house.pipeline.ingest(Request(asset_id, picture, force=True))
+                print("done", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(run(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])))

@@ -1,0 +1,304 @@
+"""What befalls the caches of a running server: housekeeping killed, disk full, read-only, files
+removed by hand, no room for a source. Right bytes are served all the time, the caches heal, and the
+log says what happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.e2e.conftest import run_command
+from tests.support import pictures
+from tests.support.caches import du
+from tests.support.running import Running, assert_log_clean, fetch, running
+from tests.support.weed import s3_settings, weed
+
+TILES = [
+    f"{x},{y},256,256/256,256/0/default.jpg"
+    for y in range(0, 1800, 200)
+    for x in range(0, 2700, 90)
+]
+QUOTA = 1_000_000
+SMALL = {
+    "ORCHESTRATOR_CACHE__MEMORY": "0",
+    "ORCHESTRATOR_CACHE__MAX_ENTRY": "500000",
+    "ORCHESTRATOR_CACHE__DERIVATIVES_QUOTA": str(QUOTA),
+}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pictures.jpeg(folder / "large.jpg", 3000, 2000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory) -> Iterator[dict[str, str]]:
+    with weed(tmp_path_factory.mktemp("weed")) as endpoint:
+        yield s3_settings(endpoint)
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    """A file system of its own, 40 MiB, where the caches of `tmp_path/data` will lie."""
+    at = tmp_path / "data" / "cache"
+    at.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(at)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("this user may not mount")
+    yield at
+    subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+class Right:
+    """Every answer is compared with the first one for its tile."""
+
+    def __init__(self, server: Running, name: str = "large") -> None:
+        self._base = f"{server.public}/iiif/3/1%2F1%2F{name}"
+        self._known: dict[str, str] = {}
+        self.wrong: list[str] = []
+        self.statuses: dict[int, int] = {}
+
+    def ask(self, tile: str) -> None:
+        answer = fetch(f"{self._base}/{tile}")
+        self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
+        digest = hashlib.sha256(answer.body).hexdigest()
+        if answer.status == 200 and self._known.setdefault(tile, digest) != digest:
+            self.wrong.append(tile)
+
+    def ask_all(self, tiles: list[str], threads: int = 4) -> None:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(self.ask, tiles))
+        assert not self.wrong
+        assert set(self.statuses) == {200}, self.statuses
+
+
+def events(server: Running, name: str) -> list[dict[str, Any]]:
+    found = []
+    for line in server.log().splitlines():
+        if f'"{name}"' in line:
+            entry = json.loads(line)
+            if entry["event"] == name:
+                found.append(entry)
+    return found
+
+
+def until(condition: Callable[[], object], what: str, timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def housekeepers(server: Running) -> list[dict[str, Any]]:
+    return [e for e in events(server, "process started") if e["role"] == "housekeeping"]
+
+
+def restarted(server: Running, before: int) -> bool:
+    return len(housekeepers(server)) > before
+
+
+def verified(data: Path) -> bool:
+    """`cache verify` finds nothing amiss."""
+    return run_command("cache", "verify", "--data", data).status == 0
+
+
+def test_without_housekeeping_serving_goes_on_and_the_quota_holds(tmp_path, folder):
+    with running(folder, workers=2, data=tmp_path / "data", env=SMALL) as server:
+        server.wait_converted()
+        cache = server.data / "cache" / "derivatives"
+        samples: list[int] = []
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.is_set():
+                samples.append(du(cache))
+                time.sleep(0.01)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        right = Right(server)
+        try:
+            right.ask_all(TILES, threads=8)
+            for _ in range(3):
+                started = housekeepers(server)
+                os.kill(started[-1]["child"], signal.SIGKILL)
+                right.ask_all(random.Random(3).sample(TILES, 90), threads=8)
+                until(partial(restarted, server, len(started)), "housekeeping is started again")
+        finally:
+            over.set()
+            watcher.join()
+        assert max(samples) <= QUOTA
+        assert max(samples) > QUOTA * 0.8, "the cache was full"
+        assert len(events(server, "process died, starting another")) == 3
+        until(lambda: server.metric("cache_evictions_total") > 0, "evictions are counted")
+        assert_log_clean(server.log(), allowed=("process died, starting another",))
+    assert verified(tmp_path / "data")
+
+
+def test_on_a_full_disk_answers_are_right_and_the_cache_heals(tmp_path, folder, disk):
+    env = {**SMALL, "ORCHESTRATOR_CACHE__FREE_SPACE_FLOOR": "0"}
+    with running(folder, workers=2, data=tmp_path / "data", env=env) as server:
+        server.wait_converted()
+        right = Right(server)
+        right.ask_all(TILES[:40])
+        found = os.statvfs(disk)
+        (disk / "others").write_bytes(bytes(found.f_bavail * found.f_frsize))
+        right.ask_all(TILES[40:120])
+        until(
+            lambda: (
+                events(server, "cache has no room") or events(server, "cache cannot be written")
+            ),
+            "the log says that the disk is full",
+        )
+        (disk / "others").unlink()
+        right.ask_all(TILES[120:160])
+        renders = server.metric("renders_total")
+        right.ask_all(TILES[120:160])
+        assert server.metric("renders_total") == renders, "kept again"
+        assert_log_clean(server.log())
+    assert verified(tmp_path / "data")
+
+
+def test_a_cache_made_read_only_is_read_on_and_written_again_later(tmp_path, folder, disk):
+    with running(folder, workers=2, data=tmp_path / "data", env=SMALL) as server:
+        server.wait_converted()
+        right = Right(server)
+        right.ask_all(TILES[:30])
+        remounted = subprocess.run(
+            ["mount", "-o", "remount,ro", str(disk)], check=False, capture_output=True
+        )
+        if remounted.returncode:  # files are open for writing: forced, as a failing disk would be
+            pytest.skip(f"cannot be made read-only: {remounted.stderr.decode().strip()}")
+        right.ask_all(TILES[:60])
+        until(lambda: events(server, "cache cannot be written"), "the log says it is read-only")
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        right.ask_all(TILES[60:90])
+        until(lambda: events(server, "cache written again"), "the log says it is well again")
+        renders = server.metric("renders_total")
+        right.ask_all(TILES[60:90])
+        assert server.metric("renders_total") == renders, "kept again"
+        assert_log_clean(server.log())
+    assert verified(tmp_path / "data")
+
+
+def test_files_removed_by_hand_are_made_again(tmp_path, folder, s3):
+    with running(folder, workers=2, data=tmp_path / "data", env={**SMALL, **s3}) as server:
+        server.wait_converted()
+        right = Right(server)
+        right.ask_all(TILES[:20])
+        for path in [*server.data.glob("cache/*/??/*/*")]:
+            path.unlink()
+        right.ask_all(TILES[:25])
+        until(
+            lambda: events(server, "cached files were removed by somebody else"),
+            "the log says that files are gone",
+        )
+        assert_log_clean(server.log())
+    assert verified(tmp_path / "data")
+
+
+def test_all_killed_at_once_in_the_middle_of_writing_leaves_a_sound_cache(tmp_path, folder):
+    data = tmp_path / "data"
+    for _ in range(2):
+        with running(folder, workers=2, data=data, env=SMALL) as server:
+            server.wait_converted()
+            right = Right(server)
+            with ThreadPoolExecutor(8) as pool:
+                asked = [pool.submit(right.ask, tile) for tile in TILES]
+                time.sleep(1.5)
+                for pid in server.processes():
+                    os.kill(pid, signal.SIGKILL)
+                for one in asked:
+                    one.cancel()
+            server.stop(graceful=False)
+            assert not right.wrong
+    with running(folder, workers=2, data=data, env=SMALL) as server:
+        Right(server).ask_all(TILES[:40])
+        assert du(data / "cache" / "derivatives") <= QUOTA
+        assert_log_clean(server.log())
+    assert verified(data)
+    assert not list(data.glob("cache/*/.temp/*"))
+
+
+def colour(body: bytes) -> Any:
+    return Image.open(io.BytesIO(body)).convert("RGB").getpixel((9, 9))
+
+
+def test_a_source_without_room_is_cut_from_memory_or_refused_with_retry_after(tmp_path, folder, s3):
+    env = {**SMALL, **s3, "ORCHESTRATOR_CACHE__SOURCES_QUOTA": "100000"}
+    with running(folder, workers=2, data=tmp_path / "data", env=env) as server:
+        server.wait_converted()
+        right = Right(server)
+        right.ask_all(TILES[:12])
+        assert server.metric("sources_not_copied_total", why="no_room", how="memory") == 12
+        assert server.metric("source_copies_total") == 0
+        assert not list(server.data.glob("cache/sources/??/*/*"))
+        assert events(server, "cache has no room")
+        assert_log_clean(server.log())
+    env |= {"ORCHESTRATOR_DELIVERY__MEMORY_SOURCES": "1000"}
+    with running(folder, workers=2, data=tmp_path / "data", env=env) as server:
+        base = f"{server.public}/iiif/3/1%2F1%2Flarge"
+        for tile in TILES[:3]:
+            assert fetch(f"{base}/{tile}").headers["x-served-from"] == "disk"
+        refused = fetch(f"{base}/{TILES[30]}")
+        assert refused.status == 503
+        assert refused.headers["retry-after"] == "5"
+        assert fetch(f"{base}/full/200,/0/default.jpg").status == 200, "thumbnails need no source"
+        assert events(server, "source not copied")
+        assert server.metric("sources_not_copied_total", how="refused") >= 1
+        assert_log_clean(server.log())
+
+
+def test_an_image_pinned_or_never_orchestrated_by_command_is_so_on_the_running_server(
+    tmp_path, folder, s3
+):
+    data = tmp_path / "data"
+    rule = '[{"asset_id": "^1/1/rule", "orchestrate": false}]'
+    pictures.jpeg(folder / "rule.jpg", 1500, 1000)
+    pictures.jpeg(folder / "other.jpg", 3000, 2000, seed=2)
+    env = {**SMALL, **s3, "ORCHESTRATOR_CACHE__RULES": rule}
+    with running(folder, workers=2, data=data, env=env) as server:
+        server.wait_converted(expected=3)
+        dsn = run_command("config", "show", "--data", data)
+        assert dsn.status == 0
+
+        def set_image(*words: str) -> None:
+            done = run_command("images", "set", *words, "--data", data, env=s3)
+            assert done.status == 0, done.err
+
+        set_image("1/1/large", "--pin", "--no-orchestrate")
+        shown = run_command("images", "show", "1/1/large", "--json", "--data", data, env=s3).json
+        assert (shown["pinned"], shown["orchestrate"]) == (True, False)
+        Right(server).ask_all(TILES[:10])
+        Right(server, "rule").ask_all(TILES[:4])
+        assert server.metric("source_copies_total") == 0
+        assert server.metric("sources_not_copied_total", why="never", how="memory") == 14
+        kept = sorted(data.glob("cache/derivatives/??/*/*"))
+        Right(server, "other").ask_all(TILES)
+        pinned = [path for path in kept if path.exists()]
+        assert len(pinned) == 10, "the pinned image's tiles stay, the others are evicted"
+        set_image("1/1/large", "--no-pin", "--orchestrate")
+        time.sleep(1)
+        Right(server, "other").ask_all(TILES[::-1])
+        assert not [path for path in kept if path.exists()]
+        assert server.metric("source_copies_total") == 1
+        assert_log_clean(server.log())

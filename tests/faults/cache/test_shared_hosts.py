@@ -23,7 +23,7 @@ from tests.support.caches import du
 from tests.support.running import Running, assert_log_clean, fetch, running, start
 from tests.support.weed import s3_settings, weed
 
-QUOTA = 6_000_000
+QUOTA = 12_000_000  # of which 1 MB is for folders
 PICTURES = 8
 TAKEN_OVER = '"shared folder taken over"'
 
@@ -160,6 +160,7 @@ def test_one_quota_one_owner_and_right_bytes_when_the_owner_is_killed(
             assert took_s < 6
             assert max(samples) <= QUOTA
             assert max(samples) > QUOTA / 2
+            assert other.metric("cache_evictions_total", cache="sources") > 0
             assert owner.log().count(TAKEN_OVER) == other.log().count(TAKEN_OVER) == 1
             done = run_command("cache", "verify", "--data", other.data, "--json", env=env)
             assert done.status == 0, done.out

@@ -26,20 +26,18 @@ from orchestrator.cache.memory import HotTier
 from orchestrator.catalog.changes import GONE
 from orchestrator.catalog.listener import ChangeListener
 from orchestrator.errors import StorageUnavailable
-from orchestrator.iiif.geometry import Limits
-from orchestrator.imaging.recipes import Encoder
 from orchestrator.ingest.folder import FolderIngest
 from orchestrator.ingest.worker import Converter
 from orchestrator.log import set_up_logging
 from orchestrator.model import AssetId
 from orchestrator.progress import Told
 from orchestrator.routing.caching import CachingRules
+from orchestrator.routing.configured import encoder_of, limits_of, rules_of
 from orchestrator.routing.deliver import Deliverer
 from orchestrator.routing.describe import Describer
 from orchestrator.routing.image_server import BuiltinServer, ImageServer
 from orchestrator.routing.memory import MemorySources
 from orchestrator.routing.orchestrate import SourceFiles
-from orchestrator.routing.plan import Rules
 from orchestrator.routing.snapshots import Snapshots
 from orchestrator.routing.uncopied import Uncopied
 from orchestrator.routing.upstream import UpstreamServer
@@ -250,7 +248,7 @@ class Process:
         self, ports: AsyncExitStack, sources: SourceFiles, warmer: Warmer
     ) -> ImageRoutes:
         settings, services = self._settings, self._services
-        limits = _limits(settings)
+        limits = limits_of(settings)
         capabilities = await services.imaging.capabilities()
         server = self._image_server()
         ports.push_async_callback(server.close)
@@ -266,9 +264,9 @@ class Process:
             pool=services.imaging,
             refresher=services.pipeline,
             limits=limits,
-            rules=_rules(settings),
+            rules=rules_of(settings),
             caching=self._caching,
-            encoder=_encoder(settings),
+            encoder=encoder_of(settings),
             max_decode_pixels=settings.iiif.max_decode_pixels,
             timeout_s=settings.delivery.request_timeout_s,
         )
@@ -284,7 +282,7 @@ class Process:
         )
 
     def _image_server(self) -> ImageServer:
-        builtin = BuiltinServer(self._services.imaging, _encoder(self._settings))
+        builtin = BuiltinServer(self._services.imaging, encoder_of(self._settings))
         if self._settings.image_server.kind == "builtin":
             return builtin
         return UpstreamServer(self._settings.image_server, builtin)
@@ -297,7 +295,7 @@ class Process:
             self._services.origins.origins,
         )
         ports.callback(memory.close)
-        builtin = BuiltinServer(self._services.imaging, _encoder(self._settings))
+        builtin = BuiltinServer(self._services.imaging, encoder_of(self._settings))
         settings = self._settings.image_server
         special = None
         if settings.special_addresses:
@@ -397,24 +395,3 @@ def _count_pass(seen: Pass) -> None:
 def _touch(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-
-
-def _limits(settings: Settings) -> Limits:
-    iiif = settings.iiif
-    return Limits(
-        iiif.max_width, iiif.max_height, iiif.max_area, iiif.max_enlargement, iiif.oversize_confined
-    )
-
-
-def _rules(settings: Settings) -> Rules:
-    delivery = settings.delivery
-    return Rules.of(
-        resize_thumbnails=delivery.resize_thumbnails,
-        upscale=[(rule.asset_id, rule.max_percent) for rule in delivery.upscale_rules],
-        tolerance_px=delivery.size_tolerance_px,
-    )
-
-
-def _encoder(settings: Settings) -> Encoder:
-    iiif = settings.iiif
-    return Encoder(iiif.jpeg_quality, iiif.webp_quality, iiif.avif_quality)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from orchestrator.cache.disk import DiskCache, DiskOptions, Product
+from orchestrator.cache.layout import asset_hash
 from orchestrator.cache.ledger import Publication
 from tests.support.caches import ManualClock, a_product, du
 
@@ -38,6 +39,8 @@ class DiskCacheMachine(RuleBasedStateMachine):
         self.folder = self.base / "derivatives"
         self.kept: OrderedDict[Product, bytes] = OrderedDict()
         """Least recently used first; what is evicted leaves from the front."""
+        self.pinned: set[str] = set()
+        """Assets whose products must not leave for room."""
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
         return self.loop.run_until_complete(coroutine)
@@ -62,7 +65,7 @@ class DiskCacheMachine(RuleBasedStateMachine):
             self.kept.pop(product, None)
             self.kept[product] = body
         else:
-            assert size > QUOTA / 4, "a small body always finds room"
+            assert size > QUOTA / 4 or self.pinned, "a small body always finds room"
         self.drop_evicted()
 
     @rule(who=st.integers(0, 1), asset=assets, number=numbers)
@@ -82,6 +85,13 @@ class DiskCacheMachine(RuleBasedStateMachine):
     def drop_older(self, who: int, asset: int) -> None:
         self.run(self.caches[who].drop_older(f"1/1/{asset}", 2))
         self.forget(lambda p: p.asset == f"1/1/{asset}" and p.version < 2)
+
+    @rule(who=st.integers(0, 1), asset=st.integers(0, 1), pinned=st.booleans())
+    def pin(self, who: int, asset: int, pinned: bool) -> None:
+        """Asset 2 never is, so that there is always something to evict."""
+        text = f"1/1/{asset}"
+        self.run(self.caches[who].pin(text, pinned=pinned))
+        (self.pinned.add if pinned else self.pinned.discard)(text)
 
     @rule(asset=assets, number=numbers)
     def delete_by_hand(self, asset: int, number: int) -> None:
@@ -135,6 +145,10 @@ class DiskCacheMachine(RuleBasedStateMachine):
 
         return place(a_product(number, asset="1/1/killed"))
 
+    def pinned_files(self) -> list[Path]:
+        hashes = [asset_hash(asset) for asset in self.pinned]
+        return [path for each in hashes for path in (self.folder / each[:2] / each).glob("*")]
+
     def flush(self) -> None:
         """Uses of both are known, so that the order of eviction is exact."""
         for cache in self.caches:
@@ -142,11 +156,13 @@ class DiskCacheMachine(RuleBasedStateMachine):
 
     def drop_evicted(self) -> None:
         """What was evicted is what was used least recently, leases aside."""
-        there = [self.run(self.caches[0].get(product)) is not None for product in self.kept]
+        present = {p: self.run(self.caches[0].get(p)) is not None for p in self.kept}
         self.caches[0]._worker.uses.clear()
+        there = [found for product, found in present.items() if product.asset not in self.pinned]
         assert there == sorted(there), "evicted out of order"
-        for product, present in zip(list(self.kept), there, strict=True):
-            if not present:
+        for product, found in present.items():
+            assert found or product.asset not in self.pinned, "pinned, and evicted"
+            if not found:
                 del self.kept[product]
 
     def forget(self, which: Any) -> None:
@@ -160,6 +176,7 @@ class DiskCacheMachine(RuleBasedStateMachine):
         totals = self.run(self.caches[0].totals())
         assert totals.bytes + totals.reserved <= QUOTA
         assert du(self.folder) <= totals.bytes + totals.reserved
+        assert totals.pinned <= totals.bytes
         self.run(self.caches[0].tend())
         self.run(self.caches[1].tend())
 
@@ -178,7 +195,10 @@ class DiskCacheMachine(RuleBasedStateMachine):
             return
         self.run(self.caches[0].sweep())
         self.run(self.caches[0].verify(repair=True))
-        assert self.run(self.caches[0].totals()).bytes == du(self.folder)
+        totals = self.run(self.caches[0].totals())
+        assert totals.bytes == du(self.folder)
+        sizes = [path.stat().st_blocks * 512 for path in self.pinned_files()]
+        assert totals.pinned == sum(sizes)
         assert not list((self.folder / ".temp").iterdir())
         holders = self.base / "derivatives.index" / "holders"
         assert len(list(holders.iterdir())) == len(self.caches)

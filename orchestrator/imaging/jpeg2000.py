@@ -10,16 +10,10 @@ libopenjp2.so.7, unchanged since 2.1; `load` looks whether they are.
 from __future__ import annotations
 
 import ctypes
-import os
-import select
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import RawIOBase
 from pathlib import Path
 from typing import Any
-
-import pyvips
 
 from orchestrator.imaging import ordering, vips
 from orchestrator.imaging.openjpeg import CodestreamError, Handler, ImageHeader, listener
@@ -39,7 +33,6 @@ ONE_PIECE_PIXELS = 64_000_000
 """OpenJPEG needs 27 bytes for each pixel of a tile (measured): larger pictures are tiled."""
 _TILE = 512
 
-_SAMPLE_BYTES = {"uchar": 1, "ushort": 2}
 _INT, _FLOAT = ctypes.c_int, ctypes.c_float
 _INTS = _INT * 33
 _OFFSETS: dict[str, tuple[int, Any]] = {
@@ -177,52 +170,17 @@ def write(
 
 
 def _strips(image: Any, height: int) -> Iterator[Any]:
-    """The picture in strips of `height` rows, from one pass over it: a file that is read in order
-    has strips of its own, and gives none of them a second time.
+    """The picture in strips of `height` rows, each in memory, from one pass over it.
+
+    All are drawn from one region: between evaluations libvips forgets the rows of a strip of the
+    file, which it does not read a second time.
     """
-    reading, writing = os.pipe()
-    ended, end = os.pipe()
-    failures: list[BaseException] = []
-
-    def pour() -> None:
-        try:
-            image.rawsave(f"/dev/fd/{writing}")
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            os.close(end)
-
-    pouring = threading.Thread(target=pour, name="strips")
-    pouring.start()
-    try:
-        with os.fdopen(reading, "rb", buffering=0) as pipe:  # closed early, it ends the pouring
-            for top in range(0, image.height, height):
-                strip = _strip(image, min(height, image.height - top), pipe, ended)
-                if strip is None:
-                    break
-                yield strip
-    finally:
-        pouring.join()
-        os.close(writing)
-        os.close(ended)
-    if failures:
-        raise failures[0]
-
-
-def _strip(image: Any, rows: int, pipe: RawIOBase, ended: int) -> Any | None:
-    """The next rows in memory; None where they end too early: `ended` is closed then, while a
-    loader that failed may keep the pipe open.
-    """
-    data = bytearray(rows * image.width * image.bands * _SAMPLE_BYTES[image.format])
-    rest = memoryview(data)
-    while rest:
-        ready, _, _ = select.select([pipe.fileno(), ended], [], [])
-        count = pipe.readinto(rest) if pipe.fileno() in ready else 0
-        if not count:
-            return None
-        rest = rest[count:]
-    strip = pyvips.Image.new_from_memory(data, image.width, rows, image.bands, image.format)
-    return strip.copy(interpretation=image.interpretation)
+    region = vips.Region.new(image)
+    for top in range(0, image.height, height):
+        rows = min(height, image.height - top)
+        body = region.fetch(0, top, image.width, rows)
+        strip = vips.Image.new_from_memory(body, image.width, rows, image.bands, image.format)
+        yield strip.copy(interpretation=image.interpretation)
 
 
 class _Encoder:

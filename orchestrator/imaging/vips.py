@@ -16,6 +16,7 @@ from orchestrator.errors import Unprocessable
 from orchestrator.imaging.recipes import Capabilities, InputFormat
 
 Image = pyvips.Image
+Region = pyvips.Region
 VipsError = pyvips.Error
 
 _CLASSES: dict[InputFormat, str] = {

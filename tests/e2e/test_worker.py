@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -87,8 +88,11 @@ def test_a_worker_takes_in_what_was_posted_and_ends_when_told(place: Place) -> N
     ids = place.post(*pictures, missing)
     port, log = free_port(), place.folder / "log"
     words = ["worker", "--data", str(place.data), "--workers", "2", "--private-port", str(port)]
+    environment = {**os.environ, "ORCHESTRATOR_INGEST__FILE_ROOTS": json.dumps([str(place.folder)])}
     with log.open("wb") as output:
-        worker = subprocess.Popen([str(COMMAND), *words], stdout=output, stderr=output)
+        worker = subprocess.Popen(
+            [str(COMMAND), *words], stdout=output, stderr=output, env=environment
+        )
     try:
         *good, bad = place.ended(ids)
         assert {job.state for job in good} == {"done"}

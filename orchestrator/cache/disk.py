@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +22,7 @@ from orchestrator.cache.eviction import Limits, Reason
 from orchestrator.cache.index import Boot, Index, Totals, this_boot
 from orchestrator.cache.layout import Place, Product, asset_hash, place
 from orchestrator.cache.ledger import Ledger, room_for
+from orchestrator.cache.options import DiskOptions, DiskStats
 from orchestrator.cache.tree import Tree, read_cached, read_whole
 from orchestrator.cache.turns import Candidate, turns_of
 from orchestrator.cache.upkeep import Swept, Upkeep, Verification
@@ -36,45 +36,6 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 _QUEUED_BYTES = 512 * 1024**2
 _LEASES_KEPT = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class DiskOptions:
-    """How one disk cache behaves; the fields mean what the settings of `cache` mean."""
-
-    quota: int
-    floor: int = 0
-    max_entry: int = 256 * 1024**2
-    inline_read: int = 256 * 1024
-    use_flush_s: float = 2.0
-    lease_s: float = 30.0
-    shares: tuple[tuple[str, int], ...] = ()
-    eviction: str = "lru"
-
-
-@dataclass(frozen=True, slots=True)
-class DiskStats:
-    """Fill of the cache (all processes), and what this process has done with it."""
-
-    name: str
-    files: int
-    bytes: int
-    pinned: int
-    """Of the bytes, those of pinned files."""
-    reserved: int
-    quota: int
-    free: int
-    """Bytes free on the file system."""
-    rebuilding: bool
-    hits: int
-    misses: int
-    puts: int
-    refused: int
-    failed: int
-    evicted: int
-    evicted_bytes: int
-    evicted_age_s: float
-    """Seconds between last use and eviction, of what was evicted last."""
 
 
 class DiskCache:
@@ -258,7 +219,7 @@ class DiskCache:
         await self._call(self._worker.walk_through)
 
     async def look_after(self) -> None:
-        """What is done every `use_flush_s` seconds, now; a rebuild that is due goes on by itself."""
+        """What is done every `use_flush_s` seconds, now; a rebuild goes on by itself."""
         await self._call(self._worker.tend)
 
     async def totals(self) -> Totals:

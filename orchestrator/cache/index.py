@@ -19,66 +19,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from orchestrator.cache.locks import Mutex, is_same_file, try_lock
+from orchestrator.cache.schema import SCHEMA_VERSION, statements
 from orchestrator.errors import NoRoom
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
 
-SCHEMA_VERSION = 3
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE totals (
-  id INTEGER PRIMARY KEY CHECK (id = 1), files INTEGER, bytes INTEGER, pinned INTEGER,
-  small INTEGER, ghosts INTEGER);
-INSERT INTO totals VALUES (1, 0, 0, 0, 0, 0);
-CREATE TABLE entries (
-  id INTEGER PRIMARY KEY, asset TEXT NOT NULL, name TEXT NOT NULL, bytes INTEGER NOT NULL,
-  last_used REAL NOT NULL, lease_until REAL NOT NULL DEFAULT 0, pinned INTEGER NOT NULL DEFAULT 0,
-  share TEXT NOT NULL DEFAULT '', queue INTEGER NOT NULL DEFAULT 1, turn REAL NOT NULL DEFAULT 0,
-  uses INTEGER NOT NULL DEFAULT 0, UNIQUE (asset, name));
-CREATE INDEX entries_by_turn ON entries (queue, turn) WHERE pinned = 0;
-CREATE INDEX entries_by_share ON entries (share, last_used) WHERE pinned = 0 AND share <> '';
-CREATE TABLE folders (
-  path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, asset TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
-CREATE INDEX folders_by_asset ON folders (asset);
-CREATE TABLE pins (asset TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE ghosts (key INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, since REAL NOT NULL);
-CREATE INDEX ghosts_by_age ON ghosts (since);
-CREATE TABLE shares (name TEXT PRIMARY KEY, files INTEGER, bytes INTEGER) WITHOUT ROWID;
-CREATE TABLE reservations (
-  holder TEXT PRIMARY KEY, pid INTEGER, bytes INTEGER NOT NULL, since REAL) WITHOUT ROWID;
-CREATE TRIGGER entry_in AFTER INSERT ON entries BEGIN
-  UPDATE totals SET files = files + 1, bytes = bytes + new.bytes,
-    pinned = pinned + new.pinned * new.bytes,
-    small = small + (new.queue + new.pinned = 0) * new.bytes; END;
-CREATE TRIGGER entry_out AFTER DELETE ON entries BEGIN
-  UPDATE totals SET files = files - 1, bytes = bytes - old.bytes,
-    pinned = pinned - old.pinned * old.bytes,
-    small = small - (old.queue + old.pinned = 0) * old.bytes; END;
-CREATE TRIGGER entry_changed AFTER UPDATE OF bytes, pinned, queue ON entries
-WHEN new.bytes <> old.bytes OR new.pinned <> old.pinned OR new.queue <> old.queue BEGIN
-  UPDATE totals SET bytes = bytes + new.bytes - old.bytes,
-    pinned = pinned + new.pinned * new.bytes - old.pinned * old.bytes,
-    small = small + (new.queue + new.pinned = 0) * new.bytes
-      - (old.queue + old.pinned = 0) * old.bytes; END;
-CREATE TRIGGER ghost_in AFTER INSERT ON ghosts BEGIN
-  UPDATE totals SET ghosts = ghosts + new.bytes; END;
-CREATE TRIGGER ghost_out AFTER DELETE ON ghosts BEGIN
-  UPDATE totals SET ghosts = ghosts - old.bytes; END;
-CREATE TRIGGER share_in AFTER INSERT ON entries WHEN new.share <> '' BEGIN
-  INSERT INTO shares VALUES (new.share, 1, new.bytes) ON CONFLICT (name) DO UPDATE SET
-    files = files + 1, bytes = bytes + new.bytes; END;
-CREATE TRIGGER share_out AFTER DELETE ON entries WHEN old.share <> '' BEGIN
-  UPDATE shares SET files = files - 1, bytes = bytes - old.bytes WHERE name = old.share; END;
-CREATE TRIGGER share_changed AFTER UPDATE OF bytes ON entries WHEN new.share <> '' BEGIN
-  UPDATE shares SET bytes = bytes + new.bytes - old.bytes WHERE name = new.share; END;
-CREATE TRIGGER folder_in AFTER INSERT ON folders BEGIN
-  UPDATE totals SET bytes = bytes + new.bytes; END;
-CREATE TRIGGER folder_out AFTER DELETE ON folders BEGIN
-  UPDATE totals SET bytes = bytes - old.bytes; END;
-CREATE TRIGGER folder_changed AFTER UPDATE OF bytes ON folders BEGIN
-  UPDATE totals SET bytes = bytes + new.bytes - old.bytes; END;
-"""
 _DAMAGE = {
     sqlite3.SQLITE_ERROR,  # a table or column is not there
     sqlite3.SQLITE_IOERR,  # cut short under us
@@ -276,7 +222,7 @@ class Index:
             self.distrusted = (float(start or 0), float(end or 0))
 
     def _create(self, db: sqlite3.Connection) -> None:
-        for statement in _statements(_SCHEMA):
+        for statement in statements():
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         write_meta(db, "boot", self._boot.id)
@@ -369,15 +315,6 @@ def _configure(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA wal_autocheckpoint = 1000")
     db.execute("PRAGMA cache_size = -8000")
     db.execute("PRAGMA temp_store = MEMORY")
-
-
-def _statements(script: str) -> Iterator[str]:
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

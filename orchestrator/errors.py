@@ -49,11 +49,13 @@ class InvalidInput(OrchestratorError):
     """
 
     code = "invalid_input"
+    faults: tuple[str, ...] = ()
 
     def __init__(self, public: str, *, faults: Sequence[str] = ()) -> None:
         """`faults`: what is wrong one by one, where there is more than one sentence can say."""
         super().__init__(public)
-        self.faults = tuple(faults)
+        if faults:
+            self.faults = tuple(faults)
 
 
 class SettingsError(OrchestratorError):

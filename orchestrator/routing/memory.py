@@ -90,7 +90,9 @@ class MemorySources:
         os.lseek(held.descriptor, 0, os.SEEK_SET)
         async with self._bytes_of.opened(asset, source) as chunks:
             async for chunk in chunks:
-                await asyncio.to_thread(_write, held.descriptor, chunk)
+                # Not in a thread: that would go on writing when this is cancelled, into a file that
+                # others read or that is closed. It copies a megabyte of memory, and waits for none.
+                _write(held.descriptor, chunk)
         held.whole = True
 
 

@@ -18,6 +18,7 @@ from orchestrator import errors
 from orchestrator.errors import OrchestratorError, Unavailable
 
 _Plain = str | int | float | bool
+_Field = _Plain | tuple[str, ...] | list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Failure:
     """
 
     kind: str
-    fields: Mapping[str, _Plain]
+    fields: Mapping[str, _Field]
     until: float
 
     @classmethod
@@ -35,7 +36,8 @@ class Failure:
         """Take down `error` to be repeated until `until`; only its plain fields travel, not its
         cause.
         """
-        plain = {name: value for name, value in vars(error).items() if isinstance(value, _Plain)}
+        fields = vars(error).items()
+        plain = {name: value for name, value in fields if isinstance(value, _Plain | tuple)}
         return cls(type(error).__name__, plain, until)
 
     def error(self) -> OrchestratorError:
@@ -45,7 +47,9 @@ class Failure:
         if not (isinstance(known, type) and issubclass(known, OrchestratorError)):
             return Unavailable(public)
         error = known.__new__(known, public)
-        vars(error).update(self.fields, public=public)
+        # Tuples come out of a note as lists.
+        fields = {n: tuple(v) if isinstance(v, list) else v for n, v in self.fields.items()}
+        vars(error).update(fields, public=public)
         return error
 
 

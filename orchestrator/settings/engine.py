@@ -13,8 +13,8 @@ class Ingest(Section):
     """How pictures are taken in and made tile-ready."""
 
     optimisation_policy: str = "fast-lossy"
-    """Policy of pictures ingested by command, API or queue: `fast-lossy` (JPEG2000), `fastest`
-    (pyramid TIFF), `use-original`.
+    """Policy of pictures ingested by command, API or queue: `fast-lossy`, `fast-higher`,
+    `max-quality` (JPEG2000), `fastest` (pyramid TIFF), `use-original`, or a stored global one.
     """
     folder: str = ""
     """A folder whose pictures `serve` registers when it starts; `serve FOLDER` sets it."""

@@ -1,0 +1,187 @@
+"""Write docs/policies.md: what each built-in policy gives, measured here on the sample set.
+
+    .venv/bin/python -m scripts.measure_policies [--rounds 3]
+
+One worker process; seconds and milliseconds are of processor time (the worker's), so that a busy
+machine does not show. `tests/unit/test_policies_page.py` sees that no policy is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from loadtests.collection import originals
+from orchestrator.imaging import POLICIES, Probe, Recipe
+from orchestrator.imaging.convert import Thumbnails
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.policies import DEFAULT, USE_ORIGINAL, Policies
+from orchestrator.settings import Imaging, Ingest
+
+PAGE = Path(__file__).parents[1] / "docs" / "policies.md"
+SAMPLES = ("original-12.jpg", "original-24.jpg", "original-24.tif", "original-30-gray.tif")
+TILES = 24
+WHAT = {
+    "fastest": "Pyramid TIFF, JPEG tiles of 256 pixels at quality 90 (lossless where there is "
+    "transparency). The quickest to serve, the largest of the lossy ones.",
+    "fast-lossy": "JPEG2000, peak signal-to-noise ratio 45 dB: not to be told from the original "
+    "on a screen. The default of command, API and queue.",
+    "fast-higher": "JPEG2000, 50 dB: stands being enlarged and printed.",
+    "max-quality": "JPEG2000, lossless; 16 bits stay 16.",
+    USE_ORIGINAL: "The original is the source, unchanged; thumbnails are made.",
+}
+
+
+@dataclass
+class Figures:
+    """Of one policy, over the samples."""
+
+    bytes: float
+    seconds: float
+    full_ms: float
+    low_ms: float
+
+
+async def measured(pool: ImagingPool, name: str, folder: Path, rounds: int) -> Figures:
+    """Source and thumbnails of every sample, then tiles of each at full scale and at an eighth."""
+    size = pixels = 0
+    seconds, full, low = 0.0, [], []
+    samples = [path for path in originals() if path.name in SAMPLES]
+    for path in samples:
+        original = await pool.probe(path)
+        policy = Policies(Ingest())
+        sizes = tuple(await policy.preview(1, DEFAULT, *original.dimensions))
+        wanted = Thumbnails(sizes, folder, 90)
+        took = []
+        for _ in range(rounds):
+            source, before = folder / f"{name}-{path.name}", _processor(pool)
+            if name == USE_ORIGINAL:
+                made = original
+                source = path
+                await pool.thumbnails(path, list(sizes), folder)
+            else:
+                made, _ = await pool.make(path, source, POLICIES[name], wanted)
+            took.append(_processor(pool) - before)
+        seconds += statistics.median(took)
+        size += source.stat().st_size
+        pixels += original.width * original.height
+        full.append(await _tile_ms(pool, source, made, 1))
+        low.append(await _tile_ms(pool, source, made, 8))
+    mega = pixels / 1e6
+    return Figures(size / mega / 1e6, seconds / mega, statistics.mean(full), statistics.mean(low))
+
+
+async def _tile_ms(pool: ImagingPool, path: Path, probe: Probe, scale: int) -> float:
+    dice = random.Random(scale)  # noqa: S311  the same tiles for every policy
+    edge = max(probe.tile_width, 512)
+    side = edge * scale
+    before = _processor(pool)
+    for _ in range(TILES):
+        x = dice.randrange(-(-probe.width // side)) * side
+        y = dice.randrange(-(-probe.height // side)) * side
+        region = (x, y, min(side, probe.width - x), min(side, probe.height - y))
+        size = (-(-region[2] // scale), -(-region[3] // scale))
+        await pool.render(
+            Recipe(str(path), probe.kind, probe.dimensions, probe.levels, region, size)
+        )
+    return 1000 * (_processor(pool) - before) / TILES
+
+
+def _processor(pool: ImagingPool) -> float:
+    own = psutil.Process().cpu_times()
+    times = [own, *(psutil.Process(pid).cpu_times() for pid in pool.pids)]
+    return float(sum(each.user + each.system for each in times))
+
+
+def page(figures: dict[str, Figures], stated: str) -> str:
+    """The whole of docs/policies.md."""
+    rows = "\n".join(
+        f"| `{name}` | {f.bytes:.2f} | {f.seconds:.3f} | {f.full_ms:.1f} | {f.low_ms:.1f} |"
+        for name, f in figures.items()
+    )
+    meanings = "\n".join(f"- `{name}`: {WHAT[name]}" for name in figures)
+    return f"""# Policies
+
+Written by `scripts/measure_policies.py`; do not edit by hand.
+
+An **optimisation policy** says how the tile-ready source is made of an original, a **thumbnail
+policy** which sizes are made ahead. A customer's own policy wins over a global one, that over a
+built-in one of the same name. Policies may be named by the last segment of an address.
+
+## Built in
+
+{meanings}
+
+| policy | MB per megapixel | processor seconds per megapixel | 512 px tile, full scale, ms | scale 8, ms |
+|---|---|---|---|---|
+{rows}
+
+{stated} The seconds are those of source and the four default thumbnails, from one decode; the milliseconds
+those of one worker, a tile among {TILES} of the same picture in any order, decoded and encoded as JPEG.
+`{USE_ORIGINAL}` has an original decoded whole for its first tile, which is then kept in memory.
+
+## JPEG2000
+
+Tiles of 512 pixels, precincts, packet lengths (PLT), and a tile-part for each resolution of each tile. The tile-parts
+are sorted by resolution and listed in the main header (TLM), so a low resolution needs only a prefix of the file
+(`orchestrator/imaging/tileparts.py` says how long). sRGB or gray, 8 bits (16 if lossless), transparency as an opacity
+channel. `"tile": 0` writes one tile: 1 % smaller, but a tile of it costs two to three times as much to cut, and its encoder
+27 bytes of memory a pixel; pictures above 64 megapixels are tiled whatever the policy says.
+
+Memory: a worker that converts stays below 300 MB of resident memory in every built-in policy, for striped or tiled
+originals of 200 megapixels, too (`tests/golden/test_memory.py`). An original that must be turned (EXIF) and is larger
+than 1 GB decoded goes through a temporary file.
+
+## Policies of one's own
+
+Stored by the API, for one customer or for all. An optimisation policy is one of
+
+    {{"format": "jpeg2000", "quality": 80}}          1 to 100, which means 25 + quality / 4 dB
+    {{"format": "jpeg2000", "psnr": 45}}             20 to 70 dB
+    {{"format": "jpeg2000", "lossless": true}}
+    {{"format": "tiff", "quality": 90}}              or "lossless": true
+    {{"format": "original"}}
+
+with `"tile"` (JPEG2000: 0, 128, 256, 512, 1024, 2048; TIFF: 128 to 1024). A thumbnail policy is
+`{{"sizes": [1000, 400, "!200,200"]}}`: longest sides in pixels, or IIIF sizes `w,` `,h` `!w,h`, each with `^` before it to
+enlarge; `max`, `pct:` and `w,h` are refused. One thumbnail is made for each longest side, and at least one.
+"""  # noqa: E501  the lines of the page
+
+
+async def _run(rounds: int) -> dict[str, Figures]:
+    pool = ImagingPool(Imaging(processes=1, threads=1))
+    try:
+        with tempfile.TemporaryDirectory(prefix="policies-") as folder:
+            await measured(pool, "fast-lossy", Path(folder), 1)  # the workers have started
+            found = {}
+            for name in (*POLICIES, USE_ORIGINAL):
+                found[name] = await measured(pool, name, Path(folder), rounds)
+                print(name, found[name], flush=True)
+            return found
+    finally:
+        await pool.close()
+
+
+def main() -> None:
+    """Measure, then write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    figures = asyncio.run(_run(rounds))
+    stated = (
+        f"Measured {time.strftime('%Y-%m-%d')} on {len(SAMPLES)} synthetic originals with grain "
+        "(JPEG and TIFF, 12 to 30 megapixels)."
+    )
+    PAGE.write_text(page(figures, stated))
+
+
+if __name__ == "__main__":
+    main()

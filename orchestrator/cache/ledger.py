@@ -50,6 +50,8 @@ class Ledger:
         self.evictor = Evictor(index, tree, limits, now)
         self.free = 0
         """Of what this process holds, the bytes no write has claimed."""
+        self.vanished = 0
+        """Files found gone, though nobody evicted them, when they were made again."""
         self.now = now
         self._spare = min(_SPARE, limits.quota // 64) if limits.quota else _SPARE
 
@@ -245,6 +247,9 @@ class Ledger:
             self.tree.make_folder(place)
         except OSError:
             return False
+        known = "SELECT 1 FROM entries WHERE asset = ? AND name = ?"
+        if db.execute(known, (place.asset, place.name)).fetchone():
+            self.vanished += self.tree.size(place) is None
         if publication.pinned:
             db.execute("INSERT OR IGNORE INTO pins VALUES (?, ?)", (place.asset, place.text))
         self.enter(db, place, size, self.now())

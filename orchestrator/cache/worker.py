@@ -318,11 +318,12 @@ class Worker:
 
     def _reconcile_missed(self) -> None:
         missed, self.missed = self.missed, set()
+        gone, self.ledger.vanished = self.ledger.vanished, 0
         if missed:
-            gone = self.upkeep.reconcile(list(missed)[:_MISSES_LOOKED_AT])
-            if gone:
-                fields = {"cache": self._name, "files": gone}
-                log.warning("cached files were removed by somebody else", extra=fields)
+            gone += self.upkeep.reconcile(list(missed)[:_MISSES_LOOKED_AT])
+        if gone:
+            fields = {"cache": self._name, "files": gone}
+            log.warning("cached files were removed by somebody else", extra=fields)
 
     def _sweep_dead(self) -> bool:
         """True if room came free; not more often than once a second."""

@@ -180,3 +180,18 @@ async def test_the_minute_begins_when_notices_stop_not_when_the_asset_was_read(
     snapshots.notices_lost()
     clock.time += 59
     assert (await snapshots.get(SAMPLE)).stale
+
+
+async def test_an_asset_with_nothing_to_show_is_missing_until_it_has_something(
+    snapshots, catalogue
+):
+    catalogue.assets[SAMPLE] = an_asset(source=None, width=0, height=0)
+    with pytest.raises(AssetNotFound):
+        await snapshots.get(SAMPLE)
+    catalogue.away = True
+    snapshots.notices_lost()
+    with pytest.raises(AssetNotFound):
+        await snapshots.get(SAMPLE)
+    catalogue.away = False
+    catalogue.assets[SAMPLE] = an_asset()
+    assert (await snapshots.get(SAMPLE)).asset.servable

@@ -11,6 +11,9 @@ VENDOR := orchestrator/web/static/vendor
 PORT ?= 8080
 PRIVATE_PORT ?= 8081
 WORKERS ?= 1
+# A start costs half: compiled once here, for some environments forbid the interpreter to do so. The few
+# files that do not compile are of no Python of ours.
+COMPILE := $(BIN)/python -m compileall -q -j 0 $(BIN)/../lib orchestrator >/dev/null 2>&1 || true
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help setup run test check bless soak bench load docs image clean
@@ -70,9 +73,11 @@ clean: ## remove what setup made in this folder
 	$(PIP) install --require-hashes --requirement requirements-page.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@scripts/vendor.sh $(VENDOR)
+	@$(COMPILE)
 	@touch $@
 
 .venv/.ready-dev: requirements-dev.lock .venv/.ready-run
 	@scripts/system-packages.sh test
 	$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@$(COMPILE)
 	@touch $@

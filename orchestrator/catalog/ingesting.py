@@ -1,7 +1,7 @@
 """The life of an asset's ingest in the catalogue: declared, under way, ended well or not.
 
-What is served does not change here, so nobody is notified: an asset declared or failed has nothing
-to show yet, and one that has goes on showing it.
+What was published is not touched here. A first ingest may be answered from its original until it
+ends; else nothing that is served changes, so nobody is notified.
 """
 
 from __future__ import annotations
@@ -10,11 +10,20 @@ import asyncpg
 
 from orchestrator.catalog.attempts import insert_attempt
 from orchestrator.catalog.connection import Pool
-from orchestrator.catalog.rows import COLUMNS, asset_of
-from orchestrator.catalog.values import AssetDraft, Attempt
-from orchestrator.catalog.writing import WHERE, key, locked, next_version, told
+from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row
+from orchestrator.catalog.settling import settle
+from orchestrator.catalog.values import AssetDraft, Attempt, Settlement
+from orchestrator.catalog.writing import (
+    WHERE,
+    key,
+    locked,
+    next_version,
+    notified,
+    told,
+    upsert,
+)
 from orchestrator.errors import CatalogUnavailable
-from orchestrator.model import Asset, AssetId
+from orchestrator.model import STORE, Asset, AssetId, AssetState, Source, ThumbnailSizes
 
 MAX_ERROR_CHARS = 1000
 _SERVED = """CASE WHEN state <> 'ingesting' THEN state WHEN source IS NULL THEN 'failed'
@@ -53,12 +62,39 @@ class Ingesting:
         )
         return _asset(row)
 
+    async def answerable(
+        self,
+        draft: AssetDraft,
+        version: int,
+        source: Source,
+        thumbnails: ThumbnailSizes,
+        settlement: Settlement,
+    ) -> Asset | None:
+        """Record the stored original of a first ingest: the asset is answered from it until the
+        ingest ends. `thumbnails` are planned; none is there yet.
+
+        None when there is something to show already, or the asset was deleted. Raises as `settle`.
+        """
+        async with self._pool.transaction() as connection:
+            known = await locked(connection, draft.id)
+            if known is None or known.servable or known.version > version:
+                return None
+            state = AssetState.INGESTING
+            asset = await upsert(connection, draft, version, state, source, thumbnails, 0)
+            await connection.execute(
+                f"UPDATE assets SET finished = NULL WHERE {WHERE}",  # noqa: S608  constants
+                *key(draft.id),
+            )
+            await settle(connection, draft.id, asset, settlement)
+            return asset
+
     async def failed(self, asset_id: AssetId, error: str, attempt: Attempt) -> Asset | None:
-        """Record that an ingest ended badly, with its attempt. What was served still is, in the
-        state it had; what has nothing to show is failed. None when the asset was deleted.
+        """Record that an ingest ended badly, with its attempt. What was served before it still is,
+        in the state it had; what has nothing to show is failed. None when the asset was deleted.
         """
         async with self._pool.transaction() as connection:
             await insert_attempt(connection, attempt)
+            await _withdraw(connection, asset_id)
             return await self._end(connection, asset_id, error)
 
     async def retrying(self, attempt: Attempt) -> None:
@@ -122,6 +158,23 @@ class Ingesting:
             error[:MAX_ERROR_CHARS],
         )
         return None if row is None else asset_of(row)
+
+
+async def _withdraw(connection: asyncpg.Connection, asset_id: AssetId) -> None:
+    """Stop answering from the original of a first ingest that came to nothing."""
+    known = await locked(connection, asset_id)
+    if known is None or known.thumbnails_version or known.source is None:
+        return
+    if not known.source.location.startswith(STORE):
+        return  # a file of a served folder: its conversion is no ingest
+    row = await connection.fetchrow(
+        f"""UPDATE assets SET source = NULL, width = 0, height = 0, thumbnails = $4
+            WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
+        *key(asset_id),
+        sizes_row(ThumbnailSizes()),
+    )
+    asset = await notified(connection, _asset(row), gone=True)
+    await settle(connection, asset_id, asset)
 
 
 async def _declare(connection: asyncpg.Connection, draft: AssetDraft, version: int) -> Asset:

@@ -68,7 +68,7 @@ class Quotas:
         and for one more image when it has nothing.
 
         None when the customer has no limits. `instead_of` is a reservation this one replaces.
-        Raises OverQuota; the old reservation is given up then.
+        Raises OverQuota; the old reservation stays then.
         """
         async with self._pool.transaction() as connection:
             row = await connection.fetchrow(

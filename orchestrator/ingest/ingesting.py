@@ -27,6 +27,7 @@ from orchestrator.errors import (
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.after import AfterIngest
+from orchestrator.ingest.answering import Answering
 from orchestrator.ingest.converting import Conversions
 from orchestrator.ingest.file import file_status
 from orchestrator.ingest.filing import Filing
@@ -36,6 +37,7 @@ from orchestrator.ingest.preparing import Prepared, Recipes, prepare
 from orchestrator.ingest.publishing import Publisher, Version, plan_objects, source_of
 from orchestrator.ingest.reading import Fetched, Unchanged, local_path, scheme_of
 from orchestrator.ingest.registering import Request, draft_of, is_unchanged, public_edge_of
+from orchestrator.ingest.removing import Remover
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.ingest.stages import Stages
 from orchestrator.model import STORE, Asset, AssetId, Source, file_fingerprint
@@ -99,6 +101,7 @@ class Ingests:
         publisher: Publisher,
         conversions: Conversions,
         filing: Filing,
+        remover: Remover,
         after: AfterIngest,
         reserve_s: float,
     ) -> None:
@@ -110,8 +113,10 @@ class Ingests:
         self._publisher = publisher
         self._conversions = conversions
         self._filing = filing
+        self._remover = remover
         self._after = after
         self._reserve_s = reserve_s
+        self._answering = Answering(catalog, imaging, publisher, reserve_s)
 
     async def ingest(
         self, request: Request, job: int | None = None, *, will_retry: bool = False
@@ -165,6 +170,9 @@ class Ingests:
             if known is not None and _has_bytes(known, request, fetched, recipes):
                 found = _draft(request, None, None, fetched)
                 return await self._unchanged(run, known, found)
+            known, run.reservation = await self._answering.begin(
+                request, recipes, fetched, known, run.reservation, run.stages
+            )
             return await self._make(run, recipes, fetched, known)
 
     async def _make(
@@ -293,6 +301,7 @@ class Ingests:
                 await self._catalog.ingesting.retrying(attempt)
                 return
             failed = await self._catalog.ingesting.failed(run.id, fault.detail, attempt)
+            await self._remover.at_once(run.id)
         except Unavailable:
             log.warning("failed ingest not recorded", extra={"asset_id": str(run.id)})
             return

@@ -95,6 +95,7 @@ class Pipeline:
             publisher=publisher,
             conversions=self._conversions,
             filing=self._filing,
+            remover=self.remover,
             after=self.after,
             reserve_s=reserve_s,
         )

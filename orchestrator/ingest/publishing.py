@@ -177,6 +177,15 @@ async def plan_objects(version: Version, prepared: Prepared, source: Source | No
     return await asyncio.to_thread(_planned, version, prepared, source)
 
 
+async def plan_original(version: Version, path: Path, probe: Probe, sizes: ThumbnailSizes) -> Plan:
+    """Return what is to be stored of an original that is answered from while it is converted;
+    `sizes` are those its thumbnails will have.
+    """
+    key = keys.original_key(version.id, version.number)
+    put = await asyncio.to_thread(_file_put, key, "original", path, probe.media_type)
+    return Plan(version, (put,), sizes, probe, None)
+
+
 def _planned(version: Version, prepared: Prepared, source: Source | None) -> Plan:
     puts: list[Put] = []
     if source is None:

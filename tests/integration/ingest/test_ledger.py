@@ -41,7 +41,9 @@ async def test_every_object_is_in_the_ledger_before_it_is_written(house: House) 
 
     house.store.before_put = look
     await house.pipeline.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 300, 200))))
-    assert set(seen) == await house.store.keys()
+    originals = {key for key in seen if "original" in key}
+    assert len(originals) == 1  # which was answered from meanwhile
+    assert set(seen) - originals == await house.store.keys()
     assert set(seen.values()) == {"writing"}
     await house.assert_exact()
 
@@ -68,7 +70,7 @@ async def test_an_old_version_goes_after_the_grace_and_not_before(
     async with open_house(patient, imaging) as house:
         path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
         await house.pipeline.ingest(Request(ID, str(path)))
-        old = keys_named_by(await house.asset())
+        old = await house.store.keys()  # with the original that was answered from
         await house.pipeline.ingest(Request(ID, str(path), force=True))
         new = keys_named_by(await house.asset())
         await house.sweep()

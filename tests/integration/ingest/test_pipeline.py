@@ -255,17 +255,42 @@ async def test_an_ingested_file_is_copied_converted_and_published(house: House) 
     assert house.scratch() == []
 
 
-async def test_a_first_ingest_shows_nothing_until_it_is_whole(house: House) -> None:
+async def test_a_first_ingest_can_be_answered_from_its_original_meanwhile(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     seen: list[Asset] = []
 
     async def look(key: str) -> None:
-        seen.append(await house.asset())
+        if key.endswith("source.tif"):
+            seen.append(await house.asset())
 
     house.store.before_put = look
-    await house.pipeline.ingest(Request(ID, str(path), tags=("first",)))
-    assert {(asset.state, asset.servable) for asset in seen} == {(AssetState.INGESTING, False)}
-    assert {asset.tags for asset in seen} == {("first",)}
+    await house.pipeline.ingest(Request(ID, str(path)))
+    [meanwhile] = seen
+    assert meanwhile.state is AssetState.INGESTING
+    assert meanwhile.servable
+    assert meanwhile.dimensions == (300, 200)
+    assert meanwhile.source is not None
+    assert meanwhile.source.location == f"store:{keys.original_key(ID, meanwhile.version)}"
+    assert await house.store.keys() == all_keys(await house.asset())  # the original is gone
+
+
+async def test_what_comes_to_nothing_is_not_answered_from_its_original(house: House) -> None:
+    whole = pictures.png(house.pictures / "a.png", 300, 200)
+    torn = pictures.truncated(house.pictures / "torn.png", whole, 0.5)
+    answered: list[str] = []
+
+    async def look(key: str) -> None:
+        answered.append(key)
+
+    house.store.before_put = look
+    with pytest.raises(Unprocessable):
+        await house.pipeline.ingest(Request(ID, str(torn)))
+    assert any("original" in key for key in answered)
+    asset = await house.asset()
+    assert asset.state is AssetState.FAILED
+    assert not asset.servable
+    assert asset.source is None
+    assert await house.store.keys() == set()
 
 
 async def test_a_tile_ready_origin_is_its_own_source(house: House) -> None:
@@ -352,7 +377,7 @@ async def test_a_first_ingest_that_cannot_be_converted_tells_why(house: House) -
     assert attempt.fault is not None
     assert (attempt.outcome, attempt.fault.stage) == ("failed", "convert")
     assert attempt.fault.detail == asset.error
-    assert house.store.log == []
+    assert await house.store.keys() == set()
     shutil.copy(whole, path)
     again = (await house.pipeline.ingest(Request(ID, str(path)))).asset
     assert (again.state, again.error) == (AssetState.READY, "")

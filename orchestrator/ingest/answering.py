@@ -1,0 +1,80 @@
+"""Answering from an original while it is converted: the first ingest of a picture need not be over
+for the picture to be seen.
+
+The original is stored, and named by the catalogue with the tiles and sizes the conversion will
+have; the end of the ingest replaces it, or takes it back.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.values import Settlement
+from orchestrator.errors import OverQuota
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.preparing import Recipes, sizes_for
+from orchestrator.ingest.publishing import Publisher, Version, plan_original, split
+from orchestrator.ingest.reading import Fetched
+from orchestrator.ingest.registering import Request, as_planned, draft_of, public_edge_of
+from orchestrator.ingest.stages import Stages
+from orchestrator.model import Asset, SourceKind
+
+
+class Answering:
+    """Makes assets answerable that have nothing to show."""
+
+    def __init__(
+        self, catalog: Catalog, imaging: ImagingPool, publisher: Publisher, reserve_s: float
+    ) -> None:
+        self._catalog = catalog
+        self._imaging = imaging
+        self._publisher = publisher
+        self._reserve_s = reserve_s
+
+    async def begin(
+        self,
+        request: Request,
+        recipes: Recipes,
+        fetched: Fetched,
+        known: Asset | None,
+        reservation: UUID | None,
+        stages: Stages,
+    ) -> tuple[Asset | None, UUID | None]:
+        """Have the asset answered from what was fetched; the asset as it now is, and the
+        reservation that is left.
+
+        Nothing happens to an asset that shows something already, to an original that is not
+        converted at all, or where the customer's quota has no room for it beside the rest. Raises
+        Unprocessable, TooLarge, Unavailable.
+        """
+        if (known is not None and known.servable) or recipes.optimisation.conversion is None:
+            return known, reservation
+        with stages.step("probe"):
+            probe = await self._imaging.probe(fetched.path)
+        if probe.kind is not SourceKind.ORIGINAL:
+            return known, reservation
+        draft = draft_of(request, probe, recipes, None, "")
+        number = await self._catalog.assets.next_version()
+        edge = public_edge_of(draft, await self._catalog.assets.get(request.id))
+        sizes = split(sizes_for(probe.dimensions, recipes.thumbnails), edge)
+        plan = await plan_original(
+            Version(request.id, number, edge), fetched.path, as_planned(probe, recipes), sizes
+        )
+        quotas = self._catalog.quotas
+        try:
+            reservation = await quotas.reserve(
+                request.id, plan.bytes, self._reserve_s, instead_of=reservation
+            )
+        except OverQuota:  # what is made of it may be smaller
+            return known, reservation
+        with stages.step("store"):
+            async with self._publisher.stored(plan) as stored:
+                asset = await self._catalog.ingesting.answerable(
+                    draft,
+                    number,
+                    stored.source,
+                    stored.thumbnails,
+                    Settlement(stored.objects, reservation),
+                )
+        return (known, reservation) if asset is None else (asset, None)

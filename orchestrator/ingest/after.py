@@ -73,18 +73,18 @@ class AfterIngest:
             yield
             return
         timeout = aiohttp.ClientTimeout(total=self._settings.after_timeout_s)
-        async with (
-            aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session,
-            asyncio.TaskGroup() as tasks,
-        ):
+        jar = aiohttp.DummyCookieJar()
+        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=jar) as session:
             self._session = session
-            workers = [tasks.create_task(self._work()) for _ in range(_WORKERS)]
+            # No TaskGroup: what is raised in the block this brackets would come out as a group.
+            workers = [asyncio.create_task(self._work()) for _ in range(_WORKERS)]
             try:
                 yield
             finally:
                 await self._finish()
                 for worker in workers:
                     worker.cancel()
+                await asyncio.wait(workers)
 
     @property
     def _wanted(self) -> list[str]:
@@ -110,6 +110,8 @@ class AfterIngest:
             event = await self._queue.get()
             try:
                 await self._one(event)
+            except Exception:  # the next event is not to wait for ever
+                log.exception("after-ingest work broke down")
             finally:
                 self._queue.task_done()
                 metrics.AFTER_INGEST_WAITING.dec()

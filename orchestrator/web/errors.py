@@ -36,7 +36,8 @@ class Meaning:
 
 
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="images"'),)
-_KEY_CHALLENGE = (("WWW-Authenticate", 'Bearer realm="api", Basic realm="api", charset="UTF-8"'),)
+_KEY_CHALLENGE = (("WWW-Authenticate", 'Basic realm="api", charset="UTF-8", Bearer realm="api"'),)
+"""Basic first: browsers read no further, and must ask whoever opens /admin for a key."""
 ORIGIN_STATUSES = {"origin_timeout": 504, "too_large": 422, "not_an_image": 422}
 """Where the code of an origin's failure says more than that it failed (502)."""
 

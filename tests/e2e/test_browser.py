@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageStat
 from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
 
+from tests.e2e.conftest import run_command
 from tests.support.running import Running, assert_log_clean, running
 from tests.support.scenes import write_jpeg
 
@@ -205,3 +206,20 @@ CONTRAST = """element => {
   const b = light(getComputedStyle(ground).backgroundColor);
   return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
 }"""
+
+
+def test_a_browser_asks_for_a_key_and_shows_what_is_cached_queued_and_failing(
+    browser: Browser, server: Running
+) -> None:
+    made = run_command("keys", "create", "--admin", "--data", server.data, "--json").json
+    context = browser.new_context(
+        http_credentials={"username": made["id"], "password": made["secret"]}
+    )
+    page = context.new_page()
+    answer = page.goto(f"{server.private}/admin")
+    assert answer is not None
+    assert answer.status == 200
+    for heading in ("Images", "Queue", "Caches of this host", "Failing"):
+        expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+    page.screenshot(path=SHOTS / "admin.png")
+    context.close()

@@ -24,7 +24,7 @@ from orchestrator.ingest.converting import lock_name
 from orchestrator.ingest.filing import filing_lock
 from orchestrator.ingest.removing import Remover
 from orchestrator.ingest.scratch import sweep as sweep_scratch
-from orchestrator.model import Asset, AssetId
+from orchestrator.model import STORE, Asset, AssetId
 from orchestrator.settings import Ingest
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class Sweeper:
     async def _give_up(self, asset: Asset) -> None:
         # What is served is not taken in again unasked: its origin is that of what is served, and
         # may not be the one that was asked for.
-        is_first = bool(asset.origin) and not asset.servable
+        is_first = bool(asset.origin) and not _is_published(asset)
         if self._requeue is not None and is_first and await self._requeue(asset):
             log.warning("stuck ingest handed in again", extra={"asset_id": str(asset.id)})
             return
@@ -142,6 +142,15 @@ class Sweeper:
 
     async def _old_attempts(self) -> int:
         return await self._catalog.attempts.forget(self._settings.keep_attempts_days * _DAY_S)
+
+
+def _is_published(asset: Asset) -> bool:
+    """Tell whether an ingest ever ended well; an original stored by one that did not is answered
+    from, too.
+    """
+    if asset.source is None:
+        return False
+    return asset.thumbnails_version > 0 or not asset.source.location.startswith(STORE)
 
 
 def _scratch(folder: Path) -> int:

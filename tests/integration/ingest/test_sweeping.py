@@ -20,6 +20,7 @@ from orchestrator.ingest.registering import Request
 from orchestrator.ingest.sweeping import Sweeper
 from orchestrator.model import Asset, AssetId, AssetState
 from tests.support import pictures
+from tests.support.cutting import Dead
 from tests.support.ingesting import House, open_house
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -61,6 +62,30 @@ async def test_it_is_handed_in_again_where_somebody_takes_it(house: House) -> No
     assert (await house.sweep(requeue))["stuck_ingests"] == 1
     assert [asset.origin for asset in taken] == ["http://example.org/a.jpg"]
     assert (await house.asset()).state is AssetState.INGESTING
+
+
+async def test_so_is_one_that_is_answered_from_its_original_only(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
+    taken: list[Asset] = []
+
+    async def die(key: str) -> None:
+        if "source" in key:
+            raise Dead
+
+    async def requeue(asset: Asset) -> bool:
+        taken.append(asset)
+        return True
+
+    house.store.before_put = die
+    with pytest.raises(Dead):
+        await house.pipeline.ingest(Request(ID, str(path)))
+    assert (await house.asset()).servable
+    assert (await house.sweep(requeue))["stuck_ingests"] == 1
+    assert [asset.origin for asset in taken] == [str(path)]
+    house.store.before_put = None
+    await house.pipeline.ingest(Request(ID, str(path)))
+    assert (await house.asset()).state is AssetState.READY
+    await house.assert_exact()
 
 
 async def test_one_whose_job_waits_or_runs_is_left_alone(house: House) -> None:

@@ -156,9 +156,13 @@ SOURCE_COPY_FAILURES = _counter(
 SOURCES_NOT_COPIED = _counter(
     "sources_not_copied",
     "Pictures cut from a source that is not on fast disk: why not (no_room, never: not to be "
-    "orchestrated) and how they were answered all the same (memory, special pool, refused: 503).",
+    "orchestrated) and how they were answered all the same (range: from the parts of it that are "
+    "needed, memory: from the whole, special pool, refused: 503).",
     "why",
     "how",
+)
+SOURCE_RANGE_BYTES = _counter(
+    "source_range_bytes", "Bytes fetched in ranges of sources that are not on fast disk."
 )
 FLIGHTS = _counter(
     "flights",

@@ -118,7 +118,7 @@ class Opened:
             image = self._keep((*picture.identity, n), lambda: self._open(picture, n))
         else:
             image = _load(picture, n, access="sequential")
-        across, down = _factor(full[0], image.width, n), _factor(full[1], image.height, n)
+        across, down = factor(full[0], image.width, n), factor(full[1], image.height, n)
         return Level(partial(_crop, image), image.width, image.height, across, down, not kept)
 
     def decode_block(self, picture: Picture, n: int, block: Region) -> None:
@@ -250,17 +250,17 @@ def _enough(picture: Picture, n: int, axis: int, region: Region, size: Dimension
     """True if level `n` has the pixels for `size` on this axis (0: across, 1: down)."""
     full, level = picture.levels[0][axis], picture.levels[n][axis]
     start, length, wanted = region[axis], region[axis + 2], size[axis]
-    factor = _factor(full, level, n)
-    if factor != 2**n:
-        return length / factor >= wanted
+    ratio = factor(full, level, n)
+    if ratio != 2**n:
+        return length / ratio >= wanted
     # Levels rounded down lack up to a pixel at the far edge: not to be seen but in a narrow piece.
-    cut_short = level * factor < full and start + length == full and wanted < _WIDE
+    cut_short = level * ratio < full and start + length == full and wanted < _WIDE
     return not cut_short and reduction((length, length), (wanted, wanted), n) == n
 
 
-def _factor(full: int, level: int, n: int) -> float:
-    """2**n where the level is that reduction, rounded either way at each step; else the plain
-    ratio.
+def factor(full: int, level: int, n: int) -> float:
+    """How many pixels of full scale one of level `n` stands for on an axis: 2**n where the level is
+    that reduction, rounded either way at each step; else the plain ratio.
     """
     power = 2**n
     if full // power - 1 <= level <= -(-full // power):
@@ -277,7 +277,7 @@ def _look(path: str, identity: tuple[str | int, ...]) -> Picture:
     name = sniff_file(Path(path))
     if name == "jpeg2000":
         stream = read_codestream(Path(path))
-        levels = tuple(_halved(stream.dimensions, n) for n in range(stream.levels + 1))
+        levels = halvings(stream.dimensions, stream.levels)
         return Picture(
             identity,
             path,
@@ -322,8 +322,9 @@ def load_first(name: InputFormat, path: str, **options: Any) -> Any:
             return vips.load(name, path, **options)
 
 
-def _halved(full: Dimensions, n: int) -> Dimensions:
-    return -(-full[0] >> n), -(-full[1] >> n)
+def halvings(full: Dimensions, levels: int) -> tuple[Dimensions, ...]:
+    """The dimensions at each reduction of a codestream with so many levels."""
+    return tuple((-(-full[0] >> n), -(-full[1] >> n)) for n in range(levels + 1))
 
 
 def _load(picture: Picture, n: int, *, access: str) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from orchestrator.errors import SourceChanged
 from orchestrator.imaging import colour, encode, vips
-from orchestrator.imaging.opened import Level, Opened, Picture, choose
+from orchestrator.imaging.opened import Level, Opened, Picture, choose, factor
 from orchestrator.imaging.openjpeg import CodestreamError
 from orchestrator.imaging.recipes import OutputFormat, Recipe, Region
 from orchestrator.model import Dimensions
@@ -93,6 +93,15 @@ def cut(recipe: Recipe, picture: Picture, opened: Opened) -> Any:
     return image.autorot() if orientation != 1 else image
 
 
+def area(recipe: Recipe, picture: Picture) -> tuple[int, Region]:
+    """(number of the level, the rectangle of it) that `cut` reads of an upright picture."""
+    n = choose(picture, recipe.region, recipe.size)
+    full, level = picture.levels[0], picture.levels[n]
+    factors = (factor(full[0], level[0], n), factor(full[1], level[1], n))
+    left, top, width, height = _reach(recipe.region, full, level, factors)
+    return n, (left, top, min(width, level[0] - left), min(height, level[1] - top))
+
+
 def finish(image: Any, recipe: Recipe) -> bytes:
     """Mirror, turn, quality and format."""
     if recipe.mirror:
@@ -139,14 +148,23 @@ def _extract(level: Level, region: Region, full: Dimensions) -> Any:
     """The region's pixels of a level, whole pixels only; one short at a rounded-down edge is
     repeated.
     """
-    left, width = _span(region[0], region[2], full[0], level.across)
-    top, height = _span(region[1], region[3], full[1], level.down)
-    left, top = min(left, level.width - 1), min(top, level.height - 1)
+    left, top, width, height = _reach(
+        region, full, (level.width, level.height), (level.across, level.down)
+    )
     there_w, there_h = min(width, level.width - left), min(height, level.height - top)
     image = level.cut(left, top, there_w, there_h)
     if (there_w, there_h) != (width, height):
         image = image.embed(0, 0, width, height, extend="copy")
     return image
+
+
+def _reach(
+    region: Region, full: Dimensions, level: Dimensions, factors: tuple[float, float]
+) -> Region:
+    """Where a region lies in a level; it begins inside, and may end a pixel outside."""
+    left, width = _span(region[0], region[2], full[0], factors[0])
+    top, height = _span(region[1], region[3], full[1], factors[1])
+    return min(left, level[0] - 1), min(top, level[1] - 1), width, height
 
 
 def _span(start: int, length: int, full: int, factor: float) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from orchestrator.imaging.spans import Span
 from orchestrator.model import Dimensions
 
 MAX_DIRECTORIES = 64
@@ -25,6 +26,13 @@ _NUMBER_TAGS = frozenset(
 )
 _PLACED_TAGS = frozenset((_TILE_OFFSETS, _TILE_BYTES, _JPEG_TABLES))
 _NUMBERS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
+_BYTES = {
+    **dict.fromkeys((1, 2, 6, 7), 1),
+    **dict.fromkeys((3, 8), 2),
+    **dict.fromkeys((4, 9, 11, 13), 4),
+    **dict.fromkeys((5, 10, 12, 16, 17, 18), 8),
+}
+"""How many bytes a value of each type has."""
 
 
 class TiffLayoutError(ValueError):
@@ -54,6 +62,8 @@ class Directory:
     offsets: Array = Array()
     sizes: Array = Array()
     tables: Array = Array()
+    places: tuple[Span, ...] = ()
+    """Where the directory and the values of all its tags are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +75,22 @@ class Layout:
     levels: tuple[Directory, ...]
     subifds: bool
     pages: int
+    places: tuple[Span, ...] = ()
+    """What a reader of any directory reads: all `Directory.places`, also of what is no level."""
 
 
 def read_layout(path: Path) -> Layout:
     """Raises TiffLayoutError if there is no directory to read, OSError."""
     with path.open("rb") as file:
-        reader = _Reader(file)
-        pages = list(reader.chain())
-        first = pages[0]
-        subs = [reader.directory(offset)[0] for offset in first.children]
+        return parse_layout(file)
+
+
+def parse_layout(file: BinaryIO) -> Layout:
+    """The same of an open file."""
+    reader = _Reader(file)
+    pages = list(reader.chain())
+    first = pages[0]
+    subs = [reader.directory(offset)[0] for offset in first.children]
     levels = [first]
     for candidate in subs or pages[1:]:
         if (
@@ -83,7 +100,8 @@ def read_layout(path: Path) -> Layout:
         ):
             break
         levels.append(candidate)
-    return Layout(tuple(levels), bool(subs), len(pages))
+    places = tuple(place for directory in (*pages, *subs) for place in directory.places)
+    return Layout(tuple(levels), bool(subs), len(pages), places)
 
 
 def _is_half(small: Dimensions, large: Dimensions) -> bool:
@@ -130,9 +148,11 @@ class _Reader:
         step, at = (20, offset + 8) if self._big else (12, offset + 2)
         values: dict[int, tuple[int, ...]] = {}
         arrays: dict[int, Array] = {}
+        places = [(offset, at + count * step + (8 if self._big else 4))]
         for n in range(count):
             entry = at + n * step
             tag, kind, number = self._read(entry, "HHQ" if self._big else "HHI")
+            places += self._elsewhere(entry, _BYTES.get(kind, 0) * number)
             if tag in _NUMBER_TAGS:
                 values[tag] = self._values(entry, kind, number)
             elif tag in _PLACED_TAGS:
@@ -148,6 +168,7 @@ class _Reader:
             offsets=arrays.get(_TILE_OFFSETS, Array()),
             sizes=arrays.get(_TILE_BYTES, Array()),
             tables=arrays.get(_JPEG_TABLES, Array()),
+            places=tuple(places),
         )
         return found, following
 
@@ -161,10 +182,17 @@ class _Reader:
         code = _NUMBERS.get(kind)
         if code is None:
             raise TiffLayoutError("tag of an unexpected type")
-        room, where = (8, entry + 12) if self._big else (4, entry + 8)
-        if struct.calcsize(self._order + code) * number > room:
-            (where,) = self._read(where, "Q" if self._big else "I")
+        elsewhere = self._elsewhere(entry, struct.calcsize(self._order + code) * number)
+        where = elsewhere[0][0] if elsewhere else entry + (12 if self._big else 8)
         return Array(self._order + code, number, where)
+
+    def _elsewhere(self, entry: int, size: int) -> list[Span]:
+        """Where the values of a tag are, `size` bytes, if the entry has no room for them."""
+        room, where = (8, entry + 12) if self._big else (4, entry + 8)
+        if size <= room:
+            return []
+        (start,) = self._read(where, "Q" if self._big else "I")
+        return [(start, start + size)]
 
     def _read(self, offset: int, layout: str) -> tuple[int, ...]:
         layout = self._order + layout

@@ -9,7 +9,7 @@ write, so its first kilobytes tell; of other files the tile-parts are walked.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -76,10 +76,8 @@ def read_prefix_lengths(file: BinaryIO) -> tuple[int, ...]:
     """
     file.seek(0)
     stream = parse_codestream(file)
-    _, segments = main_segments(file)
-    first = file.tell() - 2
     try:
-        parts = _listed(segments, first) or list(walk(file, first))
+        parts = listed(file) or list(walk(file, file.tell() - 2))
     except (struct.error, ValueError):
         return ()
     return prefix_lengths(parts, stream)
@@ -103,8 +101,14 @@ def walk(file: BinaryIO, first: int) -> Iterator[TilePart]:
     raise ValueError("more tile-parts than any picture has")
 
 
-def _listed(segments: Iterable[tuple[int, bytes]], first: int) -> list[TilePart]:
-    """What the TLM segments of a main header say, in the order of the file."""
+def listed(file: BinaryIO) -> list[TilePart]:
+    """The tile-parts as the main header lists them (TLM), in the order of the file; [] where it
+    does not. The file then stands behind the marker of the first.
+
+    Raises Unprocessable for a broken header, ValueError or struct.error for a broken list.
+    """
+    _, segments = main_segments(file)
+    first = file.tell() - 2
     lists = sorted((body[0], body) for marker, body in segments if marker == TLM and len(body) > 2)
     found: list[TilePart] = []
     seen: dict[int, int] = {}

@@ -1,8 +1,9 @@
-"""Sources read whole into memory, for those that are not to be on disk, or find no room there.
+"""Sources in memory, whole or in part, for those that are not to be on disk, or find no room there.
 
 Each is a file without a name (memfd), so that the imaging workers open it like any other and
-nothing of it is left when this process dies. All together stay within a budget; the least recently
-used that nobody reads make room.
+nothing of it is left when this process dies. One in part is as long as the source and empty where
+nothing was fetched. All together stay within a budget, counted by what is filled; the least
+recently used that nobody reads make room.
 """
 
 from __future__ import annotations
@@ -10,27 +11,65 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator import metrics
 from orchestrator.cache.disk import Product
 from orchestrator.errors import NoRoom
-from orchestrator.model import Asset, Source
+from orchestrator.imaging import partial
+from orchestrator.imaging.partial import Absent, Outline, Part, PartialFile
+from orchestrator.imaging.recipes import Recipe
+from orchestrator.imaging.spans import Span, Spans, merged
+from orchestrator.imaging.tileparts import END
+from orchestrator.model import STORE, Asset, Source, SourceKind
 from orchestrator.routing.source_bytes import OptimisedOrigins, SourceBytes
 from orchestrator.storage.store import ObjectStore
 
 _FULL = "There is no room in memory for this image just now."
+_PAGE = 4096
+"""What memory is given in."""
+WORTH_PARTS = 1024**2
+"""Shorter sources are read whole: that takes one request, and parts of them three or more."""
+_AHEAD = 32 * 1024
+"""Directories and headers are read so much at a time."""
+_GAP = 16 * 1024
+"""Ranges no further apart are fetched as one: a request costs more."""
+_MOST_RANGES = 32
+_AT_ONCE = 4
+_MOST_ROUNDS = 100
+"""Headers that lead to and fro for longer are not followed."""
+
+
+class NoParts(Exception):
+    """Of this source only the whole is of use; for routing only."""
 
 
 @dataclass(slots=True)
 class _Held:
-    bytes: int
     descriptor: int
+    size: int
+    filled: Spans = field(default_factory=Spans)
+    """What has arrived and was verified."""
+    taken: Spans = field(default_factory=Spans)
+    """What memory was given for, also to reads that failed."""
     users: int = 0
-    whole: bool = False
+    outline: Outline | None = None
+    is_false: bool = False
+    """True if its headers said what is not so."""
+    end: int = 0
+    """Where the end marker is, if one was put before the file's own."""
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def path(self) -> Path:
+        return Path(f"/proc/{os.getpid()}/fd/{self.descriptor}")
+
+    @property
+    def whole(self) -> bool:
+        return not self.filled.missing((0, self.size))
 
 
 class MemorySources:
@@ -42,12 +81,12 @@ class MemorySources:
         """`budget` in bytes for all together; 0 turns it off."""
         self._bytes_of = SourceBytes(store, origins)
         self._budget = budget
-        self._held: OrderedDict[Product, _Held] = OrderedDict()
+        self._held: OrderedDict[tuple[Product, str], _Held] = OrderedDict()
 
     @property
     def bytes(self) -> int:
         """Bytes taken, by what is being read into memory as well."""
-        return sum(held.bytes for held in self._held.values())
+        return sum(held.taken.total for held in self._held.values())
 
     @asynccontextmanager
     async def opened(self, asset: Asset, product: Product, source: Source) -> AsyncIterator[Path]:
@@ -56,47 +95,146 @@ class MemorySources:
         Raises NoRoom when it does not fit beside what is being read, SourceChanged,
         StorageUnavailable.
         """
-        held = self._held.get(product) or self._admit(product, source.bytes)
-        self._held.move_to_end(product)
-        held.users += 1
-        try:
+        async with self._leased(product, "whole", source.bytes) as held:
             async with held.reading:
                 if not held.whole:
+                    self._take(held, [(0, held.size)])
                     await self._fill(held, asset, source)
-            yield Path(f"/proc/{os.getpid()}/fd/{held.descriptor}")
-        finally:
-            held.users -= 1
-            if not held.users and not held.whole:
-                self._drop(product)
+            yield held.path
+
+    @asynccontextmanager
+    async def opened_part(
+        self, product: Product, source: Source, recipe: Recipe
+    ) -> AsyncIterator[Path]:
+        """A file that holds at least what `recipe` needs of the source, where the source has it.
+
+        Raises NoParts when it has to be read whole (or already was), else as `opened`.
+        """
+        if (product, "whole") in self._held or not _may_have_parts(source):
+            raise NoParts
+        async with self._leased(product, "part", source.bytes) as held:
+            async with held.reading:
+                await self._fill_part(held, source, recipe)
+            yield held.path
 
     def close(self) -> None:
         """Give the memory back."""
-        for product in list(self._held):
-            self._drop(product)
+        for key in list(self._held):
+            self._drop(key)
 
-    def _admit(self, product: Product, size: int) -> _Held:
-        idle = [known for known, held in self._held.items() if not held.users]
-        while self.bytes + size > self._budget and idle:
-            self._drop(idle.pop(0))
-        if self.bytes + size > self._budget:
+    @asynccontextmanager
+    async def _leased(self, product: Product, how: str, size: int) -> AsyncIterator[_Held]:
+        """The file of this product, made if there is none; one that holds nothing is not kept."""
+        key = product, how
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = _Held(os.memfd_create("source", os.MFD_CLOEXEC), size)
+            os.ftruncate(held.descriptor, size)
+        self._held.move_to_end(key)
+        held.users += 1
+        try:
+            yield held
+        finally:
+            held.users -= 1
+            useless = not held.filled.total or (how == "whole" and not held.whole)
+            if useless and not held.users and self._held.get(key) is held:
+                self._drop(key)
+
+    def _take(self, held: _Held, spans: Iterable[Span]) -> None:
+        """Count memory for the spans, in pages. Raises NoRoom when there is not enough beside what
+        is in use.
+        """
+        pages = Spans()
+        for start, end in spans:
+            pages.add((start // _PAGE * _PAGE, min(-(-end // _PAGE) * _PAGE, held.size)))
+        new = Spans()
+        for span in pages:
+            for missing in held.taken.missing(span):
+                new.add(missing)
+        idle = [key for key, other in self._held.items() if not other.users]
+        in_use = self.bytes - sum(self._held[key].taken.total for key in idle)
+        if in_use + new.total > self._budget:
             raise NoRoom(_FULL)
-        held = self._held[product] = _Held(size, os.memfd_create("source", os.MFD_CLOEXEC))
-        return held
+        while self.bytes + new.total > self._budget:
+            self._drop(idle.pop(0))
+        for span in new:
+            held.taken.add(span)
 
-    def _drop(self, product: Product) -> None:
-        os.close(self._held.pop(product).descriptor)
+    def _drop(self, key: tuple[Product, str]) -> None:
+        os.close(self._held.pop(key).descriptor)
 
     async def _fill(self, held: _Held, asset: Asset, source: Source) -> None:
-        os.lseek(held.descriptor, 0, os.SEEK_SET)
         async with self._bytes_of.opened(asset, source) as chunks:
-            async for chunk in chunks:
-                # Not in a thread: that would go on writing when this is cancelled, into a file that
-                # others read or that is closed. It copies a megabyte of memory, and waits for none.
-                _write(held.descriptor, chunk)
-        held.whole = True
+            await _write(held.descriptor, 0, chunks)
+        held.filled.add((0, held.size))
+
+    async def _fill_part(self, held: _Held, source: Source, recipe: Recipe) -> None:
+        """Fetch what is missing, the headers that say what it is first."""
+        file = PartialFile(held.descriptor, held.size, held.filled)
+        for _ in range(0 if held.is_false else _MOST_ROUNDS):
+            try:
+                held.outline = held.outline or partial.read_outline(file)
+                part = partial.part_of(held.outline, recipe, file) if held.outline else None
+            except Absent as absent:
+                start, end = absent.span
+                await self._fetch(held, source, [(start, min(max(end, start + _AHEAD), held.size))])
+                continue
+            if part is None:
+                break
+            await self._fetch(held, source, part.spans)
+            if part.end > held.end:
+                self._seal(held, part)
+            return
+        raise NoParts
+
+    def _seal(self, held: _Held, part: Part) -> None:
+        """Have a decoder stop behind the part. Raises NoParts when the part is not what it should
+        be.
+        """
+        partial.seal(held.descriptor, part.end, held.end)
+        held.filled.add((part.end, part.end + len(END)))
+        held.end = part.end
+        with held.path.open("rb") as file:
+            if not partial.is_sealed(file, part.end):
+                held.is_false = True
+                raise NoParts
+
+    async def _fetch(self, held: _Held, source: Source, spans: Iterable[Span]) -> None:
+        """Bring what is missing of the spans, in as few requests as sensible."""
+        missing = [gap for span in spans for gap in held.filled.missing(span)]
+        ranges = merged(missing, gap=_GAP, most=_MOST_RANGES)
+        if not ranges:
+            return
+        self._take(held, ranges)
+        at_once = asyncio.Semaphore(_AT_ONCE)
+
+        async def bring(span: Span) -> None:
+            async with at_once, self._bytes_of.span(source, span) as chunks:
+                await _write(held.descriptor, span[0], chunks)
+            held.filled.add(span)
+            metrics.SOURCE_RANGE_BYTES.inc(span[1] - span[0])
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for span in ranges:
+                    group.create_task(bring(span))
+        except ExceptionGroup as failed:  # the first says enough
+            raise failed.exceptions[0] from failed
 
 
-def _write(descriptor: int, chunk: bytes) -> None:
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+def _may_have_parts(source: Source) -> bool:
+    return (
+        source.kind is not SourceKind.ORIGINAL
+        and source.location.startswith(STORE)
+        and source.bytes > WORTH_PARTS
+    )
+
+
+async def _write(descriptor: int, at: int, chunks: AsyncIterator[bytes]) -> None:
+    async for chunk in chunks:
+        # Not in a thread: that would go on writing when this is cancelled, into a file that others
+        # read or that is closed. It copies a megabyte of memory, and waits for none.
+        rest = memoryview(chunk)
+        while rest:
+            written = os.pwrite(descriptor, rest, at)
+            rest, at = rest[written:], at + written

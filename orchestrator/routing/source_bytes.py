@@ -11,12 +11,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from orchestrator.errors import (
+    InvalidInput,
     ObjectNotFound,
     OriginUnavailable,
     PreconditionFailed,
     SourceChanged,
     StorageUnavailable,
 )
+from orchestrator.imaging.spans import Span
 from orchestrator.model import STORE, Asset, Source
 from orchestrator.storage.store import ObjectStore
 
@@ -72,6 +74,24 @@ class SourceBytes:
             if error.code in _OTHER:
                 raise SourceChanged(_CHANGED) from error
             raise StorageUnavailable("The image's origin does not answer.") from error
+
+    @asynccontextmanager
+    async def span(self, source: Source, span: Span) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Some bytes of a source that is in the store, in chunks; not fewer than asked for.
+
+        Raises SourceChanged and StorageUnavailable.
+        """
+        start, end = span
+        key = source.location.removeprefix(STORE)
+        try:
+            async with self._store.open(
+                key, start=start, length=end - start, if_match=source.fingerprint
+            ) as stream:
+                if (stream.info.etag, stream.info.bytes) != (source.fingerprint, source.bytes):
+                    raise SourceChanged(_CHANGED)
+                yield _whole(stream, end - start)
+        except (InvalidInput, ObjectNotFound, PreconditionFailed) as error:
+            raise SourceChanged(_CHANGED) from error
 
 
 async def _whole(chunks: AsyncIterator[bytes], expected: int) -> AsyncIterator[bytes]:

@@ -1,21 +1,24 @@
 """Pictures cut from a source that is not copied to fast disk: it is never to be, or no room can be
 made for it.
 
-In this order: from memory, read whole out of the object store; from the special pool, image servers
-that read the object store themselves; else 503 with Retry-After. Each is counted.
+In this order: from the parts of it that are needed, read in ranges out of the object store; from
+the whole, read into memory; from the special pool, image servers that read the object store
+themselves; else 503 with Retry-After. Each is counted.
 """
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Literal, Protocol
 
 from orchestrator import metrics
-from orchestrator.errors import NoRoom, Overloaded
+from orchestrator.errors import DecodeTimeout, NoRoom, Overloaded, Unprocessable
 from orchestrator.iiif.geometry import ResolvedImage
-from orchestrator.model import STORE, Asset
-from orchestrator.routing.image_server import ImageServer
-from orchestrator.routing.memory import MemorySources
+from orchestrator.imaging.recipes import Encoder
+from orchestrator.model import STORE, Asset, Source
+from orchestrator.routing.image_server import ImageServer, recipe_for
+from orchestrator.routing.memory import MemorySources, NoParts
 from orchestrator.routing.orchestrate import source_of, source_product
 
 log = logging.getLogger(__name__)
@@ -56,14 +59,29 @@ class Uncopied:
         what the image servers and MemorySources.opened raise.
         """
         source = source_of(asset)
-        product = source_product(asset, source)
         try:
-            async with self._memory.opened(asset, product, source) as path:
-                body = await self._renderer.render(asset, path, image)
-            self._count(asset, why, "memory")
+            try:
+                body, how = await self._from_part(asset, source, image), "range"
+            except (NoParts, Unprocessable) as error:
+                if isinstance(error, DecodeTimeout):
+                    raise
+                body, how = await self._from_whole(asset, source, image), "memory"
         except NoRoom:
             return await self._from_special(asset, source.location, image, why)
+        self._count(asset, why, how)
         return body
+
+    async def _from_part(self, asset: Asset, source: Source, image: ResolvedImage) -> bytes:
+        """Raises NoParts, Unprocessable also where only the parts are broken, NoRoom."""
+        recipe = recipe_for(asset, Path(), image, Encoder())
+        product = source_product(asset, source)
+        async with self._memory.opened_part(product, source, recipe) as path:
+            return await self._renderer.render(asset, path, image)
+
+    async def _from_whole(self, asset: Asset, source: Source, image: ResolvedImage) -> bytes:
+        product = source_product(asset, source)
+        async with self._memory.opened(asset, product, source) as path:
+            return await self._renderer.render(asset, path, image)
 
     async def _from_special(
         self, asset: Asset, location: str, image: ResolvedImage, why: Why

@@ -180,7 +180,7 @@ class Delivery(Section):
     """One source must have arrived within this."""
     memory_sources: Bytes = 512 * 1024**2
     """A source that finds no room on disk, or is never to be copied there, is read into memory to
-    be cut from; so much at a time, per process. 0: never.
+    be cut from, in part where that will do; so much at a time, per process. 0: never.
     """
     failure_missing_s: Seconds = 10
     """A source that was not found is not asked for again for this long."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 _METHODS = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ")
@@ -20,7 +20,19 @@ class Tally:
         self.address = address
         """Where to connect instead, `http://127.0.0.1:P`."""
         self._seen: list[tuple[str, str]] = []
+        self._received = 0
         self._lock = threading.Lock()
+
+    @property
+    def received(self) -> int:
+        """Bytes that came back, heads of answers included."""
+        with self._lock:
+            return self._received
+
+    def note_answer(self, count: int) -> None:
+        """Count bytes on their way back."""
+        with self._lock:
+            self._received += count
 
     def note(self, chunk: bytes) -> None:
         """Count the chunk if a request's head begins it (clients write heads in one piece)."""
@@ -39,6 +51,7 @@ class Tally:
         """Forget what was seen so far."""
         with self._lock:
             self._seen.clear()
+            self._received = 0
 
 
 @contextmanager
@@ -84,16 +97,18 @@ async def _splice(
         writer.close()
         return
     with suppress(asyncio.CancelledError):
-        await asyncio.gather(_pump(reader, far_writer, tally), _pump(far_reader, writer, None))
+        await asyncio.gather(
+            _pump(reader, far_writer, tally.note),
+            _pump(far_reader, writer, lambda chunk: tally.note_answer(len(chunk))),
+        )
 
 
 async def _pump(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tally: Tally | None
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[bytes], None]
 ) -> None:
     try:
         while chunk := await reader.read(1 << 18):
-            if tally is not None:
-                tally.note(chunk)
+            note(chunk)
             writer.write(chunk)
             await writer.drain()
     except (OSError, asyncio.CancelledError):

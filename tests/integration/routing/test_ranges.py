@@ -1,0 +1,440 @@
+"""Sources that are not copied, read in ranges: the right pixels for a small part of the bytes,
+within a budget smaller than the source, and nothing trusted that did not arrive whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pyvips
+from PIL import Image
+
+from orchestrator import metrics
+from orchestrator.errors import Overloaded, SourceChanged, StorageUnavailable
+from orchestrator.iiif.geometry import Limits, ResolvedImage, resolve
+from orchestrator.iiif.syntax import parse_image_request
+from orchestrator.imaging import FAST_LOSSY, FASTEST, ConversionPolicy
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.recipes import Encoder
+from orchestrator.model import Asset, Source, SourceKind
+from orchestrator.routing.image_server import BuiltinServer
+from orchestrator.routing.memory import WORTH_PARTS, MemorySources
+from orchestrator.routing.uncopied import Uncopied
+from orchestrator.settings import Imaging, Storage
+from orchestrator.storage.filesystem import FilesystemStore
+from orchestrator.storage.opening import open_store
+from orchestrator.storage.store import ObjectStore
+from tests.golden.comparing import assert_alike, reference
+from tests.support.builders import an_asset
+from tests.support.counting import counting_proxy
+from tests.support.scenes import write_png
+from tests.support.servers import S3Server
+
+SIZE = (3999, 3001)
+KEY = "1/1/sample/1/source.bin"
+TILE = "1024,1024,1024,1024/256,256/0/default.png"
+VIEWS = [
+    "0,0,256,256/256,256/0/default.png",
+    TILE,
+    "full/250,/0/default.png",
+    "3968,2944,31,57/31,57/0/default.png",
+    "3072,2048,927,953/232,239/0/default.png",
+    "1777,333,1201,97/max/0/default.png",
+    "511,0,3,3001/max/0/default.png",
+    "0,2500,3999,501/1000,/90/gray.png",
+]
+Maker = Callable[[Path, Path], None]
+
+
+def saved(**options: Any) -> Maker:
+    """A pyramid by libvips."""
+
+    def make(original: Path, target: Path) -> None:
+        image = pyvips.Image.pngload(str(original))
+        given = {"tile_width": 256, "tile_height": 256, **options}
+        image.tiffsave(str(target), tile=True, pyramid=True, **given)
+
+    return make
+
+
+TIFFS: dict[str, Maker | ConversionPolicy] = {
+    "ours": FASTEST,
+    "bigtiff": saved(compression="jpeg", Q=90, bigtiff=True),
+    "subifd": saved(compression="deflate", subifd=True),
+    "uncompressed": saved(tile_width=128, tile_height=192),
+}
+"""Where uncompressed tiles are missing a decoder sees black and no error."""
+JP2S: dict[str, Maker | ConversionPolicy] = {
+    "jp2": FAST_LOSSY,
+    "one piece": FAST_LOSSY.changed(tile=0),
+}
+EVERY = {**TIFFS, **JP2S}
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> Path:
+    return write_png(tmp_path_factory.mktemp("scene") / "scene.png", *SIZE)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ImagingPool]:
+    pool = ImagingPool(Imaging(processes=1, threads=2))
+    yield pool
+    asyncio.run(pool.close())
+
+
+@pytest.fixture
+def renderer(pool) -> BuiltinServer:
+    return BuiltinServer(pool, Encoder())
+
+
+@pytest.fixture(scope="module")
+def sources(scene, pool, tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("sources")
+    made = {}
+    for name, maker in EVERY.items():
+        made[name] = folder / (f"{name}.jp2" if name in JP2S else f"{name}.tif")
+        if isinstance(maker, ConversionPolicy):
+            asyncio.run(pool.convert(scene, made[name], maker))
+        else:
+            maker(scene, made[name])
+        assert made[name].stat().st_size > WORTH_PARTS
+    return made
+
+
+@pytest.fixture(params=["filesystem", "s3"])
+async def store(request, tmp_path) -> AsyncIterator[ObjectStore]:
+    settings = Storage(root=tmp_path / "objects")
+    if request.param == "s3":
+        settings = request.getfixturevalue("s3_server").storage()
+    async with open_store(settings, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def local(tmp_path) -> AsyncIterator[FilesystemStore]:
+    store = FilesystemStore(tmp_path / "objects")
+    yield store
+    await store.close()
+
+
+async def stored(store: ObjectStore, path: Path) -> Asset:
+    info = await store.put(KEY, path)
+    kind = SourceKind.JPEG2000 if path.suffix == ".jp2" else SourceKind.PYRAMID_TIFF
+    source = Source(
+        location=f"store:{KEY}",
+        kind=kind,
+        bytes=path.stat().st_size,
+        fingerprint=info.etag,
+        extension=path.suffix[1:],
+        tile_width=256,
+        tile_height=256,
+        levels=4,
+    )
+    return an_asset(width=SIZE[0], height=SIZE[1], source=source)
+
+
+def resolved(path: str = TILE) -> ResolvedImage:
+    return resolve(parse_image_request(tuple(path.split("/")), 3), SIZE, Limits())
+
+
+def counted(how: str) -> float:
+    return metrics.SOURCES_NOT_COPIED.labels(why="no_room", how=how)._value.get()
+
+
+def fetched() -> float:
+    return metrics.SOURCE_RANGE_BYTES._value.get()
+
+
+def pixels(body: bytes) -> Any:
+    return np.asarray(Image.open(io.BytesIO(body)))
+
+
+@pytest.mark.parametrize("name", EVERY)
+async def test_every_view_is_that_of_the_whole_file(sources, local, renderer, name):
+    asset = await stored(local, sources[name])
+    for view in VIEWS:
+        whole = await renderer.render(asset, sources[name], resolved(view))
+        memory = MemorySources(local, 10**9)
+        before = counted("range")
+        got = await Uncopied(memory, renderer, None).render(asset, resolved(view), "no_room")
+        memory.close()
+        assert (pixels(got) == pixels(whole)).all(), view
+        assert counted("range") - before == 1, view
+
+
+@pytest.mark.parametrize("name", ["ours", "bigtiff", "jp2"])
+async def test_a_tile_of_a_low_level_is_right_and_costs_a_small_part(
+    sources, store, renderer, scene, name, record_property
+):
+    asset = await stored(store, sources[name])
+    memory = MemorySources(store, asset.source.bytes // 3)
+    uncopied = Uncopied(memory, renderer, None)
+    before = fetched()
+    body = await uncopied.render(asset, resolved(), "no_room")
+    truth = np.asarray(Image.open(scene).convert("RGB"))
+    wanted = reference(truth, (1024, 1024, 1024, 1024), (256, 256))
+    assert_alike(pixels(body), wanted, mean=6, p99=40)
+    cost = fetched() - before
+    record_property("bytes", f"{cost:.0f} of {asset.source.bytes}")
+    print(name, type(store).__name__, f"{cost:.0f} of {asset.source.bytes}")
+    assert 0 < cost < asset.source.bytes * 0.15
+    assert cost <= memory.bytes + 4096
+    assert memory.bytes <= cost + 40 * 4096, "counted by what is filled, not by the length"
+    assert await uncopied.render(asset, resolved(), "no_room") == body
+    assert fetched() - before == cost, "remembered"
+    memory.close()
+
+
+async def test_what_crosses_the_wire_is_what_is_counted(sources, s3_server: S3Server, renderer):
+    with counting_proxy(s3_server.endpoint) as tally:
+        settings = S3Server(tally.address).storage()
+        async with open_store(settings, Path()) as store:
+            asset = await stored(store, sources["ours"])
+            tally.clear()
+            before = fetched()
+            memory = MemorySources(store, asset.source.bytes // 2)
+            uncopied = Uncopied(memory, renderer, None)
+            await asyncio.gather(
+                *(uncopied.render(asset, resolved(), "no_room") for _ in range(20))
+            )
+            cost = fetched() - before
+            assert cost <= tally.received <= cost + 1000 * len(tally.requests("GET"))
+            assert len(tally.requests("GET")) <= 12
+            memory.close()
+
+
+@pytest.mark.parametrize("name", ["ours", "jp2"])
+async def test_a_budget_smaller_than_the_source_answers(sources, local, renderer, name):
+    asset = await stored(local, sources[name])
+    budget = asset.source.bytes // 4
+    memory = MemorySources(local, budget)
+    uncopied = Uncopied(memory, renderer, None)
+    assert await uncopied.render(asset, resolved(), "no_room")
+    before = counted("refused")
+    with pytest.raises(Overloaded):
+        await uncopied.render(asset, resolved("full/max/0/default.png"), "no_room")
+    assert counted("refused") - before == 1
+    assert await uncopied.render(asset, resolved(), "no_room")
+    assert 0 < memory.bytes <= budget
+    memory.close()
+
+
+@pytest.mark.parametrize("name", ["jp2", "one piece", "ours"])
+async def test_parts_grow_while_others_read_them(sources, local, renderer, name):
+    asset = await stored(local, sources[name])
+    memory = MemorySources(local, 10**9)
+    uncopied = Uncopied(memory, renderer, None)
+    levels = [f"0,0,1600,1600/{1600 >> n},/0/default.png" for n in (4, 3, 2, 1, 0)]
+    whole = {view: await renderer.render(asset, sources[name], resolved(view)) for view in levels}
+    before, answered = fetched(), counted("range")
+    views = [*levels * 3]
+    random.Random(5).shuffle(views)
+
+    async def is_right(view: str) -> bool:
+        body = await uncopied.render(asset, resolved(view), "no_room")
+        return bool((pixels(body) == pixels(whole[view])).all())
+
+    for view in levels:  # from the shortest prefix to the longest
+        assert await is_right(view)
+    assert fetched() - before <= asset.source.bytes, "nothing is fetched twice"
+    assert all(await asyncio.gather(*map(is_right, views)))
+    memory.close()
+    fresh = MemorySources(local, 10**9)
+    uncopied = Uncopied(fresh, renderer, None)
+    assert all(await asyncio.gather(*map(is_right, views)))
+    fresh.close()
+    assert counted("range") - answered == 5 + 15 + 15
+
+
+@pytest.mark.parametrize("name", ["ours", "jp2"])
+@pytest.mark.parametrize("longer", [0, 1000, -1_000_000])
+async def test_an_object_that_was_replaced_is_not_cut_from(sources, store, renderer, name, longer):
+    asset = await stored(store, sources[name])
+    memory = MemorySources(store, 10**9)
+    uncopied = Uncopied(memory, renderer, None)
+    await uncopied.render(asset, resolved(), "no_room")
+    there = memory.bytes
+    body = sources[name].read_bytes()
+    await store.put(KEY, (body[:-5000] + bytes(5000 + max(longer, 0)))[: len(body) + longer])
+    with pytest.raises(SourceChanged):
+        await uncopied.render(asset, resolved("2048,0,1000,1000/max/0/default.png"), "no_room")
+    assert there <= memory.bytes <= asset.source.bytes
+    memory.close()
+    with pytest.raises(SourceChanged):
+        await uncopied.render(asset, resolved(), "no_room")
+    assert memory.bytes == 0
+
+
+class Failing(FilesystemStore):
+    """A store whose answers end in the middle as often as `fails` says, or wait for `gate`."""
+
+    fails = 0
+    gate: asyncio.Event | None = None
+
+    @asynccontextmanager
+    async def open(self, key, **options):
+        async with super().open(key, **options) as stream:
+            if self.gate is not None and stream.length > 40_000:
+                yield self._held_up(stream)
+            elif self.fails and stream.length > 40_000:
+                self.fails -= 1
+                yield Broken(stream)
+            else:
+                yield stream
+
+    def _held_up(self, stream):
+        return HeldUp(stream, self.gate)
+
+
+class Broken:
+    def __init__(self, stream):
+        self.info = stream.info
+
+    async def __aiter__(self):
+        yield b"\xaa" * 9000
+        raise StorageUnavailable("The object store sent too few bytes.")
+
+
+class HeldUp:
+    def __init__(self, stream, gate):
+        self.info = stream.info
+        self._stream, self._gate = stream, gate
+
+    async def __aiter__(self):
+        yield (await self._stream.read())[:9000]
+        await self._gate.wait()
+        raise AssertionError("the reader had left")
+
+
+@pytest.mark.parametrize("name", ["uncompressed", "jp2"])
+async def test_what_did_not_arrive_whole_is_not_trusted(sources, tmp_path, renderer, name):
+    store = Failing(tmp_path / "objects")
+    asset = await stored(store, sources[name])
+    view = "0,0,2048,2048/512,512/0/default.png"
+    whole = await renderer.render(asset, sources[name], resolved(view))
+    memory = MemorySources(store, 10**9)
+    uncopied = Uncopied(memory, renderer, None)
+    for _ in range(2):
+        store.fails = 1
+        with pytest.raises(StorageUnavailable):
+            await uncopied.render(asset, resolved(view), "no_room")
+    store.gate = asyncio.Event()
+    leaving = asyncio.create_task(uncopied.render(asset, resolved(view), "no_room"))
+    await asyncio.sleep(0.05)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    store.gate = None
+    got = await uncopied.render(asset, resolved(view), "no_room")
+    assert (pixels(got) == pixels(whole)).all()
+    memory.close()
+    await store.close()
+
+
+def tag_at(body: bytes, tag: int, directory: int = 0) -> int:
+    """Where in a classic little-endian TIFF the entry of a tag is."""
+    (at,) = struct.unpack_from("<I", body, 4)
+    for _ in range(directory):
+        (count,) = struct.unpack_from("<H", body, at)
+        (at,) = struct.unpack_from("<I", body, at + 2 + 12 * count)
+    (count,) = struct.unpack_from("<H", body, at)
+    entries = range(at + 2, at + 2 + 12 * count, 12)
+    return next(entry for entry in entries if struct.unpack_from("<H", body, entry)[0] == tag)
+
+
+def with_long(body: bytes, at: int, value: int) -> bytes:
+    return body[:at] + struct.pack("<I", value) + body[at + 4 :]
+
+
+def a_tile_outside(body: bytes) -> bytes:
+    (array,) = struct.unpack_from("<I", body, tag_at(body, 324, 2) + 8)
+    return with_long(body, array, 2**32 - 9)
+
+
+def an_array_outside(body: bytes) -> bytes:
+    return with_long(body, tag_at(body, 324, 2) + 8, len(body) - 3)
+
+
+def a_list_too_long(body: bytes) -> bytes:
+    return with_long(body, tag_at(body, 325, 2) + 4, 2**31)
+
+
+def a_list_too_short(body: bytes) -> bytes:
+    return with_long(body, tag_at(body, 324, 2) + 4, 3)
+
+
+def directories_in_a_loop(body: bytes) -> bytes:
+    (first,) = struct.unpack_from("<I", body, 4)
+    (count,) = struct.unpack_from("<H", body, first)
+    return with_long(body, first + 2 + 12 * count, first)
+
+
+def no_directory(body: bytes) -> bytes:
+    return with_long(body, 4, len(body) - 1)
+
+
+def tiles_of_others(body: bytes) -> bytes:
+    """The level's tiles are said to be where the first's are, which are larger."""
+    return with_long(
+        body, tag_at(body, 324, 2) + 8, struct.unpack_from("<I", body, tag_at(body, 324) + 8)[0]
+    )
+
+
+HOSTILE = [
+    a_tile_outside,
+    an_array_outside,
+    a_list_too_long,
+    a_list_too_short,
+    directories_in_a_loop,
+    no_directory,
+    tiles_of_others,
+]
+
+
+async def outcome(work: Any) -> Any:
+    try:
+        return pixels(await work).tobytes()
+    except Exception as error:
+        return type(error)
+
+
+@pytest.mark.parametrize("spoil", HOSTILE, ids=lambda spoil: spoil.__name__)
+async def test_a_directory_that_lies_gives_what_the_whole_file_gives(
+    sources, tmp_path, local, renderer, spoil
+):
+    path = tmp_path / "spoilt.tif"
+    path.write_bytes(spoil(sources["ours"].read_bytes()))
+    asset = await stored(local, path)
+    memory = MemorySources(local, 10**9)
+    got = await outcome(Uncopied(memory, renderer, None).render(asset, resolved(), "no_room"))
+    assert got == await outcome(renderer.render(asset, path, resolved()))
+    memory.close()
+
+
+async def test_a_list_of_tile_parts_that_lies_is_found_out(sources, tmp_path, local, renderer):
+    body = sources["jp2"].read_bytes()
+    at = body.index(b"\xff\x55") + 6  # entries are (tile, length)
+    (length,) = struct.unpack_from(">I", body, at + 2)
+    (following,) = struct.unpack_from(">I", body, at + 8)
+    lying = bytearray(body)
+    struct.pack_into(">I", lying, at + 2, length + 7)
+    struct.pack_into(">I", lying, at + 8, following - 7)
+    path = tmp_path / "lying.jp2"
+    path.write_bytes(lying)
+    asset = await stored(local, path)
+    memory = MemorySources(local, 10**9)
+    before = counted("memory")
+    for _ in range(2):
+        got = await Uncopied(memory, renderer, None).render(asset, resolved(), "no_room")
+        assert (pixels(got) == pixels(await renderer.render(asset, path, resolved()))).all()
+    assert counted("memory") - before == 2
+    memory.close()

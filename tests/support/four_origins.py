@@ -15,11 +15,10 @@ from typing import Any
 
 import aioftp
 import asyncssh
-import botocore.session
 from aiohttp import web
 
 from tests.support.running import free_port
-from tests.support.weed import CREDENTIALS
+from tests.support.weed import CREDENTIALS, s3_client
 
 KINDS = ("http", "s3", "sftp", "ftp")
 USER, PASSWORD = "archivist", "correct horse"
@@ -102,14 +101,7 @@ def four_origins(folder: Path, s3_endpoint: str) -> Iterator[FourOrigins]:
 
 
 def _fill_bucket(folder: Path, endpoint: str) -> None:
-    access, secret = CREDENTIALS
-    client = botocore.session.get_session().create_client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=access,
-        aws_secret_access_key=secret,
-    )
+    client = s3_client(endpoint)
     try:
         client.create_bucket(Bucket=ORIGINALS)
         for path in sorted(folder.iterdir()):

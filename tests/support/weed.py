@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
@@ -72,15 +73,20 @@ def weed(folder: Path) -> Iterator[str]:
             process.wait()
 
 
-def _make_bucket(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def s3_client(endpoint: str) -> Any:
+    """A client with the server's credentials; its user closes it."""
     access, secret = CREDENTIALS
-    client = botocore.session.get_session().create_client(
+    return botocore.session.get_session().create_client(
         "s3",
         endpoint_url=endpoint,
         region_name="us-east-1",
         aws_access_key_id=access,
         aws_secret_access_key=secret,
     )
+
+
+def _make_bucket(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    client = s3_client(endpoint)
     deadline = time.monotonic() + 60
     try:
         while time.monotonic() < deadline and process.poll() is None:
@@ -110,14 +116,7 @@ def s3_settings(endpoint: str) -> dict[str, str]:
 
 def s3_objects(endpoint: str, bucket: str) -> list[str]:
     """Every key of a bucket."""
-    access, secret = CREDENTIALS
-    client = botocore.session.get_session().create_client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=access,
-        aws_secret_access_key=secret,
-    )
+    client = s3_client(endpoint)
     try:
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         return [entry["Key"] for page in pages for entry in page.get("Contents", ())]

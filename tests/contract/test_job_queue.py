@@ -142,11 +142,16 @@ async def test_one_put_back_rings_another_who_waits(shop: Shop) -> None:
 async def test_of_many_receivers_one_gets_each_ticket(shop: Shop) -> None:
     await shop.submitter.submit(drafts(20))
 
-    async def take() -> Sequence[Ticket]:
-        return [ticket for _ in range(3) for ticket in await shop.queue.receive(3, 0.1)]
+    got: list[Ticket] = []
 
-    got = [ticket for some in await asyncio.gather(*(take() for _ in range(4))) for ticket in some]
+    async def take() -> None:
+        while len(got) < 20:
+            got.extend(await shop.queue.receive(3, 0.1))
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(take() for _ in range(4)))
     assert len(got) == 20
+    assert await none_within(shop, 0.3)
 
 
 async def test_jobs_never_announced_are_announced_later(shop: Shop) -> None:

@@ -324,6 +324,8 @@ async def test_what_did_not_arrive_whole_is_not_trusted(sources, tmp_path, rende
     whole = await renderer.render(asset, sources[name], resolved(view))
     memory = MemorySources(store, 10**9)
     uncopied = Uncopied(memory, renderer, None)
+    low = "full/250,/0/default.png"
+    small = await uncopied.render(asset, resolved(low), "no_room")
     for _ in range(2):
         store.fails = 1
         with pytest.raises(StorageUnavailable):
@@ -334,6 +336,9 @@ async def test_what_did_not_arrive_whole_is_not_trusted(sources, tmp_path, rende
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
     store.gate = None
+    before = counted("range")
+    assert await uncopied.render(asset, resolved(low), "no_room") == small, "as it was"
+    assert counted("range") - before == 1
     got = await uncopied.render(asset, resolved(view), "no_room")
     assert (pixels(got) == pixels(whole)).all()
     memory.close()

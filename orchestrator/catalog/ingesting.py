@@ -29,6 +29,9 @@ MAX_ERROR_CHARS = 1000
 _SERVED = """CASE WHEN state <> 'ingesting' THEN state WHEN source IS NULL THEN 'failed'
     WHEN thumbnails_version = 0 THEN 'registered' ELSE 'ready' END"""
 """The state without an ingest under way: what there is to show decides."""
+_TEXT = """format('%s/%s/%s', assets.customer, assets.space,
+    replace(replace(assets.name, '%', '%25'), '/', '%2F'))"""
+"""An asset's id as jobs have it (`AssetId.__str__`)."""
 
 
 class Ingesting:
@@ -124,6 +127,24 @@ class Ingesting:
                 )
             return await self._end(connection, asset_id, "")
 
+    async def cancelled(self, *, job: int | None = None, batch: int | None = None) -> int:
+        """End the ingests that waited for this job, or for what was given up of this batch, and
+        that no other job will do; returns how many.
+        """
+        rows = await self._pool.fetch(
+            f"""UPDATE assets SET state = {_SERVED}, error = 'The ingest was cancelled.',
+                    finished = now()
+                WHERE state = 'ingesting' AND (source IS NULL OR thumbnails_version > 0)
+                    AND {_TEXT} IN (SELECT asset FROM jobs
+                        WHERE jobs.state = 'cancelled' AND (id = $1 OR jobs.batch = $2))
+                    AND NOT EXISTS (SELECT 1 FROM jobs
+                        WHERE jobs.state IN ('queued', 'running') AND jobs.asset = {_TEXT})
+                RETURNING name""",  # noqa: S608  constants
+            job,
+            batch,
+        )
+        return len(rows)
+
     async def stuck(
         self, older_s: float, limit: int = 100, *, only: AssetId | None = None
     ) -> list[Asset]:
@@ -140,8 +161,7 @@ class Ingesting:
                 WHERE state = 'ingesting' AND declared < now() - make_interval(secs => $1)
                     AND NOT EXISTS (
                         SELECT 1 FROM jobs WHERE jobs.state IN ('queued', 'running')
-                        AND jobs.asset = format('%s/%s/%s', assets.customer, assets.space,
-                            replace(replace(assets.name, '%', '%25'), '/', '%2F')))
+                        AND jobs.asset = {_TEXT})
                     {within}
                 ORDER BY declared LIMIT $2""",  # noqa: S608  constants
             *values,

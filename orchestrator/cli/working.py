@@ -147,8 +147,8 @@ def cancel_jobs(
 
     async def cancel(services: Services) -> _Changed:
         if batch is not None:
-            return _Changed(await services.catalog.jobs.cancel_batch(batch))
-        return await _each(jobs, services.catalog.jobs.cancel)
+            return _Changed(await services.submitter.cancel_batch(batch))
+        return await _each(jobs, services.submitter.cancel)
 
     _tell("cancelled", _with(jobs, batch, config, data, cancel), as_json)
 

@@ -95,6 +95,22 @@ class Submitter:
             submission.again(jobs)
         return jobs
 
+    async def cancel(self, job: int) -> Job:
+        """Give up a job that waits, and say so of its asset. Raises NotFound, Conflict in any other
+        state.
+        """
+        given_up = await self._catalog.jobs.cancel(job)
+        await self._catalog.ingesting.cancelled(job=job)
+        return given_up
+
+    async def cancel_batch(self, batch: int) -> int:
+        """Give up what still waits of a batch, and say so of the assets; how many jobs that
+        were.
+        """
+        number = await self._catalog.jobs.cancel_batch(batch)
+        await self._catalog.ingesting.cancelled(batch=batch)
+        return number
+
     async def announce_rest(self, limit: int = 100) -> int:
         """Tell the queue of jobs that it was never told of; how many. Raises Unavailable, too."""
         async with self._catalog.transaction() as connection:

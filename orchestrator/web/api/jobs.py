@@ -56,7 +56,7 @@ class JobResource:
     async def cancel(self, call: Call) -> web.Response:
         """200 with a job that waited and is given up; else 409."""
         job = await self._known(call)
-        return answer(JobOut.of(await self._jobs.cancel(job.id)))
+        return answer(JobOut.of(await self._submitter.cancel(job.id)))
 
     async def _known(self, call: Call) -> Job:
         number = call.number("job")

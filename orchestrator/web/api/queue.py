@@ -118,7 +118,7 @@ class QueueResource:
     async def cancel(self, call: Call) -> web.Response:
         """200 with how many images that waited are given up."""
         batch = await self._known(call)
-        return answer(BatchAgain(batch=batch.id, jobs=await self._jobs.cancel_batch(batch.id)))
+        return answer(BatchAgain(batch=batch.id, jobs=await self._submitter.cancel_batch(batch.id)))
 
     async def _waiting(self, call: Call, lane: Lane) -> web.Response:
         return answer(QueueOut.of(await self._batches.waiting(call.customer, lane)))

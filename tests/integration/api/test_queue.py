@@ -192,6 +192,9 @@ async def test_a_batch_is_given_up_and_its_images_no_longer_wait(house: House, c
     shown = (await house.ask("GET", at)).json
     assert (shown["cancelled"], shown["remaining"]) == (2, 0)
     assert shown["finished"] == shown["estCompletion"] is not None
+    image = (await house.ask("GET", f"/customers/{customer}/spaces/1/images/a")).json
+    assert (image["state"], image["ingesting"]) == ("failed", False)
+    assert "cancelled" in image["error"]
     assert (await house.ask("POST", f"{at}/cancel")).json["jobs"] == 0
 
 

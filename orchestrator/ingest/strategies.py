@@ -328,19 +328,32 @@ def _compiled(found: list[OriginStrategy]) -> tuple[_Candidate, ...]:
 def _first_match(
     candidates: tuple[_Candidate, ...], origin: str, timeout_s: float
 ) -> OriginStrategy | None:
-    """In a thread: `concurrent` lets the others run while a slow regex is tried."""
-    deadline = time.monotonic() + timeout_s
+    """In a thread: `concurrent` lets the others run while a slow regex is tried.
+
+    The package counts the processor's time, and all threads' of it: one that ran out on a busy
+    machine is tried once more, with patience, before it is called unusable. All together may take
+    twenty times `timeout_s`.
+    """
+    deadline = time.monotonic() + 20 * timeout_s
     for candidate in candidates:
         if candidate.pattern is None:
             raise _unusable(candidate.strategy, "is not a valid regular expression")
-        left_s = max(deadline - time.monotonic(), 0.001)
-        try:
-            found = candidate.pattern.search(origin, timeout=left_s, concurrent=True)
-        except (TimeoutError, MemoryError) as error:
-            raise _unusable(candidate.strategy, "takes too long") from error
-        if found:
+        if _fits(candidate, origin, timeout_s, deadline):
             return candidate.strategy
     return None
+
+
+def _fits(candidate: _Candidate, origin: str, timeout_s: float, deadline: float) -> bool:
+    cause: BaseException | None = None
+    for patience_s in (timeout_s, 4 * timeout_s):
+        if cause is not None and time.monotonic() > deadline:
+            break
+        try:
+            assert candidate.pattern is not None  # noqa: S101  the caller looked
+            return bool(candidate.pattern.search(origin, timeout=patience_s, concurrent=True))
+        except (TimeoutError, MemoryError) as error:
+            cause = error
+    raise _unusable(candidate.strategy, "takes too long") from cause
 
 
 def _unusable(strategy: OriginStrategy, why: str) -> OriginUnavailable:

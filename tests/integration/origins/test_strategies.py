@@ -178,7 +178,7 @@ async def test_a_bad_regex_that_got_in_is_a_recorded_fault_and_no_hang(
     with pytest.raises(OriginUnavailable) as caught:
         await desk.strategies.match(CUSTOMER, ADDRESS)
     assert (caught.value.code, caught.value.retryable) == ("origin_config", False)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 6
     others.cancel()
     examined = await desk.origins.examine(CUSTOMER, ADDRESS)
     assert examined.fault is not None

@@ -39,8 +39,8 @@ class Ingest(Section):
     strategies_ttl_s: Seconds = 5
     """Origin strategies changed by another process are in force after this."""
     regex_timeout_s: Seconds = 0.25
-    """Matching an origin with a customer's strategies takes at most this; a slower regex is a fault
-    of its own (origin_config).
+    """Processor time in which one regex of a customer's strategies must have tried an origin; it is
+    tried once more with four times as much, then it is a fault (origin_config).
     """
     credentials_keys: SecretStr = SecretStr("")
     """Keys that seal the credentials of origin strategies, newest first, separated by commas

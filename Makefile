@@ -37,7 +37,8 @@ check: setup ## format, lint, types, imports, documents, fast tests
 
 test: check ## check and every test
 	$(PYTEST) -n 2 --dist loadfile -m "not soak" tests --ignore=tests/unit --ignore=tests/e2e --ignore=tests/faults
-	$(PYTEST) -m "not soak" tests/e2e tests/faults
+	$(PYTEST) -n 2 --dist loadfile -m "not soak" tests/e2e
+	$(PYTEST) -m "not soak" tests/faults
 
 bless: setup ## write the golden files anew
 	BLESS=1 $(PYTEST) tests/golden

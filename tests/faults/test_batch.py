@@ -344,7 +344,7 @@ async def _ledger(data: Path) -> dict[str, str]:
 
 
 def test_a_batch_survives_its_workers_and_the_database(tmp_path):
-    survive(tmp_path, count=80, kill_every_s=4, database_at=0.4, patience_s=200)
+    survive(tmp_path, count=60, kill_every_s=4, database_at=0.4, patience_s=200)
 
 
 @pytest.mark.soak

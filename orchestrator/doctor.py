@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import secrets
 import shutil
 import socket
@@ -151,6 +152,15 @@ def _is_writable(folder: str) -> bool:
         return False
 
 
+async def _open_files(settings: Settings) -> Finding:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * settings.server.max_connections
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        text = f"a process may open {hard}; server.max_connections asks for {wanted}"
+        return Finding("open files", "warning", text, _MENDS["open files"])
+    return Finding("open files", "ok", "enough for server.max_connections and hot memory")
+
+
 async def _page(_settings: Settings) -> Finding:
     viewer = resources.files("orchestrator.web") / "static/vendor/openseadragon.min.js"
     if not await asyncio.to_thread(viewer.is_file):
@@ -187,6 +197,7 @@ _CHECKS: dict[str, Check] = {
     "queue": _queue,
     "image server": _image_servers,
     "disk": _disk,
+    "open files": _open_files,
     "page": _page,
     "ports": _ports,
 }
@@ -197,6 +208,7 @@ _MENDS = {
     "queue": "orchestrator db migrate; for SQS look at the queues, address and keys of [jobs]",
     "image server": "start it, or correct image_server.addresses",
     "disk": "free space, or lower cache.derivatives_quota, sources_quota and free_space_floor",
+    "open files": "LimitNOFILE= of the service, or a lower server.max_connections",
     "page": "make setup",
     "ports": "choose others with --port and --private-port",
 }

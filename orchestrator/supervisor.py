@@ -15,6 +15,7 @@ import logging
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -78,10 +79,19 @@ def run(settings: Settings, entry: str = ENTRY) -> int:
     # Late: children import this module, too, and never start a database.
     from orchestrator.catalog.embedded import database
 
+    _raise_open_files()
     with exclusive(settings.data_dir):
         check_ports(settings)
         with database(settings, watched=True) as reachable:
             return _serve(reachable, entry)
+
+
+def _raise_open_files() -> None:
+    """As many descriptors as we are allowed, for every process we start: a login shell's 1,024 are
+    fewer than the connections we take.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _serve(settings: Settings, entry: str) -> int:

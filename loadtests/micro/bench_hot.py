@@ -34,7 +34,7 @@ from orchestrator.model import AssetId
 from orchestrator.routing.delivery import Delivery
 from orchestrator.web.access_log import open_access_log
 from orchestrator.web.front import Front
-from orchestrator.web.http import HotEntry, hot_entry_for, hot_key, respond
+from orchestrator.web.http import HotEntry, keep_hot, respond
 from orchestrator.web.middlewares import Gate
 from orchestrator.web.runner import PortRunner, listening_socket
 from orchestrator.web.site import Sites
@@ -76,9 +76,7 @@ async def serve(port: int, access_log: str) -> None:
             headers=(("Link", f'<{base}{TARGET}>;rel="canonical"'),),
             timings=(("disk", 0.1),),
         )
-        key = hot_key(request, base, delivery)
-        if key is not None:
-            hot.put(key, hot_entry_for(request, delivery), hot.token())
+        keep_hot(hot, request, base, delivery, hot.token())
         return respond(request, delivery)
 
     gate = Gate(front, cache_error="max-age=10", cache_secret="no-store")

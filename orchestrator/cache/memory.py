@@ -13,6 +13,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from orchestrator.cache.memory_files import MemoryFiles, affordable
+
 ENTRY_OVERHEAD = 800
 """Bytes charged per entry besides its size: key, index entries, object headers (measured, 64-bit
 CPython 3.11).
@@ -69,19 +71,28 @@ class HotTier(Generic[E]):
         self._dropped_at: dict[str, int] = {}
         self._all_dropped_at = 0
         self._puts = self._evicted = self._dropped = self._refused = 0
+        self.files = MemoryFiles(affordable())
+        """Where entries may keep their bulk."""
         self.get: Callable[[Hashable], E | None] = _getter(self._entries)
 
     def token(self) -> int:
         """The present generation; take it before reading the asset's snapshot, hand it to `put`."""
         return self._clock
 
+    def takes(self, size: int) -> bool:
+        """Whether an entry of this size could be kept: asked before one is made."""
+        fits = size <= self._max_entry and size + ENTRY_OVERHEAD <= self._budget
+        self._refused += not fits
+        return fits
+
     def put(self, key: Hashable, entry: E, token: int) -> bool:
         """Keep `entry` unless it is too large or its asset was dropped after `token`."""
-        cost = entry.size + ENTRY_OVERHEAD
-        stale = token < self._all_dropped_at or token < self._dropped_at.get(entry.asset, 0)
-        if stale or entry.size > self._max_entry or cost > self._budget:
+        if not self.takes(entry.size):
+            return False
+        if token < self._all_dropped_at or token < self._dropped_at.get(entry.asset, 0):
             self._refused += 1
             return False
+        cost = entry.size + ENTRY_OVERHEAD
         if key in self._entries:
             self._remove(key)
         self._entries[key] = entry

@@ -16,6 +16,8 @@ from functools import lru_cache
 from aiohttp import web
 from multidict import CIMultiDict
 
+from orchestrator.cache.memory import HotTier
+from orchestrator.cache.memory_files import MemoryFile, MemoryFiles
 from orchestrator.iiif.negotiate import accepts_gzip, prefers_linked, version_from_accept
 from orchestrator.routing.delivery import Delivery
 from orchestrator.web.access_log import Access, rest_of_line
@@ -63,16 +65,25 @@ class HotEntry:
     head_unchanged: bytes
     """The same of the 304."""
     body: bytes
+    """Empty where it is in `file`."""
+    file: MemoryFile | None
+    length: int
+    """Bytes of the body, wherever it is."""
     etag: str
     request_class: str
     target: str
     log_rest: bytes
     """The end of an access log line for a plain GET."""
     delivery: Delivery
+    """Without its body where that is in `file`."""
     asset: str
     """The asset's text id, by which a change drops the entry."""
     size: int
     """Bytes this entry occupies, for the tier's budget."""
+
+    def whole(self) -> Delivery:
+        """The delivery with its body."""
+        return replace(self.delivery, body=self.file.read()) if self.file else self.delivery
 
 
 def respond(request: web.Request, delivery: Delivery) -> web.Response:
@@ -181,24 +192,45 @@ def hot_key(request: web.Request, base: str, delivery: Delivery) -> HotKey | Non
     return base, request_variant(request) if _vary(delivery) else "", target.encode("ascii")
 
 
-def hot_entry(delivery: Delivery, target: str, *, compressed: bool = False) -> HotEntry:
+def keep_hot(
+    hot: HotTier[HotEntry], request: web.Request, base: str, delivery: Delivery, token: int
+) -> None:
+    """Have the hot tier keep what this very request is answered with, if it may and can. `token`:
+    the tier's, from before the asset was looked up.
+    """
+    key = hot_key(request, base, delivery)
+    if key is not None and hot.takes(len(delivery.body)):
+        coded = delivery.gzip is not None and accepts_gzip(_joined(request, "Accept-Encoding"))
+        hot.put(key, hot_entry(delivery, request.raw_path, hot.files, compressed=coded), token)
+
+
+def hot_entry(
+    delivery: Delivery, target: str, files: MemoryFiles, *, compressed: bool = False
+) -> HotEntry:
     """The bytes that answer a request for `target` with this; `compressed`: the gzip form."""
     kept = replace(delivery, tier="memory", timings=())
     body = delivery.gzip if compressed and delivery.gzip is not None else delivery.body
+    length = len(body)
     headers = delivery_headers(kept, compressed=compressed)
-    head = _head(200, "OK", [*headers, ("Content-Length", str(len(body)))])
+    head = _head(200, "OK", [*headers, ("Content-Length", str(length))])
     unchanged = _head(304, "Not Modified", unchanged_headers(headers))
+    file = files.keep(body) if delivery.gzip is None else None
+    if file is not None:
+        body, kept = b"", replace(kept, body=b"")
+    bulk = file.size if file is not None else len(delivery.body) + len(delivery.gzip or b"")
     return HotEntry(
         head=head,
         head_unchanged=unchanged,
         body=body,
+        file=file,
+        length=length,
         etag=delivery.gzip_etag if compressed else delivery.etag,
         request_class=delivery.request_class,
         target=target,
-        log_rest=rest_of_line(access_of(kept, 200, len(body), "GET", target)),
+        log_rest=rest_of_line(access_of(kept, 200, length, "GET", target)),
         delivery=kept,
         asset=str(delivery.asset or ""),
-        size=len(head) + len(unchanged) + len(delivery.body) + len(delivery.gzip or b"") + 1500,
+        size=len(head) + len(unchanged) + bulk + 1500,
     )
 
 
@@ -218,12 +250,6 @@ def access_of(
         method=method,
         target=target,
     )
-
-
-def hot_entry_for(request: web.Request, delivery: Delivery) -> HotEntry:
-    """The entry that holds what this very request was answered with."""
-    coded = delivery.gzip is not None and accepts_gzip(_joined(request, "Accept-Encoding"))
-    return hot_entry(delivery, request.raw_path, compressed=coded)
 
 
 def _head(status: int, reason: str, headers: Headers) -> bytes:

@@ -29,8 +29,7 @@ from orchestrator.settings import Settings
 from orchestrator.web.http import (
     REQUEST_CLASS,
     HotEntry,
-    hot_entry_for,
-    hot_key,
+    keep_hot,
     respond,
 )
 from orchestrator.web.site import Site, Sites
@@ -103,9 +102,7 @@ class ImageRoutes:
                 delivery = await self._info(asked)
             case _:
                 delivery = await self._image(asked)
-        key = hot_key(request, asked.site.base, delivery)
-        if key is not None and self._settings.cache.memory:
-            self._hot.put(key, hot_entry_for(request, delivery), asked.token)
+        keep_hot(self._hot, request, asked.site.base, delivery, asked.token)
         return respond(request, delivery)
 
     def _base(self, asked: _Asked) -> Delivery:

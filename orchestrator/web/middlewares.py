@@ -95,7 +95,7 @@ class Gate:
         entry = front.hot.get((base, "", target))
         if entry is None:
             entry = front.hot.get((base, request_variant(request), target))
-        return respond(request, entry.delivery) if entry is not None else None
+        return respond(request, entry.whole()) if entry is not None else None
 
     def _problem(self, request: web.Request, error: Exception) -> web.Response:
         problem = problem_of(error)

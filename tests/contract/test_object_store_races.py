@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from orchestrator.errors import (
     PreconditionFailed,
 )
 from orchestrator.storage.store import ObjectStore, read
+from tests.support.descriptors import open_descriptors
 
 LARGE = 20 * 1024**2
 
@@ -159,4 +159,4 @@ async def test_reads_left_early_or_cancelled_leave_no_connection_and_no_file_beh
 async def _open_files() -> int:
     gc.collect()
     await asyncio.sleep(0.3)
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    return open_descriptors()

@@ -17,6 +17,7 @@ from orchestrator.settings import Storage
 from orchestrator.storage.s3 import S3Store, open_s3
 from orchestrator.storage.s3_client import connected
 from orchestrator.storage.store import ObjectStore, read
+from tests.support.descriptors import open_descriptors
 from tests.support.running import free_port
 from tests.support.servers import S3Server
 
@@ -194,13 +195,13 @@ async def test_uploads_a_killed_process_left_are_aborted_when_they_are_old(
 async def test_no_more_connections_are_made_than_the_settings_allow(s3_server: S3Server) -> None:
     async with open_s3(s3_server.storage(max_connections=3)) as store:
         await store.put("a", bytes(100_000))
-        before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        before = open_descriptors()
         most = 0
 
         async def look(one: ObjectStore) -> None:
             nonlocal most
             assert len(await read(one, "a", max_bytes=100_000)) == 100_000
-            most = max(most, len(os.listdir("/proc/self/fd")))  # noqa: PTH208
+            most = max(most, open_descriptors())
 
         await asyncio.gather(*(look(store) for _ in range(60)))
         assert most <= before + 3

@@ -34,6 +34,7 @@ from orchestrator.settings import CacheRule, ImageServer, Imaging
 from orchestrator.storage.filesystem import FilesystemStore
 from tests.support import pictures
 from tests.support.builders import a_source, an_asset
+from tests.support.descriptors import open_descriptors
 
 KEY = "1/1/sample/1/source.tif"
 TILE = "256,256,512,512/256,256/0/default.jpg"
@@ -127,10 +128,9 @@ async def test_sources_in_memory_stay_within_their_budget(tmp_path, store):
         assert memory.bytes == 2_000_000
     async with opened(1):
         assert store.opened == 3, "was still there"
-    descriptors = Path("/proc/self/fd")
-    before = len(list(descriptors.iterdir()))
+    before = open_descriptors()
     memory.close()
-    assert len(list(descriptors.iterdir())) == before - 2
+    assert open_descriptors() == before - 2
 
 
 async def test_a_source_that_was_replaced_is_not_cut_from(tmp_path, store):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,14 +21,14 @@ from orchestrator.model import AssetId
 from orchestrator.routing.delivery import Delivery
 from orchestrator.web.access_log import AccessLog
 from orchestrator.web.front import Bounds, Front
-from orchestrator.web.http import HotEntry, hot_entry_for, hot_key, respond
+from orchestrator.web.http import HotEntry, keep_hot, respond
 from orchestrator.web.middlewares import Gate
 from orchestrator.web.runner import PortRunner, listening_socket
 from orchestrator.web.site import Sites
 
 TILE = b"\xff\xd8\xff" + bytes(range(256)) * 48
 INFO = b'{"id": "x"}' + b" " * 2000
-LARGE = bytes(900_000)
+LARGE = random.Random(7).randbytes(900_000)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -154,9 +155,7 @@ def _application(house: House, sites: Sites) -> web.Application:
             raise RuntimeError("/very/secret")
         token = house.hot.token()
         delivery = _delivery(name, request)
-        key = hot_key(request, sites.of(request).base, delivery)
-        if key is not None:
-            house.hot.put(key, hot_entry_for(request, delivery), token)
+        keep_hot(house.hot, request, sites.of(request).base, delivery, token)
         return respond(request, delivery)
 
     async def upload(request: web.Request) -> web.StreamResponse:

@@ -3,12 +3,12 @@
 import asyncio
 import json
 import time
-from pathlib import Path
 
 import pytest
 
 from orchestrator.web.front import Bounds
 from tests.integration.web.conftest import TILE, Client, House, Reply, a_house
+from tests.support.descriptors import open_descriptors
 
 
 def _is_our_error(answer: Reply, status: int) -> None:
@@ -265,8 +265,7 @@ async def test_clients_that_leave_at_once_leave_nothing_behind(house: House) -> 
     await house.warm()
 
     def held() -> tuple[int, int, int]:
-        descriptors = len(list(Path("/proc/self/fd").iterdir()))
-        return descriptors, len(asyncio.all_tasks()), len(list(house.front.connections()))
+        return open_descriptors(), len(asyncio.all_tasks()), len(list(house.front.connections()))
 
     async def settled(limits: tuple[int, int, int]) -> bool:
         end = time.monotonic() + 10

@@ -5,6 +5,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
+from orchestrator.cache.memory_files import MemoryFiles
 from orchestrator.model import AssetId
 from orchestrator.routing.delivery import Delivery, etag_of
 from orchestrator.web.http import (
@@ -84,7 +85,7 @@ def test_last_modified_is_never_later_than_now() -> None:
 
 
 def test_a_hot_entry_is_the_whole_answer_but_for_date_and_request_id() -> None:
-    entry = hot_entry(a_delivery(), "/t")
+    entry = hot_entry(a_delivery(), "/t", MemoryFiles(1))
     lines = entry.head.decode().split("\r\n")
     assert lines[0] == "HTTP/1.1 200 OK"
     assert lines[-1] == ""
@@ -97,7 +98,7 @@ def test_a_hot_entry_is_the_whole_answer_but_for_date_and_request_id() -> None:
 
 
 def test_a_compressed_hot_entry_holds_the_compressed_form() -> None:
-    entry = hot_entry(a_delivery(gzip=b"zipped"), "/t", compressed=True)
+    entry = hot_entry(a_delivery(gzip=b"zipped"), "/t", MemoryFiles(1), compressed=True)
     assert entry.body == b"zipped"
     assert b"Content-Encoding: gzip" in entry.head
     assert entry.etag.endswith('-gz"')
@@ -105,7 +106,7 @@ def test_a_compressed_hot_entry_holds_the_compressed_form() -> None:
 
 def test_a_header_with_a_line_break_never_becomes_bytes() -> None:
     with pytest.raises(ValueError, match="line break"):
-        hot_entry(a_delivery(headers=(("Link", "a\r\nX: y"),)), "/t")
+        hot_entry(a_delivery(headers=(("Link", "a\r\nX: y"),)), "/t", MemoryFiles(1))
 
 
 def test_accept_headers_that_mean_the_same_make_one_variant() -> None:

@@ -16,8 +16,7 @@ Fault = tuple[str, str]
 
 def cross_section_faults(settings: Settings) -> list[Fault]:
     """Every rule that `settings` break; empty when they can be used."""
-    rules = (_ports, _storage, _origins, _image_server, _sizes, _cache, _texts, _proxies)
-    return [fault for rule in rules for fault in rule(settings)]
+    return [fault for rule in RULES for fault in rule(settings)]
 
 
 def _ports(settings: Settings) -> Iterator[Fault]:
@@ -107,7 +106,7 @@ def _jobs(settings: Settings) -> Iterator[Fault]:
     for name in ("sqs_queue", "sqs_priority_queue"):
         if not getattr(jobs, name):
             yield f"jobs.{name}", 'jobs.kind = "sqs" needs a queue for each lane'
-    if jobs.sqs_queue == jobs.sqs_priority_queue:
+    if jobs.sqs_queue == jobs.sqs_priority_queue != "":
         yield "jobs.sqs_priority_queue", "should be another queue than jobs.sqs_queue"
     if bool(jobs.sqs_access_key.get_secret_value()) != bool(jobs.sqs_secret_key.get_secret_value()):
         yield "jobs.sqs_secret_key", "goes together with jobs.sqs_access_key; set both or neither"
@@ -152,3 +151,7 @@ def _proxies(settings: Settings) -> Iterator[Fault]:
                 "server.trusted_proxies",
                 f"{address} is neither an address nor a network such as 10.0.0.0/8",
             )
+
+
+RULES = (_ports, _storage, _origins, _image_server, _sizes, _jobs, _cache, _texts, _proxies)
+"""Every rule of this module, in the order in which faults are told."""

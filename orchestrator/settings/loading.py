@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -239,13 +239,18 @@ def _validated(reading: _Reading) -> Settings:
             )
             given = (
                 ""
-                if FIELDS[name].annotation is SecretStr
+                if _names_secret(FIELDS[name].annotation)
                 else f" (it is {str(details['input'])[:60]!r})"
             )
             problem = details["msg"].removeprefix("Value error, ").replace("Input should", "should")
             reading.fault(name, f"{inside + ' ' if inside else ''}{problem}{given}")
             reading.values.pop(name, None)
         return Settings.model_validate(_nested(reading.values))
+
+
+def _names_secret(annotation: Any) -> bool:
+    """True if a value of this type, or a part of one (a table's), must not be told."""
+    return annotation is SecretStr or any(map(_names_secret, get_args(annotation)))
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

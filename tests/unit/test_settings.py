@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
 from orchestrator.errors import SettingsError
-from orchestrator.settings import default_toml, load, load_with_origins
+from orchestrator.settings import default_toml, load, load_with_origins, rules
 from orchestrator.settings.fields import parse_bytes
 from orchestrator.settings.loading import FIELDS
 from orchestrator.settings.sections import Settings
 
 HOME = {"HOME": "/home/someone"}
 CONFIG = Path(__file__).parents[2] / "config"
+SQS = {"jobs.kind": "sqs", "jobs.sqs_queue": "jobs", "jobs.sqs_priority_queue": "jobs-first"}
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -187,6 +189,11 @@ def test_a_file_that_is_not_there_is_told_by_name() -> None:
         ),
         ({"server.trusted_proxies": ["proxy"]}, "server.trusted_proxies"),
         ({"auth.cookie": "a b"}, "auth.cookie"),
+        ({"jobs.lease_s": 20}, "jobs.lease_s"),
+        ({**SQS, "jobs.sqs_queue": ""}, "jobs.sqs_queue"),
+        ({**SQS, "jobs.sqs_priority_queue": ""}, "jobs.sqs_priority_queue"),
+        ({**SQS, "jobs.sqs_priority_queue": "jobs"}, "jobs.sqs_priority_queue"),
+        ({**SQS, "jobs.sqs_access_key": "id"}, "jobs.sqs_secret_key"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -196,8 +203,31 @@ def test_settings_that_do_not_agree_are_told(given: dict[str, Any], name: str) -
     ]
 
 
-def test_a_secret_is_never_told_in_a_fault() -> None:
-    told = faults(None, {"ORCHESTRATOR_DATABASE__DSN": "mysql://root:hunter2@db"})
+def test_settings_of_sqs_that_agree_can_be_used() -> None:
+    assert load(None, HOME, SQS).jobs.sqs_queue == "jobs"
+
+
+def test_each_queue_that_sqs_lacks_is_told_once() -> None:
+    told = faults(None, None, {"jobs.kind": "sqs"})
+    assert [line.split(": ")[1] for line in told] == ["jobs.sqs_queue", "jobs.sqs_priority_queue"]
+
+
+def test_every_rule_of_the_module_is_applied() -> None:
+    written = [each for each in vars(rules).values() if isinstance(each, FunctionType)]
+    assert set(rules.RULES) == {each for each in written if each.__name__.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("DATABASE__DSN", "mysql://root:hunter2@db"),
+        ("INGEST__PURGE_HEADERS", "Authorization: Bearer hunter2"),
+        ("INGEST__PURGE_HEADERS", '{"Authorization": ["Bearer hunter2"]}'),
+        ("INGEST__WEBHOOK_HEADERS", '["hunter2"]'),
+    ],
+)
+def test_a_secret_is_never_told_in_a_fault(variable: str, text: str) -> None:
+    told = faults(None, {f"ORCHESTRATOR_{variable}": text})
     assert not any("hunter2" in line for line in told)
 
 

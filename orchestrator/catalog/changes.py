@@ -39,14 +39,14 @@ class Changes:
         self._pool = pool
 
     async def since(self, seen: datetime | None) -> tuple[list[Change], datetime]:
-        """The changes since `seen` (None: none of them), the last of each asset, and the database's
-        time now, to be given as `seen` the next time.
+        """The changes since `seen` (None: none of them), the last of each asset and each cleared
+        prefix, and the database's time now, to be given as `seen` the next time.
         """
         row = await self._pool.fetchrow("SELECT clock_timestamp() AS now")
         now: datetime = row["now"] if row is not None else datetime.now().astimezone()
         if seen is None:
             return [], now
-        latest: dict[str, int] = {}
+        latest: dict[tuple[str, bool], int] = {}  # a prefix may read like an asset's whole id
         last = 0
         while True:
             rows = await self._pool.fetch(
@@ -58,9 +58,9 @@ class Changes:
                 last,
                 _PAGE,
             )
-            latest |= {row["asset"]: row["version"] for row in rows}
+            latest |= {(row["asset"], row["version"] == PREFIX): row["version"] for row in rows}
             if len(rows) < _PAGE:
-                return [Change(asset, version) for asset, version in latest.items()], now
+                return [Change(text, version) for (text, _), version in latest.items()], now
             last = rows[-1]["id"]
 
     async def clear(self, asset_id: AssetId) -> None:

@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.changes import GONE, PREFIX, Change
 from orchestrator.catalog.embedded import embedded
 from orchestrator.catalog.listener import ChangeListener
 from orchestrator.catalog.migrating import migrate
@@ -82,6 +83,22 @@ async def test_every_kind_of_change_is_told_with_the_version_that_is_now_current
         assert latest is not None
         await again(lambda: catalog.assets.fail(asset_id, latest.version, "broken"))
         await again(lambda: catalog.assets.delete(asset_id))
+
+
+async def test_a_cleared_prefix_is_remembered_beside_an_asset_of_the_same_text(
+    catalog: Catalog,
+) -> None:
+    asset_id = (await catalog.assets.register(a_draft("abc"))).asset.id
+    _, start = await catalog.changes.since(None)
+    await catalog.changes.clear_prefix("1/1/abc")
+    changed = await catalog.assets.set_access(asset_id, roles=["staff"])
+    await catalog.changes.clear(AssetId(1, 1, "gone"))
+    changes, _ = await catalog.changes.since(start)
+    assert set(changes) == {
+        Change("1/1/abc", PREFIX),
+        Change("1/1/abc", changed.version),
+        Change("1/1/gone", GONE),
+    }
 
 
 async def test_what_changes_nothing_or_is_rolled_back_is_not_told(

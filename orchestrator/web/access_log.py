@@ -13,6 +13,7 @@ are dropped and counted.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from orchestrator import metrics
 
+log = logging.getLogger(__name__)
 CHUNK_LINES = 64
 MAX_CHUNKS = 2_000
 """Buffered lines are at most 64 times as many: about 40 MB, a second of the fastest process."""
@@ -156,8 +158,7 @@ class AccessLog:
                 self._wanted.set()
             if self._reopen:
                 self._reopen = False
-                self._shut()
-                self._descriptor = self._open()
+                self._open_anew()
             if closing:
                 return
 
@@ -174,6 +175,17 @@ class AccessLog:
         if self._target == "-":
             return sys.stdout.fileno()
         return os.open(Path(self._target), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+
+    def _open_anew(self) -> None:
+        """Go on in a new file, or in the one we have where there can be none."""
+        try:
+            fresh = self._open()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            log.warning("access log not reopened", extra={"path": self._target, "reason": reason})
+            return
+        self._shut()
+        self._descriptor = fresh
 
     def _shut(self) -> None:
         if self._target != "-":

@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from orchestrator import metrics
 from orchestrator.web import access_log
 from orchestrator.web.access_log import FIELDS, Access, AccessLog, open_access_log, whole_line
@@ -73,6 +75,31 @@ def test_after_reopen_lines_go_to_a_new_file_of_the_old_name(tmp_path: Path) -> 
     log.close()
     assert (tmp_path / "log.1").read_bytes() == b"old\n"
     assert path.read_bytes() == b"new\n"
+
+
+def test_a_reopen_that_fails_is_told_and_the_log_goes_on_in_its_old_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, moved = tmp_path / "logs", tmp_path / "moved"
+    folder.mkdir()
+    log = AccessLog(str(folder / "log"))
+    folder.rename(moved)
+    log.reopen()
+    until = time.monotonic() + 10
+    while not caplog.records and time.monotonic() < until:
+        time.sleep(0.002)
+    assert caplog.messages == ["access log not reopened"]
+    log.write(b"old file\n")
+    while not (moved / "log").stat().st_size and time.monotonic() < until:
+        time.sleep(0.002)
+    folder.mkdir()
+    log.reopen()
+    while not (folder / "log").exists() and time.monotonic() < until:
+        time.sleep(0.002)
+    log.write(b"new file\n")
+    log.close()
+    assert (moved / "log").read_bytes() == b"old file\n"
+    assert (folder / "log").read_bytes() == b"new file\n"
 
 
 def test_a_full_buffer_drops_and_counts_and_never_waits(tmp_path: Path) -> None:

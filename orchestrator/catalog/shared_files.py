@@ -232,9 +232,12 @@ class LockedFolder:
         )
 
     async def doom(self, keys: Sequence[Key]) -> None:
-        """To be dropped as soon as nobody reads them."""
+        """To be dropped as soon as nobody reads them, before any other.
+
+        Not '-infinity': that has no age, and PostgreSQL before 17 would not read the row again.
+        """
         await self._connection.executemany(
-            """UPDATE shared_files SET doomed = true, pinned = false, last_used = '-infinity'
+            """UPDATE shared_files SET doomed = true, pinned = false, last_used = 'epoch'
                WHERE folder = $1 AND asset = $2 AND name = $3""",
             [(self._folder, *key) for key in keys],
         )

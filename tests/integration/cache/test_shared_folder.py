@@ -4,91 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from orchestrator.cache import shared_keeping, shared_presence
-from orchestrator.cache.disk import DiskOptions, Product
+from orchestrator.cache import shared_keeping
 from orchestrator.cache.layout import place
 from orchestrator.cache.shared import SharedFolder
-from orchestrator.cache.shared_keeping import SharedKeeper
 from orchestrator.cache.shared_room import FOLDERS
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.migrating import migrate
 from orchestrator.errors import NoRoom
-from orchestrator.settings import Database
 from tests.support.caches import du
 from tests.support.servers import database, postgres
+from tests.support.sharing import (
+    MB,
+    QUOTA,
+    Host,
+    bring,
+    catalog,
+    host,
+    keeper,
+    kill,
+    quick,
+    root,
+    source,
+)
 
-__all__ = ["database", "postgres"]
-
-MB = 1_000_000
-QUOTA = 12 * MB
-Host = Callable[..., Awaitable[SharedFolder]]
-
-
-def source(number: int, version: int = 1, **more: Any) -> Product:
-    return Product(f"1/1/{number}", version, "source x", "jp2", **more)
-
-
-@pytest.fixture
-async def catalog(database: Database) -> AsyncIterator[Catalog]:
-    await migrate(database)
-    opened = await Catalog.open(database)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "nas" / "sources"
-
-
-@pytest.fixture
-async def host(catalog: Catalog, root: Path) -> AsyncIterator[Host]:
-    """Each call is another host's process with the folder open."""
-    async with AsyncExitStack() as stack:
-
-        async def one(**options: Any) -> SharedFolder:
-            given = DiskOptions(**{"quota": QUOTA, "use_flush_s": 0.0, **options})
-            opened = SharedFolder.opened(root, catalog.shared_files, given)
-            return await stack.enter_async_context(opened)
-
-        yield one
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The dead are known sooner."""
-    monkeypatch.setattr(shared_presence, "ALIVE_S", 0.6)
-    monkeypatch.setattr(shared_presence, "BEAT_S", 0.1)
-    monkeypatch.setattr(shared_keeping, "LEASE_S", 0.4)
-
-
-def keeper(catalog: Catalog, shared: SharedFolder, low_water: float = 1.0) -> SharedKeeper:
-    return SharedKeeper(shared, catalog.owners, low_water=low_water)
-
-
-async def bring(shared: SharedFolder, product: Product, size: int = MB) -> Path:
-    async with shared.writing(product, size) as writing:
-        if writing.present is not None:
-            return writing.present
-        writing.path.write_bytes(bytes([product.version]) * size)
-        return await writing.publish()
-
-
-async def kill(shared: SharedFolder) -> None:
-    """End without goodbye."""
-
-    async def nothing() -> None:
-        await asyncio.sleep(0)
-
-    shared.presence.leave = nothing  # type: ignore[method-assign]
-    shared.presence.beat = nothing  # type: ignore[method-assign]
+__all__ = ["catalog", "database", "host", "postgres", "quick", "root"]
 
 
 async def test_what_one_host_brings_every_host_finds(host: Host) -> None:

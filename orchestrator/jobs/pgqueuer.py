@@ -37,6 +37,7 @@ from orchestrator.settings import Database
 _LOOK_EVERY_S = 5.0
 """How soon a lease that ended, or a notice that was missed, is found out."""
 _KEEP_LOG = timedelta(hours=1)
+_TIDY_AT_ONCE = 1000
 _PRIORITIES = {lane: len(LANES) - place for place, lane in enumerate(LANES)}
 _ENTRYPOINTS = {QueueEntrypoint(lane): EntrypointExecutionParameter(0) for lane in LANES}
 
@@ -155,10 +156,17 @@ class PgQueuerQueue:
 
     async def tidy(self) -> None:
         """Forget PgQueuer's log of what it handed out: the jobs table says all that."""
-        async with self.catalog.connection() as connection:
-            await connection.execute(
-                "DELETE FROM pgqueuer_log WHERE created < now() - $1::interval", _KEEP_LOG
-            )
+        removed = _TIDY_AT_ONCE
+        while removed == _TIDY_AT_ONCE:  # in pieces that a query's time-out never meets
+            async with self.catalog.connection() as connection:
+                removed = await connection.fetchval(
+                    """WITH gone AS (DELETE FROM pgqueuer_log WHERE id = ANY (ARRAY(
+                           SELECT id FROM pgqueuer_log WHERE created < now() - $1::interval
+                           ORDER BY created LIMIT $2)) RETURNING id)
+                       SELECT count(*) FROM gone""",
+                    _KEEP_LOG,
+                    _TIDY_AT_ONCE,
+                )
 
     async def _picked(self, connection: asyncpg.Connection, limit: int) -> list[Row]:
         return await self.queries(connection).dequeue(

@@ -108,7 +108,12 @@ class SqsQueue:
         tickets: list[SqsTicket] = []
         for lane, queue in self._queues.items():
             if len(tickets) < limit:
-                found = await queue.receive(limit - len(tickets), 0, self._lease_s)
+                try:
+                    found = await queue.receive(limit - len(tickets), 0, self._lease_s)
+                except QueueUnavailable:
+                    if not tickets:
+                        raise
+                    break  # what the lane before gave is hidden from others: it is to be done
                 tickets += [self._ticket(lane, message) for message in found]
         return tickets
 

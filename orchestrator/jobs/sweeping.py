@@ -12,7 +12,7 @@ from collections.abc import Callable
 from orchestrator import metrics
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.jobs import LANES
-from orchestrator.errors import Unavailable
+from orchestrator.errors import CatalogUnavailable, Unavailable
 from orchestrator.jobs.queue import JobQueue
 from orchestrator.jobs.submitting import Submitter
 from orchestrator.settings import Jobs
@@ -52,8 +52,9 @@ class JobSweeper:
             try:
                 await self.round()
             except Unavailable as error:
-                # Workers could not say that they are alive meanwhile: they get the time to.
-                self._away_until = self._now() + self._settings.heartbeat_s * 2
+                if isinstance(error, CatalogUnavailable):
+                    # Workers could not say that they are alive meanwhile: they get the time to.
+                    self._away_until = self._now() + self._settings.heartbeat_s * 2
                 log.warning("jobs not swept", extra={"reason": error.public})
 
     async def round(self) -> None:
@@ -67,13 +68,13 @@ class JobSweeper:
             while await self._submitter.announce_rest(_AT_ONCE) == _AT_ONCE:
                 pass
             if self._now() - self._cleaned >= _CLEAN_EVERY_S:
+                self._cleaned = self._now()  # first: what fails is not tried every few seconds
                 await self.clean()
-                self._cleaned = self._now()
 
     async def clean(self) -> None:
         """Forget what ended long ago. Raises Unavailable."""
         keep_days = self._settings.keep_days
-        while await self._catalog.batches.sweep(keep_days, _AT_ONCE) == _AT_ONCE:
+        while await self._catalog.batches.sweep(keep_days, 1):  # its jobs go with it: any number
             pass
         while await self._catalog.jobs.sweep(keep_days, _AT_ONCE) == _AT_ONCE:
             pass

@@ -21,7 +21,7 @@ from dataclasses import replace
 from orchestrator import metrics
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft
-from orchestrator.errors import OrchestratorError, Unavailable
+from orchestrator.errors import OrchestratorError, QueueUnavailable, Unavailable
 from orchestrator.jobs.pacing import Turns, backoff_s
 from orchestrator.jobs.queue import JobQueue, Ticket
 from orchestrator.jobs.settling import ERROR_FIRST_S, ERROR_LONGEST_S, Held, Pace, Settler, fields
@@ -74,6 +74,7 @@ class Worker:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._queue.run())
             tasks.create_task(self._beat())
+            tasks.create_task(self._extend())
             try:
                 await self._serve(tasks)
             except asyncio.CancelledError:
@@ -121,7 +122,11 @@ class Worker:
         Raises Unavailable.
         """
         free = self._pace.slots - len(self._held)
-        tickets = list(await self._queue.receive(free, self._pace.look_s))
+        try:
+            tickets = list(await self._queue.receive(free, self._pace.look_s))
+        except QueueUnavailable:  # what is to be done is in the table all the same
+            await self._look(tasks, free)
+            raise
         if not tickets:
             await self._look(tasks, free)
             return True
@@ -225,7 +230,7 @@ class Worker:
     # --- staying alive ----------------------------------------------------------------------
 
     async def _beat(self) -> None:
-        """Keep claims and leases while working; stop what was given to somebody else."""
+        """Keep claims while working; stop what was given to somebody else."""
         while True:
             await asyncio.sleep(self._pace.heartbeat_s)
             held = [each for each in self._held.values() if not each.is_settling]
@@ -237,10 +242,19 @@ class Worker:
                 log.warning("heartbeat failed", extra={"reason": error.public})
             else:
                 self._drop([each for each in held if each.job.id not in ours])
-            for each in held:
-                if each.ticket is not None:
-                    with suppress(Unavailable):
-                        await each.ticket.extend()
+
+    async def _extend(self) -> None:
+        """Keep leases while working; apart from `_beat`, for a queue that does not answer must not
+        cost a claim.
+        """
+        while True:
+            await asyncio.sleep(self._pace.heartbeat_s)
+            held = [each for each in self._held.values() if not each.is_settling]
+            tickets = [each.ticket for each in held if each.ticket is not None]
+            with suppress(TimeoutError):  # the next time, or the lease ends: no job is lost by it
+                async with asyncio.timeout(self._pace.heartbeat_s), asyncio.TaskGroup() as calls:
+                    for ticket in tickets:
+                        calls.create_task(_extended(ticket))
 
     def _drop(self, taken: Sequence[Held]) -> None:
         for held in taken:
@@ -261,6 +275,11 @@ class Worker:
             await asyncio.wait(late, timeout=_RELEASE_S + 1)
         for held in list(self._held.values()):  # cancelled before they began
             await self._let_go(held)
+
+
+async def _extended(ticket: Ticket) -> None:
+    with suppress(Unavailable):
+        await ticket.extend()
 
 
 def _as_text(body: bytes) -> JobDraft:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 from urllib.parse import quote
 
@@ -95,7 +96,7 @@ class CollectionRoutes:
 
     def _picture(self, asset: Asset, base: str) -> Picture:
         service = f"{base}/iiif/{self._version}/{encode_identifier(_plain(asset.id))}"
-        return Picture(asset.id, service, asset.width, asset.height, asset.state)
+        return Picture(asset.id, service, asset.width, asset.height, asset.state, asset.public_edge)
 
 
 def _plain(asset_id: AssetId) -> str:
@@ -123,7 +124,7 @@ def _document(body: bytes, media_type: str, headers: tuple[tuple[str, str], ...]
 def _limit(text: str) -> int:
     if not text:
         return PAGE_SIZE
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:6]) <= MAX_PAGE_SIZE):
+    if not (re.fullmatch(r"[0-9]{1,4}", text) and 0 < int(text) <= MAX_PAGE_SIZE):
         raise InvalidImageRequest("path", f"limit is a number from 1 to {MAX_PAGE_SIZE}.")
     return int(text)
 

@@ -56,6 +56,8 @@ class Picture:
     width: int
     height: int
     state: AssetState = AssetState.READY
+    public_edge: int | None = None
+    """Longest edge in pixels that anyone may see; None without limit."""
 
     @property
     def info(self) -> str:
@@ -64,8 +66,11 @@ class Picture:
 
     @property
     def thumbnail_size(self) -> Dimensions:
-        """(width, height) in pixels of the picture's thumbnail, never larger than the picture."""
-        return thumbnail_size((self.width, self.height), THUMBNAIL_EDGE)
+        """(width, height) in pixels of the picture's thumbnail, never larger than the picture or
+        than anyone may see.
+        """
+        edge = THUMBNAIL_EDGE if self.public_edge is None else min(THUMBNAIL_EDGE, self.public_edge)
+        return thumbnail_size((self.width, self.height), edge)
 
     @property
     def thumbnail(self) -> str:
@@ -84,15 +89,13 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class StaticFile:
-    """A file below `/static/`, plain and gzipped (b"" where that gains nothing), each with its
-    ETag.
-    """
+    """A file below `/static/`, plain and gzipped (b"" where that gains nothing)."""
 
     body: bytes
     media_type: str
     etag: str
+    """Of the plain form, quotes included."""
     packed: bytes
-    packed_etag: str
 
 
 def listing_json(listing: Listing) -> bytes:
@@ -157,15 +160,11 @@ def _collect(folder: Traversable, prefix: str, files: dict[str, StaticFile]) -> 
 
 
 def _static_file(body: bytes, media_type: str) -> StaticFile:
-    tag = _digest(body)
+    tag = hashlib.blake2b(body, digest_size=12).hexdigest()
     packed = gzip.compress(body, mtime=0) if not media_type.startswith("image/png") else b""
     if len(packed) >= len(body):
         packed = b""
-    return StaticFile(body, media_type, f'"{tag}"', packed, f'"{tag}-gzip"')
-
-
-def _digest(body: bytes) -> str:
-    return hashlib.blake2b(body, digest_size=12).hexdigest()
+    return StaticFile(body, media_type, f'"{tag}"', packed)
 
 
 class Page:
@@ -191,7 +190,8 @@ class Page:
 
     def html(self, listing: Listing, *, problem: str = "") -> bytes:
         """The page, UTF-8; `problem` is a public sentence that says why nothing can be listed."""
-        empty = "" if listing.pictures or problem else self._templates["empty"].substitute()
+        is_empty = not (listing.pictures or listing.next or problem)
+        empty = self._templates["empty"].substitute() if is_empty else ""
         page = self._templates["page"].substitute(
             cards="\n".join(map(self._card, listing.pictures)),
             blank=self._templates["card"].substitute(_BLANK),
@@ -225,9 +225,11 @@ class Page:
         )
 
     def _address(self, name: str) -> str:
-        """The address of a static file, with its hash; empty where the file is not installed."""
+        """The address of a static file, with its hash (which its tag is); empty where the file is
+        not installed.
+        """
         file = self.files.get(name)
-        return f"{STATIC_PREFIX}{name}?v={_digest(file.body)}" if file else ""
+        return STATIC_PREFIX + name + "?v=" + file.etag.strip('"') if file else ""
 
 
 _BLANK = {

@@ -14,13 +14,12 @@ import uvloop
 from orchestrator.app import Services, open_services
 from orchestrator.catalog.jobs import INGEST
 from orchestrator.errors import Unavailable
-from orchestrator.ingest.posted import PostedIngest, intake, posted_again
+from orchestrator.ingest.posted import PostedIngest, PostingAgain, intake
 from orchestrator.ingest.sweeping import Sweeper
 from orchestrator.jobs.opening import pace_of
 from orchestrator.jobs.sweeping import JobSweeper
 from orchestrator.jobs.worker import Worker
 from orchestrator.log import set_up_logging
-from orchestrator.model import Asset
 from orchestrator.settings import Settings
 from orchestrator.web.front import Bounds, Front
 from orchestrator.web.health import Check, HealthRoutes, MetricsRoute
@@ -60,20 +59,14 @@ def sweeper_of(services: Services) -> JobSweeper:
 
 def ingest_sweeper_of(services: Services) -> Sweeper:
     """The sweeper of ingests; any number of processes may have one. An ingest that never ended is
-    handed in again as a job, once.
+    handed in again as a job, once; not where its job failed or was cancelled.
     """
-
-    async def requeue(asset: Asset) -> bool:
-        recorded = await services.submitter.submit([posted_again(asset)])
-        job = await services.catalog.jobs.get(recorded.ids[0])
-        return job is not None and job.state in ("queued", "running")
-
     return Sweeper(
         services.catalog,
         services.pipeline.remover,
         services.settings.data_dir / "scratch",
         services.settings.ingest,
-        requeue,
+        PostingAgain(services.catalog.jobs, services.submitter),
     )
 
 

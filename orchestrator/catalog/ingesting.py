@@ -32,6 +32,13 @@ _SERVED = """CASE WHEN state <> 'ingesting' THEN state WHEN source IS NULL THEN 
 _TEXT = """format('%s/%s/%s', assets.customer, assets.space,
     replace(replace(assets.name, '%', '%25'), '/', '%2F'))"""
 """An asset's id as jobs have it (`AssetId.__str__`)."""
+_GIVEN_UP = f"""state = 'ingesting'
+    AND {_TEXT} IN (SELECT asset FROM jobs
+        WHERE jobs.state = 'cancelled' AND (id = $1 OR jobs.batch = $2))
+    AND NOT EXISTS (SELECT 1 FROM jobs
+        WHERE jobs.state IN ('queued', 'running') AND jobs.asset = {_TEXT})"""  # noqa: S608  constants
+"""Waits for job $1, or one of batch $2, which was cancelled, and no other job will do it."""
+_CANCELLED = "The ingest was cancelled."
 
 
 class Ingesting:
@@ -129,21 +136,42 @@ class Ingesting:
 
     async def cancelled(self, *, job: int | None = None, batch: int | None = None) -> int:
         """End the ingests that waited for this job, or for what was given up of this batch, and
-        that no other job will do; returns how many.
+        that no other job will do; returns how many. What was answered from its original no longer
+        is.
         """
         rows = await self._pool.fetch(
-            f"""UPDATE assets SET state = {_SERVED}, error = 'The ingest was cancelled.',
-                    finished = now()
-                WHERE state = 'ingesting' AND (source IS NULL OR thumbnails_version > 0)
-                    AND {_TEXT} IN (SELECT asset FROM jobs
-                        WHERE jobs.state = 'cancelled' AND (id = $1 OR jobs.batch = $2))
-                    AND NOT EXISTS (SELECT 1 FROM jobs
-                        WHERE jobs.state IN ('queued', 'running') AND jobs.asset = {_TEXT})
+            f"""UPDATE assets SET state = {_SERVED}, error = $3, finished = now()
+                WHERE {_GIVEN_UP} AND (source IS NULL OR thumbnails_version > 0)
                 RETURNING name""",  # noqa: S608  constants
             job,
             batch,
+            _CANCELLED,
         )
-        return len(rows)
+        answered = await self._pool.fetch(
+            f"SELECT customer, space, name FROM assets WHERE {_GIVEN_UP}",  # noqa: S608  constants
+            job,
+            batch,
+        )
+        ended = [
+            await self._cancelled(AssetId(row["customer"], row["space"], row["name"]), job, batch)
+            for row in answered
+        ]
+        return len(rows) + sum(ended)
+
+    async def _cancelled(self, asset_id: AssetId, job: int | None, batch: int | None) -> bool:
+        async with self._pool.transaction() as connection:
+            await locked(connection, asset_id)
+            still = await connection.fetchval(
+                f"""SELECT 1 FROM assets
+                    WHERE {_GIVEN_UP} AND customer = $3 AND space = $4 AND name = $5""",  # noqa: S608
+                job,
+                batch,
+                *key(asset_id),
+            )
+            if still is None:
+                return False
+            await _withdraw(connection, asset_id)
+            return await self._end(connection, asset_id, _CANCELLED) is not None
 
     async def stuck(
         self, older_s: float, limit: int = 100, *, only: AssetId | None = None

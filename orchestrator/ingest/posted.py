@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.catalog.assets import Assets
-from orchestrator.catalog.jobs import INGEST, Job, JobDraft
+from orchestrator.catalog.jobs import INGEST, Job, JobDraft, Jobs
 from orchestrator.errors import InvalidInput
 from orchestrator.ingest.payload import Payload, completed, decode, encode
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.registering import Request
-from orchestrator.jobs.submitting import host_of
+from orchestrator.jobs.submitting import Submitter, host_of
 from orchestrator.model import Asset
 
 _UNREADABLE = "unreadable"
@@ -48,7 +48,31 @@ class PostedIngest:
         await self._pipeline.ingest(request, job.id, will_retry=will_retry)
 
 
-def posted_again(asset: Asset) -> JobDraft:
+class PostingAgain:
+    """Hands in again what no job is at any more, as a job; see `Requeue`."""
+
+    def __init__(self, jobs: Jobs, submitter: Submitter) -> None:
+        self._jobs = jobs
+        self._submitter = submitter
+
+    async def __call__(self, asset: Asset) -> bool:
+        """False where its job was given up on, or this one was: it is not tried for ever."""
+        newest = await self._jobs.page(1, asset=str(asset.id))
+        if newest and _is_given_up(newest[0], asset):
+            return False
+        recorded = await self._submitter.submit([_posted_again(asset)])
+        job = await self._jobs.get(recorded.ids[0])
+        return job is not None and job.state in ("queued", "running")
+
+
+def _is_given_up(job: Job, asset: Asset) -> bool:
+    if job.state not in ("failed", "cancelled"):
+        return False
+    # Its attempts declared the asset; so does an ingest without a job, of which it says nothing.
+    return asset.declared is None or job.finished is None or job.finished >= asset.declared
+
+
+def _posted_again(asset: Asset) -> JobDraft:
     """The job of an asset whose first ingest nobody ended; there is one for each time it was
     declared.
     """

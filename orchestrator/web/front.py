@@ -55,6 +55,14 @@ class Watched(Protocol):
         """Close what is overdue; called once a second with `Front.now`."""
         ...
 
+    def unsent(self) -> int:
+        """Bytes of answers still on our side."""
+        ...
+
+    def abort(self) -> None:
+        """End it now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:

@@ -39,6 +39,7 @@ from orchestrator.web.profile import VERSION_LINE, Profile, read_profile
 
 log = logging.getLogger(__name__)
 BLANK = b"\r\n\r\n"
+HEAD = b"HEAD "
 MAX_PIECES = 32
 
 
@@ -59,6 +60,7 @@ class HotProtocol(RequestHandler):
         "_socket",
         "_stalled_since",
         "_waiting",
+        "_wire",
         "_write",
     )
 
@@ -73,6 +75,7 @@ class HotProtocol(RequestHandler):
         self._late_since = 0.0
         self._stalled_since = 0.0
         self._buffered = 0
+        self._wire: Any = None
         self._write: Any = None
         self._waiting: Any = None
         self._socket: socket.socket | None = None
@@ -85,6 +88,7 @@ class HotProtocol(RequestHandler):
         """Take the connection, or refuse it when there are too many."""
         super().connection_made(transport)
         self._peer = transport.get_extra_info("peername")
+        self._wire = transport  # aiohttp forgets its own when it begins to close
         self._write = transport.write
         self._waiting = transport.get_write_buffer_size
         manager = self._manager
@@ -97,7 +101,7 @@ class HotProtocol(RequestHandler):
         """Give the socket back before the transport closes it."""
         if self._socket is not None:
             self._socket.detach()
-        self._socket = self._send_head = None
+        self._socket = self._send_head = self._wire = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -110,7 +114,7 @@ class HotProtocol(RequestHandler):
             profile = self._profile if block == self._block else self._learn(block)
             if profile is not None:
                 is_get = line.startswith(b"GET ")
-                target = line[4:] if is_get else line[5:]
+                target = line[4:] if is_get else line[len(HEAD) :]
                 front = self._front
                 entry = front.get((profile.base, "", target)) or front.get(
                     (profile.base, profile.variant, target)
@@ -148,15 +152,15 @@ class HotProtocol(RequestHandler):
         lines. False if the method is none that memory answers.
         """
         front = self._front
-        method = data[:4]
-        if method not in (b"GET ", b"HEAD"):
+        is_get = data.startswith(b"GET ")
+        if not is_get and not data.startswith(HEAD):
             return False
         number = front.next_id().encode()
         request_id = profile.request_id or number
         conditions = {"If-None-Match": profile.none_match} if profile.none_match else {}
         unchanged = verdict(conditions, entry.etag, None) == "not-modified"
         head, status = (entry.head_unchanged, 304) if unchanged else (entry.head, 200)
-        length = entry.length if status == 200 and method == b"GET " else 0
+        length = entry.length if status == 200 and is_get else 0
         head = b"%b%b%b\r\n\r\n" % (head, front.stamp, request_id)
         if length and entry.file is not None:
             self._send(head, entry.file)
@@ -168,7 +172,7 @@ class HotProtocol(RequestHandler):
         tally.bytes += length
         if front.access_log is not None:
             access = access_of(
-                entry.delivery, status, length, method.decode().strip(), entry.target
+                entry.delivery, status, length, "GET" if is_get else "HEAD", entry.target
             )
             front.access_log.write(whole_line(access, request_id.decode()))
         return True
@@ -260,25 +264,36 @@ class HotProtocol(RequestHandler):
         super()._process_keepalive()
 
     def look(self, now: float) -> None:
-        """Once a second: end a header that never comes, and a reader that takes nothing."""
+        """Once a second: end a header that never comes, and a reader that takes nothing, however
+        little waits for it and even if we are closing.
+        """
         late = self._late_since
         if late and now - late > self._front.bounds.header_timeout_s:
+            self._late_since = 0.0
             metrics.PROTOCOL_ERRORS.labels("408").inc()
             if self.transport is not None:
                 self.transport.write(bare_answer(problem_of_status(408), self._front))
             self.force_close()
-        elif self._paused and self.transport is not None:
-            self._look_at_reader(now, self.transport)
+        elif waiting := self.unsent():
+            self._look_at_reader(now, waiting)
         else:
             self._stalled_since = 0.0
 
-    def _look_at_reader(self, now: float, transport: Any) -> None:
-        waiting = transport.get_write_buffer_size()
+    def unsent(self) -> int:
+        """Bytes of answers that the client's socket has not taken yet."""
+        return self._waiting() if self._wire is not None else 0
+
+    def abort(self) -> None:
+        """End the connection now, whatever waits."""
+        if self._wire is not None:
+            self._wire.abort()
+
+    def _look_at_reader(self, now: float, waiting: int) -> None:
         if not self._stalled_since or waiting < self._buffered:
             self._stalled_since = now
         elif now - self._stalled_since > STALLED_S:
             log.info("reader stalled", extra={"waiting_bytes": waiting})
-            transport.abort()
+            self.abort()
         self._buffered = waiting
 
     # --- errors below the application -------------------------------------------------------------

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
+from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
 from aiohttp.web_server import Server
 
-from orchestrator.web.front import Front
+from orchestrator.web.front import Front, Watched
 from orchestrator.web.protocol import HotProtocol
 
 BACKLOG = 1024
+FLUSH_LOOK_S = 0.02
 LINGER_S = 0.2
 """How long a draining port goes on answering on idle connections, with Connection: close."""
 
@@ -45,7 +48,7 @@ class FrontServer(Server):
 class PortRunner(web.AppRunner):
     """One application on one port. `setup`, then `listen`; `cleanup` drains and ends it."""
 
-    __slots__ = ("_front",)
+    __slots__ = ("_drain_s", "_front")
 
     def __init__(
         self, app: web.Application, front: Front, *, keepalive_s: float, drain_s: float
@@ -57,6 +60,7 @@ class PortRunner(web.AppRunner):
             shutdown_timeout=drain_s,
         )
         self._front = front
+        self._drain_s = drain_s
 
     async def listen(self, listener: socket.socket) -> int:
         """Serve on a bound socket; returns its port."""
@@ -68,16 +72,31 @@ class PortRunner(web.AppRunner):
         """Stop listening, answer what is under way, close the rest: at most `drain_s` for the
         slowest answer.
         """
+        ends = time.monotonic() + self._drain_s
         for site in list(self.sites):
             await site.stop()
         self._front.drain()
         if self.server is not None and self.server.connections:
             await asyncio.sleep(LINGER_S)
+        open_ones = list(self._front.connections())  # aiohttp forgets them, sent or not
         await super().cleanup()
+        await _sent(open_ones, max(ends, time.monotonic() + LINGER_S))
         self._front.stop()
 
     async def _make_server(self) -> Server:
         return FrontServer(await super()._make_server(), self._front)
+
+
+async def _sent(connections: Iterable[Watched], ends: float) -> None:
+    """Wait until what was answered has left us, then end the connections that are left: each must
+    have given its socket back before the loop goes.
+    """
+    # No transport tells when its buffer is empty.
+    while any(each.unsent() for each in connections) and time.monotonic() < ends:  # noqa: ASYNC110
+        await asyncio.sleep(FLUSH_LOOK_S)
+    for each in connections:
+        each.abort()
+    await asyncio.sleep(0)
 
 
 def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:

@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from orchestrator.web.http import HotEntry
-from tests.integration.web.conftest import INFO, LARGE, TILE, Client, House
+from tests.integration.web.conftest import INFO, LARGE, TILE, Client, House, a_house
 from tests.support.descriptors import open_descriptors
 
 
@@ -30,6 +30,16 @@ async def slow_client(house: House) -> Client:
     client = Client(house, reader, writer)
     house.clients.append(client)
     return client
+
+
+async def fill(house: House, client: Client, target: str) -> int:
+    """Ask until the client's socket is full and answers wait on our side; how often."""
+    for count in range(1, 1000):
+        client.send(house.get(target))
+        await asyncio.sleep(0.005)
+        if sum(each.unsent() for each in house.front.connections()):
+            return count
+    raise AssertionError("the socket takes everything")
 
 
 async def test_a_large_body_is_a_file_and_not_in_the_heap_and_a_small_one_is_bytes(
@@ -68,10 +78,11 @@ async def test_many_requests_that_fill_the_socket_are_answered_to_the_last_byte(
 ) -> None:
     await house.warm("/tile")
     client = await slow_client(house)
-    for _ in range(400):
+    count = await fill(house, client, "/tile")
+    for _ in range(40):
         client.send(house.get("/tile"))
         await asyncio.sleep(0)
-    for _ in range(400):
+    for _ in range(count + 40):
         answer = await client.answer()
         assert (answer.tier, answer.body) == ("memory", TILE)
 
@@ -79,12 +90,12 @@ async def test_many_requests_that_fill_the_socket_are_answered_to_the_last_byte(
 async def test_what_is_dropped_while_it_is_sent_arrives_as_it_was(house: House) -> None:
     await house.warm("/large")
     client = await slow_client(house)
-    client.send(house.get("/large"))
-    await asyncio.sleep(0.05)  # the socket is full by now: some is in the kernel, the rest waits
+    count = await fill(house, client, "/large")
     house.hot.drop_asset("1/1/large")
     assert house.hot.files.count == 0
     others = [house.hot.files.keep(bytes([number]) * len(LARGE)) for number in range(20)]
-    assert (await client.answer()).body == LARGE
+    for _ in range(count):
+        assert (await client.answer()).body == LARGE
     assert len(others) == 20
 
 
@@ -109,10 +120,9 @@ async def test_readers_that_leave_midway_leave_no_descriptor_and_harm_nobody(hou
     steady = await house.connect()
     assert (await steady.ask(house.get("/large"))).body == LARGE
     before = open_descriptors()
-    for _ in range(30):
+    for _ in range(8):
         client = await slow_client(house)
-        client.send(house.get("/large"))
-        await asyncio.sleep(0.002)
+        await fill(house, client, "/large")
         client.writer.transport.abort()
     async with asyncio.timeout(10):
         while len(list(house.front.connections())) > 1:
@@ -129,3 +139,40 @@ async def test_another_request_id_and_an_unknown_tag_get_the_same_body(house: Ho
         answer = await client.ask(house.get("/tile", line))
         assert (answer.tier, answer.body) == ("memory", TILE)
     assert house.handled == ["tile"]
+
+
+async def test_an_end_waits_until_what_was_answered_has_been_read() -> None:
+    async with a_house() as house:
+        await house.warm("/large")
+        client = await slow_client(house)
+        await fill(house, client, "/large")
+        answered = house.front.count - 1  # the first was the warming one's
+        ending = asyncio.create_task(house.runner.cleanup())
+        done, _ = await asyncio.wait({ending}, timeout=0.7)
+        assert not done
+        for _ in range(answered):
+            assert (await client.answer()).body == LARGE
+        await asyncio.wait_for(ending, 5)
+
+
+async def test_an_end_waits_for_no_reader_longer_than_the_time_it_has() -> None:
+    async with a_house() as house:
+        await house.warm("/large")
+        client = await slow_client(house)
+        await fill(house, client, "/large")
+        (connection,) = house.front.connections()
+        await asyncio.wait_for(house.runner.cleanup(), 10)  # drain_s is 3
+        assert connection.unsent() == 0
+
+
+async def test_a_reader_that_stops_is_ended_however_little_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orchestrator.web.protocol.STALLED_S", 2.5)  # over keep-alive's 2 s
+    async with a_house() as house:
+        await house.warm("/tile")
+        client = await slow_client(house)
+        await fill(house, client, "/tile")
+        async with asyncio.timeout(15):
+            while house.front.connections():
+                await asyncio.sleep(0.1)

@@ -71,6 +71,14 @@ async def test_a_broken_message_is_answered_in_our_words_and_closed(
     assert house.handled == ["tile"]
 
 
+@pytest.mark.parametrize("method", ["HEADX", "HEAD\t", "HEAD=", "GET\t", "head "])
+async def test_what_is_no_method_is_not_answered_from_memory(house: House, method: str) -> None:
+    await house.warm()
+    client = await house.connect()
+    answer = await client.ask(f"{method}/tile HTTP/1.1\r\nHost: {house.host}\r\n\r\n".encode())
+    assert (answer.status, answer.tier) == (400, "")
+
+
 @pytest.mark.parametrize("host", ["a b/", "<x>", "a:99999", ""])
 async def test_a_malformed_host_is_400_on_every_path(house: House, host: str) -> None:
     client = await house.connect()

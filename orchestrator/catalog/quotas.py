@@ -74,10 +74,9 @@ class Quotas:
             row = await connection.fetchrow(
                 "SELECT * FROM customer_storage WHERE customer = $1 FOR UPDATE", asset_id.customer
             )
+            await reserved(connection, instead_of)
             if row is None or (row["max_images"] is None and row["max_bytes"] is None):
                 return None
-            if instead_of is not None:
-                await reserved(connection, instead_of)
             images, now = await _live(connection, asset_id)
             added = max(new_bytes - now, 0)
             more = 0 if images else 1

@@ -7,11 +7,13 @@ have; the end of the ingest replaces it, or takes it back.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.values import Settlement
 from orchestrator.errors import OverQuota
+from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.preparing import Recipes, sizes_for
 from orchestrator.ingest.publishing import Publisher, Version, plan_original, split
@@ -20,17 +22,19 @@ from orchestrator.ingest.registering import Request, as_planned, draft_of, publi
 from orchestrator.ingest.stages import Stages
 from orchestrator.model import Asset, SourceKind
 
+Reserve = Callable[[int], Awaitable[UUID | None]]
+"""Reserves room for so many bytes instead of what was reserved, which whoever gave it holds and
+gives up. Raises OverQuota; what was reserved stays then.
+"""
+
 
 class Answering:
     """Makes assets answerable that have nothing to show."""
 
-    def __init__(
-        self, catalog: Catalog, imaging: ImagingPool, publisher: Publisher, reserve_s: float
-    ) -> None:
+    def __init__(self, catalog: Catalog, imaging: ImagingPool, publisher: Publisher) -> None:
         self._catalog = catalog
         self._imaging = imaging
         self._publisher = publisher
-        self._reserve_s = reserve_s
 
     async def begin(
         self,
@@ -38,22 +42,22 @@ class Answering:
         recipes: Recipes,
         fetched: Fetched,
         known: Asset | None,
-        reservation: UUID | None,
+        reserve: Reserve,
         stages: Stages,
-    ) -> tuple[Asset | None, UUID | None]:
-        """Have the asset answered from what was fetched; the asset as it now is, and the
-        reservation that is left.
+    ) -> tuple[Asset | None, Probe | None]:
+        """Have the asset answered from what was fetched; the asset as it now is, and what was
+        found of the original if it was looked at.
 
         Nothing happens to an asset that shows something already, to an original that is not
         converted at all, or where the customer's quota has no room for it beside the rest. Raises
         Unprocessable, TooLarge, Unavailable.
         """
         if (known is not None and known.servable) or recipes.optimisation.conversion is None:
-            return known, reservation
+            return known, None
         with stages.step("probe"):
             probe = await self._imaging.probe(fetched.path)
         if probe.kind is not SourceKind.ORIGINAL:
-            return known, reservation
+            return known, probe
         draft = draft_of(request, probe, recipes, None, "")
         number = await self._catalog.assets.next_version()
         edge = public_edge_of(draft, await self._catalog.assets.get(request.id))
@@ -61,13 +65,10 @@ class Answering:
         plan = await plan_original(
             Version(request.id, number, edge), fetched.path, as_planned(probe, recipes), sizes
         )
-        quotas = self._catalog.quotas
         try:
-            reservation = await quotas.reserve(
-                request.id, plan.bytes, self._reserve_s, instead_of=reservation
-            )
+            reservation = await reserve(plan.bytes)
         except OverQuota:  # what is made of it may be smaller
-            return known, reservation
+            return known, probe
         with stages.step("store"):
             async with self._publisher.stored(plan) as stored:
                 asset = await self._catalog.ingesting.answerable(
@@ -77,4 +78,4 @@ class Answering:
                     stored.thumbnails,
                     Settlement(stored.objects, reservation),
                 )
-        return (known, reservation) if asset is None else (asset, None)
+        return asset or known, probe

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 from orchestrator import metrics
@@ -116,7 +117,7 @@ class Ingests:
         self._remover = remover
         self._after = after
         self._reserve_s = reserve_s
-        self._answering = Answering(catalog, imaging, publisher, reserve_s)
+        self._answering = Answering(catalog, imaging, publisher)
 
     async def ingest(
         self, request: Request, job: int | None = None, *, will_retry: bool = False
@@ -155,7 +156,7 @@ class Ingests:
         if known is not None and await self._is_untouched(known, request, recipes):
             return await self._unchanged(run, known)
         await self._declare(run)
-        run.reservation = await self._catalog.quotas.reserve(run.id, 0, self._reserve_s)
+        await self._reserve(run, 0)
         async with self._scratch.folder() as folder:
             with run.stages.step("fetch"):
                 etag = _known_etag(known, request, recipes)
@@ -170,16 +171,29 @@ class Ingests:
             if known is not None and _has_bytes(known, request, fetched, recipes):
                 found = _draft(request, None, None, fetched)
                 return await self._unchanged(run, known, found)
-            known, run.reservation = await self._answering.begin(
-                request, recipes, fetched, known, run.reservation, run.stages
+            known, probe = await self._answering.begin(
+                request, recipes, fetched, known, partial(self._reserve, run), run.stages
             )
-            return await self._make(run, recipes, fetched, known)
+            return await self._make(run, recipes, (fetched, probe), known)
+
+    async def _reserve(self, run: _Run, new_bytes: int) -> UUID | None:
+        run.reservation = await self._catalog.quotas.reserve(
+            run.id, new_bytes, self._reserve_s, instead_of=run.reservation
+        )
+        return run.reservation
 
     async def _make(
-        self, run: _Run, recipes: Recipes, fetched: Fetched, known: Asset | None
+        self,
+        run: _Run,
+        recipes: Recipes,
+        original: tuple[Fetched, Probe | None],
+        known: Asset | None,
     ) -> Outcome:
+        fetched, probe = original
         async with self._scratch.folder(expected_bytes=2 * fetched.bytes) as folder:
-            prepared = await prepare(self._imaging, fetched.path, recipes, folder, run.stages)
+            prepared = await prepare(
+                self._imaging, fetched.path, recipes, folder, run.stages, found=probe
+            )
             run.stages.current = "store"
             source = await self._in_place(run, recipes, fetched, prepared)
             published = await self._publish(run, recipes, (fetched, prepared, source), known)
@@ -204,9 +218,7 @@ class Ingests:
                 raise Conflict("A later ingest of the image got there first.")
             version = Version(run.id, number, public_edge_of(draft, now))
             plan = await plan_objects(version, prepared, in_place)
-            run.reservation = await self._catalog.quotas.reserve(
-                run.id, plan.bytes, self._reserve_s, instead_of=run.reservation
-            )
+            reservation = await self._reserve(run, plan.bytes)
             with run.stages.step("store"):
                 async with self._publisher.stored(plan) as stored:
                     run.stages.current = "record"
@@ -216,7 +228,7 @@ class Ingests:
                         number,
                         stored.source,
                         stored.thumbnails,
-                        Settlement(stored.objects, run.reservation, attempt),
+                        Settlement(stored.objects, reservation, attempt),
                         declared=True,
                     )
             if published is not None:

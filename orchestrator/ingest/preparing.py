@@ -55,15 +55,20 @@ async def prepare(
     policies: Recipes,
     folder: Path,
     stages: Stages | None = None,
+    *,
+    found: Probe | None = None,
 ) -> Prepared:
-    """Make source and thumbnails of `original` in `folder`, which is empty.
+    """Make source and thumbnails of `original` in `folder`, which is empty; `found` where it was
+    probed already.
 
     A file that is tile-ready already is used as it is, whatever the policy says. Raises
     Unprocessable, TooLarge, Overloaded as `imaging` does.
     """
     stages = stages or Stages()
-    with stages.step("probe"):
-        found = probe = await imaging.probe(original)
+    if found is None:
+        with stages.step("probe"):
+            found = await imaging.probe(original)
+    probe = found
     conversion = policies.optimisation.conversion
     source = original
     sizes = sizes_for(probe.dimensions, policies.thumbnails)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import InvalidInput, OverQuota, Unprocessable
+from orchestrator.errors import InvalidInput, OverQuota, StorageUnavailable, Unprocessable
 from orchestrator.ingest.converting import Conversion
 from orchestrator.ingest.registering import Request
 from orchestrator.model import AssetId, AssetState
@@ -174,6 +174,30 @@ async def test_what_fails_gives_its_reservation_back(house: House) -> None:
     torn = pictures.truncated(house.pictures / "torn.jpg", a_picture(house, "w", 900), 0.4)
     with pytest.raises(Unprocessable):
         await house.pipeline.ingest(Request(an_id("a"), str(torn)))
+    assert await used(house) == (0, 0, 0, 0)
+
+
+async def test_so_does_one_whose_original_cannot_be_stored_however_often(house: House) -> None:
+    await limit(house, images=3, size=10**9)
+
+    async def away(key: str) -> None:
+        raise StorageUnavailable("away")
+
+    house.store.before_put = away
+    for _ in range(5):
+        with pytest.raises(StorageUnavailable):
+            await house.pipeline.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
+        assert await used(house) == (0, 0, 0, 0)
+    house.store.before_put = None
+    await house.pipeline.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
+    await house.assert_exact()
+
+
+async def test_a_reservation_is_given_up_with_the_limits_it_was_made_under(house: House) -> None:
+    await limit(house, size=1000)
+    first = await house.catalog.quotas.reserve(an_id("a"), 900, 60)
+    await limit(house)
+    assert await house.catalog.quotas.reserve(an_id("a"), 900, 60, instead_of=first) is None
     assert await used(house) == (0, 0, 0, 0)
 
 

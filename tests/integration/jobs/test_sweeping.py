@@ -127,6 +127,38 @@ async def test_cleaning_forgets_what_ended_and_the_queues_log(shop: Shop) -> Non
     assert await shop.catalog.jobs.page() == await shop.catalog.batches.page() == []
 
 
+async def test_the_queues_log_is_forgotten_in_pieces(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.jobs.pgqueuer._TIDY_AT_ONCE", 2)
+    async with shop.catalog.connection() as connection:
+        await connection.execute(
+            """INSERT INTO pgqueuer_log (created, job_id, status, priority, entrypoint)
+               SELECT now() - make_interval(hours => n), n, 'successful', 1, 'normal'
+               FROM generate_series(0, 5) AS n"""
+        )
+        await shop.queue.tidy()
+        assert await connection.fetchval("SELECT array_agg(job_id) FROM pgqueuer_log") == [0]
+
+
+async def test_cleaning_that_fails_is_not_tried_with_every_round(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = 0
+
+    async def broken() -> None:
+        nonlocal tried
+        tried += 1
+        raise CatalogUnavailable("The query took too long.")
+
+    monkeypatch.setattr(shop.queue, "tidy", broken)
+    sweeper = shop.sweeper()
+    with pytest.raises(CatalogUnavailable):
+        await sweeper.round()
+    await sweeper.round()
+    assert tried == 1
+
+
 PLAIN = {"id": "7/2/page", "origin": "https://images.example/page.tif"}
 MESSAGES = {
     "plain": json.dumps(PLAIN),

@@ -11,8 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -139,44 +144,29 @@ class SourceFiles:
         return await self._cache.path(product) or path  # which leases it, who ever copied it
 
     async def _copy(self, asset: Asset, product: Product, source: Source) -> Path:
-        deadline_s = self._settings.copy_timeout_s
-        async with self._copies:
-            started = self._now()
-            try:
-                async with asyncio.timeout(deadline_s):
-                    path, is_copied = await self._copy_verified(asset, product, source)
-            except OrchestratorError as error:
-                metrics.SOURCE_COPY_FAILURES.labels(error=type(error).__name__).inc()
-                raise
-            except TimeoutError as error:
-                metrics.SOURCE_COPY_FAILURES.labels(error="TimeoutError").inc()
-                raise StorageUnavailable("The image could not be brought here in time.") from error
-        if not is_copied:
-            return path
-        elapsed_s = self._now() - started
-        metrics.SOURCE_COPIES.inc()
-        metrics.SOURCE_COPY_BYTES.inc(source.bytes)
-        metrics.SOURCE_COPY_SECONDS.observe(elapsed_s)
-        log.info(
-            "source orchestrated",
-            extra={
-                "asset": product.asset,
-                "bytes": source.bytes,
-                "elapsed_ms": round(elapsed_s * 1000),
-            },
-        )
-        return path
+        try:
+            async with asyncio.timeout(self._settings.copy_timeout_s):
+                return await self._copy_verified(asset, product, source)
+        except OrchestratorError as error:
+            metrics.SOURCE_COPY_FAILURES.labels(error=type(error).__name__).inc()
+            raise
+        except TimeoutError as error:
+            metrics.SOURCE_COPY_FAILURES.labels(error="TimeoutError").inc()
+            raise StorageUnavailable("The image could not be brought here in time.") from error
 
-    async def _copy_verified(
-        self, asset: Asset, product: Product, source: Source
-    ) -> tuple[Path, bool]:
-        """Where it is now, and whether it was us who copied it."""
+    async def _copy_verified(self, asset: Asset, product: Product, source: Source) -> Path:
+        """Where it is now, whoever copied it."""
         async with self._cache.writing(product, source.bytes) as reservation:
             if reservation.present is not None:
-                return reservation.present, False
-            async with self._bytes.opened(asset, source) as chunks:
-                await _write(reservation.path, chunks)
-                return await reservation.publish(), True
+                return reservation.present
+            # Not before: who finds no room, or waits for another host's copy, needs no turn.
+            async with self._copies:
+                started = self._now()
+                async with self._bytes.opened(asset, source) as chunks:
+                    await _write(reservation.path, chunks)
+                    path = await reservation.publish()
+        _copied(product, source, self._now() - started)
+        return path
 
 
 class NotCopied(Exception):
@@ -204,14 +194,44 @@ def source_product(asset: Asset, source: Source, *, pinned: bool = False) -> Pro
     return Product(str(asset.id), asset.version, name, source.extension, pinned=pinned)
 
 
+def _copied(product: Product, source: Source, elapsed_s: float) -> None:
+    metrics.SOURCE_COPIES.inc()
+    metrics.SOURCE_COPY_BYTES.inc(source.bytes)
+    metrics.SOURCE_COPY_SECONDS.observe(elapsed_s)
+    log.info(
+        "source orchestrated",
+        extra={
+            "asset": product.asset,
+            "bytes": source.bytes,
+            "elapsed_ms": round(elapsed_s * 1000),
+        },
+    )
+
+
 async def _write(path: Path, chunks: AsyncIterator[bytes]) -> None:
-    """Write the chunks to the file, off the loop."""
-    file = await asyncio.to_thread(path.open, "wb")
+    """Write the chunks to the file, off the loop. Raises NoRoom where the disk does not take them,
+    so that they are had in another way.
+    """
+    with _of_the_disk():
+        file = await asyncio.to_thread(path.open, "wb")
     try:
         async for chunk in chunks:
-            await asyncio.to_thread(file.write, chunk)
+            with _of_the_disk():
+                await asyncio.to_thread(file.write, chunk)
+        with _of_the_disk():  # network file systems say it now
+            await asyncio.to_thread(file.close)
     finally:
-        await asyncio.to_thread(file.close)
+        with suppress(OSError):
+            await asyncio.to_thread(file.close)
+
+
+@contextmanager
+def _of_the_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        log.warning("source cache cannot be written", extra={"error": repr(error)})
+        raise NoRoom("The source cache cannot be written now.") from error
 
 
 def _in_place(source: Source) -> Path:

@@ -44,7 +44,7 @@ class Warmer:
 
     async def run(self) -> None:
         """Work the queue off until cancelled; a failing copy is counted and costs nobody
-        anything.
+        anything, whatever it fails of.
         """
         while True:
             asset = await self._queue.get()
@@ -54,5 +54,7 @@ class Warmer:
                 log.info(
                     "warm-up failed", extra={"asset": str(asset.id), "error": type(error).__name__}
                 )
+            except Exception:
+                log.exception("warm-up failed", extra={"asset": str(asset.id)})
             finally:
                 self._queued.discard((str(asset.id), asset.version))

@@ -1,0 +1,142 @@
+"""Sources brought to fast disk: what happens when the disk does not take them, and who waits for
+whom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cache.singleflight import SingleFlight
+from orchestrator.errors import StorageUnavailable
+from orchestrator.model import Asset, AssetId
+from orchestrator.routing.orchestrate import NotCopied, SourceFiles
+from orchestrator.routing.warm import Warmer
+from orchestrator.settings import Delivery
+from orchestrator.storage.filesystem import FilesystemStore
+from tests.support.builders import a_source, an_asset
+
+BODY = b"x" * 100_000
+
+
+class Writing:
+    present: Path | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    async def publish(self) -> Path:
+        return self.path
+
+
+class Cache:
+    """A cache that holds nothing; what is written goes to `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.written_to = path
+        self.room: dict[str, asyncio.Event] = {}
+        """By asset: its writers wait for that."""
+        self.waiting = asyncio.Event()
+
+    async def path(self, _product: Any) -> Path | None:
+        return None
+
+    @asynccontextmanager
+    async def held(self, _product: Any) -> AsyncIterator[Path | None]:
+        yield None
+
+    @asynccontextmanager
+    async def writing(self, product: Any, _size: int = 0) -> AsyncIterator[Writing]:
+        if product.asset in self.room:
+            self.waiting.set()
+            await self.room[product.asset].wait()
+        yield Writing(self.written_to)
+
+
+class Elsewhere:
+    """The store as one that is not of this machine."""
+
+    def __init__(self, store: FilesystemStore) -> None:
+        self.open = store.open
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FilesystemStore]:
+    opened = FilesystemStore(tmp_path / "objects")
+    yield opened
+    await opened.close()
+
+
+async def stored(store: FilesystemStore, tmp_path: Path, name: str = "a") -> Asset:
+    path = tmp_path / "body"
+    path.write_bytes(BODY)
+    info = await store.put(f"1/1/{name}/1/source.tif", path)
+    location = f"store:1/1/{name}/1/source.tif"
+    source = a_source(location=location, bytes=len(BODY), fingerprint=info.etag)
+    return an_asset(id=AssetId(1, 1, name), source=source)
+
+
+def sources(store: FilesystemStore, cache: Cache, tmp_path: Path, **settings: Any) -> SourceFiles:
+    flights = SingleFlight(tmp_path / "locks", remember=lambda _: 0)
+    return SourceFiles(Elsewhere(store), cache, flights, Delivery(**settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "path", [Path("/dev/full"), Path("/proc/nowhere/.temp/x")], ids=["full", "no folder"]
+)
+async def test_a_disk_that_takes_no_source_is_no_room(
+    store: FilesystemStore, tmp_path: Path, path: Path
+) -> None:
+    files = sources(store, Cache(path), tmp_path)
+    with pytest.raises(NotCopied) as refused:
+        async with files.held(await stored(store, tmp_path)):
+            pass
+    assert refused.value.why == "no_room"
+
+
+async def test_a_warm_up_survives_whatever_fails() -> None:
+    failures: list[Exception] = [OSError(), ExceptionGroup("two", [ValueError()])]
+    done = asyncio.Event()
+
+    class Broken:
+        async def bring(self, _asset: Asset) -> None:
+            if failures:
+                raise failures.pop()
+            done.set()
+
+    warmer = Warmer(Broken(), 10)  # type: ignore[arg-type]
+    for name in "abc":
+        warmer.hint(an_asset(id=AssetId(1, 1, name)))
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(warmer.run())
+        await done.wait()
+        running.cancel()
+
+
+async def test_who_waits_for_room_or_another_host_holds_up_no_copy(
+    store: FilesystemStore, tmp_path: Path
+) -> None:
+    cache = Cache(tmp_path / "copy")
+    files = sources(store, cache, tmp_path, copies=1)
+    slow, quick = await stored(store, tmp_path, "slow"), await stored(store, tmp_path, "quick")
+    cache.room[str(slow.id)] = asyncio.Event()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(files.bring(slow))
+        await cache.waiting.wait()
+        await files.bring(quick)
+        assert not waiting.done()
+        cache.room[str(slow.id)].set()
+
+
+async def test_waiting_for_another_host_has_an_end(store: FilesystemStore, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "copy")
+    files = sources(store, cache, tmp_path, copy_timeout_s=0.05)
+    asset = await stored(store, tmp_path)
+    cache.room[str(asset.id)] = asyncio.Event()
+    with pytest.raises(StorageUnavailable):
+        await files.bring(asset)

@@ -25,7 +25,7 @@ MAX_KEY_BYTES = 1024
 
 @dataclass(frozen=True, slots=True)
 class BucketObject:
-    """One object; `region` is "" where the address does not say."""
+    """One object; `region` is one by `is_region`, or "" where the address does not say."""
 
     bucket: str
     key: str
@@ -63,6 +63,13 @@ def parse(address: str, endpoint: str = "") -> BucketObject:
     raise _not_one()
 
 
+def is_region(name: str) -> bool:
+    """Tell whether a region is spelt as AWS spells its own; only such a one can stand in an
+    address, where another service's (`auto`, `fr-par`) would read as a bucket.
+    """
+    return re.fullmatch(_REGION, name) is not None
+
+
 def parse_link(address: str) -> BucketObject:
     """Read `s3://[region/]bucket/key`. Raises InvalidInput."""
     if not address.startswith("s3://"):
@@ -72,7 +79,7 @@ def parse_link(address: str) -> BucketObject:
 
 def _of_path(path: str, *, region: str = "", qualified: bool = False) -> BucketObject:
     first, _, rest = path.partition("/")
-    if qualified and re.fullmatch(_REGION, first) and "/" in rest.strip("/"):
+    if qualified and is_region(first) and re.match(r"[^/]+/.", rest, re.DOTALL):
         region, (first, _, rest) = first, rest.partition("/")
     return _checked(first, rest, region)
 

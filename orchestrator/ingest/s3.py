@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
 
 from orchestrator.errors import InvalidInput, OriginUnavailable
-from orchestrator.ingest.buckets import BucketObject, parse
+from orchestrator.ingest.buckets import BucketObject, is_region, parse
 from orchestrator.ingest.reading import Access, Opened, Place, Unchanged
 from orchestrator.ingest.strategies import Kind
 from orchestrator.settings import Ingest
@@ -42,7 +42,9 @@ class S3Reader:
         """Where the object is that is to be a source. Raises OriginUnavailable."""
         where, login = self._resolved(origin, access)
         found = await self._objects.head(login, where.bucket, where.key)
-        named = BucketObject(where.bucket, where.key, where.region or login.region)
+        # A region that cannot be named is found again as it was now: with the strategy.
+        region = login.region if is_region(login.region) else ""
+        named = BucketObject(where.bucket, where.key, where.region or region)
         return Place(named.location(), found.bytes, found.etag)
 
     @asynccontextmanager

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from typing import cast
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidInput
-from orchestrator.ingest.buckets import BucketObject, parse, parse_link
+from orchestrator.ingest.buckets import BucketObject, is_region, parse, parse_link
+from orchestrator.ingest.credentials import parse_credentials
+from orchestrator.ingest.reading import Access
+from orchestrator.ingest.s3 import S3Reader
+from orchestrator.ingest.strategies import Kind
+from orchestrator.settings import Ingest
+from orchestrator.storage.s3_origins import S3Login, S3Object, S3Objects
 
 
 @pytest.mark.parametrize(
@@ -86,9 +95,20 @@ def test_a_link_is_an_s3_address_only() -> None:
         parse_link("https://bucket.s3.amazonaws.com/key")
 
 
-@given(st.text(min_size=1, max_size=60), st.sampled_from(["", "eu-west-1"]))
+@pytest.mark.parametrize("name", ["eu-west-1", "us-gov-west-1", "ap-southeast-2"])
+def test_a_region_of_aws_is_one(name: str) -> None:
+    assert is_region(name)
+
+
+@given(
+    st.text(min_size=1, max_size=60),
+    st.sampled_from(["", "eu-west-1", "us-gov-west-1", "auto", "fr-par", "nyc3"])
+    | st.from_regex(r"[a-z0-9-]{1,40}", fullmatch=True),
+)
+@example("scans/a.jp2", "auto")
+@example("/", "eu-west-1")
 def test_the_location_of_an_object_reads_back_as_it(key: str, region: str) -> None:
-    one = BucketObject("bucket", key, region)
+    one = BucketObject("bucket", key, region if is_region(region) else "")
     try:
         key.encode()
     except UnicodeEncodeError:
@@ -96,3 +116,23 @@ def test_the_location_of_an_object_reads_back_as_it(key: str, region: str) -> No
     if "\0" in key or any(part in (".", "..") for part in key.split("/")):
         return
     assert parse(one.location()) == one
+
+
+class Objects:
+    """A service with one object."""
+
+    async def head(self, login: S3Login, bucket: str, key: str) -> S3Object:
+        return S3Object(5, '"e"', "")
+
+
+@pytest.mark.parametrize("region", ["auto", "fr-par", "nyc3", "us-east-1", "eu-central-2"])
+async def test_the_place_of_an_object_is_that_object_whatever_its_region_is_called(
+    region: str,
+) -> None:
+    reader = S3Reader(Ingest(), cast("S3Objects", Objects()))
+    given = {"access_key": "a", "secret_key": "b", "endpoint": "https://x.example"}
+    access = Access(Kind.S3, parse_credentials(json.dumps(given | {"region": region})))
+    place = await reader.place("s3://museum/scans/a.jp2", access)
+    found = parse(place.location)
+    assert (found.bucket, found.key) == ("museum", "scans/a.jp2")
+    assert found.region == (region if is_region(region) else "")

@@ -12,13 +12,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from cachetools import LRUCache
 
 from orchestrator.errors import AssetNotFound, CatalogUnavailable
 from orchestrator.model import Asset, AssetId
 from orchestrator.settings import Delivery as DeliverySettings
+
+T = TypeVar("T")
 
 
 class AssetReader(Protocol):
@@ -52,6 +54,16 @@ class _Remembered:
     confirmed_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Name(Generic[T]):
+    """What a name stands for, as last read; None for nothing."""
+
+    value: T | None
+    read_at: float
+    heard: int
+    """How many changes had been heard of when its reading began."""
+
+
 class Snapshots:
     """Assets by id, read at most once at a time and remembered for a while."""
 
@@ -67,11 +79,12 @@ class Snapshots:
         self._stale_restricted_s = stale_restricted_s
         self._now = now
         self._known: LRUCache[AssetId, _Remembered] = LRUCache(settings.snapshot_entries)
-        self._names: LRUCache[str, tuple[AssetId | int | None, float]] = LRUCache(
-            settings.snapshot_entries
-        )
+        self._aliases: LRUCache[str, _Name[AssetId]] = LRUCache(settings.snapshot_entries)
+        self._customers: LRUCache[str, _Name[int]] = LRUCache(settings.snapshot_entries)
+        self._changed: LRUCache[AssetId, int] = LRUCache(settings.snapshot_entries)
+        """The number of the last change that was heard of each asset."""
+        self._heard = self._distrusted = 0
         self._reading: dict[AssetId, asyncio.Task[Asset | None]] = {}
-        self._generation = 0
         self._listening = True
 
     @property
@@ -93,14 +106,14 @@ class Snapshots:
 
     def drop(self, asset_id: AssetId) -> None:
         """Forget one asset: it changed. A read under way is not remembered either."""
-        self._generation += 1
         self._known.pop(asset_id, None)
         self._reading.pop(asset_id, None)
-        self._names.clear()
+        self._heard += 1
+        self._changed[asset_id] = self._heard
 
     def notices_lost(self) -> None:
         """Change notices cannot be heard: from now on every use asks the catalogue."""
-        self._generation += 1
+        self._distrust_reads()
         now = self._now()
         for known in self._known.values():
             if self._is_fresh(known):
@@ -109,21 +122,26 @@ class Snapshots:
 
     def notices_restored(self) -> None:
         """Change notices are heard again; whatever was remembered may have changed meanwhile."""
-        self._generation += 1
+        self._distrust_reads()
         self._listening = True
         for known in self._known.values():
             known.read_at = float("-inf")
-        self._names.clear()
 
     async def alias(self, text: str) -> AssetId | None:
         """The asset an alias stands for, or None; remembered briefly."""
-        found = await self._named(f"alias {text}", lambda: self._reader.resolve_alias(text))
-        return found if isinstance(found, AssetId) else None
+        return await self._named(
+            text, self._aliases, self._reader.resolve_alias, self._is_overtaken
+        )
 
     async def customer(self, name: str) -> int | None:
         """The number of the customer with this name, or None; remembered briefly."""
-        found = await self._named(f"customer {name}", lambda: self._reader.customer_id(name))
-        return found if isinstance(found, int) else None
+        return await self._named(name, self._customers, self._reader.customer_id, lambda _: False)
+
+    def _distrust_reads(self) -> None:
+        """Neither join nor remember what was begun before: a change of it may go unheard."""
+        self._reading.clear()
+        self._heard += 1
+        self._distrusted = self._heard
 
     def _is_fresh(self, known: _Remembered) -> bool:
         if not self._listening:
@@ -149,9 +167,8 @@ class Snapshots:
             task.exception()  # every waiter has its own copy; without waiters nobody needs it
 
     async def _read(self, asset_id: AssetId) -> Asset | None:
-        generation = self._generation
         asset = await self._reader.get(asset_id)
-        if generation == self._generation:
+        if self._reading.get(asset_id) is asyncio.current_task():
             now = self._now()
             self._known[asset_id] = _Remembered(asset, now, now)
         return asset
@@ -165,20 +182,38 @@ class Snapshots:
         return _snapshot(known.asset, stale=True)
 
     async def _named(
-        self, key: str, read: Callable[[], Awaitable[AssetId | int | None]]
-    ) -> AssetId | int | None:
-        kept = self._names.get(key)
-        if (
-            kept is not None
-            and self._listening
-            and self._now() - kept[1] < self._settings.snapshot_missing_ttl_s
-        ):
-            return kept[0]
-        generation = self._generation
-        found = await read()
-        if generation == self._generation:
-            self._names[key] = (found, self._now())
+        self,
+        text: str,
+        names: LRUCache[str, _Name[T]],
+        read: Callable[[str], Awaitable[T | None]],
+        is_overtaken: Callable[[_Name[T]], bool],
+    ) -> T | None:
+        """What the name stands for; without the catalogue, what it did when last read."""
+        kept = names.get(text)
+        if kept is not None and self._is_recent(kept) and not is_overtaken(kept):
+            return kept.value
+        heard = self._heard
+        try:
+            found = await read(text)
+        except CatalogUnavailable:
+            # Of nothing, any change may have made something; that alone is no reason to fail.
+            if kept is None or (kept.value is not None and is_overtaken(kept)):
+                raise
+            return kept.value
+        names[text] = _Name(found, self._now(), heard)
         return found
+
+    def _is_recent(self, name: _Name[T]) -> bool:
+        return (
+            self._listening
+            and name.heard >= self._distrusted
+            and self._now() - name.read_at < self._settings.snapshot_missing_ttl_s
+        )
+
+    def _is_overtaken(self, alias: _Name[AssetId]) -> bool:
+        """True if a change was heard since that it may be part of; aliases change with theirs."""
+        last = self._heard if alias.value is None else self._changed.get(alias.value, 0)
+        return alias.heard < last
 
 
 def _snapshot(asset: Asset | None, *, stale: bool) -> Snapshot:

@@ -13,6 +13,7 @@ from orchestrator.settings import Delivery
 from tests.support.builders import an_asset
 
 SAMPLE = AssetId(1, 1, "sample")
+OTHER = AssetId(1, 1, "other")
 
 
 class Catalogue:
@@ -35,10 +36,15 @@ class Catalogue:
 
     async def resolve_alias(self, alias):
         self.reads += 1
+        await self.gate.wait()
+        if self.away:
+            raise CatalogUnavailable("away")
         return SAMPLE if alias == "alias" else None
 
     async def customer_id(self, name):
         self.reads += 1
+        if self.away:
+            raise CatalogUnavailable("away")
         return 7 if name == "acme" else None
 
 
@@ -157,17 +163,86 @@ async def test_without_the_catalogue_unknown_assets_are_unavailable_not_missing(
         await snapshots.get(SAMPLE)
 
 
-async def test_aliases_and_customers_are_remembered_and_dropped_with_any_change(
-    snapshots, catalogue
+async def test_aliases_and_customers_are_remembered_until_they_may_have_changed(
+    snapshots, catalogue, clock
 ):
-    assert await snapshots.alias("alias") == SAMPLE
+    async def asked() -> int:
+        before = catalogue.reads
+        assert await snapshots.alias("alias") == SAMPLE
+        assert await snapshots.alias("none") is None
+        assert await snapshots.customer("acme") == 7
+        return catalogue.reads - before
+
+    assert [await asked(), await asked()] == [3, 0]
+    snapshots.drop(OTHER)
+    assert await asked() == 1, "what is no alias may be one of the changed asset's now"
+    snapshots.drop(SAMPLE)
+    assert await asked() == 2, "and an alias changes with its asset"
+    clock.time += 11
+    assert [await asked(), await asked()] == [3, 0]
+    snapshots.notices_lost()
+    assert [await asked(), await asked()] == [3, 3]
+    snapshots.notices_restored()
+    assert [await asked(), await asked()] == [3, 0]
+
+
+async def test_an_alias_whose_reading_a_change_overtook_is_read_again(snapshots, catalogue):
+    catalogue.gate.clear()
+    early = asyncio.create_task(snapshots.alias("alias"))
+    await asyncio.sleep(0)
+    snapshots.drop(SAMPLE)
+    catalogue.gate.set()
+    await early
+    await snapshots.alias("alias")
+    assert catalogue.reads == 2
+
+
+async def test_without_the_catalogue_a_name_stands_for_what_it_last_did(
+    snapshots, catalogue, clock
+):
+    await snapshots.alias("alias")
+    await snapshots.alias("none")
+    await snapshots.customer("acme")
+    catalogue.away = True
+    snapshots.drop(OTHER)
+    snapshots.notices_lost()
+    clock.time += 1000
     assert await snapshots.alias("alias") == SAMPLE
     assert await snapshots.alias("none") is None
     assert await snapshots.customer("acme") == 7
-    assert catalogue.reads == 3
+    with pytest.raises(CatalogUnavailable):
+        await snapshots.alias("another")
     snapshots.drop(SAMPLE)
-    await snapshots.alias("alias")
-    assert catalogue.reads == 4
+    with pytest.raises(CatalogUnavailable):
+        await snapshots.alias("alias")
+
+
+async def test_a_change_of_another_asset_takes_nothing_from_a_read_under_way(snapshots, catalogue):
+    catalogue.gate.clear()
+    early = asyncio.create_task(snapshots.get(SAMPLE))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    snapshots.drop(OTHER)
+    catalogue.gate.set()
+    await early
+    await snapshots.get(SAMPLE)
+    assert catalogue.reads == 1
+
+
+async def test_a_read_begun_before_notices_were_lost_is_nobodys_answer_after(snapshots, catalogue):
+    catalogue.gate.clear()
+    early = asyncio.create_task(snapshots.get(SAMPLE))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    snapshots.notices_lost()
+    catalogue.assets[SAMPLE] = an_asset(version=2)
+    snapshots.notices_restored()
+    later = asyncio.create_task(snapshots.get(SAMPLE))
+    await asyncio.sleep(0)
+    catalogue.gate.set()
+    assert (await later).asset.version == 2
+    await early
+    assert (await snapshots.get(SAMPLE)).asset.version == 2
 
 
 async def test_the_minute_begins_when_notices_stop_not_when_the_asset_was_read(

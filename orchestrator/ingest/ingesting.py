@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -45,6 +46,9 @@ from orchestrator.model import STORE, Asset, AssetId, Source, file_fingerprint
 
 log = logging.getLogger(__name__)
 _RACES = 5
+
+WillRetry = Callable[[Exception, Fault], bool]
+"""Tells whether whoever asked for an ingest that failed so will try it again by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class Ingests:
         self._answering = Answering(catalog, imaging, publisher)
 
     async def ingest(
-        self, request: Request, job: int | None = None, *, will_retry: bool = False
+        self, request: Request, job: int | None = None, *, will_retry: WillRetry | None = None
     ) -> Outcome:
         """Take one picture in; see `Pipeline.ingest`."""
         run = _Run(request, job)
@@ -128,7 +132,7 @@ class Ingests:
             try:
                 outcome = await self._take(run)
             except Exception as error:
-                await self._failed(run, error, will_retry=will_retry)
+                await self._failed(run, error, will_retry)
                 raise
             finally:
                 await self._release(run)
@@ -297,7 +301,7 @@ class Ingests:
         await self._catalog.ingesting.declare(draft_of(run.request, None, None, None, ""))
         run.declared = True
 
-    async def _failed(self, run: _Run, error: Exception, *, will_retry: bool) -> None:
+    async def _failed(self, run: _Run, error: Exception, will_retry: WillRetry | None) -> None:
         """Record why; when the catalogue is away, the job or the sweeper comes back to it."""
         fault = fault_of(error, run.stages.current)
         if isinstance(error, OrchestratorError):
@@ -309,7 +313,7 @@ class Ingests:
         try:
             if not run.declared and await self._catalog.assets.get(run.id) is None:
                 await self._declare(run)
-            if will_retry and fault.retryable:
+            if will_retry is not None and will_retry(error, fault):
                 await self._catalog.ingesting.retrying(attempt)
                 return
             failed = await self._catalog.ingesting.failed(run.id, fault.detail, attempt)

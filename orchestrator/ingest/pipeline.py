@@ -28,7 +28,7 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.after import AfterIngest
 from orchestrator.ingest.converting import PENDING, Conversion, Conversions
 from orchestrator.ingest.filing import Filing
-from orchestrator.ingest.ingesting import Ingests, Outcome
+from orchestrator.ingest.ingesting import Ingests, Outcome, WillRetry
 from orchestrator.ingest.origins import Origins
 from orchestrator.ingest.policies import OptimisationPolicy, Policies
 from orchestrator.ingest.preparing import Recipes
@@ -123,7 +123,7 @@ class Pipeline:
         return await self._catalog.ingesting.declare(draft, connection)
 
     async def ingest(
-        self, request: Request, job: int | None = None, *, will_retry: bool = False
+        self, request: Request, job: int | None = None, *, will_retry: WillRetry | None = None
     ) -> Outcome:
         """Take one picture in, until it is converted and published; every attempt is recorded, with
         the number of its `job`.
@@ -131,8 +131,8 @@ class Pipeline:
         Raises what `fault_of` describes: InvalidInput (policy, origin), OriginUnavailable,
         NotAnImage, Unprocessable, TooLarge, OverQuota, NoRoom, Unavailable, Overloaded, Conflict,
         AssetNotFound when it was deleted meanwhile. An older version goes on being served then, and
-        the asset and its attempt say why; but with `will_retry` the asset goes on ingesting after a
-        fault that may pass.
+        the asset and its attempt say why; but after a fault of which `will_retry` says so the asset
+        goes on ingesting.
         """
         return await self._ingests.ingest(request, job, will_retry=will_retry)
 
@@ -160,9 +160,7 @@ class Pipeline:
         known = await self._assets.get(now.id)
         return (await self._registrar.in_place(now.id, path, policies, known)).asset
 
-    async def reingest(
-        self, asset_id: AssetId, job: int | None = None, *, will_retry: bool = False
-    ) -> Outcome:
+    async def reingest(self, asset_id: AssetId) -> Outcome:
         """Take an asset in again from its origin, changed or not. Raises AssetNotFound and as
         `ingest`.
         """
@@ -177,7 +175,7 @@ class Pipeline:
                 asset.thumbnail_policy,
                 force=True,
             )
-            return await self.ingest(request, job, will_retry=will_retry)
+            return await self.ingest(request)
         policies = await self._conversions.policies_of(asset)
         await self._registrar.in_place(asset.id, local_path(asset.origin), policies, asset)
         async with self._conversions.alone(asset_id):

@@ -5,13 +5,15 @@ is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft, Jobs
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import Fault, InvalidInput
 from orchestrator.ingest.payload import Payload, completed, decode, encode
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.registering import Request
+from orchestrator.jobs.outcome import Again, verdict
 from orchestrator.jobs.submitting import Submitter, host_of
 from orchestrator.model import Asset
 
@@ -44,8 +46,10 @@ class PostedIngest:
         request = completed(payload.request, known)
         if known is None or request.origin != known.origin:
             self._admit(request.origin)
-        will_retry = job.attempts < self._max_attempts
-        await self._pipeline.ingest(request, job.id, will_retry=will_retry)
+        await self._pipeline.ingest(request, job.id, will_retry=partial(self._will_retry, job))
+
+    def _will_retry(self, job: Job, error: Exception, fault: Fault) -> bool:
+        return isinstance(verdict(error, fault, job, self._max_attempts), Again)
 
 
 class PostingAgain:

@@ -1,4 +1,6 @@
-"""What a message from outside may name as an origin."""
+"""What a message from outside may name as an origin, and what an ingest says that it will be tried
+again.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,17 @@ from typing import Any
 import pytest
 
 from orchestrator.catalog.jobs import INGEST, Job
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import InvalidInput, OriginUnavailable, StorageUnavailable
 from orchestrator.ingest.posted import PostedIngest
+from orchestrator.model import AssetState
 from tests.support import pictures
 from tests.support.ingesting import House
+from tests.support.origins import OriginServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def a_job(payload: dict[str, Any]) -> Job:
+def a_job(payload: dict[str, Any], attempts: int = 1) -> Job:
     return Job(
         id=1,
         kind=INGEST,
@@ -27,7 +31,7 @@ def a_job(payload: dict[str, Any]) -> Job:
         batch=None,
         payload=payload,
         state="running",
-        attempts=1,
+        attempts=attempts,
         due=datetime.now(UTC),
         worker="",
         fault=None,
@@ -44,3 +48,27 @@ async def test_a_posted_ingest_reads_no_file_that_only_this_machine_may(house: H
     await house.register(path, "known")
     await handler(a_job({"id": "1/1/known", "origin": str(path)}))  # the operator's own
     assert (await house.asset("known")).servable
+
+
+async def test_an_outage_of_ours_after_the_last_attempt_is_waited_for_still(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 60, 40)
+    await house.register(path, "known")
+    handler = PostedIngest(house.pipeline, house.catalog.assets, 5, house.origins.origins.admit)
+
+    async def away(key: str) -> None:
+        raise StorageUnavailable("away")
+
+    house.store.before_put = away
+    with pytest.raises(StorageUnavailable):
+        await handler(a_job({"id": "1/1/known", "origin": str(path)}, attempts=5))
+    assert (await house.asset("known")).state is AssetState.INGESTING
+
+
+@pytest.mark.parametrize(("attempts", "state"), [(4, AssetState.INGESTING), (5, AssetState.FAILED)])
+async def test_an_origin_that_is_away_is_given_up_with_the_last_attempt(
+    house: House, origin: OriginServer, attempts: int, state: AssetState
+) -> None:
+    handler = PostedIngest(house.pipeline, house.catalog.assets, 5, house.origins.origins.admit)
+    with pytest.raises(OriginUnavailable):
+        await handler(a_job({"id": "1/1/a", "origin": origin.url("/status/503")}, attempts))
+    assert (await house.asset("a")).state is state

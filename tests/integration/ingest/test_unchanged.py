@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.errors import OriginUnavailable
+from orchestrator.errors import Fault, OriginUnavailable
 from orchestrator.ingest.registering import Request
 from orchestrator.model import AssetId, AssetState
 from tests.support import pictures
@@ -158,16 +158,20 @@ async def test_a_description_changed_during_an_ingest_does_not_end_it(
     assert (asset.state, asset.tags) == (AssetState.INGESTING, ("x",))
 
 
+def if_it_may_pass(error: Exception, fault: Fault) -> bool:
+    return fault.retryable
+
+
 async def test_a_failure_that_is_tried_again_leaves_the_asset_ingesting(
     house: House, origin: OriginServer
 ) -> None:
     gone = Request(ID, origin.url("/status/503"))
     with pytest.raises(OriginUnavailable):
-        await house.pipeline.ingest(gone, job=5, will_retry=True)
+        await house.pipeline.ingest(gone, job=5, will_retry=if_it_may_pass)
     assert (await house.asset()).state is AssetState.INGESTING
     never = Request(ID, origin.url("/status/404"))
     with pytest.raises(OriginUnavailable):
-        await house.pipeline.ingest(never, job=5, will_retry=True)
+        await house.pipeline.ingest(never, job=5, will_retry=if_it_may_pass)
     asset = await house.asset()
     assert (asset.state, "404" in asset.error) == (AssetState.FAILED, True)
     attempts = await house.catalog.attempts.of(ID)

@@ -61,8 +61,7 @@ class Ingesting:
                 return await self.declare(draft, own)
         known = await locked(connection, draft.id)
         if known is None or not known.servable:
-            version = known.version if known else await next_version(connection)
-            return await _declare(connection, draft, version)
+            return await _declare(connection, draft)
         row = await connection.fetchrow(
             f"""UPDATE assets SET state = 'ingesting', error = '', finished = NULL,
                     declared = now(), batch = coalesce($4, batch)
@@ -225,7 +224,9 @@ async def _withdraw(connection: asyncpg.Connection, asset_id: AssetId) -> None:
     await settle(connection, asset_id, asset)
 
 
-async def _declare(connection: asyncpg.Connection, draft: AssetDraft, version: int) -> Asset:
+async def _declare(connection: asyncpg.Connection, draft: AssetDraft) -> Asset:
+    # A version of its own, so that an ingest under way sees that other rights were asked for.
+    version = await next_version(connection)
     row = await connection.fetchrow(
         f"""INSERT INTO assets (customer, space, name, version, state, origin,
                 optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers,
@@ -234,8 +235,9 @@ async def _declare(connection: asyncpg.Connection, draft: AssetDraft, version: i
                 coalesce($8::text[], '{{}}'), coalesce($9::int, -1),
                 coalesce($10::text[], '{{"","",""}}'), coalesce($11::bigint[], '{{0,0,0}}'),
                 coalesce($12::text[], '{{}}'), coalesce($13::text, ''), $14, now())
-            ON CONFLICT (customer, space, name) DO UPDATE SET state = 'ingesting', error = '',
-                finished = NULL, origin = $5, optimisation_policy = $6, thumbnail_policy = $7,
+            ON CONFLICT (customer, space, name) DO UPDATE SET version = $4, state = 'ingesting',
+                error = '', finished = NULL, origin = $5, optimisation_policy = $6,
+                thumbnail_policy = $7,
                 roles = coalesce($8::text[], assets.roles),
                 max_unauthorised = coalesce($9::int, assets.max_unauthorised),
                 strings = coalesce($10::text[], assets.strings),

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.errors import Fault, OriginUnavailable
 from orchestrator.ingest.registering import Request
-from orchestrator.model import AssetId, AssetState
+from orchestrator.model import Asset, AssetId, AssetState
 from tests.support import pictures
 from tests.support.ingesting import House
 from tests.support.origins import OriginServer
@@ -148,6 +148,26 @@ async def test_declaring_what_is_served_changes_nothing_of_what_it_shows(
         finished=None,
         declared=declared.declared,
     )
+
+
+async def test_rights_asked_for_while_a_first_ingest_is_under_way_are_those_it_is_filed_by(
+    house: House, request_: Request
+) -> None:
+    plain = replace(request_, optimisation_policy="use-original")
+    asked: list[Asset] = []
+
+    async def post_again(key: str) -> None:
+        if not asked:
+            asked.append(await house.pipeline.declare(replace(plain, roles=("secret",))))
+
+    house.store.before_put = post_again
+    asset = (await house.pipeline.ingest(plain)).asset
+    assert asset.roles == ("secret",)
+    assert asset.thumbnails.open == ()
+    assert asset.thumbnails.auth
+    await house.sweep()
+    assert not any("/open/" in key for key in await house.store.keys())
+    await house.assert_exact()
 
 
 async def test_a_description_changed_during_an_ingest_does_not_end_it(

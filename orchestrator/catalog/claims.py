@@ -60,7 +60,7 @@ class Claims:
         self, worker: str, kinds: Sequence[str], lanes: Sequence[Lane], per_host: int
     ) -> Job | None:
         """The best due job of the first lane that has one, now running for `worker`; None when
-        there is none, or none whose origin host has room.
+        there is none, or none whose origin host has room and whose asset no other job is at.
         """
         row = await self._pool.fetchrow(
             "SELECT * FROM claim_job($1, $2, $3, $4)", worker, list(kinds), list(lanes), per_host

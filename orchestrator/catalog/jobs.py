@@ -43,7 +43,8 @@ class JobDraft:
 @dataclass(frozen=True, slots=True)
 class Job:
     """A recorded job. `attempts` counts those begun; `worker` names who claimed it last, anew with
-    every claim; `fault` is why the last attempt failed.
+    every claim; `fault` is why the last attempt failed; `begun` is when the first attempt was, of
+    all since the job was handed in or a person had it done again.
     """
 
     id: int
@@ -63,6 +64,7 @@ class Job:
     started: datetime | None = None
     heartbeat: datetime | None = None
     finished: datetime | None = None
+    begun: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +249,8 @@ class Jobs:
 
 
 _AGAIN = """UPDATE jobs SET state = 'queued', attempts = 0, due = clock_timestamp(),
-    finished = NULL, started = NULL, heartbeat = NULL, worker = '', announced = NULL"""
+    finished = NULL, started = NULL, begun = NULL, heartbeat = NULL, worker = '',
+    announced = NULL"""
 
 
 def job_of(row: asyncpg.Record) -> Job:
@@ -271,4 +274,5 @@ def job_of(row: asyncpg.Record) -> Job:
         started=row["started"],
         heartbeat=row["heartbeat"],
         finished=row["finished"],
+        begun=row["begun"],
     )

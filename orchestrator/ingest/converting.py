@@ -86,13 +86,12 @@ class Conversions:
         """Wait until nobody converts the asset, and keep others from it meanwhile; takes one of the
         slots.
         """
-        async with self._slots:
-            while True:
-                async with self._catalog.exclusive(lock_name(asset_id)) as taken:
-                    if taken:
-                        yield
-                        return
-                await asyncio.sleep(_WAIT_S)
+        while True:
+            async with self._slots, self._catalog.exclusive(lock_name(asset_id)) as taken:
+                if taken:
+                    yield
+                    return
+            await asyncio.sleep(_WAIT_S)  # outside the slot, which others can use meanwhile
 
     async def convert_alone(self, asset: Asset) -> Conversion:
         """Convert this very version. The caller holds `alone`."""

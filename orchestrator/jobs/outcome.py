@@ -26,7 +26,9 @@ OURS = (
 )
 """A part of ours that is away or full: no job's fault, so no attempt of it counts."""
 PATIENCE = timedelta(days=1)
-"""A job that only fails by our parts for longer than this may be what breaks them: it counts."""
+"""A job that only fails by our parts for longer than this, from its first beginning, may be what
+breaks them: it counts.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ def verdict(
     error: BaseException, fault: Fault, job: Job, max_attempts: int, now: datetime | None = None
 ) -> Again | Failed:
     """Judge a failed attempt: by the fault's class, and by how many there were."""
-    if isinstance(error, OURS) and (now or datetime.now(UTC)) - job.created < PATIENCE:
+    now = now or datetime.now(UTC)
+    if isinstance(error, OURS) and now - (job.begun or now) < PATIENCE:
         return Again(is_counted=False)
     if not fault.retryable or job.attempts >= max_attempts:
         return Failed()

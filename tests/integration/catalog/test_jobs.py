@@ -122,6 +122,33 @@ async def test_of_one_host_no_more_run_than_allowed_whoever_claims(books: Catalo
     assert again.host == "slow"
 
 
+async def test_of_one_asset_one_job_runs_and_the_others_hold_nobody_up(books: Catalog) -> None:
+    given = [*drafts(3, asset="1/1/slow"), a_draft(asset="1/1/quick"), *drafts(2)]
+    recorded = await record(books, given)
+    first = await claimed(books)
+    others = [(await claimed(books)).id for _ in range(3)]
+    assert (first.id, *others) == (recorded.ids[0], *recorded.ids[3:])
+    assert await claim(books) is None
+    await books.claims.done(first)
+    assert (await claimed(books)).id == recorded.ids[1]
+
+
+async def test_a_job_remembers_its_first_beginning_until_a_person_has_it_done_again(
+    books: Catalog,
+) -> None:
+    await record(books, drafts(1))
+    first = await claimed(books)
+    await books.claims.put_off(first, 0, FAULT)
+    again = await claimed(books)
+    assert first.begun == again.begun is not None
+    await books.claims.fail(again, FAULT)
+    async with books.transaction() as connection:
+        assert (await books.jobs.retry(connection, first.id)).begun is None
+    anew = await claimed(books)
+    assert anew.begun is not None
+    assert anew.begun > first.begun
+
+
 async def test_many_workers_never_get_the_same_job(books: Catalog) -> None:
     recorded = await record(books, drafts(200))
 

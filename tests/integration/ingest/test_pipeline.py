@@ -161,6 +161,21 @@ async def test_an_asset_is_converted_by_one_process_at_a_time(
     assert await house.pipeline.convert(ID) is Conversion.OUTDATED
 
 
+async def test_who_waits_for_another_process_takes_no_place_of_others(house: House) -> None:
+    path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
+    async with house.catalog.exclusive(f"conversion {ID}"):
+        places = house.pipeline._conversions._slots._value
+        waiting = [
+            asyncio.ensure_future(house.pipeline.ingest(Request(ID, str(path))))
+            for _ in range(places)
+        ]
+        await asyncio.sleep(0.1)  # they have seen that it is taken
+        async with asyncio.timeout(10):
+            await house.pipeline.ingest(Request(AssetId(1, 1, "other"), str(path)))
+        assert not any(task.done() for task in waiting)
+    assert {outcome.asset.id for outcome in await asyncio.gather(*waiting)} == {ID}
+
+
 async def test_a_conversion_that_was_overtaken_takes_its_objects_away(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     await house.register(path)

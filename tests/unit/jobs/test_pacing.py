@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -25,12 +26,12 @@ from orchestrator.jobs.pacing import Turns, backoff_s
 from orchestrator.jobs.submitting import host_of
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=30)
 
 
 def a_job(attempts: int = 1, age: timedelta = timedelta(0)) -> Job:
-    return Job(
-        1, "k", "normal", 1, "", "", None, {}, "running", attempts, NOW, "w", None, NOW - age
-    )
+    job = Job(1, "k", "normal", 1, "", "", None, {}, "running", attempts, NOW, "w", None, LONG_AGO)
+    return replace(job, begun=NOW - age)
 
 
 def test_four_turns_of_priority_to_one_of_normal_and_never_more_between() -> None:

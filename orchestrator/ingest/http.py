@@ -53,8 +53,9 @@ class HttpReader:
     async def __aenter__(self) -> Self:
         """Open the connection pool."""
         connector = aiohttp.TCPConnector(
-            limit=64,
-            limit_per_host=8,
+            # None here: how much is read at once is `jobs.workers` and `jobs.per_host`, and waiting
+            # for a connection would count as time the origin takes to answer.
+            limit=0,
             socket_factory=self._socket,
             happy_eyeballs_delay=None,  # addresses one by one: a refused one then ends the attempt
             use_dns_cache=False,
@@ -115,7 +116,6 @@ class HttpReader:
         self, url: URL, authorization: str, known_etag: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The first answer that is no redirect."""
-        assert self._session is not None, "used outside its context"  # noqa: S101  a programming error
         first = url.origin()
         for _ in range(self._settings.max_redirects + 1):
             headers = {"Authorization": authorization} if authorization else {}
@@ -123,12 +123,21 @@ class HttpReader:
                 headers = {}
             if known_etag:
                 headers["If-None-Match"] = known_etag
-            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+            async with await self._get(url, headers) as response:
                 if response.status not in _REDIRECTS:
                     yield response
                     return
                 url = _redirected(url, response.headers.get("Location", ""))
         raise _redirects(f"The origin redirects more than {self._settings.max_redirects} times.")
+
+    async def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        assert self._session is not None, "used outside its context"  # noqa: S101  a programming error
+        try:
+            return await self._session.get(url, headers=headers, allow_redirects=False)
+        except UnicodeError as error:  # as Python has it of a label that is empty or too long
+            raise OriginUnavailable(
+                "The origin's host name cannot be one.", retryable=False
+            ) from error
 
     def _socket(self, info: tuple[Any, ...]) -> socket.socket:
         return new_socket(info, self._permitted)

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from orchestrator.errors import (
 from orchestrator.ingest.addresses import is_public
 from orchestrator.ingest.http import HttpReader
 from orchestrator.ingest.origins import Origins
+from orchestrator.ingest.reading import Access, Opened
 from orchestrator.ingest.strategies import Kind
 from orchestrator.settings import Ingest
 from tests.support.origins import OriginServer, origin_server
@@ -144,6 +145,24 @@ async def test_a_host_that_does_not_exist_and_a_closed_port_are_told_apart(
         await fetcher.fetch(1, "http://127.0.0.1:1/x", tmp_path / "original")
     with pytest.raises(OriginUnavailable, match="host name is not known"):
         await fetcher.fetch(1, "http://no-such-host.invalid/x", tmp_path / "original")
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..b", ".a"])
+async def test_a_host_name_that_cannot_be_one_is_the_origins_fault_for_good(
+    origin: OriginServer, fetcher: Origins, tmp_path: Path, host: str
+) -> None:
+    origin.redirects["/away"] = f"http://{host}/x.jpg"
+    for address in (f"http://{host}/x.jpg", origin.url("/away")):
+        with pytest.raises(OriginUnavailable) as caught:
+            await fetcher.fetch(1, address, tmp_path / "original")
+        assert not caught.value.retryable
+
+
+async def test_any_number_is_read_at_once_from_one_host(origin: OriginServer) -> None:
+    async with HttpReader(SETTINGS) as reader, AsyncExitStack() as held:
+        for _ in range(70):
+            opened = reader.open(origin.url("/stall"), Access(Kind.DEFAULT))
+            assert isinstance(await held.enter_async_context(opened), Opened)
 
 
 @pytest.mark.parametrize(

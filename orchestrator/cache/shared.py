@@ -129,15 +129,12 @@ class SharedFolder:
         Raises NoRoom when no room can be made.
         """
         writing = SharedWriting(self.room, product)
-        try:
-            writing.present = await self._claimed(writing, size, pinned=product.pinned)
-        except NoRoom as error:
-            self._refuse(error)
-            raise
-        if writing.present is not None:
-            yield writing
-            return
-        try:
+        try:  # around the claim as well: it may stand, though its answer was lost
+            try:
+                writing.present = await self._claimed(writing, size, pinned=product.pinned)
+            except NoRoom as error:
+                self._refuse(error)
+                raise
             yield writing
         finally:
             with suppress(NoRoom):
@@ -224,7 +221,6 @@ class SharedFolder:
                 log.info("shared file vanished", extra={"path": writing.where.path})
                 async with self.room.locked() as folder:
                     await self.room.adopt(folder, writing.where)
-                continue
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, _LAST_LOOK_S)
 

@@ -107,9 +107,11 @@ class SharedKeeper:
     async def _taken_over(self, held: Ownership) -> None:
         extra = {"folder": str(held.folder), "term": held.term, "crashed": held.crashed}
         log.info("shared folder taken over", extra=extra)
-        totals = await self._shared.totals()
-        if held.crashed or totals.walking:
-            self._walk, self._looked_at = self._room.tree.assets(), set()
+        if held.crashed:
+            self._begin_walk()
+
+    def _begin_walk(self) -> None:
+        self._walk, self._looked_at = self._room.tree.assets(), set()
 
     def _lost(self) -> None:
         if self._held is not None:
@@ -119,6 +121,8 @@ class SharedKeeper:
     async def _keep(self) -> None:
         await self._sweep()
         await self._free()
+        if self._walk is None and (await self._shared.totals()).walking:
+            self._begin_walk()
         await self._walk_on()
         totals = await self._shared.totals()
         self._report(self._shared.name, totals.bytes + totals.reserved, totals.files)

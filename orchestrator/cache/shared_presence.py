@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from orchestrator.cache.disk import DiskOptions
 from orchestrator.cache.shared_room import Room
-from orchestrator.catalog.shared_files import Key, SharedFiles
+from orchestrator.catalog.shared_files import FolderUnknown, Key, SharedFiles
 from orchestrator.errors import CatalogUnavailable, NoRoom, OrchestratorError
 
 log = logging.getLogger(__name__)
@@ -42,9 +42,14 @@ class Presence:
         self._trouble = ""
 
     async def keep_up(self) -> None:
-        """Beat after beat until cancelled."""
+        """Beat after beat until cancelled, whatever goes wrong: without them others take this
+        process for dead.
+        """
         while True:
-            await self.beat()
+            try:
+                await self.beat()
+            except Exception:
+                log.exception("shared folder: not beaten")
             await asyncio.sleep(BEAT_S)
 
     async def beat(self) -> None:
@@ -55,6 +60,9 @@ class Presence:
         try:
             await self._find_folder()
             await self._say_alive()
+        except FolderUnknown as error:  # the database is another, or was restored
+            self._room.folder = None  # so that the next beat registers it
+            self._failed(error)
         except (OSError, OrchestratorError) as error:
             self._failed(error)
         else:

@@ -128,13 +128,14 @@ class Room:
         return self.tree.root / where.path
 
     async def abandon(self, where: Place, temp: Path) -> None:
-        """Leave nothing of a file that was not published. What cannot be done now, the owner does
-        when this process is gone, or the next to write the same.
+        """Leave nothing of a file that was claimed and not published. What cannot be done now, the
+        owner does when this process is gone, or the next to write the same. Raises NoRoom.
         """
         if temp.name not in self._writing:
             return
         self._writing.discard(temp.name)
-        await asyncio.to_thread(self._remove_temp, temp.name)
+        with suppress(OSError):
+            await asyncio.to_thread(self._remove_temp, temp.name)
         async with self.locked() as folder:
             row = await folder.find((where.asset, where.name))
             if row is not None and row.temp == temp.name:

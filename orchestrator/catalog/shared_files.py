@@ -16,11 +16,12 @@ import asyncpg
 
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.owners import NoLongerOwner, Ownership
+from orchestrator.errors import CatalogUnavailable
 
 Key = tuple[str, str]
 """(hash of the asset, file name), as in the layout of a disk cache."""
-_COLUMNS = """f.asset, f.name, f.text, f.bytes, f.writer, f.temp, f.pinned, f.doomed,
-    f.lease_until > now() AS leased, extract(epoch FROM now() - f.last_used)::float8 AS age_s,
+_COLUMNS = """f.asset, f.name, f.text, f.bytes, f.writer, f.temp, f.pinned,
+    extract(epoch FROM now() - f.last_used)::float8 AS age_s,
     (f.writer = '' OR EXISTS (SELECT 1 FROM shared_holders h
         WHERE h.folder = f.folder AND h.holder = f.writer AND h.expires > now())) AS alive"""
 _HELD_S = 15
@@ -37,8 +38,6 @@ class SharedFile:
     writer: str
     temp: str
     pinned: bool
-    doomed: bool
-    leased: bool
     age_s: float
     """Seconds since it was last used."""
     alive: bool
@@ -64,6 +63,10 @@ class SharedTotals:
     """False until all files that were found there have been entered."""
 
 
+class FolderUnknown(Exception):
+    """The database knows nothing of the folder (any more): it is to be registered."""
+
+
 class SharedFiles:
     """The repository. Raises CatalogUnavailable."""
 
@@ -79,15 +82,22 @@ class SharedFiles:
         )
 
     async def beat(self, folder: UUID, holder: str, host: str, quota: int, alive_s: float) -> bool:
-        """Say that this process lives for so long; False if it had been taken for dead."""
-        row = await self._pool.fetchrow(
-            """WITH before AS (SELECT expires FROM shared_holders WHERE folder = $1 AND holder = $2)
-               INSERT INTO shared_holders AS h VALUES ($1, $2, $3, $4,
-                   now() + make_interval(secs => $5))
-               ON CONFLICT (folder, holder) DO UPDATE SET quota = $4, expires = excluded.expires
-               RETURNING coalesce((SELECT expires > now() FROM before), false) AS lived""",
-            *(folder, holder, host, quota, alive_s),
-        )
+        """Say that this process lives for so long; False if it had been taken for dead.
+
+        Raises FolderUnknown.
+        """
+        try:
+            row = await self._pool.fetchrow(
+                """WITH before AS
+                       (SELECT expires FROM shared_holders WHERE folder = $1 AND holder = $2)
+                   INSERT INTO shared_holders AS h VALUES ($1, $2, $3, $4,
+                       now() + make_interval(secs => $5))
+                   ON CONFLICT (folder, holder) DO UPDATE SET quota = $4, expires = excluded.expires
+                   RETURNING coalesce((SELECT expires > now() FROM before), false) AS lived""",
+                *(folder, holder, host, quota, alive_s),
+            )
+        except asyncpg.ForeignKeyViolationError as error:
+            raise FolderUnknown from error
         return bool(row and row["lived"])
 
     async def leave(self, folder: UUID, holder: str) -> None:
@@ -177,6 +187,8 @@ class SharedFiles:
             )
             if owner and (row is None or (row["owner"], row["term"]) != (owner.owner, owner.term)):
                 raise NoLongerOwner
+            if row is None:  # until somebody registers it again, which takes a second
+                raise CatalogUnavailable("The shared folder is not known to the database.")
             yield LockedFolder(connection, folder)
 
     async def _rows(self, folder: UUID, where: str, *values: object) -> list[SharedFile]:

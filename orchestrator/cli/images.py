@@ -128,7 +128,7 @@ def set_image(  # noqa: PLR0913, PLR0917  one parameter an option
         fields: dict[str, Any] = {"rights": rights, "tags": _parts(tags)}
         given = {name: value for name, value in fields.items() if value is not None}
         if given:
-            asset = await services.catalog.assets.set_fields(asset.id, **given)
+            asset = await services.pipeline.set_fields(asset.id, **given)
         if pin is not None or orchestrate is not None:
             asset = await services.catalog.assets.set_caching(
                 asset.id, pinned=pin, orchestrate=orchestrate

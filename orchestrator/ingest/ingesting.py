@@ -251,7 +251,7 @@ class Ingests:
         if place is None:
             return None
         if place.bytes != fetched.bytes or (
-            fetched.etag and place.fingerprint not in (fetched.etag, fetched.fingerprint)
+            place.fingerprint and place.fingerprint not in (fetched.etag, fetched.fingerprint)
         ):
             raise SourceChanged("The origin changed while it was taken in.")
         return source_of(prepared.probe, place.location, place.bytes, place.fingerprint)

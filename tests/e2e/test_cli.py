@@ -6,8 +6,10 @@ import os
 import pty
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,36 @@ def test_an_alias_given_by_set_is_answered(here: Command, server: Running) -> No
     here("images", "set", "1/1/one", "--alias", "first-page")
     assert within(2, lambda: info(server, "first-page") == 200)
     assert here("images", "show", "first-page", "--json").json["aliases"] == ["first-page"]
+
+
+class _Cdn(BaseHTTPRequestHandler):
+    """Takes whatever is posted; what it was told to forget stands in its server's `purged`."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.purged.append(self.headers["Surrogate-Key"])  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_args: object) -> None:
+        """Say nothing."""
+
+
+def test_a_cdn_is_told_of_what_set_changes(server: Running) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Cdn) as cdn:
+        cdn.purged = []  # type: ignore[attr-defined]
+        thread = threading.Thread(target=cdn.serve_forever)
+        thread.start()
+        try:
+            done = run_command(
+                *("images", "set", "1/1/three", "--tags", "a,b", "--data", server.data),
+                env={"ORCHESTRATOR_INGEST__PURGE_URL": f"http://127.0.0.1:{cdn.server_port}/"},
+            )
+        finally:
+            cdn.shutdown()
+            thread.join()
+    assert done.status == 0, done.err
+    assert cdn.purged == ["asset-1%2F1%2Fthree"]  # type: ignore[attr-defined]
 
 
 def test_a_picture_ingested_beside_the_server_is_served_and_deleted_again(

@@ -1,0 +1,52 @@
+"""An origin that becomes the source itself is the very file that its thumbnails were made of."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import SourceChanged
+from orchestrator.ingest.registering import Request
+from orchestrator.ingest.strategies import StrategyInput
+from orchestrator.model import FILE, AssetId, AssetState
+from tests.support import pictures
+from tests.support.ingesting import House
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ID = AssetId(1, 1, "picture")
+
+
+async def an_optimised_file(house: House) -> Path:
+    await house.catalog.customers.ensure(1, "main")
+    await house.origins.strategies.create(1, StrategyInput("a.jpg", "file", optimised=True))
+    return pictures.jpeg(house.pictures / "a.jpg", 90, 60)
+
+
+async def test_an_optimised_file_is_served_where_it_is(house: House) -> None:
+    path = await an_optimised_file(house)
+    asset = (await house.pipeline.ingest(Request(ID, str(path)))).asset
+    assert asset.source is not None
+    assert asset.source.location == f"{FILE}{path}"
+    assert asset.source.fingerprint == asset.origin_fingerprint
+
+
+async def test_one_that_is_replaced_by_one_of_the_same_length_meanwhile_is_not_published(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await an_optimised_file(house)
+    imaging = house.pipeline._ingests._imaging
+    make = imaging.thumbnails
+
+    async def replaced_meanwhile(*args: object) -> object:
+        made = await make(*args)  # type: ignore[arg-type]
+        path.write_bytes(path.read_bytes()[:-1] + b"\0")
+        os.utime(path, (1, 1))
+        return made
+
+    monkeypatch.setattr(imaging, "thumbnails", replaced_meanwhile)
+    with pytest.raises(SourceChanged):
+        await house.pipeline.ingest(Request(ID, str(path)))
+    assert (await house.asset()).state is AssetState.FAILED
+    assert await house.store.keys() == set()

@@ -245,6 +245,7 @@ def test_doctor_finds_a_running_installation_well(here: Command) -> None:
         "queue",
         "image server",
         "disk",
+        "open files",
         "page",
         "ports",
     }

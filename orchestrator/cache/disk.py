@@ -26,7 +26,7 @@ from orchestrator.cache.options import DiskOptions, DiskStats
 from orchestrator.cache.tree import Tree, read_cached, read_whole
 from orchestrator.cache.turns import Candidate, turns_of
 from orchestrator.cache.upkeep import Swept, Upkeep, Verification
-from orchestrator.cache.worker import Worker
+from orchestrator.cache.worker import MISSES_KEPT, Worker
 from orchestrator.cache.writing import Writing
 from orchestrator.errors import NoRoom
 
@@ -345,7 +345,8 @@ class DiskCache:
         worker.counts.misses += 1
         if not worker.missed:
             worker.wake()
-        worker.missed.add(path)
+        if len(worker.missed) < MISSES_KEPT:
+            worker.missed.add(path)
 
     def _trusted(self, full: Path) -> bool:
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,8 +98,9 @@ class Ledger:
             done = self.index.run(lambda db: self._enter(db, batch, folders))
         finally:
             for publication in batch:
-                publication.temp.unlink(missing_ok=True)  # a published one has no temporary name
                 self.free += publication.need
+                with suppress(OSError):  # a published one has no temporary name
+                    publication.temp.unlink()
         if any(self.tree.folder_size(name) != size for name, size in folders.items()):
             self.index.run(lambda db: self._measure(db, folders))
         return done

@@ -30,7 +30,8 @@ R = TypeVar("R")
 
 _BATCH_FILES, _BATCH_BYTES = 64, 8 * 1024**2
 _SWEEP_PAUSE_S = 1.0
-_MISSES_LOOKED_AT = 1000
+MISSES_KEPT = 1000
+"""Misses looked into each time; more are not worth it, and would pile up without an index."""
 _SAID_EVERY_S = 60.0
 
 
@@ -88,6 +89,8 @@ class Worker:
         self._told = Counts()
         self._untended = True
         self._jobs: queue.SimpleQueue[_Put | _Call | None] = queue.SimpleQueue()
+        self._held_back: _Put | _Call | None = None
+        """Taken off the queue, to be done next."""
         self._stopping = False
         quota = ledger.limits.quota
         self._batch_bytes = min(_BATCH_BYTES, quota // 16) if quota else _BATCH_BYTES
@@ -177,34 +180,31 @@ class Worker:
 
     def _run(self) -> None:
         due = time.monotonic() + self._tend_s
-        held: _Put | _Call | None = None
         while True:
             slept = self._is_idle
-            job = held or self._next(due)
+            job, self._held_back = self._held_back or self._next(due), None
             if job is None and self._stopping:
                 break
             if slept:
                 due = time.monotonic() + self._tend_s
             try:
                 self._untended = self._untended or job is not None
-                held = self._do(job)
+                self._do(job)
                 if time.monotonic() >= due:
                     due = time.monotonic() + self._tend_s
                     self._untended = False
                     self.tend()
                 self._step()
             except Exception:
-                held = None
                 log.exception("cache thread failed", extra={"cache": self._name})
         self.tend()
         self.ledger.index.close()
 
-    def _do(self, job: _Put | _Call | None) -> _Put | _Call | None:
+    def _do(self, job: _Put | _Call | None) -> None:
         if isinstance(job, _Put):
-            return self._put_with_followers(job)
+            self._put_with_followers(job)
         if isinstance(job, _Call):
             job.work()
-        return None
 
     def _next(self, due: float) -> _Put | _Call | None:
         try:
@@ -227,19 +227,17 @@ class Worker:
         self._stopping = self._stopping or job is None
         return job
 
-    def _put_with_followers(self, first: _Put) -> _Put | _Call | None:
-        """Do this put and those queued behind it at once; returns a job of another kind."""
+    def _put_with_followers(self, first: _Put) -> None:
+        """Do this put and those queued behind it at once, up to a job of another kind."""
         batch, size = [first], room_for(len(first.body))
-        other: _Put | _Call | None = None
         while len(batch) < _BATCH_FILES and size < self._batch_bytes:
             job = self._at_hand()
             if not isinstance(job, _Put):
-                other = job
+                self._held_back = job
                 break
             batch.append(job)
             size += room_for(len(job.body))
         self._put_batch(batch)
-        return other
 
     def _put_batch(self, batch: list[_Put]) -> None:
         kept: set[int] = set()
@@ -320,7 +318,7 @@ class Worker:
         missed, self.missed = self.missed, set()
         gone, self.ledger.vanished = self.ledger.vanished, 0
         if missed:
-            gone += self.upkeep.reconcile(list(missed)[:_MISSES_LOOKED_AT])
+            gone += self.upkeep.reconcile(missed)
         if gone:
             fields = {"cache": self._name, "files": gone}
             log.warning("cached files were removed by somebody else", extra=fields)

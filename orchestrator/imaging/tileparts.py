@@ -114,8 +114,9 @@ def listed(file: BinaryIO) -> list[TilePart]:
     seen: dict[int, int] = {}
     at = first
     for _, body in lists:
-        kind = ">" + {0: "", 1: "B", 2: "H"}[body[1] >> 4 & 3] + ("I" if body[1] & 0x40 else "H")
-        if len(kind) < 3:
+        number = {1: "B", 2: "H"}.get(body[1] >> 4 & 3)
+        kind = f">{number}{'I' if body[1] & 0x40 else 'H'}"
+        if number is None:
             raise ValueError("tiles without numbers")
         for tile, length in struct.iter_unpack(kind, body[2:]):
             found.append(TilePart(tile, seen.get(tile, 0), at, length))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from orchestrator.cache.disk import Product
 from orchestrator.cache.index import Boot
 from orchestrator.cache.layout import place
+from orchestrator.cache.worker import MISSES_KEPT
 from orchestrator.errors import NoRoom
 from tests.integration.cache.conftest import Open
 from tests.support.caches import BODY, ManualClock, a_product, du
@@ -225,6 +228,39 @@ async def test_a_file_deleted_by_hand_is_a_miss_and_is_made_up_for(
     await cache.tend()
     totals = await cache.totals()
     assert (totals.files, totals.bytes) == (1, du(folder))
+
+
+async def test_misses_that_nobody_looks_into_do_not_pile_up(open_cache: Open) -> None:
+    cache = await open_cache()
+    for number in range(2 * MISSES_KEPT):
+        await cache.get(a_product(number))
+    assert len(cache._worker.missed) == MISSES_KEPT
+
+
+async def test_a_temporary_file_that_cannot_be_removed_costs_no_job_and_no_room(
+    open_cache: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = await open_cache()
+    unlink = Path.unlink
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == ".temp":
+            raise OSError(errno.EIO, "I/O error")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    worker, go = cache._worker, threading.Event()
+    worker.call(go.wait)  # so that the put finds the next job queued behind it
+    kept = asyncio.ensure_future(cache.put(a_product(), BODY))
+    await asyncio.sleep(0)
+    behind = asyncio.wrap_future(worker.call(lambda: "done"))
+    go.set()
+    async with asyncio.timeout(5):
+        assert await kept
+        assert await behind == "done"
+    for _ in range(2):  # room is given back when nothing was put meanwhile
+        await cache.tend()
+    assert (await cache.totals()).reserved == 0
 
 
 async def test_an_empty_file_is_a_miss_and_is_removed(open_cache: Open, folder: Path) -> None:

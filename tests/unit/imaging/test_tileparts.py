@@ -1,0 +1,45 @@
+"""The list of tile-parts in a header may say anything."""
+
+from __future__ import annotations
+
+import io
+import struct
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.imaging.partial import is_sealed
+from orchestrator.imaging.tileparts import listed
+
+SIZ = struct.pack(">H8IH", 0, 1024, 1024, 0, 0, 256, 256, 0, 0, 3) + b"\x07\x01\x01" * 3
+COD = bytes([0, 2, 0, 1, 0, 5, 4, 4, 0, 1])
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return struct.pack(">HH", marker, len(body) + 2) + body
+
+
+def codestream(*lists: bytes) -> io.BytesIO:
+    said = b"".join(segment(0xFF55, body) for body in lists)
+    head = b"\xff\x4f" + segment(0xFF51, SIZ) + segment(0xFF52, COD) + said
+    return io.BytesIO(head + b"\xff\x90" + bytes(64))
+
+
+@given(st.lists(st.binary(max_size=40), max_size=3))
+def test_a_list_of_tile_parts_is_understood_or_broken(lists: list[bytes]) -> None:
+    with suppress(ValueError, struct.error):
+        listed(codestream(*lists))
+    assert not is_sealed(codestream(*lists), 20)
+
+
+@pytest.mark.parametrize("how", range(256))
+def test_every_kind_of_list_is_understood_or_broken(how: int) -> None:
+    file = codestream(bytes([0, how]) + bytes(60))  # whole entries, however long each is
+    if how >> 4 & 3 in (1, 2):
+        assert listed(file)
+    else:
+        with pytest.raises(ValueError, match="without numbers"):
+            listed(file)
+    assert not is_sealed(file, 20)

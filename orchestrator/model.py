@@ -6,6 +6,7 @@ All frozen. Nothing here does I/O or knows of HTTP, SQL or libvips.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -130,6 +131,13 @@ class AssetState(StrEnum):
     FAILED = "failed"
 
 
+def public_edge(roles: Collection[str], max_unauthorised: int) -> int | None:
+    """Longest edge in pixels anyone may see under these rights; None without limit; 0 for
+    nothing.
+    """
+    return max(max_unauthorised, 0) if roles or max_unauthorised >= 0 else None
+
+
 @dataclass(frozen=True, slots=True)
 class Asset:
     """A snapshot of one asset. Everything derived is keyed by `version`, which changes with the
@@ -200,6 +208,4 @@ class Asset:
     @property
     def public_edge(self) -> int | None:
         """Longest edge in pixels anyone may see; None without limit; 0 for nothing."""
-        if not self.restricted:
-            return None
-        return max(self.max_unauthorised, 0)
+        return public_edge(self.roles, self.max_unauthorised)

@@ -14,7 +14,8 @@ from orchestrator.errors import AssetNotFound, Conflict
 from orchestrator.ingest.converting import Conversions
 from orchestrator.ingest.preparing import sizes_for
 from orchestrator.ingest.publishing import Publisher, Version, split
-from orchestrator.model import Asset, AssetId, Dimensions, ThumbnailSizes
+from orchestrator.ingest.registering import Request
+from orchestrator.model import Asset, AssetId, Dimensions, ThumbnailSizes, public_edge
 
 _RACES = 5
 
@@ -46,12 +47,21 @@ class Filing:
                 raise AssetNotFound(f"There is no asset {asset_id}.")
             wanted = before.roles if roles is None else roles
             limit = before.max_unauthorised if max_unauthorised is None else max_unauthorised
-            edge = max(limit, 0) if wanted or limit >= 0 else None
-            sizes = split(await self._sizes_of(before), edge)
+            sizes = split(await self._sizes_of(before), public_edge(wanted, limit))
             after = await self._set(before, sizes, roles, max_unauthorised)
             if after is not None:
                 return after
         raise Conflict("The image keeps changing; try again.")
+
+    async def narrow(self, request: Request, known: Asset) -> Asset:
+        """The asset under the rights of the request, if nobody may see more by them than before:
+        those do not wait for the pixels. Raises as `set_access`.
+        """
+        if not known.servable or not _narrows(request, known):
+            return known
+        return await self.set_access(
+            known.id, roles=request.roles, max_unauthorised=request.max_unauthorised
+        )
 
     async def _set(
         self,
@@ -102,3 +112,13 @@ class Filing:
 def filing_lock(asset_id: AssetId) -> str:
     """Return the name of the lock that whoever files the asset's thumbnails anew holds."""
     return f"filing {asset_id}"
+
+
+def _narrows(request: Request, known: Asset) -> bool:
+    roles = known.roles if request.roles is None else request.roles
+    limit = known.max_unauthorised if request.max_unauthorised is None else request.max_unauthorised
+    if (roles, limit) == (known.roles, known.max_unauthorised):
+        return False
+    edge, before = public_edge(roles, limit), known.public_edge
+    opens = before is not None and (edge is None or edge > before)
+    return not opens and (not known.roles or (bool(roles) and set(roles) <= set(known.roles)))

@@ -153,9 +153,18 @@ class Ingests:
         )
         return outcome
 
+    async def narrow(self, request: Request, known: Asset) -> Asset:
+        """See `Pipeline.narrow`."""
+        asset = await self._filing.narrow(request, known)
+        if asset is not known:
+            self._after.happened("changed", asset)
+        return asset
+
     async def _take(self, run: _Run) -> Outcome:
         request = run.request
         known = await self._catalog.assets.get(run.id)
+        if known is not None:
+            known = await self.narrow(request, known)
         recipes = await self._recipes(request)
         if known is not None and await self._is_untouched(known, request, recipes):
             return await self._unchanged(run, known)

@@ -203,6 +203,14 @@ class Pipeline:
         self.after.happened("changed", asset)
         return asset
 
+    async def narrow(self, request: Request, known: Asset) -> Asset:
+        """The known asset under the rights that the request asks for, if nobody may see more by
+        them than before: they do not wait for the pixels. Every ingest begins with it.
+
+        Raises as `set_access`.
+        """
+        return await self._ingests.narrow(request, known)
+
     async def set_fields(self, asset_id: AssetId, **fields: Any) -> Asset:
         """Change descriptive fields (strings, numbers, tags, rights); an ingest under way goes on.
         Raises AssetNotFound.

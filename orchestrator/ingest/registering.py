@@ -30,6 +30,7 @@ from orchestrator.model import (
     SourceKind,
     ThumbnailSizes,
     file_fingerprint,
+    public_edge,
 )
 
 
@@ -176,7 +177,7 @@ def public_edge_of(draft: AssetDraft, known: Asset | None) -> int | None:
         roles = known.roles if known else ()
     if limit is None:
         limit = known.max_unauthorised if known else -1
-    return max(limit, 0) if roles or limit >= 0 else None
+    return public_edge(roles, limit)
 
 
 def planned_thumbnails(draft: AssetDraft, policies: Recipes, known: Asset | None) -> ThumbnailSizes:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.attempts import Attempts
 from orchestrator.catalog.batches import BatchDraft, Lane
 from orchestrator.catalog.ingesting import Ingesting
@@ -40,6 +41,7 @@ _BATCHES_AT_ONCE = 2
 class Known:
     """The parts of the catalogue that intake reads and writes."""
 
+    assets: Assets
     attempts: Attempts
     ingesting: Ingesting
 
@@ -93,14 +95,17 @@ class Intake:
     async def later(
         self, payloads: Sequence[Payload], *, customer: int, lane: Lane, as_batch: bool
     ) -> Recorded:
-        """Declare the assets of admitted payloads and hand in their jobs: all or none.
+        """Declare the assets of admitted payloads and hand in their jobs: all or none. Rights that
+        narrow are in force before.
 
-        Raises Overloaded, CatalogUnavailable.
+        Raises Overloaded, and as `Pipeline.narrow`.
         """
         if self._posting >= _BATCHES_AT_ONCE:
             raise Overloaded("Other batches are being recorded; try again.", BUSY_RETRY_S)
         self._posting += 1
         try:
+            for payload in payloads:
+                await self._narrow(payload.request)
             async with self._submitter.submission() as submission:
                 recorded = await submission.submit(
                     [_job(payload, lane) for payload in payloads],
@@ -123,6 +128,13 @@ class Intake:
             asset = await self._pipeline.set_access(asset.id, **rights)
         fields = _different(request, asset, ("strings", "numbers", "tags", "rights"))
         return await self._pipeline.set_fields(asset.id, **fields) if fields else asset
+
+    async def _narrow(self, request: Request) -> None:
+        if request.roles is None and request.max_unauthorised is None:
+            return
+        asset = await self._known.assets.get(request.id)
+        if asset is not None:
+            await self._pipeline.narrow(request, asset)
 
     async def _bounded(self, asset_id: AssetId, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
         if self._waiting >= self._at_once:
@@ -159,10 +171,8 @@ class Intake:
         return told
 
     async def _taken(self, request: Request, asset: Asset | None) -> Outcome:
-        if asset is not None and asset.servable and _narrows(request, asset):
-            await self._pipeline.set_access(
-                asset.id, roles=request.roles, max_unauthorised=request.max_unauthorised
-            )
+        if asset is not None:  # before its turn among the conversions
+            await self._pipeline.narrow(request, asset)
         return await self._pipeline.ingest(request)
 
     def _check_origin(self, origin: str) -> None:
@@ -180,18 +190,6 @@ def _different(request: Request, asset: Asset, names: Sequence[str]) -> dict[str
         for name, value in asked.items()
         if value is not None and value != getattr(asset, name)
     }
-
-
-def _narrows(request: Request, asset: Asset) -> bool:
-    """True if the request changes rights and nobody may see more by it than before."""
-    if not _different(request, asset, ("roles", "max_unauthorised")):
-        return False
-    roles = asset.roles if request.roles is None else request.roles
-    limit = asset.max_unauthorised if request.max_unauthorised is None else request.max_unauthorised
-    edge = max(limit, 0) if roles or limit >= 0 else None
-    before = asset.public_edge
-    opens = before is not None and (edge is None or edge > before)
-    return not opens and (not asset.roles or (bool(roles) and set(roles) <= set(asset.roles)))
 
 
 def _job(payload: Payload, lane: Lane) -> JobDraft:

@@ -228,6 +228,27 @@ async def test_rights_that_narrow_do_not_wait(house: House, at: str):
     assert (now["roles"], now["thumbnails"]["open"]) == (["staff"], [])
 
 
+@pytest.mark.parametrize("way", ["put", "asset-ingest", "batch"])
+@pytest.mark.parametrize(("before", "after"), [([], ["staff"]), (["staff"], [])])
+async def test_nor_do_they_for_what_is_queued_and_those_that_widen_do(
+    house: House, at: str, way: str, before: list[str], after: list[str]
+):
+    await put(house, at, origin=house.picture(), roles=before)
+    image = (await house.ask("GET", at)).json["id"]
+    customer = int(image.partition("/")[0])
+    body = {"id": image, "origin": house.origins.url("/html"), "roles": after}
+    method, path, asked = {
+        "put": ("PUT", at, body),
+        "asset-ingest": ("POST", "/asset-ingest", body),
+        "batch": ("POST", f"/customers/{customer}/queue", {"member": [body]}),
+    }[way]
+    posted = await house.ask(method, path, asked, key=customer, Prefer="respond-async")
+    assert posted.status in (201, 202), posted.body
+    now = (await house.ask("GET", at)).json
+    assert (now["roles"], now["thumbnails"]["open"]) == (["staff"], [])
+    assert now["ingesting"]
+
+
 # --- /asset-ingest ------------------------------------------------------------------------------
 
 

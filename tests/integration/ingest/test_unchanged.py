@@ -170,6 +170,22 @@ async def test_rights_asked_for_while_a_first_ingest_is_under_way_are_those_it_i
     await house.assert_exact()
 
 
+async def test_rights_that_narrow_are_in_force_though_the_origin_fails(
+    house: House, origin: OriginServer, request_: Request
+) -> None:
+    """Whoever asked: a worker, a message, the command line."""
+    await house.pipeline.ingest(request_)
+    with pytest.raises(OriginUnavailable):
+        await house.pipeline.ingest(Request(ID, origin.url("/status/404"), roles=("secret",)))
+    asset = await house.asset()
+    assert (asset.roles, asset.thumbnails.open) == (("secret",), ())
+    with pytest.raises(OriginUnavailable):
+        await house.pipeline.ingest(Request(ID, origin.url("/status/404"), roles=()))
+    assert (await house.asset()).roles == ("secret",)
+    await house.sweep()
+    await house.assert_exact()
+
+
 async def test_a_description_changed_during_an_ingest_does_not_end_it(
     house: House, request_: Request
 ) -> None:

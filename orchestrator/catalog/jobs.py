@@ -129,13 +129,11 @@ class Jobs:
             "UPDATE jobs SET announced = clock_timestamp() WHERE id = ANY ($1::bigint[])", ids
         )
 
-    async def unannounced(self, connection: asyncpg.Connection, limit: int) -> list[Job]:
-        """Jobs that wait and that the queue was never told of, oldest first; nobody else gets them
-        before the end of the transaction.
-        """
-        rows = await connection.fetch(
+    async def unannounced(self, limit: int) -> list[Job]:
+        """Jobs that wait and that the queue was never told of, oldest first."""
+        rows = await self._pool.fetch(
             """SELECT * FROM jobs WHERE state = 'queued' AND announced IS NULL
-               ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED""",
+               ORDER BY id LIMIT $1""",
             limit,
         )
         return [job_of(row) for row in rows]

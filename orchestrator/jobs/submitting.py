@@ -113,9 +113,13 @@ class Submitter:
 
     async def announce_rest(self, limit: int = 100) -> int:
         """Tell the queue of jobs that it was never told of; how many. Raises Unavailable, too."""
-        async with self._catalog.transaction() as connection:
-            jobs = await self._catalog.jobs.unannounced(connection, limit)
-            await self._announce(connection, [Announcement(job.id, job.lane) for job in jobs])
+        jobs = await self._catalog.jobs.unannounced(limit)
+        announcements = [Announcement(job.id, job.lane) for job in jobs]
+        if self._queue.is_transactional:
+            async with self._catalog.transaction() as connection:
+                await self._announce(connection, announcements)
+        else:
+            await self._announce_outside(announcements)
         return len(jobs)
 
     async def _announce(
@@ -123,14 +127,27 @@ class Submitter:
     ) -> None:
         if announcements:
             await self._queue.announce(connection, announcements)
-            ids = [announcement.job for announcement in announcements]
-            await self._catalog.jobs.announced(connection, ids)
+            await self._note(connection, announcements)
+
+    async def _announce_outside(self, announcements: Sequence[Announcement]) -> None:
+        """Speak to the queue while neither a connection nor a row waits for its answer; who dies
+        before the note has them announced twice, which does no harm.
+        """
+        if announcements:
+            await self._queue.announce(None, announcements)
+            async with self._catalog.connection() as connection:
+                await self._note(connection, announcements)
+
+    async def _note(
+        self, connection: asyncpg.Connection, announcements: Sequence[Announcement]
+    ) -> None:
+        ids = [announcement.job for announcement in announcements]
+        await self._catalog.jobs.announced(connection, ids)
 
     async def _announce_committed(self, announcements: Sequence[Announcement]) -> None:
         """Who handed them in is told that all is well even when the queue is away: it is."""
         try:
-            async with self._catalog.transaction() as connection:
-                await self._announce(connection, announcements)
+            await self._announce_outside(announcements)
         except Unavailable as error:
             log.warning("jobs are announced later", extra={"reason": error.public})
 

@@ -12,6 +12,7 @@ import pytest
 from orchestrator.catalog.jobs import LANES
 from orchestrator.errors import QueueUnavailable
 from orchestrator.jobs.sqs import SqsQueue
+from orchestrator.jobs.submitting import Submitter
 from tests.support.jobs import FAST, KIND, LEASES, Doing, Shop, a_draft, drafts, running
 
 AWAY = QueueUnavailable("The queue does not answer.")
@@ -89,6 +90,48 @@ async def test_what_one_lane_gave_is_done_although_the_other_is_away() -> None:
     queue = SqsQueue({"priority": Lane([given]), "normal": Lane(AWAY)}, 10)  # type: ignore[dict-item]
     [ticket] = await queue.receive(5, 0)
     assert ticket.received is given
+
+
+class Stuck(Hanging):
+    """A queue in which an announcement hangs until `answer`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def announce(self, connection: object, jobs: object) -> None:
+        self.asked.set()
+        await self.answer.wait()
+
+
+@pytest.mark.parametrize("what", ["posted", "swept"])
+async def test_nothing_of_the_database_is_held_while_the_queue_takes_its_time(
+    shop: Shop, what: str
+) -> None:
+    queue = Stuck()
+    submitter = Submitter(shop.catalog, queue)  # type: ignore[arg-type]
+    if what == "swept":
+        async with shop.catalog.transaction() as connection:
+            await shop.catalog.jobs.record(connection, drafts(2))
+        telling = asyncio.ensure_future(submitter.announce_rest())
+    else:
+        telling = asyncio.ensure_future(submitter.submit(drafts(2)))  # type: ignore[arg-type]
+    await queue.asked.wait()
+    pool = shop.catalog._pool._pool
+    assert pool.get_idle_size() == pool.get_size()
+    assert (await submitter.cancel(1)).state == "cancelled"
+    assert await shop.catalog.claims.claim("w", [KIND], LANES, 9) is not None
+    queue.answer.set()
+    await telling
+    assert await submitter.announce_rest() == 0
+
+
+async def test_who_has_nothing_to_announce_does_not_speak_to_the_queue(shop: Shop) -> None:
+    queue = Stuck()
+    submitter = Submitter(shop.catalog, queue)  # type: ignore[arg-type]
+    await submitter.submit([])
+    assert await submitter.announce_rest() == 0
+    assert not queue.asked.is_set()
 
 
 async def test_jobs_of_silent_workers_are_taken_while_the_queue_is_away(shop: Shop) -> None:

@@ -95,26 +95,22 @@ class Assets:
         self,
         draft: AssetDraft,
         *,
-        version: int | None = None,
         thumbnails: ThumbnailSizes | None = None,
     ) -> Registered:
         """Record an original that can be answered from: a new version, state registered,
         thumbnails planned.
 
         The same original under the same policies keeps its version: nothing changes and `changed`
-        is False. Raises Conflict when a later version than the given one has been recorded.
+        is False.
         """
         async with self._pool.transaction() as connection:
             known = await locked(connection, draft.id)
             if known is not None and _is_same(known, draft):
                 return Registered(known, changed=False)
-            if known is not None and version is not None and known.version > version:
-                raise Conflict("A later ingest of the image got there first.")
-            number = version or await next_version(connection)
             asset = await upsert(
                 connection,
                 draft,
-                number,
+                await next_version(connection),
                 AssetState.REGISTERED,
                 draft.source,
                 thumbnails or ThumbnailSizes(),
@@ -131,19 +127,16 @@ class Assets:
         source: Source,
         thumbnails: ThumbnailSizes,
         settlement: Settlement = NOTHING,
-        *,
-        declared: bool = False,
     ) -> Asset | None:
         """Record a converted asset whose objects are stored under `version`; all old or all new
         to every reader.
 
-        None when a later version has been recorded meanwhile, or an asset that was `declared` is
-        gone. Raises Conflict, OverQuota as
-        `settle`; nothing is changed then.
+        None when a later version has been recorded meanwhile, or the asset is gone. Raises
+        Conflict, OverQuota as `settle`; nothing is changed then.
         """
         async with self._pool.transaction() as connection:
             known = await locked(connection, draft.id)
-            if (known is None and declared) or (known is not None and known.version > version):
+            if known is None or known.version > version:
                 return None
             asset = await upsert(
                 connection, draft, version, AssetState.READY, source, thumbnails, version

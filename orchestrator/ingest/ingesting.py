@@ -242,7 +242,6 @@ class Ingests:
                         stored.source,
                         stored.thumbnails,
                         Settlement(stored.objects, reservation, attempt),
-                        declared=True,
                     )
             if published is not None:
                 metrics.INGEST_STORED_BYTES.inc(plan.bytes)

@@ -65,7 +65,7 @@ def api_of(parts: Parts, settings: ApiSettings, version: str) -> Api:
     """The API over these parts; `version` is the product's."""
     catalog, policies = parts.catalog, parts.pipeline.policies
     intake = Intake(
-        Known(catalog.assets, catalog.attempts, catalog.ingesting),
+        Known(catalog.assets, catalog.attempts),
         parts.pipeline,
         parts.origins.origins,
         parts.submitter,

@@ -14,9 +14,7 @@ from typing import Any
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.attempts import Attempts
 from orchestrator.catalog.batches import BatchDraft, Lane
-from orchestrator.catalog.ingesting import Ingesting
 from orchestrator.catalog.jobs import INGEST, JobDraft, Recorded
-from orchestrator.catalog.values import AssetDraft
 from orchestrator.errors import (
     OrchestratorError,
     OriginUnavailable,
@@ -39,11 +37,10 @@ _BATCHES_AT_ONCE = 2
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The parts of the catalogue that intake reads and writes."""
+    """The parts of the catalogue that intake reads."""
 
     assets: Assets
     attempts: Attempts
-    ingesting: Ingesting
 
 
 class Intake:
@@ -113,8 +110,9 @@ class Intake:
                 )
                 # In one order everywhere, so that two batches cannot wait for each other.
                 for payload in sorted(payloads, key=lambda each: each.request.id):
-                    draft = _declared(payload.request, recorded.batch)
-                    await self._known.ingesting.declare(draft, submission.connection)
+                    await self._pipeline.declare(
+                        payload.request, batch=recorded.batch, connection=submission.connection
+                    )
         finally:
             self._posting -= 1
         return recorded
@@ -201,24 +199,4 @@ def _job(payload: Payload, lane: Lane) -> JobDraft:
         lane=lane,
         host=host_of(request.origin),
         asset=str(request.id),
-    )
-
-
-def _declared(request: Request, batch: int | None) -> AssetDraft:
-    return AssetDraft(
-        id=request.id,
-        origin=request.origin,
-        width=0,
-        height=0,
-        media_type="",
-        source=None,
-        optimisation_policy=request.optimisation_policy,
-        thumbnail_policy=request.thumbnail_policy,
-        roles=request.roles,
-        max_unauthorised=request.max_unauthorised,
-        strings=request.strings,
-        numbers=request.numbers,
-        tags=request.tags,
-        rights=request.rights,
-        batch=batch,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import Fault, OriginUnavailable
+from orchestrator.imaging import Probe
 from orchestrator.ingest.registering import Request
 from orchestrator.model import Asset, AssetId, AssetState
 from tests.support import pictures
@@ -120,6 +122,22 @@ async def test_a_source_that_was_lost_is_made_again_though_its_origin_is_the_sam
     await house.pipeline.fail(first, "The stored source is gone.")
     await house.pipeline.declare(request_)
     assert (await house.pipeline.ingest(request_)).changed
+
+
+async def test_a_new_original_is_looked_at_once(
+    house: House, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imaging = house.pipeline._ingests._imaging
+    probe, looked_at = imaging.probe, list[Path]()
+
+    async def counted(path: Path) -> Probe:
+        looked_at.append(path)
+        return await probe(path)
+
+    monkeypatch.setattr(imaging, "probe", counted)
+    asset = (await house.pipeline.ingest(request_)).asset
+    assert asset.state is AssetState.READY
+    assert len(looked_at) == 1
 
 
 # --- declared, then taken in ---------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 Each is a file without a name (memfd), so that the imaging workers open it like any other and
 nothing of it is left when this process dies. One in part is as long as the source and empty where
-nothing was fetched. All together stay within a budget, counted by what is filled; the least
-recently used that nobody reads make room.
+nothing was fetched. All together stay within a budget, counted by what is filled, and within the
+descriptors that connections can spare; the least recently used that nobody reads make room.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from orchestrator import metrics
 from orchestrator.cache.disk import Product
+from orchestrator.cache.memory_files import affordable
 from orchestrator.errors import NoRoom
 from orchestrator.imaging import partial
 from orchestrator.imaging.partial import Absent, Outline, Part, PartialFile
@@ -76,17 +77,26 @@ class MemorySources:
     """Sources of one process in memory; lives on the event loop."""
 
     def __init__(
-        self, store: ObjectStore, budget: int, origins: OptimisedOrigins | None = None
+        self,
+        store: ObjectStore,
+        budget: int,
+        origins: OptimisedOrigins | None = None,
+        *,
+        most: int | None = None,
     ) -> None:
-        """`budget` in bytes for all together; 0 turns it off."""
+        """`budget` in bytes for all together; 0 turns it off. `most` sources are kept that nobody
+        reads, as many as the process can afford unless said.
+        """
         self._bytes_of = SourceBytes(store, origins)
         self._budget = budget
+        self._most = affordable() if most is None else most
         self._held: OrderedDict[tuple[Product, str], _Held] = OrderedDict()
+        self._bytes = self._bytes_in_use = 0
 
     @property
     def bytes(self) -> int:
         """Bytes taken, by what is being read into memory as well."""
-        return sum(held.taken.total for held in self._held.values())
+        return self._bytes
 
     @asynccontextmanager
     async def opened(self, asset: Asset, product: Product, source: Source) -> AsyncIterator[Path]:
@@ -124,21 +134,28 @@ class MemorySources:
 
     @asynccontextmanager
     async def _leased(self, product: Product, how: str, size: int) -> AsyncIterator[_Held]:
-        """The file of this product, made if there is none; one that holds nothing is not kept."""
+        """The file of this product, made if there is none; one that is of no use is not kept.
+        Raises NoRoom.
+        """
         key = product, how
-        held = self._held.get(key)
-        if held is None:
-            held = self._held[key] = _Held(os.memfd_create("source", os.MFD_CLOEXEC), size)
-            os.ftruncate(held.descriptor, size)
+        if key not in self._held:
+            while len(self._held) >= self._most and (idle := self._oldest_idle()):
+                self._drop(idle)
+            self._held[key] = _Held(_made(size), size)
+        held = self._held[key]
         self._held.move_to_end(key)
+        if not held.users:
+            self._bytes_in_use += held.taken.total
         held.users += 1
         try:
             yield held
         finally:
             held.users -= 1
-            useless = not held.filled.total or (how == "whole" and not held.whole)
-            if useless and not held.users and self._held.get(key) is held:
-                self._drop(key)
+            if not held.users:
+                self._bytes_in_use -= held.taken.total
+                useful = held.whole if how == "whole" else held.outline is not None
+                if self._held.get(key) is held and (not useful or len(self._held) > self._most):
+                    self._drop(key)
 
     def _take(self, held: _Held, spans: Iterable[Span]) -> None:
         """Count memory for the spans, in pages. Raises NoRoom when there is not enough beside what
@@ -151,17 +168,23 @@ class MemorySources:
         for span in pages:
             for missing in held.taken.missing(span):
                 new.add(missing)
-        idle = [key for key, other in self._held.items() if not other.users]
-        in_use = self.bytes - sum(self._held[key].taken.total for key in idle)
-        if in_use + new.total > self._budget:
+        if self._bytes_in_use + new.total > self._budget:
             raise NoRoom(_FULL)
-        while self.bytes + new.total > self._budget:
-            self._drop(idle.pop(0))
+        while self._bytes + new.total > self._budget and (idle := self._oldest_idle()):
+            self._drop(idle)
+        self._bytes += new.total
+        self._bytes_in_use += new.total
         for span in new:
             held.taken.add(span)
 
+    def _oldest_idle(self) -> tuple[Product, str] | None:
+        """The least recently used that nobody reads; what is read is passed over, and is little."""
+        return next((key for key, held in self._held.items() if not held.users), None)
+
     def _drop(self, key: tuple[Product, str]) -> None:
-        os.close(self._held.pop(key).descriptor)
+        held = self._held.pop(key)
+        self._bytes -= held.taken.total
+        os.close(held.descriptor)
 
     async def _fill(self, held: _Held, asset: Asset, source: Source) -> None:
         async with self._bytes_of.opened(asset, source) as chunks:
@@ -220,6 +243,16 @@ class MemorySources:
                     group.create_task(bring(span))
         except ExceptionGroup as failed:  # the first says enough
             raise failed.exceptions[0] from failed
+
+
+def _made(size: int) -> int:
+    """The descriptor of a new file. Raises NoRoom when the system gives none."""
+    try:
+        descriptor = os.memfd_create("source", os.MFD_CLOEXEC)
+    except OSError as error:
+        raise NoRoom(_FULL) from error
+    os.ftruncate(descriptor, size)
+    return descriptor
 
 
 def _may_have_parts(source: Source) -> bool:

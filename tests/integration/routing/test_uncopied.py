@@ -8,7 +8,7 @@ import asyncio
 import io
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +23,11 @@ from orchestrator.iiif.geometry import Limits, resolve
 from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
+from orchestrator.imaging.spans import Spans
 from orchestrator.model import Asset, Source, SourceKind
 from orchestrator.routing.caching import CachingRules
-from orchestrator.routing.image_server import BuiltinServer
-from orchestrator.routing.memory import MemorySources
+from orchestrator.routing.image_server import BuiltinServer, recipe_for
+from orchestrator.routing.memory import WORTH_PARTS, MemorySources, NoParts
 from orchestrator.routing.orchestrate import source_product
 from orchestrator.routing.uncopied import Uncopied
 from orchestrator.routing.upstream import UpstreamServer
@@ -131,6 +132,65 @@ async def test_sources_in_memory_stay_within_their_budget(tmp_path, store):
     before = open_descriptors()
     memory.close()
     assert open_descriptors() == before - 2
+
+
+async def test_sources_in_memory_leave_descriptors_to_connections(tmp_path, store):
+    assets = []
+    for number in range(4):
+        path = tmp_path / f"{number}"
+        path.write_bytes(bytes([number]) * 1000)
+        assets.append(await stored(store, path, SourceKind.PYRAMID_TIFF, f"k/{number}"))
+    memory = MemorySources(store, 10**6, most=2)
+
+    async def read(number: int) -> None:
+        async with memory.opened(*product_of(assets[number])) as path:
+            assert path.read_bytes() == bytes([number]) * 1000
+
+    before = open_descriptors()
+    for number in range(4):
+        await read(number)
+    assert open_descriptors() == before + 2
+    await read(3)
+    assert store.opened == 4, "the last used are still there"
+    async with AsyncExitStack() as stack:
+        for asset in assets:  # more at once than are kept
+            await stack.enter_async_context(memory.opened(*product_of(asset)))
+    assert open_descriptors() == before + 2
+    assert memory.bytes == 2000
+    memory.close()
+    assert (open_descriptors(), memory.bytes) == (before, 0)
+
+
+async def test_making_room_among_many_sources_looks_at_none_but_those_that_go(
+    tmp_path, store, monkeypatch
+):
+    path = tmp_path / "source"
+    path.write_bytes(bytes(4096))
+    asset = await stored(store, path, SourceKind.PYRAMID_TIFF)
+    _, product, source = product_of(asset)
+    memory = MemorySources(store, 100 * 4096)
+    for number in range(100):
+        async with memory.opened(asset, replace(product, version=number), source):
+            pass
+    looked_at, total = [], Spans.total.fget
+    monkeypatch.setattr(Spans, "total", property(lambda held: looked_at.append(0) or total(held)))
+    async with memory.opened(asset, replace(product, version=100), source):
+        assert memory.bytes == 100 * 4096
+    assert 0 < len(looked_at) < 10
+    memory.close()
+
+
+async def test_of_a_source_without_parts_nothing_is_kept_but_the_whole(tmp_path, store):
+    path = tmp_path / "source"
+    path.write_bytes(bytes(2 * WORTH_PARTS))
+    asset, product, source = product_of(await stored(store, path, SourceKind.PYRAMID_TIFF))
+    memory = MemorySources(store, 10**8)
+    before = open_descriptors()
+    recipe = recipe_for(asset, Path(), resolved(), Encoder())
+    with pytest.raises(NoParts):
+        async with memory.opened_part(product, source, recipe):
+            pass
+    assert (open_descriptors(), memory.bytes) == (before, 0)
 
 
 async def test_a_source_that_was_replaced_is_not_cut_from(tmp_path, store):

@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 What = Literal["ingested", "changed", "deleted", "failed"]
 Warm = Callable[[Asset], Awaitable[object]]
 """Brings the source of an asset to this host's fast disk."""
+Kind = Literal["purge", "warm_up", "webhook"]
 _WORKERS = 2
+"""For each kind."""
 _FIRST_PAUSE_S = 0.5
 
 
@@ -44,32 +46,34 @@ class Event:
 
 
 class AfterIngest:
-    """The queue of what happened, and the tasks that work it off while `running`."""
+    """The queues of what happened, and the tasks that work them off while `running`. Each kind of
+    work that is wanted has its own, so that nobody's outage delays another's.
+    """
 
     def __init__(self, settings: Ingest, warm: Warm | None = None) -> None:
         self._settings = settings
         self._warm = warm if settings.warm_up else None
-        self._queue: asyncio.Queue[Event] = asyncio.Queue(settings.after_queue)
+        self._queues: dict[Kind, asyncio.Queue[Event]] = {
+            kind: asyncio.Queue(settings.after_queue) for kind in self._wanted
+        }
         self._session: aiohttp.ClientSession | None = None
 
     def happened(self, what: What, asset: Asset, error: str = "") -> None:
-        """Queue what follows; dropped and counted when the queue is full."""
-        if not self._wanted:
+        """Queue what follows; dropped and counted where the queue is full."""
+        event = Event(what, asset, error)
+        if what == "failed":
+            self._put("webhook", event)
             return
-        try:
-            self._queue.put_nowait(Event(what, asset, error))
-            metrics.AFTER_INGEST_WAITING.inc()
-        except asyncio.QueueFull:
-            for name in self._wanted:
-                metrics.AFTER_INGEST.labels(name, "dropped").inc()
-            log.warning("after-ingest work dropped", extra={"asset_id": str(asset.id)})
+        # The CDN first: what is warmed up before it forgets, it would forget, too.
+        self._put("purge" if "purge" in self._queues else "warm_up", event)
+        self._put("webhook", event)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Work the queue off meanwhile; at the end what waits is finished, for as long as one piece
         may take with all its tries.
         """
-        if not self._wanted:
+        if not self._queues:
             yield
             return
         timeout = aiohttp.ClientTimeout(total=self._settings.after_timeout_s)
@@ -77,7 +81,11 @@ class AfterIngest:
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=jar) as session:
             self._session = session
             # No TaskGroup: what is raised in the block this brackets would come out as a group.
-            workers = [asyncio.create_task(self._work()) for _ in range(_WORKERS)]
+            workers = [
+                asyncio.create_task(self._work(kind))
+                for kind in self._queues
+                for _ in range(_WORKERS)
+            ]
             try:
                 yield
             finally:
@@ -87,50 +95,66 @@ class AfterIngest:
                 await asyncio.wait(workers)
 
     @property
-    def _wanted(self) -> list[str]:
+    def _wanted(self) -> list[Kind]:
         settings = self._settings
-        wanted = {
+        wanted: dict[Kind, bool] = {
             "purge": bool(settings.purge_url),
             "warm_up": self._warm is not None or bool(settings.warm_url),
             "webhook": bool(settings.webhook_url),
         }
-        return [name for name, is_wanted in wanted.items() if is_wanted]
+        return [kind for kind, is_wanted in wanted.items() if is_wanted]
+
+    def _put(self, kind: Kind, event: Event) -> None:
+        queue = self._queues.get(kind)
+        if queue is None or (kind == "warm_up" and event.what == "deleted"):
+            return
+        try:
+            queue.put_nowait(event)
+            metrics.AFTER_INGEST_WAITING.inc()
+        except asyncio.QueueFull:
+            metrics.AFTER_INGEST.labels(kind, "dropped").inc()
+            log.warning(
+                "after-ingest work dropped", extra={"what": kind, "asset_id": str(event.asset.id)}
+            )
 
     async def _finish(self) -> None:
         tries = self._settings.after_tries
         longest_s = tries * self._settings.after_timeout_s + _FIRST_PAUSE_S * 2**tries
         try:
             async with asyncio.timeout(longest_s):
-                await self._queue.join()
+                for queue in self._queues.values():  # purge first: warm-up gets more of it
+                    await queue.join()
         except TimeoutError:
-            log.warning("after-ingest work left undone", extra={"waiting": self._queue.qsize()})
+            waiting = sum(queue.qsize() for queue in self._queues.values())
+            log.warning("after-ingest work left undone", extra={"waiting": waiting})
 
-    async def _work(self) -> None:
+    async def _work(self, kind: Kind) -> None:
+        queue = self._queues[kind]
         while True:
-            event = await self._queue.get()
+            event = await queue.get()
             try:
-                await self._one(event)
+                await self._one(kind, event)
             except Exception:  # the next event is not to wait for ever
                 log.exception("after-ingest work broke down")
             finally:
-                self._queue.task_done()
+                queue.task_done()
                 metrics.AFTER_INGEST_WAITING.dec()
 
-    async def _one(self, event: Event) -> None:
-        """The CDN first: what is warmed up before it forgets, it would forget, too."""
-        settings = self._settings
-        if settings.purge_url and event.what != "failed":
-            await self._tried("purge", event, self._purge)
-        if event.what in ("ingested", "changed"):
-            if self._warm is not None:
-                await self._tried("warm_up", event, self._warm_source)
-            if settings.warm_url:
-                await self._tried("warm_up", event, self._warm_address)
-        if settings.webhook_url:
-            await self._tried("webhook", event, self._tell)
+    async def _one(self, kind: Kind, event: Event) -> None:
+        match kind:
+            case "purge":
+                await self._tried(kind, event, self._purge)
+                self._put("warm_up", event)
+            case "warm_up":
+                if self._warm is not None:
+                    await self._tried(kind, event, self._warm_source)
+                if self._settings.warm_url:
+                    await self._tried(kind, event, self._warm_address)
+            case "webhook":
+                await self._tried(kind, event, self._tell)
 
     async def _tried(
-        self, name: str, event: Event, work: Callable[[Event], Awaitable[None]]
+        self, name: Kind, event: Event, work: Callable[[Event], Awaitable[None]]
     ) -> None:
         reason = ""
         for turn in range(self._settings.after_tries):

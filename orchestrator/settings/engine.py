@@ -109,7 +109,7 @@ class Ingest(Section):
     after_tries: Count = 4
     """Tries of each, with growing pauses; then it is logged, counted and let be."""
     after_queue: Count = 1_000
-    """Assets waiting for them, per process; more are dropped and counted."""
+    """Assets waiting for each of them, per process; more are dropped and counted."""
     file_roots: list[str] = []
     """Folders below which local files may be origins of pictures ingested through API or queue;
     commands on this machine may read any.

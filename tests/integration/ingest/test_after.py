@@ -4,8 +4,9 @@ of it, the ingest stands.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,15 +47,22 @@ class World:
 @asynccontextmanager
 async def a_world() -> AsyncIterator[World]:
     world = World()
+    async with a_server(world.answer) as world.base:
+        yield world
+
+
+@asynccontextmanager
+async def a_server(
+    answer: Callable[[web.Request], Awaitable[web.Response]],
+) -> AsyncIterator[str]:
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", world.answer)
+    app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    world.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
-        yield world
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -78,11 +86,11 @@ async def taken_in(house: House, after: AfterIngest) -> Asset:
 async def test_the_cdn_forgets_before_the_source_is_warmed_up_and_the_webhook_is_told(
     house: House,
 ) -> None:
-    warmed: list[int] = []
+    warmed: list[bool] = []
     async with a_world() as world:
 
         async def warm(asset: Asset) -> None:
-            warmed.append(len(world.asked))
+            warmed.append(any(path == "/purge" for _, path, *_ in world.asked))
 
         settings = Ingest(
             purge_url=f"{world.base}/purge",
@@ -94,8 +102,9 @@ async def test_the_cdn_forgets_before_the_source_is_warmed_up_and_the_webhook_is
         after = AfterIngest(settings, warm)
         async with after.running():
             asset = await taken_in(house, after)
-        assert warmed == [1]
-        purge, info, hook = world.asked
+        assert warmed == [True]
+        purge, info = [each for each in world.asked if each[1] != "/hook"]
+        [hook] = [each for each in world.asked if each[1] == "/hook"]
         assert purge[:2] == ("POST", "/purge")
         key = "asset-1%2F1%2Fa%20b%252Fc"
         assert (purge[2]["Surrogate-Key"], purge[2]["Cache-Tag"]) == (key, key)
@@ -170,8 +179,35 @@ async def test_a_full_queue_drops_and_counts(house: House) -> None:
     assert counted("purge", "dropped") == before + 1
 
 
+async def test_a_webhook_that_never_answers_delays_no_purge(house: House) -> None:
+    never = asyncio.Event()
+
+    async def silent(request: web.Request) -> web.Response:
+        await never.wait()
+        return web.Response()
+
+    asset = await taken_in(house, AfterIngest(Ingest()))
+    async with a_world() as world, a_server(silent) as dead:
+        settings = Ingest(
+            purge_url=f"{world.base}/purge",
+            webhook_url=f"{dead}/hook",
+            warm_url=f"{dead}/{{id}}",
+            after_queue=8,
+        )
+        after = AfterIngest(settings)
+        dropped = counted("purge", "dropped")
+        async with after.running():
+            async with asyncio.timeout(4):  # one try of the webhook takes 5 s
+                for number in range(1, 33):
+                    after.happened("changed", asset)
+                    while len(world.asked) < number:
+                        await asyncio.sleep(0.005)
+            never.set()
+        assert counted("purge", "dropped") == dropped
+
+
 async def test_nothing_is_queued_where_nothing_is_wanted(house: House) -> None:
     after = AfterIngest(Ingest())
     async with after.running():
         await taken_in(house, after)
-    assert after._queue.empty()
+    assert not after._queues

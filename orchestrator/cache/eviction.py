@@ -10,10 +10,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from orchestrator import metrics
-from orchestrator.cache.index import Index
 from orchestrator.cache.layout import Place
 from orchestrator.cache.tree import Tree
 from orchestrator.cache.turns import Candidate, Lru, Turns
@@ -25,6 +24,17 @@ could not be trusted.
 """
 _AT_ONCE = 256
 _ENTRY = "SELECT id, asset, name, bytes, last_used, queue FROM entries "
+
+
+class Sized(Protocol):
+    """What can be evicted."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes freed by that."""
+
+
+S = TypeVar("S", bound=Sized)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +66,8 @@ class Evictions:
 class Evictor:
     """Chooses and removes, within transactions that its caller has open."""
 
-    def __init__(self, index: Index, tree: Tree, limits: Limits, now: Callable[[], float]) -> None:
+    def __init__(self, tree: Tree, limits: Limits, now: Callable[[], float]) -> None:
         self.done = Evictions()
-        self._index = index
         self._tree = tree
         self._limits = limits
         self._now = now
@@ -156,9 +165,11 @@ class Evictor:
         return [_candidate(row) for row in rows]
 
 
-def first_of(candidates: Iterable[Candidate], wanted: int) -> list[Candidate]:
-    """The first of `candidates` that free at least `wanted` bytes together."""
-    chosen: list[Candidate] = []
+def first_of(candidates: Iterable[S], wanted: int) -> list[S]:
+    """The first of `candidates` that free at least `wanted` bytes together; all of them when they
+    do not.
+    """
+    chosen: list[S] = []
     freed = 0
     for candidate in candidates:
         if freed >= wanted:

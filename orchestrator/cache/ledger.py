@@ -47,7 +47,7 @@ class Ledger:
         self.index = index
         self.tree = tree
         self.limits = limits
-        self.evictor = Evictor(index, tree, limits, now)
+        self.evictor = Evictor(tree, limits, now)
         self.free = 0
         """Of what this process holds, the bytes no write has claimed."""
         self.vanished = 0

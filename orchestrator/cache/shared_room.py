@@ -18,7 +18,7 @@ from typing import Literal
 from uuid import UUID
 
 from orchestrator import metrics
-from orchestrator.cache.eviction import Reason
+from orchestrator.cache.eviction import Reason, first_of
 from orchestrator.cache.layout import Place
 from orchestrator.cache.tree import BLOCK, Tree, allocated, rounded
 from orchestrator.catalog.owners import Ownership
@@ -190,14 +190,8 @@ class Room:
 
     async def evict(self, folder: LockedFolder, wanted: int, reason: Reason) -> tuple[int, int]:
         """Remove least recently used first until `wanted` bytes are freed; (files, bytes) gone."""
-        chosen: list[SharedFile] = []
-        freed = 0
-        for row in await folder.evictable(_EVICTED_AT_ONCE):
-            if freed >= wanted:
-                break
-            chosen.append(row)
-            freed += row.bytes
-        return await self.remove(folder, chosen, reason)
+        rows = await folder.evictable(_EVICTED_AT_ONCE)
+        return await self.remove(folder, first_of(rows, wanted), reason)
 
     def short_of(self, totals: SharedTotals, low_water: float = 1.0) -> tuple[int, Reason]:
         """Bytes to be freed so that `low_water` of the quota and the floor hold, negative for room
@@ -222,10 +216,10 @@ class Room:
             return True
         if totals.bytes - totals.pinned < missing:
             return False
-        rows = await folder.evictable(_EVICTED_AT_ONCE)
-        if sum(row.bytes for row in rows) < missing:
+        chosen = first_of(await folder.evictable(_EVICTED_AT_ONCE), missing)
+        if sum(row.bytes for row in chosen) < missing:
             return False
-        return (await self.evict(folder, missing, reason))[1] >= missing
+        return (await self.remove(folder, chosen, reason))[1] >= missing
 
     async def _mine(self, folder: LockedFolder, where: Place, temp: Path) -> SharedFile:
         row = await folder.find((where.asset, where.name))

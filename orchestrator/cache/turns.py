@@ -153,8 +153,6 @@ class S3Fifo:
         freed = moves = 0
         while heads and len(chosen) < limit and freed < wanted:
             queue = SMALL if SMALL in heads and (small > allowed or MAIN not in heads) else MAIN
-            if queue not in heads:  # the small queue is within its part, the main one used up
-                queue = SMALL
             found = next(heads[queue], None)
             if found is None:
                 del heads[queue]

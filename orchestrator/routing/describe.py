@@ -92,7 +92,7 @@ class Describer:
         if edge == 0:
             raise NotAuthorised("This image needs a right that the request does not carry.")
         limits = self._limits if edge is None else _public(self._limits, edge)
-        shown = asset.thumbnails.all() if edge is None or authorised else asset.thumbnails.open
+        shown = asset.thumbnails.all() if edge is None else asset.thumbnails.open
         tile = _tile(asset)
         factors = scale_factors(asset.dimensions, tile_shape(tile, limits))
         if edge is not None:

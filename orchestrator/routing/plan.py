@@ -38,9 +38,7 @@ class ResizedThumbnail:
 
 @dataclass(frozen=True, slots=True)
 class FromSource:
-    """The image server cuts it from the source; `special` when the whole picture is asked for."""
-
-    special: bool
+    """The image server cuts it from the source."""
 
 
 Step = ExactThumbnail | ResizedThumbnail | FromSource
@@ -89,7 +87,7 @@ def plan(asset: Asset, image: ResolvedImage, access: Access, rules: Rules) -> tu
     """The steps to try in order; the last is always FromSource (reference/delivery.md 2.2 with
     12.5).
     """
-    last = FromSource(special=image.full_region)
+    last = FromSource()
     if not (image.full_region and _is_plain_jpeg(image) and asset.thumbnails_version):
         return (last,)
     held = _held(asset, access)

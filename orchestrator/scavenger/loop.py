@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.cache.disk import DiskCache
+from orchestrator.cache.eviction import first_of
 from orchestrator.cache.index import Totals
 from orchestrator.cache.singleflight import SingleFlight
 from orchestrator.errors import NoRoom
-from orchestrator.scavenger.policy import Fill, bound, surplus, victims
+from orchestrator.scavenger.policy import Fill, bound, surplus
 
 log = logging.getLogger(__name__)
 
@@ -184,5 +185,5 @@ async def _would_evict(cache: DiskCache, fill: Fill, low_water: float) -> tuple[
     wanted = surplus(fill, low_water) - sum(each.bytes for each in chosen.values())
     if wanted > 0:
         others = [c for c in await cache.candidates(10_000_000) if c.id not in chosen]
-        chosen |= {candidate.id: candidate for candidate in victims(others, wanted)}
+        chosen |= {candidate.id: candidate for candidate in first_of(others, wanted)}
     return len(chosen), sum(candidate.bytes for candidate in chosen.values())

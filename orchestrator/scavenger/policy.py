@@ -1,4 +1,4 @@
-"""What to evict: pure arithmetic and choice, no disk, no clock.
+"""How much to evict: pure arithmetic, no disk, no clock.
 
 Writers keep the quota themselves, at the moment they write; the scavenger works ahead of them, so
 that they find room without having to make it.
@@ -6,20 +6,8 @@ that they find room without having to make it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
-
-
-class Sized(Protocol):
-    """An entry that could be evicted."""
-
-    @property
-    def bytes(self) -> int:
-        """Bytes freed by evicting it."""
-
-
-S = TypeVar("S", bound=Sized)
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +41,3 @@ def _over_quota(fill: Fill, low_water: float) -> int:
 
 def _under_floor(fill: Fill) -> int:
     return fill.floor - fill.free
-
-
-def victims(candidates: Iterable[S], wanted: int) -> list[S]:
-    """The first of `candidates` (least recently used first) that free at least `wanted` bytes
-    together.
-    """
-    chosen: list[S] = []
-    freed = 0
-    for candidate in candidates:
-        if freed >= wanted:
-            break
-        chosen.append(candidate)
-        freed += candidate.bytes
-    return chosen

@@ -45,10 +45,8 @@ def described(found: tuple) -> str:
             return f"E {max(size)}"
         case ResizedThumbnail(size):
             return f"R {max(size)}"
-        case FromSource(special=True):
-            return "S"
         case _:
-            return "I"
+            return "S"
 
 
 @pytest.mark.parametrize(
@@ -98,8 +96,8 @@ def test_every_spelling_of_the_whole_picture_may_use_a_thumbnail(region):
         "full/400,/0/default.webp",
     ],
 )
-def test_other_pictures_of_the_whole_take_the_special_path(path):
-    assert steps("L", path) == (FromSource(special=True),)
+def test_other_pictures_of_the_whole_are_cut_from_the_source(path):
+    assert steps("L", path) == (FromSource(),)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +109,7 @@ def test_other_pictures_of_the_whole_take_the_special_path(path):
     ],
 )
 def test_a_region_is_cut_by_the_image_server_even_if_a_thumbnail_has_its_size(path):
-    assert steps("L", path) == (FromSource(special=False),)
+    assert steps("L", path) == (FromSource(),)
 
 
 def test_every_plan_ends_with_the_source_so_that_a_failing_tier_falls_through():
@@ -153,7 +151,7 @@ def test_thumbnails_that_are_not_made_yet_are_not_asked_for():
 def test_without_thumbnails_the_source_answers():
     asset = an_asset(thumbnails=ThumbnailSizes())
     image = resolved("full/200,/0/default.jpg", asset.dimensions)
-    assert plan(asset, image, "open", Rules()) == (FromSource(special=True),)
+    assert plan(asset, image, "open", Rules()) == (FromSource(),)
 
 
 # --- restricted images

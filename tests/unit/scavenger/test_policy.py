@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from orchestrator.scavenger.policy import Fill, surplus, victims
+from orchestrator.cache.eviction import first_of
+from orchestrator.scavenger.policy import Fill, surplus
 
 FREE = 10**9
 
@@ -34,6 +35,6 @@ class File:
 
 def test_the_least_recently_used_go_until_enough_is_freed() -> None:
     files = [File(10), File(20), File(30), File(40)]
-    assert victims(files, 25) == files[:2]
-    assert victims(files, 0) == []
-    assert victims(files, 1000) == files
+    assert first_of(files, 25) == files[:2]
+    assert first_of(files, 0) == []
+    assert first_of(files, 1000) == files

@@ -6,10 +6,8 @@ import asyncio
 import resource
 import secrets
 import shutil
-import socket
 import tempfile
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Literal
 
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrating import pending
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.jobs.opening import open_queue
@@ -26,6 +24,7 @@ from orchestrator.routing.upstream import UpstreamServer
 from orchestrator.settings import Settings
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.store import read
+from orchestrator.web.runner import listening_socket
 
 NEEDED_INPUTS = ("jpeg", "png", "tiff", "jpeg2000", "webp", "gif")
 
@@ -182,12 +181,11 @@ async def _ports(settings: Settings) -> Finding:
 
 
 def _is_free(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):
-            probe.bind((host, port))
-            return True
-    return False
+    try:
+        listening_socket(host, port, shared=False).close()
+    except Conflict:
+        return False
+    return True
 
 
 _CHECKS: dict[str, Check] = {

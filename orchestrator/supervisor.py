@@ -30,6 +30,7 @@ from pathlib import Path
 from orchestrator import metrics
 from orchestrator.errors import Conflict
 from orchestrator.settings import Settings
+from orchestrator.web.runner import listening_socket
 
 log = logging.getLogger(__name__)
 
@@ -111,15 +112,10 @@ def check_ports(settings: Settings) -> None:
         (server.host, server.port, "--port"),
         (server.private_host, server.private_port, "--private-port"),
     ):
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                raise Conflict(
-                    f"Port {port} of {host} cannot be listened on: {error.strerror}. "
-                    f"Choose another one with {option}."
-                ) from error
+        try:
+            listening_socket(host, port, shared=False).close()
+        except Conflict as error:
+            raise Conflict(f"{error.public} Choose another one with {option}.") from error
 
 
 @contextmanager

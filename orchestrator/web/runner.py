@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_server import Server
 
+from orchestrator.errors import Conflict
 from orchestrator.web.front import Front, Watched
 from orchestrator.web.protocol import HotProtocol
 
@@ -103,7 +104,7 @@ def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
     """A bound TCP socket, not yet listening. `shared`: other processes may bind the same port
     (SO_REUSEPORT).
 
-    Raises OSError when the address is taken or not ours.
+    Raises Conflict when the address is taken or not ours.
     """
     kind: Any = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(kind, socket.SOCK_STREAM)
@@ -113,7 +114,8 @@ def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
         listener.setblocking(False)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        reason = error.strerror or type(error).__name__
+        raise Conflict(f"Port {port} of {host} cannot be listened on: {reason}.") from error
     return listener

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,6 +116,15 @@ def test_a_worker_takes_in_what_was_posted_and_ends_when_told(place: Place) -> N
     assert {image["state"] for image in images} == {"ready"}
     assert len(images) == PICTURES + 1
     assert_log_clean(log.read_text())
+
+
+def test_a_worker_whose_port_is_taken_says_so_in_one_line(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = place.command("worker", "--private-port", str(port))
+    assert done.returncode == 1
+    told = f"orchestrator: Port {port} of 127.0.0.1 cannot be listened on: Address already in use."
+    assert [line for line in done.stderr.splitlines() if not line.startswith("{")] == [told]
 
 
 def test_jobs_are_listed_shown_cancelled_and_retried(place: Place) -> None:

@@ -53,9 +53,9 @@ def loaded(config: Path | None, data: Path | None, **overrides: Any) -> Loaded:
     return load_with_origins(config, os.environ, named)
 
 
-def settings_for(config: Path | None, data: Path | None, **overrides: Any) -> Settings:
+def settings_for(config: Path | None, data: Path | None) -> Settings:
     """The settings of a command that works on services; warnings and worse are logged."""
-    settings = loaded(config, data, **overrides).settings
+    settings = loaded(config, data).settings
     set_up_logging("warning")
     return settings
 

@@ -95,19 +95,19 @@ def respond(request: web.Request, delivery: Delivery) -> web.Response:
     body = delivery.gzip if compressed and delivery.gzip is not None else delivery.body
     headers = delivery_headers(delivery, compressed=compressed)
     if delivery.status != 200:
-        return _response(request, delivery.status, headers, body)
+        return _response(delivery.status, headers, body)
     fields = _condition_fields(request)
     etag = delivery.gzip_etag if compressed else delivery.etag
     match verdict(fields, etag, delivery.last_modified):
         case "failed":
-            return _bare(request, 412, headers)
+            return _bare(412, headers)
         case "not-modified":
-            return _response(request, 304, unchanged_headers(headers))
+            return _response(304, unchanged_headers(headers))
         case "proceed":
             part = (
                 span(fields, etag, delivery.last_modified, len(body)) if "Range" in fields else None
             )
-            return _whole_or_part(request, headers, body, part)
+            return _whole_or_part(headers, body, part)
 
 
 def delivery_headers(delivery: Delivery, *, compressed: bool = False) -> Headers:
@@ -292,32 +292,27 @@ def _vary(delivery: Delivery) -> str:
     return ", ".join(named)
 
 
-def _whole_or_part(
-    request: web.Request, headers: Headers, body: bytes, part: object
-) -> web.Response:
+def _whole_or_part(headers: Headers, body: bytes, part: object) -> web.Response:
     if part == "unsatisfiable":
-        return _bare(request, 416, [*headers, ("Content-Range", f"bytes */{len(body)}")])
+        return _bare(416, [*headers, ("Content-Range", f"bytes */{len(body)}")])
     if isinstance(part, Span):
         headers.append(("Content-Range", f"bytes {part.start}-{part.stop - 1}/{len(body)}"))
-        return _response(request, 206, headers, body[part.start : part.stop])
-    return _response(request, 200, headers, body)
+        return _response(206, headers, body[part.start : part.stop])
+    return _response(200, headers, body)
 
 
-def _bare(request: web.Request, status: int, headers: Headers) -> web.Response:
+def _bare(status: int, headers: Headers) -> web.Response:
     """412 and 416: what is said of the document, without the document."""
     kept = [
         pair
         for pair in unchanged_headers(headers)
         if pair[0] not in ("ETag", "Cache-Control", "Link")
     ]
-    return _response(request, status, [*kept, ("Cache-Control", "no-store")])
+    return _response(status, [*kept, ("Cache-Control", "no-store")])
 
 
-def _response(
-    request: web.Request, status: int, headers: Headers, body: bytes = b""
-) -> web.Response:
+def _response(status: int, headers: Headers, body: bytes = b"") -> web.Response:
     fields = CIMultiDict(headers)
-    fields["X-Request-Id"] = request.get(REQUEST_ID, "")
     if body or "Content-Type" in fields:
         return web.Response(status=status, headers=fields, body=body)
     return web.Response(status=status, headers=fields)

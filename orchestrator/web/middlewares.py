@@ -36,8 +36,7 @@ from orchestrator.web.http import (
     request_variant,
     respond,
 )
-from orchestrator.web.profile import REQUEST_ID as SANE_ID
-from orchestrator.web.profile import REQUEST_IDS
+from orchestrator.web.profile import chosen_request_id
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Counted = tuple[Counter, Histogram, Counter]
@@ -59,8 +58,8 @@ class Gate:
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer, whatever happens; only a cancelled request is left alone."""
         started = time.perf_counter()
-        request[REQUEST_ID] = self._request_id(request)
         front = self._front
+        request[REQUEST_ID] = chosen_request_id(request.headers) or front.next_id()
         front.in_progress += 1
         try:
             response = await self._answer(request, handler)
@@ -154,13 +153,6 @@ class Gate:
                 metrics.RESPONSE_BYTES.labels(tier),
             )
         return self._counted[key]
-
-    def _request_id(self, request: web.Request) -> str:
-        for name in REQUEST_IDS:
-            if name in request.headers:
-                given = request.headers[name]
-                return given if SANE_ID.fullmatch(given) else self._front.next_id()
-        return self._front.next_id()
 
 
 def preflight(request: web.Request) -> web.Response:

@@ -8,6 +8,7 @@ the answer has no profile, and its request goes the ordinary way.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.errors import InvalidInput
@@ -87,9 +88,9 @@ def _profile(fields: dict[str, str], sites: Sites, trusted: bool) -> Profile | N
     )
 
 
-def chosen_request_id(fields: dict[str, str]) -> str:
-    """The id a client gave its request (lower-case field names); "" where there is none or it is
-    not sane.
+def chosen_request_id(fields: Mapping[str, str]) -> str:
+    """The id a client gave its request (field names in lower case, or of any case in a mapping that
+    does not tell them apart); "" where there is none or it is not sane.
     """
     given = next((fields[name] for name in REQUEST_IDS if name in fields), "")
     return given if REQUEST_ID.fullmatch(given) else ""

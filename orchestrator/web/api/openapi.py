@@ -15,7 +15,6 @@ from orchestrator.web.api.operations import Call, Operation
 from orchestrator.web.api.shapes import Problem
 
 _REF = "#/components/schemas/{model}"
-_INT8 = 2**63 - 1
 _PLACES: dict[str, dict[str, Any]] = {
     "customer": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
     "space": {"type": "integer", "minimum": 0, "maximum": 999_999_999},

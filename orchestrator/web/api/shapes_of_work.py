@@ -65,7 +65,6 @@ class Accepted(Answer):
 
     job: int
     image: str
-    batch: int | None = None
 
 
 class BatchOut(Answer):

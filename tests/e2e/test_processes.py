@@ -6,13 +6,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support import pictures
-from tests.support.running import Running, assert_log_clean, fetch, running
+from tests.support.running import Running, assert_log_clean, fetch, running, until
 
 TILE = "/iiif/3/1%2F1%2Fbig/0,0,1024,1024/max/0/default.png"
 
@@ -31,13 +30,6 @@ def children(server: Running) -> dict[int, str]:
         if int(stat[1]) == server.process.pid and "spawn_main" in words:
             found[pid] = words
     return found
-
-
-def wait_for(check: Callable[[], object], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.05)
 
 
 def answers(server: Running, path: str = TILE, *, private: bool = False) -> bool:
@@ -63,11 +55,11 @@ def test_whichever_process_is_killed_the_pictures_go_on_and_it_is_replaced(folde
         assert len(before) == 3
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-            wait_for(lambda gone=pid: gone not in children(server), "the dead one buried")
-            wait_for(lambda: len(children(server)) == 3, "three processes again")
-            wait_for(lambda: answers(server), "an answer")
+            until(lambda gone=pid: gone not in children(server), "the dead one buried")
+            until(lambda: len(children(server)) == 3, "three processes again")
+            until(lambda: answers(server), "an answer")
         assert not before & set(children(server))
-        wait_for(lambda: answers(server, "/health/ready", private=True), "housekeeping")
+        until(lambda: answers(server, "/health/ready", private=True), "housekeeping")
         assert_log_clean(server.log())
 
 
@@ -79,7 +71,7 @@ def test_after_the_supervisor_is_killed_nothing_is_left_and_a_new_one_starts(
         server.wait_converted()
         server.process.kill()
         server.process.wait()
-        wait_for(
+        until(
             lambda: not [w for w in server.processes().values() if "postgres" not in w],
             "all processes gone with the supervisor",
         )
@@ -110,10 +102,10 @@ def test_sighup_moves_the_access_log_to_a_new_file(folder: Path, tmp_path: Path)
     log = tmp_path / "access.log"
     with running(folder, workers=2, env={"ORCHESTRATOR_LOG__ACCESS": str(log)}) as server:
         assert answers(server)
-        wait_for(lambda: log.exists() and log.stat().st_size, "a first line")
+        until(lambda: log.exists() and log.stat().st_size, "a first line")
         log.rename(tmp_path / "access.log.1")
         server.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: answers(server) and log.exists() and log.stat().st_size, "a new file")
+        until(lambda: answers(server) and log.exists() and log.stat().st_size, "a new file")
 
 
 def test_ctrl_c_ends_it_cleanly(folder: Path) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from PIL import Image
 from orchestrator.cache.layout import asset_hash
 from orchestrator.catalog.embedded import embedded
 from tests.e2e.conftest import run_command
-from tests.support.running import Running, assert_log_clean, fetch, running
+from tests.support.running import Running, assert_log_clean, fetch, running, until
 from tests.support.weed import s3_settings, weed
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
@@ -71,14 +71,6 @@ def cached(host: Running, identifier: str) -> list[Path]:
     return list((host.data / "cache").glob(f"*/{digest[:2]}/{digest}/*"))
 
 
-def until(condition: Callable[[], bool], timeout_s: float, what: str) -> float:
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < timeout_s, what
-        time.sleep(0.02)
-    return time.monotonic() - began
-
-
 def query(dsn: str, *statements: str) -> None:
     async def run() -> None:
         connection = await asyncpg.connect(dsn)
@@ -109,7 +101,7 @@ def test_a_reingest_on_one_host_is_seen_by_the_other_within_a_second(tmp_path, s
         time.sleep(1.0)  # the promise itself
         assert colours(other, "page") == {"blue"}
         assert colours(one, "page") == {"blue"}
-        until(lambda: not any(path.exists() for path in old), 2, "files of the old version stay")
+        until(lambda: not any(path.exists() for path in old), "the old version's files are gone", 2)
 
         # By prefix, told on one host by the command, done on the other in memory and on disk.
         assert cached(other, "1/1/page")
@@ -119,7 +111,7 @@ def test_a_reingest_on_one_host_is_seen_by_the_other_within_a_second(tmp_path, s
         )
         assert done.status == 0, done.err
         assert json.loads(done.out)["derivatives"] == len(TILES)
-        until(lambda: not cached(other, "1/1/page"), 1, "a prefix is cleared within a second")
+        until(lambda: not cached(other, "1/1/page"), "a prefix is cleared within a second", 1)
         time.sleep(1.0)
         renders = other.metric("renders_total")
         assert colours(other, "page") == {"blue"}
@@ -130,7 +122,7 @@ def test_a_reingest_on_one_host_is_seen_by_the_other_within_a_second(tmp_path, s
             "cache", "clear", "--asset", "1/1/page", "--data", other.data, env=shared.env
         )
         assert "the other hosts are told" in done.out
-        until(lambda: not cached(one, "1/1/page"), 1, "an asset is cleared within a second")
+        until(lambda: not cached(one, "1/1/page"), "an asset is cleared within a second", 1)
         for host in (one, other):
             assert_log_clean(host.log())
 
@@ -154,9 +146,9 @@ def test_what_was_not_heard_is_made_up_for(tmp_path, shared):
             " updated = now() WHERE name = 'a'",  # and no NOTIFY at all
         )
         tile = f"{one.public}/iiif/3/1%2F1%2Fa/{TILES[0]}"
-        took_s = until(lambda: fetch(tile).status == 401, 5, "restricted, and given out")
+        took_s = until(lambda: fetch(tile).status == 401, "restricted, and given out", 5)
         assert took_s < 2.0
-        until(lambda: not any(path.exists() for path in old), 5, "files of the old version stay")
+        until(lambda: not any(path.exists() for path in old), "the old version's files are gone", 5)
         assert "changes caught up" in one.log()
         kept = cached(one, "1/1/b")
         assert kept
@@ -164,7 +156,9 @@ def test_what_was_not_heard_is_made_up_for(tmp_path, shared):
     assert done.status == 0, done.err
     assert all(path.exists() for path in kept), "nobody told the host that is down"
     with running(data=tmp_path / "one", env=shared.env) as one:
-        until(lambda: not any(path.exists() for path in kept), 5, "files of a deleted picture stay")
+        until(
+            lambda: not any(path.exists() for path in kept), "a deleted picture's files are gone", 5
+        )
         assert fetch(f"{one.public}/iiif/3/1%2F1%2Fb/{TILES[0]}").status == 404
 
 

@@ -30,7 +30,7 @@ from PIL import Image
 from orchestrator.catalog.embedded import embedded
 from tests.support import pictures
 from tests.support.four_origins import KINDS, FourOrigins, four_origins
-from tests.support.running import COMMAND, Reply, Running, assert_log_clean, fetch, running
+from tests.support.running import COMMAND, Reply, Running, assert_log_clean, fetch, running, until
 from tests.support.weed import BUCKET, s3_objects, s3_settings, weed
 
 CODES = {
@@ -203,21 +203,15 @@ class Workers:
 def workers(server: Running, env: Mapping[str, str], count: int) -> Iterator[Workers]:
     team = Workers(server, env, count)
     try:
-        _wait(team.are_at_work, 60)
+        until(team.are_at_work, "every worker is at work", 60)
         yield team
-        _wait(team.are_at_work, 60)  # SIGTERM drains who works; who still starts just ends
+        # SIGTERM drains who works; who still starts just ends.
+        until(team.are_at_work, "every worker is at work", 60)
         team.stop()
     finally:
         for process in team.running:
             process.kill()
             process.wait(10)
-
-
-def _wait(condition: Callable[[], bool], patience_s: float) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def kill_database(server: Running) -> None:

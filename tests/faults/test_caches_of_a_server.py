@@ -14,7 +14,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -27,7 +27,7 @@ from PIL import Image
 from tests.e2e.conftest import run_command
 from tests.support import pictures
 from tests.support.caches import du
-from tests.support.running import Running, assert_log_clean, fetch, running
+from tests.support.running import Running, assert_log_clean, fetch, running, until
 from tests.support.weed import s3_settings, weed
 
 TILES = [
@@ -100,13 +100,6 @@ def events(server: Running, name: str) -> list[dict[str, Any]]:
             if entry["event"] == name:
                 found.append(entry)
     return found
-
-
-def until(condition: Callable[[], object], what: str, timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def housekeepers(server: Running) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -282,6 +282,17 @@ def _wait_ready(server: Running) -> None:
                 return
         time.sleep(0.05)
     raise TimeoutError(f"not ready after {READY_S} s\n{server.log_tail()}")
+
+
+def until(condition: Callable[[], object], what: str, timeout_s: float = 30) -> float:
+    """Ask again and again until `condition` holds; the seconds that took. Fails saying `what` did
+    not come about in time.
+    """
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < timeout_s, f"never: {what}"
+        time.sleep(0.02)
+    return time.monotonic() - began
 
 
 def assert_log_clean(log: str, *, allowed: tuple[str, ...] = ()) -> None:

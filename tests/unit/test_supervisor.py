@@ -17,6 +17,7 @@ import pytest
 from orchestrator import supervisor
 from orchestrator.errors import Conflict
 from orchestrator.settings import load
+from tests.support.running import until
 
 PROGRAM = """
 import sys
@@ -47,12 +48,6 @@ class Supervised:
             role, index, pid = path.stem.split("-")
             found[f"{role}-{index}"] = max(int(pid), found.get(f"{role}-{index}", 0))
         return found
-
-    def wait_for(self, done: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + 20
-        while not done():
-            assert time.monotonic() < deadline, f"never: {what}"
-            time.sleep(0.02)
 
     def everyone(self) -> list[int]:
         """Process ids of all that ever left a note."""
@@ -87,7 +82,7 @@ def test_sigterm_lets_every_process_finish_and_the_exit_status_is_zero(
     supervised: Callable[..., Supervised],
 ) -> None:
     it = supervised("polite")
-    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    until(lambda: len(it.notes()) == 3, "three processes ready")
     assert set(it.notes()) == {"housekeeping-0", "serve-0", "serve-1"}
     it.process.send_signal(signal.SIGTERM)
     assert it.process.wait(timeout=10) == 0
@@ -102,7 +97,7 @@ def test_children_are_told_the_metrics_folder_which_is_clean_at_start(
     stale.parent.mkdir()
     stale.touch()
     it = supervised("polite", workers=2)
-    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    until(lambda: len(it.notes()) == 3, "three processes ready")
     folders = {path.read_text() for path in it.data.glob("serve-?-*") if not path.suffix}
     assert folders == {str(tmp_path / "data" / "metrics")}
     assert not stale.exists()
@@ -110,10 +105,10 @@ def test_children_are_told_the_metrics_folder_which_is_clean_at_start(
 
 def test_a_process_killed_with_9_is_replaced(supervised: Callable[..., Supervised]) -> None:
     it = supervised("polite")
-    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    until(lambda: len(it.notes()) == 3, "three processes ready")
     before = it.notes()["serve-1"]
     os.kill(before, signal.SIGKILL)
-    it.wait_for(lambda: len(list(it.data.glob("serve-1-*.ready"))) == 2, "a new serve-1")
+    until(lambda: len(list(it.data.glob("serve-1-*.ready"))) == 2, "a new serve-1")
     assert it.process.poll() is None
     it.process.send_signal(signal.SIGTERM)
     assert it.process.wait(timeout=10) == 0
@@ -123,7 +118,7 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_drain_time(
     supervised: Callable[..., Supervised],
 ) -> None:
     it = supervised("stubborn", drain_s=0.3)
-    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    until(lambda: len(it.notes()) == 3, "three processes ready")
     it.process.send_signal(signal.SIGTERM)
     began = time.monotonic()
     assert it.process.wait(timeout=10) == 0
@@ -133,7 +128,7 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_drain_time(
 
 def test_told_twice_it_does_not_wait(supervised: Callable[..., Supervised]) -> None:
     it = supervised("stubborn", drain_s=60)
-    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    until(lambda: len(it.notes()) == 3, "three processes ready")
     it.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     it.process.send_signal(signal.SIGINT)
@@ -153,17 +148,17 @@ def test_the_children_die_with_a_supervisor_that_is_killed(
     supervised: Callable[..., Supervised],
 ) -> None:
     it = supervised("stubborn")
-    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    until(lambda: len(it.notes()) == 3, "three processes ready")
     it.process.kill()
     it.process.wait()
-    it.wait_for(lambda: not any(alive(pid) for pid in it.everyone()), "all children gone")
+    until(lambda: not any(alive(pid) for pid in it.everyone()), "all children gone")
 
 
 def test_sighup_is_passed_on(supervised: Callable[..., Supervised]) -> None:
     it = supervised("polite")
-    it.wait_for(lambda: len(it.notes()) == 3, "three processes ready")
+    until(lambda: len(it.notes()) == 3, "three processes ready")
     it.process.send_signal(signal.SIGHUP)
-    it.wait_for(lambda: len(it.notes(".reopened")) == 3, "all three heard SIGHUP")
+    until(lambda: len(it.notes(".reopened")) == 3, "all three heard SIGHUP")
 
 
 def test_a_data_directory_in_use_is_refused_by_name(tmp_path: Path) -> None:

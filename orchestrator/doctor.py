@@ -24,7 +24,7 @@ from orchestrator.routing.upstream import UpstreamServer
 from orchestrator.settings import Settings
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.store import read
-from orchestrator.web.runner import listening_socket
+from orchestrator.web.listening import listening_socket
 
 NEEDED_INPUTS = ("jpeg", "png", "tiff", "jpeg2000", "webp", "gif")
 

@@ -52,10 +52,11 @@ from orchestrator.web.front import Bounds, Front
 from orchestrator.web.health import HealthRoutes, MetricsRoute
 from orchestrator.web.http import HotEntry
 from orchestrator.web.images import ImageRoutes
+from orchestrator.web.listening import listening_socket
 from orchestrator.web.middlewares import Gate
 from orchestrator.web.page import Page
 from orchestrator.web.routes import private_app, public_app
-from orchestrator.web.runner import PortRunner, listening_socket
+from orchestrator.web.runner import PortRunner
 from orchestrator.web.site import Sites
 from orchestrator.working import ingest_sweeper_of, sweeper_of, with_room, worker_of
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from orchestrator import metrics
 from orchestrator.errors import Conflict
 from orchestrator.settings import Settings
-from orchestrator.web.runner import listening_socket
+from orchestrator.web.listening import listening_socket
 
 log = logging.getLogger(__name__)
 

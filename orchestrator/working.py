@@ -23,9 +23,10 @@ from orchestrator.log import set_up_logging
 from orchestrator.settings import Settings
 from orchestrator.web.front import Bounds, Front
 from orchestrator.web.health import Check, HealthRoutes, MetricsRoute
+from orchestrator.web.listening import listening_socket
 from orchestrator.web.middlewares import Gate
 from orchestrator.web.routes import watched_app
-from orchestrator.web.runner import PortRunner, listening_socket
+from orchestrator.web.runner import PortRunner
 from orchestrator.web.site import Sites
 
 log = logging.getLogger(__name__)

@@ -35,8 +35,9 @@ from orchestrator.routing.delivery import Delivery
 from orchestrator.web.access_log import open_access_log
 from orchestrator.web.front import Front
 from orchestrator.web.http import HotEntry, keep_hot, respond
+from orchestrator.web.listening import listening_socket
 from orchestrator.web.middlewares import Gate
-from orchestrator.web.runner import PortRunner, listening_socket
+from orchestrator.web.runner import PortRunner
 from orchestrator.web.site import Sites
 from tests.support.rivals import nginx_static
 from tests.support.running import free_port

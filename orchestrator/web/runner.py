@@ -9,12 +9,10 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterable
-from typing import Any
 
 from aiohttp import web
 from aiohttp.web_server import Server
 
-from orchestrator.errors import Conflict
 from orchestrator.web.front import Front, Watched
 from orchestrator.web.protocol import HotProtocol
 
@@ -98,24 +96,3 @@ async def _sent(connections: Iterable[Watched], ends: float) -> None:
     for each in connections:
         each.abort()
     await asyncio.sleep(0)
-
-
-def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
-    """A bound TCP socket, not yet listening. `shared`: other processes may bind the same port
-    (SO_REUSEPORT).
-
-    Raises Conflict when the address is taken or not ours.
-    """
-    kind: Any = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(kind, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((host, port))
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        reason = error.strerror or type(error).__name__
-        raise Conflict(f"Port {port} of {host} cannot be listened on: {reason}.") from error
-    return listener

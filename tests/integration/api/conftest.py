@@ -26,9 +26,10 @@ from orchestrator.settings import Cache, Database, Imaging, Ingest, Server, Sett
 from orchestrator.web.api.assembly import api_of
 from orchestrator.web.front import Front
 from orchestrator.web.health import HealthRoutes, MetricsRoute
+from orchestrator.web.listening import listening_socket
 from orchestrator.web.middlewares import Gate
 from orchestrator.web.routes import private_app
-from orchestrator.web.runner import PortRunner, listening_socket
+from orchestrator.web.runner import PortRunner
 from orchestrator.web.site import Sites
 from tests.support import pictures
 from tests.support.origins import OriginServer, origin_server

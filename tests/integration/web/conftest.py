@@ -22,8 +22,9 @@ from orchestrator.routing.delivery import Delivery
 from orchestrator.web.access_log import AccessLog
 from orchestrator.web.front import Bounds, Front
 from orchestrator.web.http import HotEntry, keep_hot, respond
+from orchestrator.web.listening import listening_socket
 from orchestrator.web.middlewares import Gate
-from orchestrator.web.runner import PortRunner, listening_socket
+from orchestrator.web.runner import PortRunner
 from orchestrator.web.site import Sites
 
 TILE = b"\xff\xd8\xff" + bytes(range(256)) * 48

@@ -8,7 +8,6 @@ everything is read once, at start, within bounds.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import html
 import json
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from urllib.parse import quote, urlsplit
 
 from orchestrator.iiif.geometry import thumbnail_size
 from orchestrator.model import AssetId, AssetState, Dimensions
+from orchestrator.routing.delivery import etag_of
 
 THUMBNAIL_EDGE = 400
 STATIC_PREFIX = "/static/"
@@ -160,11 +160,10 @@ def _collect(folder: Traversable, prefix: str, files: dict[str, StaticFile]) -> 
 
 
 def _static_file(body: bytes, media_type: str) -> StaticFile:
-    tag = hashlib.blake2b(body, digest_size=12).hexdigest()
     packed = gzip.compress(body, mtime=0) if not media_type.startswith("image/png") else b""
     if len(packed) >= len(body):
         packed = b""
-    return StaticFile(body, media_type, f'"{tag}"', packed)
+    return StaticFile(body, media_type, etag_of(body), packed)
 
 
 class Page:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -17,7 +17,9 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.embedded import embedded
+from orchestrator.catalog.migrating import migrate
 from orchestrator.settings import Database, Storage
 from tests.support.weed import BUCKET, CREDENTIALS, weed
 
@@ -69,6 +71,15 @@ async def database(postgres: str) -> Database:
         await connection.close()
     dsn = urlsplit(postgres)._replace(path=f"/{name}").geturl()
     return Database(dsn=SecretStr(dsn), connect_timeout_s=3, query_timeout_s=5)
+
+
+@pytest.fixture
+async def catalog(database: Database) -> AsyncIterator[Catalog]:
+    """The catalogue over that database."""
+    await migrate(database)
+    opened = await Catalog.open(database)
+    yield opened
+    await opened.close()
 
 
 def _started(stack: ExitStack, folders: pytest.TempPathFactory) -> str:

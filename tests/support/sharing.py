@@ -15,8 +15,6 @@ from orchestrator.cache.disk import DiskOptions, Product
 from orchestrator.cache.shared import SharedFolder
 from orchestrator.cache.shared_keeping import SharedKeeper
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.migrating import migrate
-from orchestrator.settings import Database
 
 MB = 1_000_000
 QUOTA = 12 * MB
@@ -25,14 +23,6 @@ Host = Callable[..., Awaitable[SharedFolder]]
 
 def source(number: int, version: int = 1, **more: Any) -> Product:
     return Product(f"1/1/{number}", version, "source x", "jp2", **more)
-
-
-@pytest.fixture
-async def catalog(database: Database) -> AsyncIterator[Catalog]:
-    await migrate(database)
-    opened = await Catalog.open(database)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

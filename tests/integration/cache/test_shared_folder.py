@@ -15,13 +15,12 @@ from orchestrator.cache.shared_room import FOLDERS
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.errors import NoRoom
 from tests.support.caches import du
-from tests.support.servers import database, postgres
+from tests.support.servers import catalog, database, postgres
 from tests.support.sharing import (
     MB,
     QUOTA,
     Host,
     bring,
-    catalog,
     host,
     keeper,
     kill,

@@ -21,8 +21,8 @@ from orchestrator.catalog.owners import Ownership
 from orchestrator.catalog.shared_files import LockedFolder
 from orchestrator.errors import CatalogUnavailable, NoRoom
 from orchestrator.settings import Database
-from tests.support.servers import database, postgres
-from tests.support.sharing import Host, bring, catalog, host, keeper, quick, root, source
+from tests.support.servers import catalog, database, postgres
+from tests.support.sharing import Host, bring, host, keeper, quick, root, source
 
 __all__ = ["catalog", "database", "host", "postgres", "quick", "root"]
 

@@ -5,6 +5,7 @@ else.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -79,6 +80,18 @@ async def test_one_that_was_asked_for_again_without_a_job_and_got_lost_is(desk: 
     assert (await desk.house.asset()).state is AssetState.INGESTING
 
 
+async def answered_from_its_original(house: House, path: Path, job: int) -> None:
+    """An ingest that is interrupted when its source is to be stored, to be tried again."""
+
+    async def away(key: str) -> None:
+        if "source" in key:
+            raise StorageUnavailable("away")
+
+    house.store.before_put = away
+    with pytest.raises(StorageUnavailable):
+        await house.pipeline.ingest(Request(ID, str(path)), job, will_retry=lambda *_: True)
+
+
 async def test_a_cancelled_ingest_is_over_though_its_original_was_answered_from(
     desk: Desk,
 ) -> None:
@@ -87,13 +100,7 @@ async def test_a_cancelled_ingest_is_over_though_its_original_was_answered_from(
     number = await desk.post()
     job = await desk.claim()
 
-    async def away(key: str) -> None:
-        if "source" in key:
-            raise StorageUnavailable("away")
-
-    house.store.before_put = away
-    with pytest.raises(StorageUnavailable):
-        await house.pipeline.ingest(Request(ID, str(path)), number, will_retry=lambda *_: True)
+    await answered_from_its_original(house, path, number)
     assert (await house.asset()).servable
     await house.catalog.claims.put_off(job, 60)
     await desk.submitter.cancel(number)
@@ -110,13 +117,7 @@ async def test_what_another_job_will_do_is_answered_from_its_original_on(desk: D
     path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
     first, _second = await desk.post(), await desk.post()
 
-    async def away(key: str) -> None:
-        if "source" in key:
-            raise StorageUnavailable("away")
-
-    house.store.before_put = away
-    with pytest.raises(StorageUnavailable):
-        await house.pipeline.ingest(Request(ID, str(path)), first, will_retry=lambda *_: True)
+    await answered_from_its_original(house, path, first)
     await desk.submitter.cancel(first)
     asset = await house.asset()
     assert (asset.state, asset.servable) == (AssetState.INGESTING, True)

@@ -1,6 +1,7 @@
 """The composition root of what every process and command works with: settings in, services out.
 
-Everything is built explicitly, here, and closed in reverse order; `serving.py` builds the ports.
+Everything is built explicitly, here, and closed in reverse order; `processes/serve.py` builds the
+ports.
 """
 
 from __future__ import annotations
@@ -12,29 +13,29 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.cache.disk import DiskCache, DiskOptions
+from orchestrator.cache.disk.cache import DiskCache, DiskOptions
 from orchestrator.cache.shared import SharedFolder
 from orchestrator.cache.shared_keeping import SharedKeeper
-from orchestrator.cache.singleflight import SingleFlight
+from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.migrating import migrate
+from orchestrator.catalog.migrator import migrate
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.after import AfterIngest
-from orchestrator.ingest.credentials import make_key
-from orchestrator.ingest.opening import OpenOrigins, open_origins
+from orchestrator.ingest.hooks import AfterIngest
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.scratch import Scratch
-from orchestrator.jobs.opening import open_queue
 from orchestrator.jobs.queue import JobQueue
-from orchestrator.jobs.submitting import Submitter
-from orchestrator.routing.access import SignedTokens
-from orchestrator.routing.caching import CachingRules
+from orchestrator.jobs.queue_factory import open_queue
+from orchestrator.jobs.submitter import Submitter
+from orchestrator.origins.credentials import make_key
+from orchestrator.origins.reader_factory import OpenOrigins, open_origins
+from orchestrator.routing.access_tokens import SignedTokens
+from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.deliver import Remember
 from orchestrator.routing.orchestrate import SourceFiles
 from orchestrator.settings import Settings
-from orchestrator.storage.opening import open_store
 from orchestrator.storage.store import ObjectStore
+from orchestrator.storage.store_factory import open_store
 
 FIRST_CUSTOMER = (1, "main")
 """What `serve` makes so that there is somebody to own the first picture (decisions.md)."""

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.migrating import pending
+from orchestrator.catalog.migrator import pending
 from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
-from orchestrator.jobs.opening import open_queue
+from orchestrator.jobs.queue_factory import open_queue
 from orchestrator.routing.image_server import BuiltinServer
-from orchestrator.routing.upstream import UpstreamServer
+from orchestrator.routing.remote_image_server import UpstreamServer
 from orchestrator.settings import Settings
-from orchestrator.storage.opening import open_store
 from orchestrator.storage.store import read
-from orchestrator.web.listening import listening_socket
+from orchestrator.storage.store_factory import open_store
+from orchestrator.web.listen_socket import listening_socket
 
 NEEDED_INPUTS = ("jpeg", "png", "tiff", "jpeg2000", "webp", "gif")
 

@@ -1,5 +1,5 @@
-"""Every error the product raises on purpose. They know nothing of HTTP: `web/errors.py` maps each
-to a status.
+"""Every error the product raises on purpose. They know nothing of HTTP: `web/error_table.py` maps
+each to a status.
 
 `public` is the sentence a stranger may read: it names the parameter at fault and how to mend it,
 and never a path, a class or an address. What else is worth knowing goes to the log as the error's

@@ -21,8 +21,8 @@ import psutil  # type: ignore[import-untyped]
 
 from loadtests.collection import originals
 from orchestrator.imaging import POLICIES, Probe, Recipe
-from orchestrator.imaging.convert import Thumbnails
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.source_writer import Thumbnails
 from orchestrator.ingest.policies import DEFAULT, USE_ORIGINAL, Policies
 from orchestrator.settings import Imaging, Ingest
 
@@ -132,7 +132,7 @@ those of one worker, a tile among {TILES} of the same picture in any order, deco
 
 Tiles of 512 pixels, precincts, packet lengths (PLT), and a tile-part for each resolution of each tile. The tile-parts
 are sorted by resolution and listed in the main header (TLM), so a low resolution needs only a prefix of the file
-(`orchestrator/imaging/tileparts.py` says how long). sRGB or gray, 8 bits (16 if lossless), transparency as an opacity
+(`orchestrator/imaging/jpeg2000/tile_parts.py` says how long). sRGB or gray, 8 bits (16 if lossless), transparency as an opacity
 channel. `"tile": 0` writes one tile: 1 % smaller, but a tile of it costs two to three times as much to cut, and its encoder
 27 bytes of memory a pixel; pictures above 64 megapixels are tiled whatever the policy says.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from orchestrator.cli.commands import build
+from orchestrator.cli.command_tree import build
 from orchestrator.metrics import INSTRUMENTS
 from orchestrator.settings import ALIASES, default_toml, settings_table
 

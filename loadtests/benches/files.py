@@ -24,13 +24,13 @@ import psutil
 
 from loadtests.benches.context import Context
 from loadtests.harness import Row, Spread
-from orchestrator.cache.disk import DiskCache, DiskOptions, Product
-from orchestrator.cache.eviction import Limits
-from orchestrator.cache.index import Index, read_totals, this_boot, transaction
-from orchestrator.cache.layout import Place, asset_hash, place
-from orchestrator.cache.ledger import Ledger
-from orchestrator.cache.tree import Tree
-from orchestrator.catalog.embedded import embedded
+from orchestrator.cache.disk.cache import DiskCache, DiskOptions, Product
+from orchestrator.cache.disk.eviction import Limits
+from orchestrator.cache.disk.file_names import Place, asset_hash, place
+from orchestrator.cache.disk.files import Tree
+from orchestrator.cache.disk.index import Index, read_totals, this_boot, transaction
+from orchestrator.cache.disk.ledger import Ledger
+from orchestrator.catalog.embedded.database import embedded
 from tests.support.running import running
 
 SIZES = tuple(int(n) for n in os.environ.get("P9_FILES", "10000,100000,1000000").split(","))

@@ -20,9 +20,9 @@ from loadtests.collection import originals
 from loadtests.harness import Measured, Row, alternate
 from loadtests.wrk import LoadError
 from orchestrator.app import Services, open_services
-from orchestrator.catalog.embedded import database
+from orchestrator.catalog.embedded.database import database
 from orchestrator.imaging import FAST_LOSSY
-from orchestrator.ingest.registering import Request
+from orchestrator.ingest.register import Request
 from orchestrator.model import AssetId
 from orchestrator.settings import Cache, Ingest, Jobs, Server, Settings
 from tests.support.rivals import RivalMissingError

@@ -22,10 +22,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.cache.disk import DiskCache, DiskOptions, Product
-from orchestrator.cache.index import Index, this_boot, transaction
-from orchestrator.cache.memory import HotTier
-from orchestrator.scavenger.loop import Scavenger
+from orchestrator.cache.disk.cache import DiskCache, DiskOptions, Product
+from orchestrator.cache.disk.index import Index, this_boot, transaction
+from orchestrator.cache.hot.tier import HotTier
+from orchestrator.scavenger.scavenger import Scavenger
 
 BODY = bytes(range(256)) * 48
 TERA = 10**12

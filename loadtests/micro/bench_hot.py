@@ -29,16 +29,16 @@ import uvloop
 from aiohttp import web
 
 from loadtests.wrk import Load, wrk
-from orchestrator.cache.memory import HotTier
+from orchestrator.cache.hot.tier import HotTier
 from orchestrator.model import AssetId
-from orchestrator.routing.delivery import Delivery
+from orchestrator.routing.delivery_types import Delivery
 from orchestrator.web.access_log import open_access_log
-from orchestrator.web.front import Front
-from orchestrator.web.http import HotEntry, keep_hot, respond
-from orchestrator.web.listening import listening_socket
-from orchestrator.web.middlewares import Gate
-from orchestrator.web.runner import PortRunner
-from orchestrator.web.site import Sites
+from orchestrator.web.listen_socket import listening_socket
+from orchestrator.web.middleware import Gate
+from orchestrator.web.port_runner import PortRunner
+from orchestrator.web.port_state import Front
+from orchestrator.web.public_address import Sites
+from orchestrator.web.responses import HotEntry, keep_hot, respond
 from tests.support.rivals import nginx_static
 from tests.support.running import free_port
 

@@ -17,13 +17,13 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from orchestrator import metrics
-from orchestrator.cache.disk import DiskOptions, DiskStats
-from orchestrator.cache.index import Totals
-from orchestrator.cache.layout import Place, Product, asset_hash, place
+from orchestrator.cache.disk.cache import DiskOptions, DiskStats
+from orchestrator.cache.disk.file_names import Place, Product, asset_hash, place
+from orchestrator.cache.disk.index import Totals
+from orchestrator.cache.disk.maintenance import Verification
 from orchestrator.cache.shared_presence import Presence
 from orchestrator.cache.shared_room import FOLDERS, Room
 from orchestrator.cache.shared_upkeep import SharedUpkeep
-from orchestrator.cache.upkeep import Verification
 from orchestrator.catalog.shared_files import Key, SharedFiles
 from orchestrator.errors import CatalogUnavailable, NoRoom
 

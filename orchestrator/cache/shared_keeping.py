@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 
-from orchestrator.cache.layout import Place
+from orchestrator.cache.disk.file_names import Place
 from orchestrator.cache.shared import SharedFolder
 from orchestrator.catalog.owners import NoLongerOwner, Owners, Ownership
 from orchestrator.catalog.shared_files import LockedFolder

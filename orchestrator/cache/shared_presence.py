@@ -13,7 +13,7 @@ import time
 import uuid
 from contextlib import suppress
 
-from orchestrator.cache.disk import DiskOptions
+from orchestrator.cache.disk.cache import DiskOptions
 from orchestrator.cache.shared_room import Room
 from orchestrator.catalog.shared_files import FolderUnknown, Key, SharedFiles
 from orchestrator.errors import CatalogUnavailable, NoRoom, OrchestratorError

@@ -18,9 +18,9 @@ from typing import Literal
 from uuid import UUID
 
 from orchestrator import metrics
-from orchestrator.cache.eviction import Reason, first_of
-from orchestrator.cache.layout import Place
-from orchestrator.cache.tree import BLOCK, Tree, allocated, rounded
+from orchestrator.cache.disk.eviction import Reason, first_of
+from orchestrator.cache.disk.file_names import Place
+from orchestrator.cache.disk.files import BLOCK, Tree, allocated, rounded
 from orchestrator.catalog.owners import Ownership
 from orchestrator.catalog.shared_files import LockedFolder, SharedFile, SharedFiles, SharedTotals
 from orchestrator.errors import CatalogUnavailable, NoRoom

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from orchestrator.cache.eviction import Reason
-from orchestrator.cache.layout import Place, asset_hash, version_of
+from orchestrator.cache.disk.eviction import Reason
+from orchestrator.cache.disk.file_names import Place, asset_hash, version_of
+from orchestrator.cache.disk.maintenance import Verification
 from orchestrator.cache.shared_room import Room
-from orchestrator.cache.upkeep import Verification
 from orchestrator.catalog.shared_files import SharedFiles
 from orchestrator.errors import CatalogUnavailable, NoRoom
 

@@ -12,11 +12,18 @@ from typing import Any
 
 import asyncpg
 
+from orchestrator.catalog.asset_accounting import NOTHING, settle
+from orchestrator.catalog.asset_transaction import (
+    WHERE,
+    key,
+    locked,
+    next_version,
+    notified,
+    upsert,
+)
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import COLUMNS, asset_of, is_storable, sizes_row, source_row
-from orchestrator.catalog.settling import NOTHING, settle
 from orchestrator.catalog.values import AssetDraft, Deleted, Registered, Settlement
-from orchestrator.catalog.writing import WHERE, key, locked, next_version, notified, upsert
 from orchestrator.errors import (
     AssetNotFound,
     Conflict,

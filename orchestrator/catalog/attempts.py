@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 import asyncpg
 
+from orchestrator.catalog.asset_transaction import WHERE, key
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.values import Attempt
-from orchestrator.catalog.writing import WHERE, key
 from orchestrator.errors import Fault
 from orchestrator.model import AssetId
 

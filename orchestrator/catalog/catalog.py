@@ -14,14 +14,14 @@ from orchestrator.catalog.changes import Changes
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.customers import ApiKeys, Customers
-from orchestrator.catalog.ingesting import Ingesting
+from orchestrator.catalog.ingest_state import Ingesting
 from orchestrator.catalog.jobs import Jobs
 from orchestrator.catalog.objects import Objects
 from orchestrator.catalog.owners import Owners
-from orchestrator.catalog.policies import StoredPolicies
 from orchestrator.catalog.quotas import Quotas
 from orchestrator.catalog.shared_files import SharedFiles
-from orchestrator.catalog.strategies import OriginStrategies
+from orchestrator.catalog.stored_policies import StoredPolicies
+from orchestrator.catalog.stored_strategies import OriginStrategies
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import Asset, AssetId
 from orchestrator.settings import Database

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.catalog.asset_transaction import CHANNEL
 from orchestrator.catalog.connection import Pool
-from orchestrator.catalog.writing import CHANNEL
 from orchestrator.model import AssetId
 
 GONE, PREFIX = 0, -1

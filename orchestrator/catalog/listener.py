@@ -15,9 +15,9 @@ from collections.abc import Callable
 import asyncpg
 
 from orchestrator import metrics
+from orchestrator.catalog.asset_transaction import CHANNEL
 from orchestrator.catalog.changes import PREFIX
 from orchestrator.catalog.connection import connect, translated
-from orchestrator.catalog.writing import CHANNEL
 from orchestrator.errors import CatalogUnavailable, OrchestratorError
 from orchestrator.model import AssetId
 from orchestrator.settings import Database

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 
 import asyncpg
 
+from orchestrator.catalog.asset_transaction import WHERE, key
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.values import LedgerRow, StoredObject
-from orchestrator.catalog.writing import WHERE, key
 from orchestrator.errors import Conflict
 from orchestrator.model import AssetId
 

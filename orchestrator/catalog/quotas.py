@@ -11,9 +11,9 @@ from uuid import UUID
 
 import asyncpg
 
+from orchestrator.catalog.asset_transaction import WHERE, key
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.values import StorageUse
-from orchestrator.catalog.writing import WHERE, key
 from orchestrator.errors import InvalidInput, OverQuota
 from orchestrator.model import AssetId
 

@@ -63,7 +63,7 @@ def settings_for(config: Path | None, data: Path | None) -> Settings:
 def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
     """What `work` gives, with all services open; the embedded database is started where needed."""
     # Late, here and in the commands: what needs no service (--help, config) answers at once.
-    from orchestrator.catalog.embedded import database
+    from orchestrator.catalog.embedded.database import database
 
     with database(settings) as reachable:
         return asyncio.run(_work(reachable, work))

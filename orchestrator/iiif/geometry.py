@@ -29,7 +29,7 @@ from orchestrator.iiif.syntax import (
     SquareRegion,
     WidthSize,
 )
-from orchestrator.iiif.thumbnails import thumbnail_size, thumbnail_sizes
+from orchestrator.iiif.thumbnail_sizes import thumbnail_size, thumbnail_sizes
 
 __all__ = [
     "Box",

@@ -19,8 +19,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from orchestrator.errors import DecodeTimeout, Overloaded, Unavailable, Unprocessable
-from orchestrator.imaging import worker as entry
-from orchestrator.imaging.process import WorkerDied, WorkerProcess
+from orchestrator.imaging import decode_worker as entry
+from orchestrator.imaging.worker_process import WorkerDied, WorkerProcess
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.errors import Overloaded
-from orchestrator.imaging import render, thumbnail, vips, worker
-from orchestrator.imaging.convert import Thumbnails
+from orchestrator.imaging import decode_worker as worker
+from orchestrator.imaging import render, vips
+from orchestrator.imaging import thumbnail_resize as thumbnail
 from orchestrator.imaging.lanes import Group, Lane
-from orchestrator.imaging.opened import WHOLE_PIXELS, Opened
+from orchestrator.imaging.open_pictures import WHOLE_PIXELS, Opened
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.recipes import Capabilities, ConversionPolicy, Encoder, Probe, Recipe
+from orchestrator.imaging.source_writer import Thumbnails
 from orchestrator.model import Dimensions, SourceKind
 from orchestrator.settings import Imaging
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import TooLarge, Unprocessable
-from orchestrator.imaging import tiff
-from orchestrator.imaging.codestream import Codestream, read_codestream
-from orchestrator.imaging.opened import MAX_SVG_BYTES, load_first, number
+from orchestrator.imaging import tiff_layout as tiff
+from orchestrator.imaging.file_type import MEDIA_TYPES, sniff_file
+from orchestrator.imaging.jpeg2000.codestream import Codestream, read_codestream
+from orchestrator.imaging.open_pictures import MAX_SVG_BYTES, load_first, number
 from orchestrator.imaging.recipes import (
     FASTEST,
     MAX_SIDE,
@@ -20,7 +21,6 @@ from orchestrator.imaging.recipes import (
     Probe,
     pyramid_levels,
 )
-from orchestrator.imaging.sniff import MEDIA_TYPES, sniff_file
 from orchestrator.model import Dimensions, SourceKind
 
 _SMALLEST_TILE, _LARGEST_TILE = 256, 1024

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from orchestrator.errors import SourceChanged
 from orchestrator.imaging import colour, encode, vips
-from orchestrator.imaging.opened import Level, Opened, Picture, choose, factor
-from orchestrator.imaging.openjpeg import CodestreamError
+from orchestrator.imaging.jpeg2000.reader import CodestreamError
+from orchestrator.imaging.open_pictures import Level, Opened, Picture, choose, factor
 from orchestrator.imaging.recipes import OutputFormat, Recipe, Region
 from orchestrator.model import Dimensions
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from orchestrator.catalog.assets import Assets
 from orchestrator.errors import OriginUnavailable, Overloaded, TooLarge, Unavailable, Unprocessable
-from orchestrator.ingest.listing import Listing, list_pictures
+from orchestrator.ingest.folder_listing import Listing, list_pictures
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.policies import OptimisationPolicy
 from orchestrator.model import Asset, AssetId

@@ -25,19 +25,19 @@ from orchestrator.errors import (
     Unprocessable,
 )
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.after import AfterIngest
-from orchestrator.ingest.converting import PENDING, Conversion, Conversions
-from orchestrator.ingest.filing import Filing
-from orchestrator.ingest.ingesting import Ingests, Outcome, WillRetry
-from orchestrator.ingest.origins import Origins
+from orchestrator.ingest.convert import PENDING, Conversion, Conversions
+from orchestrator.ingest.hooks import AfterIngest
+from orchestrator.ingest.ingest_run import Ingests, Outcome, WillRetry
 from orchestrator.ingest.policies import OptimisationPolicy, Policies
-from orchestrator.ingest.preparing import Recipes
-from orchestrator.ingest.publishing import Publisher
-from orchestrator.ingest.reading import local_path, scheme_of
-from orchestrator.ingest.registering import Registrar, Request, draft_of
-from orchestrator.ingest.removing import Remover
+from orchestrator.ingest.prepare import Recipes
+from orchestrator.ingest.publish import Publisher
+from orchestrator.ingest.register import Registrar, Request, draft_of
+from orchestrator.ingest.remove import Remover
+from orchestrator.ingest.rights import Filing
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.model import FILE, STORE, Asset, AssetId
+from orchestrator.origins.origins import Origins
+from orchestrator.origins.reader_types import local_path, scheme_of
 from orchestrator.settings import Settings
 from orchestrator.storage.store import ObjectStore
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.catalog.policies import EVERYONE, PolicyKind, StoredPolicies
+from orchestrator.catalog.stored_policies import EVERYONE, PolicyKind, StoredPolicies
 from orchestrator.errors import InvalidInput, NotFound
-from orchestrator.iiif.thumbnails import sizes_by_edge
+from orchestrator.iiif.thumbnail_sizes import sizes_by_edge
 from orchestrator.imaging import POLICIES, ConversionPolicy
 from orchestrator.imaging.recipes import MAX_SIDE
-from orchestrator.ingest.definitions import check_name, check_sizes, conversion_of, sizes_of
+from orchestrator.ingest.policy_definitions import check_name, check_sizes, conversion_of, sizes_of
 from orchestrator.model import Dimensions, SourceKind
 from orchestrator.settings import Ingest
 

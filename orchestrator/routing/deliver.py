@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from orchestrator import metrics
-from orchestrator.cache.disk import DiskCache, Product
-from orchestrator.cache.singleflight import SingleFlight
+from orchestrator.cache.disk.cache import DiskCache, Product
+from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.errors import (
     AssetNotFound,
     NotFound,
@@ -31,8 +31,8 @@ from orchestrator.iiif.syntax import FORMATS, ImageRequest
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset, AssetId
-from orchestrator.routing.access import Rights
-from orchestrator.routing.caching import CachingRules
+from orchestrator.routing.access_tokens import Rights
+from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.image_server import ImageServer
 from orchestrator.routing.orchestrate import NotCopied, SourceFiles
 from orchestrator.routing.plan import (
@@ -47,8 +47,8 @@ from orchestrator.routing.plan import (
     thumbnail_plan,
 )
 from orchestrator.routing.snapshots import Snapshot, Snapshots
-from orchestrator.routing.uncopied import Uncopied
-from orchestrator.storage import keys
+from orchestrator.routing.unorchestrated import Uncopied
+from orchestrator.storage import object_keys as keys
 from orchestrator.storage.store import ObjectStore, read
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import orjson
 
 from orchestrator.errors import AssetNotFound, NotAuthorised
 from orchestrator.iiif.geometry import Limits
-from orchestrator.iiif.info import (
+from orchestrator.iiif.info_documents import (
     InfoInput,
     advertised_sizes,
     info_document,
@@ -20,10 +20,10 @@ from orchestrator.iiif.info import (
     scale_factors,
     tile_shape,
 )
-from orchestrator.iiif.links import info_link, info_media_type
-from orchestrator.iiif.negotiate import prefers_linked
+from orchestrator.iiif.link_header import info_link, info_media_type
+from orchestrator.iiif.negotiation import prefers_linked
 from orchestrator.model import Asset, AssetId, Dimensions
-from orchestrator.routing.access import Rights
+from orchestrator.routing.access_tokens import Rights
 from orchestrator.routing.snapshots import Snapshots
 from orchestrator.settings import Iiif
 

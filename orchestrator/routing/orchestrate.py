@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from orchestrator import metrics
-from orchestrator.cache.disk import Product
-from orchestrator.cache.singleflight import SingleFlight
+from orchestrator.cache.disk.cache import Product
+from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.errors import (
     AssetNotFound,
     NoRoom,
@@ -32,7 +32,7 @@ from orchestrator.errors import (
     StorageUnavailable,
 )
 from orchestrator.model import FILE, STORE, Asset, Source, file_fingerprint
-from orchestrator.routing.caching import CachingRules
+from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.source_bytes import OptimisedOrigins, SourceBytes
 from orchestrator.settings import Delivery as DeliverySettings
 from orchestrator.storage.store import LocalFiles, ObjectStore

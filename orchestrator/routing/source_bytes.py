@@ -18,7 +18,7 @@ from orchestrator.errors import (
     SourceChanged,
     StorageUnavailable,
 )
-from orchestrator.imaging.spans import Span
+from orchestrator.imaging.intervals import Span
 from orchestrator.model import STORE, Asset, Source
 from orchestrator.storage.store import ObjectStore
 

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator.cache.disk import DiskCache
+from orchestrator.cache.disk.cache import DiskCache
 from orchestrator.cache.shared import SharedFolder
 from orchestrator.catalog.changes import GONE, PREFIX, Change
 from orchestrator.errors import CatalogUnavailable

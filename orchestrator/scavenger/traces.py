@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import orjson
 
-from orchestrator.cache.tree import rounded
+from orchestrator.cache.disk.files import rounded
 
 Request = tuple[float, int, int]
 """(time in seconds, key, bytes on disk)."""

@@ -6,9 +6,9 @@ reads and checks them, `rules` holds what sections must agree on, `document` wri
 `config/default.toml` and the table in `docs/settings.md` from the declarations.
 """
 
-from orchestrator.settings.document import default_toml, settings_table
-from orchestrator.settings.engine import Api, Ingest, Jobs
-from orchestrator.settings.loading import ALIASES, PREFIX, Loaded, load, load_with_origins
+from orchestrator.settings.documentation import default_toml, settings_table
+from orchestrator.settings.engine_sections import Api, Ingest, Jobs
+from orchestrator.settings.loader import ALIASES, PREFIX, Loaded, load, load_with_origins
 from orchestrator.settings.sections import (
     Auth,
     Cache,

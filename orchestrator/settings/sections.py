@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
 
-from orchestrator.settings.engine import Api, Ingest, Jobs
-from orchestrator.settings.fields import Bytes, Count, Port, Seconds, Section
+from orchestrator.settings.engine_sections import Api, Ingest, Jobs
+from orchestrator.settings.field_types import Bytes, Count, Port, Seconds, Section
 
 
 class Server(Section):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from orchestrator.web.api.assembly import Api
-from orchestrator.web.collection import CollectionRoutes
-from orchestrator.web.health import HealthRoutes, MetricsRoute
-from orchestrator.web.images import ImageRoutes
-from orchestrator.web.middlewares import Gate
+from orchestrator.web.api.api_factory import Api
+from orchestrator.web.collection_routes import CollectionRoutes
+from orchestrator.web.health_routes import HealthRoutes, MetricsRoute
+from orchestrator.web.image_routes import ImageRoutes
+from orchestrator.web.middleware import Gate
 
 MAX_BODY_BYTES = 64 * 1024
 """No public route takes a body yet; what comes uninvited is read no further than this."""

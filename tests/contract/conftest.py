@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.settings import Storage
-from orchestrator.storage.opening import open_store
 from orchestrator.storage.store import ObjectStore
+from orchestrator.storage.store_factory import open_store
 from tests.support.servers import S3Server, s3_server
 
 __all__ = ["s3_server", "store"]

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from orchestrator.catalog.migrating import migrate
+from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import Unavailable
 from orchestrator.jobs.queue import Ticket
 from orchestrator.settings import Database, Jobs

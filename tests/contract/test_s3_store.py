@@ -14,8 +14,8 @@ from pydantic import SecretStr
 
 from orchestrator.errors import ObjectNotFound, StorageUnavailable
 from orchestrator.settings import Storage
-from orchestrator.storage.s3 import S3Store, open_s3
 from orchestrator.storage.s3_client import connected
+from orchestrator.storage.s3_store import S3Store, open_s3
 from orchestrator.storage.store import ObjectStore, read
 from tests.support.descriptors import open_descriptors
 from tests.support.running import free_port

@@ -18,8 +18,8 @@ import asyncpg
 import pytest
 from PIL import Image
 
-from orchestrator.cache.layout import asset_hash
-from orchestrator.catalog.embedded import embedded
+from orchestrator.cache.disk.file_names import asset_hash
+from orchestrator.catalog.embedded.database import embedded
 from tests.e2e.conftest import run_command
 from tests.support.running import Running, assert_log_clean, fetch, running, until
 from tests.support.weed import s3_settings, weed

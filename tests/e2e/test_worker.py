@@ -17,9 +17,9 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator.catalog.batches import BatchDraft
-from orchestrator.catalog.embedded import embedded
+from orchestrator.catalog.embedded.database import embedded
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft
-from orchestrator.catalog.migrating import migrate
+from orchestrator.catalog.migrator import migrate
 from orchestrator.settings import Database, Jobs
 from tests.support.jobs import open_shop
 from tests.support.pictures import jpeg

@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.catalog.embedded import embedded
+from orchestrator.catalog.embedded.database import embedded
 from tests.support import pictures
 from tests.support.four_origins import KINDS, FourOrigins, four_origins
 from tests.support.running import COMMAND, Reply, Running, assert_log_clean, fetch, running, until

@@ -97,7 +97,7 @@ def test_a_source_lost_from_the_store_is_healed_from_the_original_for_all_caller
 async def delete_sources(address: str) -> None:
     """Take every source away behind the product's back."""
     from orchestrator.settings import Storage
-    from orchestrator.storage.s3 import open_s3
+    from orchestrator.storage.s3_store import open_s3
 
     env = s3_settings(address)
     values = {

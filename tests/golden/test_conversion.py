@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.iiif.thumbnails import thumbnail_sizes
+from orchestrator.iiif.thumbnail_sizes import thumbnail_sizes
 from orchestrator.imaging import FAST_LOSSY, FASTEST, MAX_QUALITY, ConversionPolicy
 from orchestrator.imaging import POLICIES as BUILT_IN
-from orchestrator.imaging.convert import Thumbnails
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.source_writer import Thumbnails
 from orchestrator.model import SourceKind
 from tests.golden.comparing import a_recipe, advertised_tiles, assert_alike, decoded, reference
 from tests.support import pictures

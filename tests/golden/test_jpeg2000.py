@@ -16,9 +16,14 @@ from PIL import Image
 
 from orchestrator.errors import DecodeTimeout, Unprocessable
 from orchestrator.imaging import FAST_HIGHER, FAST_LOSSY, MAX_QUALITY, POLICIES, ConversionPolicy
-from orchestrator.imaging.codestream import read_codestream
+from orchestrator.imaging.jpeg2000.codestream import read_codestream
+from orchestrator.imaging.jpeg2000.tile_parts import (
+    END,
+    TilePart,
+    prefix_lengths,
+    read_prefix_lengths,
+)
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.imaging.tileparts import END, TilePart, prefix_lengths, read_prefix_lengths
 from orchestrator.model import SourceKind
 from orchestrator.settings import Imaging
 from tests.golden.comparing import a_recipe, assert_alike, decoded, reference

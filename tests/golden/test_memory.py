@@ -8,8 +8,8 @@ import pytest
 import pyvips
 
 from orchestrator.imaging import FAST_LOSSY, FASTEST, POLICIES, ConversionPolicy
-from orchestrator.imaging.convert import Thumbnails
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.source_writer import Thumbnails
 from orchestrator.settings import Imaging
 from tests.support import pictures
 

@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from orchestrator.cache.disk import DiskCache, DiskOptions, Product
-from orchestrator.cache.singleflight import SingleFlight
+from orchestrator.cache.disk.cache import DiskCache, DiskOptions, Product
+from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.errors import StorageUnavailable
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,20 +17,20 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.migrating import migrate
+from orchestrator.catalog.migrator import migrate
 from orchestrator.catalog.values import LedgerRow
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.credentials import make_key
-from orchestrator.ingest.opening import OpenOrigins, open_origins
+from orchestrator.ingest.converter import Converter
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.scratch import Scratch
-from orchestrator.ingest.sweeping import Requeue, Sweeper
-from orchestrator.ingest.worker import Converter
+from orchestrator.ingest.sweeper import Requeue, Sweeper
 from orchestrator.model import STORE, Asset, AssetId
+from orchestrator.origins.credentials import make_key
+from orchestrator.origins.reader_factory import OpenOrigins, open_origins
 from orchestrator.settings import Cache, Database, Imaging, Ingest, Server, Settings
-from orchestrator.storage import keys
-from orchestrator.storage.filesystem import FilesystemStore
+from orchestrator.storage import object_keys as keys
+from orchestrator.storage.filesystem_store import FilesystemStore
 from orchestrator.storage.store import DEFAULT_MEDIA_TYPE, ObjectInfo, read
 
 

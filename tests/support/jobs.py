@@ -22,12 +22,12 @@ from pydantic import SecretStr
 
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.jobs import Job, JobDraft
-from orchestrator.jobs.opening import open_queue
+from orchestrator.jobs.job_sweeper import JobSweeper
 from orchestrator.jobs.queue import JobQueue
-from orchestrator.jobs.settling import Pace
-from orchestrator.jobs.submitting import Submitter
-from orchestrator.jobs.sweeping import JobSweeper
-from orchestrator.jobs.worker import Handler, Intake, Worker
+from orchestrator.jobs.queue_factory import open_queue
+from orchestrator.jobs.settler import Pace
+from orchestrator.jobs.submitter import Submitter
+from orchestrator.jobs.worker_loop import Handler, Intake, Worker
 from orchestrator.settings import Database, Jobs, Settings
 from tests.support.running import free_port
 

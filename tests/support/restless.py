@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.registering import Request
+from orchestrator.ingest.register import Request
 from orchestrator.model import AssetId
 from orchestrator.settings import Imaging
 from tests.support.ingesting import open_house, settings_for

@@ -18,8 +18,8 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.embedded import embedded
-from orchestrator.catalog.migrating import migrate
+from orchestrator.catalog.embedded.database import embedded
+from orchestrator.catalog.migrator import migrate
 from orchestrator.settings import Database, Storage
 from tests.support.weed import BUCKET, CREDENTIALS, weed
 

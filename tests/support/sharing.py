@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cache import shared_keeping, shared_presence
-from orchestrator.cache.disk import DiskOptions, Product
+from orchestrator.cache.disk.cache import DiskOptions, Product
 from orchestrator.cache.shared import SharedFolder
 from orchestrator.cache.shared_keeping import SharedKeeper
 from orchestrator.catalog.catalog import Catalog

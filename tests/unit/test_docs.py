@@ -13,11 +13,11 @@ import pytest
 from aiohttp import web
 
 from orchestrator.metrics import INSTRUMENTS
-from orchestrator.settings.loading import FIELDS
+from orchestrator.settings.loader import FIELDS
 from orchestrator.web import routes
-from orchestrator.web.api.assembly import Api
+from orchestrator.web.api.api_factory import Api
+from orchestrator.web.api.operation_table import Resources, operations
 from orchestrator.web.api.operations import Desk
-from orchestrator.web.api.table import Resources, operations
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -31,7 +31,7 @@ def trees(*, outside: tuple[str, ...] = ()) -> Iterator[tuple[str, ast.Module]]:
 def test_only_the_command_line_and_the_supervisor_touch_the_environment() -> None:
     found = [
         name
-        for name, tree in trees(outside=("cli/", "supervisor.py"))
+        for name, tree in trees(outside=("cli/", "processes/supervisor.py"))
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
         and node.attr in ("environ", "getenv", "putenv")
@@ -56,7 +56,7 @@ def test_only_the_command_line_prints() -> None:
 def test_only_web_serves_http() -> None:
     found = [
         name
-        for name, tree in trees(outside=("web/", "serving.py"))
+        for name, tree in trees(outside=("web/", "processes/serve.py"))
         for node in ast.walk(tree)
         if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aiohttp.web"))
         or (

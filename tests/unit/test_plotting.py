@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from orchestrator.cli.plotting import human, svg, terminal
-from orchestrator.scavenger.simulation import Outcome
+from orchestrator.scavenger.simulator import Outcome
 
 POINTS = [
     Outcome(policy, quota, ratio, ratio)

@@ -11,9 +11,10 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from orchestrator.errors import SettingsError
-from orchestrator.settings import default_toml, load, load_with_origins, rules
-from orchestrator.settings.fields import parse_bytes
-from orchestrator.settings.loading import FIELDS
+from orchestrator.settings import consistency as rules
+from orchestrator.settings import default_toml, load, load_with_origins
+from orchestrator.settings.field_types import parse_bytes
+from orchestrator.settings.loader import FIELDS
 from orchestrator.settings.sections import Settings
 
 HOME = {"HOME": "/home/someone"}

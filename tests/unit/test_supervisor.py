@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import supervisor
 from orchestrator.errors import Conflict
+from orchestrator.processes import supervisor
 from orchestrator.settings import load
 from tests.support.running import until
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from orchestrator import supervisor
+from orchestrator.processes import supervisor
 from orchestrator.settings import load
 data, workers, entry, drain = sys.argv[1:]
 settings = load(None, {}, {

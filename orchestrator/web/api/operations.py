@@ -17,11 +17,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import InvalidImageRequest, InvalidInput, NotFound, TooLarge
-from orchestrator.ingest.body import faults_of
-from orchestrator.ingest.envelopes import MAX_BODY_BYTES, read_json
+from orchestrator.ingest.payload.envelopes import MAX_BODY_BYTES, read_json
+from orchestrator.ingest.payload.fields import faults_of
 from orchestrator.model import AssetId
-from orchestrator.web.api.keys import Caller, Keys, caller_of, check_own_pages_only
-from orchestrator.web.http import REQUEST_CLASS
+from orchestrator.web.api.authentication import Caller, Keys, caller_of, check_own_pages_only
+from orchestrator.web.responses import REQUEST_CLASS
 
 _JSON_TYPES = re.compile(r"application/(?:[\w.+-]+\+)?json|application/octet-stream|text/plain")
 _PLACES = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cache.disk import DiskCache, DiskOptions
+from orchestrator.cache.disk.cache import DiskCache, DiskOptions
 from tests.support.caches import BODY, ManualClock, a_product, du
 
 QUOTA = 2_000_000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cache.disk import DiskCache, DiskOptions
+from orchestrator.cache.disk.cache import DiskCache, DiskOptions
 from tests.faults.cache.conftest import Spawn
 from tests.support.caches import a_product, du, said
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.catalog.embedded import embedded
+from orchestrator.catalog.embedded.database import embedded
 from tests.e2e.conftest import run_command
 from tests.support.caches import du
 from tests.support.running import Running, assert_log_clean, fetch, running, start

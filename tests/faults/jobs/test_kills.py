@@ -15,8 +15,8 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator.catalog.batches import Batch, BatchDraft
-from orchestrator.catalog.embedded import EmbeddedDatabase, embedded
-from orchestrator.catalog.migrating import migrate
+from orchestrator.catalog.embedded.database import EmbeddedDatabase, embedded
+from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.settings import Database, Jobs
 from tests.support.jobs import LEASES, Shop, a_worker_process, drafts, kill, open_shop, running

@@ -23,14 +23,14 @@ from pydantic import SecretStr
 from orchestrator.app import Services, open_services
 from orchestrator.settings import Api as ApiSettings
 from orchestrator.settings import Cache, Database, Imaging, Ingest, Server, Settings
-from orchestrator.web.api.assembly import api_of
-from orchestrator.web.front import Front
-from orchestrator.web.health import HealthRoutes, MetricsRoute
-from orchestrator.web.listening import listening_socket
-from orchestrator.web.middlewares import Gate
+from orchestrator.web.api.api_factory import api_of
+from orchestrator.web.health_routes import HealthRoutes, MetricsRoute
+from orchestrator.web.listen_socket import listening_socket
+from orchestrator.web.middleware import Gate
+from orchestrator.web.port_runner import PortRunner
+from orchestrator.web.port_state import Front
+from orchestrator.web.public_address import Sites
 from orchestrator.web.routes import private_app
-from orchestrator.web.runner import PortRunner
-from orchestrator.web.site import Sites
 from tests.support import pictures
 from tests.support.origins import OriginServer, origin_server
 from tests.support.servers import postgres

@@ -10,7 +10,7 @@ import json
 import pytest
 
 from orchestrator.errors import Fault
-from orchestrator.ingest.envelopes import MAX_BODY_BYTES
+from orchestrator.ingest.payload.envelopes import MAX_BODY_BYTES
 from tests.integration.api.conftest import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.errors import Fault
-from orchestrator.ingest.payload import decode
+from orchestrator.ingest.payload.decoding import decode
 from tests.integration.api.conftest import MAX_BATCH, House
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cache.disk import DiskCache, DiskOptions
+from orchestrator.cache.disk.cache import DiskCache, DiskOptions
 from tests.support.caches import ManualClock
 
 Open = Callable[..., Awaitable[DiskCache]]

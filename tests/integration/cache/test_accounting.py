@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from orchestrator.cache.disk import DiskCache, DiskOptions, Product
-from orchestrator.cache.layout import asset_hash
-from orchestrator.cache.ledger import Publication
+from orchestrator.cache.disk.cache import DiskCache, DiskOptions, Product
+from orchestrator.cache.disk.file_names import asset_hash
+from orchestrator.cache.disk.ledger import Publication
 from tests.support.caches import ManualClock, a_product, du
 
 QUOTA = 400_000
@@ -141,7 +141,7 @@ class DiskCacheMachine(RuleBasedStateMachine):
         self.caches[who] = self.opened()
 
     def place_of(self, number: int) -> Any:
-        from orchestrator.cache.layout import place
+        from orchestrator.cache.disk.file_names import place
 
         return place(a_product(number, asset="1/1/killed"))
 

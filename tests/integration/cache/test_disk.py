@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cache.disk import Product
-from orchestrator.cache.index import Boot
-from orchestrator.cache.layout import place
-from orchestrator.cache.worker import MISSES_KEPT
+from orchestrator.cache.disk.cache import Product
+from orchestrator.cache.disk.file_names import place
+from orchestrator.cache.disk.index import Boot
+from orchestrator.cache.disk.index_thread import MISSES_KEPT
 from orchestrator.errors import NoRoom
 from tests.integration.cache.conftest import Open
 from tests.support.caches import BODY, ManualClock, a_product, du

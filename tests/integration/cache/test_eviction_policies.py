@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cache.disk import DiskCache, Product
-from orchestrator.cache.tree import BLOCK
-from orchestrator.scavenger.replacement import POLICIES, Lru, S3Fifo, Simulated
+from orchestrator.cache.disk.cache import DiskCache, Product
+from orchestrator.cache.disk.files import BLOCK
+from orchestrator.scavenger.simulated_policies import POLICIES, Lru, S3Fifo, Simulated
 from orchestrator.scavenger.traces import LongTail, Request
 from tests.integration.cache.conftest import Open
 from tests.support.caches import ManualClock, du

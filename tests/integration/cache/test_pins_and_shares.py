@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import metrics
-from orchestrator.cache.disk import DiskCache, Product
-from orchestrator.cache.layout import parse, place, share_of
-from orchestrator.scavenger.loop import Scavenger
+from orchestrator.cache.disk.cache import DiskCache, Product
+from orchestrator.cache.disk.file_names import parse, place, share_of
+from orchestrator.scavenger.scavenger import Scavenger
 from tests.integration.cache.conftest import Open
 from tests.support.caches import BODY, ManualClock, a_product, du
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.scavenger.loop import Pass, Scavenger
+from orchestrator.scavenger.scavenger import Pass, Scavenger
 from tests.integration.cache.conftest import Open
 from tests.support.caches import BODY, ManualClock, a_product, du
 

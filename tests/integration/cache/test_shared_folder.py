@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cache import shared_keeping
-from orchestrator.cache.layout import place
+from orchestrator.cache.disk.file_names import place
 from orchestrator.cache.shared import SharedFolder
 from orchestrator.cache.shared_room import FOLDERS
 from orchestrator.catalog.catalog import Catalog

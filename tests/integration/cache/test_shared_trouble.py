@@ -13,10 +13,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from orchestrator.cache.layout import place
+from orchestrator.cache.disk.file_names import place
 from orchestrator.cache.shared_room import Claim
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.migrating import migrations
+from orchestrator.catalog.migrator import migrations
 from orchestrator.catalog.owners import Ownership
 from orchestrator.catalog.shared_files import LockedFolder
 from orchestrator.errors import CatalogUnavailable, NoRoom

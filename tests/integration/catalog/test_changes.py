@@ -13,10 +13,10 @@ from pydantic import SecretStr
 
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.changes import GONE, PREFIX, Change
-from orchestrator.catalog.embedded import embedded
+from orchestrator.catalog.embedded.database import embedded
+from orchestrator.catalog.embedded.server import PostgresFolder
 from orchestrator.catalog.listener import ChangeListener
-from orchestrator.catalog.migrating import migrate
-from orchestrator.catalog.postgres import PostgresFolder
+from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import AssetId
 from orchestrator.settings import Database

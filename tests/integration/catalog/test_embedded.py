@@ -16,14 +16,14 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from orchestrator.catalog.embedded import database, embedded
+from orchestrator.catalog.embedded.database import database, embedded
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.settings import Database, Server, Settings
 
 USER = """
 import sys, time
 from pathlib import Path
-from orchestrator.catalog.embedded import embedded
+from orchestrator.catalog.embedded.database import embedded
 with embedded(Path(sys.argv[1])) as server:
     print(server.dsn, flush=True)
     sys.stdin.readline()

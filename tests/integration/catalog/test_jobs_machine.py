@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from orchestrator.catalog.batches import BatchDraft
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.jobs import LANES, Job
-from orchestrator.catalog.migrating import migrate
+from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import Conflict, Fault
 from orchestrator.settings import Database
 from tests.support.jobs import KIND, drafts

@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.migrating import migrate, migrations
+from orchestrator.catalog.migrator import migrate, migrations
 from orchestrator.model import STORE, Asset, AssetId, AssetState, ThumbnailSizes
 from orchestrator.settings import Database
-from orchestrator.storage import keys
+from orchestrator.storage import object_keys as keys
 from tests.support.builders import a_source, an_asset
 from tests.support.ingesting import keys_named_by
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.migrating import migrate, migrations, pending
+from orchestrator.catalog.migrator import migrate, migrations, pending
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.settings import Database
 from tests.support.running import free_port

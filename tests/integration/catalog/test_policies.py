@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.policies import EVERYONE
+from orchestrator.catalog.stored_policies import EVERYONE
 from orchestrator.errors import InvalidInput, NotFound
 from orchestrator.ingest.policies import CACHE_S, Policies
 from orchestrator.settings import Ingest

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from orchestrator.catalog.embedded import embedded
+from orchestrator.catalog.embedded.database import embedded
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.settings import Imaging
 from tests.support.ingesting import House, open_house, settings_for

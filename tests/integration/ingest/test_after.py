@@ -17,9 +17,9 @@ from pydantic import SecretStr
 
 from orchestrator import metrics
 from orchestrator.errors import StorageUnavailable, Unprocessable
-from orchestrator.ingest import after as module
-from orchestrator.ingest.after import AfterIngest
-from orchestrator.ingest.registering import Request
+from orchestrator.ingest import hooks as module
+from orchestrator.ingest.hooks import AfterIngest
+from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId
 from orchestrator.settings import Ingest
 from tests.support import pictures

@@ -16,9 +16,9 @@ import pytest
 
 from orchestrator.errors import StorageUnavailable
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.worker import Converter
+from orchestrator.ingest.converter import Converter
 from orchestrator.model import AssetId, AssetState
-from orchestrator.storage import keys
+from orchestrator.storage import object_keys as keys
 from tests.support import pictures
 from tests.support.ingesting import House, open_house, settings_for
 

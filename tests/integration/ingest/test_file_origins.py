@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InvalidInput, OriginUnavailable, TooLarge, Unprocessable
-from orchestrator.ingest.file import FileReader
-from orchestrator.ingest.origins import Origins
-from orchestrator.ingest.strategies import Kind
+from orchestrator.origins.file_reader import FileReader
+from orchestrator.origins.origins import Origins
+from orchestrator.origins.strategies import Kind
 from orchestrator.settings import Ingest
 
 BODY = b"\xff\xd8\xff" + b"x" * 1000

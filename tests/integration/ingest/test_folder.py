@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.errors import InvalidInput
 from orchestrator.ingest.folder import FolderIngest, FolderReport
-from orchestrator.ingest.listing import HIDDEN, NOT_A_PICTURE
+from orchestrator.ingest.folder_listing import HIDDEN, NOT_A_PICTURE
 from orchestrator.model import AssetId, AssetState
 from tests.support import pictures
 from tests.support.ingesting import House

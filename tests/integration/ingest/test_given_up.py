@@ -12,10 +12,10 @@ import pytest_asyncio
 
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft
 from orchestrator.errors import StorageUnavailable
-from orchestrator.ingest.posted import PostingAgain
-from orchestrator.ingest.registering import Request
+from orchestrator.ingest.job_handler import PostingAgain
+from orchestrator.ingest.register import Request
 from orchestrator.jobs.pgqueuer import PgQueuerQueue
-from orchestrator.jobs.submitting import Submitter
+from orchestrator.jobs.submitter import Submitter
 from orchestrator.model import AssetId, AssetState
 from tests.support import pictures
 from tests.support.ingesting import House

@@ -15,11 +15,11 @@ from orchestrator.errors import (
     OriginUnavailable,
     TooLarge,
 )
-from orchestrator.ingest.addresses import is_public
-from orchestrator.ingest.http import HttpReader
-from orchestrator.ingest.origins import Origins
-from orchestrator.ingest.reading import Access, Opened
-from orchestrator.ingest.strategies import Kind
+from orchestrator.origins.http_reader import HttpReader
+from orchestrator.origins.network_rules import is_public
+from orchestrator.origins.origins import Origins
+from orchestrator.origins.reader_types import Access, Opened
+from orchestrator.origins.strategies import Kind
 from orchestrator.settings import Ingest
 from tests.support.origins import OriginServer, origin_server
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import SourceChanged
-from orchestrator.ingest.registering import Request
-from orchestrator.ingest.strategies import StrategyInput
+from orchestrator.ingest.register import Request
 from orchestrator.model import FILE, AssetId, AssetState
+from orchestrator.origins.strategies import StrategyInput
 from tests.support import pictures
 from tests.support.ingesting import House
 

@@ -23,7 +23,7 @@ from orchestrator.errors import (
     Unprocessable,
 )
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.registering import Request
+from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId, AssetState
 from tests.support import pictures
 from tests.support.cutting import CutStore, Dead, Scissors, cut_catalog

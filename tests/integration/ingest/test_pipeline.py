@@ -21,10 +21,10 @@ from orchestrator.errors import (
     Unprocessable,
 )
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.converting import Conversion
-from orchestrator.ingest.registering import Request
+from orchestrator.ingest.convert import Conversion
+from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId, AssetState, SourceKind, ThumbnailSizes
-from orchestrator.storage import keys
+from orchestrator.storage import object_keys as keys
 from orchestrator.storage.store import read
 from tests.support import pictures
 from tests.support.ingesting import House, open_house

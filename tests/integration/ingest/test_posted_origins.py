@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.catalog.jobs import INGEST, Job
 from orchestrator.errors import InvalidInput, OriginUnavailable, StorageUnavailable
-from orchestrator.ingest.posted import PostedIngest
+from orchestrator.ingest.job_handler import PostedIngest
 from orchestrator.model import AssetState
 from tests.support import pictures
 from tests.support.ingesting import House

@@ -11,7 +11,7 @@ from PIL import Image
 from orchestrator.errors import OrchestratorError, TooLarge, Unprocessable
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.policies import OptimisationPolicy, Policies, ThumbnailPolicy
-from orchestrator.ingest.preparing import Prepared, Recipes, prepare
+from orchestrator.ingest.prepare import Prepared, Recipes, prepare
 from orchestrator.model import Dimensions, SourceKind
 from orchestrator.settings import Imaging, Ingest
 from tests.support import pictures

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InvalidInput, OverQuota, StorageUnavailable, Unprocessable
-from orchestrator.ingest.converting import Conversion
-from orchestrator.ingest.registering import Request
+from orchestrator.ingest.convert import Conversion
+from orchestrator.ingest.register import Request
 from orchestrator.model import AssetId, AssetState
 from tests.support import pictures
 from tests.support.ingesting import House

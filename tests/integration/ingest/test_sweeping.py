@@ -15,9 +15,9 @@ from orchestrator.catalog.jobs import JobDraft
 from orchestrator.catalog.values import Attempt, StoredObject
 from orchestrator.errors import StorageUnavailable
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.converting import lock_name
-from orchestrator.ingest.registering import Request
-from orchestrator.ingest.sweeping import Sweeper
+from orchestrator.ingest.convert import lock_name
+from orchestrator.ingest.register import Request
+from orchestrator.ingest.sweeper import Sweeper
 from orchestrator.model import Asset, AssetId, AssetState
 from tests.support import pictures
 from tests.support.cutting import Dead

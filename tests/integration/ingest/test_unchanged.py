@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.errors import Fault, OriginUnavailable
 from orchestrator.imaging import Probe
-from orchestrator.ingest.registering import Request
+from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId, AssetState
 from tests.support import pictures
 from tests.support.ingesting import House

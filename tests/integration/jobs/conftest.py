@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from orchestrator.catalog.migrating import migrate
+from orchestrator.catalog.migrator import migrate
 from orchestrator.settings import Database, Jobs
 from tests.support.jobs import LEASES, Shop, moto, open_shop, sqs_settings
 from tests.support.servers import database, postgres

@@ -11,8 +11,8 @@ import pytest
 
 from orchestrator.catalog.jobs import LANES
 from orchestrator.errors import QueueUnavailable
-from orchestrator.jobs.sqs import SqsQueue
-from orchestrator.jobs.submitting import Submitter
+from orchestrator.jobs.sqs_queue import SqsQueue
+from orchestrator.jobs.submitter import Submitter
 from tests.support.jobs import FAST, KIND, LEASES, Doing, Shop, a_draft, drafts, running
 
 AWAY = QueueUnavailable("The queue does not answer.")

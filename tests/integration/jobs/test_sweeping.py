@@ -15,7 +15,7 @@ from orchestrator import metrics
 from orchestrator.catalog.batches import BatchDraft
 from orchestrator.catalog.jobs import INGEST, LANES
 from orchestrator.errors import CatalogUnavailable
-from orchestrator.ingest.posted import intake
+from orchestrator.ingest.job_handler import intake
 from orchestrator.jobs.pgqueuer import schema
 from orchestrator.settings import Database
 from tests.support.jobs import KIND, LEASES, Doing, Shop, drafts, running

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.migrating import migrate
+from orchestrator.catalog.migrator import migrate
 from orchestrator.catalog.values import OriginStrategy
 from orchestrator.errors import OrchestratorError
-from orchestrator.ingest.credentials import make_key
-from orchestrator.ingest.opening import OpenOrigins, open_origins
-from orchestrator.ingest.origins import Origins
-from orchestrator.ingest.reading import Fetched
-from orchestrator.ingest.strategies import Strategies, StrategyInput
+from orchestrator.origins.credentials import make_key
+from orchestrator.origins.origins import Origins
+from orchestrator.origins.reader_factory import OpenOrigins, open_origins
+from orchestrator.origins.reader_types import Fetched
+from orchestrator.origins.strategies import Strategies, StrategyInput
 from orchestrator.settings import Database, Ingest
 from tests.support.servers import database, postgres, s3_server
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import encode_basic_auth, web
 
-from orchestrator.ingest.reading import Fetched, Unchanged
+from orchestrator.origins.reader_types import Fetched, Unchanged
 from orchestrator.settings import Database
 from tests.integration.origins.conftest import CUSTOMER, HTML, PICTURE, Desk, a_desk
 from tests.support.origins import OriginServer, origin_server

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import botocore.session
 import pytest
 
-from orchestrator.ingest.reading import Fetched, Unchanged
+from orchestrator.origins.reader_types import Fetched, Unchanged
 from orchestrator.settings import Database
 from tests.integration.origins.conftest import CUSTOMER, HTML, PICTURE, Desk, a_desk
 from tests.support.file_servers import listening, silent

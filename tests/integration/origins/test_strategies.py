@@ -16,8 +16,8 @@ import asyncpg
 import pytest
 
 from orchestrator.errors import Conflict, InvalidInput, NotFound, OriginUnavailable
-from orchestrator.ingest.credentials import MASK, make_key
-from orchestrator.ingest.strategies import StrategyChanges, StrategyInput
+from orchestrator.origins.credentials import MASK, make_key
+from orchestrator.origins.strategies import StrategyChanges, StrategyInput
 from orchestrator.settings import Database
 from tests.integration.origins.conftest import CUSTOMER, PICTURE, Desk, a_desk
 from tests.support.origins import origin_server

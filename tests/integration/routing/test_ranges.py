@@ -27,12 +27,12 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset, Source, SourceKind
 from orchestrator.routing.image_server import BuiltinServer
-from orchestrator.routing.memory import WORTH_PARTS, MemorySources
-from orchestrator.routing.uncopied import Uncopied
+from orchestrator.routing.memory_sources import WORTH_PARTS, MemorySources
+from orchestrator.routing.unorchestrated import Uncopied
 from orchestrator.settings import Imaging, Storage
-from orchestrator.storage.filesystem import FilesystemStore
-from orchestrator.storage.opening import open_store
+from orchestrator.storage.filesystem_store import FilesystemStore
 from orchestrator.storage.store import ObjectStore
+from orchestrator.storage.store_factory import open_store
 from tests.golden.comparing import assert_alike, reference
 from tests.support.builders import an_asset
 from tests.support.counting import counting_proxy

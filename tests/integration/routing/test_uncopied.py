@@ -17,22 +17,22 @@ from aiohttp import web
 from PIL import Image
 
 from orchestrator import metrics
-from orchestrator.cache.disk import Product
+from orchestrator.cache.disk.cache import Product
 from orchestrator.errors import NoRoom, Overloaded, SourceChanged
 from orchestrator.iiif.geometry import Limits, resolve
 from orchestrator.iiif.syntax import parse_image_request
+from orchestrator.imaging.intervals import Spans
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
-from orchestrator.imaging.spans import Spans
 from orchestrator.model import Asset, Source, SourceKind
-from orchestrator.routing.caching import CachingRules
+from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.image_server import BuiltinServer, recipe_for
-from orchestrator.routing.memory import WORTH_PARTS, MemorySources, NoParts
+from orchestrator.routing.memory_sources import WORTH_PARTS, MemorySources, NoParts
 from orchestrator.routing.orchestrate import source_product
-from orchestrator.routing.uncopied import Uncopied
-from orchestrator.routing.upstream import UpstreamServer
+from orchestrator.routing.remote_image_server import UpstreamServer
+from orchestrator.routing.unorchestrated import Uncopied
 from orchestrator.settings import CacheRule, ImageServer, Imaging
-from orchestrator.storage.filesystem import FilesystemStore
+from orchestrator.storage.filesystem_store import FilesystemStore
 from tests.support import pictures
 from tests.support.builders import a_source, an_asset
 from tests.support.descriptors import open_descriptors

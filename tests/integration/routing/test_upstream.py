@@ -15,7 +15,7 @@ from orchestrator.errors import ImageServerUnavailable, Overloaded
 from orchestrator.iiif.geometry import Limits, resolve
 from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.model import SourceKind
-from orchestrator.routing.upstream import UpstreamServer, upstream_form
+from orchestrator.routing.remote_image_server import UpstreamServer, upstream_form
 from orchestrator.settings import ImageServer
 from tests.support import pictures
 from tests.support.builders import a_source, an_asset

@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from orchestrator.web.http import HotEntry
+from orchestrator.web.responses import HotEntry
 from tests.integration.web.conftest import INFO, LARGE, TILE, Client, House, a_house
 from tests.support.descriptors import open_descriptors
 
@@ -108,7 +108,7 @@ async def test_a_socket_that_refuses_the_file_is_given_the_bytes(
     def refuse(*_: object) -> int:
         raise OSError(fault, os.strerror(fault))
 
-    monkeypatch.setattr("orchestrator.web.protocol.sendfile", refuse)
+    monkeypatch.setattr("orchestrator.web.hot_lane.sendfile", refuse)
     client = await house.connect()
     for _ in range(3):
         answer = await client.ask(house.get("/tile"))
@@ -168,7 +168,7 @@ async def test_an_end_waits_for_no_reader_longer_than_the_time_it_has() -> None:
 async def test_a_reader_that_stops_is_ended_however_little_waits_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orchestrator.web.protocol.STALLED_S", 2.5)  # over keep-alive's 2 s
+    monkeypatch.setattr("orchestrator.web.hot_lane.STALLED_S", 2.5)  # over keep-alive's 2 s
     async with a_house() as house:
         await house.warm("/tile")
         client = await slow_client(house)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from orchestrator.web.front import Bounds
+from orchestrator.web.port_state import Bounds
 from tests.integration.web.conftest import TILE, Client, House, Reply, a_house
 from tests.support.descriptors import open_descriptors
 

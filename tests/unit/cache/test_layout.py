@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cache.layout import Product, asset_hash, parse, place, version_of
+from orchestrator.cache.disk.file_names import Product, asset_hash, parse, place, version_of
 
 PATH = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}/\d+-[0-9a-f]{24}\.[a-z0-9]+")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from orchestrator.cache.memory import ENTRY_OVERHEAD, HotTier
+from orchestrator.cache.hot.tier import ENTRY_OVERHEAD, HotTier
 
 
 @dataclass(frozen=True, slots=True)

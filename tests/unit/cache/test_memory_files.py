@@ -10,7 +10,7 @@ import resource
 
 import pytest
 
-from orchestrator.cache.memory_files import MOST_FILES, WORTH_BYTES, MemoryFiles, affordable
+from orchestrator.cache.hot.memory_files import MOST_FILES, WORTH_BYTES, MemoryFiles, affordable
 from tests.support.descriptors import open_descriptors
 
 BODY = random.Random(3).randbytes(WORTH_BYTES + 5)

@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.cache.failures import Failure
 from orchestrator.cache.locks import release_and_remove, try_lock
-from orchestrator.cache.singleflight import SingleFlight
+from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.errors import (
     InvalidImageRequest,
     OrchestratorError,

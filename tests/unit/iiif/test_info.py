@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.iiif.geometry import Dimensions, Limits
-from orchestrator.iiif.info import (
+from orchestrator.iiif.info_documents import (
     InfoInput,
     advertised_sizes,
     info_document,
@@ -17,8 +17,8 @@ from orchestrator.iiif.info import (
     scale_factors,
     tile_shape,
 )
-from orchestrator.iiif.links import image_link, info_link, info_media_type
-from orchestrator.iiif.thumbnails import thumbnail_sizes
+from orchestrator.iiif.link_header import image_link, info_link, info_media_type
+from orchestrator.iiif.thumbnail_sizes import thumbnail_sizes
 from tests.unit.iiif.asking import ask
 
 POLICY = (1000, 400, 200, 100)

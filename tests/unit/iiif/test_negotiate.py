@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.iiif.negotiate import accepts_gzip, prefers_linked, version_from_accept
+from orchestrator.iiif.negotiation import accepts_gzip, prefers_linked, version_from_accept
 
 LINKED, PLAIN = "application/ld+json", "application/json"
 TWO, THREE = (f"http://iiif.io/api/image/{version}/context.json" for version in (2, 3))

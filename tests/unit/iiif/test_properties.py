@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidImageRequest, NotFound
 from orchestrator.iiif.geometry import Dimensions, Limits, ResolvedImage, within_public_edge
-from orchestrator.iiif.info import advertised_sizes, scale_factors, tile_shape
+from orchestrator.iiif.info_documents import advertised_sizes, scale_factors, tile_shape
 from orchestrator.iiif.paths import encode_identifier, parse_path
 from orchestrator.iiif.syntax import parse_image_request
-from orchestrator.iiif.thumbnails import thumbnail_size, thumbnail_sizes
+from orchestrator.iiif.thumbnail_sizes import thumbnail_size, thumbnail_sizes
 from tests.unit.iiif.asking import ask
 
 sides = st.integers(1, 3_000) | st.integers(1, 100_000)

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.errors import InvalidInput
 from orchestrator.iiif.scale import Dimensions
-from orchestrator.iiif.thumbnails import (
+from orchestrator.iiif.thumbnail_sizes import (
     MAX_THUMBNAIL_EDGE,
     thumbnail_size,
     thumbnail_sizes,

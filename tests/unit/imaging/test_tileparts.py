@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.imaging.partial import is_sealed
-from orchestrator.imaging.tileparts import listed
+from orchestrator.imaging.jpeg2000.tile_parts import listed
+from orchestrator.imaging.partial_source import is_sealed
 
 SIZ = struct.pack(">H8IH", 0, 1024, 1024, 0, 0, 256, 256, 0, 0, 3) + b"\x07\x01\x01" * 3
 COD = bytes([0, 2, 0, 1, 0, 5, 4, 4, 0, 1])

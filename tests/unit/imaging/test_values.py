@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import DecodeTimeout, Overloaded, SourceChanged, TooLarge, Unprocessable
-from orchestrator.imaging.codestream import read_codestream
+from orchestrator.imaging.file_type import sniff
+from orchestrator.imaging.jpeg2000.codestream import read_codestream
 from orchestrator.imaging.recipes import Recipe, pyramid_levels, reduction
 from orchestrator.imaging.render import stored_region
-from orchestrator.imaging.sniff import sniff
-from orchestrator.imaging.tiff import TiffLayoutError, read_layout
+from orchestrator.imaging.tiff_layout import TiffLayoutError, read_layout
 from orchestrator.model import SourceKind
 from tests.support import pictures
 

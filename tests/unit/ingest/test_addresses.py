@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.ingest.addresses import is_public
+from orchestrator.origins.network_rules import is_public
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidInput
-from orchestrator.ingest.buckets import BucketObject, is_region, parse, parse_link
-from orchestrator.ingest.credentials import parse_credentials
-from orchestrator.ingest.reading import Access
-from orchestrator.ingest.s3 import S3Reader
-from orchestrator.ingest.strategies import Kind
+from orchestrator.origins.credentials import parse_credentials
+from orchestrator.origins.reader_types import Access
+from orchestrator.origins.s3_address import BucketObject, is_region, parse, parse_link
+from orchestrator.origins.s3_reader import S3Reader
+from orchestrator.origins.strategies import Kind
 from orchestrator.settings import Ingest
-from orchestrator.storage.s3_origins import S3Login, S3Object, S3Objects
+from orchestrator.storage.customer_buckets import S3Login, S3Object, S3Objects
 
 
 @pytest.mark.parametrize(

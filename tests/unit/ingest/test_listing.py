@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidInput
-from orchestrator.ingest.listing import (
+from orchestrator.ingest.folder_listing import (
     HIDDEN,
     NOT_A_PICTURE,
     OUTSIDE,

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import AssetNotFound, InvalidImageRequest, InvalidInput
-from orchestrator.ingest.envelopes import MAX_BODY_BYTES
-from orchestrator.ingest.payload import Payload, completed, decode, encode
-from orchestrator.ingest.registering import Request
+from orchestrator.ingest.payload.decoding import Payload, completed, decode, encode
+from orchestrator.ingest.payload.envelopes import MAX_BODY_BYTES
+from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId, AssetState
 
 ORIGIN = "https://example.org/interesting-image"

@@ -6,8 +6,8 @@ import pytest
 
 from orchestrator.errors import InvalidInput
 from orchestrator.imaging import POLICIES
-from orchestrator.ingest.definitions import check_name, check_sizes, conversion_of, sizes_of
 from orchestrator.ingest.policies import Policies
+from orchestrator.ingest.policy_definitions import check_name, check_sizes, conversion_of, sizes_of
 from orchestrator.model import SourceKind
 from orchestrator.settings import Ingest
 

@@ -21,9 +21,9 @@ from orchestrator.errors import (
     Unprocessable,
     fault_of,
 )
-from orchestrator.jobs.outcome import Again, Failed, verdict
-from orchestrator.jobs.pacing import Turns, backoff_s
-from orchestrator.jobs.submitting import host_of
+from orchestrator.jobs.fairness import Turns, backoff_s
+from orchestrator.jobs.retry_decision import Again, Failed, verdict
+from orchestrator.jobs.submitter import host_of
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=30)

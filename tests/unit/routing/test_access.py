@@ -6,7 +6,7 @@ import jwt
 import pytest
 
 from orchestrator.errors import InvalidInput
-from orchestrator.routing.access import NO_RIGHTS, Rights, SignedTokens
+from orchestrator.routing.access_tokens import NO_RIGHTS, Rights, SignedTokens
 from tests.support.builders import an_asset
 
 SECRET = "a secret of at least thirty-two bytes"

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cache.singleflight import SingleFlight
+from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.errors import StorageUnavailable
 from orchestrator.model import Asset, AssetId
 from orchestrator.routing.orchestrate import NotCopied, SourceFiles
-from orchestrator.routing.warm import Warmer
+from orchestrator.routing.warmer import Warmer
 from orchestrator.settings import Delivery
-from orchestrator.storage.filesystem import FilesystemStore
+from orchestrator.storage.filesystem_store import FilesystemStore
 from tests.support.builders import a_source, an_asset
 
 BODY = b"x" * 100_000

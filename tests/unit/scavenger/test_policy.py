@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from orchestrator.cache.eviction import first_of
-from orchestrator.scavenger.policy import Fill, surplus
+from orchestrator.cache.disk.eviction import first_of
+from orchestrator.scavenger.eviction_amount import Fill, surplus
 
 FREE = 10**9
 

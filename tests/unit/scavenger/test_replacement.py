@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.scavenger.replacement import POLICIES, Lru, S3Fifo, Sieve, Simulated
+from orchestrator.scavenger.simulated_policies import POLICIES, Lru, S3Fifo, Sieve, Simulated
 from orchestrator.scavenger.traces import LongTail
 
 SIZES = {key: 1 + key * 7919 % 50 for key in range(500)}

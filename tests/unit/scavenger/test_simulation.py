@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from orchestrator.scavenger.simulation import ALL_POLICIES, Simulation
+from orchestrator.scavenger.simulator import ALL_POLICIES, Simulation
 from orchestrator.scavenger.traces import CacheName, LogReader, LongTail, Request
 from orchestrator.web.access_log import Access, whole_line
 

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ObjectNotFound, StorageUnavailable
-from orchestrator.storage.filesystem import FilesystemStore
-from orchestrator.storage.folder import Folder
-from orchestrator.storage.records import Condition
+from orchestrator.storage.file_objects import Folder
+from orchestrator.storage.filesystem_store import FilesystemStore
+from orchestrator.storage.object_records import Condition
 from orchestrator.storage.store import LocalFiles, ObjectStore, read
 
 KILLED_WRITER = """
 import os, sys
 from pathlib import Path
-from orchestrator.storage.folder import Folder
-from orchestrator.storage.records import Condition
+from orchestrator.storage.file_objects import Folder
+from orchestrator.storage.object_records import Condition
 
 root, at, action = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 calls = 0

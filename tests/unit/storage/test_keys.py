@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidImageRequest, InvalidInput
 from orchestrator.model import AssetId
-from orchestrator.storage import keys
+from orchestrator.storage import object_keys as keys
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=230)
 ODD = st.text(st.sampled_from("aA.%/2F~ \u00e9\u65e5\U0001f5bc-_=+"), min_size=1, max_size=230)

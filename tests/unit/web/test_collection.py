@@ -10,9 +10,9 @@ from aiohttp.test_utils import make_mocked_request
 
 from orchestrator.errors import InvalidImageRequest
 from orchestrator.model import Asset, AssetId
-from orchestrator.web.collection import MAX_PAGE_SIZE, PAGE_SIZE, CollectionRoutes
-from orchestrator.web.page import Page
-from orchestrator.web.site import Sites
+from orchestrator.web.collection_routes import MAX_PAGE_SIZE, PAGE_SIZE, CollectionRoutes
+from orchestrator.web.landing_page import Page
+from orchestrator.web.public_address import Sites
 from tests.support.builders import an_asset
 
 

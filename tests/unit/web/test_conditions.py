@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestrator.web.conditions import Span, http_date, span, verdict
+from orchestrator.web.conditional_requests import Span, http_date, span, verdict
 
 TAG = '"abc"'
 THEN = datetime(2026, 3, 1, 12, 0, 0, 500_000, tzinfo=UTC)

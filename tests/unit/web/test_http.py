@@ -5,10 +5,10 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from orchestrator.cache.memory_files import MemoryFiles
+from orchestrator.cache.hot.memory_files import MemoryFiles
 from orchestrator.model import AssetId
-from orchestrator.routing.delivery import Delivery, etag_of
-from orchestrator.web.http import (
+from orchestrator.routing.delivery_types import Delivery, etag_of
+from orchestrator.web.responses import (
     delivery_headers,
     hot_entry,
     http_moment,

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from orchestrator.errors import Conflict
-from orchestrator.web.listening import listening_socket
+from orchestrator.web.listen_socket import listening_socket
 
 
 def test_an_address_that_is_taken_is_told_with_its_port_and_host() -> None:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from orchestrator.model import AssetId, AssetState
-from orchestrator.web.page import (
+from orchestrator.web.landing_page import (
     Listing,
     Page,
     Picture,

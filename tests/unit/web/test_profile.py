@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator.web.profile import read_profile
-from orchestrator.web.site import Sites
+from orchestrator.web.header_profile import read_profile
+from orchestrator.web.public_address import Sites
 
 HOST = "Host: here\r\n"
 

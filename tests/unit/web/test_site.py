@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.errors import InvalidInput, SettingsError
-from orchestrator.web.site import Sites, valid_host
+from orchestrator.web.public_address import Sites, valid_host
 
 FORWARDED = {
     "X-Forwarded-Host": "images.example, inner",

@@ -16,7 +16,7 @@ from orchestrator.errors import (
     Overloaded,
     OverQuota,
 )
-from orchestrator.web.errors import (
+from orchestrator.web.error_table import (
     MAX_PUBLIC_CHARS,
     MEANINGS,
     UNKNOWN,

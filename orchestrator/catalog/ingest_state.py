@@ -1,0 +1,263 @@
+"""The life of an asset's ingest in the catalogue: declared, under way, ended well or not.
+
+What was published is not touched here. A first ingest may be answered from its original until it
+ends; else nothing that is served changes, so nobody is notified.
+"""
+
+from __future__ import annotations
+
+import asyncpg
+
+from orchestrator.catalog.asset_accounting import settle
+from orchestrator.catalog.asset_transaction import (
+    WHERE,
+    key,
+    locked,
+    next_version,
+    notified,
+    told,
+    upsert,
+)
+from orchestrator.catalog.attempts import insert_attempt
+from orchestrator.catalog.connection import Pool
+from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row
+from orchestrator.catalog.values import AssetDraft, Attempt, Settlement
+from orchestrator.errors import CatalogUnavailable
+from orchestrator.model import STORE, Asset, AssetId, AssetState, Source, ThumbnailSizes
+
+MAX_ERROR_CHARS = 1000
+_SERVED = """CASE WHEN state <> 'ingesting' THEN state WHEN source IS NULL THEN 'failed'
+    WHEN thumbnails_version = 0 THEN 'registered' ELSE 'ready' END"""
+"""The state without an ingest under way: what there is to show decides."""
+_TEXT = """format('%s/%s/%s', assets.customer, assets.space,
+    replace(replace(assets.name, '%', '%25'), '/', '%2F'))"""
+"""An asset's id as jobs have it (`AssetId.__str__`)."""
+_GIVEN_UP = f"""state = 'ingesting'
+    AND {_TEXT} IN (SELECT asset FROM jobs
+        WHERE jobs.state = 'cancelled' AND (id = $1 OR jobs.batch = $2))
+    AND NOT EXISTS (SELECT 1 FROM jobs
+        WHERE jobs.state IN ('queued', 'running') AND jobs.asset = {_TEXT})"""  # noqa: S608  constants
+"""Waits for job $1, or one of batch $2, which was cancelled, and no other job will do it."""
+_CANCELLED = "The ingest was cancelled."
+
+
+class Ingesting:
+    """The repository of what is being taken in. Raises CatalogUnavailable."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def declare(
+        self, draft: AssetDraft, connection: asyncpg.Connection | None = None
+    ) -> Asset:
+        """Record that an ingest of the asset is asked for: state ingesting, its error cleared; in
+        the transaction of `connection` where one is given.
+
+        One that has nothing to show takes all the draft says; another goes on as it is, with its
+        own origin, rights and description, until the ingest publishes.
+        """
+        if connection is None:
+            async with self._pool.transaction() as own:
+                return await self.declare(draft, own)
+        known = await locked(connection, draft.id)
+        if known is None or not known.servable:
+            return await _declare(connection, draft)
+        row = await connection.fetchrow(
+            f"""UPDATE assets SET state = 'ingesting', error = '', finished = NULL,
+                    declared = now(), batch = coalesce($4, batch)
+                WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
+            *key(draft.id),
+            draft.batch,
+        )
+        return _asset(row)
+
+    async def answerable(
+        self,
+        draft: AssetDraft,
+        version: int,
+        source: Source,
+        thumbnails: ThumbnailSizes,
+        settlement: Settlement,
+    ) -> Asset | None:
+        """Record the stored original of a first ingest: the asset is answered from it until the
+        ingest ends. `thumbnails` are planned; none is there yet.
+
+        None when there is something to show already, or the asset was deleted. Raises as `settle`.
+        """
+        async with self._pool.transaction() as connection:
+            known = await locked(connection, draft.id)
+            if known is None or known.servable or known.version > version:
+                return None
+            state = AssetState.INGESTING
+            asset = await upsert(connection, draft, version, state, source, thumbnails, 0)
+            await connection.execute(
+                f"UPDATE assets SET finished = NULL WHERE {WHERE}",  # noqa: S608  constants
+                *key(draft.id),
+            )
+            await settle(connection, draft.id, asset, settlement)
+            return asset
+
+    async def failed(self, asset_id: AssetId, error: str, attempt: Attempt) -> Asset | None:
+        """Record that an ingest ended badly, with its attempt. What was served before it still is,
+        in the state it had; what has nothing to show is failed. None when the asset was deleted.
+        """
+        async with self._pool.transaction() as connection:
+            await insert_attempt(connection, attempt)
+            await _withdraw(connection, asset_id)
+            return await self._end(connection, asset_id, error)
+
+    async def retrying(self, attempt: Attempt) -> None:
+        """Record an attempt after which another is to come: the asset goes on ingesting."""
+        async with self._pool.connection() as connection:
+            await insert_attempt(connection, attempt)
+
+    async def unchanged(
+        self, asset_id: AssetId, attempt: Attempt, found: AssetDraft | None = None
+    ) -> Asset | None:
+        """Record that there was nothing to do; `found` is where the same bytes are now, and what
+        tells them there, "" leaving what was known. None when the asset was deleted.
+        """
+        async with self._pool.transaction() as connection:
+            await insert_attempt(connection, attempt)
+            if found is not None:
+                await connection.execute(
+                    f"""UPDATE assets SET origin = $4,
+                            origin_etag = CASE WHEN origin = $4 AND $5 = '' THEN origin_etag
+                                ELSE $5 END,
+                            origin_fingerprint = coalesce(nullif($6, ''), origin_fingerprint)
+                        WHERE {WHERE}""",  # noqa: S608  constants
+                    *key(asset_id),
+                    found.origin,
+                    found.origin_etag,
+                    found.origin_fingerprint,
+                )
+            return await self._end(connection, asset_id, "")
+
+    async def cancelled(self, *, job: int | None = None, batch: int | None = None) -> int:
+        """End the ingests that waited for this job, or for what was given up of this batch, and
+        that no other job will do; returns how many. What was answered from its original no longer
+        is.
+        """
+        rows = await self._pool.fetch(
+            f"""UPDATE assets SET state = {_SERVED}, error = $3, finished = now()
+                WHERE {_GIVEN_UP} AND (source IS NULL OR thumbnails_version > 0)
+                RETURNING name""",  # noqa: S608  constants
+            job,
+            batch,
+            _CANCELLED,
+        )
+        answered = await self._pool.fetch(
+            f"SELECT customer, space, name FROM assets WHERE {_GIVEN_UP}",  # noqa: S608  constants
+            job,
+            batch,
+        )
+        ended = [
+            await self._cancelled(AssetId(row["customer"], row["space"], row["name"]), job, batch)
+            for row in answered
+        ]
+        return len(rows) + sum(ended)
+
+    async def _cancelled(self, asset_id: AssetId, job: int | None, batch: int | None) -> bool:
+        async with self._pool.transaction() as connection:
+            await locked(connection, asset_id)
+            still = await connection.fetchval(
+                f"""SELECT 1 FROM assets
+                    WHERE {_GIVEN_UP} AND customer = $3 AND space = $4 AND name = $5""",  # noqa: S608
+                job,
+                batch,
+                *key(asset_id),
+            )
+            if still is None:
+                return False
+            await _withdraw(connection, asset_id)
+            return await self._end(connection, asset_id, _CANCELLED) is not None
+
+    async def stuck(
+        self, older_s: float, limit: int = 100, *, only: AssetId | None = None
+    ) -> list[Asset]:
+        """Assets (`only` this one) that have been ingesting for longer, with no job that could
+        still do it.
+        """
+        values: list[object] = [older_s, limit]
+        within = ""
+        if only is not None:
+            within = "AND customer = $3 AND space = $4 AND name = $5"
+            values += key(only)
+        rows = await self._pool.fetch(
+            f"""SELECT {COLUMNS} FROM assets
+                WHERE state = 'ingesting' AND declared < now() - make_interval(secs => $1)
+                    AND NOT EXISTS (
+                        SELECT 1 FROM jobs WHERE jobs.state IN ('queued', 'running')
+                        AND jobs.asset = {_TEXT})
+                    {within}
+                ORDER BY declared LIMIT $2""",  # noqa: S608  constants
+            *values,
+        )
+        return [asset_of(row) for row in rows]
+
+    async def _end(
+        self, connection: asyncpg.Connection, asset_id: AssetId, error: str
+    ) -> Asset | None:
+        row = await connection.fetchrow(
+            f"""UPDATE assets SET state = {_SERVED}, error = $4, finished = now()
+                WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
+            *key(asset_id),
+            error[:MAX_ERROR_CHARS],
+        )
+        return None if row is None else asset_of(row)
+
+
+async def _withdraw(connection: asyncpg.Connection, asset_id: AssetId) -> None:
+    """Stop answering from the original of a first ingest that came to nothing."""
+    known = await locked(connection, asset_id)
+    if known is None or known.thumbnails_version or known.source is None:
+        return
+    if not known.source.location.startswith(STORE):
+        return  # a file of a served folder: its conversion is no ingest
+    row = await connection.fetchrow(
+        f"""UPDATE assets SET source = NULL, width = 0, height = 0, thumbnails = $4
+            WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
+        *key(asset_id),
+        sizes_row(ThumbnailSizes()),
+    )
+    asset = await notified(connection, _asset(row), gone=True)
+    await settle(connection, asset_id, asset)
+
+
+async def _declare(connection: asyncpg.Connection, draft: AssetDraft) -> Asset:
+    # A version of its own, so that an ingest under way sees that other rights were asked for.
+    version = await next_version(connection)
+    row = await connection.fetchrow(
+        f"""INSERT INTO assets (customer, space, name, version, state, origin,
+                optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers,
+                tags, rights, batch, declared)
+            VALUES ($1, $2, $3, $4, 'ingesting', $5, $6, $7,
+                coalesce($8::text[], '{{}}'), coalesce($9::int, -1),
+                coalesce($10::text[], '{{"","",""}}'), coalesce($11::bigint[], '{{0,0,0}}'),
+                coalesce($12::text[], '{{}}'), coalesce($13::text, ''), $14, now())
+            ON CONFLICT (customer, space, name) DO UPDATE SET version = $4, state = 'ingesting',
+                error = '', finished = NULL, origin = $5, optimisation_policy = $6,
+                thumbnail_policy = $7,
+                roles = coalesce($8::text[], assets.roles),
+                max_unauthorised = coalesce($9::int, assets.max_unauthorised),
+                strings = coalesce($10::text[], assets.strings),
+                numbers = coalesce($11::bigint[], assets.numbers),
+                tags = coalesce($12::text[], assets.tags),
+                rights = coalesce($13::text, assets.rights),
+                batch = coalesce($14, assets.batch), declared = now()
+            RETURNING {COLUMNS}""",  # noqa: S608  constants
+        *key(draft.id),
+        version,
+        draft.origin,
+        draft.optimisation_policy,
+        draft.thumbnail_policy,
+        *told(draft),
+        draft.batch,
+    )
+    return _asset(row)
+
+
+def _asset(row: asyncpg.Record | None) -> Asset:
+    if row is None:
+        raise CatalogUnavailable("The catalogue did not keep the asset.")
+    return asset_of(row)

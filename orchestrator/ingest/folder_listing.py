@@ -1,0 +1,99 @@
+"""The pictures of a folder and the names they get (surface.md, Two commands). Reads no more than
+first bytes.
+
+A name is the path below the folder without the extension; with it wherever two pictures would share
+a name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from orchestrator.errors import InvalidImageRequest, InvalidInput, Unprocessable
+from orchestrator.imaging.file_type import sniff_file
+from orchestrator.model import AssetId
+
+HIDDEN, NOT_A_PICTURE, UNREADABLE = "hidden", "not a picture", "unreadable"
+OUTSIDE, UNUSABLE_NAME = "link to outside the folder", "name cannot be an identifier"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a folder holds: pictures by asset id, sorted by path, and how many files were skipped
+    for which reason.
+    """
+
+    root: Path
+    pictures: dict[AssetId, Path]
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def list_pictures(folder: Path, customer: int = 1, space: int = 1) -> Listing:
+    """Walk `folder` (blocking). Raises InvalidInput when it is not a folder that can be read."""
+    root = folder.resolve()
+    try:
+        next(root.iterdir(), None)
+    except OSError as error:
+        raise InvalidInput(f"{folder} is not a folder that can be read.") from error
+    skipped: Counter[str] = Counter()
+    paths = [path for path in _files(root, skipped) if _is_picture(path, root, skipped)]
+    names = names_of([PurePosixPath(path.relative_to(root)) for path in paths])
+    pictures = {}
+    for path, name in zip(paths, names, strict=True):
+        try:
+            name.encode()
+            pictures[AssetId(customer, space, name)] = path
+        except (InvalidImageRequest, UnicodeEncodeError):
+            skipped[UNUSABLE_NAME] += 1
+    return Listing(root, pictures, skipped)
+
+
+def names_of(paths: Sequence[PurePosixPath]) -> list[str]:
+    """Return a name for each relative path, all different: without extension unless two would
+    collide.
+    """
+    names = [str(path.with_suffix("")) for path in paths]
+    while True:
+        uses = Counter(names)
+        clashing = [n for n, name in enumerate(names) if uses[name] > 1 and name != str(paths[n])]
+        if not clashing:
+            return names
+        for n in clashing:
+            names[n] = str(paths[n])
+
+
+def _files(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        skipped[UNREADABLE] += 1
+        return
+    for entry in found:
+        if entry.name.startswith("."):
+            skipped[HIDDEN] += 1
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _files(Path(entry.path), skipped)
+        elif entry.is_file():  # a link to a file is followed, a link to a folder is not
+            yield Path(entry.path)
+        else:
+            skipped[NOT_A_PICTURE] += 1
+
+
+def _is_picture(path: Path, root: Path, skipped: Counter[str]) -> bool:
+    if path.is_symlink() and not path.resolve().is_relative_to(root):
+        skipped[OUTSIDE] += 1
+        return False
+    try:
+        sniff_file(path)
+    except Unprocessable:
+        skipped[NOT_A_PICTURE] += 1
+        return False
+    except OSError:
+        skipped[UNREADABLE] += 1
+        return False
+    return True

@@ -1,0 +1,137 @@
+"""Doing posted work: the loops for it in any process, and `orchestrator worker`, a process with
+nothing else to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack
+
+import uvloop
+
+from orchestrator.app import Services, open_services
+from orchestrator.catalog.jobs import INGEST
+from orchestrator.errors import Unavailable
+from orchestrator.ingest.job_handler import PostedIngest, PostingAgain, intake
+from orchestrator.ingest.sweeper import Sweeper
+from orchestrator.jobs.job_sweeper import JobSweeper
+from orchestrator.jobs.queue_factory import pace_of
+from orchestrator.jobs.worker_loop import Worker
+from orchestrator.log import set_up_logging
+from orchestrator.settings import Settings
+from orchestrator.web.health_routes import Check, HealthRoutes, MetricsRoute
+from orchestrator.web.listen_socket import listening_socket
+from orchestrator.web.middleware import Gate
+from orchestrator.web.port_runner import PortRunner
+from orchestrator.web.port_state import Bounds, Front
+from orchestrator.web.public_address import Sites
+from orchestrator.web.routes import watched_app
+
+log = logging.getLogger(__name__)
+_SPARE_CONNECTIONS = 6
+"""Beside the one that each conversion keeps: heartbeats, claims, the sweepers."""
+
+
+def worker_of(services: Services) -> Worker:
+    """The worker of this process; draining it takes up to `server.drain_s`."""
+    max_attempts = services.settings.jobs.max_attempts
+    ingest = PostedIngest(
+        services.pipeline,
+        services.catalog.assets,
+        max_attempts,
+        services.origins.origins.admit,
+    )
+    return Worker(
+        queue=services.queue,
+        claims=services.catalog.claims,
+        submitter=services.submitter,
+        handlers={INGEST: ingest},
+        pace=pace_of(services.settings),
+        intake=intake,
+    )
+
+
+def sweeper_of(services: Services) -> JobSweeper:
+    """The sweeper of jobs; any number of processes may have one."""
+    return JobSweeper(services.catalog, services.submitter, services.queue, services.settings.jobs)
+
+
+def ingest_sweeper_of(services: Services) -> Sweeper:
+    """The sweeper of ingests; any number of processes may have one. An ingest that never ended is
+    handed in again as a job, once; not where its job failed or was cancelled.
+    """
+    return Sweeper(
+        services.catalog,
+        services.pipeline.remover,
+        services.settings.data_dir / "scratch",
+        services.settings.ingest,
+        PostingAgain(services.catalog.jobs, services.submitter),
+    )
+
+
+def run_worker(settings: Settings, port: int | None = None) -> None:
+    """Do posted work until SIGTERM or SIGINT; `settings` name a database. With a `port`, figures
+    and health are answered on it.
+    """
+    set_up_logging(settings.log.level)
+    uvloop.run(_run(with_room(settings), port))
+
+
+def with_room(settings: Settings) -> Settings:
+    """The settings with as many database connections as this many slots need at least."""
+    needed = pace_of(settings).slots + _SPARE_CONNECTIONS
+    database = settings.database
+    if database.pool_max >= needed:
+        return settings
+    roomy = database.model_copy(update={"pool_max": needed})
+    return settings.model_copy(update={"database": roomy})
+
+
+async def _run(settings: Settings, port: int | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with open_services(settings) as services, AsyncExitStack() as ports:
+        if port is not None:
+            await _listen(ports, services, port)
+        async with asyncio.TaskGroup() as tasks:
+            loops = (
+                worker_of(services).run(),
+                sweeper_of(services).run(),
+                ingest_sweeper_of(services).run(),
+            )
+            running = [tasks.create_task(loop) for loop in loops]
+            log.info("worker started", extra={"slots": pace_of(settings).slots})
+            await stop.wait()
+            for task in running:
+                task.cancel()
+    log.info("worker ended")
+
+
+async def _listen(ports: AsyncExitStack, services: Services, port: int) -> None:
+    settings = services.settings
+    server, never = settings.server, settings.delivery.cache_secret
+    sites = Sites(server.trusted_proxies, server.path_templates)
+    bounds = Bounds(server.header_timeout_s, server.max_connections, server.max_requests)
+    front = Front(sites=sites, bounds=bounds, private=True)
+    gate = Gate(front, cache_error=never, cache_secret=never)
+    health = HealthRoutes({"catalogue": services.catalog.check, "queue": _queue_check(services)})
+    app = watched_app(gate, health, MetricsRoute(None))
+    runner = PortRunner(app, front, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
+    await runner.setup()
+    ports.push_async_callback(runner.cleanup)
+    bound = await runner.listen(listening_socket(server.private_host, port, shared=False))
+    log.info("listening", extra={"host": server.private_host, "port": bound, "role": "worker"})
+
+
+def _queue_check(services: Services) -> Check:
+    async def check() -> str:
+        try:
+            await services.queue.check()
+        except Unavailable as error:
+            return error.public
+        return ""
+
+    return check

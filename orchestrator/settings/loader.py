@@ -1,0 +1,269 @@
+"""Reads settings from a TOML file, the environment and the command line, and reports every fault at
+once.
+
+Each value keeps its origin (file and line, variable, option), so that a fault names the place to
+mend and `config show` can tell where a value comes from. Nothing here reads `os.environ` or writes
+anything: both are handed in or left to others.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+
+from orchestrator.errors import SettingsError
+from orchestrator.settings.consistency import cross_section_faults
+from orchestrator.settings.field_types import Section
+from orchestrator.settings.sections import Settings
+
+PREFIX = "ORCHESTRATOR_"
+DEFAULT = "default"
+COMMAND_LINE = "command line"
+
+_BACKENDS = {"s3": "s3", "local": "filesystem"}
+ALIASES: Mapping[str, str] = {
+    "STORAGE_BACKEND": "storage.kind",
+    "ACTIVE_BUCKET": "storage.bucket",
+    "ACTIVE_FOLDER": "storage.root",
+    "CACHE_CONTROL": "delivery.cache_public",
+}
+"""Environment names of the systems this one replaces, and the setting each stands for."""
+_PREFIXED_ALIASES = {
+    "ENDPOINT": "storage.endpoint",
+    "ACCESS_KEY_ID": "storage.access_key",
+    "SECRET_KEY": "storage.secret_key",
+}
+"""The same, below the name that ACTIVE_PREFIX holds: with `ACTIVE_PREFIX=EXO`, `EXO_ENDPOINT`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and for each name (`server.port`) where its value comes from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What was read so far: the strongest value of each name, its origin, and every fault."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def take(self, name: str, value: Any, origin: str) -> None:
+        """Set one value, over any weaker one; an unknown name is a fault."""
+        if name not in FIELDS:
+            self.faults.append(f"{origin}: {name} is not a setting{_suggestion(name, FIELDS)}")
+            return
+        self.values[name], self.origins[name] = value, origin
+
+    def fault(self, name: str, problem: str) -> None:
+        """Record a fault of the value of `name`, at the place the value comes from."""
+        self.faults.append(f"{self.origins.get(name, DEFAULT)}: {name}: {problem}")
+
+
+def load(file: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Settings:
+    """The settings: defaults < `file` < `environ` < `overrides` (dotted names). Raises
+    SettingsError with every fault.
+    """
+    return load_with_origins(file, environ, overrides).settings
+
+
+def load_with_origins(
+    file: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any]
+) -> Loaded:
+    """Like `load`, and also says where each value comes from."""
+    reading = _Reading()
+    if file is not None:
+        _read_file(file, reading)
+    _read_environment(environ, reading)
+    for name, value in overrides.items():
+        reading.take(name, value, COMMAND_LINE)
+    _fill_paths(environ, reading)
+    settings = _validated(reading)
+    for name, problem in cross_section_faults(settings):
+        reading.fault(name, problem)
+    if reading.faults:
+        raise SettingsError("\n".join(reading.faults))
+    return Loaded(settings, {name: reading.origins.get(name, DEFAULT) for name in FIELDS})
+
+
+def _fields() -> Iterator[tuple[str, FieldInfo]]:
+    for section, declared in Settings.model_fields.items():
+        kind = declared.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from ((f"{section}.{key}", info) for key, info in kind.model_fields.items())
+
+
+FIELDS: Mapping[str, FieldInfo] = dict(_fields())
+"""Every setting by its dotted name."""
+
+
+def _read_file(file: Path, reading: _Reading) -> None:
+    try:
+        text = file.read_text(encoding="utf-8")
+        sections = tomllib.loads(text)
+    except OSError as error:
+        reading.faults.append(f"{file}: cannot be read: {error.strerror}")
+        return
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        reading.faults.append(f"{file}: is not TOML: {error}")
+        return
+    line_of = _line_finder(text)
+    for section, content in sections.items():
+        origin = f"{file}:{line_of(section, '')}"
+        if section not in Settings.model_fields:
+            guess = _suggestion(section, Settings.model_fields)
+            reading.faults.append(f"{origin}: [{section}] is not a section{guess}")
+        elif not isinstance(content, dict):
+            reading.faults.append(
+                f"{origin}: {section} is a section: write [{section}] and its settings below"
+            )
+        else:
+            for key, value in content.items():
+                reading.take(f"{section}.{key}", value, f"{file}:{line_of(section, key)}")
+
+
+def _line_finder(text: str) -> Callable[[str, str], int]:
+    """A function that gives the line of `section.key`, or of the section where the key has no line
+    of its own.
+    """
+    lines: dict[tuple[str, str], int] = {}
+    section = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[+\s*\"?([\w-]+)", line):
+            section = header[1]
+            lines.setdefault((section, ""), number)
+            if deeper := re.match(r"\s*\[+\s*\"?[\w-]+\"?\s*\.\s*\"?([\w-]+)", line):
+                lines.setdefault((section, deeper[1]), number)
+        elif pair := re.match(r"\s*\"?([\w-]+)\"?\s*(?:\.\s*\"?([\w-]+)\"?\s*)?[.=]", line):
+            first, second = pair[1], pair[2] or ""
+            lines.setdefault((section, first) if section else (first, second), number)
+            if not section:
+                lines.setdefault((first, ""), number)
+    return lambda section, key: lines.get((section, key)) or lines.get((section, ""), 1)
+
+
+def _read_environment(environ: Mapping[str, str], reading: _Reading) -> None:
+    for variable, name, text in _aliased(environ):
+        value = _BACKENDS.get(text, text) if variable == "STORAGE_BACKEND" else text
+        reading.take(name, _from_text(name, value), variable)
+    for variable in sorted(environ):
+        # A name without the double underscore is not ours: Kubernetes sets ORCHESTRATOR_PORT for a
+        # service of that name.
+        if variable.startswith(PREFIX) and "__" in variable:
+            name = variable.removeprefix(PREFIX).lower().replace("__", ".", 1)
+            reading.take(name, _from_text(name, environ[variable]), variable)
+
+
+def _aliased(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Every alias that is set, as (variable, setting's name, text)."""
+    names = dict(ALIASES)
+    if prefix := environ.get("ACTIVE_PREFIX"):
+        names |= {f"{prefix}_{suffix}": name for suffix, name in _PREFIXED_ALIASES.items()}
+    # An empty alias means unset, as the replaced system's own example file has it
+    # (`ACTIVE_FOLDER:`).
+    return (
+        (variable, name, environ[variable])
+        for variable, name in names.items()
+        if environ.get(variable)
+    )
+
+
+def _from_text(name: str, text: str) -> Any:
+    """A variable's text as a value: lists and tables as TOML or JSON (a plain list also with
+    commas), else as it is.
+    """
+    declared = FIELDS.get(name)
+    kind = get_origin(declared.annotation) if declared else None
+    if kind not in (list, dict):
+        return text
+    for parse in (_toml, json.loads):
+        try:
+            return parse(text)
+        except ValueError:
+            continue
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    return [int(item) if item.isdecimal() else item for item in items] if kind is list else text
+
+
+def _toml(text: str) -> Any:
+    return tomllib.loads(f"value = {text}")["value"]
+
+
+def _fill_paths(environ: Mapping[str, str], reading: _Reading) -> None:
+    """Defaults that depend on the user, and every path absolute, so that a process may change its
+    folder.
+    """
+    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    data_home = (
+        Path(environ["XDG_DATA_HOME"])
+        if environ.get("XDG_DATA_HOME")
+        else home / ".local" / "share"
+    )
+    if not reading.values.get("server.data_dir"):
+        reading.values["server.data_dir"] = data_home / "orchestrator"
+    if not reading.values.get("storage.root"):
+        reading.values["storage.root"] = Path(str(reading.values["server.data_dir"])) / "objects"
+    for name in ("server.data_dir", "storage.root"):
+        reading.values[name] = Path(str(reading.values[name])).expanduser().absolute()
+    access = reading.values.get("log.access", "off")
+    if access not in ("off", "-") and isinstance(access, str):
+        reading.values["log.access"] = str(Path(access).expanduser().absolute())
+
+
+def _validated(reading: _Reading) -> Settings:
+    """Settings from what was read; faulty values are reported and left at their defaults so that
+    the rest is checked, too.
+    """
+    try:
+        return Settings.model_validate(_nested(reading.values))
+    except ValidationError as error:
+        for details in error.errors(include_url=False, include_context=False):
+            name = ".".join(str(part) for part in details["loc"][:2])
+            inside = "".join(
+                f"[{part}]"
+                for part in details["loc"][2:]
+                if isinstance(part, int) or part in details["loc"][-1:]
+            )
+            given = (
+                ""
+                if _names_secret(FIELDS[name].annotation)
+                else f" (it is {str(details['input'])[:60]!r})"
+            )
+            problem = details["msg"].removeprefix("Value error, ").replace("Input should", "should")
+            reading.fault(name, f"{inside + ' ' if inside else ''}{problem}{given}")
+            reading.values.pop(name, None)
+        return Settings.model_validate(_nested(reading.values))
+
+
+def _names_secret(annotation: Any) -> bool:
+    """True if a value of this type, or a part of one (a table's), must not be told."""
+    return annotation is SecretStr or any(map(_names_secret, get_args(annotation)))
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        section, _, key = name.partition(".")
+        nested.setdefault(section, {})[key] = value
+    return nested
+
+
+def _suggestion(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if not close:
+        key = name.rpartition(".")[2]
+        close = [candidate for candidate in known if candidate.rpartition(".")[2] == key]
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,246 @@
+"""The object store in a bucket of any S3-compatible service.
+
+Transient faults are tried again by botocore's own standard mode, a bounded number of times; what
+is left is translated in `s3_client.py`. Files above 16 MB go up in parts (`s3_parts.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from orchestrator.errors import InvalidInput, ObjectNotFound, PreconditionFailed, StorageUnavailable
+from orchestrator.settings import Storage
+from orchestrator.storage.object_keys import checked, checked_metadata
+from orchestrator.storage.s3_client import RangeRefused, connected, translated
+from orchestrator.storage.s3_multipart import (
+    PART_BYTES,
+    abort_abandoned,
+    copy_in_parts,
+    put_in_parts,
+    read_part,
+)
+from orchestrator.storage.store import (
+    CHUNK_BYTES,
+    DEFAULT_MEDIA_TYPE,
+    ObjectInfo,
+    ObjectStream,
+    resolved_range,
+)
+
+COPY_BYTES = 5 * 1000**3
+"""Objects above this are copied in parts: 5 GB is what one copy may have."""
+_DELETE_AT_ONCE = 1000
+_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+
+
+class S3Store:
+    """An ObjectStore in one bucket, made by `open_s3`. Objects above `copy_bytes` are copied in
+    parts.
+    """
+
+    def __init__(
+        self, client: Any, bucket: str, prefix: str = "", *, copy_bytes: int = COPY_BYTES
+    ) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._copy_bytes = copy_bytes
+
+    async def head(self, key: str) -> ObjectInfo:
+        """As ObjectStore.head."""
+        where = self._at(key)
+        with translated():
+            answer = await self._client.head_object(**where)
+        return _info(key, answer, answer["ContentLength"])
+
+    @asynccontextmanager
+    async def open(
+        self, key: str, *, start: int = 0, length: int | None = None, if_match: str = ""
+    ) -> AsyncIterator[ObjectStream]:
+        """As ObjectStore.open."""
+        where = self._at(key) | ({"IfMatch": if_match} if if_match else {})
+        try:
+            with translated():
+                answer = await self._client.get_object(**where, **_range(start, length))
+        except RangeRefused:
+            yield await self._empty(key, start)
+            return
+        # Leaving early closes the connection; one read to its end goes back to the pool.
+        async with answer["Body"] as body:
+            first, size, total = _promised(answer, start, length)
+            yield ObjectStream(_info(key, answer, total), _chunks(body), start=first, length=size)
+
+    async def put(
+        self,
+        key: str,
+        body: bytes | Path,
+        *,
+        media_type: str = DEFAULT_MEDIA_TYPE,
+        metadata: Mapping[str, str] | None = None,
+        if_absent: bool = False,
+        if_match: str = "",
+    ) -> ObjectInfo:
+        """As ObjectStore.put."""
+        where = self._at(key)
+        entries = checked_metadata(metadata)
+        described = {"ContentType": media_type, "Metadata": _as_headers(entries)}
+        condition = _condition(if_absent, if_match)
+        size = len(body) if isinstance(body, bytes) else await asyncio.to_thread(_file_size, body)
+        try:
+            if size > PART_BYTES:
+                answer = await put_in_parts(self._client, where, body, size, described, condition)
+            else:
+                data = await read_part(body, 0, size)
+                with translated():
+                    answer = await self._client.put_object(
+                        **where, **described, **condition, Body=data
+                    )
+        except ObjectNotFound as error:
+            if if_match:  # some services say 404 where others say 412
+                raise PreconditionFailed("The object is not the one expected.") from error
+            raise StorageUnavailable("The bucket does not exist.") from error
+        return ObjectInfo(key, size, answer["ETag"], media_type, _answered_at(answer), entries)
+
+    async def copy(self, source: str, target: str) -> ObjectInfo:
+        """As ObjectStore.copy."""
+        to, origin = self._at(target), self._at(source)
+        found = await self.head(source)
+        if found.bytes > self._copy_bytes:
+            described = {
+                "ContentType": found.media_type,
+                "Metadata": _as_headers(found.metadata),
+            }
+            await copy_in_parts(self._client, origin, to, found, described)
+        else:
+            with translated():
+                await self._client.copy_object(**to, CopySource=origin)
+        return await self.head(target)
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """As ObjectStore.delete."""
+        wanted = [{"Key": self._at(key)["Key"]} for key in keys]
+        for begin in range(0, len(wanted), _DELETE_AT_ONCE):
+            page = {"Objects": wanted[begin : begin + _DELETE_AT_ONCE], "Quiet": True}
+            with translated():
+                answer = await self._client.delete_objects(Bucket=self._bucket, Delete=page)
+            if any(error.get("Code") != "NoSuchKey" for error in answer.get("Errors", ())):
+                raise StorageUnavailable("The object store could not delete every object.")
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """As ObjectStore.list."""
+        token: dict[str, str] = {}
+        while True:
+            with translated():
+                answer = await self._client.list_objects_v2(
+                    Bucket=self._bucket, Prefix=self._prefix + prefix, **token
+                )
+            for entry in answer.get("Contents", ()):
+                key = entry["Key"].removeprefix(self._prefix)
+                yield ObjectInfo(key, entry["Size"], entry["ETag"], "", entry["LastModified"])
+            if not answer.get("NextContinuationToken"):
+                return
+            token = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    async def sweep_temporary(self, older_than_s: float = 86_400) -> int:
+        """Abort uploads in parts that were begun that long ago and never finished; returns how
+        many.
+        """
+        return await abort_abandoned(self._client, self._bucket, self._prefix, older_than_s)
+
+    async def _empty(self, key: str, start: int) -> ObjectStream:
+        """The stream of an empty object, which satisfies no range at all. Raises InvalidInput for
+        others.
+        """
+        info = await self.head(key)
+        first, size = resolved_range(info.bytes, start, None)
+        if size:
+            raise StorageUnavailable("The object store refused a range it should have.")
+        return ObjectStream(info, _nothing(), start=first, length=0)
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": checked(self._prefix + checked(key))}
+
+
+@asynccontextmanager
+async def open_s3(settings: Storage) -> AsyncIterator[S3Store]:
+    """The store in the configured bucket; its connections are closed at the end."""
+    async with connected(settings) as client:
+        yield S3Store(client, settings.bucket, settings.prefix)
+
+
+def _range(start: int, length: int | None) -> dict[str, str]:
+    resolved_range(max(start, 0) + 1, start, length)  # refuses what no object could satisfy
+    if start < 0:
+        return {"Range": f"bytes={start}"}
+    if length is not None:
+        return {"Range": f"bytes={start}-{start + length - 1}"}
+    return {"Range": f"bytes={start}-"} if start else {}
+
+
+def _promised(answer: Mapping[str, Any], start: int, length: int | None) -> tuple[int, int, int]:
+    """(first byte, bytes to come, bytes of the whole object) by the answer's own account."""
+    size = answer["ContentLength"]
+    if "ContentRange" not in answer:
+        if _range(start, length):
+            raise StorageUnavailable("The object store ignored the range asked for.")
+        return 0, size, size
+    span, _, total = answer["ContentRange"].removeprefix("bytes ").partition("/")
+    first, _, last = span.partition("-")
+    expected = resolved_range(int(total), start, length)
+    if (int(first), int(last) - int(first) + 1) != expected or size != expected[1]:
+        raise StorageUnavailable("The object store sent another range than the one asked for.")
+    return *expected, int(total)
+
+
+async def _chunks(body: Any) -> AsyncIterator[bytes]:
+    while True:
+        with translated():
+            chunk: bytes = await body.read(CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield
+
+
+def _info(key: str, answer: Mapping[str, Any], size: int) -> ObjectInfo:
+    return ObjectInfo(
+        key,
+        size,
+        answer["ETag"],
+        answer.get("ContentType", DEFAULT_MEDIA_TYPE),
+        answer["LastModified"],
+        {name.lower(): unquote(value) for name, value in answer.get("Metadata", {}).items()},
+    )
+
+
+def _condition(if_absent: bool, if_match: str) -> dict[str, str]:
+    return ({"IfNoneMatch": "*"} if if_absent else {}) | ({"IfMatch": if_match} if if_match else {})
+
+
+def _as_headers(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Values in printable ASCII: what is not is percent-encoded, and so is the percent sign."""
+    return {name: quote(value, safe=_PLAIN) for name, value in metadata.items()}
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise InvalidInput("The file to be stored cannot be read.") from error
+
+
+def _answered_at(answer: Mapping[str, Any]) -> datetime:
+    """The service's own clock, as far as a write tells it."""
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(date) if date else datetime.now(UTC)

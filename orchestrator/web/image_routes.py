@@ -1,0 +1,264 @@
+"""The image routes: /iiif-img, /iiif and /thumbs. Thin: parse, ask routing, say it in HTTP.
+
+Syntax is judged before anything is looked up, so a malformed request costs no I/O whether its
+image exists or not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from aiohttp import web
+
+from orchestrator import metrics
+from orchestrator.cache.hot.tier import HotTier
+from orchestrator.errors import AssetNotFound
+from orchestrator.iiif.link_header import image_link
+from orchestrator.iiif.negotiation import version_from_accept
+from orchestrator.iiif.paths import ImagePath, encode_identifier, parse_path
+from orchestrator.iiif.syntax import parse_image_request
+from orchestrator.model import AssetId
+from orchestrator.routing.access_tokens import NO_RIGHTS, Rights, RightsChecker
+from orchestrator.routing.deliver import Deliverer, Picture
+from orchestrator.routing.delivery_types import Delivery
+from orchestrator.routing.describe import Describer
+from orchestrator.routing.snapshots import Snapshots
+from orchestrator.routing.warmer import Warmer
+from orchestrator.settings import Settings
+from orchestrator.web.public_address import Site, Sites
+from orchestrator.web.responses import (
+    REQUEST_CLASS,
+    HotEntry,
+    keep_hot,
+    respond,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One request, its path taken apart, the site it came to and the hot tier's token from before
+    any look-up.
+    """
+
+    request: web.Request
+    path: ImagePath
+    site: Site
+    token: int
+
+    @property
+    def accept(self) -> str:
+        return ", ".join(self.request.headers.getall("Accept", ()))
+
+    def url(self, path: ImagePath) -> str:
+        """The public address of the image's base URI, by this site's template where it has one."""
+        prefix, version, identifier = path.prefix, path.version, path.identifier
+        parts = identifier.split("/", 2)
+        if prefix == "iiif" or len(parts) < 3:
+            return self.site.base + path.base
+        return self.site.url(
+            prefix=prefix,
+            version=version,
+            customer=encode_identifier(parts[0]),
+            space=parts[1],
+            asset_path=path.base.rpartition("/")[2],
+            native=path.base,
+        )
+
+
+class ImageRoutes:
+    """Handlers of the image routes of one process."""
+
+    def __init__(
+        self,
+        *,
+        deliverer: Deliverer,
+        describer: Describer,
+        snapshots: Snapshots,
+        rights: RightsChecker,
+        warmer: Warmer,
+        hot: HotTier[HotEntry],
+        sites: Sites,
+        settings: Settings,
+    ) -> None:
+        self._deliverer = deliverer
+        self._describer = describer
+        self._snapshots = snapshots
+        self._rights = rights
+        self._warmer = warmer
+        self._hot = hot
+        self._sites = sites
+        self._settings = settings
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one GET or HEAD on an image route; errors are raised for the error middleware."""
+        request[REQUEST_CLASS] = "image"  # what an error is counted as before more is known
+        path = parse_path(request.raw_path)
+        asked = _Asked(request, path, self._sites.of(request), self._hot.token())
+        match path.rest:
+            case ():
+                delivery = self._base(asked)
+            case ("info.json",):
+                delivery = await self._info(asked)
+            case _:
+                delivery = await self._image(asked)
+        keep_hot(self._hot, request, asked.site.base, delivery, asked.token)
+        return respond(request, delivery)
+
+    def _base(self, asked: _Asked) -> Delivery:
+        """303 to the info document (IIIF Image 3.0, section 2); the query is not carried over."""
+        location = asked.url(asked.path) + "/info.json"
+        return Delivery(
+            status=303,
+            body=b"",
+            media_type="",
+            tier="",
+            request_class="base",
+            cache_control=self._settings.delivery.cache_public,
+            headers=(("Location", location),),
+        )
+
+    async def _info(self, asked: _Asked) -> Delivery:
+        path = asked.path
+        default = self._settings.iiif.default_version
+        version = path.version or version_from_accept(asked.accept, default)
+        asset_id = await self._asset_id(path)
+        named = path
+        if path.version is None and version != default:
+            # Negotiated away from the default: the id must lead to the version that the document
+            # speaks of.
+            named = ImagePath(path.prefix, version, path.identifier, path.rest)
+        thumbs = path.prefix == "thumbs"
+        document = await self._describer.info(
+            asset_id,
+            version=version,
+            id_url=asked.url(named),
+            rights=NO_RIGHTS if thumbs else self._rights_of(asked.request),
+            accept=asked.accept,
+            level=0 if thumbs else 2,
+        )
+        if not thumbs and asked.request.method == "GET" and self._may_warm(asked.request):
+            self._warmer.hint(document.asset)
+        return self._delivery(
+            document.asset.id,
+            document.asset.version,
+            body=document.body,
+            gzip=document.gzip,
+            media_type=document.media_type,
+            request_class="info",
+            vary="Accept",
+            last_modified=document.asset.updated,
+            private=document.private,
+            stale=document.stale,
+            headers=(("Link", document.link),),
+        )
+
+    async def _image(self, asked: _Asked) -> Delivery:
+        path = asked.path
+        version = path.version or self._settings.iiif.default_version
+        wanted = parse_image_request(
+            (path.rest[0], path.rest[1], path.rest[2], path.rest[3]), version
+        )
+        asset_id = await self._asset_id(path)
+        if path.prefix == "thumbs":
+            picture = await self._deliverer.thumbnail(asset_id, wanted)
+        else:
+            picture = await self._deliverer.image(asset_id, wanted, self._rights_of(asked.request))
+        canonical = picture.image.canonical
+        level = 0 if path.prefix == "thumbs" else 2
+        link = image_link(version, f"{asked.url(path)}/{canonical}", level=level)
+        return self._delivery(
+            asset_id,
+            picture.asset.version,
+            body=picture.body,
+            media_type=picture.media_type,
+            request_class=_request_class(path, picture),
+            last_modified=picture.asset.updated,
+            private=picture.private,
+            stale=picture.stale,
+            tier=picture.tier,
+            timings=picture.timings,
+            canonical=canonical,
+            headers=(("Link", link),),
+        )
+
+    def _delivery(
+        self,
+        asset_id: AssetId,
+        version: int,
+        *,
+        private: bool,
+        stale: bool,
+        headers: tuple[tuple[str, str], ...],
+        tier: str = "",
+        vary: str = "",
+        **facts: object,
+    ) -> Delivery:
+        caching = self._settings.delivery
+        control = caching.cache_restricted if private else caching.cache_public
+        if stale:
+            metrics.STALE_ANSWERS.inc()
+            control = caching.cache_restricted if private else caching.cache_error
+            headers += (("Warning", '110 - "Response is Stale"'),)
+        if private:
+            vary = f"{vary}, Authorization, Cookie".lstrip(", ")
+        return Delivery(
+            status=200,
+            asset=asset_id,
+            version=version,
+            tier=tier,
+            vary=vary,
+            headers=headers,
+            cache_control=control,
+            surrogate_keys=(f"asset-{quote(str(asset_id), safe='')}",),
+            public=not private and not stale,
+            **facts,  # type: ignore[arg-type]  # checked where they are named
+        )
+
+    async def _asset_id(self, path: ImagePath) -> AssetId:
+        """The asset an identifier stands for: its text form, a customer's name in it, or an
+        alias.
+        """
+        text = path.identifier
+        customer, _, rest = text.partition("/")
+        space, _, name = rest.partition("/")
+        if name and space.isdigit():
+            if customer.isascii() and customer.isdigit():
+                return AssetId.parse(text)
+            number = await self._snapshots.customer(customer)
+            if number is None:
+                raise AssetNotFound("There is no such customer here.")
+            return AssetId.parse(f"{number}/{rest}")
+        found = await self._snapshots.alias(text)
+        if found is not None:
+            return found
+        if rest or path.prefix != "iiif":
+            raise AssetNotFound("There is no such image here.")
+        default = self._settings.iiif.default_space.split("/")
+        return AssetId(int(default[0]), int(default[1]), text)
+
+    def _rights_of(self, request: web.Request) -> Rights:
+        authorization = request.headers.get("Authorization", "")
+        if not authorization and "Cookie" not in request.headers:
+            return NO_RIGHTS
+        return self._rights.rights(authorization, request.cookies)
+
+    def _may_warm(self, request: web.Request) -> bool:
+        wanted = self._settings.delivery.orchestrate_on_info
+        return wanted and request.query.get("noOrchestrate", "").lower() not in ("true", "1")
+
+
+def _request_class(path: ImagePath, picture: Picture) -> str:
+    """thumb, full, tile or region: what the access log and the metrics tell apart."""
+    if path.prefix == "thumbs":
+        return "thumb"
+    image, source = picture.image, picture.asset.source
+    if image.full_region:
+        return "full"
+    if source is None:
+        return "region"
+    x, y, width, height = image.region
+    factor = max(1, round(max(width / image.size[0], height / image.size[1])))
+    on_grid = x % (source.tile_width * factor) == 0 and y % (source.tile_height * factor) == 0
+    fits = image.size[0] <= source.tile_width and image.size[1] <= source.tile_height
+    return "tile" if on_grid and fits else "region"

@@ -1,0 +1,98 @@
+"""Puts an application on its port: our protocol, a shared socket, and an end that cuts no answer.
+
+docs/adr/0007-socket-sharing.md says why each process binds its own socket with SO_REUSEPORT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterable
+
+from aiohttp import web
+from aiohttp.web_server import Server
+
+from orchestrator.web.hot_lane import HotProtocol
+from orchestrator.web.port_state import Front, Watched
+
+BACKLOG = 1024
+FLUSH_LOOK_S = 0.02
+LINGER_S = 0.2
+"""How long a draining port goes on answering on idle connections, with Connection: close."""
+
+
+class FrontServer(Server):
+    """aiohttp's Server making our protocol."""
+
+    def __init__(self, server: Server, front: Front) -> None:
+        super().__init__(
+            server.request_handler,
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+            loop=server._loop,
+            **server._kwargs,
+        )
+        self._front = front
+        front.connections = self._own
+
+    def __call__(self) -> HotProtocol:
+        """A protocol for a new connection."""
+        return HotProtocol(self, self._front, loop=self._loop, **self._kwargs)
+
+    def _own(self) -> list[HotProtocol]:
+        return [protocol for protocol in self.connections if isinstance(protocol, HotProtocol)]
+
+
+class PortRunner(web.AppRunner):
+    """One application on one port. `setup`, then `listen`; `cleanup` drains and ends it."""
+
+    __slots__ = ("_drain_s", "_front")
+
+    def __init__(
+        self, app: web.Application, front: Front, *, keepalive_s: float, drain_s: float
+    ) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            keepalive_timeout=keepalive_s,
+            shutdown_timeout=drain_s,
+        )
+        self._front = front
+        self._drain_s = drain_s
+
+    async def listen(self, listener: socket.socket) -> int:
+        """Serve on a bound socket; returns its port."""
+        await web.SockSite(self, listener, backlog=BACKLOG).start()
+        self._front.start()
+        return int(listener.getsockname()[1])
+
+    async def cleanup(self) -> None:
+        """Stop listening, answer what is under way, close the rest: at most `drain_s` for the
+        slowest answer.
+        """
+        ends = time.monotonic() + self._drain_s
+        for site in list(self.sites):
+            await site.stop()
+        self._front.drain()
+        if self.server is not None and self.server.connections:
+            await asyncio.sleep(LINGER_S)
+        open_ones = list(self._front.connections())  # aiohttp forgets them, sent or not
+        await super().cleanup()
+        await _sent(open_ones, max(ends, time.monotonic() + LINGER_S))
+        self._front.stop()
+
+    async def _make_server(self) -> Server:
+        return FrontServer(await super()._make_server(), self._front)
+
+
+async def _sent(connections: Iterable[Watched], ends: float) -> None:
+    """Wait until what was answered has left us, then end the connections that are left: each must
+    have given its socket back before the loop goes.
+    """
+    # No transport tells when its buffer is empty.
+    while any(each.unsent() for each in connections) and time.monotonic() < ends:  # noqa: ASYNC110
+        await asyncio.sleep(FLUSH_LOOK_S)
+    for each in connections:
+        each.abort()
+    await asyncio.sleep(0)

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from os import stat_result
 from typing import Self
+from urllib.parse import quote
 
 from orchestrator.errors import InvalidImageRequest
 
@@ -44,6 +45,11 @@ class AssetId:
         """Write the text form, which `parse` reads."""
         name = self.name.replace("%", "%25").replace("/", "%2F")
         return f"{self.customer}/{self.space}/{name}"
+
+    @property
+    def surrogate_key(self) -> str:
+        """The key under which a CDN files every response of this asset; a purge names the same."""
+        return f"asset-{quote(str(self), safe='')}"
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -117,7 +117,7 @@ class Converter:
             self._put_off_for_now(asset, error.public)
             return False
         except Exception:
-            log.exception("conversion broke down", extra={"asset_id": str(asset.id)})
+            log.exception("conversion broke down", extra={"asset": str(asset.id)})
             if self._put_off_for_now(asset, "unexpected") < _UNEXPECTED_TRIES:
                 return False
             return await self._fail(asset, "The image could not be converted.")
@@ -158,7 +158,7 @@ class Converter:
         wait_s *= random.uniform(0.5, 1)  # noqa: S311  jitter
         until = asyncio.get_running_loop().time() + wait_s
         self._put_off[asset.id] = _PutOff(asset.version, tries, until)
-        log.info("conversion put off", extra={"asset_id": str(asset.id), "reason": reason})
+        log.info("conversion put off", extra={"asset": str(asset.id), "reason": reason})
         return tries
 
     def _is_due(self, asset: Asset, now: float) -> bool:

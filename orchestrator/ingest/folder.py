@@ -102,14 +102,14 @@ class FolderIngest:
             report.failed[asset_id] = error.public
             log.warning(
                 "picture not registered",
-                extra={"asset_id": str(asset_id), "path": str(path), "reason": error.public},
+                extra={"asset": str(asset_id), "path": str(path), "reason": error.public},
             )
             return
         except Unavailable:
             raise  # nothing is wrong with the picture: the whole is tried again
         except Exception:  # one picture that breaks our code must not keep the others from readers
             report.failed[asset_id] = "The picture could not be registered."
-            log.exception("registration broke down", extra={"asset_id": str(asset_id)})
+            log.exception("registration broke down", extra={"asset": str(asset_id)})
             return
         if registered:
             report.registered += 1

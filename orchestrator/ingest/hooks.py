@@ -114,7 +114,7 @@ class AfterIngest:
         except asyncio.QueueFull:
             metrics.AFTER_INGEST.labels(kind, "dropped").inc()
             log.warning(
-                "after-ingest work dropped", extra={"what": kind, "asset_id": str(event.asset.id)}
+                "after-ingest work dropped", extra={"what": kind, "asset": str(event.asset.id)}
             )
 
     async def _finish(self) -> None:
@@ -172,7 +172,7 @@ class AfterIngest:
         metrics.AFTER_INGEST.labels(name, "failed").inc()
         log.warning(
             "after-ingest work failed",
-            extra={"what": name, "asset_id": str(event.asset.id), "reason": reason},
+            extra={"what": name, "asset": str(event.asset.id), "reason": reason},
         )
 
     async def _warm_source(self, event: Event) -> None:
@@ -184,7 +184,7 @@ class AfterIngest:
         await self._ask("GET", self._settings.warm_url.replace("{id}", name), {}, None)
 
     async def _purge(self, event: Event) -> None:
-        key = surrogate_key(event.asset)
+        key = event.asset.id.surrogate_key
         headers = {"Surrogate-Key": key, "Cache-Tag": key, "xkey-purge": key}
         headers |= _plain(self._settings.purge_headers)
         body = {"surrogate_keys": [key], "tags": [key]}
@@ -218,11 +218,6 @@ class AfterIngest:
         ) as response:
             if response.status >= 400:
                 raise ValueError(f"{response.status} was answered")
-
-
-def surrogate_key(asset: Asset) -> str:
-    """Return what answers about the asset carry as Surrogate-Key."""
-    return f"asset-{quote(str(asset.id), safe='')}"
 
 
 def _plain(headers: Mapping[str, SecretStr]) -> dict[str, str]:

@@ -145,7 +145,7 @@ class Ingests:
         log.info(
             "ingested" if outcome.changed else "nothing new to ingest",
             extra={
-                "asset_id": str(request.id),
+                "asset": str(request.id),
                 "version": outcome.asset.version,
                 "bytes": outcome.bytes,
                 "elapsed_ms": round(seconds * 1000),
@@ -315,7 +315,7 @@ class Ingests:
         if isinstance(error, OrchestratorError):
             error.stage = fault.stage
         if fault.code == "internal":
-            log.exception("ingest broke down", extra={"asset_id": str(run.id)})
+            log.exception("ingest broke down", extra={"asset": str(run.id)})
         metrics.INGEST_FAULTS.labels(fault.stage, fault.code).inc()
         attempt = run.attempt("failed", fault=fault)
         try:
@@ -327,13 +327,13 @@ class Ingests:
             failed = await self._catalog.ingesting.failed(run.id, fault.detail, attempt)
             await self._remover.at_once(run.id)
         except Unavailable:
-            log.warning("failed ingest not recorded", extra={"asset_id": str(run.id)})
+            log.warning("failed ingest not recorded", extra={"asset": str(run.id)})
             return
         metrics.INGESTS.labels("failed").inc()
         log.info(  # whoever asked for it is told, and says so
             "ingest failed",
             extra={
-                "asset_id": str(run.id),
+                "asset": str(run.id),
                 "stage": fault.stage,
                 "code": fault.code,
                 "reason": fault.detail,
@@ -346,7 +346,7 @@ class Ingests:
         try:
             await self._catalog.quotas.release(run.reservation)
         except Unavailable:
-            log.warning("reservation left to expire", extra={"asset_id": str(run.id)})
+            log.warning("reservation left to expire", extra={"asset": str(run.id)})
 
 
 _FIELDS = ("strings", "numbers", "tags", "rights")

@@ -233,7 +233,7 @@ class Pipeline:
         log.info(
             "asset deleted",
             extra={
-                "asset_id": str(asset_id),
+                "asset": str(asset_id),
                 "objects": deleted.objects,
                 "bytes": deleted.bytes,
             },
@@ -246,7 +246,7 @@ class Pipeline:
         """
         metrics.INGESTS.labels("failed").inc()
         await self._assets.fail(asset.id, asset.version, reason)
-        log.warning("ingest failed", extra={"asset_id": str(asset.id), "reason": reason})
+        log.warning("ingest failed", extra={"asset": str(asset.id), "reason": reason})
 
     async def _converted(self, asset: Asset) -> Outcome:
         try:

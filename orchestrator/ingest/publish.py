@@ -163,7 +163,7 @@ class Publisher:
         try:
             await self._objects.discard(version.id, version.number, tuple(objects))
         except CatalogUnavailable:
-            log.warning("objects left to the sweeper", extra={"asset_id": str(version.id)})
+            log.warning("objects left to the sweeper", extra={"asset": str(version.id)})
             return
         await self._remover.at_once(version.id)
 

@@ -47,5 +47,5 @@ class Remover:
             await self.remove(asset_id)
         except Unavailable as error:
             log.warning(
-                "objects not removed", extra={"asset_id": str(asset_id), "reason": error.public}
+                "objects not removed", extra={"asset": str(asset_id), "reason": error.public}
             )

@@ -115,13 +115,13 @@ class Sweeper:
         # may not be the one that was asked for.
         is_first = bool(asset.origin) and not _is_published(asset)
         if self._requeue is not None and is_first and await self._requeue(asset):
-            log.warning("stuck ingest handed in again", extra={"asset_id": str(asset.id)})
+            log.warning("stuck ingest handed in again", extra={"asset": str(asset.id)})
             return
         now = datetime.now(UTC)
         attempt = Attempt(asset.id, asset.declared or now, "failed", fault=GAVE_UP)
         await self._catalog.ingesting.failed(asset.id, GAVE_UP.detail, attempt)
         metrics.INGESTS.labels("failed").inc()
-        log.warning("stuck ingest given up", extra={"asset_id": str(asset.id)})
+        log.warning("stuck ingest given up", extra={"asset": str(asset.id)})
 
     async def _unfinished(self) -> int:
         """Make unwanted what the dead had entered, and perhaps written."""

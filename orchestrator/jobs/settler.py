@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from orchestrator import metrics
+from orchestrator.backoff import backoff_s
 from orchestrator.catalog.claims import Claims, Settled
 from orchestrator.catalog.jobs import Job
 from orchestrator.errors import Unavailable, fault_of
-from orchestrator.jobs.fairness import backoff_s
 from orchestrator.jobs.queue import Ticket
 from orchestrator.jobs.retry_decision import Again, Failed, verdict
 
@@ -136,4 +136,4 @@ class Settler:
 
 def fields(job: Job) -> dict[str, object]:
     """What a log line says of a job."""
-    return {"job": job.id, "kind": job.kind, "asset_id": job.asset, "attempt": job.attempts}
+    return {"job": job.id, "kind": job.kind, "asset": job.asset, "attempt": job.attempts}

@@ -19,10 +19,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 from orchestrator import metrics
+from orchestrator.backoff import backoff_s
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft
 from orchestrator.errors import OrchestratorError, QueueUnavailable, Unavailable
-from orchestrator.jobs.fairness import Turns, backoff_s
+from orchestrator.jobs.fairness import Turns
 from orchestrator.jobs.queue import JobQueue, Ticket
 from orchestrator.jobs.settler import ERROR_FIRST_S, ERROR_LONGEST_S, Held, Pace, Settler, fields
 from orchestrator.jobs.submitter import Submitter

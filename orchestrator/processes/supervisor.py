@@ -14,7 +14,6 @@ import importlib
 import logging
 import multiprocessing
 import os
-import random
 import resource
 import shutil
 import signal
@@ -28,6 +27,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from orchestrator import metrics
+from orchestrator.backoff import backoff_s
 from orchestrator.errors import Conflict
 from orchestrator.settings import Settings
 from orchestrator.web.listen_socket import listening_socket
@@ -263,8 +263,10 @@ class Supervisor:
             self._status = 1
             self._stop()
             return
-        delay = min(patience.backoff_s * 2**child.deaths, patience.longest_backoff_s)
-        child.due = time.monotonic() + delay * random.uniform(0.5, 1)  # noqa: S311  jitter
+        delay_s = backoff_s(
+            child.deaths + 1, first_s=patience.backoff_s, longest_s=patience.longest_backoff_s
+        )
+        child.due = time.monotonic() + delay_s
 
     def _obey(self, order: int) -> None:
         if order == signal.SIGHUP:

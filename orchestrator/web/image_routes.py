@@ -7,7 +7,6 @@ image exists or not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from aiohttp import web
 
@@ -210,7 +209,7 @@ class ImageRoutes:
             vary=vary,
             headers=headers,
             cache_control=control,
-            surrogate_keys=(f"asset-{quote(str(asset_id), safe='')}",),
+            surrogate_keys=(asset_id.surrogate_key,),
             public=not private and not stale,
             **facts,  # type: ignore[arg-type]  # checked where they are named
         )

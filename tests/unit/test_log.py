@@ -22,12 +22,12 @@ def stream() -> Iterator[io.StringIO]:
 
 
 def test_an_event_is_one_line_with_its_fields(stream: io.StringIO) -> None:
-    logging.getLogger("x.y").info("source orchestrated", extra={"asset_id": "1/1/a", "bytes": 5})
+    logging.getLogger("x.y").info("source orchestrated", extra={"asset": "1/1/a", "bytes": 5})
     (line,) = stream.getvalue().splitlines()
     event = json.loads(line)
     assert event["event"] == "source orchestrated"
     assert (event["level"], event["logger"]) == ("info", "x.y")
-    assert (event["asset_id"], event["bytes"]) == ("1/1/a", 5)
+    assert (event["asset"], event["bytes"]) == ("1/1/a", 5)
     assert event["time"].endswith("Z")
 
 

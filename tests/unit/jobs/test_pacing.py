@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from orchestrator.backoff import backoff_s
 from orchestrator.catalog.jobs import Job
 from orchestrator.errors import (
     CatalogUnavailable,
@@ -21,7 +22,7 @@ from orchestrator.errors import (
     Unprocessable,
     fault_of,
 )
-from orchestrator.jobs.fairness import Turns, backoff_s
+from orchestrator.jobs.fairness import Turns
 from orchestrator.jobs.retry_decision import Again, Failed, verdict
 from orchestrator.jobs.submitter import host_of
 
@@ -43,12 +44,14 @@ def test_four_turns_of_priority_to_one_of_normal_and_never_more_between() -> Non
 
 @given(some.integers(-5, 10_000), some.floats(0, 1))
 def test_a_wait_is_never_longer_than_said_nor_none_at_all(tries: int, dice: float) -> None:
-    wait_s = backoff_s(tries, first_s=0.2, longest_s=10, dice=lambda: dice)
+    wait_s = backoff_s(tries, first_s=0.2, longest_s=10, jitter=lambda: dice)
     assert 0.1 <= wait_s <= 10
 
 
 def test_waits_grow() -> None:
-    waits = [backoff_s(n, first_s=5, longest_s=600, factor=4, dice=lambda: 0) for n in range(1, 7)]
+    waits = [
+        backoff_s(n, first_s=5, longest_s=600, factor=4, jitter=lambda: 0) for n in range(1, 7)
+    ]
     assert waits == [5, 20, 80, 320, 600, 600]
 
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.cache.disk.cache import DiskCache, DiskOptions
-from orchestrator.cache.shared import SharedFolder
-from orchestrator.cache.shared_keeping import SharedKeeper
 from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrator import migrate
@@ -50,7 +48,7 @@ class Services:
     store: ObjectStore
     imaging: ImagingPool
     derivatives: DiskCache
-    sources: DiskCache | SharedFolder
+    sources: DiskCache
     flights: SingleFlight
     origins: OpenOrigins
     pipeline: Pipeline
@@ -59,23 +57,9 @@ class Services:
     tokens: SignedTokens
 
     @property
-    def local_caches(self) -> tuple[DiskCache, ...]:
-        """The disk caches that are this host's alone."""
-        caches = (self.derivatives, self.sources)
-        return tuple(cache for cache in caches if isinstance(cache, DiskCache))
-
-    def shared_keeper(
-        self, report: Callable[[str, int, int], None] = lambda _name, _bytes, _files: None
-    ) -> SharedKeeper | None:
-        """What may keep house in the shared source folder; None where there is none."""
-        if not isinstance(self.sources, SharedFolder):
-            return None
-        return SharedKeeper(
-            self.sources,
-            self.catalog.owners,
-            low_water=self.settings.cache.low_water,
-            report=report,
-        )
+    def disk_caches(self) -> tuple[DiskCache, DiskCache]:
+        """The two disk caches of this host."""
+        return self.derivatives, self.sources
 
 
 @asynccontextmanager
@@ -95,7 +79,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
         imaging = ImagingPool(settings.imaging, share=share)
         stack.push_async_callback(imaging.close)
         derivatives = await _open_cache(stack, settings, "derivatives")
-        sources = await _open_sources(stack, settings, catalog)
+        sources = await _open_cache(stack, settings, "sources")
         flights = SingleFlight(settings.data_dir / "run" / "flights", remember=_remember(settings))
         stack.push_async_callback(flights.close)
         keys = await asyncio.to_thread(credentials_keys, settings)
@@ -193,16 +177,6 @@ async def _open_cache(stack: AsyncExitStack, settings: Settings, name: str) -> D
     opened = await DiskCache.open(folder, _cache_options(settings, name))
     stack.push_async_callback(opened.close)
     return opened
-
-
-async def _open_sources(
-    stack: AsyncExitStack, settings: Settings, catalog: Catalog
-) -> DiskCache | SharedFolder:
-    if not settings.cache.sources_shared:
-        return await _open_cache(stack, settings, "sources")
-    root = Path(settings.cache.sources_folder)
-    options = _cache_options(settings, "sources")
-    return await stack.enter_async_context(SharedFolder.opened(root, catalog.shared_files, options))
 
 
 def _cache_options(settings: Settings, name: str) -> DiskOptions:

@@ -17,9 +17,7 @@ from orchestrator.catalog.customers import ApiKeys, Customers
 from orchestrator.catalog.ingest_state import Ingesting
 from orchestrator.catalog.jobs import Jobs
 from orchestrator.catalog.objects import Objects
-from orchestrator.catalog.owners import Owners
 from orchestrator.catalog.quotas import Quotas
-from orchestrator.catalog.shared_files import SharedFiles
 from orchestrator.catalog.stored_policies import StoredPolicies
 from orchestrator.catalog.stored_strategies import OriginStrategies
 from orchestrator.errors import CatalogUnavailable
@@ -45,8 +43,6 @@ class Catalog:
         self.batches = Batches(pool)
         self.strategies = OriginStrategies(pool)
         self.policies = StoredPolicies(pool)
-        self.owners = Owners(pool)
-        self.shared_files = SharedFiles(pool)
 
     @classmethod
     async def open(cls, settings: Database) -> Self:

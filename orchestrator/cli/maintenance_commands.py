@@ -32,8 +32,7 @@ def cache_stats(config: ConfigFile = None, data: DataDir = None, as_json: AsJson
     """Show how full the disk caches of this host are."""
 
     async def read(services: Services) -> list[dict[str, Any]]:
-        caches = (services.derivatives, services.sources)
-        return [asdict(await cache.stats()) for cache in caches]
+        return [asdict(await cache.stats()) for cache in services.disk_caches]
 
     rows = with_services(settings_for(config, data), read)
     columns = ("name", "files", "bytes", "pinned", "reserved", "quota", "free", "rebuilding")
@@ -49,7 +48,7 @@ def cache_verify(
     """Compare the files of the caches with their index; exit 1 where they differ."""
 
     async def compare(services: Services) -> list[tuple[str, Any]]:
-        caches = (services.derivatives, services.sources)
+        caches = services.disk_caches
         return [(cache.name, await cache.verify(repair=repair)) for cache in caches]
 
     found = with_services(settings_for(config, data), compare)
@@ -81,7 +80,7 @@ def cache_clear(
         raise InvalidInput("--asset and --prefix exclude each other.")
 
     async def clear(services: Services) -> dict[str, int]:
-        caches = (services.derivatives, services.sources)
+        caches = services.disk_caches
         if asset:
             asset_id = AssetId.parse(asset)
             files = {cache.name: await cache.drop_asset(str(asset_id)) for cache in caches}
@@ -114,7 +113,7 @@ def scavenge(
 
     async def once(services: Services) -> list[dict[str, Any]]:
         scavenger = Scavenger(
-            services.local_caches,  # one that hosts share is kept by its owner
+            services.disk_caches,
             (services.flights,),
             low_water=services.settings.cache.low_water,
         )

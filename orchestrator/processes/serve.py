@@ -105,7 +105,7 @@ class Process:
         self._registered = settings.data_dir / "run" / "registered"
         self._caching = CachingRules.of(settings.cache.rules)
         self._invalidator = Invalidator(
-            (services.derivatives, services.sources),
+            services.disk_caches,
             services.catalog.changes,
             services.catalog.assets,
             pinned_by_rule=self._caching.pins_id,
@@ -153,14 +153,12 @@ class Process:
     def _housekeeping(self) -> list[Loop]:
         services = self._services
         scavenger = Scavenger(
-            services.local_caches,
+            services.disk_caches,
             (services.flights,),
             low_water=self._settings.cache.low_water,
             report=_count_pass,
         )
-        keeper = services.shared_keeper(_count_shared)
         return [
-            *([keeper.run()] if keeper else []),
             self._take_in(),
             scavenger.run(),
             self._invalidator.run(),
@@ -381,11 +379,6 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
     finally:
         for task in tasks:
             task.cancel()
-
-
-def _count_shared(name: str, used: int, files: int) -> None:
-    metrics.CACHE_BYTES.labels(cache=name).set(used)
-    metrics.CACHE_FILES.labels(cache=name).set(files)
 
 
 def _count_pass(seen: Pass) -> None:

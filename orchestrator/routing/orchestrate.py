@@ -13,16 +13,15 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
-    AbstractAsyncContextManager,
     asynccontextmanager,
     contextmanager,
     suppress,
 )
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from orchestrator import metrics
-from orchestrator.cache.disk.cache import Product
+from orchestrator.cache.disk.cache import DiskCache, Product
 from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.errors import (
     AssetNotFound,
@@ -40,49 +39,13 @@ from orchestrator.storage.store import LocalFiles, ObjectStore
 log = logging.getLogger(__name__)
 
 
-class SourceWriting(Protocol):
-    """A source on its way into the cache."""
-
-    @property
-    def path(self) -> Path:
-        """The file to write to."""
-        ...
-
-    @property
-    def present(self) -> Path | None:
-        """Where another host has put it meanwhile: then nothing is to be written."""
-        ...
-
-    async def publish(self) -> Path:
-        """Let readers find the file; returns where. Raises NoRoom."""
-        ...
-
-
-class SourceCache(Protocol):
-    """Fast disk: a folder of this host's, or one that hosts share."""
-
-    async def path(self, product: Product) -> Path | None:
-        """The product's file, not to be evicted for a while; or None."""
-        ...
-
-    def held(self, product: Product) -> AbstractAsyncContextManager[Path | None]:
-        """The product's file, not to be evicted for as long as the block lasts; or None."""
-        ...
-
-    def writing(
-        self, product: Product, size: int = 0
-    ) -> AbstractAsyncContextManager[SourceWriting]:
-        """Room for `size` bytes and a file to write them to. Raises NoRoom."""
-        ...
-
-
 class SourceFiles:
     """Where the source of an asset is on this machine; brings it here when it is not."""
 
     def __init__(
         self,
         store: ObjectStore,
-        cache: SourceCache,
+        cache: DiskCache,
         flights: SingleFlight,
         settings: DeliverySettings,
         *,
@@ -155,16 +118,12 @@ class SourceFiles:
             raise StorageUnavailable("The image could not be brought here in time.") from error
 
     async def _copy_verified(self, asset: Asset, product: Product, source: Source) -> Path:
-        """Where it is now, whoever copied it."""
-        async with self._cache.writing(product, source.bytes) as reservation:
-            if reservation.present is not None:
-                return reservation.present
-            # Not before: who finds no room, or waits for another host's copy, needs no turn.
-            async with self._copies:
-                started = self._now()
-                async with self._bytes.opened(asset, source) as chunks:
-                    await _write(reservation.path, chunks)
-                    path = await reservation.publish()
+        # Room first: a copy without room must not occupy one of the parallel copies.
+        async with self._cache.writing(product, source.bytes) as reservation, self._copies:
+            started = self._now()
+            async with self._bytes.opened(asset, source) as chunks:
+                await _write(reservation.path, chunks)
+                path = await reservation.publish()
         _copied(product, source, self._now() - started)
         return path
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Protocol
 
 from orchestrator.cache.disk.cache import DiskCache
-from orchestrator.cache.shared import SharedFolder
 from orchestrator.catalog.changes import GONE, PREFIX, Change
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import Asset, AssetId
@@ -68,7 +67,7 @@ class Invalidator:
 
     def __init__(
         self,
-        caches: Sequence[DiskCache | SharedFolder],
+        caches: Sequence[DiskCache],
         changes: KnownChanges,
         assets: KnownAssets,
         *,

@@ -116,8 +116,6 @@ def _cache(settings: Settings) -> Iterator[Fault]:
     cache = settings.cache
     if cache.sources_folder and not cache.sources_folder.startswith("/"):
         yield "cache.sources_folder", "should be an absolute path"
-    if cache.sources_shared and not (cache.sources_folder and settings.database.dsn):
-        yield "cache.sources_shared", "needs cache.sources_folder and one database.dsn for all"
     for name, size in cache.shares.items():
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,19}", name):
             yield "cache.shares", f"{name} should be a name such as ico: a-z, 0-9, _; at most 20"

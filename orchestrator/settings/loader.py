@@ -44,6 +44,16 @@ _PREFIXED_ALIASES = {
 }
 """The same, below the name that ACTIVE_PREFIX holds: with `ACTIVE_PREFIX=EXO`, `EXO_ENDPOINT`."""
 
+_REMOVED: Mapping[str, tuple[object, str]] = {
+    "cache.sources_shared": (
+        False,
+        "was removed: hosts no longer share a source folder. Remove this line and give each host "
+        "a cache.sources_folder of its own; let the load balancer send the requests for one image "
+        "to one host (docs/operations.md).",
+    )
+}
+"""Settings of earlier versions: the value that needs no change, and what to do about another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -63,6 +73,11 @@ class _Reading:
 
     def take(self, name: str, value: Any, origin: str) -> None:
         """Set one value, over any weaker one; an unknown name is a fault."""
+        if name in _REMOVED:
+            harmless, advice = _REMOVED[name]
+            if str(value).lower() != str(harmless).lower():
+                self.faults.append(f"{origin}: {name} {advice}")
+            return
         if name not in FIELDS:
             self.faults.append(f"{origin}: {name} is not a setting{_suggestion(name, FIELDS)}")
             return

@@ -213,10 +213,8 @@ class Cache(Section):
     sources_quota: Bytes = 50 * 1000**3
     """Disk space of the source cache; never exceeded."""
     sources_folder: str = ""
-    """Folder of the source cache; when unset, `cache/sources` below the data directory."""
-    sources_shared: bool = False
-    """The folder is shared with other hosts of this installation (a NAS): one quota for all of
-    them, counted in the database; each must be told the same quota.
+    """Folder of the source cache; when unset, `cache/sources` below the data directory. Only one
+    host may use it.
     """
     free_space_floor: Bytes = 1000**3
     """The caches leave at least this much of the disk free."""

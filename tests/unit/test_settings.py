@@ -158,6 +158,14 @@ def test_a_fault_names_its_line_however_the_key_is_written(
     assert faults(file)[0].startswith(f"{file}:{line}: server.prot is not a setting")
 
 
+def test_a_removed_setting_is_refused_with_advice_unless_its_value_was_off(tmp_path: Path) -> None:
+    [fault] = faults(written(tmp_path, "[cache]\nsources_shared = true"))
+    assert "cache.sources_shared was removed" in fault
+    assert "cache.sources_folder" in fault
+    load(written(tmp_path, "[cache]\nsources_shared = false"), HOME, {})
+    load(None, {**HOME, "ORCHESTRATOR_CACHE__SOURCES_SHARED": "false"}, {})
+
+
 def test_a_file_that_is_not_toml_is_told_with_its_line(tmp_path: Path) -> None:
     assert "line 2" in faults(written(tmp_path, "[server]\nport = = 1"))[0]
 

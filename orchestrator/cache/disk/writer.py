@@ -19,8 +19,6 @@ class Writing:
 
     def __init__(self, worker: Worker, product: Product, need: int) -> None:
         self.path = worker.ledger.tree.temp_path(product.extension)
-        self.present: Path | None = None
-        """Always None: nobody else can have put it there meanwhile (see cache/shared.py)."""
         self._worker = worker
         self._where = place(product)
         self._pinned = product.pinned

@@ -25,8 +25,6 @@ BODY = b"x" * 100_000
 
 
 class Writing:
-    present: Path | None = None
-
     def __init__(self, path: Path) -> None:
         self.path = path
 

@@ -23,7 +23,7 @@ from loadtests.benches.thumbnails import p8
 from loadtests.benches.tiles import p5
 from loadtests.benches.zoom import ScriptMissingError, p11
 from loadtests.harness import Row, Skipped, table, write_results
-from tests.support.rivals import RivalMissingError
+from tests.support.reference_servers import ServerMissingError
 
 BENCHES: dict[str, Bench] = {
     "P1": p1,
@@ -69,7 +69,7 @@ def _run(name: str, rounds: int, seconds: float) -> tuple[list[Row | Skipped], b
         )
         try:
             rows = BENCHES[name](context)
-        except (RivalMissingError, ScriptMissingError) as error:
+        except (ServerMissingError, ScriptMissingError) as error:
             return [Skipped(name, str(error))], True
         except Exception as error:  # one broken bench must not cost the figures of the others
             traceback.print_exc()

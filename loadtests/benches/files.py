@@ -31,7 +31,7 @@ from orchestrator.cache.disk.files import Tree
 from orchestrator.cache.disk.index import Index, read_totals, this_boot, transaction
 from orchestrator.cache.disk.ledger import Ledger
 from orchestrator.catalog.embedded.database import embedded
-from tests.support.running import running
+from tests.support.serve_process import run_server
 
 SIZES = tuple(int(n) for n in os.environ.get("P9_FILES", "10000,100000,1000000").split(","))
 _AN_ASSET = 100
@@ -51,7 +51,7 @@ def p9(context: Context) -> list[Row]:
         context.say(f"{files:,} files: made in {seconds:.0f} s; measuring")
         with embedded(context.scratch / f"postgres-{files}") as database:
             env = {"ORCHESTRATOR_DATABASE__DSN": database.dsn}
-            with running(data=context.scratch / f"empty-{files}", env=env):
+            with run_server(data=context.scratch / f"empty-{files}", env=env):
                 pass  # the database is migrated
             figures[files] = _served(data, used, env, min(context.rounds, 3))
         figures[files] |= _measured(data, used, context.rounds)
@@ -157,9 +157,9 @@ def _served(data: Path, used: int, env: dict[str, str], rounds: int) -> dict[str
     }
     ready, empty, idle, resident = [], [], [], []
     for turn in range(rounds):
-        with running(data=data.with_name(f"empty-{data.name}"), env=env) as server:
+        with run_server(data=data.with_name(f"empty-{data.name}"), env=env) as server:
             empty.append(server.ready_s)
-        with running(data=data, env=settings) as server:
+        with run_server(data=data, env=settings) as server:
             ready.append(server.ready_s)
             if turn == 0:  # the first start's own work is over after a while
                 time.sleep(_SETTLE_S)

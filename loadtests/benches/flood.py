@@ -17,8 +17,8 @@ from loadtests.benches.objects import s3_settings, weed_with_counter
 from loadtests.collection import copies, medium_jpeg
 from loadtests.harness import Row, Spread
 from loadtests.wrk import LoadError
-from tests.support.counting import Tally
-from tests.support.running import Running, running
+from tests.support.counting_proxy import CountedRequests
+from tests.support.serve_process import ServeProcess, run_server
 
 CALLERS = 1000
 TILES = [
@@ -37,7 +37,7 @@ def p6(context: Context) -> list[Row]:
     with ExitStack() as stack:
         tally = stack.enter_context(weed_with_counter(context.scratch / "weed"))
         server = stack.enter_context(
-            running(
+            run_server(
                 folder,
                 workers=PROCESSES,
                 data=context.scratch / "p6-data",
@@ -66,7 +66,7 @@ def _exact(what: str, seen: list[float], right: int, note: str) -> Row:
     return Row("P6", what, "", ours, must, "must be", ratio, f"exactly {right}", met, note)
 
 
-def _round(server: Running, tally: Tally, identifier: str) -> dict[str, float]:
+def _round(server: ServeProcess, tally: CountedRequests, identifier: str) -> dict[str, float]:
     tally.clear()
     before = server.metric("renders_total")
     base = f"{server.public}/iiif/3/{identifier}"
@@ -78,7 +78,7 @@ def _round(server: Running, tally: Tally, identifier: str) -> dict[str, float]:
     return {"gets": gets, "renders": renders, "seconds": took}
 
 
-def _settled(server: Running, expected: float) -> float:
+def _settled(server: ServeProcess, expected: float) -> float:
     """The count of renders once it is there, or after two seconds whatever it is."""
     deadline = time.monotonic() + 2
     while (seen := server.metric("renders_total")) < expected and time.monotonic() < deadline:

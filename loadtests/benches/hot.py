@@ -12,8 +12,8 @@ from loadtests.benches.context import Context
 from loadtests.collection import copies, medium_jpeg
 from loadtests.harness import Duel, Row, alternate
 from loadtests.wrk import LoadError, wrk
-from tests.support.rivals import nginx_static
-from tests.support.running import Running, fetch, running
+from tests.support.reference_servers import nginx_static
+from tests.support.serve_process import ServeProcess, fetch, run_server
 
 TILE_BYTES = 12_000
 _EDGES = (512, 448, 384, 320, 256)
@@ -66,12 +66,12 @@ def p3(context: Context) -> list[Row]:
 
 def _served(
     stack: ExitStack, context: Context, name: str, env: Mapping[str, str]
-) -> tuple[Running, str]:
+) -> tuple[ServeProcess, str]:
     """A converted picture in one serve process, and the path of a tile near 12 KB, asked twice."""
     folder = context.scratch / f"{name}-pictures"
     copies(medium_jpeg(), folder, 1)
     data = context.scratch / f"{name}-data"
-    server = stack.enter_context(running(folder, workers=1, data=data, env=env))
+    server = stack.enter_context(run_server(folder, workers=1, data=data, env=env))
     info = server.wait_converted()[0]["info"].removeprefix(server.public)
     base = info.removesuffix("/info.json")
     tiles = [f"{base}/1024,512,{e},{e}/{e},{e}/0/default.jpg" for e in _EDGES]
@@ -80,11 +80,11 @@ def _served(
     return server, tile
 
 
-def _length(server: Running, path: str) -> int:
+def _length(server: ServeProcess, path: str) -> int:
     return len(fetch(server.public + path).body)
 
 
-def _expect(server: Running, path: str, tier: str) -> None:
+def _expect(server: ServeProcess, path: str, tier: str) -> None:
     seen = fetch(server.public + path).headers.get("x-served-from", "")
     if seen != tier:
         raise LoadError(f"meant to measure {tier}, answered from {seen or 'nowhere'}")
@@ -93,7 +93,7 @@ def _expect(server: Running, path: str, tier: str) -> None:
 def _beside_nginx(
     stack: ExitStack,
     context: Context,
-    server: Running,
+    server: ServeProcess,
     path: str,
     suffix: str,
     *,

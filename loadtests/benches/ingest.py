@@ -25,7 +25,7 @@ from orchestrator.imaging import FAST_LOSSY
 from orchestrator.ingest.register import Request
 from orchestrator.model import AssetId
 from orchestrator.settings import Cache, Ingest, Jobs, Server, Settings
-from tests.support.rivals import RivalMissingError
+from tests.support.reference_servers import ServerMissingError
 from tests.support.scenes import write_jpeg
 
 _LOOP = f"""
@@ -41,7 +41,7 @@ done
 def p7(context: Context) -> list[Row]:
     """Images a minute, the two sides in turn."""
     if shutil.which("vips") is None:
-        raise RivalMissingError("vips is not installed: apt-get install libvips-tools")
+        raise ServerMissingError("vips is not installed: apt-get install libvips-tools")
     files = originals()
     cores = os.cpu_count() or 1
     settings = Settings(

@@ -17,8 +17,8 @@ from loadtests.benches.context import Context
 from loadtests.benches.objects import BUCKET, CREDENTIALS, s3_settings, weed_with_counter
 from loadtests.harness import Measured, Row, alternate
 from loadtests.wrk import LoadError
-from tests.support.running import running
 from tests.support.scenes import write_jpeg
+from tests.support.serve_process import run_server
 
 PICTURES = 40
 EDGES = (1000, 400, 200)
@@ -32,7 +32,7 @@ def p8(context: Context) -> list[Row]:
     with ExitStack() as stack:
         tally = stack.enter_context(weed_with_counter(context.scratch / "weed"))
         data = context.scratch / "p8-data"
-        server = stack.enter_context(running(folder, data=data, env=s3_settings(tally.address)))
+        server = stack.enter_context(run_server(folder, data=data, env=s3_settings(tally.address)))
         server.wait_converted(expected=PICTURES)
         keys = asyncio.run(_thumbnail_keys(tally.address))
         wanted = _wanted(server.public, server.identifiers(), keys)

@@ -25,8 +25,8 @@ from loadtests.collection import (
 )
 from loadtests.harness import Measured, Row, alternate
 from loadtests.wrk import LoadError
-from tests.support.rivals import iipsrv
-from tests.support.running import running
+from tests.support.reference_servers import iipsrv
+from tests.support.serve_process import run_server
 
 CONCURRENCY = 4
 EDGE = 512
@@ -50,7 +50,7 @@ def p5(context: Context) -> list[Row]:
     rows: list[Row] = []
     with ExitStack() as stack:
         data = context.scratch / "p5-data"
-        server = stack.enter_context(running(folder, workers=1, data=data, env=env))
+        server = stack.enter_context(run_server(folder, workers=1, data=data, env=env))
         server.wait_converted(expected=context.rounds * len(kinds))
         rival = stack.enter_context(iipsrv(folder))
         for kind, files in names.items():

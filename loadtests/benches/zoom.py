@@ -16,9 +16,9 @@ from loadtests.benches.context import Context
 from loadtests.collection import copies, large_jpeg2000, large_pyramid
 from loadtests.harness import Duel, Measured, Row
 from loadtests.wrk import LoadError
-from tests.support.acceptance import acceptance_folder
-from tests.support.rivals import iipsrv
-from tests.support.running import running
+from tests.support.acceptance_scripts import acceptance_folder
+from tests.support.reference_servers import iipsrv
+from tests.support.serve_process import run_server
 
 FORMS = ("wh", "w")
 """How tiles are asked for: `w,h` as OpenSeadragon does now, `w,` as it did."""
@@ -69,7 +69,7 @@ def p11(context: Context) -> list[Row]:
     env = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original"}
     with ExitStack() as stack:
         data = context.scratch / "p11-data"
-        server = stack.enter_context(running(folder, workers=2, data=data, env=env))
+        server = stack.enter_context(run_server(folder, workers=2, data=data, env=env))
         server.wait_converted(expected=3 * context.rounds + 1)
         rival = stack.enter_context(iipsrv(folder))
         stage = Stage(context, f"{server.public}/iiif/3/1%2F1%2F", f"{rival}/")

@@ -39,8 +39,8 @@ from orchestrator.web.port_runner import PortRunner
 from orchestrator.web.port_state import Front
 from orchestrator.web.public_address import Sites
 from orchestrator.web.responses import HotEntry, keep_hot, respond
-from tests.support.rivals import nginx_static
-from tests.support.running import free_port
+from tests.support.reference_servers import nginx_static
+from tests.support.serve_process import free_port
 
 TILE_BYTES = 12 * 1024
 CANONICAL = "0,0,512,512/256,256/0/default.jpg"

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.settings import Storage
 from orchestrator.storage.store import ObjectStore
 from orchestrator.storage.store_factory import open_store
-from tests.support.servers import S3Server, s3_server
+from tests.support.server_fixtures import S3Server, s3_server
 
 __all__ = ["s3_server", "store"]
 

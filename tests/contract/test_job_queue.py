@@ -14,7 +14,7 @@ from orchestrator.errors import Unavailable
 from orchestrator.jobs.queue import Ticket
 from orchestrator.settings import Database, Jobs
 from tests.support.jobs import Shop, a_draft, drafts, moto, open_shop, running, sqs_settings
-from tests.support.servers import database, postgres
+from tests.support.server_fixtures import database, postgres
 
 __all__ = ["database", "postgres"]
 LEASE_S = 3.0

@@ -18,8 +18,8 @@ from orchestrator.storage.s3_client import connected
 from orchestrator.storage.s3_store import S3Store, open_s3
 from orchestrator.storage.store import ObjectStore, read
 from tests.support.descriptors import open_descriptors
-from tests.support.running import free_port
-from tests.support.servers import S3Server
+from tests.support.serve_process import free_port
+from tests.support.server_fixtures import S3Server
 
 PART = 5 * 1024**2
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.running import COMMAND
+from tests.support.serve_process import COMMAND
 
 
 @dataclass(frozen=True)

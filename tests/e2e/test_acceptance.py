@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.acceptance import acceptance_folder, run_script
-from tests.support.running import Running, assert_log_clean, running
+from tests.support.acceptance_scripts import acceptance_folder, run_script
 from tests.support.scenes import write_jpeg, write_jpeg2000, write_png
+from tests.support.serve_process import ServeProcess, assert_log_clean, run_server
 
 pytestmark = pytest.mark.skipif(
     acceptance_folder() is None, reason="the acceptance scripts are not here (set ACCEPTANCE_DIR)"
@@ -20,14 +20,14 @@ PICTURES = ("1/1/photograph", "1/1/map", "1/1/drawing", "1/1/album%2Fsheet 1")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
     home = tmp_path_factory.mktemp("acceptance")
     folder = home / "pictures"
     write_jpeg(folder / "photograph.jpg", 1501, 1003)
     write_jpeg2000(folder / "map.jp2", 2003, 1501)
     write_png(folder / "drawing.png", 1009, 1703)
     write_jpeg(folder / "album" / "sheet 1.jpg", 1201, 907)
-    with running(folder, workers=2, data=home / "data") as server:
+    with run_server(folder, workers=2, data=home / "data") as server:
         server.wait_converted(expected=len(PICTURES))
         yield server
     assert_log_clean(server.log())
@@ -35,7 +35,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("picture", PICTURES)
-def test_every_check_of_iiif_and_http_passes(server: Running, picture: str, version: int) -> None:
+def test_every_check_of_iiif_and_http_passes(
+    server: ServeProcess, picture: str, version: int
+) -> None:
     identifier = server.identifiers()[picture]
     prefix = f"{server.public}/iiif/{version}"
     result = run_script("iiif_http.py", prefix, identifier, "--version", str(version))
@@ -47,7 +49,7 @@ def test_a_picture_that_is_served_from_its_original_passes_every_check(tmp_path:
     folder = tmp_path / "pictures"
     write_jpeg2000(folder / "early.jp2", 1801, 1203)
     env = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original"}
-    with running(folder, workers=2, data=tmp_path / "data", env=env) as server:
+    with run_server(folder, workers=2, data=tmp_path / "data", env=env) as server:
         identifier = server.identifiers()["1/1/early"]
         result = run_script("iiif_http.py", f"{server.public}/iiif/3", identifier, "--version", "3")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -57,7 +59,7 @@ def test_a_picture_that_is_served_from_its_original_passes_every_check(tmp_path:
 @pytest.mark.parametrize(
     ("version", "picture"), [(3, "1/1/photograph"), (2, "1/1/map")], ids=["3-jpeg", "2-jpeg2000"]
 )
-def test_torture_finds_no_fault(server: Running, version: int, picture: str) -> None:
+def test_torture_finds_no_fault(server: ServeProcess, version: int, picture: str) -> None:
     _torture(server, version, picture, requests=1500, seed=1)
 
 
@@ -65,11 +67,11 @@ def test_torture_finds_no_fault(server: Running, version: int, picture: str) -> 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("version", [2, 3])
-def test_long_torture_finds_no_fault(server: Running, version: int, seed: int) -> None:
+def test_long_torture_finds_no_fault(server: ServeProcess, version: int, seed: int) -> None:
     _torture(server, version, "1/1/photograph", requests=5000, seed=seed)
 
 
-def _torture(server: Running, version: int, picture: str, *, requests: int, seed: int) -> None:
+def _torture(server: ServeProcess, version: int, picture: str, *, requests: int, seed: int) -> None:
     identifier = server.identifiers()[picture]
     prefix = f"{server.public}/iiif/{version}"
     options = ("--requests", str(requests), "--seed", str(seed))

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.support import pictures
-from tests.support.running import COMMAND, assert_log_clean, fetch, running
+from tests.support.serve_process import COMMAND, assert_log_clean, fetch, run_server
 
 BASE = "/iiif/3/1%2F1%2Fsecret"
 
@@ -23,7 +23,7 @@ BASE = "/iiif/3/1%2F1%2Fsecret"
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("restricted")
     pictures.jpeg(folder / "secret.jpg", 1800, 1200)
-    with running(folder, workers=2) as server:
+    with run_server(folder, workers=2) as server:
         server.wait_converted()
         yield server
         assert_log_clean(server.log())

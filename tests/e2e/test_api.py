@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.support import pictures
-from tests.support.running import Running, assert_log_clean, fetch, running
+from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
 ENV = {"ORCHESTRATOR_INGEST__ALLOW_PRIVATE_ADDRESSES": "true"}
@@ -50,14 +50,14 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running(workers=2, env=ENV) as server:
+def server() -> Iterator[ServeProcess]:
+    with run_server(workers=2, env=ENV) as server:
         yield server
         assert_log_clean(server.log())
 
 
 @pytest.fixture(scope="module")
-def key(server: Running, command: Any) -> str:
+def key(server: ServeProcess, command: Any) -> str:
     made = command("keys", "create", 1, "--json", "--data", server.data)
     assert made.status == 0, made.err
     return str(made.json["token"])
@@ -77,7 +77,7 @@ def ask(method: str, url: str, key: str, body: Any = None) -> tuple[int, Any]:
 
 
 def test_an_image_put_by_the_api_is_served_and_gone_when_it_is_deleted(
-    server: Running, key: str, origin: str
+    server: ServeProcess, key: str, origin: str
 ):
     at = f"{server.private}/customers/1/spaces/2/images/shelf%2Flion"
     assert fetch(at).status == 401
@@ -95,7 +95,7 @@ def test_an_image_put_by_the_api_is_served_and_gone_when_it_is_deleted(
 
 
 def test_an_admin_key_is_made_on_the_command_line_and_a_revoked_one_opens_nothing(
-    server: Running, key: str, command: Any
+    server: ServeProcess, key: str, command: Any
 ):
     policy = f"{server.private}/thumbnailPolicies/of-all"
     assert ask("PUT", policy, key, {"sizes": [64]})[0] == 403
@@ -109,7 +109,7 @@ def test_an_admin_key_is_made_on_the_command_line_and_a_revoked_one_opens_nothin
 
 
 def test_a_batch_finishes_and_tells_of_each_image_that_failed(
-    server: Running, key: str, origin: str
+    server: ServeProcess, key: str, origin: str
 ):
     queue = f"{server.private}/customers/1/queue"
     names = ["lion", "tiger", "page", "unicorn"]
@@ -138,7 +138,7 @@ def test_a_batch_finishes_and_tells_of_each_image_that_failed(
     assert within(60, lambda: ask("GET", at, key)[1]["errors"] == 2)
 
 
-def test_the_examples_of_the_document_work(server: Running, key: str, origin: str):
+def test_the_examples_of_the_document_work(server: ServeProcess, key: str, origin: str):
     script = "\n".join(re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.S))
     assert script.count("ask ") > 20
     done = subprocess.run(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import pictures
-from tests.support.running import assert_log_clean, running
+from tests.support.serve_process import assert_log_clean, run_server
 
 CORPUS = Path(__file__).parent.parent / "corpus" / "bad_urls.txt"
 LEAKS = re.compile(rb"Traceback|/(usr|home|var|tmp|root|etc)/|File \"|Exception|Error:|root:x")
@@ -30,7 +30,7 @@ def corpus() -> Iterator[tuple[int, str]]:
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("one")
     pictures.jpeg(folder / "sample.jpg", 1200, 900)
-    with running(folder, workers=2) as server:
+    with run_server(folder, workers=2) as server:
         server.wait_converted()
         yield server
         assert_log_clean(server.log())

@@ -13,8 +13,8 @@ from PIL import Image, ImageStat
 from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
 
 from tests.e2e.conftest import run_command
-from tests.support.running import Running, assert_log_clean, running
 from tests.support.scenes import write_jpeg
+from tests.support.serve_process import ServeProcess, assert_log_clean, run_server
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -32,13 +32,13 @@ SHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
     home = tmp_path_factory.mktemp("browser")
     folder = home / "pictures"
     write_jpeg(folder / "fractal.jpg", *LARGE, grain=3)
     write_jpeg(folder / "album" / "sheet.jpg", 1501, 1003)
     write_jpeg(folder / "tiny.jpg", 60, 40)
-    with running(folder, workers=2, data=home / "data") as server:
+    with run_server(folder, workers=2, data=home / "data") as server:
         server.wait_converted(expected=3)
         yield server
     assert_log_clean(server.log())
@@ -57,7 +57,7 @@ def browser() -> Iterator[Browser]:
 class Visit:
     """One person's visit with an empty browser cache, and everything that came over the network."""
 
-    def __init__(self, browser: Browser, server: Running, **context: object) -> None:
+    def __init__(self, browser: Browser, server: ServeProcess, **context: object) -> None:
         self.context = browser.new_context(
             viewport={"width": 1024, "height": 720},
             **context,  # type: ignore[arg-type]
@@ -113,7 +113,7 @@ class Visit:
 
 
 def test_zooming_by_wheel_shows_the_picture_through_at_least_four_tiers(
-    server: Running, browser: Browser
+    server: ServeProcess, browser: Browser
 ) -> None:
     tiers: Counter[str] = Counter()
     asked: list[Response] = []
@@ -152,7 +152,9 @@ def _assert_shows_a_picture(shot: Image.Image) -> None:
     assert spread > 8, f"the middle of the viewer is flat (standard deviation {spread:.1f})"
 
 
-def test_the_page_filters_links_and_closes_by_keyboard(server: Running, browser: Browser) -> None:
+def test_the_page_filters_links_and_closes_by_keyboard(
+    server: ServeProcess, browser: Browser
+) -> None:
     visit = Visit(browser, server)
     page = visit.page
     expect(page.locator(".card")).to_have_count(3)
@@ -177,7 +179,9 @@ def test_the_page_filters_links_and_closes_by_keyboard(server: Running, browser:
     visit.context.close()
 
 
-def test_a_link_to_a_picture_that_is_not_there_says_so(server: Running, browser: Browser) -> None:
+def test_a_link_to_a_picture_that_is_not_there_says_so(
+    server: ServeProcess, browser: Browser
+) -> None:
     visit = Visit(browser, server)
     visit.page.goto(f"{server.public}/#1/1/nobody")
     expect(visit.page.locator("#viewer-problem")).to_contain_text("cannot be shown")
@@ -185,7 +189,9 @@ def test_a_link_to_a_picture_that_is_not_there_says_so(server: Running, browser:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(server: Running, browser: Browser, scheme: str) -> None:
+def test_text_stands_out_from_its_ground(
+    server: ServeProcess, browser: Browser, scheme: str
+) -> None:
     visit = Visit(browser, server, color_scheme=scheme)
     visit.shot(f"{scheme}-collection.png")
     for selector in ("h1", ".name", ".size", ".tools label", ".foot p"):
@@ -209,7 +215,7 @@ CONTRAST = """element => {
 
 
 def test_a_browser_asks_for_a_key_and_shows_what_is_cached_queued_and_failing(
-    browser: Browser, server: Running
+    browser: Browser, server: ServeProcess
 ) -> None:
     made = run_command("keys", "create", "--admin", "--data", server.data, "--json").json
     context = browser.new_context(

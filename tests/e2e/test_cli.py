@@ -17,21 +17,21 @@ import pytest
 
 from tests.e2e.conftest import Command, Done, run_command
 from tests.support import pictures
-from tests.support.running import COMMAND, Running, assert_log_clean, fetch, running
+from tests.support.serve_process import COMMAND, ServeProcess, assert_log_clean, fetch, run_server
 
 
 @pytest.fixture(scope="module")
-def server(module_folder: Path) -> Iterator[Running]:
+def server(module_folder: Path) -> Iterator[ServeProcess]:
     for name in ("one", "two", "three"):
         pictures.jpeg(module_folder / f"{name}.jpg", 900, 700)
-    with running(module_folder, workers=2) as server:
+    with run_server(module_folder, workers=2) as server:
         server.wait_converted(expected=3)
         yield server
         assert_log_clean(server.log())
 
 
 @pytest.fixture
-def here(server: Running) -> Command:
+def here(server: ServeProcess) -> Command:
     """A command on the running installation that must succeed."""
 
     def run(*words: object) -> Done:
@@ -42,7 +42,7 @@ def here(server: Running) -> Command:
     return run
 
 
-def info(server: Running, name: str) -> int:
+def info(server: ServeProcess, name: str) -> int:
     return fetch(f"{server.public}/iiif/3/{name.replace('/', '%2F')}/info.json").status
 
 
@@ -68,7 +68,7 @@ def test_one_image_is_shown(here: Command) -> None:
     assert "900" in here("images", "show", "1/1/one").out
 
 
-def test_an_alias_given_by_set_is_answered(here: Command, server: Running) -> None:
+def test_an_alias_given_by_set_is_answered(here: Command, server: ServeProcess) -> None:
     here("images", "set", "1/1/one", "--alias", "first-page")
     assert within(2, lambda: info(server, "first-page") == 200)
     assert here("images", "show", "first-page", "--json").json["aliases"] == ["first-page"]
@@ -87,7 +87,7 @@ class _Cdn(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_a_cdn_is_told_of_what_set_changes(server: Running) -> None:
+def test_a_cdn_is_told_of_what_set_changes(server: ServeProcess) -> None:
     with HTTPServer(("127.0.0.1", 0), _Cdn) as cdn:
         cdn.purged = []  # type: ignore[attr-defined]
         thread = threading.Thread(target=cdn.serve_forever)
@@ -105,7 +105,7 @@ def test_a_cdn_is_told_of_what_set_changes(server: Running) -> None:
 
 
 def test_a_picture_ingested_beside_the_server_is_served_and_deleted_again(
-    here: Command, server: Running, tmp_path: Path
+    here: Command, server: ServeProcess, tmp_path: Path
 ) -> None:
     pictures.jpeg(tmp_path / "new.jpg", 640, 480)
     done = here(
@@ -129,7 +129,7 @@ def test_a_picture_ingested_beside_the_server_is_served_and_deleted_again(
     assert within(2, lambda: info(server, "1/2/new") == 404)
 
 
-def test_ingest_tells_what_failed_and_why_and_exits_1(server: Running, tmp_path: Path) -> None:
+def test_ingest_tells_what_failed_and_why_and_exits_1(server: ServeProcess, tmp_path: Path) -> None:
     pictures.jpeg(tmp_path / "good.jpg", 300, 200)
     (tmp_path / "bad.jpg").write_bytes((tmp_path / "good.jpg").read_bytes()[:100])
     done = run_command("ingest", tmp_path, "--id", "1/3", "--data", server.data)
@@ -149,7 +149,7 @@ def test_ingest_tells_what_failed_and_why_and_exits_1(server: Running, tmp_path:
 
 
 def test_two_pictures_of_one_name_are_refused_before_anything_is_done(
-    server: Running, tmp_path: Path
+    server: ServeProcess, tmp_path: Path
 ) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -162,13 +162,13 @@ def test_two_pictures_of_one_name_are_refused_before_anything_is_done(
     )
 
 
-def test_an_origin_on_a_private_address_is_refused(server: Running) -> None:
+def test_an_origin_on_a_private_address_is_refused(server: ServeProcess) -> None:
     done = run_command("ingest", f"{server.public}/x.jpg", "--data", server.data)
     assert done.status == 1
     assert "Traceback" not in done.err
 
 
-def test_on_a_terminal_ingest_draws_a_bar(server: Running, tmp_path: Path) -> None:
+def test_on_a_terminal_ingest_draws_a_bar(server: ServeProcess, tmp_path: Path) -> None:
     pictures.jpeg(tmp_path / "bar.jpg", 200, 100)
     ours, theirs = pty.openpty()
     words = [str(COMMAND), "ingest", str(tmp_path / "bar.jpg"), "--id", "1/4/bar"]
@@ -193,7 +193,9 @@ def test_on_a_terminal_ingest_draws_a_bar(server: Running, tmp_path: Path) -> No
     assert "━" in drawn.decode()
 
 
-def test_customers_and_keys_are_made_listed_and_revoked(here: Command, server: Running) -> None:
+def test_customers_and_keys_are_made_listed_and_revoked(
+    here: Command, server: ServeProcess
+) -> None:
     customer = here("customers", "create", "museum", "--json").json
     assert {"id": customer["id"], "name": "museum"}.items() <= customer.items()
     names = [row["name"] for row in here("customers", "list", "--json").json]
@@ -208,7 +210,7 @@ def test_customers_and_keys_are_made_listed_and_revoked(here: Command, server: R
     assert (double.status, double.err.count("\n")) == (1, 1)
 
 
-def test_a_token_names_its_roles_and_its_end(here: Command, server: Running) -> None:
+def test_a_token_names_its_roles_and_its_end(here: Command, server: ServeProcess) -> None:
     token = here("token", "create", "--roles", "staff, press", "--expires", "12h", "--json").json
     assert (token["roles"], token["expires_s"]) == (["staff", "press"], 43200)
     plain = here("token", "create", "--roles", "staff").out.strip()
@@ -220,7 +222,9 @@ def test_a_token_names_its_roles_and_its_end(here: Command, server: Running) -> 
     )
 
 
-def test_caches_are_counted_verified_scavenged_and_cleared(here: Command, server: Running) -> None:
+def test_caches_are_counted_verified_scavenged_and_cleared(
+    here: Command, server: ServeProcess
+) -> None:
     tile = f"{server.public}/iiif/3/1%2F1%2Ftwo/0,0,256,256/128,/0/default.png"
     assert fetch(tile).status == 200
     assert within(5, lambda: here("cache", "stats", "--json").json[0]["files"] > 0)
@@ -252,7 +256,7 @@ def test_doctor_finds_a_running_installation_well(here: Command) -> None:
     assert "broken" not in findings.values()
 
 
-def test_doctor_says_how_to_mend_what_is_broken(command: Command, server: Running) -> None:
+def test_doctor_says_how_to_mend_what_is_broken(command: Command, server: ServeProcess) -> None:
     env = {
         "ORCHESTRATOR_IMAGE_SERVER__KIND": "iipimage",
         "ORCHESTRATOR_IMAGE_SERVER__ADDRESSES": "http://127.0.0.1:9",
@@ -313,18 +317,20 @@ def test_a_folder_that_is_not_there_is_told_in_one_line(command: Command, tmp_pa
     assert (done.status, done.err.count("\n")) == (1, 1)
 
 
-def test_an_image_that_is_not_there_is_told_in_one_line(server: Running) -> None:
+def test_an_image_that_is_not_there_is_told_in_one_line(server: ServeProcess) -> None:
     done = run_command("images", "show", "1/1/nothing", "--data", server.data)
     assert (done.status, done.err.count("\n")) == (1, 1)
 
 
-def test_a_second_instance_on_the_same_data_is_refused(server: Running) -> None:
+def test_a_second_instance_on_the_same_data_is_refused(server: ServeProcess) -> None:
     done = run_command("serve", "--port", 0, "--private-port", 0, "--data", server.data)
     assert done.status == 1
     assert f"is in use by process {server.process.pid}" in done.err
 
 
-def test_a_second_instance_on_the_same_port_is_refused(server: Running, tmp_path: Path) -> None:
+def test_a_second_instance_on_the_same_port_is_refused(
+    server: ServeProcess, tmp_path: Path
+) -> None:
     port = server.public.rpartition(":")[2]
     done = run_command("serve", "--port", port, "--private-port", 0, "--data", tmp_path / "other")
     assert done.status == 1

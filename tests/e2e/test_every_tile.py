@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.support import pictures
-from tests.support.running import Running, assert_log_clean, fetch, running
+from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
 
 SIZES = [(1, 1), (3, 7), (255, 257), (257, 255), (703, 1003), (1001, 640), (1, 900), (1537, 1025)]
 TOLERANCE = 9.0
@@ -34,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder):
-    with running(folder, workers=2) as server:
+    with run_server(folder, workers=2) as server:
         server.wait_converted(expected=2 * len(SIZES))
         yield server
         assert_log_clean(server.log())
@@ -51,7 +51,7 @@ def difference(answer: bytes, crop: Image.Image) -> float:
     return float(np.abs(np.asarray(seen, np.int16) - np.asarray(wanted, np.int16)).mean())
 
 
-def ask(server: Running, name: str, rest: str, size: tuple[int, int]) -> bytes:
+def ask(server: ServeProcess, name: str, rest: str, size: tuple[int, int]) -> bytes:
     answer = fetch(f"{server.public}/iiif/3/1%2F1%2F{name}/{rest}")
     assert answer.status == 200, (name, rest, answer.status, answer.body[:200])
     assert Image.open(io.BytesIO(answer.body)).size == size, (name, rest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support import pictures
-from tests.support.running import assert_log_clean, fetch, running
+from tests.support.serve_process import assert_log_clean, fetch, run_server
 
 
 def test_an_answer_that_would_cost_too_many_pixels_is_413_and_smaller_ones_are_made(tmp_path):
@@ -11,7 +11,7 @@ def test_an_answer_that_would_cost_too_many_pixels_is_413_and_smaller_ones_are_m
     folder.mkdir()
     pictures.jpeg(folder / "sample.jpg", 1200, 900)
     limits = {"ORCHESTRATOR_IIIF__MAX_DECODE_PIXELS": "500000"}
-    with running(folder, data=tmp_path / "data", env=limits) as server:
+    with run_server(folder, data=tmp_path / "data", env=limits) as server:
         server.wait_converted()
         base = f"{server.public}/iiif/3/1%2F1%2Fsample"
         refused = fetch(f"{base}/full/max/0/default.png")

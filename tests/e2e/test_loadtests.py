@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from loadtests.bench import main
-from tests.support.running import assert_log_clean, running
 from tests.support.scenes import write_jpeg
+from tests.support.serve_process import assert_log_clean, run_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ def test_a_bench_prints_both_sides_and_writes_them_as_json(
 def test_the_mixed_scenario_is_answered_without_a_failure(tmp_path: Path) -> None:
     write_jpeg(tmp_path / "pictures" / "one.jpg", 1501, 1003)
     write_jpeg(tmp_path / "pictures" / "two.jpg", 1003, 1501, seed=2)
-    with running(tmp_path / "pictures", workers=2, data=tmp_path / "data") as server:
+    with run_server(tmp_path / "pictures", workers=2, data=tmp_path / "data") as server:
         server.wait_converted(expected=2)
         words = [str(Path(sys.executable).with_name("locust")), "-f", "loadtests/locustfile.py"]
         words += ["--headless", "-u", "4", "-t", "4s", "--host", server.public, "--only-summary"]

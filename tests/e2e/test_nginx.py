@@ -15,25 +15,25 @@ import pytest
 
 from tests.e2e.conftest import run_command
 from tests.support import pictures
-from tests.support.running import Running, assert_log_clean, fetch, free_port, running
+from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, free_port, run_server
 
 CONFIG = Path(__file__).parents[2] / "config" / "nginx.conf"
 TILE = "/iiif/3/1%2F1%2Fsub%252Fpage/0,0,256,256/128,/0/default.jpg"
 
 
 @pytest.fixture(scope="module")
-def server(module_folder: Path) -> Iterator[Running]:
+def server(module_folder: Path) -> Iterator[ServeProcess]:
     (module_folder / "sub").mkdir()
     pictures.jpeg(module_folder / "sub" / "page.jpg", 900, 700)
     env = {"ORCHESTRATOR_SERVER__TRUSTED_PROXIES": "127.0.0.1"}
-    with running(module_folder, workers=1, env=env) as server:
+    with run_server(module_folder, workers=1, env=env) as server:
         server.wait_converted()
         yield server
         assert_log_clean(server.log())
 
 
 @pytest.fixture(scope="module")
-def nginx(server: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def nginx(server: ServeProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("nginx")
     port = free_port()
     text = CONFIG.read_text().replace("listen 80;", f"listen 127.0.0.1:{port};")
@@ -75,7 +75,7 @@ def test_ids_in_info_documents_are_those_seen_from_outside(nginx: str) -> None:
     assert fetch(address + "/info.json").json["id"] == address
 
 
-def test_a_restricted_image_is_never_kept_by_nginx(nginx: str, server: Running) -> None:
+def test_a_restricted_image_is_never_kept_by_nginx(nginx: str, server: ServeProcess) -> None:
     token = run_command("token", "create", "--roles", "staff", "--data", server.data).out.strip()
     words = ("images", "set", "1/1/sub%2Fpage", "--roles", "staff", "--max-unauthorised", "0")
     assert run_command(*words, "--data", server.data).status == 0

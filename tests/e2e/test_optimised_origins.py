@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.e2e.conftest import Done, run_command
 from tests.support import pictures
-from tests.support.running import Running, assert_log_clean, fetch, running
+from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
 from tests.support.weed import BUCKET, CREDENTIALS, s3_settings, weed
 
 DIGITISED = "digitised"
@@ -27,7 +27,7 @@ TILE = "256,256,256,256/256,256/0/default.jpg"
 
 @dataclass(frozen=True)
 class Installation:
-    server: Running
+    server: ServeProcess
     env: dict[str, str]
     s3: Any
     folder: Path
@@ -70,7 +70,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         stack.callback(client.close)
         client.create_bucket(Bucket=DIGITISED)
         env = s3_settings(endpoint) | {"ORCHESTRATOR_INGEST__ALLOW_PRIVATE_ADDRESSES": "true"}
-        server = stack.enter_context(running(None, workers=2, env=env))
+        server = stack.enter_context(run_server(None, workers=2, env=env))
         one = Installation(server, env, client, folder)
         keys = folder / "keys.json"
         keys.write_text(

@@ -8,19 +8,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.running import Running, assert_log_clean, fetch, running
 from tests.support.scenes import write_jpeg
+from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
     home = tmp_path_factory.mktemp("page")
     folder = home / "pictures"
     write_jpeg(folder / "one.jpg", 320, 200)
     write_jpeg(folder / "two.jpg", 500, 300)
     write_jpeg(folder / "a&b <c>.jpg", 300, 500)
     write_jpeg(folder / "sub" / "three.jpg", 640, 480)
-    with running(folder, data=home / "data") as server:
+    with run_server(folder, data=home / "data") as server:
         server.wait_converted(expected=4)
         yield server
     assert_log_clean(server.log())
@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 IDS = ["1/1/a&b <c>", "1/1/one", "1/1/sub%2Fthree", "1/1/two"]
 
 
-def test_scripts_get_ids_and_info_addresses(server: Running) -> None:
+def test_scripts_get_ids_and_info_addresses(server: ServeProcess) -> None:
     answer = fetch(f"{server.public}/", Accept="application/json")
     assert answer.headers["content-type"].startswith("application/json")
     images = answer.json["images"]
@@ -41,14 +41,14 @@ def test_scripts_get_ids_and_info_addresses(server: Running) -> None:
         assert (info.json["width"], info.json["height"]) == (each["width"], each["height"])
 
 
-def test_every_thumbnail_of_the_listing_is_answered_at_its_size(server: Running) -> None:
+def test_every_thumbnail_of_the_listing_is_answered_at_its_size(server: ServeProcess) -> None:
     for each in server.images():
         answer = fetch(each["thumbnail"])
         assert answer.status == 200, each["thumbnail"]
         assert answer.headers["content-type"] == "image/jpeg"
 
 
-def test_a_long_collection_comes_in_pages_and_each_picture_once(server: Running) -> None:
+def test_a_long_collection_comes_in_pages_and_each_picture_once(server: ServeProcess) -> None:
     address: str | None = f"{server.public}/?limit=3"
     pages = []
     while address:
@@ -59,7 +59,9 @@ def test_a_long_collection_comes_in_pages_and_each_picture_once(server: Running)
     assert sorted(each for page in pages for each in page) == IDS
 
 
-def test_people_get_a_page_that_needs_nothing_inline_and_nobody_elses_host(server: Running) -> None:
+def test_people_get_a_page_that_needs_nothing_inline_and_nobody_elses_host(
+    server: ServeProcess,
+) -> None:
     answer = fetch(f"{server.public}/", Accept="text/html,*/*;q=0.8")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     policy = answer.headers["content-security-policy"]
@@ -75,7 +77,7 @@ def test_people_get_a_page_that_needs_nothing_inline_and_nobody_elses_host(serve
         assert fetch(whole.replace("&amp;", "&")).status == 200, address
 
 
-def test_the_page_and_the_listing_are_told_apart_by_accept(server: Running) -> None:
+def test_the_page_and_the_listing_are_told_apart_by_accept(server: ServeProcess) -> None:
     page, listing = (
         fetch(f"{server.public}/"),
         fetch(f"{server.public}/", Accept="application/json"),
@@ -86,7 +88,7 @@ def test_the_page_and_the_listing_are_told_apart_by_accept(server: Running) -> N
         assert answer.headers["access-control-allow-origin"] == "*"
 
 
-def test_static_files_are_cached_compressed_and_known_again(server: Running) -> None:
+def test_static_files_are_cached_compressed_and_known_again(server: ServeProcess) -> None:
     for name in ("page.js", "page.css", "vendor/openseadragon.min.js"):
         address = f"{server.public}/static/{name}"
         plain, packed = fetch(address), fetch(address, Accept_Encoding="gzip")
@@ -100,12 +102,12 @@ def test_static_files_are_cached_compressed_and_known_again(server: Running) -> 
     "path",
     ["nothing.js", "../page.py", "%2e%2e/page.py", "..%2fpage.py", "vendor", "", "page.js/"],
 )
-def test_nothing_else_is_found_below_static(server: Running, path: str) -> None:
+def test_nothing_else_is_found_below_static(server: ServeProcess, path: str) -> None:
     assert fetch(f"{server.public}/static/{path}").status == 404
 
 
 def test_an_empty_collection_says_how_to_fill_it() -> None:
-    with running() as server:
+    with run_server() as server:
         text = fetch(f"{server.public}/").body.decode()
         listing = fetch(f"{server.public}/", Accept="application/json").json
     assert "No pictures yet" in text

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.support import pictures
-from tests.support.running import Running, assert_log_clean, fetch, running, until
+from tests.support.serve_process import (
+    ServeProcess,
+    assert_log_clean,
+    fetch,
+    run_server,
+    wait_until,
+)
 
 TILE = "/iiif/3/1%2F1%2Fbig/0,0,1024,1024/max/0/default.png"
 
@@ -22,7 +28,7 @@ def folder(module_folder: Path) -> Path:
     return module_folder
 
 
-def children(server: Running) -> dict[int, str]:
+def children(server: ServeProcess) -> dict[int, str]:
     """Python processes that the supervisor started itself, without their own workers."""
     found = {}
     for pid, words in server.processes().items():
@@ -32,7 +38,7 @@ def children(server: Running) -> dict[int, str]:
     return found
 
 
-def answers(server: Running, path: str = TILE, *, private: bool = False) -> bool:
+def answers(server: ServeProcess, path: str = TILE, *, private: bool = False) -> bool:
     base = server.private if private else server.public
     try:
         return fetch(base + path, timeout_s=10).status == 200
@@ -41,7 +47,7 @@ def answers(server: Running, path: str = TILE, *, private: bool = False) -> bool
 
 
 def test_one_worker_is_one_process(folder: Path) -> None:
-    with running(folder, workers=1) as server:
+    with run_server(folder, workers=1) as server:
         assert answers(server)
         assert fetch(f"{server.private}/metrics").status == 200
         assert not [words for words in children(server).values() if "resource_tracker" in words]
@@ -49,17 +55,17 @@ def test_one_worker_is_one_process(folder: Path) -> None:
 
 
 def test_whichever_process_is_killed_the_pictures_go_on_and_it_is_replaced(folder: Path) -> None:
-    with running(folder, workers=2) as server:
+    with run_server(folder, workers=2) as server:
         server.wait_converted()
         before = set(children(server))
         assert len(before) == 3
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-            until(lambda gone=pid: gone not in children(server), "the dead one buried")
-            until(lambda: len(children(server)) == 3, "three processes again")
-            until(lambda: answers(server), "an answer")
+            wait_until(lambda gone=pid: gone not in children(server), "the dead one buried")
+            wait_until(lambda: len(children(server)) == 3, "three processes again")
+            wait_until(lambda: answers(server), "an answer")
         assert not before & set(children(server))
-        until(lambda: answers(server, "/health/ready", private=True), "housekeeping")
+        wait_until(lambda: answers(server, "/health/ready", private=True), "housekeeping")
         assert_log_clean(server.log())
 
 
@@ -67,22 +73,22 @@ def test_after_the_supervisor_is_killed_nothing_is_left_and_a_new_one_starts(
     folder: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
-    with running(folder, workers=2, data=data) as server:
+    with run_server(folder, workers=2, data=data) as server:
         server.wait_converted()
         server.process.kill()
         server.process.wait()
-        until(
+        wait_until(
             lambda: not [w for w in server.processes().values() if "postgres" not in w],
             "all processes gone with the supervisor",
         )
         server.stop(graceful=False)
-    with running(folder, workers=2, data=data) as server:
+    with run_server(folder, workers=2, data=data) as server:
         assert answers(server)
         assert_log_clean(server.log())
 
 
 def test_an_answer_under_way_is_finished_before_the_end(folder: Path) -> None:
-    with running(folder, workers=2) as server:
+    with run_server(folder, workers=2) as server:
         host, port = server.public.removeprefix("http://").split(":")
         size = len(fetch(server.public + TILE).body)
         with socket.create_connection((host, int(port))) as client:
@@ -100,16 +106,16 @@ def test_an_answer_under_way_is_finished_before_the_end(folder: Path) -> None:
 
 def test_sighup_moves_the_access_log_to_a_new_file(folder: Path, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
-    with running(folder, workers=2, env={"ORCHESTRATOR_LOG__ACCESS": str(log)}) as server:
+    with run_server(folder, workers=2, env={"ORCHESTRATOR_LOG__ACCESS": str(log)}) as server:
         assert answers(server)
-        until(lambda: log.exists() and log.stat().st_size, "a first line")
+        wait_until(lambda: log.exists() and log.stat().st_size, "a first line")
         log.rename(tmp_path / "access.log.1")
         server.process.send_signal(signal.SIGHUP)
-        until(lambda: answers(server) and log.exists() and log.stat().st_size, "a new file")
+        wait_until(lambda: answers(server) and log.exists() and log.stat().st_size, "a new file")
 
 
 def test_ctrl_c_ends_it_cleanly(folder: Path) -> None:
-    with running(folder, workers=2) as server:
+    with run_server(folder, workers=2) as server:
         everyone = [server.process.pid, *children(server)]
         for pid in everyone:  # as a terminal does: to the whole group
             os.kill(pid, signal.SIGINT)
@@ -119,6 +125,6 @@ def test_ctrl_c_ends_it_cleanly(folder: Path) -> None:
 
 
 def test_two_instances_run_side_by_side(folder: Path) -> None:
-    with running(folder, workers=1) as first, running(folder, workers=2) as second:
+    with run_server(folder, workers=1) as first, run_server(folder, workers=2) as second:
         assert answers(first)
         assert answers(second)

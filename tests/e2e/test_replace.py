@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
-from tests.support.running import COMMAND, assert_log_clean, fetch, running
+from tests.support.serve_process import COMMAND, assert_log_clean, fetch, run_server
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 RESTS = ("0,0,256,256/256,256/0/default.jpg", "full/200,/0/default.jpg", "full/180,/0/default.jpg")
@@ -41,7 +41,7 @@ def ingest(server, path, identifier):
 
 def test_no_process_serves_the_old_picture_a_second_after_a_new_ingest(tmp_path):
     picture = flat(tmp_path / "page.jpg", RED)
-    with running(workers=3, data=tmp_path / "data") as server:
+    with run_server(workers=3, data=tmp_path / "data") as server:
         ingest(server, picture, "1/1/page")
         base = f"{server.public}/iiif/3/1%2F1%2Fpage"
         with ThreadPoolExecutor(8) as pool:  # several connections, so that every process has it hot
@@ -70,7 +70,7 @@ def test_an_original_replaced_in_the_served_folder_is_served_fresh_at_once(tmp_p
     source = flat(tmp_path / "new.jpg", BLUE, (1200, 900))
     flat(folder / "page.jpg", RED)
     settings = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original"}
-    with running(folder, workers=2, data=tmp_path / "data", env=settings) as server:
+    with run_server(folder, workers=2, data=tmp_path / "data", env=settings) as server:
         server.wait_converted()
         base = f"{server.public}/iiif/3/1%2F1%2Fpage"
         assert colour_of(fetch(f"{base}/0,0,256,256/256,256/0/default.jpg").body) == "red"

@@ -21,7 +21,13 @@ from PIL import Image
 from orchestrator.cache.disk.file_names import asset_hash
 from orchestrator.catalog.embedded.database import embedded
 from tests.e2e.conftest import run_command
-from tests.support.running import Running, assert_log_clean, fetch, running, until
+from tests.support.serve_process import (
+    ServeProcess,
+    assert_log_clean,
+    fetch,
+    run_server,
+    wait_until,
+)
 from tests.support.weed import s3_settings, weed
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
@@ -55,18 +61,18 @@ def colour_of(body: bytes) -> str:
     return "red" if red > blue else "blue"
 
 
-def ingest(host: Running, shared: Shared, picture: Path, identifier: str) -> None:
+def ingest(host: ServeProcess, shared: Shared, picture: Path, identifier: str) -> None:
     done = run_command("ingest", picture, "--id", identifier, "--data", host.data, env=shared.env)
     assert done.status == 0, done.out + done.err
 
 
-def colours(host: Running, name: str) -> set[str]:
+def colours(host: ServeProcess, name: str) -> set[str]:
     answers = [fetch(f"{host.public}/iiif/3/1%2F1%2F{name}/{tile}") for tile in TILES]
     assert {answer.status for answer in answers} == {200}
     return {colour_of(answer.body) for answer in answers}
 
 
-def cached(host: Running, identifier: str) -> list[Path]:
+def cached(host: ServeProcess, identifier: str) -> list[Path]:
     digest = asset_hash(identifier)
     return list((host.data / "cache").glob(f"*/{digest[:2]}/{digest}/*"))
 
@@ -88,7 +94,7 @@ def test_a_reingest_on_one_host_is_seen_by_the_other_within_a_second(tmp_path, s
     picture = flat(tmp_path / "page.jpg", RED)
     with ExitStack() as stack:
         one, other = (
-            stack.enter_context(running(data=tmp_path / name, env=shared.env))
+            stack.enter_context(run_server(data=tmp_path / name, env=shared.env))
             for name in ("one", "other")
         )
         ingest(one, shared, picture, "1/1/page")
@@ -101,7 +107,9 @@ def test_a_reingest_on_one_host_is_seen_by_the_other_within_a_second(tmp_path, s
         time.sleep(1.0)  # the promise itself
         assert colours(other, "page") == {"blue"}
         assert colours(one, "page") == {"blue"}
-        until(lambda: not any(path.exists() for path in old), "the old version's files are gone", 2)
+        wait_until(
+            lambda: not any(path.exists() for path in old), "the old version's files are gone", 2
+        )
 
         # By prefix, told on one host by the command, done on the other in memory and on disk.
         assert cached(other, "1/1/page")
@@ -111,7 +119,7 @@ def test_a_reingest_on_one_host_is_seen_by_the_other_within_a_second(tmp_path, s
         )
         assert done.status == 0, done.err
         assert json.loads(done.out)["derivatives"] == len(TILES)
-        until(lambda: not cached(other, "1/1/page"), "a prefix is cleared within a second", 1)
+        wait_until(lambda: not cached(other, "1/1/page"), "a prefix is cleared within a second", 1)
         time.sleep(1.0)
         renders = other.metric("renders_total")
         assert colours(other, "page") == {"blue"}
@@ -122,7 +130,7 @@ def test_a_reingest_on_one_host_is_seen_by_the_other_within_a_second(tmp_path, s
             "cache", "clear", "--asset", "1/1/page", "--data", other.data, env=shared.env
         )
         assert "the other hosts are told" in done.out
-        until(lambda: not cached(one, "1/1/page"), "an asset is cleared within a second", 1)
+        wait_until(lambda: not cached(one, "1/1/page"), "an asset is cleared within a second", 1)
         for host in (one, other):
             assert_log_clean(host.log())
 
@@ -133,7 +141,7 @@ def test_what_was_not_heard_is_made_up_for(tmp_path, shared):
     """
     flat(tmp_path / "a.jpg", RED)
     flat(tmp_path / "b.jpg", RED)
-    with running(data=tmp_path / "one", env=shared.env) as one:
+    with run_server(data=tmp_path / "one", env=shared.env) as one:
         for name in ("a", "b"):
             ingest(one, shared, tmp_path / f"{name}.jpg", f"1/1/{name}")
             assert colours(one, name) == {"red"}
@@ -146,17 +154,19 @@ def test_what_was_not_heard_is_made_up_for(tmp_path, shared):
             " updated = now() WHERE name = 'a'",  # and no NOTIFY at all
         )
         tile = f"{one.public}/iiif/3/1%2F1%2Fa/{TILES[0]}"
-        took_s = until(lambda: fetch(tile).status == 401, "restricted, and given out", 5)
+        took_s = wait_until(lambda: fetch(tile).status == 401, "restricted, and given out", 5)
         assert took_s < 2.0
-        until(lambda: not any(path.exists() for path in old), "the old version's files are gone", 5)
+        wait_until(
+            lambda: not any(path.exists() for path in old), "the old version's files are gone", 5
+        )
         assert "changes caught up" in one.log()
         kept = cached(one, "1/1/b")
         assert kept
     done = run_command("images", "delete", "1/1/b", "--data", tmp_path / "two", env=shared.env)
     assert done.status == 0, done.err
     assert all(path.exists() for path in kept), "nobody told the host that is down"
-    with running(data=tmp_path / "one", env=shared.env) as one:
-        until(
+    with run_server(data=tmp_path / "one", env=shared.env) as one:
+        wait_until(
             lambda: not any(path.exists() for path in kept), "a deleted picture's files are gone", 5
         )
         assert fetch(f"{one.public}/iiif/3/1%2F1%2Fb/{TILES[0]}").status == 404
@@ -164,10 +174,10 @@ def test_what_was_not_heard_is_made_up_for(tmp_path, shared):
 
 def test_a_restart_finds_the_cache_warm(tmp_path, shared):
     flat(tmp_path / "warm.jpg", RED)
-    with running(data=tmp_path / "one", env=shared.env) as one:
+    with run_server(data=tmp_path / "one", env=shared.env) as one:
         ingest(one, shared, tmp_path / "warm.jpg", "1/1/warm")
         assert colours(one, "warm") == {"red"}
-    with running(data=tmp_path / "one", env=shared.env) as one:
+    with run_server(data=tmp_path / "one", env=shared.env) as one:
         for tile in TILES:
             answer = fetch(f"{one.public}/iiif/3/1%2F1%2Fwarm/{tile}")
             assert answer.headers["x-served-from"] == "disk"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.counting import counting_proxy
-from tests.support.rivals import iipsrv
-from tests.support.running import Running, assert_log_clean, running
+from tests.support.counting_proxy import counting_proxy
+from tests.support.reference_servers import iipsrv
+from tests.support.serve_process import ServeProcess, assert_log_clean, run_server
 from tests.support.validator import IDENTIFIER, IMPOSSIBLE, validate, write_reference
 
 pytestmark = [
@@ -30,21 +30,23 @@ REFUSE = {"ORCHESTRATOR_IIIF__OVERSIZE_CONFINED": "refuse"}
 @pytest.fixture(scope="module", params=["png", "jpeg2000", "jpeg2000 as it is"])
 def builtin(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Running]:
+) -> Iterator[ServeProcess]:
     """Our own renderer: from a PNG, from a JPEG2000, and from a JPEG2000 left as it is."""
     home: Path = tmp_path_factory.mktemp("validator")
     write_reference(home / "pictures", jpeg2000=request.param != "png")
     env = dict(REFUSE)
     if "as it is" in request.param:
         env["ORCHESTRATOR_INGEST__FOLDER_POLICY"] = "use-original"
-    with running(home / "pictures", workers=2, data=home / "data", env=env) as server:
+    with run_server(home / "pictures", workers=2, data=home / "data", env=env) as server:
         server.wait_converted()
         yield server
     assert_log_clean(server.log())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_level_passes_through_the_built_in_renderer(builtin: Running, version: str) -> None:
+def test_every_level_passes_through_the_built_in_renderer(
+    builtin: ServeProcess, version: str
+) -> None:
     number, up_to_level_2 = VERSIONS[version]
     identifier = f"1%2F1%2F{IDENTIFIER}"
     verdict = validate(f"{builtin.public}/iiif/{number}", identifier, version=version, level=3)
@@ -57,7 +59,7 @@ def test_every_level_passes_through_the_built_in_renderer(builtin: Running, vers
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_level_passes_in_the_customer_space_image_shape(
-    builtin: Running, version: str
+    builtin: ServeProcess, version: str
 ) -> None:
     prefix = f"{builtin.public}/iiif-img/v{VERSIONS[version][0]}/1/1"
     verdict = validate(prefix, IDENTIFIER, version=version, level=2)
@@ -87,7 +89,9 @@ def test_every_level_passes_through_iipsrv(tmp_path: Path, source: str) -> None:
             "ORCHESTRATOR_IMAGE_SERVER__ADDRESSES": f'["{seen.address}"]',
         }
         data = tmp_path / "data"
-        server = stack.enter_context(running(tmp_path / "pictures", workers=2, data=data, env=env))
+        server = stack.enter_context(
+            run_server(tmp_path / "pictures", workers=2, data=data, env=env)
+        )
         server.wait_converted()
         for version, (number, _) in VERSIONS.items():
             address = f"{server.public}/iiif/{number}"

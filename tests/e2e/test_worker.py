@@ -23,7 +23,7 @@ from orchestrator.catalog.migrator import migrate
 from orchestrator.settings import Database, Jobs
 from tests.support.jobs import open_shop
 from tests.support.pictures import jpeg
-from tests.support.running import COMMAND, assert_log_clean, fetch, free_port
+from tests.support.serve_process import COMMAND, assert_log_clean, fetch, free_port
 
 PICTURES = 4
 

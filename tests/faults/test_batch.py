@@ -30,7 +30,15 @@ from PIL import Image
 from orchestrator.catalog.embedded.database import embedded
 from tests.support import pictures
 from tests.support.four_origins import KINDS, FourOrigins, four_origins
-from tests.support.running import COMMAND, Reply, Running, assert_log_clean, fetch, running, until
+from tests.support.serve_process import (
+    COMMAND,
+    Reply,
+    ServeProcess,
+    assert_log_clean,
+    fetch,
+    run_server,
+    wait_until,
+)
 from tests.support.weed import BUCKET, s3_objects, s3_settings, weed
 
 CODES = {
@@ -109,7 +117,7 @@ def _bad(folder: Path, name: str, sort: str) -> str:
 class Api:
     """The private port, with a key."""
 
-    def __init__(self, server: Running) -> None:
+    def __init__(self, server: ServeProcess) -> None:
         self._base = server.private
         made = subprocess.run(
             [str(COMMAND), "keys", "create", "1", "--data", str(server.data), "--json"],
@@ -158,7 +166,7 @@ class Api:
 class Workers:
     """Worker processes beside `serve`, killed and started again."""
 
-    def __init__(self, server: Running, env: Mapping[str, str], count: int) -> None:
+    def __init__(self, server: ServeProcess, env: Mapping[str, str], count: int) -> None:
         self._server, self._env = server, env
         self._log = server.log_path.with_suffix(".workers.log")
         self.running = [self._start() for _ in range(count)]
@@ -200,13 +208,13 @@ class Workers:
 
 
 @contextmanager
-def workers(server: Running, env: Mapping[str, str], count: int) -> Iterator[Workers]:
+def workers(server: ServeProcess, env: Mapping[str, str], count: int) -> Iterator[Workers]:
     team = Workers(server, env, count)
     try:
-        until(team.are_at_work, "every worker is at work", 60)
+        wait_until(team.are_at_work, "every worker is at work", 60)
         yield team
         # SIGTERM drains who works; who still starts just ends.
-        until(team.are_at_work, "every worker is at work", 60)
+        wait_until(team.are_at_work, "every worker is at work", 60)
         team.stop()
     finally:
         for process in team.running:
@@ -214,7 +222,7 @@ def workers(server: Running, env: Mapping[str, str], count: int) -> Iterator[Wor
             process.wait(10)
 
 
-def kill_database(server: Running) -> None:
+def kill_database(server: ServeProcess) -> None:
     """kill -9 of every process of PostgreSQL; `serve` starts it again."""
     for pid, command in server.processes().items():
         if "postgres" in command:
@@ -231,7 +239,7 @@ def survive(
     made = collection(place / "originals", count)
     with weed(place / "s3") as endpoint, four_origins(made.folder, endpoint) as origins:
         env = {**PACE, **s3_settings(endpoint)}
-        with running(data=place / "data", env=env) as server:
+        with run_server(data=place / "data", env=env) as server:
             api = Api(server)
             dice = random.Random(5)
             with workers(server, env, 2) as team:
@@ -249,7 +257,7 @@ def survive(
 def _until_finished(
     api: Api,
     batch: int,
-    server: Running,
+    server: ServeProcess,
     team: Workers,
     dice: random.Random,
     kill_every_s: float,
@@ -292,7 +300,7 @@ def _check_batch(api: Api, batch: int, made: Collection) -> None:
         assert fault["detail"]
 
 
-def _check_pictures(server: Running, made: Collection) -> None:
+def _check_pictures(server: ServeProcess, made: Collection) -> None:
     for name, file in made.good.items():
         base = f"{server.public}/iiif/3/1%2F1%2F{name}"
         truth = Image.open(made.folder / file).convert("RGB")
@@ -308,7 +316,7 @@ def _check_pictures(server: Running, made: Collection) -> None:
         assert fetch(f"{server.public}/iiif/3/1%2F1%2F{name}/info.json").status == 404
 
 
-def _check_leftovers(server: Running, endpoint: str, patience_s: float) -> None:
+def _check_leftovers(server: ServeProcess, endpoint: str, patience_s: float) -> None:
     """The store holds exactly what the ledger knows as live, and scratch is empty."""
     deadline = time.monotonic() + patience_s
     while True:

@@ -27,7 +27,13 @@ from PIL import Image
 from tests.e2e.conftest import run_command
 from tests.support import pictures
 from tests.support.caches import du
-from tests.support.running import Running, assert_log_clean, fetch, running, until
+from tests.support.serve_process import (
+    ServeProcess,
+    assert_log_clean,
+    fetch,
+    run_server,
+    wait_until,
+)
 from tests.support.weed import s3_settings, weed
 
 TILES = [
@@ -72,7 +78,7 @@ def disk(tmp_path) -> Iterator[Path]:
 class Right:
     """Every answer is compared with the first one for its tile."""
 
-    def __init__(self, server: Running, name: str = "large") -> None:
+    def __init__(self, server: ServeProcess, name: str = "large") -> None:
         self._base = f"{server.public}/iiif/3/1%2F1%2F{name}"
         self._known: dict[str, str] = {}
         self.wrong: list[str] = []
@@ -92,7 +98,7 @@ class Right:
         assert set(self.statuses) == {200}, self.statuses
 
 
-def events(server: Running, name: str) -> list[dict[str, Any]]:
+def events(server: ServeProcess, name: str) -> list[dict[str, Any]]:
     found = []
     for line in server.log().splitlines():
         if f'"{name}"' in line:
@@ -102,15 +108,15 @@ def events(server: Running, name: str) -> list[dict[str, Any]]:
     return found
 
 
-def housekeepers(server: Running) -> list[dict[str, Any]]:
+def housekeepers(server: ServeProcess) -> list[dict[str, Any]]:
     return [e for e in events(server, "process started") if e["role"] == "housekeeping"]
 
 
-def restarted(server: Running, before: int) -> bool:
+def restarted(server: ServeProcess, before: int) -> bool:
     return len(housekeepers(server)) > before
 
 
-def counted(server: Running) -> bool:
+def counted(server: ServeProcess) -> bool:
     """False also while housekeeping, which has the private port, is starting."""
     with suppress(OSError):
         return server.metric("cache_evictions_total", reason="quota") > 0
@@ -135,7 +141,7 @@ def verified(data: Path) -> bool:
 
 
 def test_without_housekeeping_serving_goes_on_and_the_quota_holds(tmp_path, folder):
-    with running(folder, workers=2, data=tmp_path / "data", env=SMALL) as server:
+    with run_server(folder, workers=2, data=tmp_path / "data", env=SMALL) as server:
         server.wait_converted()
         cache = server.data / "cache" / "derivatives"
         samples: list[int] = []
@@ -155,28 +161,30 @@ def test_without_housekeeping_serving_goes_on_and_the_quota_holds(tmp_path, fold
                 started = housekeepers(server)
                 os.kill(started[-1]["child"], signal.SIGKILL)
                 right.ask_all(random.Random(3).sample(TILES, 90), threads=8)
-                until(partial(restarted, server, len(started)), "housekeeping is started again")
+                wait_until(
+                    partial(restarted, server, len(started)), "housekeeping is started again"
+                )
         finally:
             over.set()
             watcher.join()
         assert max(samples) <= QUOTA
         assert max(samples) > QUOTA * 0.8, "the cache was full"
         assert len(events(server, "process died, starting another")) == 3
-        until(partial(counted, server), "the writers' evictions are counted", timeout_s=60)
+        wait_until(partial(counted, server), "the writers' evictions are counted", timeout_s=60)
         assert_log_clean(server.log(), allowed=("process died, starting another",))
     assert verified(tmp_path / "data")
 
 
 def test_on_a_full_disk_answers_are_right_and_the_cache_heals(tmp_path, folder, disk):
     env = {**SMALL, "ORCHESTRATOR_CACHE__FREE_SPACE_FLOOR": "0"}
-    with running(folder, workers=2, data=tmp_path / "data", env=env) as server:
+    with run_server(folder, workers=2, data=tmp_path / "data", env=env) as server:
         server.wait_converted()
         right = Right(server)
         right.ask_all(TILES[:40])
         found = os.statvfs(disk)
         (disk / "others").write_bytes(bytes(found.f_bavail * found.f_frsize))
         right.ask_all(TILES[40:120])
-        until(
+        wait_until(
             lambda: (
                 events(server, "cache has no room") or events(server, "cache cannot be written")
             ),
@@ -192,7 +200,7 @@ def test_on_a_full_disk_answers_are_right_and_the_cache_heals(tmp_path, folder, 
 
 
 def test_a_cache_made_read_only_is_read_on_and_written_again_later(tmp_path, folder):
-    with running(folder, workers=2, data=tmp_path / "data", env=SMALL) as server:
+    with run_server(folder, workers=2, data=tmp_path / "data", env=SMALL) as server:
         server.wait_converted()
         cache = server.data / "cache" / "derivatives"
         right = Right(server)
@@ -200,11 +208,13 @@ def test_a_cache_made_read_only_is_read_on_and_written_again_later(tmp_path, fol
         made_read_only(cache, yes=True)
         try:
             right.ask_all(TILES[:60])
-            until(lambda: events(server, "cache cannot be written"), "the log says it")
+            wait_until(lambda: events(server, "cache cannot be written"), "the log says it")
         finally:
             made_read_only(cache, yes=False)
         right.ask_all(TILES[60:90])
-        until(lambda: events(server, "cache written again"), "the log says that it is well again")
+        wait_until(
+            lambda: events(server, "cache written again"), "the log says that it is well again"
+        )
         renders = server.metric("renders_total")
         right.ask_all(TILES[60:90])
         assert server.metric("renders_total") == renders, "kept again"
@@ -213,14 +223,14 @@ def test_a_cache_made_read_only_is_read_on_and_written_again_later(tmp_path, fol
 
 
 def test_files_removed_by_hand_are_made_again(tmp_path, folder, s3):
-    with running(folder, workers=2, data=tmp_path / "data", env={**SMALL, **s3}) as server:
+    with run_server(folder, workers=2, data=tmp_path / "data", env={**SMALL, **s3}) as server:
         server.wait_converted()
         right = Right(server)
         right.ask_all(TILES[:20])
         for path in [*server.data.glob("cache/*/??/*/*")]:
             path.unlink()
         right.ask_all(TILES[:25])
-        until(
+        wait_until(
             lambda: events(server, "cached files were removed by somebody else"),
             "the log says that files are gone",
         )
@@ -231,7 +241,7 @@ def test_files_removed_by_hand_are_made_again(tmp_path, folder, s3):
 def test_all_killed_at_once_in_the_middle_of_writing_leaves_a_sound_cache(tmp_path, folder):
     data = tmp_path / "data"
     for _ in range(2):
-        with running(folder, workers=2, data=data, env=SMALL) as server:
+        with run_server(folder, workers=2, data=data, env=SMALL) as server:
             server.wait_converted()
             right = Right(server)
             with ThreadPoolExecutor(8) as pool:
@@ -243,7 +253,7 @@ def test_all_killed_at_once_in_the_middle_of_writing_leaves_a_sound_cache(tmp_pa
                     one.cancel()
             server.stop(graceful=False)
             assert not right.wrong
-    with running(folder, workers=2, data=data, env=SMALL) as server:
+    with run_server(folder, workers=2, data=data, env=SMALL) as server:
         Right(server).ask_all(TILES[:40])
         assert du(data / "cache" / "derivatives") <= QUOTA
         assert_log_clean(server.log())
@@ -257,7 +267,7 @@ def colour(body: bytes) -> Any:
 
 def test_a_source_without_room_is_read_in_ranges_or_refused_with_retry_after(tmp_path, folder, s3):
     env = {**SMALL, **s3, "ORCHESTRATOR_CACHE__SOURCES_QUOTA": "100000"}
-    with running(folder, workers=2, data=tmp_path / "data", env=env) as server:
+    with run_server(folder, workers=2, data=tmp_path / "data", env=env) as server:
         server.wait_converted()
         right = Right(server)
         right.ask_all(TILES[:12])
@@ -267,7 +277,7 @@ def test_a_source_without_room_is_read_in_ranges_or_refused_with_retry_after(tmp
         assert events(server, "cache has no room")
         assert_log_clean(server.log())
     env |= {"ORCHESTRATOR_DELIVERY__MEMORY_SOURCES": "1000"}
-    with running(folder, workers=2, data=tmp_path / "data", env=env) as server:
+    with run_server(folder, workers=2, data=tmp_path / "data", env=env) as server:
         base = f"{server.public}/iiif/3/1%2F1%2Flarge"
         for tile in TILES[:3]:
             assert fetch(f"{base}/{tile}").headers["x-served-from"] == "disk"
@@ -288,7 +298,7 @@ def test_an_image_pinned_or_never_orchestrated_by_command_is_so_on_the_running_s
     pictures.jpeg(folder / "rule.jpg", 1500, 1000)
     pictures.jpeg(folder / "other.jpg", 3000, 2000, seed=2)
     env = {**SMALL, **s3, "ORCHESTRATOR_CACHE__RULES": rule}
-    with running(folder, workers=2, data=data, env=env) as server:
+    with run_server(folder, workers=2, data=data, env=env) as server:
         server.wait_converted(expected=3)
         dsn = run_command("config", "show", "--data", data)
         assert dsn.status == 0

@@ -10,14 +10,14 @@ import time
 from contextlib import suppress
 
 from tests.support import pictures
-from tests.support.running import assert_log_clean, fetch, running
+from tests.support.serve_process import assert_log_clean, fetch, run_server
 
 
 def test_pictures_go_on_without_the_database_and_it_comes_back(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     pictures.jpeg(folder / "sample.jpg", 2000, 1500)
-    with running(folder, workers=2, data=tmp_path / "data") as server:
+    with run_server(folder, workers=2, data=tmp_path / "data") as server:
         server.wait_converted()
         base = f"{server.public}/iiif/3/1%2F1%2Fsample"
         for _ in range(12):  # both processes know the picture

@@ -16,7 +16,7 @@ from yarl import URL
 
 from loadtests.benches.objects import s3_settings, weed_with_counter
 from tests.support import pictures
-from tests.support.running import assert_log_clean, running
+from tests.support.serve_process import assert_log_clean, run_server
 
 CALLERS, PROCESSES = 1000, 4
 TILES = [f"{x},{y},512,512/512,512/0/default.jpg" for y in (0, 512) for x in range(0, 2560, 512)]
@@ -50,7 +50,7 @@ def test_a_thousand_callers_cost_one_fetch_and_one_render_a_tile(tmp_path, store
     folder = tmp_path / "pictures"
     folder.mkdir()
     pictures.jpeg(folder / "large.jpg", 3000, 2000)
-    with running(
+    with run_server(
         folder, workers=PROCESSES, data=tmp_path / "data", env=s3_settings(store.address)
     ) as server:
         server.wait_converted()
@@ -79,7 +79,7 @@ def test_a_source_lost_from_the_store_is_healed_from_the_original_for_all_caller
     folder = tmp_path / "pictures"
     folder.mkdir()
     pictures.jpeg(folder / "lost.jpg", 2000, 1500)
-    with running(
+    with run_server(
         folder, workers=2, data=tmp_path / "data", env=s3_settings(store.address)
     ) as server:
         server.wait_converted()

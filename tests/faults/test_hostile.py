@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import pictures
-from tests.support.running import Running, assert_log_clean, fetch, running
+from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
 
 GOOD = "0,0,256,256/256,256/0/default.jpg"
 MEMORY_GROWTH_MB = 150
@@ -33,12 +33,12 @@ def server(tmp_path_factory):
     pictures.truncated(folder / "cut-jpeg.jpg", photo, 0.5)
     pictures.html_as_jpeg(folder / "page.jpg")
     pictures.ico(folder / "icon.png", 64, 64)
-    with running(folder, workers=2) as server:
+    with run_server(folder, workers=2) as server:
         yield server
         assert_log_clean(server.log())
 
 
-def resident_mb(server: Running) -> float:
+def resident_mb(server: ServeProcess) -> float:
     """Of the processes that serve and decode, not of the database."""
     total = 0.0
     for pid, command in server.processes().items():

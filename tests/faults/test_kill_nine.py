@@ -21,7 +21,13 @@ from PIL import Image
 
 from loadtests.benches.objects import s3_settings, weed_with_counter
 from tests.support import pictures
-from tests.support.running import Running, assert_log_clean, fetch, running, start
+from tests.support.serve_process import (
+    ServeProcess,
+    assert_log_clean,
+    fetch,
+    run_server,
+    start_server,
+)
 
 TILES = [
     f"{x},{y},512,512/512,512/0/default.jpg" for y in (0, 512, 1024) for x in range(0, 2560, 512)
@@ -38,7 +44,7 @@ def seen_whole(body: bytes) -> bool:
     return False
 
 
-def victims(server: Running) -> list[int]:
+def victims(server: ServeProcess) -> list[int]:
     """Every process of the run but the supervisor and the database."""
     return [
         pid
@@ -111,7 +117,7 @@ def test_processes_killed_one_after_another_tear_nothing(tmp_path, folder, store
     some.
     """
     dice = random.Random(5)
-    with running(folder, workers=2, data=tmp_path / "data", env=s3_settings(store)) as server:
+    with run_server(folder, workers=2, data=tmp_path / "data", env=s3_settings(store)) as server:
         server.wait_converted()
         base = f"{server.public}/iiif/3/1%2F1%2Flarge"
         with Reader(base) as reader:
@@ -141,7 +147,7 @@ def test_everything_killed_at_once_leaves_nothing_that_is_trusted(tmp_path, fold
     data, env = tmp_path / "data", s3_settings(store)
     right: dict[str, str] = {}
     for turn in range(3):
-        server = start(folder, workers=2, data=data, env=env)
+        server = start_server(folder, workers=2, data=data, env=env)
         try:
             server.wait_converted()
             base = f"{server.public}/iiif/3/1%2F1%2Flarge"
@@ -163,7 +169,7 @@ def test_everything_killed_at_once_leaves_nothing_that_is_trusted(tmp_path, fold
         assert len(published(data)) >= kept_before
         for path in published(data):
             assert seen_whole(path.read_bytes()), f"torn file under its final name: {path}"
-    with running(folder, workers=2, data=data, env=env) as server:
+    with run_server(folder, workers=2, data=data, env=env) as server:
         base = f"{server.public}/iiif/3/1%2F1%2Flarge"
         for tile in TILES:
             answer = fetch(f"{base}/{tile}")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.support.running import COMMAND, Running, assert_log_clean, fetch, running
+from tests.support.serve_process import COMMAND, ServeProcess, assert_log_clean, fetch, run_server
 
 RED, BLUE = ((200, 30, 30), (1400, 1000)), ((30, 30, 200), (1200, 900))
 PATIENT = {
@@ -41,7 +41,7 @@ SIZES = {
 }
 
 
-def ingest(server: Running, path: Path) -> None:
+def ingest(server: ServeProcess, path: Path) -> None:
     done = subprocess.run(
         [str(COMMAND), "ingest", str(path), "--id", "1/1/page", "--data", str(server.data)],
         capture_output=True,
@@ -53,7 +53,7 @@ def ingest(server: Running, path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def stored(server: Running) -> list[str]:
+def stored(server: ServeProcess) -> list[str]:
     """Every object of the store."""
     root = server.data / "objects"
     files = [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
@@ -119,7 +119,7 @@ def test_no_answer_is_of_two_versions_while_a_picture_is_taken_in_again(tmp_path
         "ORCHESTRATOR_INGEST__REMOVE_AFTER_S": "0",
         "ORCHESTRATOR_INGEST__SWEEP_EVERY_S": "0.3",
     }
-    with running(workers=2, data=tmp_path / "data", env=env) as server:
+    with run_server(workers=2, data=tmp_path / "data", env=env) as server:
         Image.new("RGB", RED[1], RED[0]).save(path, quality=90)
         ingest(server, path)
         base = f"{server.public}/iiif/3/1%2F1%2Fpage"

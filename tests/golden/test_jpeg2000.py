@@ -28,9 +28,9 @@ from orchestrator.model import SourceKind
 from orchestrator.settings import Imaging
 from tests.golden.comparing import a_recipe, assert_alike, decoded, reference
 from tests.support import pictures
-from tests.support.rivals import iipsrv
-from tests.support.running import fetch
+from tests.support.reference_servers import iipsrv
 from tests.support.scenes import write_png
+from tests.support.serve_process import fetch
 
 SIZE = (1601, 1203)
 JPEG2000 = [policy for policy in POLICIES.values() if policy.kind is SourceKind.JPEG2000]

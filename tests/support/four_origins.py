@@ -17,7 +17,7 @@ import aioftp
 import asyncssh
 from aiohttp import web
 
-from tests.support.running import free_port
+from tests.support.serve_process import free_port
 from tests.support.weed import CREDENTIALS, s3_client
 
 KINDS = ("http", "s3", "sftp", "ftp")

@@ -29,7 +29,7 @@ from orchestrator.jobs.settler import Pace
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.jobs.worker_loop import Handler, Intake, Worker
 from orchestrator.settings import Database, Jobs, Settings
-from tests.support.running import free_port
+from tests.support.serve_process import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 KIND = "test"

@@ -14,7 +14,7 @@ from typing import Any
 import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.support.running import free_port
+from tests.support.serve_process import free_port
 
 BUCKET = "pictures"
 PUBLIC_BUCKET = "public-pictures"

@@ -17,7 +17,7 @@ import pytest
 from orchestrator.errors import Conflict
 from orchestrator.processes import supervisor
 from orchestrator.settings import load
-from tests.support.running import until
+from tests.support.serve_process import wait_until
 
 PROGRAM = """
 import sys
@@ -29,7 +29,8 @@ settings = load(None, {}, {
     "server.data_dir": data, "server.workers": int(workers), "server.drain_s": float(drain)})
 patience = supervisor.Patience(young_s=20, first_deaths=3, backoff_s=0.05, kill_after_s=0.2)
 with supervisor.exclusive(settings.data_dir):
-    sys.exit(supervisor.Supervisor(settings, "tests.support.stand_ins:" + entry, patience).run())
+    entry = "tests.support.fake_processes:" + entry
+    sys.exit(supervisor.Supervisor(settings, entry, patience).run())
 """
 
 
@@ -81,8 +82,8 @@ def alive(pid: int) -> bool:
 def test_sigterm_lets_every_process_finish_and_the_exit_status_is_zero(
     supervised: Callable[..., Supervised],
 ) -> None:
-    it = supervised("polite")
-    until(lambda: len(it.notes()) == 3, "three processes ready")
+    it = supervised("ends_on_sigterm")
+    wait_until(lambda: len(it.notes()) == 3, "three processes ready")
     assert set(it.notes()) == {"housekeeping-0", "serve-0", "serve-1"}
     it.process.send_signal(signal.SIGTERM)
     assert it.process.wait(timeout=10) == 0
@@ -96,19 +97,19 @@ def test_children_are_told_the_metrics_folder_which_is_clean_at_start(
     stale = tmp_path / "data" / "metrics" / "counter_1.db"
     stale.parent.mkdir()
     stale.touch()
-    it = supervised("polite", workers=2)
-    until(lambda: len(it.notes()) == 3, "three processes ready")
+    it = supervised("ends_on_sigterm", workers=2)
+    wait_until(lambda: len(it.notes()) == 3, "three processes ready")
     folders = {path.read_text() for path in it.data.glob("serve-?-*") if not path.suffix}
     assert folders == {str(tmp_path / "data" / "metrics")}
     assert not stale.exists()
 
 
 def test_a_process_killed_with_9_is_replaced(supervised: Callable[..., Supervised]) -> None:
-    it = supervised("polite")
-    until(lambda: len(it.notes()) == 3, "three processes ready")
+    it = supervised("ends_on_sigterm")
+    wait_until(lambda: len(it.notes()) == 3, "three processes ready")
     before = it.notes()["serve-1"]
     os.kill(before, signal.SIGKILL)
-    until(lambda: len(list(it.data.glob("serve-1-*.ready"))) == 2, "a new serve-1")
+    wait_until(lambda: len(list(it.data.glob("serve-1-*.ready"))) == 2, "a new serve-1")
     assert it.process.poll() is None
     it.process.send_signal(signal.SIGTERM)
     assert it.process.wait(timeout=10) == 0
@@ -117,8 +118,8 @@ def test_a_process_killed_with_9_is_replaced(supervised: Callable[..., Supervise
 def test_a_process_that_ignores_sigterm_is_killed_after_the_drain_time(
     supervised: Callable[..., Supervised],
 ) -> None:
-    it = supervised("stubborn", drain_s=0.3)
-    until(lambda: len(it.notes()) == 3, "three processes ready")
+    it = supervised("ignores_sigterm", drain_s=0.3)
+    wait_until(lambda: len(it.notes()) == 3, "three processes ready")
     it.process.send_signal(signal.SIGTERM)
     began = time.monotonic()
     assert it.process.wait(timeout=10) == 0
@@ -127,8 +128,8 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_drain_time(
 
 
 def test_told_twice_it_does_not_wait(supervised: Callable[..., Supervised]) -> None:
-    it = supervised("stubborn", drain_s=60)
-    until(lambda: len(it.notes()) == 3, "three processes ready")
+    it = supervised("ignores_sigterm", drain_s=60)
+    wait_until(lambda: len(it.notes()) == 3, "three processes ready")
     it.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     it.process.send_signal(signal.SIGINT)
@@ -139,7 +140,7 @@ def test_told_twice_it_does_not_wait(supervised: Callable[..., Supervised]) -> N
 def test_a_process_that_cannot_start_ends_the_whole_with_status_1(
     supervised: Callable[..., Supervised],
 ) -> None:
-    it = supervised("broken")
+    it = supervised("exits_with_status_3")
     assert it.process.wait(timeout=20) == 1
     assert len(list(it.data.glob("housekeeping-0-*"))) <= 3
 
@@ -147,18 +148,18 @@ def test_a_process_that_cannot_start_ends_the_whole_with_status_1(
 def test_the_children_die_with_a_supervisor_that_is_killed(
     supervised: Callable[..., Supervised],
 ) -> None:
-    it = supervised("stubborn")
-    until(lambda: len(it.notes()) == 3, "three processes ready")
+    it = supervised("ignores_sigterm")
+    wait_until(lambda: len(it.notes()) == 3, "three processes ready")
     it.process.kill()
     it.process.wait()
-    until(lambda: not any(alive(pid) for pid in it.everyone()), "all children gone")
+    wait_until(lambda: not any(alive(pid) for pid in it.everyone()), "all children gone")
 
 
 def test_sighup_is_passed_on(supervised: Callable[..., Supervised]) -> None:
-    it = supervised("polite")
-    until(lambda: len(it.notes()) == 3, "three processes ready")
+    it = supervised("ends_on_sigterm")
+    wait_until(lambda: len(it.notes()) == 3, "three processes ready")
     it.process.send_signal(signal.SIGHUP)
-    until(lambda: len(it.notes(".reopened")) == 3, "all three heard SIGHUP")
+    wait_until(lambda: len(it.notes(".reopened")) == 3, "all three heard SIGHUP")
 
 
 def test_a_data_directory_in_use_is_refused_by_name(tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_one_worker_runs_everything_in_this_process(tmp_path: Path) -> None:
     given = {"server.data_dir": tmp_path, "server.workers": 1, "server.port": 0}
     given |= {"server.private_port": 0, "database.dsn": "postgresql://x/y"}
     settings = load(None, {}, given)
-    assert supervisor.run(settings, "tests.support.stand_ins:brief") == 0
+    assert supervisor.run(settings, "tests.support.fake_processes:returns_at_once") == 0
     assert (tmp_path / f"all-0-{os.getpid()}").exists()
 
 

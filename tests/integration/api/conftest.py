@@ -33,7 +33,7 @@ from orchestrator.web.public_address import Sites
 from orchestrator.web.routes import private_app
 from tests.support import pictures
 from tests.support.origins import OriginServer, origin_server
-from tests.support.servers import postgres
+from tests.support.server_fixtures import postgres
 
 __all__ = ["postgres"]
 

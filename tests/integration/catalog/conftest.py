@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.servers import catalog, database, postgres
+from tests.support.server_fixtures import catalog, database, postgres
 
 __all__ = ["catalog", "database", "postgres"]

@@ -12,7 +12,7 @@ from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrator import migrate, migrations, pending
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.settings import Database
-from tests.support.running import free_port
+from tests.support.serve_process import free_port
 
 
 async def test_migrations_are_applied_once_and_told(database: Database) -> None:

@@ -48,7 +48,7 @@ async def _killed(dsn: str, data: Path, folder: Path, seed: int, after_s: float)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.support.restless",
+        "tests.support.endless_ingest",
         dsn,
         str(data),
         str(folder),

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.catalog.migrator import migrate
 from orchestrator.settings import Database, Jobs
 from tests.support.jobs import LEASES, Shop, moto, open_shop, sqs_settings
-from tests.support.servers import database, postgres
+from tests.support.server_fixtures import database, postgres
 
 __all__ = ["database", "postgres"]
 _numbers = itertools.count()

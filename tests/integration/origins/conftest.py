@@ -20,7 +20,7 @@ from orchestrator.origins.reader_factory import OpenOrigins, open_origins
 from orchestrator.origins.reader_types import Fetched
 from orchestrator.origins.strategies import Strategies, StrategyInput
 from orchestrator.settings import Database, Ingest
-from tests.support.servers import database, postgres, s3_server
+from tests.support.server_fixtures import database, postgres, s3_server
 
 __all__ = ["database", "postgres", "s3_server"]
 

@@ -12,7 +12,7 @@ from orchestrator.origins.reader_types import Fetched, Unchanged
 from orchestrator.settings import Database
 from tests.integration.origins.conftest import CUSTOMER, HTML, PICTURE, Desk, a_desk
 from tests.support.origins import OriginServer, origin_server
-from tests.support.running import free_port
+from tests.support.serve_process import free_port
 
 LOGIN = ("archivist", "pässword: 日本")
 CREDENTIALS = {"user": LOGIN[0], "password": LOGIN[1]}

@@ -18,7 +18,7 @@ from orchestrator.settings import Database
 from tests.integration.origins.conftest import CUSTOMER, HTML, PICTURE, Desk, a_desk
 from tests.support.file_servers import listening, silent
 from tests.support.origins import origin_server
-from tests.support.servers import S3Server
+from tests.support.server_fixtures import S3Server
 from tests.support.weed import BUCKET, CREDENTIALS, PUBLIC_BUCKET
 
 ODD_KEY = "maps & plans/bäume 100%/a+b?.jpg"

@@ -1,5 +1,5 @@
 """The object store in both forms."""
 
-from tests.support.servers import s3_server
+from tests.support.server_fixtures import s3_server
 
 __all__ = ["s3_server"]

@@ -35,9 +35,9 @@ from orchestrator.storage.store import ObjectStore
 from orchestrator.storage.store_factory import open_store
 from tests.golden.comparing import assert_alike, reference
 from tests.support.builders import an_asset
-from tests.support.counting import counting_proxy
+from tests.support.counting_proxy import counting_proxy
 from tests.support.scenes import write_png
-from tests.support.servers import S3Server
+from tests.support.server_fixtures import S3Server
 
 SIZE = (3999, 3001)
 KEY = "1/1/sample/1/source.bin"

@@ -19,7 +19,7 @@ from orchestrator.routing.remote_image_server import UpstreamServer, upstream_fo
 from orchestrator.settings import ImageServer
 from tests.support import pictures
 from tests.support.builders import a_source, an_asset
-from tests.support.rivals import iipsrv
+from tests.support.reference_servers import iipsrv
 
 DIMENSIONS = (4001, 3001)
 JPEG = io.BytesIO()

@@ -1,10 +1,9 @@
-"""Runs the installed command as a user would, waits until it is ready, and ends it as an operator
-would.
+"""Runs the installed command `orchestrator serve`, waits until it is ready, and stops it.
 
-`with running(folder, workers=2) as server:` starts `orchestrator serve` on free ports with a data
-directory of its own; leaving the block sends SIGTERM and demands exit status 0 and that nothing it
-started is still there. Used by `tests/e2e`, `tests/faults` and `loadtests`; needs nothing but the
-standard library.
+`with run_server(folder, workers=2) as server:` starts the command on free ports with a data
+directory of its own. Leaving the block sends SIGTERM and asserts exit status 0 and that no process
+of the run is left. Used by `tests/e2e`, `tests/faults` and `loadtests`; needs only the standard
+library.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ def _reply(status: int, headers: Any, body: bytes) -> Reply:
 
 
 @dataclass
-class Running:
+class ServeProcess:
     """A started `orchestrator serve`."""
 
     public: str
@@ -203,20 +202,20 @@ def processes_marked(mark: str) -> dict[int, str]:
 
 
 @contextmanager
-def running(
+def run_server(
     folder: Path | None = None,
     *,
     workers: int = 1,
     data: Path | None = None,
     env: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
-) -> Iterator[Running]:
+) -> Iterator[ServeProcess]:
     """`orchestrator serve`, ready. Without `data` its data directory is a temporary one, removed
     afterwards.
     """
     own = None if data else Path(tempfile.mkdtemp(prefix="orchestrator-run-"))
     place = data or Path(f"{own}/data")
-    server = start(folder, workers=workers, data=place, env=env, arguments=arguments)
+    server = start_server(folder, workers=workers, data=place, env=env, arguments=arguments)
     try:
         yield server
     except BaseException:
@@ -229,14 +228,14 @@ def running(
             shutil.rmtree(own, ignore_errors=True)
 
 
-def start(
+def start_server(
     folder: Path | None,
     *,
     workers: int,
     data: Path,
     env: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
-) -> Running:
+) -> ServeProcess:
     """Start it and wait until `GET /health/ready` answers 200; the caller stops it."""
     data.mkdir(parents=True, exist_ok=True)
     port, private_port, mark = free_port(), free_port(), secrets.token_hex(8)
@@ -256,7 +255,7 @@ def start(
             stderr=log,
             env={**clean, **(env or {}), _MARK: mark},
         )
-    server = Running(
+    server = ServeProcess(
         f"http://127.0.0.1:{port}",
         f"http://127.0.0.1:{private_port}",
         data,
@@ -273,7 +272,7 @@ def start(
     return server
 
 
-def _wait_ready(server: Running) -> None:
+def _wait_ready(server: ServeProcess) -> None:
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         server.check_alive()
@@ -284,7 +283,7 @@ def _wait_ready(server: Running) -> None:
     raise TimeoutError(f"not ready after {READY_S} s\n{server.log_tail()}")
 
 
-def until(condition: Callable[[], object], what: str, timeout_s: float = 30) -> float:
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30) -> float:
     """Ask again and again until `condition` holds; the seconds that took. Fails saying `what` did
     not come about in time.
     """

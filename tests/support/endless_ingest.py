@@ -1,5 +1,5 @@
 """A process that takes pictures in, changes their rights and deletes them without end, to be
-killed: `python -m tests.support.restless DSN DATA FOLDER SEED`.
+killed: `python -m tests.support.endless_ingest DSN DATA FOLDER SEED`.
 """
 
 from __future__ import annotations

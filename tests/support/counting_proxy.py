@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 _METHODS = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ")
 
 
-class Tally:
+class CountedRequests:
     """Every request seen, in order, as (method, target)."""
 
     def __init__(self, address: str) -> None:
@@ -55,11 +55,11 @@ class Tally:
 
 
 @contextmanager
-def counting_proxy(upstream: str) -> Iterator[Tally]:
+def counting_proxy(upstream: str) -> Iterator[CountedRequests]:
     """Stand before `http://host:port`; lives in a thread of its own."""
     host, _, port = upstream.removeprefix("http://").rstrip("/").partition(":")
     ready: threading.Event = threading.Event()
-    box: list[Tally] = []
+    box: list[CountedRequests] = []
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
 
@@ -68,7 +68,7 @@ def counting_proxy(upstream: str) -> Iterator[Tally]:
             await _splice(reader, writer, host, int(port), box[0])
 
         server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=512)
-        box.append(Tally(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+        box.append(CountedRequests(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
         ready.set()
         await stop.wait()
         server.close()
@@ -89,7 +89,11 @@ def counting_proxy(upstream: str) -> Iterator[Tally]:
 
 
 async def _splice(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int, tally: Tally
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    host: str,
+    port: int,
+    counted: CountedRequests,
 ) -> None:
     try:
         far_reader, far_writer = await asyncio.open_connection(host, port)
@@ -98,8 +102,8 @@ async def _splice(
         return
     with suppress(asyncio.CancelledError):
         await asyncio.gather(
-            _pump(reader, far_writer, tally.note),
-            _pump(far_reader, writer, lambda chunk: tally.note_answer(len(chunk))),
+            _pump(reader, far_writer, counted.note),
+            _pump(far_reader, writer, lambda chunk: counted.note_answer(len(chunk))),
         )
 
 

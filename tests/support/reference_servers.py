@@ -1,8 +1,9 @@
-"""Real rivals on free loopback ports: nginx for static files, iipsrv behind nginx for IIIF.
+"""Servers that the product is compared with, on free loopback ports: nginx for static files,
+iipsrv behind nginx for IIIF.
 
-Both are Debian's packages (`nginx-light`, `iipimage-server`); a missing one raises
-RivalMissingError with the package's name. All they write is in a temporary folder that goes with
-them.
+Both are Debian packages (`nginx-light`, `iipimage-server`). A missing one raises
+ServerMissingError with the package's name. They write only to a temporary folder, which is removed
+when they stop.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tests.support.running import fetch, free_port
+from tests.support.serve_process import fetch, free_port
 
 IIPSRV = Path("/usr/lib/iipimage-server/iipsrv.fcgi")
 _LOG_FORMAT = (
@@ -26,7 +27,7 @@ _LOG_FORMAT = (
 )
 
 
-class RivalMissingError(RuntimeError):
+class ServerMissingError(RuntimeError):
     """The program is not installed; the message names the package that has it."""
 
 
@@ -49,7 +50,7 @@ def iipsrv(folder: Path, *, processes: int = 2, quality: int = 80) -> Iterator[s
     version 2 of the API.
     """
     if not IIPSRV.exists():
-        raise RivalMissingError("iipsrv is not installed: apt-get install iipimage-server")
+        raise ServerMissingError("iipsrv is not installed: apt-get install iipimage-server")
     with ExitStack() as stack:
         home = Path(stack.enter_context(_temporary("iipsrv")))
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -92,7 +93,7 @@ def _fastcgi(path: Path) -> str:
 def _nginx(locations: str, *, access_log: bool = False) -> Iterator[str]:
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if program is None:
-        raise RivalMissingError("nginx is not installed: apt-get install nginx-light")
+        raise ServerMissingError("nginx is not installed: apt-get install nginx-light")
     with _temporary("nginx") as home:
         port = free_port()
         logging = (
@@ -140,7 +141,7 @@ def _wait_for(address: str, log: Path) -> None:
 
 @contextmanager
 def _temporary(name: str) -> Iterator[str]:
-    home = tempfile.mkdtemp(prefix=f"rival-{name}-")
+    home = tempfile.mkdtemp(prefix=f"reference-{name}-")
     try:
         yield home
     finally:

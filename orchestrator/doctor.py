@@ -24,7 +24,7 @@ from orchestrator.routing.remote_image_server import UpstreamServer
 from orchestrator.settings import Settings
 from orchestrator.storage.store import read
 from orchestrator.storage.store_factory import open_store
-from orchestrator.web.listen_socket import listening_socket
+from orchestrator.web.listen_socket import open_listen_socket
 
 NEEDED_INPUTS = ("jpeg", "png", "tiff", "jpeg2000", "webp", "gif")
 
@@ -182,7 +182,7 @@ async def _ports(settings: Settings) -> Finding:
 
 def _is_free(host: str, port: int) -> bool:
     try:
-        listening_socket(host, port, shared=False).close()
+        open_listen_socket(host, port, shared=False).close()
     except Conflict:
         return False
     return True

@@ -33,11 +33,11 @@ from orchestrator.cache.hot.tier import HotTier
 from orchestrator.model import AssetId
 from orchestrator.routing.delivery_types import Delivery
 from orchestrator.web.access_log import open_access_log
-from orchestrator.web.listen_socket import listening_socket
-from orchestrator.web.middleware import Gate
+from orchestrator.web.listen_socket import open_listen_socket
+from orchestrator.web.middleware import PortMiddleware
 from orchestrator.web.port_runner import PortRunner
-from orchestrator.web.port_state import Front
-from orchestrator.web.public_address import Sites
+from orchestrator.web.port_state import PortState
+from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import HotEntry, keep_hot, respond
 from tests.support.reference_servers import nginx_static
 from tests.support.serve_process import free_port
@@ -55,12 +55,12 @@ def tile() -> bytes:
 async def serve(port: int, access_log: str) -> None:
     """One process of ours with one tile, hot after its first request (`/cold` never is)."""
     hot: HotTier[HotEntry] = HotTier(64 * 1024**2, 1024**2)
-    sites = Sites([], {})
-    front = Front(sites=sites, hot=hot, access_log=open_access_log(access_log))
+    addresses = PublicAddressResolver([], {})
+    port_state = PortState(addresses=addresses, hot=hot, access_log=open_access_log(access_log))
     body = tile()
 
     async def handler(request: web.Request) -> web.Response:
-        base = sites.of(request).base
+        base = addresses.resolve_request(request).base
         delivery = Delivery(
             status=200,
             body=body,
@@ -80,12 +80,12 @@ async def serve(port: int, access_log: str) -> None:
         keep_hot(hot, request, base, delivery, hot.token())
         return respond(request, delivery)
 
-    gate = Gate(front, cache_error="max-age=10", cache_secret="no-store")
-    app = web.Application(middlewares=[gate.handle])
+    middleware = PortMiddleware(port_state, cache_error="max-age=10", cache_secret="no-store")
+    app = web.Application(middlewares=[middleware.handle])
     app.router.add_get("/{tail:.*}", handler)
-    runner = PortRunner(app, front, keepalive_s=75, drain_s=5)
+    runner = PortRunner(app, port_state, keepalive_s=75, drain_s=5)
     await runner.setup()
-    await runner.listen(listening_socket("127.0.0.1", port, shared=False))
+    await runner.listen(open_listen_socket("127.0.0.1", port, shared=False))
     await asyncio.Event().wait()
 
 

@@ -47,18 +47,18 @@ from orchestrator.scavenger.invalidation import Invalidator
 from orchestrator.scavenger.scavenger import Pass, Scavenger
 from orchestrator.settings import Settings
 from orchestrator.web.access_log import open_access_log
-from orchestrator.web.api.api_factory import api_of
+from orchestrator.web.api.api_factory import build_api
 from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.health_routes import HealthRoutes, MetricsRoute
 from orchestrator.web.image_routes import ImageRoutes
-from orchestrator.web.landing_page import Page
-from orchestrator.web.listen_socket import listening_socket
-from orchestrator.web.middleware import Gate
+from orchestrator.web.landing_page import LandingPage
+from orchestrator.web.listen_socket import open_listen_socket
+from orchestrator.web.middleware import PortMiddleware
 from orchestrator.web.port_runner import PortRunner
-from orchestrator.web.port_state import Bounds, Front
-from orchestrator.web.public_address import Sites
+from orchestrator.web.port_state import PortLimits, PortState
+from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import HotEntry
-from orchestrator.web.routes import private_app, public_app
+from orchestrator.web.routes import build_private_app, build_public_app
 
 log = logging.getLogger(__name__)
 SWEEP_EVERY_S = 3600.0
@@ -101,7 +101,9 @@ class Process:
         self._snapshots = Snapshots(
             services.catalog, settings.delivery, settings.database.stale_restricted_s
         )
-        self._sites = Sites(settings.server.trusted_proxies, settings.server.path_templates)
+        self._addresses = PublicAddressResolver(
+            settings.server.trusted_proxies, settings.server.path_templates
+        )
         self._registered = settings.data_dir / "run" / "registered"
         self._caching = CachingRules.of(settings.cache.rules)
         self._invalidator = Invalidator(
@@ -195,14 +197,14 @@ class Process:
 
     async def _open_private(self, ports: AsyncExitStack) -> None:
         server = self._settings.server
-        front = Front(sites=self._sites, bounds=self._bounds(), private=True)
+        port_state = PortState(addresses=self._addresses, limits=self._limits(), private=True)
         folder = self._settings.data_dir / "metrics" if server.workers > 1 else None
-        api = api_of(self._services, self._settings.api, version("orchestrator"))
+        api = build_api(self._services, self._settings.api, version("orchestrator"))
         # Nothing of the private port is for anybody's cache, errors neither.
         never = self._settings.delivery.cache_secret
-        gate = Gate(front, cache_error=never, cache_secret=never)
-        app = private_app(gate, self._health(), MetricsRoute(folder), api)
-        runner = PortRunner(app, front, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
+        middleware = PortMiddleware(port_state, cache_error=never, cache_secret=never)
+        app = build_private_app(middleware, self._health(), MetricsRoute(folder), api)
+        runner = PortRunner(app, port_state, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
         await self._listen(ports, runner, server.private_host, server.private_port, shared=False)
 
     # --- serving ------------------------------------------------------------------------------
@@ -213,11 +215,11 @@ class Process:
         if access_log is not None:
             ports.push_async_callback(asyncio.to_thread, access_log.close)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, access_log.reopen)
-        front = Front(
-            sites=self._sites,
+        port_state = PortState(
+            addresses=self._addresses,
             hot=self._hot,
             access_log=access_log,
-            bounds=self._bounds(),
+            limits=self._limits(),
             auth_cookie=settings.auth.cookie,
         )
         services = self._services
@@ -232,13 +234,13 @@ class Process:
         warmer = Warmer(sources, settings.delivery.warm_queue)
         images = await self._images(ports, sources, warmer)
         self._services.imaging.warm()  # nobody's first picture waits for a worker to start
-        page = await asyncio.to_thread(Page.load, version("orchestrator"))
+        page = await asyncio.to_thread(LandingPage.load, version("orchestrator"))
         collection = CollectionRoutes(
-            self._services.catalog.assets, page, self._sites, settings.iiif.default_version
+            self._services.catalog.assets, page, self._addresses, settings.iiif.default_version
         )
-        app = public_app(self._gate(front), images, collection, self._health())
+        app = build_public_app(self._middleware(port_state), images, collection, self._health())
         server = settings.server
-        runner = PortRunner(app, front, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
+        runner = PortRunner(app, port_state, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
         shared = self._role == "serve"
         await self._listen(ports, runner, server.host, server.port, shared=shared)
         return [warmer.run()]
@@ -276,7 +278,7 @@ class Process:
             rights=services.tokens,
             warmer=warmer,
             hot=self._hot,
-            sites=self._sites,
+            addresses=self._addresses,
             settings=settings,
         )
 
@@ -336,13 +338,15 @@ class Process:
         self._snapshots.notices_lost()
         self._hot.clear()
 
-    def _bounds(self) -> Bounds:
+    def _limits(self) -> PortLimits:
         server = self._settings.server
-        return Bounds(server.header_timeout_s, server.max_connections, server.max_requests)
+        return PortLimits(server.header_timeout_s, server.max_connections, server.max_requests)
 
-    def _gate(self, front: Front) -> Gate:
+    def _middleware(self, port_state: PortState) -> PortMiddleware:
         delivery = self._settings.delivery
-        return Gate(front, cache_error=delivery.cache_error, cache_secret=delivery.cache_secret)
+        return PortMiddleware(
+            port_state, cache_error=delivery.cache_error, cache_secret=delivery.cache_secret
+        )
 
     def _health(self) -> HealthRoutes:
         return HealthRoutes(
@@ -358,7 +362,7 @@ class Process:
     ) -> None:
         await runner.setup()
         ports.push_async_callback(runner.cleanup)
-        bound = await runner.listen(listening_socket(host, port, shared=shared))
+        bound = await runner.listen(open_listen_socket(host, port, shared=shared))
         log.info("listening", extra={"host": host, "port": bound, "role": self._role})
 
 

@@ -30,7 +30,7 @@ from orchestrator import metrics
 from orchestrator.backoff import backoff_s
 from orchestrator.errors import Conflict
 from orchestrator.settings import Settings
-from orchestrator.web.listen_socket import listening_socket
+from orchestrator.web.listen_socket import open_listen_socket
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def check_ports(settings: Settings) -> None:
         (server.private_host, server.private_port, "--private-port"),
     ):
         try:
-            listening_socket(host, port, shared=False).close()
+            open_listen_socket(host, port, shared=False).close()
         except Conflict as error:
             raise Conflict(f"{error.public} Choose another one with {option}.") from error
 

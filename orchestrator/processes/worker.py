@@ -22,12 +22,12 @@ from orchestrator.jobs.worker_loop import Worker
 from orchestrator.log import set_up_logging
 from orchestrator.settings import Settings
 from orchestrator.web.health_routes import Check, HealthRoutes, MetricsRoute
-from orchestrator.web.listen_socket import listening_socket
-from orchestrator.web.middleware import Gate
+from orchestrator.web.listen_socket import open_listen_socket
+from orchestrator.web.middleware import PortMiddleware
 from orchestrator.web.port_runner import PortRunner
-from orchestrator.web.port_state import Bounds, Front
-from orchestrator.web.public_address import Sites
-from orchestrator.web.routes import watched_app
+from orchestrator.web.port_state import PortLimits, PortState
+from orchestrator.web.public_address import PublicAddressResolver
+from orchestrator.web.routes import build_worker_app
 
 log = logging.getLogger(__name__)
 _SPARE_CONNECTIONS = 6
@@ -113,16 +113,16 @@ async def _run(settings: Settings, port: int | None) -> None:
 async def _listen(ports: AsyncExitStack, services: Services, port: int) -> None:
     settings = services.settings
     server, never = settings.server, settings.delivery.cache_secret
-    sites = Sites(server.trusted_proxies, server.path_templates)
-    bounds = Bounds(server.header_timeout_s, server.max_connections, server.max_requests)
-    front = Front(sites=sites, bounds=bounds, private=True)
-    gate = Gate(front, cache_error=never, cache_secret=never)
+    addresses = PublicAddressResolver(server.trusted_proxies, server.path_templates)
+    limits = PortLimits(server.header_timeout_s, server.max_connections, server.max_requests)
+    port_state = PortState(addresses=addresses, limits=limits, private=True)
+    middleware = PortMiddleware(port_state, cache_error=never, cache_secret=never)
     health = HealthRoutes({"catalogue": services.catalog.check, "queue": _queue_check(services)})
-    app = watched_app(gate, health, MetricsRoute(None))
-    runner = PortRunner(app, front, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
+    app = build_worker_app(middleware, health, MetricsRoute(None))
+    runner = PortRunner(app, port_state, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
     await runner.setup()
     ports.push_async_callback(runner.cleanup)
-    bound = await runner.listen(listening_socket(server.private_host, port, shared=False))
+    bound = await runner.listen(open_listen_socket(server.private_host, port, shared=False))
     log.info("listening", extra={"host": server.private_host, "port": bound, "role": "worker"})
 
 

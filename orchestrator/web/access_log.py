@@ -47,7 +47,7 @@ FIELDS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class AccessRecord:
     """One answered request, but for its time and id."""
 
     asset: str = ""
@@ -62,7 +62,7 @@ class Access:
     target: str = ""
 
 
-def rest_of_line(access: Access) -> bytes:
+def format_line_end(access: AccessRecord) -> bytes:
     """A line from the field after requestId to its end; ready-made for answers from memory."""
     rest = {
         "asset": access.asset,
@@ -79,7 +79,7 @@ def rest_of_line(access: Access) -> bytes:
     return json.dumps(rest)[1:].encode() + b"\n"
 
 
-def whole_line(access: Access, request_id: str, moment: float | None = None) -> bytes:
+def format_line(access: AccessRecord, request_id: str, moment: float | None = None) -> bytes:
     """A complete line for a request answered at `moment` (seconds since 1970; now unless given)."""
     at = time.time() if moment is None else moment
     second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
@@ -88,7 +88,7 @@ def whole_line(access: Access, request_id: str, moment: float | None = None) -> 
         second.encode(),
         int(at % 1 * 1000),
         json.dumps(request_id).encode(),
-    ) + rest_of_line(access)
+    ) + format_line_end(access)
 
 
 class AccessLog:

@@ -15,13 +15,13 @@ from orchestrator.routing.delivery_types import Delivery
 from orchestrator.web.landing_page import (
     HTML_CACHE,
     STATIC_CACHE,
+    LandingPage,
+    ListedAsset,
     Listing,
-    Page,
-    Picture,
     content_security_policy,
     listing_json,
 )
-from orchestrator.web.public_address import Sites
+from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import respond
 
 PAGE_SIZE = 100
@@ -39,15 +39,21 @@ class AssetLister(Protocol):
 class CollectionRoutes:
     """Handlers of the landing page, its JSON form and its static files."""
 
-    def __init__(self, assets: AssetLister, page: Page, sites: Sites, default_version: int) -> None:
+    def __init__(
+        self,
+        assets: AssetLister,
+        page: LandingPage,
+        addresses: PublicAddressResolver,
+        default_version: int,
+    ) -> None:
         self._assets = assets
         self._page = page
-        self._sites = sites
+        self._addresses = addresses
         self._version = default_version
 
     async def index(self, request: web.Request) -> web.StreamResponse:
         """The collection, a page of it at a time: HTML, or JSON where Accept puts it first."""
-        base = self._sites.of(request).base
+        base = self._addresses.resolve_request(request).base
         if _wants_json(request.headers.get("Accept", "")):
             listing = await self._listing(request, base)
             return respond(request, _document(listing_json(listing), "application/json"))
@@ -88,15 +94,17 @@ class CollectionRoutes:
             f"{base}/?after={quote(str(shown[-1].id), safe='')}&limit={limit}" if shown else ""
         )
         pictures = tuple(
-            self._picture(asset, base)
+            self._listed_asset(asset, base)
             for asset in shown
             if asset.servable and asset.public_edge != 0
         )
         return Listing(pictures, following if len(found) > limit else None)
 
-    def _picture(self, asset: Asset, base: str) -> Picture:
+    def _listed_asset(self, asset: Asset, base: str) -> ListedAsset:
         service = f"{base}/iiif/{self._version}/{encode_identifier(_plain(asset.id))}"
-        return Picture(asset.id, service, asset.width, asset.height, asset.state, asset.public_edge)
+        return ListedAsset(
+            asset.id, service, asset.width, asset.height, asset.state, asset.public_edge
+        )
 
 
 def _plain(asset_id: AssetId) -> str:

@@ -15,18 +15,20 @@ from typing import Literal
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 
-Verdict = Literal["proceed", "not-modified", "failed"]
+ConditionResult = Literal["proceed", "not-modified", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ByteRange:
     """The bytes from `start` up to, not including, `stop`."""
 
     start: int
     stop: int
 
 
-def verdict(headers: Mapping[str, str], etag: str, modified: datetime | None) -> Verdict:
+def evaluate_conditions(
+    headers: Mapping[str, str], etag: str, modified: datetime | None
+) -> ConditionResult:
     """What the conditions of a GET or HEAD come to, in the order of RFC 9110, section 13.2.2."""
     if "If-Match" in headers:
         if not _matches(headers["If-Match"], etag, strong=True):
@@ -35,15 +37,15 @@ def verdict(headers: Mapping[str, str], etag: str, modified: datetime | None) ->
         return "failed"
     if "If-None-Match" in headers:
         return "not-modified" if _matches(headers["If-None-Match"], etag) else "proceed"
-    since = http_date(headers.get("If-Modified-Since"))
+    since = parse_http_date(headers.get("If-Modified-Since"))
     if since is not None and modified is not None and _seconds(modified) <= since:
         return "not-modified"
     return "proceed"
 
 
-def span(
+def select_range(
     headers: Mapping[str, str], etag: str, modified: datetime | None, length: int
-) -> Span | Literal["unsatisfiable"] | None:
+) -> ByteRange | Literal["unsatisfiable"] | None:
     """The one range of `length` bytes asked for; None where the whole is to be sent.
 
     Several ranges, unknown units and nonsense are ignored, as section 14.2 allows: no answer is
@@ -61,10 +63,10 @@ def span(
         stop = min(length, int(found[2]) + 1) if found[2] else length
         if found[2] and int(found[2]) < start:
             return None
-    return Span(start, stop) if start < stop else "unsatisfiable"
+    return ByteRange(start, stop) if start < stop else "unsatisfiable"
 
 
-def http_date(text: str | None) -> datetime | None:
+def parse_http_date(text: str | None) -> datetime | None:
     """The moment an HTTP date names; None for what is none."""
     if not text or len(text) > 64:
         return None
@@ -82,7 +84,7 @@ def _matches(field: str, etag: str, *, strong: bool = False) -> bool:
 
 
 def _is_after(modified: datetime | None, field: str | None) -> bool:
-    moment = http_date(field)
+    moment = parse_http_date(field)
     return moment is not None and modified is not None and _seconds(modified) > moment
 
 
@@ -90,7 +92,7 @@ def _unchanged(field: str, etag: str, modified: datetime | None) -> bool:
     """If-Range: a strong tag, or the very date of Last-Modified (section 13.1.5)."""
     if field.lstrip().startswith(('"', "W/")):
         return field.strip() == etag
-    return modified is not None and http_date(field) == _seconds(modified)
+    return modified is not None and parse_http_date(field) == _seconds(modified)
 
 
 def _seconds(moment: datetime) -> datetime:

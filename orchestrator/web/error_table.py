@@ -27,7 +27,7 @@ BRIEFLY_CACHED = frozenset({400, 404, 405, 410, 413, 414, 422})
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class ErrorMapping:
     """What one class of error is over HTTP."""
 
     status: int
@@ -41,33 +41,33 @@ _KEY_CHALLENGE = (("WWW-Authenticate", 'Basic realm="api", charset="UTF-8", Bear
 ORIGIN_STATUSES = {"origin_timeout": 504, "too_large": 422, "not_an_image": 422}
 """Where the code of an origin's failure says more than that it failed (502)."""
 
-MEANINGS: dict[type[OrchestratorError], Meaning] = {
-    errors.OrchestratorError: Meaning(500),
-    errors.InvalidImageRequest: Meaning(400),
-    errors.InvalidInput: Meaning(400),
-    errors.SettingsError: Meaning(500),
-    errors.NotFound: Meaning(404),
-    errors.AssetNotFound: Meaning(404),
-    errors.ObjectNotFound: Meaning(404),
-    errors.PreconditionFailed: Meaning(412),
-    errors.NotAuthorised: Meaning(401, headers=_CHALLENGE),
-    errors.KeyRequired: Meaning(401, headers=_KEY_CHALLENGE),
-    errors.Forbidden: Meaning(403),
-    errors.Conflict: Meaning(409),
-    errors.Overloaded: Meaning(503, retryable=True),
-    errors.Unavailable: Meaning(503, retryable=True),
-    errors.StorageUnavailable: Meaning(503, retryable=True),
-    errors.CatalogUnavailable: Meaning(503, retryable=True),
-    errors.QueueUnavailable: Meaning(503, retryable=True),
-    errors.ImageServerUnavailable: Meaning(503, retryable=True),
-    errors.OriginUnavailable: Meaning(502, retryable=True),
-    errors.SourceChanged: Meaning(503, retryable=True),
-    errors.Unprocessable: Meaning(422),
-    errors.NotAnImage: Meaning(422),
-    errors.DecodeTimeout: Meaning(422),
-    errors.TooLarge: Meaning(413),
-    errors.NoRoom: Meaning(503, retryable=True),
-    errors.OverQuota: Meaning(507),
+ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
+    errors.OrchestratorError: ErrorMapping(500),
+    errors.InvalidImageRequest: ErrorMapping(400),
+    errors.InvalidInput: ErrorMapping(400),
+    errors.SettingsError: ErrorMapping(500),
+    errors.NotFound: ErrorMapping(404),
+    errors.AssetNotFound: ErrorMapping(404),
+    errors.ObjectNotFound: ErrorMapping(404),
+    errors.PreconditionFailed: ErrorMapping(412),
+    errors.NotAuthorised: ErrorMapping(401, headers=_CHALLENGE),
+    errors.KeyRequired: ErrorMapping(401, headers=_KEY_CHALLENGE),
+    errors.Forbidden: ErrorMapping(403),
+    errors.Conflict: ErrorMapping(409),
+    errors.Overloaded: ErrorMapping(503, retryable=True),
+    errors.Unavailable: ErrorMapping(503, retryable=True),
+    errors.StorageUnavailable: ErrorMapping(503, retryable=True),
+    errors.CatalogUnavailable: ErrorMapping(503, retryable=True),
+    errors.QueueUnavailable: ErrorMapping(503, retryable=True),
+    errors.ImageServerUnavailable: ErrorMapping(503, retryable=True),
+    errors.OriginUnavailable: ErrorMapping(502, retryable=True),
+    errors.SourceChanged: ErrorMapping(503, retryable=True),
+    errors.Unprocessable: ErrorMapping(422),
+    errors.NotAnImage: ErrorMapping(422),
+    errors.DecodeTimeout: ErrorMapping(422),
+    errors.TooLarge: ErrorMapping(413),
+    errors.NoRoom: ErrorMapping(503, retryable=True),
+    errors.OverQuota: ErrorMapping(507),
 }
 """Every class by itself: a subclass without a line of its own fails a test, not a client."""
 
@@ -101,7 +101,7 @@ class Problem:
     faults: tuple[str, ...] = ()
 
 
-def problem_of(error: BaseException) -> Problem:
+def make_problem(error: BaseException) -> Problem:
     """What to answer for this exception; unknown ones say nothing of themselves."""
     match error:
         case OrchestratorError():
@@ -116,14 +116,14 @@ def problem_of(error: BaseException) -> Problem:
             return Problem(500, UNKNOWN, "internal")
 
 
-def problem_of_status(status: int) -> Problem:
+def make_status_problem(status: int) -> Problem:
     """An error that has a status but no exception of ours: a broken HTTP message, a full house."""
     text = PUBLIC_TEXTS.get(status, PUBLIC_TEXTS[400] if status < 500 else UNKNOWN)
     headers = _retry(RETRY_AFTER_S) if status == 503 else ()
     return Problem(status, text, f"http_{status}", retryable=status == 503, headers=headers)
 
 
-def problem_body(problem: Problem, request_id: str, *, private: bool = False) -> bytes:
+def encode_problem(problem: Problem, request_id: str, *, private: bool = False) -> bytes:
     """The JSON body: error, status, requestId; on the private port also code, stage, retryable,
     detail, and every single fault where the body was found to have several.
     """
@@ -144,7 +144,7 @@ def problem_body(problem: Problem, request_id: str, *, private: bool = False) ->
     return json.dumps(shape, ensure_ascii=False).encode("utf-8", "replace")
 
 
-def cache_control_of(status: int, cache_error: str, cache_secret: str) -> str:
+def error_cache_control(status: int, cache_error: str, cache_secret: str) -> str:
     """What may be remembered of an error: a client's mistake for seconds, refusals and failures not
     at all.
     """
@@ -169,7 +169,7 @@ def log_problem(error: BaseException, problem: Problem, request_id: str, target:
 
 
 def _ours(error: OrchestratorError) -> Problem:
-    meaning = MEANINGS[next(kind for kind in type(error).__mro__ if kind in MEANINGS)]
+    meaning = ERROR_TABLE[next(kind for kind in type(error).__mro__ if kind in ERROR_TABLE)]
     status = meaning.status
     if isinstance(error, errors.OriginUnavailable):
         status = ORIGIN_STATUSES.get(error.code, status)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.errors import InvalidInput
-from orchestrator.web.public_address import FORWARDED, Sites
+from orchestrator.web.public_address import FORWARDED, PublicAddressResolver
 from orchestrator.web.responses import variant
 
 MAX_BLOCK = 4096
@@ -29,7 +29,7 @@ _UNUSUAL = _FRAMING | _CHOOSING
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class HeaderProfile:
     """Everything of a header block that an answer from memory depends on."""
 
     base: str
@@ -43,7 +43,9 @@ class Profile:
     """Neither of the two: what memory has is sent as it is."""
 
 
-def read_profile(block: bytes, sites: Sites, peer: object, cookie: str) -> Profile | None:
+def parse_header_profile(
+    block: bytes, addresses: PublicAddressResolver, peer: object, cookie: str
+) -> HeaderProfile | None:
     """The profile of `block`, which begins after the request line; None where there must be none.
 
     `cookie` names the cookie that carries rights.
@@ -60,7 +62,7 @@ def read_profile(block: bytes, sites: Sites, peer: object, cookie: str) -> Profi
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
     if not _ordinary(fields, cookie):
         return None
-    return _profile(fields, sites, sites.trusts(peer))
+    return _profile(fields, addresses, addresses.trusts_peer(peer))
 
 
 def _ordinary(fields: dict[str, str], cookie: str) -> bool:
@@ -71,16 +73,18 @@ def _ordinary(fields: dict[str, str], cookie: str) -> bool:
     return cookie not in fields.get("cookie", "")
 
 
-def _profile(fields: dict[str, str], sites: Sites, trusted: bool) -> Profile | None:
+def _profile(
+    fields: dict[str, str], addresses: PublicAddressResolver, trusted: bool
+) -> HeaderProfile | None:
     forwarded = {name: fields.get(name.lower(), "") for name in FORWARDED} if trusted else {}
     try:
-        site = sites.resolve(fields.get("host", ""), forwarded, trusted)
+        address = addresses.resolve_host(fields.get("host", ""), forwarded, trusted)
     except InvalidInput:
         return None
-    request_id = chosen_request_id(fields).encode()
+    request_id = client_request_id(fields).encode()
     none_match = fields.get("if-none-match", "")
-    return Profile(
-        base=site.base,
+    return HeaderProfile(
+        base=address.base,
         variant=variant(fields.get("accept", ""), fields.get("accept-encoding", "")),
         request_id=request_id,
         none_match=none_match,
@@ -88,7 +92,7 @@ def _profile(fields: dict[str, str], sites: Sites, trusted: bool) -> Profile | N
     )
 
 
-def chosen_request_id(fields: Mapping[str, str]) -> str:
+def client_request_id(fields: Mapping[str, str]) -> str:
     """The id a client gave its request (field names in lower case, or of any case in a mapping that
     does not tell them apart); "" where there is none or it is not sane.
     """

@@ -24,18 +24,18 @@ from aiohttp.web_protocol import RequestHandler
 
 from orchestrator import metrics
 from orchestrator.cache.hot.memory_files import MemoryFile
-from orchestrator.web.access_log import Access, whole_line
-from orchestrator.web.conditional_requests import verdict
+from orchestrator.web.access_log import AccessRecord, format_line
+from orchestrator.web.conditional_requests import evaluate_conditions
 from orchestrator.web.error_table import (
     Problem,
+    encode_problem,
     log_problem,
-    problem_body,
-    problem_of,
-    problem_of_status,
+    make_problem,
+    make_status_problem,
 )
-from orchestrator.web.header_profile import VERSION_LINE, Profile, read_profile
-from orchestrator.web.port_state import STALLED_S, Front
-from orchestrator.web.responses import ALWAYS, HotEntry, access_of
+from orchestrator.web.header_profile import VERSION_LINE, HeaderProfile, parse_header_profile
+from orchestrator.web.port_state import STALLED_S, PortState
+from orchestrator.web.responses import COMMON_HEADERS, HotEntry, make_access_record
 
 log = logging.getLogger(__name__)
 BLANK = b"\r\n\r\n"
@@ -43,7 +43,7 @@ HEAD = b"HEAD "
 MAX_PIECES = 32
 
 
-class HotProtocol(RequestHandler):
+class HotLaneProtocol(RequestHandler):
     """aiohttp's RequestHandler with a fast lane in front and our own words for broken messages."""
 
     __slots__ = (
@@ -52,9 +52,9 @@ class HotProtocol(RequestHandler):
         "_fast_at",
         "_fd",
         "_framed",
-        "_front",
         "_late_since",
         "_peer",
+        "_port_state",
         "_profile",
         "_send_head",
         "_socket",
@@ -64,12 +64,12 @@ class HotProtocol(RequestHandler):
         "_write",
     )
 
-    def __init__(self, manager: Any, front: Front, **options: Any) -> None:
+    def __init__(self, manager: Any, port_state: PortState, **options: Any) -> None:
         super().__init__(manager, **options)
-        self._front = front
+        self._port_state = port_state
         self._framed = True  # the parser stands between messages
         self._block = b""
-        self._profile: Profile | None = None
+        self._profile: HeaderProfile | None = None
         self._peer: object = None
         self._fast_at = 0.0
         self._late_since = 0.0
@@ -92,9 +92,12 @@ class HotProtocol(RequestHandler):
         self._write = transport.write
         self._waiting = transport.get_write_buffer_size
         manager = self._manager
-        if manager is not None and len(manager._connections) > self._front.bounds.max_connections:
+        if (
+            manager is not None
+            and len(manager._connections) > self._port_state.limits.max_connections
+        ):
             metrics.REFUSED.labels("connection").inc()
-            transport.write(bare_answer(problem_of_status(503), self._front))
+            transport.write(bare_answer(make_status_problem(503), self._port_state))
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -115,8 +118,8 @@ class HotProtocol(RequestHandler):
             if profile is not None:
                 is_get = line.startswith(b"GET ")
                 target = line[4:] if is_get else line[len(HEAD) :]
-                front = self._front
-                entry = front.get((profile.base, "", target)) or front.get(
+                port_state = self._port_state
+                entry = port_state.get((profile.base, "", target)) or port_state.get(
                     (profile.base, profile.variant, target)
                 )
                 if entry is not None:
@@ -129,52 +132,54 @@ class HotProtocol(RequestHandler):
 
     def _answer(self, entry: HotEntry) -> None:
         """Send `entry` to a plain GET. Every instruction here is paid for each hot answer (P1)."""
-        front = self._front
-        front.count = number = front.count + 1
+        port_state = self._port_state
+        port_state.count = number = port_state.count + 1
         file = entry.file
         if file is None:
-            self._write(b"".join((entry.head, front.id_stamp, b"%x\r\n\r\n" % number, entry.body)))
+            self._write(
+                b"".join((entry.head, port_state.id_stamp, b"%x\r\n\r\n" % number, entry.body))
+            )
         else:
-            self._send(b"".join((entry.head, front.id_stamp, b"%x\r\n\r\n" % number)), file)
-        self._fast_at = front.now
-        tally = front.plain_tallies[entry.request_class]
+            self._send(b"".join((entry.head, port_state.id_stamp, b"%x\r\n\r\n" % number)), file)
+        self._fast_at = port_state.now
+        tally = port_state.plain_tallies[entry.request_class]
         tally.count += 1
         tally.bytes += entry.length
-        if front.access_log is not None:
-            milliseconds = min(999, int((time.time() - front.second) * 1000))
-            front.access_log.write(
+        if port_state.access_log is not None:
+            milliseconds = min(999, int((time.time() - port_state.second) * 1000))
+            port_state.access_log.write(
                 b'%b%03dZ", "requestId": "%b-%x", %b'
-                % (front.log_stamp, milliseconds, front.log_id, number, entry.log_rest)
+                % (port_state.log_stamp, milliseconds, port_state.log_id, number, entry.log_rest)
             )
 
-    def _answer_specially(self, data: bytes, entry: HotEntry, profile: Profile) -> bool:
+    def _answer_specially(self, data: bytes, entry: HotEntry, profile: HeaderProfile) -> bool:
         """HEAD, If-None-Match and a client's own request id: as fast, but not in the same few
         lines. False if the method is none that memory answers.
         """
-        front = self._front
+        port_state = self._port_state
         is_get = data.startswith(b"GET ")
         if not is_get and not data.startswith(HEAD):
             return False
-        number = front.next_id().encode()
+        number = port_state.next_id().encode()
         request_id = profile.request_id or number
         conditions = {"If-None-Match": profile.none_match} if profile.none_match else {}
-        unchanged = verdict(conditions, entry.etag, None) == "not-modified"
+        unchanged = evaluate_conditions(conditions, entry.etag, None) == "not-modified"
         head, status = (entry.head_unchanged, 304) if unchanged else (entry.head, 200)
         length = entry.length if status == 200 and is_get else 0
-        head = b"%b%b%b\r\n\r\n" % (head, front.stamp, request_id)
+        head = b"%b%b%b\r\n\r\n" % (head, port_state.stamp, request_id)
         if length and entry.file is not None:
             self._send(head, entry.file)
         else:
             self._write(head + entry.body if length else head)
-        self._fast_at = front.now
-        tally = front.tallies[entry.request_class, status]
+        self._fast_at = port_state.now
+        tally = port_state.tallies[entry.request_class, status]
         tally.count += 1
         tally.bytes += length
-        if front.access_log is not None:
-            access = access_of(
+        if port_state.access_log is not None:
+            access = make_access_record(
                 entry.delivery, status, length, "GET" if is_get else "HEAD", entry.target
             )
-            front.access_log.write(whole_line(access, request_id.decode()))
+            port_state.access_log.write(format_line(access, request_id.decode()))
         return True
 
     def _send(self, head: bytes, file: MemoryFile) -> None:
@@ -203,12 +208,14 @@ class HotProtocol(RequestHandler):
         self._send_head = self._socket.send
         return self._socket.send(head, flags)
 
-    def _learn(self, block: bytes) -> Profile | None:
-        front = self._front
+    def _learn(self, block: bytes) -> HeaderProfile | None:
+        port_state = self._port_state
         if not block.endswith(BLANK):
             return None
         self._block = block
-        self._profile = read_profile(block, front.sites, self._peer, front.auth_cookie)
+        self._profile = parse_header_profile(
+            block, port_state.addresses, self._peer, port_state.auth_cookie
+        )
         return self._profile
 
     # --- the ordinary way -------------------------------------------------------------------------
@@ -225,7 +232,7 @@ class HotProtocol(RequestHandler):
         if arrived or not data:
             self._late_since = 0.0
         elif idle and not self._late_since:
-            self._late_since = self._front.now
+            self._late_since = self._port_state.now
 
     def _is_idle(self) -> bool:
         waiter = self._waiter
@@ -268,11 +275,11 @@ class HotProtocol(RequestHandler):
         little waits for it and even if we are closing.
         """
         late = self._late_since
-        if late and now - late > self._front.bounds.header_timeout_s:
+        if late and now - late > self._port_state.limits.header_timeout_s:
             self._late_since = 0.0
             metrics.PROTOCOL_ERRORS.labels("408").inc()
             if self.transport is not None:
-                self.transport.write(bare_answer(problem_of_status(408), self._front))
+                self.transport.write(bare_answer(make_status_problem(408), self._port_state))
             self.force_close()
         elif waiting := self.unsent():
             self._look_at_reader(now, waiting)
@@ -303,8 +310,8 @@ class HotProtocol(RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Send it; what aiohttp answered in its own words (a failed Expect) is said in ours."""
         if isinstance(resp, web.HTTPException):
-            resp = self._said(request, problem_of(resp))
-        if self._close or self._front.draining:
+            resp = self._said(request, make_problem(resp))
+        if self._close or self._port_state.draining:
             resp.force_close()
         return await super().finish_response(request, resp, start_time)
 
@@ -321,9 +328,9 @@ class HotProtocol(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
         if isinstance(exc, HttpProcessingError):
-            problem = problem_of_status(status_of(exc))
+            problem = make_status_problem(status_of(exc))
         else:
-            problem = problem_of(exc) if exc is not None else problem_of_status(status)
+            problem = make_problem(exc) if exc is not None else make_status_problem(status)
         response = self._said(request, problem)
         response.force_close()
         if exc is not None:
@@ -332,12 +339,12 @@ class HotProtocol(RequestHandler):
         return response
 
     def _said(self, request: Any, problem: Problem) -> web.Response:
-        front = self._front
-        request_id = front.next_id()
-        body = problem_body(problem, request_id, private=front.private)
-        if front.access_log is not None:
-            access = Access(request_class="broken", status=problem.status, bytes=len(body))
-            front.access_log.write(whole_line(access, request_id))
+        port_state = self._port_state
+        request_id = port_state.next_id()
+        body = encode_problem(problem, request_id, private=port_state.private)
+        if port_state.access_log is not None:
+            access = AccessRecord(request_class="broken", status=problem.status, bytes=len(body))
+            port_state.access_log.write(format_line(access, request_id))
         return web.Response(
             status=problem.status, headers=said_headers(problem, request_id), body=body
         )
@@ -365,17 +372,17 @@ def said_headers(problem: Problem, request_id: str) -> dict[str, str]:
     """The headers of an error that no handler made."""
     return {
         "Content-Type": "application/json",
-        **dict(ALWAYS),
+        **dict(COMMON_HEADERS),
         "Cache-Control": "no-store",
         "X-Request-Id": request_id,
         **dict(problem.headers),
     }
 
 
-def bare_answer(problem: Problem, front: Front) -> bytes:
+def bare_answer(problem: Problem, port_state: PortState) -> bytes:
     """A complete answer as bytes, for a connection that gets no further than this."""
-    request_id = front.next_id()
-    body = problem_body(problem, request_id, private=front.private)
+    request_id = port_state.next_id()
+    body = encode_problem(problem, request_id, private=port_state.private)
     headers = said_headers(problem, request_id) | {
         "Content-Length": str(len(body)),
         "Connection": "close",

@@ -25,7 +25,7 @@ from orchestrator.routing.describe import Describer
 from orchestrator.routing.snapshots import Snapshots
 from orchestrator.routing.warmer import Warmer
 from orchestrator.settings import Settings
-from orchestrator.web.public_address import Site, Sites
+from orchestrator.web.public_address import PublicAddress, PublicAddressResolver
 from orchestrator.web.responses import (
     REQUEST_CLASS,
     HotEntry,
@@ -42,7 +42,7 @@ class _Asked:
 
     request: web.Request
     path: ImagePath
-    site: Site
+    address: PublicAddress
     token: int
 
     @property
@@ -54,8 +54,8 @@ class _Asked:
         prefix, version, identifier = path.prefix, path.version, path.identifier
         parts = identifier.split("/", 2)
         if prefix == "iiif" or len(parts) < 3:
-            return self.site.base + path.base
-        return self.site.url(
+            return self.address.base + path.base
+        return self.address.url(
             prefix=prefix,
             version=version,
             customer=encode_identifier(parts[0]),
@@ -77,7 +77,7 @@ class ImageRoutes:
         rights: RightsChecker,
         warmer: Warmer,
         hot: HotTier[HotEntry],
-        sites: Sites,
+        addresses: PublicAddressResolver,
         settings: Settings,
     ) -> None:
         self._deliverer = deliverer
@@ -86,14 +86,14 @@ class ImageRoutes:
         self._rights = rights
         self._warmer = warmer
         self._hot = hot
-        self._sites = sites
+        self._addresses = addresses
         self._settings = settings
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one GET or HEAD on an image route; errors are raised for the error middleware."""
         request[REQUEST_CLASS] = "image"  # what an error is counted as before more is known
         path = parse_path(request.raw_path)
-        asked = _Asked(request, path, self._sites.of(request), self._hot.token())
+        asked = _Asked(request, path, self._addresses.resolve_request(request), self._hot.token())
         match path.rest:
             case ():
                 delivery = self._base(asked)
@@ -101,7 +101,7 @@ class ImageRoutes:
                 delivery = await self._info(asked)
             case _:
                 delivery = await self._image(asked)
-        keep_hot(self._hot, request, asked.site.base, delivery, asked.token)
+        keep_hot(self._hot, request, asked.address.base, delivery, asked.token)
         return respond(request, delivery)
 
     def _base(self, asked: _Asked) -> Delivery:

@@ -1,7 +1,7 @@
 """The landing page of `/`, its JSON form, and the static files: pure values in, bytes out.
 
 Owns the HTML templates and what `/static/` serves. Refuses inline scripts and styles (the page
-is sent with a policy that forbids them), other people's hosts, and any I/O after `Page.load`:
+is sent with a policy that forbids them), hosts of others, and any I/O after `LandingPage.load`:
 everything is read once, at start, within bounds.
 """
 
@@ -47,7 +47,7 @@ _STATES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ListedAsset:
     """One asset as the page shows it."""
 
     id: AssetId
@@ -83,7 +83,7 @@ class Picture:
 class Listing:
     """One page of the collection; `next` is the address of the following one, None on the last."""
 
-    pictures: tuple[Picture, ...]
+    pictures: tuple[ListedAsset, ...]
     next: str | None = None
 
 
@@ -166,7 +166,7 @@ def _static_file(body: bytes, media_type: str) -> StaticFile:
     return StaticFile(body, media_type, etag_of(body), packed)
 
 
-class Page:
+class LandingPage:
     """The landing page, its templates and static files in memory."""
 
     def __init__(
@@ -208,7 +208,7 @@ class Page:
         )
         return page.encode()
 
-    def _card(self, picture: Picture) -> str:
+    def _card(self, picture: ListedAsset) -> str:
         width, height = picture.thumbnail_size
         return self._templates["card"].substitute(
             anchor="#" + quote(str(picture.id), safe="/"),

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.errors import Conflict
 
 
-def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
+def open_listen_socket(host: str, port: int, *, shared: bool) -> socket.socket:
     """A bound TCP socket, not yet listening. `shared`: other processes may bind the same port
     (SO_REUSEPORT).
 

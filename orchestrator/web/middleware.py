@@ -16,24 +16,24 @@ from prometheus_client import Counter, Histogram
 
 from orchestrator import metrics
 from orchestrator.errors import Overloaded
-from orchestrator.web.access_log import Access, whole_line
+from orchestrator.web.access_log import AccessRecord, format_line
 from orchestrator.web.error_table import (
     RETRY_AFTER_S,
-    cache_control_of,
+    encode_problem,
+    error_cache_control,
     log_problem,
-    problem_body,
-    problem_of,
+    make_problem,
 )
-from orchestrator.web.header_profile import chosen_request_id
-from orchestrator.web.port_state import Front
+from orchestrator.web.header_profile import client_request_id
+from orchestrator.web.port_state import PortState
 from orchestrator.web.responses import (
-    ALWAYS,
+    COMMON_HEADERS,
     METHODS,
     OUTCOME,
     PREFLIGHT,
     REQUEST_CLASS,
     REQUEST_ID,
-    access_of,
+    make_access_record,
     request_variant,
     respond,
 )
@@ -42,14 +42,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Counted = tuple[Counter, Histogram, Counter]
 
 
-class Gate:
+class PortMiddleware:
     """The middleware of one port: `web.Application(middlewares=[gate.handle])`."""
 
-    def __init__(self, front: Front, *, cache_error: str, cache_secret: str) -> None:
+    def __init__(self, port_state: PortState, *, cache_error: str, cache_secret: str) -> None:
         """`cache_error` and `cache_secret` are the Cache-Control values of errors (settings,
         section delivery).
         """
-        self._front = front
+        self._port_state = port_state
         self._cache_error = cache_error
         self._cache_secret = cache_secret
         self._counted: dict[tuple[str, int, str], _Counted] = {}
@@ -58,24 +58,26 @@ class Gate:
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer, whatever happens; only a cancelled request is left alone."""
         started = time.perf_counter()
-        front = self._front
-        request[REQUEST_ID] = chosen_request_id(request.headers) or front.next_id()
-        front.in_progress += 1
+        port_state = self._port_state
+        request[REQUEST_ID] = client_request_id(request.headers) or port_state.next_id()
+        port_state.in_progress += 1
         try:
             response = await self._answer(request, handler)
         except Exception as error:  # the one place where everything is caught: an answer is owed
             response = self._problem(request, error)
         finally:
-            front.in_progress -= 1
+            port_state.in_progress -= 1
         self._finish(request, response, time.perf_counter() - started)
         return response
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        front = self._front
-        base = front.sites.of(request).base  # a malformed Host is refused on every path
+        port_state = self._port_state
+        base = port_state.addresses.resolve_request(
+            request
+        ).base  # a malformed Host is refused on every path
         if request.method == "OPTIONS":
             return preflight(request)
-        if front.in_progress > front.bounds.max_requests:
+        if port_state.in_progress > port_state.limits.max_requests:
             metrics.REFUSED.labels("request").inc()
             raise Overloaded("Too busy just now; try again shortly.", RETRY_AFTER_S)
         return self._from_memory(request, base) or await handler(request)
@@ -84,34 +86,38 @@ class Gate:
         """What the fast lane left to us although memory has it: conditions, ranges, pipelined
         requests.
         """
-        front = self._front
+        port_state = self._port_state
         headers = request.headers
-        if front.hot is None or request.method not in ("GET", "HEAD") or "Authorization" in headers:
+        if (
+            port_state.hot is None
+            or request.method not in ("GET", "HEAD")
+            or "Authorization" in headers
+        ):
             return None
-        if front.auth_cookie in headers.get("Cookie", "") or not request.raw_path.isascii():
+        if port_state.auth_cookie in headers.get("Cookie", "") or not request.raw_path.isascii():
             return None
         target = request.raw_path.encode("ascii")
-        entry = front.hot.get((base, "", target))
+        entry = port_state.hot.get((base, "", target))
         if entry is None:
-            entry = front.hot.get((base, request_variant(request), target))
+            entry = port_state.hot.get((base, request_variant(request), target))
         return respond(request, entry.whole()) if entry is not None else None
 
     def _problem(self, request: web.Request, error: Exception) -> web.Response:
-        problem = problem_of(error)
+        problem = make_problem(error)
         request_id = request[REQUEST_ID]
         log_problem(error, problem, request_id, request.raw_path[:500])
         headers = CIMultiDict(problem.headers)
-        headers["Cache-Control"] = cache_control_of(
+        headers["Cache-Control"] = error_cache_control(
             problem.status, self._cache_error, self._cache_secret
         )
         headers["Content-Type"] = "application/json"
-        body = problem_body(problem, request_id, private=self._front.private)
+        body = encode_problem(problem, request_id, private=self._port_state.private)
         return web.Response(status=problem.status, headers=headers, body=body)
 
     def _finish(self, request: web.Request, response: web.StreamResponse, elapsed_s: float) -> None:
         """Headers that every answer has, figures, and the line in the access log."""
         if not response.prepared:
-            for name, value in ALWAYS:
+            for name, value in COMMON_HEADERS:
                 response.headers.setdefault(name, value)
             response.headers["X-Request-Id"] = request[REQUEST_ID]
         sent = _body_bytes(request, response)
@@ -124,8 +130,8 @@ class Gate:
         requests.inc()
         seconds.observe(elapsed_s)
         volume.inc(sent)
-        if self._front.access_log is not None:
-            access = Access(
+        if self._port_state.access_log is not None:
+            access = AccessRecord(
                 request_class=kind,
                 status=response.status,
                 bytes=sent,
@@ -134,7 +140,7 @@ class Gate:
                 target=request.raw_path,
             )
             if delivery is not None:
-                access = access_of(
+                access = make_access_record(
                     delivery,
                     response.status,
                     sent,
@@ -142,7 +148,7 @@ class Gate:
                     request.raw_path,
                     ms=elapsed_s * 1000,
                 )
-            self._front.access_log.write(whole_line(access, request[REQUEST_ID]))
+            self._port_state.access_log.write(format_line(access, request[REQUEST_ID]))
 
     def _instruments(self, tier: str, status: int, kind: str) -> _Counted:
         key = (tier, status, kind)

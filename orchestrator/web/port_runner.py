@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from aiohttp import web
 from aiohttp.web_server import Server
 
-from orchestrator.web.hot_lane import HotProtocol
-from orchestrator.web.port_state import Front, Watched
+from orchestrator.web.hot_lane import HotLaneProtocol
+from orchestrator.web.port_state import Connection, PortState
 
 BACKLOG = 1024
 FLUSH_LOOK_S = 0.02
@@ -22,10 +22,10 @@ LINGER_S = 0.2
 """How long a draining port goes on answering on idle connections, with Connection: close."""
 
 
-class FrontServer(Server):
+class PortServer(Server):
     """aiohttp's Server making our protocol."""
 
-    def __init__(self, server: Server, front: Front) -> None:
+    def __init__(self, server: Server, port_state: PortState) -> None:
         super().__init__(
             server.request_handler,
             request_factory=server.request_factory,
@@ -33,24 +33,24 @@ class FrontServer(Server):
             loop=server._loop,
             **server._kwargs,
         )
-        self._front = front
-        front.connections = self._own
+        self._port_state = port_state
+        port_state.connections = self._own
 
-    def __call__(self) -> HotProtocol:
+    def __call__(self) -> HotLaneProtocol:
         """A protocol for a new connection."""
-        return HotProtocol(self, self._front, loop=self._loop, **self._kwargs)
+        return HotLaneProtocol(self, self._port_state, loop=self._loop, **self._kwargs)
 
-    def _own(self) -> list[HotProtocol]:
-        return [protocol for protocol in self.connections if isinstance(protocol, HotProtocol)]
+    def _own(self) -> list[HotLaneProtocol]:
+        return [protocol for protocol in self.connections if isinstance(protocol, HotLaneProtocol)]
 
 
 class PortRunner(web.AppRunner):
     """One application on one port. `setup`, then `listen`; `cleanup` drains and ends it."""
 
-    __slots__ = ("_drain_s", "_front")
+    __slots__ = ("_drain_s", "_port_state")
 
     def __init__(
-        self, app: web.Application, front: Front, *, keepalive_s: float, drain_s: float
+        self, app: web.Application, port_state: PortState, *, keepalive_s: float, drain_s: float
     ) -> None:
         super().__init__(
             app,
@@ -58,13 +58,13 @@ class PortRunner(web.AppRunner):
             keepalive_timeout=keepalive_s,
             shutdown_timeout=drain_s,
         )
-        self._front = front
+        self._port_state = port_state
         self._drain_s = drain_s
 
     async def listen(self, listener: socket.socket) -> int:
         """Serve on a bound socket; returns its port."""
         await web.SockSite(self, listener, backlog=BACKLOG).start()
-        self._front.start()
+        self._port_state.start()
         return int(listener.getsockname()[1])
 
     async def cleanup(self) -> None:
@@ -74,19 +74,19 @@ class PortRunner(web.AppRunner):
         ends = time.monotonic() + self._drain_s
         for site in list(self.sites):
             await site.stop()
-        self._front.drain()
+        self._port_state.drain()
         if self.server is not None and self.server.connections:
             await asyncio.sleep(LINGER_S)
-        open_ones = list(self._front.connections())  # aiohttp forgets them, sent or not
+        open_ones = list(self._port_state.connections())  # aiohttp forgets them, sent or not
         await super().cleanup()
         await _sent(open_ones, max(ends, time.monotonic() + LINGER_S))
-        self._front.stop()
+        self._port_state.stop()
 
     async def _make_server(self) -> Server:
-        return FrontServer(await super()._make_server(), self._front)
+        return PortServer(await super()._make_server(), self._port_state)
 
 
-async def _sent(connections: Iterable[Watched], ends: float) -> None:
+async def _sent(connections: Iterable[Connection], ends: float) -> None:
     """Wait until what was answered has left us, then end the connections that are left: each must
     have given its socket back before the loop goes.
     """

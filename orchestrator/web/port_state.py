@@ -19,7 +19,7 @@ from typing import Protocol
 from orchestrator import metrics
 from orchestrator.cache.hot.tier import HotTier
 from orchestrator.web.access_log import AccessLog
-from orchestrator.web.public_address import Sites
+from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import HotEntry, HotKey
 
 STALLED_S = 60.0
@@ -48,11 +48,11 @@ class _Plain(dict[str, Tally]):
         return tally
 
 
-class Watched(Protocol):
+class Connection(Protocol):
     """A connection, as the round sees it."""
 
     def look(self, now: float) -> None:
-        """Close what is overdue; called once a second with `Front.now`."""
+        """Close what is overdue; called once a second with `PortState.now`."""
         ...
 
     def unsent(self) -> int:
@@ -65,7 +65,7 @@ class Watched(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class PortLimits:
     """How long and how many (settings, section server)."""
 
     header_timeout_s: float = 15.0
@@ -73,7 +73,7 @@ class Bounds:
     max_requests: int = 2_000
 
 
-class Front:
+class PortState:
     """Shared by the connections of one port. `start` and `stop` bracket its life on the running
     loop.
     """
@@ -81,25 +81,25 @@ class Front:
     def __init__(
         self,
         *,
-        sites: Sites,
+        addresses: PublicAddressResolver,
         hot: HotTier[HotEntry] | None = None,
         access_log: AccessLog | None = None,
-        bounds: Bounds | None = None,
+        limits: PortLimits | None = None,
         auth_cookie: str = "",
         private: bool = False,
     ) -> None:
         """`hot` is None on a port that answers nothing from memory; `private` adds detail to
         errors.
         """
-        self.sites = sites
+        self.addresses = addresses
         self.hot = hot
         self.access_log = access_log
-        self.bounds = bounds or Bounds()
+        self.limits = limits or PortLimits()
         self.auth_cookie = auth_cookie or "\0"
         self.private = private
         self.draining = False
         self.in_progress = 0
-        self.connections: Callable[[], Iterable[Watched]] = tuple
+        self.connections: Callable[[], Iterable[Connection]] = tuple
         self.get: Callable[[HotKey], HotEntry | None] = hot.get if hot is not None else _nothing
         self.tallies: defaultdict[tuple[str, int], Tally] = defaultdict(Tally)
         self.plain_tallies = _Plain(self.tallies)

@@ -35,7 +35,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class PublicAddress:
     """One public address: `base` is scheme, host, port where it is not the scheme's own, and path
     below the host.
     """
@@ -72,16 +72,16 @@ class Site:
         return self.base + re.sub(r"/{2,}", "/", path)
 
 
-class Sites:
+class PublicAddressResolver:
     """Works out the Site of each request; what is configured is checked once, here."""
 
     def __init__(self, trusted_proxies: Iterable[str], path_templates: Mapping[str, str]) -> None:
         """Raises SettingsError for an address that is none or a template with unknown tokens."""
         self._trusted = tuple(_network(text) for text in trusted_proxies)
-        self._known: dict[str, Site] = {}
+        self._known: dict[str, PublicAddress] = {}
         self._templates = {host.lower(): _checked(host, t) for host, t in path_templates.items()}
 
-    def of(self, request: web.BaseRequest) -> Site:
+    def resolve_request(self, request: web.BaseRequest) -> PublicAddress:
         """The site of this request. Raises InvalidInput for a malformed Host (RFC 9112, section
         3.2).
         """
@@ -91,29 +91,29 @@ class Sites:
         peer = request.transport.get_extra_info("peername") if request.transport else None
         if "://" in request.raw_path[:10]:  # absolute form: its authority goes before Host
             host = urlsplit(request.raw_path).netloc
-        return self.resolve(host, request.headers, self.trusts(peer))
+        return self.resolve_host(host, request.headers, self.trusts_peer(peer))
 
-    def _by_host(self, host: str) -> Site:
+    def _by_host(self, host: str) -> PublicAddress:
         """The usual case, remembered: hosts are few, and those that are many and made up are
         forgotten.
         """
-        site = self._known.get(host)
-        if site is None:
+        address = self._known.get(host)
+        if address is None:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
-            site = self._known[host] = self.resolve(host, {}, trusted=False)
-        return site
+            address = self._known[host] = self.resolve_host(host, {}, trusted=False)
+        return address
 
-    def resolve(self, host: str, headers: Mapping[str, str], trusted: bool) -> Site:
+    def resolve_host(self, host: str, headers: Mapping[str, str], trusted: bool) -> PublicAddress:
         """The site for this Host header, with forwarded headers counted if `trusted`."""
         name, scheme, path = valid_host(host), "http", ""
         if trusted:
             name, scheme, path = _forwarded(name, headers)
         authority = _without_default_port(name, scheme)
         template = self._templates.get(authority) or self._templates.get(DEFAULT_HOST, "")
-        return Site(f"{scheme}://{authority}{path}", template)
+        return PublicAddress(f"{scheme}://{authority}{path}", template)
 
-    def trusts(self, peer: object) -> bool:
+    def trusts_peer(self, peer: object) -> bool:
         """Whether the socket's other end (`peername`) is a proxy whose forwarded headers count."""
         if not self._trusted or not isinstance(peer, tuple) or not peer:
             return False

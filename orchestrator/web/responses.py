@@ -20,8 +20,8 @@ from orchestrator.cache.hot.memory_files import MemoryFile, MemoryFiles
 from orchestrator.cache.hot.tier import HotTier
 from orchestrator.iiif.negotiation import accepts_gzip, prefers_linked, version_from_accept
 from orchestrator.routing.delivery_types import Delivery
-from orchestrator.web.access_log import Access, rest_of_line
-from orchestrator.web.conditional_requests import Span, span, verdict
+from orchestrator.web.access_log import AccessRecord, format_line_end
+from orchestrator.web.conditional_requests import ByteRange, evaluate_conditions, select_range
 
 SERVER = "orchestrator"
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -41,7 +41,7 @@ QUIET = (
     ("Cross-Origin-Resource-Policy", "cross-origin"),
     ("Timing-Allow-Origin", "*"),
 )
-ALWAYS = CORS + QUIET
+COMMON_HEADERS = CORS + QUIET
 """On every answer, errors below the application too."""
 PREFLIGHT = (
     (
@@ -98,14 +98,16 @@ def respond(request: web.Request, delivery: Delivery) -> web.Response:
         return _response(delivery.status, headers, body)
     fields = _condition_fields(request)
     etag = delivery.gzip_etag if compressed else delivery.etag
-    match verdict(fields, etag, delivery.last_modified):
+    match evaluate_conditions(fields, etag, delivery.last_modified):
         case "failed":
             return _bare(412, headers)
         case "not-modified":
-            return _response(304, unchanged_headers(headers))
+            return _response(304, not_modified_headers(headers))
         case "proceed":
             part = (
-                span(fields, etag, delivery.last_modified, len(body)) if "Range" in fields else None
+                select_range(fields, etag, delivery.last_modified, len(body))
+                if "Range" in fields
+                else None
             )
             return _whole_or_part(headers, body, part)
 
@@ -115,12 +117,12 @@ def delivery_headers(delivery: Delivery, *, compressed: bool = False) -> Headers
     Length.
     """
     headers: Headers = [("Content-Type", delivery.media_type)] if delivery.media_type else []
-    headers += ALWAYS
+    headers += COMMON_HEADERS
     headers.append(("Cache-Control", delivery.cache_control))
     if delivery.etag:
         headers.append(("ETag", delivery.gzip_etag if compressed else delivery.etag))
     if delivery.last_modified is not None:
-        headers.append(("Last-Modified", http_moment(delivery.last_modified)))
+        headers.append(("Last-Modified", format_http_date(delivery.last_modified)))
     if vary := _vary(delivery):
         headers.append(("Vary", vary))
     if compressed:
@@ -130,7 +132,7 @@ def delivery_headers(delivery: Delivery, *, compressed: bool = False) -> Headers
     return headers + _about(delivery) + list(delivery.headers)
 
 
-def unchanged_headers(headers: Headers) -> Headers:
+def not_modified_headers(headers: Headers) -> Headers:
     """What of a 200's headers a 304 carries (RFC 9110, section 15.4.5)."""
     left_out = {
         "content-type",
@@ -142,7 +144,7 @@ def unchanged_headers(headers: Headers) -> Headers:
     return [(name, value) for name, value in headers if name.lower() not in left_out]
 
 
-def http_moment(moment: datetime) -> str:
+def format_http_date(moment: datetime) -> str:
     """As HTTP writes it; never later than now (RFC 9110, section 8.8.2.1)."""
     now = datetime.now(UTC)
     return _written(moment) if moment <= now else _written(now.replace(microsecond=0))
@@ -172,7 +174,7 @@ HotKey = tuple[str, str, bytes]
 MAX_HOT_TARGET = 512
 
 
-def hot_key(request: web.Request, base: str, delivery: Delivery) -> HotKey | None:
+def make_hot_key(request: web.Request, base: str, delivery: Delivery) -> HotKey | None:
     """Where the hot tier keeps this answer to this request; None for what it must not or should not
     keep.
 
@@ -198,13 +200,13 @@ def keep_hot(
     """Have the hot tier keep what this very request is answered with, if it may and can. `token`:
     the tier's, from before the asset was looked up.
     """
-    key = hot_key(request, base, delivery)
+    key = make_hot_key(request, base, delivery)
     if key is not None and hot.takes(len(delivery.body)):
         coded = delivery.gzip is not None and accepts_gzip(_joined(request, "Accept-Encoding"))
-        hot.put(key, hot_entry(delivery, request.raw_path, hot.files, compressed=coded), token)
+        hot.put(key, make_hot_entry(delivery, request.raw_path, hot.files, compressed=coded), token)
 
 
-def hot_entry(
+def make_hot_entry(
     delivery: Delivery, target: str, files: MemoryFiles, *, compressed: bool = False
 ) -> HotEntry:
     """The bytes that answer a request for `target` with this; `compressed`: the gzip form."""
@@ -213,7 +215,7 @@ def hot_entry(
     length = len(body)
     headers = delivery_headers(kept, compressed=compressed)
     head = _head(200, "OK", [*headers, ("Content-Length", str(length))])
-    unchanged = _head(304, "Not Modified", unchanged_headers(headers))
+    unchanged = _head(304, "Not Modified", not_modified_headers(headers))
     file = files.keep(body) if delivery.gzip is None else None
     if file is not None:
         body, kept = b"", replace(kept, body=b"")
@@ -227,18 +229,18 @@ def hot_entry(
         etag=delivery.gzip_etag if compressed else delivery.etag,
         request_class=delivery.request_class,
         target=target,
-        log_rest=rest_of_line(access_of(kept, 200, length, "GET", target)),
+        log_rest=format_line_end(make_access_record(kept, 200, length, "GET", target)),
         delivery=kept,
         asset=str(delivery.asset or ""),
         size=len(head) + len(unchanged) + bulk + 1500,
     )
 
 
-def access_of(
+def make_access_record(
     delivery: Delivery, status: int, body_bytes: int, method: str, target: str, *, ms: float = 0.0
-) -> Access:
+) -> AccessRecord:
     """What the access log says of this delivery, answered with this status."""
-    return Access(
+    return AccessRecord(
         asset=str(delivery.asset or ""),
         version=delivery.version,
         request_class=delivery.request_class,
@@ -295,7 +297,7 @@ def _vary(delivery: Delivery) -> str:
 def _whole_or_part(headers: Headers, body: bytes, part: object) -> web.Response:
     if part == "unsatisfiable":
         return _bare(416, [*headers, ("Content-Range", f"bytes */{len(body)}")])
-    if isinstance(part, Span):
+    if isinstance(part, ByteRange):
         headers.append(("Content-Range", f"bytes {part.start}-{part.stop - 1}/{len(body)}"))
         return _response(206, headers, body[part.start : part.stop])
     return _response(200, headers, body)
@@ -305,7 +307,7 @@ def _bare(status: int, headers: Headers) -> web.Response:
     """412 and 416: what is said of the document, without the document."""
     kept = [
         pair
-        for pair in unchanged_headers(headers)
+        for pair in not_modified_headers(headers)
         if pair[0] not in ("ETag", "Cache-Control", "Link")
     ]
     return _response(status, [*kept, ("Cache-Control", "no-store")])

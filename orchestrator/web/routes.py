@@ -8,17 +8,20 @@ from orchestrator.web.api.api_factory import Api
 from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.health_routes import HealthRoutes, MetricsRoute
 from orchestrator.web.image_routes import ImageRoutes
-from orchestrator.web.middleware import Gate
+from orchestrator.web.middleware import PortMiddleware
 
 MAX_BODY_BYTES = 64 * 1024
 """No public route takes a body yet; what comes uninvited is read no further than this."""
 
 
-def public_app(
-    gate: Gate, images: ImageRoutes, collection: CollectionRoutes, health: HealthRoutes
+def build_public_app(
+    middleware: PortMiddleware,
+    images: ImageRoutes,
+    collection: CollectionRoutes,
+    health: HealthRoutes,
 ) -> web.Application:
     """The public port."""
-    app = web.Application(middlewares=[gate.handle], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_BODY_BYTES)
     route = app.router.add_get
     route("/", collection.index)
     route("/static/{path:.+}", collection.static)
@@ -31,20 +34,22 @@ def public_app(
     return app
 
 
-def private_app(
-    gate: Gate, health: HealthRoutes, metrics: MetricsRoute, api: Api
+def build_private_app(
+    middleware: PortMiddleware, health: HealthRoutes, metrics: MetricsRoute, api: Api
 ) -> web.Application:
     """The private port: what operators and Prometheus ask, which needs no key (decisions.md), and
     the management API, whose operations stand in `api/table.py`.
     """
-    app = watched_app(gate, health, metrics)
+    app = build_worker_app(middleware, health, metrics)
     api.add_to(app.router)
     return app
 
 
-def watched_app(gate: Gate, health: HealthRoutes, metrics: MetricsRoute) -> web.Application:
+def build_worker_app(
+    middleware: PortMiddleware, health: HealthRoutes, metrics: MetricsRoute
+) -> web.Application:
     """What is asked of any process; all there is on the port of a worker."""
-    app = web.Application(middlewares=[gate.handle], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_BODY_BYTES)
     route = app.router.add_get
     route("/metrics", metrics.page)
     route("/health/live", health.live)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.web.access_log import Access, whole_line
+from orchestrator.web.access_log import AccessRecord, format_line
 from tests.e2e.conftest import Command
 
 
@@ -16,8 +16,8 @@ def log(module_folder: Path) -> Path:
     """Ten pictures' tiles, each asked for thrice in turn; one line is torn."""
     path = module_folder / "access.log"
     lines = [
-        whole_line(
-            Access(
+        format_line(
+            AccessRecord(
                 asset=f"1/1/{number % 10}",
                 version=1,
                 canonical="full/100,/0/default.jpg",

@@ -16,8 +16,8 @@ from orchestrator.metrics import INSTRUMENTS
 from orchestrator.settings.loader import FIELDS
 from orchestrator.web import routes
 from orchestrator.web.api.api_factory import Api
-from orchestrator.web.api.operation_table import Resources, operations
-from orchestrator.web.api.operations import Desk
+from orchestrator.web.api.operation_table import Resources, build_operations
+from orchestrator.web.api.operations import OperationRouter
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -76,8 +76,8 @@ def stand_in(*names: str) -> Any:
 def an_api() -> Api:
     """The table of operations with nothing behind it."""
     handlers: Any = SimpleNamespace(**{field.name: _Silent() for field in fields(Resources)})
-    desk: Any = Desk(None, None)  # type: ignore[arg-type]  # never asked
-    return Api(desk, operations(handlers, 1))
+    desk: Any = OperationRouter(None, None)  # type: ignore[arg-type]  # never asked
+    return Api(desk, build_operations(handlers, 1))
 
 
 class _Silent:
@@ -100,12 +100,12 @@ def beginnings(paths: list[str]) -> set[str]:
 
 @pytest.mark.parametrize("port", ["Public", "Private"])
 def test_each_route_is_documented_and_no_other(port: str) -> None:
-    gate: Any = SimpleNamespace(handle=passing)
+    middleware: Any = SimpleNamespace(handle=passing)
     health = stand_in("live", "ready")
     app = (
-        routes.public_app(gate, stand_in("handle"), stand_in("index", "static"), health)
+        routes.build_public_app(middleware, stand_in("handle"), stand_in("index", "static"), health)
         if port == "Public"
-        else routes.private_app(gate, health, stand_in("page"), an_api())
+        else routes.build_private_app(middleware, health, stand_in("page"), an_api())
     )
     served = beginnings(
         [route.resource.canonical for route in app.router.routes() if route.resource]

@@ -13,7 +13,7 @@ from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.jobs import Jobs
 from orchestrator.web.api.json_responses import answer
-from orchestrator.web.api.operations import Call
+from orchestrator.web.api.operations import ApiCall
 from orchestrator.web.api.work_models import CacheOut, JobOut, LaneOut, Overview
 
 _FAILURES = 20
@@ -33,7 +33,7 @@ class Cached(Protocol):
         ...
 
 
-class OverviewResource:
+class AdminPage:
     """Handler of `/admin`."""
 
     def __init__(
@@ -44,7 +44,7 @@ class OverviewResource:
         self._claims = claims
         self._caches = caches
 
-    async def show(self, call: Call) -> web.Response:
+    async def show(self, call: ApiCall) -> web.Response:
         """200 with the figures of this moment; those of caches are of this host."""
         depths = await self._claims.depths()
         failing = await self._jobs.page(_FAILURES, states=("failed",))

@@ -13,13 +13,13 @@ from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.origins.reader_factory import OpenOrigins
 from orchestrator.settings import Api as ApiSettings
-from orchestrator.web.api.admin_page import Cached, OverviewResource
+from orchestrator.web.api.admin_page import AdminPage, Cached
 from orchestrator.web.api.image_resource import ImageResource
-from orchestrator.web.api.ingest_requests import Intake, Known
+from orchestrator.web.api.ingest_requests import IngestRequestProcessor, Known
 from orchestrator.web.api.job_resource import JobResource
-from orchestrator.web.api.openapi import Document
-from orchestrator.web.api.operation_table import Resources, operations
-from orchestrator.web.api.operations import Desk, Operation
+from orchestrator.web.api.openapi import OpenApiDocument
+from orchestrator.web.api.operation_table import Resources, build_operations
+from orchestrator.web.api.operations import Operation, OperationRouter
 from orchestrator.web.api.policy_resource import PolicyResource
 from orchestrator.web.api.queue_resource import QueueResource
 from orchestrator.web.api.storage_resource import StorageResource
@@ -30,7 +30,7 @@ from orchestrator.web.api.strategy_resource import StrategyResource
 class Api:
     """Every operation, and where their requests are received."""
 
-    desk: Desk
+    desk: OperationRouter
     operations: Sequence[Operation]
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -39,7 +39,7 @@ class Api:
             self.desk.add(router, operation)
 
 
-class Parts(Protocol):
+class ApiServices(Protocol):
     """What of the installation the API manages; filled by app.Services."""
 
     @property
@@ -61,17 +61,17 @@ class Parts(Protocol):
     def submitter(self) -> Submitter: ...  # noqa: D102
 
 
-def api_of(parts: Parts, settings: ApiSettings, version: str) -> Api:
+def build_api(parts: ApiServices, settings: ApiSettings, version: str) -> Api:
     """The API over these parts; `version` is the product's."""
     catalog, policies = parts.catalog, parts.pipeline.policies
-    intake = Intake(
+    intake = IngestRequestProcessor(
         Known(catalog.assets, catalog.attempts),
         parts.pipeline,
         parts.origins.origins,
         parts.submitter,
         at_once=settings.sync_ingests,
     )
-    document = Document(version)
+    document = OpenApiDocument(version)
     resources = Resources(
         images=ImageResource(
             assets=catalog.assets,
@@ -93,7 +93,7 @@ def api_of(parts: Parts, settings: ApiSettings, version: str) -> Api:
         thumbnails=PolicyResource(policies, "thumbnail"),
         storage=StorageResource(catalog.quotas),
         jobs=JobResource(catalog.jobs, parts.submitter),
-        overview=OverviewResource(
+        overview=AdminPage(
             assets=catalog.assets,
             jobs=catalog.jobs,
             claims=catalog.claims,
@@ -101,7 +101,9 @@ def api_of(parts: Parts, settings: ApiSettings, version: str) -> Api:
         ),
         document=document,
     )
-    table = operations(resources, settings.max_body)
+    table = build_operations(resources, settings.max_body)
     document.describe(table)
-    desk = Desk(catalog.keys, catalog.customers.exists, body_timeout_s=settings.body_timeout_s)
+    desk = OperationRouter(
+        catalog.keys, catalog.customers.exists, body_timeout_s=settings.body_timeout_s
+    )
     return Api(desk, table)

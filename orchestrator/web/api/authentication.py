@@ -24,7 +24,7 @@ _WRONG = "This API key is not one that is known, or was revoked."
 _MAX_CHARS = 1000
 
 
-class Keys(Protocol):
+class KeyVerifier(Protocol):
     """Where keys are known; filled by the catalogue."""
 
     async def verify(self, key: str, secret: str) -> ApiKey | None:
@@ -71,7 +71,7 @@ def check_own_pages_only(request: web.Request) -> None:
         raise Forbidden("Pages of other sites change nothing here; send the key as Bearer.")
 
 
-async def caller_of(request: web.Request, keys: Keys) -> Caller:
+async def caller_of(request: web.Request, keys: KeyVerifier) -> Caller:
     """Whose key the request carries. Raises KeyRequired."""
     fields = request.headers.getall("Authorization", [])
     pair = _pair(fields[0]) if len(fields) == 1 else None

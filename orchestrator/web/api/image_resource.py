@@ -25,9 +25,9 @@ from orchestrator.web.api.image_models import (
     ImageShown,
     ImageTaken,
 )
-from orchestrator.web.api.ingest_requests import Intake
+from orchestrator.web.api.ingest_requests import IngestRequestProcessor
 from orchestrator.web.api.json_responses import answer, check_conditions, etag_of
-from orchestrator.web.api.operations import Call
+from orchestrator.web.api.operations import ApiCall
 from orchestrator.web.api.request_models import AfterQuery
 from orchestrator.web.api.work_models import Accepted
 
@@ -44,7 +44,7 @@ class ImageResource:
         attempts: Attempts,
         customers: Customers,
         pipeline: Pipeline,
-        intake: Intake,
+        intake: IngestRequestProcessor,
     ) -> None:
         self._assets = assets
         self._attempts = attempts
@@ -52,14 +52,14 @@ class ImageResource:
         self._pipeline = pipeline
         self._intake = intake
 
-    async def show(self, call: Call) -> web.Response:
+    async def show(self, call: ApiCall) -> web.Response:
         """200 with the image and the history of its ingests."""
         asset = await self._known(call.asset_id)
         attempts = [AttemptOut.of(each) for each in await self._attempts.of(asset.id)]
         shown = ImageShown.of(asset, attempts=attempts)
         return answer(shown, headers={"ETag": etag_of(ImageOut.of(asset))})
 
-    async def page(self, call: Call) -> web.Response:
+    async def page(self, call: ApiCall) -> web.Response:
         """200 with the images of a space, by name."""
         query = call.asked(AfterQuery)
         space = call.number("space")
@@ -73,7 +73,7 @@ class ImageResource:
         listed = [ImageOut.of(asset) for asset in images]
         return answer(Images(images=listed, next=following))
 
-    async def put(self, call: Call) -> web.Response:
+    async def put(self, call: ApiCall) -> web.Response:
         """201 or 200 with the image once it is taken in; 202 with its job where the client would
         not wait.
         """
@@ -84,7 +84,7 @@ class ImageResource:
         request = await self._intake.admit(payload.request, asset)
         return await self._taken(call, replace(payload, request=request), asset)
 
-    async def patch(self, call: Call) -> web.Response:
+    async def patch(self, call: ApiCall) -> web.Response:
         """200 with the image as it now is: described anew, and taken in again where its origin or a
         policy is another one.
         """
@@ -116,14 +116,14 @@ class ImageResource:
         )
         return await self._taken(call, Payload(admitted), asset)
 
-    async def delete(self, call: Call) -> web.Response:
+    async def delete(self, call: ApiCall) -> web.Response:
         """200 with what the deletion did."""
         asset_id = call.asset_id
         await self._current(call, asset_id)
         deleted = await self._pipeline.delete(asset_id)
         return answer(Deletion(id=str(asset_id), objects=deleted.objects, bytes=deleted.bytes))
 
-    async def reingest(self, call: Call) -> web.Response:
+    async def reingest(self, call: ApiCall) -> web.Response:
         """200 with the image once its origin is taken in again; 202 with the job."""
         asset = await self._current(call, call.asset_id)
         if asset is None:
@@ -133,7 +133,7 @@ class ImageResource:
         request = await self._intake.admit(Request(asset.id, "", force=True), asset)
         return await self._later(Payload(request))
 
-    async def ingest(self, call: Call) -> web.Response:
+    async def ingest(self, call: ApiCall) -> web.Response:
         """The Engine's one endpoint: 200 with the image once it is taken in, 202 with its job."""
         payload = decode(call.body, call.caller.customer)
         asset_id = payload.request.id
@@ -146,7 +146,7 @@ class ImageResource:
             return await self._later(replace(payload, request=request))
         return _said(await self._intake.now(request, asset))
 
-    async def _taken(self, call: Call, payload: Payload, asset: Asset | None) -> web.Response:
+    async def _taken(self, call: ApiCall, payload: Payload, asset: Asset | None) -> web.Response:
         if call.wants_no_wait:
             return await self._later(payload)
         outcome = await self._intake.now(payload.request, asset)
@@ -162,7 +162,7 @@ class ImageResource:
         accepted = Accepted(job=job, image=str(payload.request.id))
         return answer(accepted, 202, headers={**ASYNC, "Location": f"/jobs/{job}"})
 
-    async def _current(self, call: Call, asset_id: AssetId) -> Asset | None:
+    async def _current(self, call: ApiCall, asset_id: AssetId) -> Asset | None:
         """The asset as it is now, if the request's conditions allow to change it."""
         asset = await self._assets.get(asset_id)
         check_conditions(call.request, None if asset is None else etag_of(ImageOut.of(asset)))

@@ -43,7 +43,7 @@ class Known:
     attempts: Attempts
 
 
-class Intake:
+class IngestRequestProcessor:
     """What PUT, PATCH, reingest, /asset-ingest and batches have in common."""
 
     def __init__(

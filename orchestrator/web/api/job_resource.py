@@ -11,7 +11,7 @@ from orchestrator.catalog.jobs import Jobs as StoredJobs
 from orchestrator.errors import NotFound
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.web.api.json_responses import answer
-from orchestrator.web.api.operations import Call
+from orchestrator.web.api.operations import ApiCall
 from orchestrator.web.api.request_models import JobsQuery
 from orchestrator.web.api.work_models import JobList, JobOut
 
@@ -23,7 +23,7 @@ class JobResource:
         self._jobs = jobs
         self._submitter = submitter
 
-    async def page(self, call: Call) -> web.Response:
+    async def page(self, call: ApiCall) -> web.Response:
         """200 with jobs, newest first."""
         query = call.asked(JobsQuery)
         if query.customer is not None:
@@ -44,21 +44,21 @@ class JobResource:
             following = f"/jobs?{urlencode({**kept, 'before': page[-1].id})}"
         return answer(JobList(jobs=[JobOut.of(job) for job in page], next=following))
 
-    async def show(self, call: Call) -> web.Response:
+    async def show(self, call: ApiCall) -> web.Response:
         """200 with one."""
         return answer(JobOut.of(await self._known(call)))
 
-    async def retry(self, call: Call) -> web.Response:
+    async def retry(self, call: ApiCall) -> web.Response:
         """200 with a job that failed or was cancelled and now waits again; else 409."""
         job = await self._known(call)
         return answer(JobOut.of(await self._submitter.retry(job.id)))
 
-    async def cancel(self, call: Call) -> web.Response:
+    async def cancel(self, call: ApiCall) -> web.Response:
         """200 with a job that waited and is given up; else 409."""
         job = await self._known(call)
         return answer(JobOut.of(await self._submitter.cancel(job.id)))
 
-    async def _known(self, call: Call) -> Job:
+    async def _known(self, call: ApiCall) -> Job:
         number = call.number("job")
         job = await self._jobs.get(number, customer=call.caller.scope)
         if job is None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from orchestrator.web.api.image_models import Problem
-from orchestrator.web.api.operations import Call, Operation
+from orchestrator.web.api.operations import ApiCall, Operation
 
 _REF = "#/components/schemas/{model}"
 _PLACES: dict[str, dict[str, Any]] = {
@@ -29,7 +29,7 @@ _KEYED = (401, 403)
 _OF_INGEST = (409, 422, 502, 504, 507)
 
 
-class Document:
+class OpenApiDocument:
     """Handler of `/openapi.json`."""
 
     def __init__(self, version: str) -> None:
@@ -38,14 +38,14 @@ class Document:
 
     def describe(self, operations: Sequence[Operation]) -> None:
         """Write the document of these operations."""
-        self._document = openapi(operations, self._version)
+        self._document = build_openapi(operations, self._version)
 
-    async def show(self, _call: Call) -> web.Response:
+    async def show(self, _call: ApiCall) -> web.Response:
         """200 with the document; it needs no key."""
         return web.json_response(self._document, headers={"Cache-Control": "no-store"})
 
 
-def openapi(operations: Sequence[Operation], version: str) -> dict[str, Any]:
+def build_openapi(operations: Sequence[Operation], version: str) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these operations."""
     schemas, definitions = _schemas(operations)
     paths: dict[str, dict[str, Any]] = {}

@@ -14,10 +14,10 @@ from orchestrator.web.api import image_models as shapes
 from orchestrator.web.api import request_models as bodies
 from orchestrator.web.api import rule_models as shapes_of_rules
 from orchestrator.web.api import work_models as shapes_of_work
-from orchestrator.web.api.admin_page import OverviewResource
+from orchestrator.web.api.admin_page import AdminPage
 from orchestrator.web.api.image_resource import ImageResource
 from orchestrator.web.api.job_resource import JobResource
-from orchestrator.web.api.openapi import Document
+from orchestrator.web.api.openapi import OpenApiDocument
 from orchestrator.web.api.operations import Access, Operation
 from orchestrator.web.api.policy_resource import PolicyResource
 from orchestrator.web.api.queue_resource import QueueResource
@@ -44,11 +44,11 @@ class Resources:
     thumbnails: PolicyResource
     storage: StorageResource
     jobs: JobResource
-    overview: OverviewResource
-    document: Document
+    overview: AdminPage
+    document: OpenApiDocument
 
 
-def operations(at: Resources, max_body: int) -> list[Operation]:
+def build_operations(at: Resources, max_body: int) -> list[Operation]:
     """The table; `max_body` bounds a batch in bytes."""
     return [
         *_of_images(at.images),

@@ -20,7 +20,7 @@ from orchestrator.errors import InvalidImageRequest, InvalidInput, NotFound, Too
 from orchestrator.ingest.payload.envelopes import MAX_BODY_BYTES, read_json
 from orchestrator.ingest.payload.fields import faults_of
 from orchestrator.model import AssetId
-from orchestrator.web.api.authentication import Caller, Keys, caller_of, check_own_pages_only
+from orchestrator.web.api.authentication import Caller, KeyVerifier, caller_of, check_own_pages_only
 from orchestrator.web.responses import REQUEST_CLASS
 
 _JSON_TYPES = re.compile(r"application/(?:[\w.+-]+\+)?json|application/octet-stream|text/plain")
@@ -40,7 +40,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiCall:
     """One request of an operation: who asks, and what was validated of it."""
 
     request: web.Request
@@ -87,7 +87,7 @@ class Call:
         return "respond-async" in (each.split(";")[0].strip() for each in preferences.split(","))
 
 
-Handler = Callable[[Call], Awaitable[web.Response]]
+Handler = Callable[[ApiCall], Awaitable[web.Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +111,12 @@ class Operation:
     aliases: tuple[str, ...] = ()
 
 
-class Desk:
+class OperationRouter:
     """Where requests of operations are received: key, customer, query, body, then the handler."""
 
     def __init__(
         self,
-        keys: Keys,
+        keys: KeyVerifier,
         customer_exists: Callable[[int], Awaitable[bool]],
         *,
         body_timeout_s: float = 30.0,
@@ -144,7 +144,7 @@ class Desk:
             body = None
             if operation.body is not None:
                 body = await self._body_of(request, operation.body, operation)
-            return await operation.handle(Call(request, caller, body, query))
+            return await operation.handle(ApiCall(request, caller, body, query))
 
         return receive
 

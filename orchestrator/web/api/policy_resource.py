@@ -9,7 +9,7 @@ from orchestrator.catalog.stored_policies import EVERYONE, PolicyKind
 from orchestrator.errors import NotFound
 from orchestrator.ingest.policies import Policies, PolicyEntry
 from orchestrator.web.api.json_responses import answer, nothing
-from orchestrator.web.api.operations import Call
+from orchestrator.web.api.operations import ApiCall
 from orchestrator.web.api.request_models import PreviewQuery
 from orchestrator.web.api.rule_models import PolicyList, PolicyOut, Preview
 
@@ -23,16 +23,16 @@ class PolicyResource:
         self._policies = policies
         self._kind: PolicyKind = kind
 
-    async def page(self, call: Call) -> web.Response:
+    async def page(self, call: ApiCall) -> web.Response:
         """200 with every policy that may be named."""
         found = await self._policies.list(self._kind, _owner(call))
         return answer(PolicyList(policies=[PolicyOut.of(each) for each in found]))
 
-    async def show(self, call: Call) -> web.Response:
+    async def show(self, call: ApiCall) -> web.Response:
         """200 with the policy of this name that is in force here."""
         return answer(PolicyOut.of(await self._named(call)))
 
-    async def put(self, call: Call) -> web.Response:
+    async def put(self, call: ApiCall) -> web.Response:
         """201 with a new one, or 200 with one replaced."""
         given = call.given(BaseModel)
         definition = given.model_dump(by_alias=True, exclude_none=True)
@@ -42,12 +42,12 @@ class PolicyResource:
         headers = {"Location": call.request.rel_url.raw_path} if is_new else {}
         return answer(PolicyOut.of(entry), 201 if is_new else 200, headers=headers)
 
-    async def delete(self, call: Call) -> web.Response:
+    async def delete(self, call: ApiCall) -> web.Response:
         """204; what was made by it stays as it is."""
         await self._policies.delete(self._kind, _owner(call), call.text("name"))
         return nothing()
 
-    async def preview(self, call: Call) -> web.Response:
+    async def preview(self, call: ApiCall) -> web.Response:
         """200 with the thumbnails that a picture of this size gets."""
         query = call.asked(PreviewQuery)
         name = (await self._named(call)).name
@@ -61,7 +61,7 @@ class PolicyResource:
             )
         )
 
-    async def _named(self, call: Call) -> PolicyEntry:
+    async def _named(self, call: ApiCall) -> PolicyEntry:
         name = call.text("name")
         for entry in await self._policies.list(self._kind, _owner(call)):
             if entry.name == name:
@@ -69,6 +69,6 @@ class PolicyResource:
         raise NotFound(f"There is no {self._kind} policy {name[:100]!r}.")
 
 
-def _owner(call: Call) -> int:
+def _owner(call: ApiCall) -> int:
     """Whose policies they are; EVERYONE where the address names no customer."""
     return call.customer if "customer" in call.request.match_info else EVERYONE

@@ -18,9 +18,9 @@ from orchestrator.errors import AssetNotFound, InvalidInput, NotFound
 from orchestrator.ingest.payload.decoding import Payload, decode
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.web.api.image_models import FaultOut
-from orchestrator.web.api.ingest_requests import Intake
+from orchestrator.web.api.ingest_requests import IngestRequestProcessor
 from orchestrator.web.api.json_responses import answer
-from orchestrator.web.api.operations import Call
+from orchestrator.web.api.operations import ApiCall
 from orchestrator.web.api.request_models import BatchesQuery, BeforeQuery
 from orchestrator.web.api.work_models import (
     BatchAgain,
@@ -46,7 +46,7 @@ class QueueResource:
         jobs: Jobs,
         batches: StoredBatches,
         submitter: Submitter,
-        intake: Intake,
+        intake: IngestRequestProcessor,
         max_batch: int,
     ) -> None:
         self._assets = assets
@@ -56,23 +56,23 @@ class QueueResource:
         self._intake = intake
         self._max_batch = max_batch
 
-    async def show(self, call: Call) -> web.Response:
+    async def show(self, call: ApiCall) -> web.Response:
         """200 with what of the normal lane has not ended."""
         return await self._waiting(call, "normal")
 
-    async def show_priority(self, call: Call) -> web.Response:
+    async def show_priority(self, call: ApiCall) -> web.Response:
         """200 with what of the priority lane has not ended."""
         return await self._waiting(call, "priority")
 
-    async def post(self, call: Call) -> web.Response:
+    async def post(self, call: ApiCall) -> web.Response:
         """201 with the batch, recorded and in the queue."""
         return await self._posted(call, "normal")
 
-    async def post_priority(self, call: Call) -> web.Response:
+    async def post_priority(self, call: ApiCall) -> web.Response:
         """201 with the batch, recorded and in the priority queue."""
         return await self._posted(call, "priority")
 
-    async def page(self, call: Call) -> web.Response:
+    async def page(self, call: ApiCall) -> web.Response:
         """200 with the customer's batches, newest first."""
         query = call.asked(BatchesQuery)
         found = await self._batches.page(
@@ -91,11 +91,11 @@ class QueueResource:
             )
         return answer(Batches(batches=[BatchOut.of(each) for each in page], next=following))
 
-    async def batch(self, call: Call) -> web.Response:
+    async def batch(self, call: ApiCall) -> web.Response:
         """200 with the batch: its counts, when it will be finished, and why its failures failed."""
         return await self._shown(await self._known(call))
 
-    async def images(self, call: Call) -> web.Response:
+    async def images(self, call: ApiCall) -> web.Response:
         """200 with what became of each image of the batch."""
         query = call.asked(BeforeQuery)
         batch = await self._known(call)
@@ -109,21 +109,21 @@ class QueueResource:
             )
         return answer(BatchImages(images=[JobOut.of(each) for each in page], next=following))
 
-    async def retry(self, call: Call) -> web.Response:
+    async def retry(self, call: ApiCall) -> web.Response:
         """200 with how many failures are tried again."""
         batch = await self._known(call)
         jobs = await self._submitter.retry_batch(batch.id)
         return answer(BatchAgain(batch=batch.id, jobs=len(jobs)))
 
-    async def cancel(self, call: Call) -> web.Response:
+    async def cancel(self, call: ApiCall) -> web.Response:
         """200 with how many images that waited are given up."""
         batch = await self._known(call)
         return answer(BatchAgain(batch=batch.id, jobs=await self._submitter.cancel_batch(batch.id)))
 
-    async def _waiting(self, call: Call, lane: Lane) -> web.Response:
+    async def _waiting(self, call: ApiCall, lane: Lane) -> web.Response:
         return answer(QueueOut.of(await self._batches.waiting(call.customer, lane)))
 
-    async def _posted(self, call: Call, lane: Lane) -> web.Response:
+    async def _posted(self, call: ApiCall, lane: Lane) -> web.Response:
         payloads = await self._checked(call)
         recorded = await self._intake.later(
             payloads, customer=call.customer, lane=lane, as_batch=True
@@ -136,7 +136,7 @@ class QueueResource:
         location = f"/customers/{call.customer}/queue/batches/{batch.id}"
         return answer(BatchOut.of(batch), 201, headers={"Location": location})
 
-    async def _checked(self, call: Call) -> list[Payload]:
+    async def _checked(self, call: ApiCall) -> list[Payload]:
         """Every member, if none has a fault. Raises InvalidInput with the faults of all."""
         members = members_of(call.body, self._max_batch)
         faults: dict[int, str] = {}
@@ -181,7 +181,7 @@ class QueueResource:
         ]
         return answer(BatchShown.of(batch, failures=failures))
 
-    async def _known(self, call: Call) -> Batch:
+    async def _known(self, call: ApiCall) -> Batch:
         batch = await self._batches.get(call.number("batch"), customer=call.customer)
         if batch is None:
             raise NotFound(f"Customer {call.customer} has no batch {call.number('batch')}.")

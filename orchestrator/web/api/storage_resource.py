@@ -6,7 +6,7 @@ from aiohttp import web
 
 from orchestrator.catalog.quotas import Quotas
 from orchestrator.web.api.json_responses import answer
-from orchestrator.web.api.operations import Call
+from orchestrator.web.api.operations import ApiCall
 from orchestrator.web.api.request_models import StorageIn
 from orchestrator.web.api.rule_models import StorageOut
 
@@ -17,11 +17,11 @@ class StorageResource:
     def __init__(self, quotas: Quotas) -> None:
         self._quotas = quotas
 
-    async def show(self, call: Call) -> web.Response:
+    async def show(self, call: ApiCall) -> web.Response:
         """200 with limits and use."""
         return answer(StorageOut.of(await self._quotas.get(call.customer)))
 
-    async def put(self, call: Call) -> web.Response:
+    async def put(self, call: ApiCall) -> web.Response:
         """200 with the new limits."""
         given = call.given(StorageIn)
         use = await self._quotas.set_limits(

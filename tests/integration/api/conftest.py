@@ -23,14 +23,14 @@ from pydantic import SecretStr
 from orchestrator.app import Services, open_services
 from orchestrator.settings import Api as ApiSettings
 from orchestrator.settings import Cache, Database, Imaging, Ingest, Server, Settings
-from orchestrator.web.api.api_factory import api_of
+from orchestrator.web.api.api_factory import build_api
 from orchestrator.web.health_routes import HealthRoutes, MetricsRoute
-from orchestrator.web.listen_socket import listening_socket
-from orchestrator.web.middleware import Gate
+from orchestrator.web.listen_socket import open_listen_socket
+from orchestrator.web.middleware import PortMiddleware
 from orchestrator.web.port_runner import PortRunner
-from orchestrator.web.port_state import Front
-from orchestrator.web.public_address import Sites
-from orchestrator.web.routes import private_app
+from orchestrator.web.port_state import PortState
+from orchestrator.web.public_address import PublicAddressResolver
+from orchestrator.web.routes import build_private_app
 from tests.support import pictures
 from tests.support.origins import OriginServer, origin_server
 from tests.support.server_fixtures import postgres
@@ -152,14 +152,14 @@ async def house(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     settings = settings_for(dsn, tmp_path_factory.mktemp("data"))
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_services(settings))
-        front = Front(sites=Sites((), {}), private=True)
-        gate = Gate(front, cache_error="no-store", cache_secret="no-store")
-        api = api_of(services, settings.api, "test")
-        app = private_app(gate, HealthRoutes({}), MetricsRoute(None), api)
-        runner = PortRunner(app, front, keepalive_s=5, drain_s=2)
+        port_state = PortState(addresses=PublicAddressResolver((), {}), private=True)
+        middleware = PortMiddleware(port_state, cache_error="no-store", cache_secret="no-store")
+        api = build_api(services, settings.api, "test")
+        app = build_private_app(middleware, HealthRoutes({}), MetricsRoute(None), api)
+        runner = PortRunner(app, port_state, keepalive_s=5, drain_s=2)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        port = await runner.listen(listening_socket("127.0.0.1", 0, shared=False))
+        port = await runner.listen(open_listen_socket("127.0.0.1", 0, shared=False))
         origins = await stack.enter_async_context(origin_server())
         session = await stack.enter_async_context(aiohttp.ClientSession())
         house = House(services, origins, session, port)

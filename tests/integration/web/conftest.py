@@ -20,11 +20,11 @@ from orchestrator.errors import AssetNotFound
 from orchestrator.model import AssetId
 from orchestrator.routing.delivery_types import Delivery
 from orchestrator.web.access_log import AccessLog
-from orchestrator.web.listen_socket import listening_socket
-from orchestrator.web.middleware import Gate
+from orchestrator.web.listen_socket import open_listen_socket
+from orchestrator.web.middleware import PortMiddleware
 from orchestrator.web.port_runner import PortRunner
-from orchestrator.web.port_state import Bounds, Front
-from orchestrator.web.public_address import Sites
+from orchestrator.web.port_state import PortLimits, PortState
+from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import HotEntry, keep_hot, respond
 
 TILE = b"\xff\xd8\xff" + bytes(range(256)) * 48
@@ -42,7 +42,7 @@ class House:
     """The running application and what it did."""
 
     port: int
-    front: Front
+    port_state: PortState
     hot: HotTier[HotEntry]
     runner: PortRunner
     handled: list[str] = field(default_factory=list)
@@ -144,7 +144,7 @@ def _delivery(name: str, request: web.Request) -> Delivery:
     )
 
 
-def _application(house: House, sites: Sites) -> web.Application:
+def _application(house: House, addresses: PublicAddressResolver) -> web.Application:
     async def picture(request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         house.handled.append(name)
@@ -156,14 +156,14 @@ def _application(house: House, sites: Sites) -> web.Application:
             raise RuntimeError("/very/secret")
         token = house.hot.token()
         delivery = _delivery(name, request)
-        keep_hot(house.hot, request, sites.of(request).base, delivery, token)
+        keep_hot(house.hot, request, addresses.resolve_request(request).base, delivery, token)
         return respond(request, delivery)
 
     async def upload(request: web.Request) -> web.StreamResponse:
         return web.json_response({"bytes": len(await request.read())})
 
-    gate = Gate(house.front, cache_error="max-age=10", cache_secret="no-store")
-    app = web.Application(middlewares=[gate.handle])
+    middleware = PortMiddleware(house.port_state, cache_error="max-age=10", cache_secret="no-store")
+    app = web.Application(middlewares=[middleware.handle])
     app.router.add_get("/{name}", picture)
     app.router.add_post("/in/upload", upload)
     return app
@@ -171,24 +171,26 @@ def _application(house: House, sites: Sites) -> web.Application:
 
 @asynccontextmanager
 async def a_house(
-    *, bounds: Bounds | None = None, log: Path | None = None, proxies: tuple[str, ...] = ()
+    *, limits: PortLimits | None = None, log: Path | None = None, proxies: tuple[str, ...] = ()
 ) -> AsyncIterator[House]:
     """The application on a free port, ended afterwards."""
     async with AsyncExitStack() as stack:
-        sites = Sites(proxies, {})
+        addresses = PublicAddressResolver(proxies, {})
         hot: HotTier[HotEntry] = HotTier(64 * 1024**2, 2**20)
         access_log = AccessLog(str(log)) if log is not None else None
         if access_log is not None:
             stack.callback(access_log.close)
-        front = Front(
-            sites=sites, hot=hot, access_log=access_log, bounds=bounds, auth_cookie="ticket"
+        port_state = PortState(
+            addresses=addresses, hot=hot, access_log=access_log, limits=limits, auth_cookie="ticket"
         )
-        house = House(0, front, hot, None)  # type: ignore[arg-type]  # set below
-        house.runner = PortRunner(_application(house, sites), front, keepalive_s=2, drain_s=3)
+        house = House(0, port_state, hot, None)  # type: ignore[arg-type]  # set below
+        house.runner = PortRunner(
+            _application(house, addresses), port_state, keepalive_s=2, drain_s=3
+        )
         await house.runner.setup()
         stack.push_async_callback(house.runner.cleanup)
         stack.push_async_callback(house.leave)
-        house.port = await house.runner.listen(listening_socket("127.0.0.1", 0, shared=True))
+        house.port = await house.runner.listen(open_listen_socket("127.0.0.1", 0, shared=True))
         yield house
 
 

@@ -271,7 +271,7 @@ async def test_a_reader_that_stops_reading_holds_back_no_more_than_a_buffer(hous
     for _ in range(200):
         client.send(house.get("/large"))
         await asyncio.sleep(0.002)
-    (protocol,) = (p for p in house.front.connections() if p._paused)  # type: ignore[attr-defined]
+    (protocol,) = (p for p in house.port_state.connections() if p._paused)  # type: ignore[attr-defined]
     assert protocol.transport.get_write_buffer_size() < 3 * len(LARGE)  # type: ignore[attr-defined]
     for _ in range(200):
         assert (await client.answer()).body == LARGE

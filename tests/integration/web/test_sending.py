@@ -37,7 +37,7 @@ async def fill(house: House, client: Client, target: str) -> int:
     for count in range(1, 1000):
         client.send(house.get(target))
         await asyncio.sleep(0.005)
-        if sum(each.unsent() for each in house.front.connections()):
+        if sum(each.unsent() for each in house.port_state.connections()):
             return count
     raise AssertionError("the socket takes everything")
 
@@ -125,7 +125,7 @@ async def test_readers_that_leave_midway_leave_no_descriptor_and_harm_nobody(hou
         await fill(house, client, "/large")
         client.writer.transport.abort()
     async with asyncio.timeout(10):
-        while len(list(house.front.connections())) > 1:
+        while len(list(house.port_state.connections())) > 1:
             await asyncio.sleep(0.01)
         while open_descriptors() > before:
             await asyncio.sleep(0.01)
@@ -146,7 +146,7 @@ async def test_an_end_waits_until_what_was_answered_has_been_read() -> None:
         await house.warm("/large")
         client = await slow_client(house)
         await fill(house, client, "/large")
-        answered = house.front.count - 1  # the first was the warming one's
+        answered = house.port_state.count - 1  # the first was the warming one's
         ending = asyncio.create_task(house.runner.cleanup())
         done, _ = await asyncio.wait({ending}, timeout=0.7)
         assert not done
@@ -160,7 +160,7 @@ async def test_an_end_waits_for_no_reader_longer_than_the_time_it_has() -> None:
         await house.warm("/large")
         client = await slow_client(house)
         await fill(house, client, "/large")
-        (connection,) = house.front.connections()
+        (connection,) = house.port_state.connections()
         await asyncio.wait_for(house.runner.cleanup(), 10)  # drain_s is 3
         assert connection.unsent() == 0
 
@@ -174,5 +174,5 @@ async def test_a_reader_that_stops_is_ended_however_little_waits_for_it(
         client = await slow_client(house)
         await fill(house, client, "/tile")
         async with asyncio.timeout(15):
-            while house.front.connections():
+            while house.port_state.connections():
                 await asyncio.sleep(0.1)

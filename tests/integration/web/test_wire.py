@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from orchestrator.web.port_state import Bounds
+from orchestrator.web.port_state import PortLimits
 from tests.integration.web.conftest import TILE, Client, House, Reply, a_house
 from tests.support.descriptors import open_descriptors
 
@@ -163,7 +163,7 @@ async def test_a_preflight_is_answered_on_every_path(house: House) -> None:
 
 
 async def test_a_header_that_never_ends_is_closed_with_408() -> None:
-    async with a_house(bounds=Bounds(header_timeout_s=0.5)) as house:
+    async with a_house(limits=PortLimits(header_timeout_s=0.5)) as house:
         await house.warm()
         late, fast = await house.connect(), await house.connect()
         late.send(b"GET / HTTP/1.1\r\nX-Slow: ")
@@ -209,7 +209,7 @@ async def test_three_hundred_unfinished_headers_delay_nobody(house: House) -> No
 
 
 async def test_connections_over_the_bound_are_refused_with_retry_after() -> None:
-    async with a_house(bounds=Bounds(max_connections=3)) as house:
+    async with a_house(limits=PortLimits(max_connections=3)) as house:
         kept = [await house.connect() for _ in range(3)]
         for client in kept:
             await client.ask(house.get("/tile"))
@@ -228,7 +228,7 @@ async def test_connections_over_the_bound_are_refused_with_retry_after() -> None
 
 
 async def test_requests_over_the_bound_are_refused_but_memory_answers_on() -> None:
-    async with a_house(bounds=Bounds(max_requests=2)) as house:
+    async with a_house(limits=PortLimits(max_requests=2)) as house:
         await house.warm()
         busy = [await house.connect() for _ in range(2)]
         for client in busy:
@@ -242,7 +242,7 @@ async def test_requests_over_the_bound_are_refused_but_memory_answers_on() -> No
         assert (await client.ask(house.get("/tile"))).tier == "memory"
         house.gate.set()
         assert [(await one.answer()).status for one in busy] == [200, 200]
-        assert house.front.in_progress == 0
+        assert house.port_state.in_progress == 0
         for each in [*busy, client]:
             each.close()
 
@@ -273,7 +273,11 @@ async def test_clients_that_leave_at_once_leave_nothing_behind(house: House) -> 
     await house.warm()
 
     def held() -> tuple[int, int, int]:
-        return open_descriptors(), len(asyncio.all_tasks()), len(list(house.front.connections()))
+        return (
+            open_descriptors(),
+            len(asyncio.all_tasks()),
+            len(list(house.port_state.connections())),
+        )
 
     async def settled(limits: tuple[int, int, int]) -> bool:
         end = time.monotonic() + 10

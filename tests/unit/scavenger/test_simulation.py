@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.scavenger.simulator import ALL_POLICIES, Simulation
 from orchestrator.scavenger.traces import CacheName, LogReader, LongTail, Request
-from orchestrator.web.access_log import Access, whole_line
+from orchestrator.web.access_log import AccessRecord, format_line
 
 TILE = "0,0,512,512/512,512/0/default.jpg"
 
@@ -26,7 +26,7 @@ def line(**changes: object) -> bytes:
         "method": "GET",
         **changes,
     }
-    return whole_line(Access(**given), "id", 1_700_000_000.25)  # type: ignore[arg-type]
+    return format_line(AccessRecord(**given), "id", 1_700_000_000.25)  # type: ignore[arg-type]
 
 
 def test_a_line_as_it_is_written_is_a_request_as_large_as_on_disk() -> None:

@@ -9,9 +9,15 @@ import pytest
 
 from orchestrator import metrics
 from orchestrator.web import access_log
-from orchestrator.web.access_log import FIELDS, Access, AccessLog, open_access_log, whole_line
+from orchestrator.web.access_log import (
+    FIELDS,
+    AccessLog,
+    AccessRecord,
+    format_line,
+    open_access_log,
+)
 
-ACCESS = Access(
+ACCESS = AccessRecord(
     asset="1/1/é",
     version=3,
     request_class="tile",
@@ -26,7 +32,7 @@ ACCESS = Access(
 
 
 def test_a_line_is_json_with_the_documented_fields_in_order() -> None:
-    line = json.loads(whole_line(ACCESS, 'id"1', 1_700_000_000.25))
+    line = json.loads(format_line(ACCESS, 'id"1', 1_700_000_000.25))
     assert tuple(line) == FIELDS
     assert line["time"] == "2023-11-14T22:13:20.250Z"
     assert line["requestId"] == 'id"1'

@@ -4,7 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestrator.web.conditional_requests import Span, http_date, span, verdict
+from orchestrator.web.conditional_requests import (
+    ByteRange,
+    evaluate_conditions,
+    parse_http_date,
+    select_range,
+)
 
 TAG = '"abc"'
 THEN = datetime(2026, 3, 1, 12, 0, 0, 500_000, tzinfo=UTC)
@@ -39,19 +44,19 @@ BEFORE = "Sun, 01 Mar 2026 11:59:59 GMT"
     ],
 )
 def test_conditions_come_to_what_the_rfc_says(headers: dict[str, str], right: str) -> None:
-    assert verdict(headers, TAG, THEN) == right
+    assert evaluate_conditions(headers, TAG, THEN) == right
 
 
 @pytest.mark.parametrize(
     ("headers", "right"),
     [
-        pytest.param({"Range": "bytes=0-99"}, Span(0, 100), id="first hundred"),
-        pytest.param({"Range": "bytes=0-0"}, Span(0, 1), id="one byte"),
-        pytest.param({"Range": "bytes=-50"}, Span(950, 1000), id="suffix"),
-        pytest.param({"Range": "bytes=-5000"}, Span(0, 1000), id="suffix longer than all"),
-        pytest.param({"Range": "bytes=900-"}, Span(900, 1000), id="open end"),
-        pytest.param({"Range": "bytes=900-5000"}, Span(900, 1000), id="end beyond"),
-        pytest.param({"Range": "BYTES=1-2"}, Span(1, 3), id="unit in capitals"),
+        pytest.param({"Range": "bytes=0-99"}, ByteRange(0, 100), id="first hundred"),
+        pytest.param({"Range": "bytes=0-0"}, ByteRange(0, 1), id="one byte"),
+        pytest.param({"Range": "bytes=-50"}, ByteRange(950, 1000), id="suffix"),
+        pytest.param({"Range": "bytes=-5000"}, ByteRange(0, 1000), id="suffix longer than all"),
+        pytest.param({"Range": "bytes=900-"}, ByteRange(900, 1000), id="open end"),
+        pytest.param({"Range": "bytes=900-5000"}, ByteRange(900, 1000), id="end beyond"),
+        pytest.param({"Range": "BYTES=1-2"}, ByteRange(1, 3), id="unit in capitals"),
         pytest.param({"Range": "bytes=1000-"}, "unsatisfiable", id="begins beyond"),
         pytest.param({"Range": "bytes=-0"}, "unsatisfiable", id="last zero bytes"),
         pytest.param({"Range": "bytes=0-1,5-6"}, None, id="several"),
@@ -60,17 +65,19 @@ def test_conditions_come_to_what_the_rfc_says(headers: dict[str, str], right: st
         pytest.param({"Range": "bytes=-"}, None, id="no numbers"),
         pytest.param({"Range": "bytes=" + "9" * 5000 + "-"}, None, id="endless digits"),
         pytest.param({"Range": "bytes=٣-"}, None, id="other digits"),
-        pytest.param({"Range": "bytes=0-9", "If-Range": TAG}, Span(0, 10), id="If-Range same"),
+        pytest.param({"Range": "bytes=0-9", "If-Range": TAG}, ByteRange(0, 10), id="If-Range same"),
         pytest.param({"Range": "bytes=0-9", "If-Range": f"W/{TAG}"}, None, id="If-Range weak"),
         pytest.param({"Range": "bytes=0-9", "If-Range": '"z"'}, None, id="If-Range other"),
-        pytest.param({"Range": "bytes=0-9", "If-Range": SAME}, Span(0, 10), id="If-Range date"),
+        pytest.param(
+            {"Range": "bytes=0-9", "If-Range": SAME}, ByteRange(0, 10), id="If-Range date"
+        ),
         pytest.param({"Range": "bytes=0-9", "If-Range": BEFORE}, None, id="If-Range other date"),
     ],
 )
 def test_one_range_is_answered_and_anything_else_is_the_whole(
     headers: dict[str, str], right: object
 ) -> None:
-    assert span(headers, TAG, THEN, 1000) == right
+    assert select_range(headers, TAG, THEN, 1000) == right
 
 
 @pytest.mark.parametrize(
@@ -78,4 +85,4 @@ def test_one_range_is_answered_and_anything_else_is_the_whole(
     ["", "x", "Sun, 06 Nov 99999999999999999999 08:49:37 GMT", "0" * 5000, "Sun, 32 Mar 2026"],
 )
 def test_a_date_that_is_none_is_ignored(text: str) -> None:
-    assert http_date(text) is None
+    assert parse_http_date(text) is None

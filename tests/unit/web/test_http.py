@@ -10,9 +10,9 @@ from orchestrator.model import AssetId
 from orchestrator.routing.delivery_types import Delivery, etag_of
 from orchestrator.web.responses import (
     delivery_headers,
-    hot_entry,
-    http_moment,
-    unchanged_headers,
+    format_http_date,
+    make_hot_entry,
+    not_modified_headers,
     variant,
 )
 
@@ -69,7 +69,7 @@ def test_a_document_with_a_gzip_form_varies_in_either_coding() -> None:
 
 
 def test_a_304_keeps_what_a_cache_needs_and_nothing_of_the_body() -> None:
-    names = {name for name, _ in unchanged_headers(delivery_headers(a_delivery(vary="Accept")))}
+    names = {name for name, _ in not_modified_headers(delivery_headers(a_delivery(vary="Accept")))}
     assert {"ETag", "Cache-Control", "Vary", "Access-Control-Allow-Origin"} <= names
     assert not {"Content-Type", "Content-Length", "Last-Modified", "Accept-Ranges"} & names
 
@@ -80,12 +80,12 @@ def test_an_asset_name_that_a_header_cannot_hold_is_percent_encoded() -> None:
 
 
 def test_last_modified_is_never_later_than_now() -> None:
-    written = parsedate_to_datetime(http_moment(datetime.now(UTC) + timedelta(days=1)))
+    written = parsedate_to_datetime(format_http_date(datetime.now(UTC) + timedelta(days=1)))
     assert written <= datetime.now(UTC)
 
 
 def test_a_hot_entry_is_the_whole_answer_but_for_date_and_request_id() -> None:
-    entry = hot_entry(a_delivery(), "/t", MemoryFiles(1))
+    entry = make_hot_entry(a_delivery(), "/t", MemoryFiles(1))
     lines = entry.head.decode().split("\r\n")
     assert lines[0] == "HTTP/1.1 200 OK"
     assert lines[-1] == ""
@@ -98,7 +98,7 @@ def test_a_hot_entry_is_the_whole_answer_but_for_date_and_request_id() -> None:
 
 
 def test_a_compressed_hot_entry_holds_the_compressed_form() -> None:
-    entry = hot_entry(a_delivery(gzip=b"zipped"), "/t", MemoryFiles(1), compressed=True)
+    entry = make_hot_entry(a_delivery(gzip=b"zipped"), "/t", MemoryFiles(1), compressed=True)
     assert entry.body == b"zipped"
     assert b"Content-Encoding: gzip" in entry.head
     assert entry.etag.endswith('-gz"')
@@ -106,7 +106,7 @@ def test_a_compressed_hot_entry_holds_the_compressed_form() -> None:
 
 def test_a_header_with_a_line_break_never_becomes_bytes() -> None:
     with pytest.raises(ValueError, match="line break"):
-        hot_entry(a_delivery(headers=(("Link", "a\r\nX: y"),)), "/t", MemoryFiles(1))
+        make_hot_entry(a_delivery(headers=(("Link", "a\r\nX: y"),)), "/t", MemoryFiles(1))
 
 
 def test_accept_headers_that_mean_the_same_make_one_variant() -> None:

@@ -7,16 +7,16 @@ import socket
 import pytest
 
 from orchestrator.errors import Conflict
-from orchestrator.web.listen_socket import listening_socket
+from orchestrator.web.listen_socket import open_listen_socket
 
 
 def test_an_address_that_is_taken_is_told_with_its_port_and_host() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(Conflict, match=f"Port {port} of 127.0.0.1 .* already in use"):
-            listening_socket("127.0.0.1", port, shared=True)
+            open_listen_socket("127.0.0.1", port, shared=True)
 
 
 def test_an_address_of_another_host_is_told() -> None:
     with pytest.raises(Conflict, match=r"Port 0 of 192\.0\.2\.1 cannot be listened on"):
-        listening_socket("192.0.2.1", 0, shared=False)
+        open_listen_socket("192.0.2.1", 0, shared=False)

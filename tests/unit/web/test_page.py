@@ -9,23 +9,23 @@ import pytest
 
 from orchestrator.model import AssetId, AssetState
 from orchestrator.web.landing_page import (
+    LandingPage,
+    ListedAsset,
     Listing,
-    Page,
-    Picture,
     content_security_policy,
     listing_json,
     static_files,
 )
 
 
-def a_picture(name: str = "castle", **changes: object) -> Picture:
+def a_picture(name: str = "castle", **changes: object) -> ListedAsset:
     values: dict[str, object] = {
         "id": AssetId(1, 1, name),
         "service": "http://pictures.example/iiif/3/1%2F1%2Fcastle",
         "width": 4000,
         "height": 2543,
     }
-    return Picture(**{**values, **changes})  # type: ignore[arg-type]
+    return ListedAsset(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def test_the_listing_names_id_and_info_document_of_each_picture() -> None:
@@ -47,18 +47,22 @@ def test_a_picture_smaller_than_a_thumbnail_is_asked_for_at_its_own_size() -> No
 def test_the_thumbnail_is_no_larger_than_anyone_may_see(edge: int | None, size: str) -> None:
     picture = a_picture(public_edge=edge)
     assert picture.thumbnail.endswith(f"/full/{size}/0/default.jpg")
-    assert f"/full/{size}/0/" in Page.load("1.0").html(Listing((picture,))).decode()
+    assert f"/full/{size}/0/" in LandingPage.load("1.0").html(Listing((picture,))).decode()
 
 
 def test_what_a_picture_is_called_cannot_become_markup() -> None:
-    page = Page.load("1.0").html(Listing((a_picture('"><script>alert(1)</script>$x'),))).decode()
+    page = (
+        LandingPage.load("1.0")
+        .html(Listing((a_picture('"><script>alert(1)</script>$x'),)))
+        .decode()
+    )
     assert "<script>alert" not in page
     assert "&quot;&gt;&lt;script&gt;alert(1)" in page
     assert "$x" in page
 
 
 def test_an_anchor_holds_the_id_percent_encoded() -> None:
-    page = Page.load("1.0").html(Listing((a_picture("sub/sheet 1"),))).decode()
+    page = LandingPage.load("1.0").html(Listing((a_picture("sub/sheet 1"),))).decode()
     assert 'href="#1/1/sub%252Fsheet%201"' in page
     assert '<span class="name">sub/sheet 1</span>' in page
 
@@ -69,21 +73,28 @@ def test_an_anchor_holds_the_id_percent_encoded() -> None:
     ids=str,
 )
 def test_a_picture_that_is_not_ready_is_marked(state: AssetState, word: str) -> None:
-    assert f">{word}</span>" in Page.load("1.0").html(Listing((a_picture(state=state),))).decode()
+    assert (
+        f">{word}</span>"
+        in LandingPage.load("1.0").html(Listing((a_picture(state=state),))).decode()
+    )
 
 
 def test_without_pictures_the_page_says_how_to_add_some() -> None:
-    assert b"orchestrator ingest" in Page.load("1.0").html(Listing(()))
+    assert b"orchestrator ingest" in LandingPage.load("1.0").html(Listing(()))
 
 
 def test_a_page_without_pictures_before_one_with_some_does_not_say_that_there_are_none() -> None:
-    page = Page.load("1.0").html(Listing((), "http://pictures.example/?after=x")).decode()
+    page = LandingPage.load("1.0").html(Listing((), "http://pictures.example/?after=x")).decode()
     assert "No pictures yet" not in page
     assert 'data-next="http://pictures.example/?after=x" >' in page
 
 
 def test_a_problem_is_shown_in_place_of_the_advice() -> None:
-    page = Page.load("1.0").html(Listing(()), problem="The <catalogue> does not answer.").decode()
+    page = (
+        LandingPage.load("1.0")
+        .html(Listing(()), problem="The <catalogue> does not answer.")
+        .decode()
+    )
     assert "The &lt;catalogue&gt; does not answer." in page
     assert "No pictures yet" not in page
 
@@ -108,6 +119,6 @@ def test_static_files_have_a_strong_tag_and_a_gzip_form_of_the_same_bytes() -> N
 
 
 def test_the_address_of_a_static_file_changes_with_its_bytes() -> None:
-    page = Page.load("1.0")
+    page = LandingPage.load("1.0")
     tag = page.files["page.js"].etag.strip('"')
     assert f"/static/page.js?v={tag}".encode() in page.html(Listing(()))

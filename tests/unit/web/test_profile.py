@@ -2,15 +2,17 @@
 
 import pytest
 
-from orchestrator.web.header_profile import read_profile
-from orchestrator.web.public_address import Sites
+from orchestrator.web.header_profile import parse_header_profile
+from orchestrator.web.public_address import PublicAddressResolver
 
 HOST = "Host: here\r\n"
 
 
 def _read(lines: str, proxies: tuple[str, ...] = ()) -> object:
     block = f"{lines}\r\n".encode("latin-1")
-    return read_profile(block, Sites(proxies, {}), ("10.0.0.1", 1), "ticket")
+    return parse_header_profile(
+        block, PublicAddressResolver(proxies, {}), ("10.0.0.1", 1), "ticket"
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.errors import InvalidInput, SettingsError
-from orchestrator.web.public_address import Sites, valid_host
+from orchestrator.web.public_address import PublicAddressResolver, valid_host
 
 FORWARDED = {
     "X-Forwarded-Host": "images.example, inner",
@@ -48,19 +48,22 @@ def test_anything_else_is_refused(host: str) -> None:
 
 
 def test_forwarded_headers_do_not_count_from_strangers() -> None:
-    sites = Sites([], {})
-    assert not sites.trusts(("127.0.0.1", 1))
-    assert sites.resolve("here:8080", FORWARDED, trusted=False).base == "http://here:8080"
+    addresses = PublicAddressResolver([], {})
+    assert not addresses.trusts_peer(("127.0.0.1", 1))
+    assert addresses.resolve_host("here:8080", FORWARDED, trusted=False).base == "http://here:8080"
 
 
 def test_forwarded_headers_count_from_a_trusted_proxy() -> None:
-    sites = Sites(["10.0.0.0/8", "::1"], {})
-    assert sites.trusts(("10.1.2.3", 1))
-    assert sites.trusts(("::ffff:10.1.2.3", 1, 0, 0))
-    assert not sites.trusts(("11.0.0.1", 1))
-    assert not sites.trusts(None)
-    assert not sites.trusts("")
-    assert sites.resolve("here", FORWARDED, trusted=True).base == "https://images.example/base"
+    addresses = PublicAddressResolver(["10.0.0.0/8", "::1"], {})
+    assert addresses.trusts_peer(("10.1.2.3", 1))
+    assert addresses.trusts_peer(("::ffff:10.1.2.3", 1, 0, 0))
+    assert not addresses.trusts_peer(("11.0.0.1", 1))
+    assert not addresses.trusts_peer(None)
+    assert not addresses.trusts_peer("")
+    assert (
+        addresses.resolve_host("here", FORWARDED, trusted=True).base
+        == "https://images.example/base"
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,32 +81,36 @@ def test_forwarded_headers_count_from_a_trusted_proxy() -> None:
 def test_what_a_proxy_says_wrongly_is_as_if_it_said_nothing(
     headers: dict[str, str], base: str
 ) -> None:
-    assert Sites(["::1"], {}).resolve("here", headers, trusted=True).base == base
+    assert (
+        PublicAddressResolver(["::1"], {}).resolve_host("here", headers, trusted=True).base == base
+    )
 
 
 def test_a_hosts_template_shapes_its_urls() -> None:
-    sites = Sites([], {"my-proxy.com": "/const/{version}/{customer}/{assetPath}"})
+    addresses = PublicAddressResolver(
+        [], {"my-proxy.com": "/const/{version}/{customer}/{assetPath}"}
+    )
     facts = {"prefix": "iiif-img", "customer": "2", "space": "1", "asset_path": "a%2Fb"}
-    site = sites.resolve("My-Proxy.com", {}, trusted=False)
-    assert site.url(**facts, version=2, native="/n") == "http://my-proxy.com/const/v2/2/a%2Fb"
-    assert site.url(**facts, version=None, native="/n") == "http://my-proxy.com/const/2/a%2Fb"
-    other = sites.resolve("other", {}, trusted=False)
+    address = addresses.resolve_host("My-Proxy.com", {}, trusted=False)
+    assert address.url(**facts, version=2, native="/n") == "http://my-proxy.com/const/v2/2/a%2Fb"
+    assert address.url(**facts, version=None, native="/n") == "http://my-proxy.com/const/2/a%2Fb"
+    other = addresses.resolve_host("other", {}, trusted=False)
     assert other.url(**facts, version=2, native="/n") == "http://other/n"
 
 
 def test_the_default_template_and_the_underscore_form() -> None:
-    sites = Sites([], {"default": "/{assetPath:3US}"})
-    site = sites.resolve("x", {}, trusted=False)
+    addresses = PublicAddressResolver([], {"default": "/{assetPath:3US}"})
+    address = addresses.resolve_host("x", {}, trusted=False)
     facts = {"prefix": "", "customer": "", "space": "", "native": "/n"}
-    assert site.url(**facts, version=3, asset_path="a%2fb%2Fc") == "http://x/a___b___c"
+    assert address.url(**facts, version=3, asset_path="a%2fb%2Fc") == "http://x/a___b___c"
 
 
 @pytest.mark.parametrize("template", ["x/{assetPath}", "/{space}", "/{assetPath}/{wrong}"])
 def test_a_template_that_cannot_work_is_refused_at_the_start(template: str) -> None:
     with pytest.raises(SettingsError):
-        Sites([], {"h": template})
+        PublicAddressResolver([], {"h": template})
 
 
 def test_a_proxy_address_that_is_none_is_refused_at_the_start() -> None:
     with pytest.raises(SettingsError):
-        Sites(["not-an-address"], {})
+        PublicAddressResolver(["not-an-address"], {})

@@ -17,14 +17,14 @@ from orchestrator.errors import (
     OverQuota,
 )
 from orchestrator.web.error_table import (
+    ERROR_TABLE,
     MAX_PUBLIC_CHARS,
-    MEANINGS,
     UNKNOWN,
-    cache_control_of,
+    encode_problem,
+    error_cache_control,
     log_problem,
-    problem_body,
-    problem_of,
-    problem_of_status,
+    make_problem,
+    make_status_problem,
 )
 
 
@@ -38,22 +38,24 @@ def test_every_error_of_ours_has_a_line_of_its_own() -> None:
     unmapped = {
         kind.__name__
         for kind in _all(OrchestratorError)
-        if kind.__module__.startswith("orchestrator") and kind not in MEANINGS
+        if kind.__module__.startswith("orchestrator") and kind not in ERROR_TABLE
     }
     assert not unmapped
 
 
 def test_every_busy_or_absent_part_says_when_to_ask_again() -> None:
-    for kind, meaning in MEANINGS.items():
+    for kind, meaning in ERROR_TABLE.items():
         assert (meaning.status == 503) <= meaning.retryable, kind
-    assert dict(problem_of(Overloaded("full", 2.2)).headers)["Retry-After"] == "3"
-    assert "Retry-After" in dict(problem_of(ImageServerUnavailable("gone")).headers)
-    assert "Retry-After" not in dict(problem_of(OriginUnavailable("404", retryable=False)).headers)
+    assert dict(make_problem(Overloaded("full", 2.2)).headers)["Retry-After"] == "3"
+    assert "Retry-After" in dict(make_problem(ImageServerUnavailable("gone")).headers)
+    assert "Retry-After" not in dict(
+        make_problem(OriginUnavailable("404", retryable=False)).headers
+    )
 
 
 def test_an_unknown_exception_says_nothing_of_itself(caplog: pytest.LogCaptureFixture) -> None:
     error = RuntimeError("/secret/path")
-    problem = problem_of(error)
+    problem = make_problem(error)
     assert (problem.status, problem.public) == (500, UNKNOWN)
     with caplog.at_level(logging.INFO):
         log_problem(error, problem, "id-1", "/x")
@@ -66,28 +68,30 @@ def test_an_unknown_exception_says_nothing_of_itself(caplog: pytest.LogCaptureFi
 def test_a_clients_mistake_is_no_event(caplog: pytest.LogCaptureFixture) -> None:
     error = InvalidImageRequest("size", "The size is none.")
     with caplog.at_level(logging.DEBUG):
-        log_problem(error, problem_of(error), "id-1", "/x")
+        log_problem(error, make_problem(error), "id-1", "/x")
     assert not caplog.records
 
 
 def test_a_time_out_is_504() -> None:
-    assert problem_of(TimeoutError()).status == 504
+    assert make_problem(TimeoutError()).status == 504
 
 
 def test_routings_own_refusals_keep_status_and_allow_but_not_their_text() -> None:
-    problem = problem_of(web.HTTPMethodNotAllowed("PUT", ["GET", "HEAD"]))
+    problem = make_problem(web.HTTPMethodNotAllowed("PUT", ["GET", "HEAD"]))
     assert problem.status == 405
     assert dict(problem.headers)["Allow"] == "GET, HEAD, OPTIONS"
-    assert problem_of(web.HTTPNotFound(text="<b>hm</b>")).public == problem_of_status(404).public
+    assert (
+        make_problem(web.HTTPNotFound(text="<b>hm</b>")).public == make_status_problem(404).public
+    )
 
 
 def test_the_public_body_has_three_fields_and_the_private_one_seven() -> None:
     error = OriginUnavailable("The origin answered 503.")
     error.__cause__ = OSError("/some/path")
-    problem = problem_of(error)
-    public = json.loads(problem_body(problem, "r"))
+    problem = make_problem(error)
+    public = json.loads(encode_problem(problem, "r"))
     assert public == {"error": "The origin answered 503.", "status": 502, "requestId": "r"}
-    private = json.loads(problem_body(problem, "r", private=True))
+    private = json.loads(encode_problem(problem, "r", private=True))
     assert private == public | {
         "code": "origin_unavailable",
         "stage": "",
@@ -97,11 +101,11 @@ def test_the_public_body_has_three_fields_and_the_private_one_seven() -> None:
 
 
 def test_several_faults_of_one_body_are_told_one_by_one_on_the_private_port_alone() -> None:
-    problem = problem_of(InvalidInput("Two members.", faults=["member 0: id", "member 3: space"]))
-    private = json.loads(problem_body(problem, "r", private=True))
+    problem = make_problem(InvalidInput("Two members.", faults=["member 0: id", "member 3: space"]))
+    private = json.loads(encode_problem(problem, "r", private=True))
     assert private["faults"] == ["member 0: id", "member 3: space"]
     assert private["detail"] == "member 0: id\nmember 3: space"
-    assert "faults" not in json.loads(problem_body(problem, "r"))
+    assert "faults" not in json.loads(encode_problem(problem, "r"))
 
 
 @pytest.mark.parametrize(
@@ -114,16 +118,16 @@ def test_several_faults_of_one_body_are_told_one_by_one_on_the_private_port_alon
     ],
 )
 def test_an_origins_failure_is_told_by_its_kind(code: str, status: int) -> None:
-    problem = problem_of(OriginUnavailable("It failed.", retryable=False, code=code))
+    problem = make_problem(OriginUnavailable("It failed.", retryable=False, code=code))
     assert (problem.status, problem.code) == (status, code)
 
 
 def test_over_quota_is_507() -> None:
-    assert problem_of(OverQuota("Full.")).status == 507
+    assert make_problem(OverQuota("Full.")).status == 507
 
 
 def test_a_body_is_short_however_long_the_sentence() -> None:
-    body = problem_body(problem_of(InvalidImageRequest("size", "x" * 9000)), "r")
+    body = encode_problem(make_problem(InvalidImageRequest("size", "x" * 9000)), "r")
     assert len(body) < MAX_PUBLIC_CHARS + 100
 
 
@@ -133,4 +137,4 @@ def test_a_body_is_short_however_long_the_sentence() -> None:
     + [(status, "never") for status in (401, 403, 412, 416, 500, 502, 503, 504)],
 )
 def test_only_clients_mistakes_are_remembered(status: int, right: str) -> None:
-    assert cache_control_of(status, "brief", "never") == right
+    assert error_cache_control(status, "brief", "never") == right

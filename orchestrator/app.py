@@ -30,7 +30,7 @@ from orchestrator.origins.reader_factory import OpenOrigins, open_origins
 from orchestrator.routing.access_tokens import SignedTokens
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.deliver import Remember
-from orchestrator.routing.orchestrate import SourceFiles
+from orchestrator.routing.orchestrate import SourceOrchestrator
 from orchestrator.settings import Settings
 from orchestrator.storage.store import ObjectStore
 from orchestrator.storage.store_factory import open_store
@@ -86,7 +86,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
         origins = await stack.enter_async_context(
             open_origins(settings.ingest, catalog.strategies, keys)
         )
-        warm = SourceFiles(
+        warm = SourceOrchestrator(
             store,
             sources,
             flights,
@@ -94,7 +94,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             rules=CachingRules.of(settings.cache.rules),
             origins=origins.origins,
         )
-        after = AfterIngest(settings.ingest, warm.bring)
+        after = AfterIngest(settings.ingest, warm.orchestrate)
         pipeline = await _open_pipeline(stack, settings, catalog, store, imaging, origins, after)
         await stack.enter_async_context(after.running())
         queue = await stack.enter_async_context(open_queue(settings, catalog))

@@ -19,8 +19,8 @@ from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.jobs.queue_factory import open_queue
-from orchestrator.routing.image_server import BuiltinServer
-from orchestrator.routing.remote_image_server import UpstreamServer
+from orchestrator.routing.image_server import BuiltinImageServer
+from orchestrator.routing.remote_image_server import RemoteImageServer
 from orchestrator.settings import Settings
 from orchestrator.storage.store import read
 from orchestrator.storage.store_factory import open_store
@@ -113,7 +113,7 @@ async def _image_servers(settings: Settings) -> Finding:
     if settings.image_server.kind == "builtin":
         return Finding("image server", "ok", "built in")
     pool = ImagingPool(settings.imaging)
-    server = UpstreamServer(settings.image_server, BuiltinServer(pool, Encoder()))
+    server = RemoteImageServer(settings.image_server, BuiltinImageServer(pool, Encoder()))
     try:
         problem = await server.check()
     finally:

@@ -126,7 +126,7 @@ class Converter:
     async def _again(self, asset: Asset) -> bool:
         """The original was replaced or removed under the version: look at what is there now."""
         try:
-            now = await self._pipeline.changed(asset)
+            now = await self._pipeline.refresh_source(asset)
         except (SourceChanged, Unprocessable, TooLarge, InvalidInput) as error:
             return await self._fail(asset, error.public)
         except OriginUnavailable as error:

@@ -140,7 +140,7 @@ class Pipeline:
         """Convert a registered asset; see `Conversions.convert`."""
         return await self._conversions.convert(asset_id)
 
-    async def changed(self, asset: Asset) -> Asset:
+    async def refresh_source(self, asset: Asset) -> Asset:
         """Register anew an asset at whose source's location are not the bytes that were recorded.
 
         Raises OriginUnavailable, Unprocessable or TooLarge when its origin gives no picture now,

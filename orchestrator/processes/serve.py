@@ -34,15 +34,15 @@ from orchestrator.processes.worker import ingest_sweeper_of, sweeper_of, with_ro
 from orchestrator.progress import Told
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.deliver import Deliverer
-from orchestrator.routing.delivery_settings import encoder_of, limits_of, rules_of
-from orchestrator.routing.describe import Describer
-from orchestrator.routing.image_server import BuiltinServer, ImageServer
-from orchestrator.routing.memory_sources import MemorySources
-from orchestrator.routing.orchestrate import SourceFiles
-from orchestrator.routing.remote_image_server import UpstreamServer
+from orchestrator.routing.delivery_settings import encoder_of, limits_of, thumbnail_rules_of
+from orchestrator.routing.describe import InfoDescriber
+from orchestrator.routing.image_server import BuiltinImageServer, ImageServer
+from orchestrator.routing.memory_sources import MemorySourceCache
+from orchestrator.routing.orchestrate import SourceOrchestrator
+from orchestrator.routing.remote_image_server import RemoteImageServer
 from orchestrator.routing.snapshots import Snapshots
-from orchestrator.routing.unorchestrated import Uncopied
-from orchestrator.routing.warmer import Warmer
+from orchestrator.routing.unorchestrated import UnorchestratedRenderer
+from orchestrator.routing.warmer import SourceWarmer
 from orchestrator.scavenger.invalidation import Invalidator
 from orchestrator.scavenger.scavenger import Pass, Scavenger
 from orchestrator.settings import Settings
@@ -110,7 +110,7 @@ class Process:
             services.disk_caches,
             services.catalog.changes,
             services.catalog.assets,
-            pinned_by_rule=self._caching.pins_id,
+            pinned_by_rule=self._caching.is_pinned_id,
             seen=settings.data_dir / "run" / "changes-seen",
         )
 
@@ -223,7 +223,7 @@ class Process:
             auth_cookie=settings.auth.cookie,
         )
         services = self._services
-        sources = SourceFiles(
+        sources = SourceOrchestrator(
             services.store,
             services.sources,
             services.flights,
@@ -231,7 +231,7 @@ class Process:
             rules=self._caching,
             origins=services.origins.origins,
         )
-        warmer = Warmer(sources, settings.delivery.warm_queue)
+        warmer = SourceWarmer(sources, settings.delivery.warm_queue)
         images = await self._images(ports, sources, warmer)
         self._services.imaging.warm()  # nobody's first picture waits for a worker to start
         page = await asyncio.to_thread(LandingPage.load, version("orchestrator"))
@@ -246,26 +246,26 @@ class Process:
         return [warmer.run()]
 
     async def _images(
-        self, ports: AsyncExitStack, sources: SourceFiles, warmer: Warmer
+        self, ports: AsyncExitStack, sources: SourceOrchestrator, warmer: SourceWarmer
     ) -> ImageRoutes:
         settings, services = self._settings, self._services
         limits = limits_of(settings)
         capabilities = await services.imaging.capabilities()
         server = self._image_server()
         ports.push_async_callback(server.close)
-        uncopied = self._uncopied(ports)
+        unorchestrated = self._unorchestrated(ports)
         deliverer = Deliverer(
             snapshots=self._snapshots,
             store=services.store,
             derivatives=services.derivatives,
             sources=sources,
-            uncopied=uncopied,
+            unorchestrated=unorchestrated,
             flights=services.flights,
             image_server=server,
             pool=services.imaging,
             refresher=services.pipeline,
             limits=limits,
-            rules=rules_of(settings),
+            rules=thumbnail_rules_of(settings),
             caching=self._caching,
             encoder=encoder_of(settings),
             max_decode_pixels=settings.iiif.max_decode_pixels,
@@ -273,7 +273,7 @@ class Process:
         )
         return ImageRoutes(
             deliverer=deliverer,
-            describer=Describer(self._snapshots, limits, settings.iiif, capabilities.outputs),
+            describer=InfoDescriber(self._snapshots, limits, settings.iiif, capabilities.outputs),
             snapshots=self._snapshots,
             rights=services.tokens,
             warmer=warmer,
@@ -283,20 +283,20 @@ class Process:
         )
 
     def _image_server(self) -> ImageServer:
-        builtin = BuiltinServer(self._services.imaging, encoder_of(self._settings))
+        builtin = BuiltinImageServer(self._services.imaging, encoder_of(self._settings))
         if self._settings.image_server.kind == "builtin":
             return builtin
-        return UpstreamServer(self._settings.image_server, builtin)
+        return RemoteImageServer(self._settings.image_server, builtin)
 
-    def _uncopied(self, ports: AsyncExitStack) -> Uncopied:
+    def _unorchestrated(self, ports: AsyncExitStack) -> UnorchestratedRenderer:
         """For sources that are not brought to fast disk."""
-        memory = MemorySources(
+        memory = MemorySourceCache(
             self._services.store,
             self._settings.delivery.memory_sources,
             self._services.origins.origins,
         )
         ports.callback(memory.close)
-        builtin = BuiltinServer(self._services.imaging, encoder_of(self._settings))
+        builtin = BuiltinImageServer(self._services.imaging, encoder_of(self._settings))
         settings = self._settings.image_server
         special = None
         if settings.special_addresses:
@@ -306,9 +306,9 @@ class Process:
                 "path_template": settings.special_path_template,
                 "sources_root": "",
             }
-            special = UpstreamServer(settings.model_copy(update=changes), builtin)
+            special = RemoteImageServer(settings.model_copy(update=changes), builtin)
             ports.push_async_callback(special.close)
-        return Uncopied(memory, builtin, special)
+        return UnorchestratedRenderer(memory, builtin, special)
 
     # --- both ---------------------------------------------------------------------------------
 

@@ -27,15 +27,15 @@ class CachingRules:
             tuple(pattern for rule, pattern in compiled if not rule.orchestrate),
         )
 
-    def pins_id(self, text: str) -> bool:
+    def is_pinned_id(self, text: str) -> bool:
         """True if a rule pins the asset with this text id."""
         return any(pattern.search(text) for pattern in self.pins)
 
-    def pinned(self, asset: Asset) -> bool:
+    def is_pinned(self, asset: Asset) -> bool:
         """True if its files are never to be evicted for room."""
-        return asset.pinned or (bool(self.pins) and self.pins_id(str(asset.id)))
+        return asset.pinned or (bool(self.pins) and self.is_pinned_id(str(asset.id)))
 
-    def orchestrated(self, asset: Asset) -> bool:
+    def may_orchestrate(self, asset: Asset) -> bool:
         """False if its source is never to be copied to fast disk."""
         if not self.never:
             return asset.orchestrate

@@ -34,20 +34,20 @@ from orchestrator.model import Asset, AssetId
 from orchestrator.routing.access_tokens import Rights
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.image_server import ImageServer
-from orchestrator.routing.orchestrate import NotCopied, SourceFiles
+from orchestrator.routing.orchestrate import NotOrchestrated, SourceOrchestrator
 from orchestrator.routing.plan import (
     Access,
     ExactThumbnail,
     FromSource,
     ResizedThumbnail,
-    Rules,
     Step,
+    ThumbnailRules,
     access_class,
     plan,
     thumbnail_plan,
 )
 from orchestrator.routing.snapshots import Snapshot, Snapshots
-from orchestrator.routing.unorchestrated import Uncopied
+from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.storage import object_keys as keys
 from orchestrator.storage.store import ObjectStore, read
 
@@ -55,18 +55,18 @@ log = logging.getLogger(__name__)
 MAX_THUMBNAIL_BYTES = 64 * 1024**2
 
 
-class Refresher(Protocol):
+class SourceRefresher(Protocol):
     """Ingest's part in healing: the bytes at a source's location are no longer those that were
     recorded.
     """
 
-    async def changed(self, asset: Asset) -> Asset:
+    async def refresh_source(self, asset: Asset) -> Asset:
         """The asset as it is now, registered anew from what is at its origin."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DeliveredImage:
     """An encoded picture and how it came to be."""
 
     body: bytes
@@ -95,14 +95,14 @@ class Deliverer:
         snapshots: Snapshots,
         store: ObjectStore,
         derivatives: DiskCache,
-        sources: SourceFiles,
-        uncopied: Uncopied,
+        sources: SourceOrchestrator,
+        unorchestrated: UnorchestratedRenderer,
         flights: SingleFlight,
         image_server: ImageServer,
         pool: ImagingPool,
-        refresher: Refresher,
+        refresher: SourceRefresher,
         limits: Limits,
-        rules: Rules,
+        rules: ThumbnailRules,
         caching: CachingRules,
         encoder: Encoder,
         max_decode_pixels: int,
@@ -112,7 +112,7 @@ class Deliverer:
         self._store = store
         self._derivatives = derivatives
         self._sources = sources
-        self._uncopied = uncopied
+        self._unorchestrated = unorchestrated
         self._flights = flights
         self._image_server = image_server
         self._pool = pool
@@ -124,7 +124,9 @@ class Deliverer:
         self._max_decode_pixels = max_decode_pixels
         self._timeout_s = timeout_s
 
-    async def image(self, asset_id: AssetId, request: ImageRequest, rights: Rights) -> Picture:
+    async def image(
+        self, asset_id: AssetId, request: ImageRequest, rights: Rights
+    ) -> DeliveredImage:
         """The picture asked for.
 
         Raises InvalidImageRequest, NotAuthorised, AssetNotFound, Unprocessable, Overloaded or
@@ -132,11 +134,11 @@ class Deliverer:
         """
         return await self._deliver(asset_id, request, rights, plan)
 
-    async def thumbnail(self, asset_id: AssetId, request: ImageRequest) -> Picture:
+    async def thumbnail(self, asset_id: AssetId, request: ImageRequest) -> DeliveredImage:
         """The same from stored open thumbnails only. Raises AssetNotFound when none can answer."""
 
         def only_thumbnails(
-            asset: Asset, image: ResolvedImage, _access: Access, rules: Rules
+            asset: Asset, image: ResolvedImage, _access: Access, rules: ThumbnailRules
         ) -> tuple[Step, ...]:
             steps = thumbnail_plan(asset, image, rules)
             if not steps:
@@ -152,8 +154,8 @@ class Deliverer:
         asset_id: AssetId,
         request: ImageRequest,
         rights: Rights,
-        planner: Callable[[Asset, ResolvedImage, Access, Rules], tuple[Step, ...]],
-    ) -> Picture:
+        planner: Callable[[Asset, ResolvedImage, Access, ThumbnailRules], tuple[Step, ...]],
+    ) -> DeliveredImage:
         started = time.perf_counter()
         snapshot = await self._snapshots.get(asset_id)
         known = time.perf_counter()
@@ -180,7 +182,7 @@ class Deliverer:
         self._snapshots.drop(before.id)
         now = await self._snapshots.get(before.id)
         if now.asset.version == before.version and now.asset.source == before.source:
-            await self._refresher.changed(now.asset)
+            await self._refresher.refresh_source(now.asset)
             self._snapshots.drop(before.id)
             now = await self._snapshots.get(before.id)
         return now
@@ -190,8 +192,8 @@ class Deliverer:
         snapshot: Snapshot,
         request: ImageRequest,
         rights: Rights,
-        planner: Callable[[Asset, ResolvedImage, Access, Rules], tuple[Step, ...]],
-    ) -> Picture:
+        planner: Callable[[Asset, ResolvedImage, Access, ThumbnailRules], tuple[Step, ...]],
+    ) -> DeliveredImage:
         asset = snapshot.asset
         authorised = rights.cover(asset)
         edge = None if authorised else asset.public_edge
@@ -203,7 +205,7 @@ class Deliverer:
             asset.version,
             f"{access}/{image.product}",
             image.format,
-            pinned=self._caching.pinned(asset),
+            pinned=self._caching.is_pinned(asset),
         )
 
         async def on_disk() -> _Made | None:
@@ -220,7 +222,7 @@ class Deliverer:
                 lambda: self._make(asset, image, steps, product),
                 found=on_disk,
             )
-        return Picture(
+        return DeliveredImage(
             made.body,
             made.tier,
             FORMATS[image.format],
@@ -296,10 +298,10 @@ class Deliverer:
 
     async def _cut(self, asset: Asset, image: ResolvedImage) -> bytes:
         try:
-            async with self._sources.held(asset) as path:
+            async with self._sources.lease(asset) as path:
                 return await self._image_server.render(asset, path, image)
-        except NotCopied as refused:
-            return await self._uncopied.render(asset, image, refused.why)
+        except NotOrchestrated as refused:
+            return await self._unorchestrated.render(asset, image, refused.why)
 
 
 def _tier(step: Step) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.iiif.geometry import Limits
 from orchestrator.imaging.recipes import Encoder
-from orchestrator.routing.plan import Rules
+from orchestrator.routing.plan import ThumbnailRules
 from orchestrator.settings import Settings
 
 
@@ -16,10 +16,10 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def rules_of(settings: Settings) -> Rules:
+def thumbnail_rules_of(settings: Settings) -> ThumbnailRules:
     """What thumbnails may answer."""
     delivery = settings.delivery
-    return Rules.of(
+    return ThumbnailRules.of(
         resize_thumbnails=delivery.resize_thumbnails,
         upscale=[(rule.asset_id, rule.max_percent) for rule in delivery.upscale_rules],
         tolerance_px=delivery.size_tolerance_px,

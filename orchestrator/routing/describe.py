@@ -29,7 +29,7 @@ from orchestrator.settings import Iiif
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class InfoDocument:
     """An info document: plain and gzipped bytes, media type and Link header value."""
 
     body: bytes
@@ -41,7 +41,7 @@ class Description:
     private: bool
 
 
-class Describer:
+class InfoDescriber:
     """Makes info documents of both versions, and the level 0 ones of /thumbs."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Describer:
         rights: Rights,
         accept: str,
         level: int,
-    ) -> Description:
+    ) -> InfoDocument:
         """The document of one asset under this id.
 
         Raises AssetNotFound, CatalogUnavailable, and NotAuthorised where nothing at all may be
@@ -77,7 +77,7 @@ class Describer:
             document = info_document(version, facts)
         body = orjson.dumps(document)
         linked = prefers_linked(accept, version)
-        return Description(
+        return InfoDocument(
             body=body,
             gzip=gzip.compress(body, 6, mtime=0),
             media_type=info_media_type(version, linked=linked),

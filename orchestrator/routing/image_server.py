@@ -35,7 +35,7 @@ class ImageServer(Protocol):
         ...
 
 
-class BuiltinServer:
+class BuiltinImageServer:
     """The libvips renderer of this process's imaging pool; the pool belongs to whoever made it."""
 
     def __init__(self, pool: ImagingPool, encoder: Encoder) -> None:

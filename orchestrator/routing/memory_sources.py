@@ -44,7 +44,7 @@ _MOST_ROUNDS = 100
 """Headers that lead to and fro for longer are not followed."""
 
 
-class NoParts(Exception):
+class WholeSourceRequired(Exception):
     """Of this source only the whole is of use; for routing only."""
 
 
@@ -73,7 +73,7 @@ class _Held:
         return not self.filled.missing((0, self.size))
 
 
-class MemorySources:
+class MemorySourceCache:
     """Sources of one process in memory; lives on the event loop."""
 
     def __init__(
@@ -118,10 +118,10 @@ class MemorySources:
     ) -> AsyncIterator[Path]:
         """A file that holds at least what `recipe` needs of the source, where the source has it.
 
-        Raises NoParts when it has to be read whole (or already was), else as `opened`.
+        Raises WholeSourceRequired when it has to be read whole (or already was), else as `opened`.
         """
         if (product, "whole") in self._held or not _may_have_parts(source):
-            raise NoParts
+            raise WholeSourceRequired
         async with self._leased(product, "part", source.bytes) as held:
             async with held.reading:
                 await self._fill_part(held, source, recipe)
@@ -208,11 +208,11 @@ class MemorySources:
             if part.end > held.end:
                 self._seal(held, part)
             return
-        raise NoParts
+        raise WholeSourceRequired
 
     def _seal(self, held: _Held, part: Part) -> None:
-        """Have a decoder stop behind the part. Raises NoParts when the part is not what it should
-        be.
+        """Make a decoder stop at the end of the part. Raises WholeSourceRequired when the part is
+        not what the headers declare.
         """
         partial.seal(held.descriptor, part.end, held.end)
         held.filled.add((part.end, part.end + len(END)))
@@ -220,7 +220,7 @@ class MemorySources:
         with held.path.open("rb") as file:
             if not partial.is_sealed(file, part.end):
                 held.is_false = True
-                raise NoParts
+                raise WholeSourceRequired
 
     async def _fetch(self, held: _Held, source: Source, spans: Iterable[Span]) -> None:
         """Bring what is missing of the spans, in as few requests as sensible."""

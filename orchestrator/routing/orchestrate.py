@@ -39,7 +39,7 @@ from orchestrator.storage.store import LocalFiles, ObjectStore
 log = logging.getLogger(__name__)
 
 
-class SourceFiles:
+class SourceOrchestrator:
     """Where the source of an asset is on this machine; brings it here when it is not."""
 
     def __init__(
@@ -63,28 +63,28 @@ class SourceFiles:
         self._now = now
 
     @asynccontextmanager
-    async def held(self, asset: Asset) -> AsyncIterator[Path]:
-        """The source file, there for as long as the block lasts.
+    async def lease(self, asset: Asset) -> AsyncIterator[Path]:
+        """The source file, which is not evicted while the block runs.
 
-        Raises NotCopied when it is not to be on this machine or has no room here, SourceChanged
-        when other bytes are there than the version was recorded with, AssetNotFound when the asset
-        has no source, StorageUnavailable.
+        Raises NotOrchestrated when a rule forbids the copy or the disk has no room, SourceChanged
+        when the bytes are not those that the version was recorded with, AssetNotFound when the
+        asset has no source, StorageUnavailable.
         """
         source = source_of(asset)
         here = await self._here(source)
         if here is not None:
             yield here
             return
-        if not self._rules.orchestrated(asset):
-            raise NotCopied("never")
-        product = source_product(asset, source, pinned=self._rules.pinned(asset))
+        if not self._rules.may_orchestrate(asset):
+            raise NotOrchestrated("never")
+        product = source_product(asset, source, pinned=self._rules.is_pinned(asset))
         async with self._cache.held(product) as found:
             yield found or await self._brought(asset, product, source)
 
-    async def bring(self, asset: Asset) -> None:
+    async def orchestrate(self, asset: Asset) -> None:
         """Have the source here ahead of its use; as `held`, but what is not to be copied is not."""
-        with suppress(NotCopied):
-            async with self.held(asset):
+        with suppress(NotOrchestrated):
+            async with self.lease(asset):
                 pass
 
     async def _here(self, source: Source) -> Path | None:
@@ -103,7 +103,7 @@ class SourceFiles:
                 found=lambda: self._cache.path(product),
             )
         except NoRoom as error:
-            raise NotCopied("no_room") from error
+            raise NotOrchestrated("no_room") from error
         return await self._cache.path(product) or path  # which leases it, who ever copied it
 
     async def _copy(self, asset: Asset, product: Product, source: Source) -> Path:
@@ -128,7 +128,7 @@ class SourceFiles:
         return path
 
 
-class NotCopied(Exception):
+class NotOrchestrated(Exception):
     """The source is not on this machine and will not be: it is `never` to be orchestrated, or there
     is `no_room`. For routing only, which has other ways to answer.
     """

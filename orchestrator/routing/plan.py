@@ -53,7 +53,7 @@ class UpscaleLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ThumbnailRules:
     """The part of the settings a plan depends on."""
 
     resize_thumbnails: bool = True
@@ -63,8 +63,8 @@ class Rules:
     @classmethod
     def of(
         cls, *, resize_thumbnails: bool, upscale: Iterable[tuple[str, float]], tolerance_px: int
-    ) -> Rules:
-        """Rules with their patterns compiled; raises re.error for a pattern that is none."""
+    ) -> ThumbnailRules:
+        """Rules with their patterns compiled. Raises re.error for an invalid pattern."""
         limits = tuple(UpscaleLimit(re.compile(pattern), percent) for pattern, percent in upscale)
         return cls(resize_thumbnails, limits, tolerance_px)
 
@@ -83,7 +83,9 @@ def access_class(asset: Asset, image: ResolvedImage, *, authorised: bool) -> Acc
     raise NotAuthorised("This image needs a right that the request does not carry.")
 
 
-def plan(asset: Asset, image: ResolvedImage, access: Access, rules: Rules) -> tuple[Step, ...]:
+def plan(
+    asset: Asset, image: ResolvedImage, access: Access, rules: ThumbnailRules
+) -> tuple[Step, ...]:
     """The steps to try in order; the last is always FromSource (reference/delivery.md 2.2 with
     12.5).
     """
@@ -97,7 +99,7 @@ def plan(asset: Asset, image: ResolvedImage, access: Access, rules: Rules) -> tu
     return (*_resized(asset, image, held, rules), last)
 
 
-def thumbnail_plan(asset: Asset, image: ResolvedImage, rules: Rules) -> tuple[Step, ...]:
+def thumbnail_plan(asset: Asset, image: ResolvedImage, rules: ThumbnailRules) -> tuple[Step, ...]:
     """What `/thumbs` may try: stored open thumbnails only, never the source; empty when none can
     answer.
     """
@@ -125,7 +127,7 @@ def _is_near(size: Dimensions, wanted: Dimensions, tolerance_px: int) -> bool:
 
 
 def _resized(
-    asset: Asset, image: ResolvedImage, held: list[tuple[Dimensions, Access]], rules: Rules
+    asset: Asset, image: ResolvedImage, held: list[tuple[Dimensions, Access]], rules: ThumbnailRules
 ) -> tuple[Step, ...]:
     if not rules.resize_thumbnails:
         return ()
@@ -138,7 +140,7 @@ def _resized(
     return ()
 
 
-def _may_enlarge(asset: Asset, held: Dimensions, wanted: Dimensions, rules: Rules) -> bool:
+def _may_enlarge(asset: Asset, held: Dimensions, wanted: Dimensions, rules: ThumbnailRules) -> bool:
     percent = max(wanted[0] / held[0], wanted[1] / held[1]) * 100 - 100
     name = str(asset.id)
     return any(percent <= rule.max_percent and rule.asset_id.search(name) for rule in rules.upscale)

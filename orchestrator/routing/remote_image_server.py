@@ -67,7 +67,7 @@ _ABILITIES = {
 }
 
 
-class UpstreamServer:
+class RemoteImageServer:
     """A pool of image servers of one kind; an image keeps to one of them so that its caches stay
     warm.
     """
@@ -163,7 +163,7 @@ class UpstreamServer:
             hashlib.blake2b(str(asset.id).encode(), digest_size=4).digest()
         ) % len(addresses)
         encoded = quote(name, safe="/" if self._kind == "iipimage" else "")
-        target = self._template.format(path=encoded, image=upstream_form(image))
+        target = self._template.format(path=encoded, image=request_path(image))
         return URL(addresses[chosen].rstrip("/") + target, encoded=True)
 
     async def _fetch(self, asset: Asset, name: str, image: ResolvedImage) -> bytes:
@@ -193,7 +193,7 @@ async def _read_bounded(answer: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-def upstream_form(image: ResolvedImage) -> str:
+def request_path(image: ResolvedImage) -> str:
     """Our resolved image as a path image servers answer fast: `w,` or `,h` wherever it gives the
     same size.
     """

@@ -18,7 +18,7 @@ from orchestrator.iiif.geometry import ResolvedImage
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import STORE, Asset, Source
 from orchestrator.routing.image_server import ImageServer, recipe_for
-from orchestrator.routing.memory_sources import MemorySources, NoParts
+from orchestrator.routing.memory_sources import MemorySourceCache, WholeSourceRequired
 from orchestrator.routing.orchestrate import source_of, source_product
 
 log = logging.getLogger(__name__)
@@ -43,11 +43,11 @@ class _NoPool:
         raise NoRoom("There is no special pool.")
 
 
-class Uncopied:
+class UnorchestratedRenderer:
     """Answers without a copy on disk."""
 
     def __init__(
-        self, memory: MemorySources, renderer: ImageServer, special: SpecialPool | None
+        self, memory: MemorySourceCache, renderer: ImageServer, special: SpecialPool | None
     ) -> None:
         """`renderer` must be of this machine: what is in memory nobody else can read."""
         self._memory = memory
@@ -56,13 +56,13 @@ class Uncopied:
 
     async def render(self, asset: Asset, image: ResolvedImage, why: Why) -> bytes:
         """The encoded picture. Raises Overloaded when it cannot be made in any of the ways, and
-        what the image servers and MemorySources.opened raise.
+        what the image servers and MemorySourceCache.opened raise.
         """
         source = source_of(asset)
         try:
             try:
                 body, how = await self._from_part(asset, source, image), "range"
-            except (NoParts, Unprocessable) as error:
+            except (WholeSourceRequired, Unprocessable) as error:
                 if isinstance(error, DecodeTimeout):
                     raise
                 body, how = await self._from_whole(asset, source, image), "memory"
@@ -72,7 +72,7 @@ class Uncopied:
         return body
 
     async def _from_part(self, asset: Asset, source: Source, image: ResolvedImage) -> bytes:
-        """Raises NoParts, Unprocessable also where only the parts are broken, NoRoom."""
+        """Raises WholeSourceRequired, NoRoom, and Unprocessable, also if only the parts are broken."""
         recipe = recipe_for(asset, Path(), image, Encoder())
         product = source_product(asset, source)
         async with self._memory.opened_part(product, source, recipe) as path:

@@ -13,17 +13,17 @@ import logging
 from orchestrator import metrics
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import Asset
-from orchestrator.routing.orchestrate import SourceFiles
+from orchestrator.routing.orchestrate import SourceOrchestrator
 
 log = logging.getLogger(__name__)
 
 
-class Warmer:
+class SourceWarmer:
     """A bounded queue of assets whose source is to be brought here, and the task that works it
     off.
     """
 
-    def __init__(self, sources: SourceFiles, capacity: int) -> None:
+    def __init__(self, sources: SourceOrchestrator, capacity: int) -> None:
         self._sources = sources
         self._queue: asyncio.Queue[Asset] = asyncio.Queue(capacity)
         self._queued: set[tuple[str, int]] = set()
@@ -49,7 +49,7 @@ class Warmer:
         while True:
             asset = await self._queue.get()
             try:
-                await self._sources.bring(asset)
+                await self._sources.orchestrate(asset)
             except OrchestratorError as error:
                 log.info(
                     "warm-up failed", extra={"asset": str(asset.id), "error": type(error).__name__}

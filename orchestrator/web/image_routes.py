@@ -19,11 +19,11 @@ from orchestrator.iiif.paths import ImagePath, encode_identifier, parse_path
 from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.model import AssetId
 from orchestrator.routing.access_tokens import NO_RIGHTS, Rights, RightsChecker
-from orchestrator.routing.deliver import Deliverer, Picture
+from orchestrator.routing.deliver import DeliveredImage, Deliverer
 from orchestrator.routing.delivery_types import Delivery
-from orchestrator.routing.describe import Describer
+from orchestrator.routing.describe import InfoDescriber
 from orchestrator.routing.snapshots import Snapshots
-from orchestrator.routing.warmer import Warmer
+from orchestrator.routing.warmer import SourceWarmer
 from orchestrator.settings import Settings
 from orchestrator.web.public_address import PublicAddress, PublicAddressResolver
 from orchestrator.web.responses import (
@@ -72,10 +72,10 @@ class ImageRoutes:
         self,
         *,
         deliverer: Deliverer,
-        describer: Describer,
+        describer: InfoDescriber,
         snapshots: Snapshots,
         rights: RightsChecker,
-        warmer: Warmer,
+        warmer: SourceWarmer,
         hot: HotTier[HotEntry],
         addresses: PublicAddressResolver,
         settings: Settings,
@@ -247,7 +247,7 @@ class ImageRoutes:
         return wanted and request.query.get("noOrchestrate", "").lower() not in ("true", "1")
 
 
-def _request_class(path: ImagePath, picture: Picture) -> str:
+def _request_class(path: ImagePath, picture: DeliveredImage) -> str:
     """thumb, full, tile or region: what the access log and the metrics tell apart."""
     if path.prefix == "thumbs":
         return "thumb"

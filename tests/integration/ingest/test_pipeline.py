@@ -561,10 +561,10 @@ async def test_a_file_replaced_in_place_is_registered_anew_when_noticed(house: H
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     before = await house.register(path)
     pictures.jpeg(path, 150, 150, seed=1)
-    now = await house.pipeline.changed(before)
+    now = await house.pipeline.refresh_source(before)
     assert now.version > before.version
     assert now.dimensions == (150, 150)
-    assert await house.pipeline.changed(before) == now
+    assert await house.pipeline.refresh_source(before) == now
 
 
 async def test_a_file_that_is_gone_is_said_to_be(house: House) -> None:
@@ -572,7 +572,7 @@ async def test_a_file_that_is_gone_is_said_to_be(house: House) -> None:
     asset = await house.register(path)
     path.unlink()
     with pytest.raises(OriginUnavailable, match="no such file"):
-        await house.pipeline.changed(asset)
+        await house.pipeline.refresh_source(asset)
 
 
 async def test_a_source_lost_from_the_store_is_replaced_by_its_local_original(house: House) -> None:
@@ -580,9 +580,9 @@ async def test_a_source_lost_from_the_store_is_replaced_by_its_local_original(ho
     await house.register(path)
     await house.pipeline.convert(ID)
     asset = await house.asset()
-    assert await house.pipeline.changed(asset) == asset
+    assert await house.pipeline.refresh_source(asset) == asset
     await house.store.delete([keys.source_key(ID, asset.thumbnails_version, "tif")])
-    now = await house.pipeline.changed(asset)
+    now = await house.pipeline.refresh_source(asset)
     assert (now.state, now.version > asset.version) == (AssetState.REGISTERED, True)
     assert now.source is not None
     assert now.source.location == f"file://{path}"
@@ -595,7 +595,7 @@ async def test_a_source_lost_from_the_store_with_a_remote_origin_says_what_to_do
     asset = (await house.pipeline.ingest(Request(ID, origin.url("/a.jpg")))).asset
     await house.store.delete([keys.source_key(ID, asset.thumbnails_version, "tif")])
     with pytest.raises(SourceChanged, match="ingested again"):
-        await house.pipeline.changed(asset)
+        await house.pipeline.refresh_source(asset)
     assert (await house.asset()).state is AssetState.FAILED
     assert (await house.pipeline.reingest(ID)).asset.state is AssetState.READY
     assert await house.store.keys() == all_keys(await house.asset())

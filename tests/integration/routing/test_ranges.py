@@ -26,9 +26,9 @@ from orchestrator.imaging import FAST_LOSSY, FASTEST, ConversionPolicy
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset, Source, SourceKind
-from orchestrator.routing.image_server import BuiltinServer
-from orchestrator.routing.memory_sources import WORTH_PARTS, MemorySources
-from orchestrator.routing.unorchestrated import Uncopied
+from orchestrator.routing.image_server import BuiltinImageServer
+from orchestrator.routing.memory_sources import WORTH_PARTS, MemorySourceCache
+from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.settings import Imaging, Storage
 from orchestrator.storage.filesystem_store import FilesystemStore
 from orchestrator.storage.store import ObjectStore
@@ -93,8 +93,8 @@ def pool() -> Iterator[ImagingPool]:
 
 
 @pytest.fixture
-def renderer(pool) -> BuiltinServer:
-    return BuiltinServer(pool, Encoder())
+def renderer(pool) -> BuiltinImageServer:
+    return BuiltinImageServer(pool, Encoder())
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +164,11 @@ async def test_every_view_is_that_of_the_whole_file(sources, local, renderer, na
     asset = await stored(local, sources[name])
     for view in VIEWS:
         whole = await renderer.render(asset, sources[name], resolved(view))
-        memory = MemorySources(local, 10**9)
+        memory = MemorySourceCache(local, 10**9)
         before = counted("range")
-        got = await Uncopied(memory, renderer, None).render(asset, resolved(view), "no_room")
+        got = await UnorchestratedRenderer(memory, renderer, None).render(
+            asset, resolved(view), "no_room"
+        )
         memory.close()
         assert (pixels(got) == pixels(whole)).all(), view
         assert counted("range") - before == 1, view
@@ -177,10 +179,10 @@ async def test_a_tile_of_a_low_level_is_right_and_costs_a_small_part(
     sources, store, renderer, scene, name, record_property
 ):
     asset = await stored(store, sources[name])
-    memory = MemorySources(store, asset.source.bytes // 3)
-    uncopied = Uncopied(memory, renderer, None)
+    memory = MemorySourceCache(store, asset.source.bytes // 3)
+    unorchestrated = UnorchestratedRenderer(memory, renderer, None)
     before = fetched()
-    body = await uncopied.render(asset, resolved(), "no_room")
+    body = await unorchestrated.render(asset, resolved(), "no_room")
     truth = np.asarray(Image.open(scene).convert("RGB"))
     wanted = reference(truth, (1024, 1024, 1024, 1024), (256, 256))
     assert_alike(pixels(body), wanted, mean=6, p99=40)
@@ -190,7 +192,7 @@ async def test_a_tile_of_a_low_level_is_right_and_costs_a_small_part(
     assert 0 < cost < asset.source.bytes * 0.15
     assert cost <= memory.bytes + 4096
     assert memory.bytes <= cost + 40 * 4096, "counted by what is filled, not by the length"
-    assert await uncopied.render(asset, resolved(), "no_room") == body
+    assert await unorchestrated.render(asset, resolved(), "no_room") == body
     assert fetched() - before == cost, "remembered"
     memory.close()
 
@@ -202,10 +204,10 @@ async def test_what_crosses_the_wire_is_what_is_counted(sources, s3_server: S3Se
             asset = await stored(store, sources["ours"])
             tally.clear()
             before = fetched()
-            memory = MemorySources(store, asset.source.bytes // 2)
-            uncopied = Uncopied(memory, renderer, None)
+            memory = MemorySourceCache(store, asset.source.bytes // 2)
+            unorchestrated = UnorchestratedRenderer(memory, renderer, None)
             await asyncio.gather(
-                *(uncopied.render(asset, resolved(), "no_room") for _ in range(20))
+                *(unorchestrated.render(asset, resolved(), "no_room") for _ in range(20))
             )
             cost = fetched() - before
             assert cost <= tally.received <= cost + 1000 * len(tally.requests("GET"))
@@ -217,14 +219,14 @@ async def test_what_crosses_the_wire_is_what_is_counted(sources, s3_server: S3Se
 async def test_a_budget_smaller_than_the_source_answers(sources, local, renderer, name):
     asset = await stored(local, sources[name])
     budget = asset.source.bytes // 4
-    memory = MemorySources(local, budget)
-    uncopied = Uncopied(memory, renderer, None)
-    assert await uncopied.render(asset, resolved(), "no_room")
+    memory = MemorySourceCache(local, budget)
+    unorchestrated = UnorchestratedRenderer(memory, renderer, None)
+    assert await unorchestrated.render(asset, resolved(), "no_room")
     before = counted("refused")
     with pytest.raises(Overloaded):
-        await uncopied.render(asset, resolved("full/max/0/default.png"), "no_room")
+        await unorchestrated.render(asset, resolved("full/max/0/default.png"), "no_room")
     assert counted("refused") - before == 1
-    assert await uncopied.render(asset, resolved(), "no_room")
+    assert await unorchestrated.render(asset, resolved(), "no_room")
     assert 0 < memory.bytes <= budget
     memory.close()
 
@@ -232,8 +234,8 @@ async def test_a_budget_smaller_than_the_source_answers(sources, local, renderer
 @pytest.mark.parametrize("name", ["jp2", "one piece", "ours"])
 async def test_parts_grow_while_others_read_them(sources, local, renderer, name):
     asset = await stored(local, sources[name])
-    memory = MemorySources(local, 10**9)
-    uncopied = Uncopied(memory, renderer, None)
+    memory = MemorySourceCache(local, 10**9)
+    unorchestrated = UnorchestratedRenderer(memory, renderer, None)
     levels = [f"0,0,1600,1600/{1600 >> n},/0/default.png" for n in (4, 3, 2, 1, 0)]
     whole = {view: await renderer.render(asset, sources[name], resolved(view)) for view in levels}
     before, answered = fetched(), counted("range")
@@ -241,7 +243,7 @@ async def test_parts_grow_while_others_read_them(sources, local, renderer, name)
     random.Random(5).shuffle(views)
 
     async def is_right(view: str) -> bool:
-        body = await uncopied.render(asset, resolved(view), "no_room")
+        body = await unorchestrated.render(asset, resolved(view), "no_room")
         return bool((pixels(body) == pixels(whole[view])).all())
 
     for view in levels:  # from the shortest prefix to the longest
@@ -249,8 +251,8 @@ async def test_parts_grow_while_others_read_them(sources, local, renderer, name)
     assert fetched() - before <= asset.source.bytes, "nothing is fetched twice"
     assert all(await asyncio.gather(*map(is_right, views)))
     memory.close()
-    fresh = MemorySources(local, 10**9)
-    uncopied = Uncopied(fresh, renderer, None)
+    fresh = MemorySourceCache(local, 10**9)
+    unorchestrated = UnorchestratedRenderer(fresh, renderer, None)
     assert all(await asyncio.gather(*map(is_right, views)))
     fresh.close()
     assert counted("range") - answered == 5 + 15 + 15
@@ -260,18 +262,20 @@ async def test_parts_grow_while_others_read_them(sources, local, renderer, name)
 @pytest.mark.parametrize("longer", [0, 1000, -1_000_000])
 async def test_an_object_that_was_replaced_is_not_cut_from(sources, store, renderer, name, longer):
     asset = await stored(store, sources[name])
-    memory = MemorySources(store, 10**9)
-    uncopied = Uncopied(memory, renderer, None)
-    await uncopied.render(asset, resolved(), "no_room")
+    memory = MemorySourceCache(store, 10**9)
+    unorchestrated = UnorchestratedRenderer(memory, renderer, None)
+    await unorchestrated.render(asset, resolved(), "no_room")
     there = memory.bytes
     body = sources[name].read_bytes()
     await store.put(KEY, (body[:-5000] + bytes(5000 + max(longer, 0)))[: len(body) + longer])
     with pytest.raises(SourceChanged):
-        await uncopied.render(asset, resolved("2048,0,1000,1000/max/0/default.png"), "no_room")
+        await unorchestrated.render(
+            asset, resolved("2048,0,1000,1000/max/0/default.png"), "no_room"
+        )
     assert there <= memory.bytes <= asset.source.bytes
     memory.close()
     with pytest.raises(SourceChanged):
-        await uncopied.render(asset, resolved(), "no_room")
+        await unorchestrated.render(asset, resolved(), "no_room")
     assert memory.bytes == 0
 
 
@@ -322,24 +326,24 @@ async def test_what_did_not_arrive_whole_is_not_trusted(sources, tmp_path, rende
     asset = await stored(store, sources[name])
     view = "0,0,2048,2048/512,512/0/default.png"
     whole = await renderer.render(asset, sources[name], resolved(view))
-    memory = MemorySources(store, 10**9)
-    uncopied = Uncopied(memory, renderer, None)
+    memory = MemorySourceCache(store, 10**9)
+    unorchestrated = UnorchestratedRenderer(memory, renderer, None)
     low = "full/250,/0/default.png"
-    small = await uncopied.render(asset, resolved(low), "no_room")
+    small = await unorchestrated.render(asset, resolved(low), "no_room")
     for _ in range(2):
         store.fails = 1
         with pytest.raises(StorageUnavailable):
-            await uncopied.render(asset, resolved(view), "no_room")
+            await unorchestrated.render(asset, resolved(view), "no_room")
     store.gate = asyncio.Event()
-    leaving = asyncio.create_task(uncopied.render(asset, resolved(view), "no_room"))
+    leaving = asyncio.create_task(unorchestrated.render(asset, resolved(view), "no_room"))
     await asyncio.sleep(0.05)
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
     store.gate = None
     before = counted("range")
-    assert await uncopied.render(asset, resolved(low), "no_room") == small, "as it was"
+    assert await unorchestrated.render(asset, resolved(low), "no_room") == small, "as it was"
     assert counted("range") - before == 1
-    got = await uncopied.render(asset, resolved(view), "no_room")
+    got = await unorchestrated.render(asset, resolved(view), "no_room")
     assert (pixels(got) == pixels(whole)).all()
     memory.close()
     await store.close()
@@ -419,8 +423,10 @@ async def test_a_directory_that_lies_gives_what_the_whole_file_gives(
     path = tmp_path / "spoilt.tif"
     path.write_bytes(spoil(sources["ours"].read_bytes()))
     asset = await stored(local, path)
-    memory = MemorySources(local, 10**9)
-    got = await outcome(Uncopied(memory, renderer, None).render(asset, resolved(), "no_room"))
+    memory = MemorySourceCache(local, 10**9)
+    got = await outcome(
+        UnorchestratedRenderer(memory, renderer, None).render(asset, resolved(), "no_room")
+    )
     assert got == await outcome(renderer.render(asset, path, resolved()))
     memory.close()
 
@@ -436,10 +442,12 @@ async def test_a_list_of_tile_parts_that_lies_is_found_out(sources, tmp_path, lo
     path = tmp_path / "lying.jp2"
     path.write_bytes(lying)
     asset = await stored(local, path)
-    memory = MemorySources(local, 10**9)
+    memory = MemorySourceCache(local, 10**9)
     before = counted("memory")
     for _ in range(2):
-        got = await Uncopied(memory, renderer, None).render(asset, resolved(), "no_room")
+        got = await UnorchestratedRenderer(memory, renderer, None).render(
+            asset, resolved(), "no_room"
+        )
         assert (pixels(got) == pixels(await renderer.render(asset, path, resolved()))).all()
     assert counted("memory") - before == 2
     memory.close()

@@ -15,8 +15,8 @@ import pytest
 from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.errors import StorageUnavailable
 from orchestrator.model import Asset, AssetId
-from orchestrator.routing.orchestrate import NotCopied, SourceFiles
-from orchestrator.routing.warmer import Warmer
+from orchestrator.routing.orchestrate import NotOrchestrated, SourceOrchestrator
+from orchestrator.routing.warmer import SourceWarmer
 from orchestrator.settings import Delivery
 from orchestrator.storage.filesystem_store import FilesystemStore
 from tests.support.builders import a_source, an_asset
@@ -79,9 +79,11 @@ async def stored(store: FilesystemStore, tmp_path: Path, name: str = "a") -> Ass
     return an_asset(id=AssetId(1, 1, name), source=source)
 
 
-def sources(store: FilesystemStore, cache: Cache, tmp_path: Path, **settings: Any) -> SourceFiles:
+def sources(
+    store: FilesystemStore, cache: Cache, tmp_path: Path, **settings: Any
+) -> SourceOrchestrator:
     flights = SingleFlight(tmp_path / "locks", remember=lambda _: 0)
-    return SourceFiles(Elsewhere(store), cache, flights, Delivery(**settings))  # type: ignore[arg-type]
+    return SourceOrchestrator(Elsewhere(store), cache, flights, Delivery(**settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -91,8 +93,8 @@ async def test_a_disk_that_takes_no_source_is_no_room(
     store: FilesystemStore, tmp_path: Path, path: Path
 ) -> None:
     files = sources(store, Cache(path), tmp_path)
-    with pytest.raises(NotCopied) as refused:
-        async with files.held(await stored(store, tmp_path)):
+    with pytest.raises(NotOrchestrated) as refused:
+        async with files.lease(await stored(store, tmp_path)):
             pass
     assert refused.value.why == "no_room"
 
@@ -102,12 +104,12 @@ async def test_a_warm_up_survives_whatever_fails() -> None:
     done = asyncio.Event()
 
     class Broken:
-        async def bring(self, _asset: Asset) -> None:
+        async def orchestrate(self, _asset: Asset) -> None:
             if failures:
                 raise failures.pop()
             done.set()
 
-    warmer = Warmer(Broken(), 10)  # type: ignore[arg-type]
+    warmer = SourceWarmer(Broken(), 10)  # type: ignore[arg-type]
     for name in "abc":
         warmer.hint(an_asset(id=AssetId(1, 1, name)))
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
@@ -124,9 +126,9 @@ async def test_who_waits_for_room_or_another_host_holds_up_no_copy(
     slow, quick = await stored(store, tmp_path, "slow"), await stored(store, tmp_path, "quick")
     cache.room[str(slow.id)] = asyncio.Event()
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-        waiting = tasks.create_task(files.bring(slow))
+        waiting = tasks.create_task(files.orchestrate(slow))
         await cache.waiting.wait()
-        await files.bring(quick)
+        await files.orchestrate(quick)
         assert not waiting.done()
         cache.room[str(slow.id)].set()
 
@@ -137,4 +139,4 @@ async def test_waiting_for_another_host_has_an_end(store: FilesystemStore, tmp_p
     asset = await stored(store, tmp_path)
     cache.room[str(asset.id)] = asyncio.Event()
     with pytest.raises(StorageUnavailable):
-        await files.bring(asset)
+        await files.orchestrate(asset)

@@ -14,7 +14,7 @@ from orchestrator.routing.plan import (
     ExactThumbnail,
     FromSource,
     ResizedThumbnail,
-    Rules,
+    ThumbnailRules,
     access_class,
     plan,
     thumbnail_plan,
@@ -30,13 +30,15 @@ def resolved(path: str, dimensions: tuple[int, int], version: int = 3):
     return resolve(parse_image_request(tuple(path.split("/")), version), dimensions, LIMITS)
 
 
-def steps(shape: str, path: str, rules: Rules | None = None, **changes):
+def steps(shape: str, path: str, rules: ThumbnailRules | None = None, **changes):
     width, height = SHAPES[shape]
     asset = an_asset(
         width=width, height=height, thumbnails=ThumbnailSizes(open=HELD[shape]), **changes
     )
     image = resolved(path, (width, height))
-    return plan(asset, image, access_class(asset, image, authorised=False), rules or Rules())
+    return plan(
+        asset, image, access_class(asset, image, authorised=False), rules or ThumbnailRules()
+    )
 
 
 def described(found: tuple) -> str:
@@ -118,15 +120,15 @@ def test_every_plan_ends_with_the_source_so_that_a_failing_tier_falls_through():
 
 
 def test_a_smaller_thumbnail_is_enlarged_only_where_a_rule_allows_that_much():
-    rules = Rules.of(resize_thumbnails=True, upscale=[("^1/1/", 20.0)], tolerance_px=0)
+    rules = ThumbnailRules.of(resize_thumbnails=True, upscale=[("^1/1/", 20.0)], tolerance_px=0)
     assert described(steps("L", "full/!1200,1200/0/default.jpg", rules)) == "R 1024"
     assert described(steps("L", "full/!1300,1300/0/default.jpg", rules)) == "S"
-    elsewhere = Rules.of(resize_thumbnails=True, upscale=[("^2/", 20.0)], tolerance_px=0)
+    elsewhere = ThumbnailRules.of(resize_thumbnails=True, upscale=[("^2/", 20.0)], tolerance_px=0)
     assert described(steps("L", "full/!1200,1200/0/default.jpg", elsewhere)) == "S"
 
 
 def test_an_enlargement_that_outgrows_one_side_only_is_judged_by_that_side():
-    rules = Rules.of(resize_thumbnails=True, upscale=[(".", 20.0)], tolerance_px=0)
+    rules = ThumbnailRules.of(resize_thumbnails=True, upscale=[(".", 20.0)], tolerance_px=0)
     asset = an_asset(thumbnails=ThumbnailSizes(open=((200, 127),)))
     image = resolved("full/150,150/0/default.jpg", asset.dimensions)
     assert described(plan(asset, image, "open", rules)) == "R 200"
@@ -135,11 +137,14 @@ def test_an_enlargement_that_outgrows_one_side_only_is_judged_by_that_side():
 
 
 def test_resizing_can_be_switched_off():
-    assert described(steps("L", "full/180,/0/default.jpg", Rules(resize_thumbnails=False))) == "S"
+    assert (
+        described(steps("L", "full/180,/0/default.jpg", ThumbnailRules(resize_thumbnails=False)))
+        == "S"
+    )
 
 
 def test_thumbnails_a_pixel_off_count_as_exact_within_the_tolerance():
-    near = Rules(size_tolerance_px=1)
+    near = ThumbnailRules(size_tolerance_px=1)
     assert described(steps("L", "full/400,255/0/default.jpg", near)) == "E 400"
     assert described(steps("L", "full/400,256/0/default.jpg", near)) == "R 1024"
 
@@ -151,7 +156,7 @@ def test_thumbnails_that_are_not_made_yet_are_not_asked_for():
 def test_without_thumbnails_the_source_answers():
     asset = an_asset(thumbnails=ThumbnailSizes())
     image = resolved("full/200,/0/default.jpg", asset.dimensions)
-    assert plan(asset, image, "open", Rules()) == (FromSource(),)
+    assert plan(asset, image, "open", ThumbnailRules()) == (FromSource(),)
 
 
 # --- restricted images
@@ -225,9 +230,9 @@ def test_only_who_holds_a_right_is_given_auth_thumbnails():
     sizes = ThumbnailSizes(open=((200, 127),), auth=((1024, 651),))
     asset = an_asset(thumbnails=sizes, roles=("staff",), max_unauthorised=200)
     image = resolved("full/1024,/0/default.jpg", asset.dimensions)
-    assert plan(asset, image, "auth", Rules())[0] == ExactThumbnail((1024, 651), "auth")
+    assert plan(asset, image, "auth", ThumbnailRules())[0] == ExactThumbnail((1024, 651), "auth")
     small = resolved("full/150,/0/default.jpg", asset.dimensions)
-    assert plan(asset, small, "open", Rules())[0] == ResizedThumbnail((200, 127), "open")
+    assert plan(asset, small, "open", ThumbnailRules())[0] == ResizedThumbnail((200, 127), "open")
 
 
 # --- /thumbs ------------------------------------------------------------------------------------
@@ -237,8 +242,8 @@ def test_only_who_holds_a_right_is_given_auth_thumbnails():
 def test_thumbs_never_touches_the_source_and_looks_at_the_region():
     asset = an_asset(width=4096, height=2604)
     whole = resolved("full/200,/0/default.jpg", asset.dimensions)
-    assert FromSource not in {type(step) for step in thumbnail_plan(asset, whole, Rules())}
+    assert FromSource not in {type(step) for step in thumbnail_plan(asset, whole, ThumbnailRules())}
     part = resolved("0,0,10,10/10,/0/default.jpg", asset.dimensions)
-    assert thumbnail_plan(asset, part, Rules()) == ()
+    assert thumbnail_plan(asset, part, ThumbnailRules()) == ()
     large = resolved("full/2000,/0/default.jpg", asset.dimensions)
-    assert thumbnail_plan(asset, large, Rules()) == ()
+    assert thumbnail_plan(asset, large, ThumbnailRules()) == ()

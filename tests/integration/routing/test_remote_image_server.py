@@ -15,7 +15,7 @@ from orchestrator.errors import ImageServerUnavailable, Overloaded
 from orchestrator.iiif.geometry import Limits, resolve
 from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.model import SourceKind
-from orchestrator.routing.remote_image_server import UpstreamServer, upstream_form
+from orchestrator.routing.remote_image_server import RemoteImageServer, request_path
 from orchestrator.settings import ImageServer
 from tests.support import pictures
 from tests.support.builders import a_source, an_asset
@@ -51,7 +51,7 @@ def asset():
 
 
 @asynccontextmanager
-async def upstream(handler: Handler, **changes) -> AsyncIterator[UpstreamServer]:
+async def upstream(handler: Handler, **changes) -> AsyncIterator[RemoteImageServer]:
     app = web.Application()
     app.router.add_get("/{path:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -60,7 +60,7 @@ async def upstream(handler: Handler, **changes) -> AsyncIterator[UpstreamServer]
     await site.start()
     address = f"http://127.0.0.1:{runner.addresses[0][1]}"
     settings = ImageServer(kind="cantaloupe", addresses=[address], **changes)
-    server = UpstreamServer(settings, Refuses())
+    server = RemoteImageServer(settings, Refuses())
     try:
         yield server
     finally:
@@ -88,7 +88,7 @@ def source(tmp_path):
     ],
 )
 def test_sizes_are_asked_in_the_form_that_image_servers_answer_fast(asked, form):
-    got = upstream_form(resolved(asked))
+    got = request_path(resolved(asked))
     wanted = resolved(asked).size
     assert got.split("/")[0] == form.split("/")[0]
     assert (
@@ -159,7 +159,7 @@ async def test_what_does_not_verify_is_not_served(source, how):
 
 
 async def test_a_server_that_is_not_there_is_unavailable_and_named_by_the_check(source):
-    server = UpstreamServer(
+    server = RemoteImageServer(
         ImageServer(kind="cantaloupe", addresses=["http://127.0.0.1:1"]), Refuses()
     )
     with pytest.raises(ImageServerUnavailable):
@@ -216,7 +216,7 @@ async def test_a_real_iipsrv_cuts_what_it_is_asked_from_the_shared_folder(tmp_pa
             path_template="/{path}/{image}",
             sources_root=str(tmp_path),
         )
-        server = UpstreamServer(settings, Refuses())
+        server = RemoteImageServer(settings, Refuses())
         try:
             for asked in (
                 "0,0,512,512/512,512/0/default.jpg",

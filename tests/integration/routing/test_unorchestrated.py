@@ -26,11 +26,11 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset, Source, SourceKind
 from orchestrator.routing.caching_rules import CachingRules
-from orchestrator.routing.image_server import BuiltinServer, recipe_for
-from orchestrator.routing.memory_sources import WORTH_PARTS, MemorySources, NoParts
+from orchestrator.routing.image_server import BuiltinImageServer, recipe_for
+from orchestrator.routing.memory_sources import WORTH_PARTS, MemorySourceCache, WholeSourceRequired
 from orchestrator.routing.orchestrate import source_product
-from orchestrator.routing.remote_image_server import UpstreamServer
-from orchestrator.routing.unorchestrated import Uncopied
+from orchestrator.routing.remote_image_server import RemoteImageServer
+from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.settings import CacheRule, ImageServer, Imaging
 from orchestrator.storage.filesystem_store import FilesystemStore
 from tests.support import pictures
@@ -85,9 +85,9 @@ def product_of(asset: Asset) -> tuple[Asset, Product, Source]:
 
 
 @pytest.fixture
-async def renderer() -> AsyncIterator[BuiltinServer]:
+async def renderer() -> AsyncIterator[BuiltinImageServer]:
     pool = ImagingPool(Imaging(processes=1, threads=2))
-    yield BuiltinServer(pool, Encoder())
+    yield BuiltinImageServer(pool, Encoder())
     await pool.close()
 
 
@@ -97,10 +97,13 @@ async def test_from_memory_come_the_same_pixels_as_from_the_file(tmp_path, store
     kind = SourceKind.JPEG2000 if suffix == "jp2" else SourceKind.PYRAMID_TIFF
     path = make(tmp_path / f"source.{suffix}", 1500, 1000)
     asset = await stored(store, path, kind)
-    memory = MemorySources(store, 100_000_000)
+    memory = MemorySourceCache(store, 100_000_000)
     before = counted("never", "memory")
     bodies = await asyncio.gather(
-        *(Uncopied(memory, renderer, None).render(asset, resolved(), "never") for _ in range(8))
+        *(
+            UnorchestratedRenderer(memory, renderer, None).render(asset, resolved(), "never")
+            for _ in range(8)
+        )
     )
     assert set(bodies) == {await renderer.render(asset, path, resolved())}
     assert counted("never", "memory") - before == 8
@@ -115,7 +118,7 @@ async def test_sources_in_memory_stay_within_their_budget(tmp_path, store):
         path = tmp_path / f"{number}"
         path.write_bytes(bytes([number]) * 1_000_000)
         assets.append(await stored(store, path, SourceKind.PYRAMID_TIFF, f"k/{number}"))
-    memory = MemorySources(store, 2_500_000)
+    memory = MemorySourceCache(store, 2_500_000)
 
     def opened(number: int):
         return memory.opened(*product_of(assets[number]))
@@ -140,7 +143,7 @@ async def test_sources_in_memory_leave_descriptors_to_connections(tmp_path, stor
         path = tmp_path / f"{number}"
         path.write_bytes(bytes([number]) * 1000)
         assets.append(await stored(store, path, SourceKind.PYRAMID_TIFF, f"k/{number}"))
-    memory = MemorySources(store, 10**6, most=2)
+    memory = MemorySourceCache(store, 10**6, most=2)
 
     async def read(number: int) -> None:
         async with memory.opened(*product_of(assets[number])) as path:
@@ -168,7 +171,7 @@ async def test_making_room_among_many_sources_looks_at_none_but_those_that_go(
     path.write_bytes(bytes(4096))
     asset = await stored(store, path, SourceKind.PYRAMID_TIFF)
     _, product, source = product_of(asset)
-    memory = MemorySources(store, 100 * 4096)
+    memory = MemorySourceCache(store, 100 * 4096)
     for number in range(100):
         async with memory.opened(asset, replace(product, version=number), source):
             pass
@@ -184,10 +187,10 @@ async def test_of_a_source_without_parts_nothing_is_kept_but_the_whole(tmp_path,
     path = tmp_path / "source"
     path.write_bytes(bytes(2 * WORTH_PARTS))
     asset, product, source = product_of(await stored(store, path, SourceKind.PYRAMID_TIFF))
-    memory = MemorySources(store, 10**8)
+    memory = MemorySourceCache(store, 10**8)
     before = open_descriptors()
     recipe = recipe_for(asset, Path(), resolved(), Encoder())
-    with pytest.raises(NoParts):
+    with pytest.raises(WholeSourceRequired):
         async with memory.opened_part(product, source, recipe):
             pass
     assert (open_descriptors(), memory.bytes) == (before, 0)
@@ -198,7 +201,7 @@ async def test_a_source_that_was_replaced_is_not_cut_from(tmp_path, store):
     path.write_bytes(bytes(5000))
     asset = await stored(store, path, SourceKind.PYRAMID_TIFF)
     await store.put(KEY, b"other bytes")
-    memory = MemorySources(store, 10**6)
+    memory = MemorySourceCache(store, 10**6)
     with pytest.raises(SourceChanged):
         async with memory.opened(*product_of(asset)):
             pass
@@ -209,7 +212,7 @@ async def test_a_reader_that_leaves_does_not_spoil_it_for_the_next(tmp_path, sto
     path = tmp_path / "source.tif"
     path.write_bytes(os.urandom(3_000_000))
     asset = await stored(store, path, SourceKind.PYRAMID_TIFF)
-    memory = MemorySources(store, 10**7)
+    memory = MemorySourceCache(store, 10**7)
 
     async def read() -> bytes:
         async with memory.opened(*product_of(asset)) as at:
@@ -224,7 +227,7 @@ async def test_a_reader_that_leaves_does_not_spoil_it_for_the_next(tmp_path, sto
 
 
 @asynccontextmanager
-async def special_pool() -> AsyncIterator[tuple[UpstreamServer, list[str]]]:
+async def special_pool() -> AsyncIterator[tuple[RemoteImageServer, list[str]]]:
     """Stands in for a Cantaloupe with S3Source."""
     asked: list[str] = []
     jpeg = io.BytesIO()
@@ -240,7 +243,9 @@ async def special_pool() -> AsyncIterator[tuple[UpstreamServer, list[str]]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    server = UpstreamServer(ImageServer(kind="cantaloupe", addresses=[address]), BuiltinServer)
+    server = RemoteImageServer(
+        ImageServer(kind="cantaloupe", addresses=[address]), BuiltinImageServer
+    )
     try:
         yield server, asked
     finally:
@@ -253,11 +258,11 @@ async def test_what_does_not_fit_memory_is_left_to_the_special_pool(tmp_path, st
     asset = await stored(store, path, SourceKind.PYRAMID_TIFF)
     before = counted("no_room", "special")
     async with special_pool() as (special, asked):
-        uncopied = Uncopied(MemorySources(store, 1000), renderer, special)
-        assert await uncopied.render(asset, resolved(), "no_room")
+        unorchestrated = UnorchestratedRenderer(MemorySourceCache(store, 1000), renderer, special)
+        assert await unorchestrated.render(asset, resolved(), "no_room")
         assert asked == [f"/iiif/3/{KEY.replace('/', '%2F')}/256,256,512,512/256,/0/default.jpg"]
         with pytest.raises(Overloaded):  # which it cannot make, and nobody else can
-            await uncopied.render(asset, resolved(TILE.replace("jpg", "webp")), "no_room")
+            await unorchestrated.render(asset, resolved(TILE.replace("jpg", "webp")), "no_room")
     assert counted("no_room", "special") - before == 1
     assert store.opened == 0
 
@@ -266,7 +271,9 @@ async def test_without_a_special_pool_the_client_is_told_to_come_again(store, re
     asset = an_asset()
     before = counted("no_room", "refused")
     with pytest.raises(Overloaded) as refused:
-        await Uncopied(MemorySources(store, 0), renderer, None).render(asset, resolved(), "no_room")
+        await UnorchestratedRenderer(MemorySourceCache(store, 0), renderer, None).render(
+            asset, resolved(), "no_room"
+        )
     assert refused.value.retry_after_s == 5
     assert counted("no_room", "refused") - before == 1
     assert "source not copied" in [record.message for record in caplog.records]
@@ -282,9 +289,9 @@ def test_rules_and_fields_say_what_the_caches_may_do():
     asset = an_asset()  # 1/1/sample
     treasure = replace(asset, id=replace(asset.id, space=2))
     giga = replace(asset, id=replace(asset.id, name="giga"))
-    assert [rules.pinned(each) for each in (asset, treasure, giga)] == [False, True, False]
-    assert [rules.orchestrated(each) for each in (asset, treasure, giga)] == [True, True, False]
-    assert rules.pinned(replace(asset, pinned=True))
-    assert not rules.orchestrated(replace(asset, orchestrate=False))
-    assert not CachingRules().pinned(asset)
-    assert CachingRules().orchestrated(asset)
+    assert [rules.is_pinned(each) for each in (asset, treasure, giga)] == [False, True, False]
+    assert [rules.may_orchestrate(each) for each in (asset, treasure, giga)] == [True, True, False]
+    assert rules.is_pinned(replace(asset, pinned=True))
+    assert not rules.may_orchestrate(replace(asset, orchestrate=False))
+    assert not CachingRules().is_pinned(asset)
+    assert CachingRules().may_orchestrate(asset)

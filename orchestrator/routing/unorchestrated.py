@@ -72,7 +72,7 @@ class UnorchestratedRenderer:
         return body
 
     async def _from_part(self, asset: Asset, source: Source, image: ResolvedImage) -> bytes:
-        """Raises WholeSourceRequired, NoRoom, and Unprocessable, also if only the parts are broken."""
+        """Raises WholeSourceRequired, NoRoom, Unprocessable (also if only the parts are broken)."""
         recipe = recipe_for(asset, Path(), image, Encoder())
         product = source_product(asset, source)
         async with self._memory.opened_part(product, source, recipe) as path:

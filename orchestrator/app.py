@@ -1,6 +1,6 @@
 """The composition root of what every process and command works with: settings in, services out.
 
-Everything is built explicitly, here, and closed in reverse order; `processes/serve.py` builds the
+Everything is built explicitly, here, and closed in reverse order; `processes/ports.py` builds the
 ports.
 """
 

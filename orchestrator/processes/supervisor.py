@@ -34,7 +34,7 @@ from orchestrator.web.listen_socket import open_listen_socket
 
 log = logging.getLogger(__name__)
 
-ENTRY = "orchestrator.processes.serve:run_process"
+ENTRY = "orchestrator.processes.roles:run_process"
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PR_SET_PDEATHSIG = 1
 _ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -20,13 +20,9 @@ from orchestrator.jobs.job_sweeper import JobSweeper
 from orchestrator.jobs.queue_factory import pace_of
 from orchestrator.jobs.worker_loop import Worker
 from orchestrator.log import set_up_logging
+from orchestrator.processes.ports import Address, open_port, private_port
 from orchestrator.settings import Settings
 from orchestrator.web.health_routes import Check, HealthRoutes, MetricsRoute
-from orchestrator.web.listen_socket import open_listen_socket
-from orchestrator.web.middleware import PortMiddleware
-from orchestrator.web.port_runner import PortRunner
-from orchestrator.web.port_state import PortLimits, PortState
-from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.routes import build_worker_app
 
 log = logging.getLogger(__name__)
@@ -95,7 +91,7 @@ async def _run(settings: Settings, port: int | None) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_services(settings) as services, AsyncExitStack() as ports:
         if port is not None:
-            await _listen(ports, services, port)
+            await _open_port(ports, services, port)
         async with asyncio.TaskGroup() as tasks:
             loops = (
                 worker_of(services).run(),
@@ -110,20 +106,12 @@ async def _run(settings: Settings, port: int | None) -> None:
     log.info("worker ended")
 
 
-async def _listen(ports: AsyncExitStack, services: Services, port: int) -> None:
-    settings = services.settings
-    server, never = settings.server, settings.delivery.cache_secret
-    addresses = PublicAddressResolver(server.trusted_proxies, server.path_templates)
-    limits = PortLimits(server.header_timeout_s, server.max_connections, server.max_requests)
-    port_state = PortState(addresses=addresses, limits=limits, private=True)
-    middleware = PortMiddleware(port_state, cache_error=never, cache_secret=never)
+async def _open_port(stack: AsyncExitStack, services: Services, number: int) -> None:
+    port = private_port(services.settings)
     health = HealthRoutes({"catalogue": services.catalog.check, "queue": _queue_check(services)})
-    app = build_worker_app(middleware, health, MetricsRoute(None))
-    runner = PortRunner(app, port_state, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
-    await runner.setup()
-    ports.push_async_callback(runner.cleanup)
-    bound = await runner.listen(open_listen_socket(server.private_host, port, shared=False))
-    log.info("listening", extra={"host": server.private_host, "port": bound, "role": "worker"})
+    app = build_worker_app(port.middleware, health, MetricsRoute(None))
+    address = Address(services.settings.server.private_host, number)
+    await open_port(stack, port, app, address, role="worker")
 
 
 def _queue_check(services: Services) -> Check:

@@ -56,7 +56,7 @@ def test_only_the_command_line_prints() -> None:
 def test_only_web_serves_http() -> None:
     found = [
         name
-        for name, tree in trees(outside=("web/", "processes/serve.py"))
+        for name, tree in trees(outside=("web/", "processes/ports.py"))
         for node in ast.walk(tree)
         if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aiohttp.web"))
         or (

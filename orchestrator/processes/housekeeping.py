@@ -1,0 +1,140 @@
+"""The housekeeping role: the private port, registration of the folder, the scavenger, the sweepers
+and the embedded ingest worker.
+
+An installation has one housekeeping process. Its restart disturbs no serve process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+from orchestrator import metrics
+from orchestrator.app import Services
+from orchestrator.errors import StorageUnavailable
+from orchestrator.ingest.converter import Converter
+from orchestrator.ingest.folder import FolderIngest
+from orchestrator.model import AssetId
+from orchestrator.processes.ports import (
+    Address,
+    Loop,
+    folder_marker,
+    open_port,
+    private_port,
+    serve_health,
+)
+from orchestrator.processes.worker import ingest_sweeper_of, sweeper_of
+from orchestrator.progress import Told
+from orchestrator.routing.caching_rules import CachingRules
+from orchestrator.scavenger.invalidation import Invalidator
+from orchestrator.scavenger.scavenger import Pass, Scavenger
+from orchestrator.web.api.api_factory import build_api
+from orchestrator.web.health_routes import MetricsRoute
+from orchestrator.web.routes import build_private_app
+
+log = logging.getLogger(__name__)
+SWEEP_EVERY_S = 3600.0
+
+
+class Housekeeping:
+    """Everything that one process of an installation does for all of them."""
+
+    def __init__(self, services: Services) -> None:
+        settings = services.settings
+        self._services = services
+        self._settings = settings
+        self._marker = folder_marker(settings)
+        self._invalidator = Invalidator(
+            services.disk_caches,
+            services.catalog.changes,
+            services.catalog.assets,
+            pinned_by_rule=CachingRules.of(settings.cache.rules).is_pinned_id,
+            seen=settings.data_dir / "run" / "changes-seen",
+        )
+
+    async def open(self, stack: AsyncExitStack) -> list[Loop]:
+        """Open the private port, which closing `stack` drains; the loops to run beside it."""
+        # Before the port answers: an earlier run's marker would make this one ready too early.
+        await asyncio.to_thread(self._marker.unlink, missing_ok=True)
+        await self._open_port(stack)
+        return self._loops()
+
+    def on_change(self, asset_id: AssetId, version: int) -> None:
+        """Invalidate the cached files of an asset that has this version now; GONE: deleted."""
+        self._invalidator.heard(asset_id, version)
+
+    def on_prefix(self, prefix: str) -> None:
+        """Remove the cached files of all assets whose id begins with `prefix`."""
+        self._invalidator.heard_prefix(prefix)
+
+    def on_lost(self) -> None:
+        """Do nothing: missed changes are read from the database in `on_restored`."""
+
+    def on_restored(self) -> None:
+        """Read the changes that were committed while the listener was not connected."""
+        self._invalidator.restored()
+
+    async def _open_port(self, stack: AsyncExitStack) -> None:
+        server = self._settings.server
+        port = private_port(self._settings)
+        folder = self._settings.data_dir / "metrics" if server.workers > 1 else None
+        api = build_api(self._services, self._settings.api, version("orchestrator"))
+        app = build_private_app(
+            port.middleware, serve_health(self._services), MetricsRoute(folder), api
+        )
+        address = Address(server.private_host, server.private_port)
+        await open_port(stack, port, app, address, role="housekeeping")
+
+    def _loops(self) -> list[Loop]:
+        services = self._services
+        scavenger = Scavenger(
+            services.disk_caches,
+            (services.flights,),
+            low_water=self._settings.cache.low_water,
+            report=_count_pass,
+        )
+        return [
+            self._ingest_folder(),
+            scavenger.run(),
+            self._invalidator.run(),
+            self._sweep_store(),
+            ingest_sweeper_of(services).run(),
+            sweeper_of(services).run(),
+        ]
+
+    async def _ingest_folder(self) -> None:
+        """Register the folder, mark it as registered, then convert waiting assets."""
+        services = self._services
+        folder = self._settings.ingest.folder
+        if folder:
+            ingest = FolderIngest(services.catalog.assets, services.pipeline)
+            told = Told(self._settings.data_dir, "reading headers")
+            policy = await services.pipeline.policies.folder(1)
+            await ingest.register(Path(folder), policy, told)
+        await asyncio.to_thread(_touch, self._marker)
+        told = Told(self._settings.data_dir, "converting")
+        await Converter(
+            services.catalog.assets, services.pipeline, self._settings.ingest.workers, told
+        ).run()
+
+    async def _sweep_store(self) -> None:
+        """Once an hour, remove the temporary objects of processes that died."""
+        while True:
+            try:
+                await self._services.store.sweep_temporary()
+            except StorageUnavailable as error:
+                log.warning("object store not swept", extra={"reason": error.public})
+            await asyncio.sleep(SWEEP_EVERY_S)
+
+
+def _count_pass(seen: Pass) -> None:
+    metrics.CACHE_BYTES.labels(cache=seen.cache).set(seen.used + seen.reserved)
+    metrics.CACHE_FILES.labels(cache=seen.cache).set(seen.kept - seen.files)
+
+
+def _touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()

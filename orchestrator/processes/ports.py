@@ -1,0 +1,116 @@
+"""Builds a port: what its connections share, its middleware, and the socket it listens on.
+
+The serve, housekeeping and worker processes all build their ports here. Closing the exit stack
+that `open_port` is given drains the port: requests in progress are finished first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp.web import Application
+
+from orchestrator.app import Services
+from orchestrator.cache.hot.tier import HotTier
+from orchestrator.settings import Server, Settings
+from orchestrator.web.access_log import AccessLog
+from orchestrator.web.health_routes import HealthRoutes
+from orchestrator.web.listen_socket import open_listen_socket
+from orchestrator.web.middleware import PortMiddleware
+from orchestrator.web.port_runner import PortRunner
+from orchestrator.web.port_state import PortLimits, PortState
+from orchestrator.web.public_address import PublicAddressResolver
+from orchestrator.web.responses import HotEntry
+
+log = logging.getLogger(__name__)
+Loop = Coroutine[Any, Any, None]
+"""Runs beside a port until it is cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port before it is opened: the state its connections share, and its middleware."""
+
+    state: PortState
+    middleware: PortMiddleware
+    server: Server
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a port listens; `shared`: other processes bind the same port (SO_REUSEPORT)."""
+
+    host: str
+    port: int
+    shared: bool = False
+
+
+def public_port(settings: Settings, hot: HotTier[HotEntry], access_log: AccessLog | None) -> Port:
+    """A port that clients reach: it answers from the hot tier and writes the access log."""
+    state = PortState(
+        addresses=_resolver(settings.server),
+        hot=hot,
+        access_log=access_log,
+        limits=_limits(settings.server),
+        auth_cookie=settings.auth.cookie,
+    )
+    delivery = settings.delivery
+    middleware = PortMiddleware(
+        state, cache_error=delivery.cache_error, cache_secret=delivery.cache_secret
+    )
+    return Port(state, middleware, settings.server)
+
+
+def private_port(settings: Settings) -> Port:
+    """A port for operators and Prometheus: no response of it may be cached, errors included."""
+    state = PortState(
+        addresses=_resolver(settings.server), limits=_limits(settings.server), private=True
+    )
+    no_store = settings.delivery.cache_secret
+    middleware = PortMiddleware(state, cache_error=no_store, cache_secret=no_store)
+    return Port(state, middleware, settings.server)
+
+
+async def open_port(
+    stack: AsyncExitStack, port: Port, app: Application, address: Address, *, role: str
+) -> None:
+    """Serve `app` on `address` until `stack` is closed, which drains the port. `role` names the
+    process in the log. Raises Conflict when the address is taken.
+    """
+    server = port.server
+    runner = PortRunner(app, port.state, keepalive_s=server.keepalive_s, drain_s=server.drain_s)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    listener = open_listen_socket(address.host, address.port, shared=address.shared)
+    number = await runner.listen(listener)
+    log.info("listening", extra={"host": address.host, "port": number, "role": role})
+
+
+def folder_marker(settings: Settings) -> Path:
+    """The file that exists once housekeeping has registered the folder of this installation."""
+    return settings.data_dir / "run" / "registered"
+
+
+def serve_health(services: Services) -> HealthRoutes:
+    """Health of an installation: ready when the folder is registered and the database answers."""
+    marker = folder_marker(services.settings)
+
+    async def check_folder() -> str:
+        is_registered = await asyncio.to_thread(marker.exists)
+        return "" if is_registered else "the headers of the folder's images are still being read"
+
+    return HealthRoutes({"folder": check_folder, "catalogue": services.catalog.check})
+
+
+def _limits(server: Server) -> PortLimits:
+    return PortLimits(server.header_timeout_s, server.max_connections, server.max_requests)
+
+
+def _resolver(server: Server) -> PublicAddressResolver:
+    return PublicAddressResolver(server.trusted_proxies, server.path_templates)

@@ -1,0 +1,121 @@
+"""One process of `orchestrator serve`: opens the services and runs the roles of the process.
+
+A process has the serve role (the public port), the housekeeping role, or both (`all`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, Literal
+
+import uvloop
+
+from orchestrator.app import Services, open_services
+from orchestrator.catalog.listener import ChangeListener
+from orchestrator.log import set_up_logging
+from orchestrator.model import AssetId
+from orchestrator.processes.housekeeping import Housekeeping
+from orchestrator.processes.serve import PublicServer
+from orchestrator.processes.worker import with_room, worker_of
+from orchestrator.settings import Settings
+
+log = logging.getLogger(__name__)
+Role = Literal["serve", "housekeeping", "all"]
+
+
+def run_process(settings: Settings, role: Role, index: int) -> None:
+    """Run one process of `serve` until SIGTERM or SIGINT; `settings` name a database."""
+    set_up_logging(settings.log.level)
+    uvloop.run(_run(settings, role, index))
+
+
+async def _run(settings: Settings, role: Role, index: int) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    processes = settings.server.workers + (1 if settings.server.workers > 1 else 0)
+    if role != "serve":
+        settings = with_room(settings)
+    async with open_services(settings, share=processes) as services:
+        await Process(services, role).run(stop)
+    log.info("process ended", extra={"role": role, "index": index})
+
+
+class Process:
+    """The roles of one process, and the listener that reports changes of assets to them."""
+
+    def __init__(self, services: Services, role: Role) -> None:
+        self._services = services
+        self._roles: list[Housekeeping | PublicServer] = []
+        self._has_worker = role != "serve"
+        if role != "serve":
+            self._roles.append(Housekeeping(services))
+        if role != "housekeeping":
+            self._roles.append(PublicServer(services, shared=role == "serve"))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set, then drain: requests and jobs in progress are finished."""
+        async with AsyncExitStack() as ports, asyncio.TaskGroup() as tasks:
+            listening = asyncio.Event()
+            listener = ChangeListener(
+                self._services.settings.database,
+                on_change=self._on_change,
+                on_lost=self._on_lost,
+                on_restored=self._on_restored,
+                on_prefix=self._on_prefix,
+            )
+            running = [tasks.create_task(listener.run(listening))]
+            await _wait_for_first(listening.wait(), stop.wait())
+            loops = [loop for role in self._roles for loop in await role.open(ports)]
+            running += [tasks.create_task(loop) for loop in loops]
+            workers = [worker_of(self._services).run()] if self._has_worker else []
+            working = [tasks.create_task(loop) for loop in workers]
+            _exempt_from_collection()
+            await stop.wait()
+            for task in working:
+                task.cancel()  # the worker drains while the ports drain
+            await ports.aclose()
+            for task in running:
+                task.cancel()
+
+    def _on_change(self, asset_id: AssetId, version: int) -> None:
+        for role in self._roles:
+            role.on_change(asset_id, version)
+
+    def _on_prefix(self, prefix: str) -> None:
+        for role in self._roles:
+            role.on_prefix(prefix)
+
+    def _on_lost(self) -> None:
+        for role in self._roles:
+            role.on_lost()
+
+    def _on_restored(self) -> None:
+        for role in self._roles:
+            role.on_restored()
+
+
+def _exempt_from_collection() -> None:
+    """Exclude all objects built so far from garbage collection: they live as long as the process,
+    and each walk over them would delay responses from the hot tier (99th percentile).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+async def _wait_for_first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when the first of `waits` has finished; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -11,7 +11,7 @@ venv)
     wanted=("$version-venv|python3-venv")
     ;;
 run) wanted=("libvips42|libvips42t64" "libvips-tools" "fonts-dejavu-core") ;;
-test) wanted=("libmagic1|libmagic1t64" "libopenjp2-tools" "iipimage-server" "nginx|nginx-light" "wrk" "chromium|chromium-browser" "fonts-dejavu-core" "curl") ;;
+test) wanted=("libmagic1|libmagic1t64" "libopenjp2-tools" "iipimage-server" "nginx|nginx-light" "wrk" "chromium|chromium-browser" "fonts-dejavu-core" "curl" "jq") ;;
 *) echo "usage: $0 venv PYTHON | run | test" >&2; exit 2 ;;
 esac
 

@@ -1,0 +1,233 @@
+"""Every how-to of `docs/how-to` is run as a reader would run it.
+
+A page's `sh` blocks run in order in one shell; a block marked `sh server` runs in the background,
+and the next block waits until the server is ready. A `text` block is the expected output of the
+block before it, where `...` stands for any number of lines. Ports and addresses of services are
+replaced by those of this run.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from PIL import Image
+
+from tests.support import pictures
+from tests.support.serve_process import free_port
+from tests.support.weed import BUCKET, s3_client, weed
+
+PAGES = sorted((Path(__file__).parents[2] / "docs" / "how-to").glob("*.md"))
+MARK = "@@@"
+PRELUDE = """
+set -euo pipefail
+server=
+stop_server() {
+  [ -z "$server" ] || { kill -TERM "$server" || true; wait "$server" || true; server=; }
+}
+trap stop_server EXIT
+wait_until_ready() {
+  for _ in $(seq 600); do
+    curl -sf -o ready.json "http://localhost:$ORCHESTRATOR_SERVER__PORT/health/ready" && return
+    kill -0 "$server" || { cat server.log >&2; exit 1; }
+    sleep 0.1
+  done
+  echo "not ready" >&2; exit 1
+}
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A shell block with the output that the page promises, None if it promises none."""
+
+    text: str
+    is_server: bool
+    output: str | None
+
+
+def blocks_of(page: str) -> list[Block]:
+    found: list[Block] = []
+    for kind, text in re.findall(r"^```(sh server|sh|text)\n(.*?)^```$", page, re.M | re.S):
+        if kind == "text":
+            found[-1] = Block(found[-1].text, found[-1].is_server, text)
+        else:
+            found.append(Block(text, kind == "sh server", None))
+    return found
+
+
+def script_of(blocks: list[Block]) -> str:
+    parts = [PRELUDE]
+    for number, block in enumerate(blocks):
+        parts.append(f"echo '{MARK} {number}'\n")
+        if block.is_server:
+            lines = block.text.strip().split("\n")
+            lines[-1] = f"exec {lines[-1]}"
+            body = "\n".join(lines)
+            parts.append(f"stop_server\n({body}\n) > server.log 2>&1 &\nserver=$!\n")
+            parts.append("wait_until_ready\n")
+        else:
+            parts.append(block.text)
+    return "".join(parts)
+
+
+def matches(expected: str, printed: str) -> bool:
+    pattern = "".join(
+        r"(?:.*\n)*?" if line == "..." else re.escape(line) + "\n"
+        for line in expected.strip().split("\n")
+    )
+    lines = "".join(f"{line.rstrip()}\n" for line in printed.strip().split("\n"))
+    return re.fullmatch(pattern, lines) is not None
+
+
+# --- the services that pages speak of ---------------------------------------------------------
+
+
+@contextmanager
+def http_server(handle: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """A server that answers every GET and POST by `handle`; its `localhost:PORT`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            handle(self)
+
+        def do_POST(self) -> None:
+            handle(self)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"localhost:{server.server_port}"
+        server.shutdown()
+
+
+def answer(request: BaseHTTPRequestHandler, kind: str, body: bytes) -> None:
+    request.send_response(200)
+    request.send_header("Content-Type", kind)
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)
+
+
+@contextmanager
+def cantaloupe(data: Path) -> Iterator[str]:
+    """What Cantaloupe answers for a region in pixels and a width, from files below `data`."""
+
+    def handle(request: BaseHTTPRequestHandler) -> None:
+        identifier, region, size, _, _ = request.path.removeprefix("/iiif/3/").rsplit("/", 4)
+        x, y, width, height = (int(number) for number in region.split(","))
+        with Image.open(data / unquote(identifier)) as picture:
+            cut = picture.convert("RGB").crop((x, y, x + width, y + height))
+        target = int(size.split(",")[0])
+        body = io.BytesIO()
+        cut.resize((target, round(height * target / width))).save(body, "JPEG")
+        answer(request, "image/jpeg", body.getvalue())
+
+    with http_server(handle) as address:
+        yield address
+
+
+@contextmanager
+def bucket(folder: Path, originals: Path) -> Iterator[str]:
+    with weed(folder) as endpoint:
+        client = s3_client(endpoint)
+        for path in originals.iterdir():
+            client.put_object(Bucket=BUCKET, Key=f"scans/{path.name}", Body=path.read_bytes())
+        client.close()
+        yield endpoint.removeprefix("http://")
+
+
+@contextmanager
+def services(page: str, folder: Path) -> Iterator[tuple[dict[str, str], list[Any]]]:
+    """The addresses that replace those of the page, and the purges that a CDN received."""
+    purges: list[Any] = []
+
+    def take_purge(request: BaseHTTPRequestHandler) -> None:
+        length = int(request.headers["Content-Length"])
+        purges.append(json.loads(request.rfile.read(length)))
+        answer(request, "text/plain", b"")
+
+    with ExitStack() as stack:
+        addresses: dict[str, str] = {}
+        if "localhost:8333" in page:
+            s3 = bucket(folder / "weed", folder / "pictures")
+            addresses["localhost:8333"] = stack.enter_context(s3)
+        if "localhost:8182" in page:
+            double = cantaloupe(folder / "data")
+            addresses["localhost:8182"] = stack.enter_context(double)
+        if "localhost:9000" in page:
+            addresses["localhost:9000"] = stack.enter_context(http_server(take_purge))
+        yield addresses, purges
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_a_how_to_does_what_it_says(page: Path, tmp_path: Path) -> None:
+    text = page.read_text()
+    (tmp_path / "pictures").mkdir()
+    pictures.jpeg(tmp_path / "pictures" / "page.jpg", 1600, 1200)
+    pictures.jpeg(tmp_path / "pictures" / "map.jpg", 900, 700)
+    port, private_port = free_port(), free_port()
+    with services(text, tmp_path) as (addresses, purges):
+        addresses |= {"localhost:8080": f"localhost:{port}"}
+        addresses |= {"localhost:8081": f"localhost:{private_port}"}
+        local = re.sub(r"localhost:\d+", lambda match: addresses.get(match[0], match[0]), text)
+        blocks = blocks_of(local.replace("/var/lib/orchestrator", str(tmp_path / "data")))
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("ORCHESTRATOR_")
+        } | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "ORCHESTRATOR_SERVER__PORT": str(port),
+            "ORCHESTRATOR_SERVER__PRIVATE_PORT": str(private_port),
+            "ORCHESTRATOR_SERVER__DATA_DIR": str(tmp_path / "data"),
+        }
+        run = subprocess.run(
+            ["bash", "-c", script_of(blocks)],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        log = tmp_path / "server.log"
+        said = f"{run.stdout}\n{run.stderr}\n{log.read_text() if log.exists() else ''}"
+        assert run.returncode == 0, said
+        printed = re.split(rf"^{MARK} \d+\n", run.stdout, flags=re.M)[1:]
+        for block, output in zip(blocks, printed, strict=True):
+            if block.output is not None:
+                assert matches(block.output, output), f"{block.text}\nprinted:\n{output}"
+    if "purge_url" in text:
+        assert {"surrogate_keys": ["asset-1%2F1%2Fpage"], "tags": ["asset-1%2F1%2Fpage"]} in purges
+
+
+def test_every_common_task_has_its_page() -> None:
+    assert {page.stem for page in PAGES} >= {
+        "serve-a-folder",
+        "ingest-from-s3",
+        "use-cantaloupe",
+        "use-a-cdn",
+        "restrict-images",
+        "size-the-cache",
+    }
+
+
+def test_the_programs_of_the_pages_are_there() -> None:
+    assert [name for name in ("bash", "curl", "jq") if shutil.which(name) is None] == []

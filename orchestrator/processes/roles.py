@@ -72,7 +72,7 @@ class Process:
                 on_prefix=self._on_prefix,
             )
             running = [tasks.create_task(listener.run(listening))]
-            await _wait_for_first(listening.wait(), stop.wait())
+            await _wait_for_first(tasks, listening.wait(), stop.wait())
             loops = [loop for role in self._roles for loop in await role.open(ports)]
             running += [tasks.create_task(loop) for loop in loops]
             workers = [worker_of(self._services).run()] if self._has_worker else []
@@ -111,11 +111,11 @@ def _exempt_from_collection() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-async def _wait_for_first(*waits: Coroutine[Any, Any, object]) -> None:
+async def _wait_for_first(tasks: asyncio.TaskGroup, *waits: Coroutine[Any, Any, object]) -> None:
     """Return when the first of `waits` has finished; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    waiting = [tasks.create_task(wait) for wait in waits]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
+        for task in waiting:
             task.cancel()

@@ -10,7 +10,7 @@ COPY requirements-page.lock package.json package-lock.json ./
 RUN .venv/bin/pip install --no-cache-dir --require-hashes --requirement requirements-page.lock
 COPY scripts/vendor.sh scripts/
 RUN scripts/vendor.sh vendor
-COPY requirements.lock pyproject.toml README.md ./
+COPY requirements.lock pyproject.toml README.md LICENSE ./
 COPY orchestrator orchestrator
 RUN rm -rf orchestrator/web/static/vendor \
     && mv vendor orchestrator/web/static/vendor \

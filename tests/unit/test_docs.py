@@ -119,7 +119,7 @@ def test_each_route_is_documented_and_no_other(port: str) -> None:
 
 def test_links_between_documents_lead_somewhere() -> None:
     broken = []
-    for document in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+    for document in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             if not (document.parent / target).exists():
                 broken.append(f"{document.name}: {target}")

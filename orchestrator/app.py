@@ -25,8 +25,8 @@ from orchestrator.ingest.scratch import Scratch
 from orchestrator.jobs.queue import JobQueue
 from orchestrator.jobs.queue_factory import open_queue
 from orchestrator.jobs.submitter import Submitter
-from orchestrator.origins.credentials import make_key
-from orchestrator.origins.reader_factory import OpenOrigins, open_origins
+from orchestrator.origins.credential_store import make_key
+from orchestrator.origins.origin_services import OriginServices, open_origins
 from orchestrator.routing.access_tokens import SignedTokens
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.deliver import Remember
@@ -50,7 +50,7 @@ class Services:
     derivatives: DiskCache
     sources: DiskCache
     flights: SingleFlight
-    origins: OpenOrigins
+    origins: OriginServices
     pipeline: Pipeline
     queue: JobQueue
     submitter: Submitter
@@ -151,7 +151,7 @@ async def _open_pipeline(
     catalog: Catalog,
     store: ObjectStore,
     imaging: ImagingPool,
-    origins: OpenOrigins,
+    origins: OriginServices,
     after: AfterIngest,
 ) -> Pipeline:
     scratch = await Scratch.open(

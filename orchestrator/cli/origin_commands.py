@@ -84,7 +84,7 @@ def add(  # noqa: PLR0913, PLR0917  a command's options
     as_json: AsJson = False,
 ) -> None:
     """Add an origin strategy and print its id. Secrets are never taken from the command line."""
-    from orchestrator.origins.strategies import StrategyInput
+    from orchestrator.origins.strategy_input import StrategyInput
 
     given = StrategyInput(regex, strategy, _secret(credentials) or None, optimised, place)
     made = with_services(
@@ -113,7 +113,7 @@ def delete(
 
 def make_key() -> None:
     """Print a new key for ingest.credentials_keys."""
-    from orchestrator.origins.credentials import make_key as made
+    from orchestrator.origins.credential_store import make_key as made
 
     say(made())
 

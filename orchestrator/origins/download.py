@@ -1,8 +1,7 @@
-"""Receiving an origin's bytes into a scratch file: counted, capped, hashed and looked at while they
-come.
+"""Receives an origin's bytes into a scratch file: counted, limited, hashed and checked on the way.
 
-Every kind of origin ends here, so that none can be larger than allowed or be a web page instead of
-a picture.
+Every kind of origin uses this module, so that no file can be larger than allowed, or be a web page
+instead of an image.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ _HTML = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title")
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """What came: number of bytes and their SHA-256 in hexadecimal."""
+class ByteSummary:
+    """The number of bytes received, and their SHA-256 in hexadecimal."""
 
     bytes: int
     sha256: str
@@ -31,15 +30,15 @@ class Received:
 
 async def receive(
     chunks: AsyncIterator[bytes], target: Path, *, max_bytes: int, expected: int | None = None
-) -> Received:
+) -> ByteSummary:
     """Write `chunks` to the file `target`.
 
-    Raises TooLarge over `max_bytes` (as soon as it is known), NotAnImage when the beginning is
-    plainly not a picture, OriginUnavailable when not exactly `expected` bytes came. The file is
-    then left to the scratch folder.
+    Raises TooLarge over `max_bytes`, as soon as it is known; NotAnImage when the first bytes are
+    certainly not an image; OriginUnavailable when the number of bytes is not `expected`. After an
+    error the file remains; the scratch folder removes it.
     """
     if expected is not None and expected > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     digest = hashlib.sha256()
     count = 0
     head = b""
@@ -47,50 +46,52 @@ async def receive(
         async for chunk in chunks:
             count += len(chunk)
             if count > max_bytes:
-                raise _too_large(max_bytes)
+                raise too_large(max_bytes)
             if len(head) < _HEAD_BYTES:
                 head += chunk[:_HEAD_BYTES]
                 if len(head) >= _HEAD_BYTES:
-                    refuse_other_than_picture(head)
+                    check_head(head)
             digest.update(chunk)
             try:
                 await file.write(chunk)
             except OSError as error:
-                raise NoRoom("There is not enough free disk space to take a picture in.") from error
-    refuse_other_than_picture(head)
+                raise NoRoom("There is not enough free disk space to ingest the image.") from error
+    check_head(head)
     if expected is not None and count != expected:
-        raise OriginUnavailable(f"The origin announced {expected} bytes and sent {count}.")
-    return Received(count, digest.hexdigest())
+        raise OriginUnavailable(
+            f"The origin announced {expected} bytes and sent {count}. Try again later."
+        )
+    return ByteSummary(count, digest.hexdigest())
 
 
-async def first_bytes(
+async def receive_head(
     chunks: AsyncIterator[bytes], max_bytes: int, expected: int | None = None
-) -> bytes:
-    """The beginning of what `receive` would write; raises as it does where that already tells."""
+) -> None:
+    """Read the first bytes only, and raise what `receive` would raise because of them."""
     if expected is not None and expected > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     head = b""
     async for chunk in chunks:
         head += chunk[:_HEAD_BYTES]
         if len(head) >= _HEAD_BYTES:
             break
-    refuse_other_than_picture(head)
-    return head
+    check_head(head)
 
 
-def refuse_other_than_picture(head: bytes) -> None:
-    """Raise NotAnImage when a file that begins with `head` is empty, a web page or JSON.
+def check_head(head: bytes) -> None:
+    """Raise NotAnImage when a file with these first bytes is empty, a web page or JSON.
 
-    Only what is certain is refused here, with a better sentence than a decoder could give.
+    Only certain cases are refused here, because the message is clearer than a decoder's.
     """
     if not head:
-        raise NotAnImage("The origin sent nothing: the file is empty.")
+        raise NotAnImage("The origin sent an empty file.")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:_HEAD_BYTES].lower()
     if text.startswith(_HTML) or (text.startswith((b"<?xml", b"<!--")) and b"<html" in text):
-        raise NotAnImage("The origin sent a web page (HTML), not a picture.")
+        raise NotAnImage("The origin sent a web page (HTML), not an image. Check the address.")
     if text.startswith((b'{"', b"{\n", b"{ ", b"[{", b'["')):
-        raise NotAnImage("The origin sent JSON, not a picture.")
+        raise NotAnImage("The origin sent JSON, not an image. Check the address.")
 
 
-def _too_large(max_bytes: int) -> TooLarge:
+def too_large(max_bytes: int) -> TooLarge:
+    """Return the error for a file over `max_bytes`."""
     return TooLarge(f"The file is larger than the {max_bytes} bytes allowed (ingest.max_bytes).")

@@ -1,4 +1,4 @@
-"""Local files as origins: copied to scratch, or used in place and known by their fingerprint."""
+"""Local files as origins: copied to scratch, or used in place and identified by a fingerprint."""
 
 from __future__ import annotations
 
@@ -11,39 +11,45 @@ from pathlib import Path
 
 import aiofiles
 
-from orchestrator.errors import OriginUnavailable, TooLarge
+from orchestrator.errors import OriginUnavailable
 from orchestrator.model import FILE, file_fingerprint
-from orchestrator.origins.download import CHUNK_BYTES
-from orchestrator.origins.reader_types import Access, Opened, Place, Unchanged, local_path
+from orchestrator.origins.download import CHUNK_BYTES, too_large
+from orchestrator.origins.origin_address import local_path
+from orchestrator.origins.reader_types import (
+    NotModified,
+    OriginAccess,
+    OriginLocation,
+    OriginStream,
+)
 
 
 class FileReader:
-    """Reads origins from the file system. Only ordinary files: a pipe or a device could hang or
-    never end.
-    """
+    """Reads regular files only: a pipe or a device could block or never end."""
 
     @asynccontextmanager
-    async def open(self, origin: str, access: Access) -> AsyncIterator[Opened | Unchanged]:
-        """Read a local file; raises OriginUnavailable when it is missing, unreadable or changes
-        meanwhile.
+    async def open(
+        self, origin: str, access: OriginAccess
+    ) -> AsyncIterator[OriginStream | NotModified]:
+        """Open a local file. Raises OriginUnavailable when it is missing, cannot be read, or
+        changes before the block ends.
         """
         path = local_path(origin)
-        before = await asyncio.to_thread(file_status, path)
-        mark = file_fingerprint(before)
+        status = await asyncio.to_thread(file_status, path)
+        fingerprint = file_fingerprint(status)
         async with aclosing(_chunks(path)) as chunks:
-            yield Opened(chunks, before.st_size, fingerprint=mark)
-        if file_fingerprint(await asyncio.to_thread(file_status, path)) != mark:
-            raise OriginUnavailable("The file changed while it was read.")
+            yield OriginStream(chunks, status.st_size, fingerprint=fingerprint)
+        if file_fingerprint(await asyncio.to_thread(file_status, path)) != fingerprint:
+            raise OriginUnavailable("The file changed while it was read. Try again.")
 
 
-def place_of_file(path: Path) -> Place:
-    """Where a file is that may be served in place (blocking). Raises OriginUnavailable."""
+def location_of_file(path: Path) -> OriginLocation:
+    """Return the location of a file that is served in place (blocking). Raises OriginUnavailable."""
     status = file_status(path)
-    return Place(f"{FILE}{path}", status.st_size, file_fingerprint(status))
+    return OriginLocation(f"{FILE}{path}", status.st_size, file_fingerprint(status))
 
 
 def file_status(path: Path, max_bytes: int | None = None) -> stat_result:
-    """Return the status of an ordinary file (blocking).
+    """Return the status of a regular file (blocking).
 
     Raises OriginUnavailable when there is none, TooLarge over `max_bytes`.
     """
@@ -51,16 +57,16 @@ def file_status(path: Path, max_bytes: int | None = None) -> stat_result:
         status = path.stat()
     except OSError as error:
         raise OriginUnavailable(
-            "There is no such file, or it is out of reach.",
+            "There is no such file, or the server may not read its folder. Check the path.",
             retryable=False,
             code="origin_not_found",
         ) from error
     if not stat.S_ISREG(status.st_mode):
         raise OriginUnavailable(
-            "The origin is not an ordinary file.", retryable=False, code="origin_refused"
+            "The origin is not a regular file.", retryable=False, code="origin_refused"
         )
     if max_bytes is not None and status.st_size > max_bytes:
-        raise TooLarge(f"The file is larger than the {max_bytes} bytes allowed (ingest.max_bytes).")
+        raise too_large(max_bytes)
     return status
 
 
@@ -71,5 +77,7 @@ async def _chunks(path: Path) -> AsyncGenerator[bytes, None]:
                 yield chunk
     except OSError as error:
         raise OriginUnavailable(
-            "The file may not be read.", retryable=False, code="origin_refused"
+            "The server may not read the file. Check its permissions.",
+            retryable=False,
+            code="origin_refused",
         ) from error

@@ -1,8 +1,8 @@
-"""HTTP(S) origins: one GET, bounded in connections, silence and redirects.
+"""HTTP(S) origins: one GET, with limits on connection time, silence and redirects.
 
-Each socket is checked against `addresses.is_public` at the moment it is made, with the very address
-it will be connected to: nothing that happens between look-up and connection (DNS rebinding)
-matters.
+The address of each socket is checked when the socket is created, and it is the very address the
+socket connects to. A change of the DNS between look-up and connection (DNS rebinding) has no
+effect.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import socket
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -19,17 +19,17 @@ import aiohttp
 from yarl import URL
 
 from orchestrator.errors import InvalidInput, OriginUnavailable
+from orchestrator.origins.checked_sockets import AddressRule, address_rule, create_socket
 from orchestrator.origins.download import CHUNK_BYTES
 from orchestrator.origins.network_rules import is_public
-from orchestrator.origins.reader_types import Access, Opened, Unchanged
-from orchestrator.origins.sockets import new_socket, permitted_by
-from orchestrator.origins.strategies import Kind
+from orchestrator.origins.origin_kinds import OriginKind
+from orchestrator.origins.reader_types import NotModified, OriginAccess, OriginStream
 from orchestrator.settings import Ingest
 
 _REDIRECTS = {301, 302, 303, 307, 308}
-_WORTH_A_RETRY = {408, 425, 429}
+_TEMPORARY = {408, 425, 429}
 _SENDABLE = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
-"""RFC 3986, section 2."""
+"""The characters of RFC 3986, section 2."""
 _CODES = {
     401: "origin_refused",
     403: "origin_refused",
@@ -44,20 +44,20 @@ _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "orche
 class HttpReader:
     """Reads http and https origins. An async context manager: it owns a connection pool."""
 
-    def __init__(self, settings: Ingest, permitted: Callable[[str], bool] = is_public) -> None:
-        """`permitted` judges numeric addresses unless `ingest.allow_private_addresses`."""
+    def __init__(self, settings: Ingest, is_permitted: AddressRule = is_public) -> None:
+        """`is_permitted` decides about numeric addresses, unless `ingest.allow_private_addresses`."""
         self._settings = settings
-        self._permitted = permitted_by(settings, permitted)
+        self._is_permitted = address_rule(settings, is_permitted)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         """Open the connection pool."""
         connector = aiohttp.TCPConnector(
-            # None here: how much is read at once is `jobs.workers` and `jobs.per_host`, and waiting
-            # for a connection would count as time the origin takes to answer.
+            # No limit here: `jobs.workers` and `jobs.per_host` limit the concurrent reads, and time
+            # spent waiting for a connection would count as time the origin takes to answer.
             limit=0,
-            socket_factory=self._socket,
-            happy_eyeballs_delay=None,  # addresses one by one: a refused one then ends the attempt
+            socket_factory=self._create_socket,
+            happy_eyeballs_delay=None,  # one address after the other, so that a refused one ends the attempt
             use_dns_cache=False,
         )
         self._session = aiohttp.ClientSession(
@@ -80,42 +80,46 @@ class HttpReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close it."""
+        """Close the connection pool."""
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     @asynccontextmanager
-    async def open(self, origin: str, access: Access) -> AsyncIterator[Opened | Unchanged]:
+    async def open(
+        self, origin: str, access: OriginAccess
+    ) -> AsyncIterator[OriginStream | NotModified]:
         """GET the origin, following at most `ingest.max_redirects` redirects.
 
-        Credentials, as HTTP's Basic (RFC 7617, in UTF-8), go to the origin's own scheme, host and
-        port only, wherever it redirects to. Raises InvalidInput (not an address) and
-        OriginUnavailable (status, time-out, refused address, broken off).
+        Credentials are sent as Basic authentication (RFC 7617, in UTF-8), and only to the origin's
+        own scheme, host and port; a redirect to another one gets none. Raises InvalidInput (not an
+        address) and OriginUnavailable (status, timeout, refused address, incomplete answer).
         """
         url = _parse(origin)
         authorization = _authorization(access)
         try:
-            async with self._answer(url, authorization, access.known_etag) as response:
-                yield _opened(response, access.known_etag)
+            async with self._follow(url, authorization, access.known_etag) as response:
+                yield _open_response(response, access.known_etag)
         except aiohttp.ConnectionTimeoutError as error:
             seconds = self._settings.connect_timeout_s
             raise OriginUnavailable(
-                f"The origin could not be reached within {seconds:g} s.", code="origin_timeout"
+                f"The origin could not be reached within {seconds:g} s. Try again later.",
+                code="origin_timeout",
             ) from error
         except aiohttp.SocketTimeoutError as error:
             seconds = self._settings.read_timeout_s
             raise OriginUnavailable(
-                f"The origin sent nothing for {seconds:g} s.", code="origin_timeout"
+                f"The origin sent nothing for {seconds:g} s. Try again later.",
+                code="origin_timeout",
             ) from error
         except aiohttp.ClientError as error:
-            raise _unavailable(error) from error
+            raise _client_fault(error) from error
 
     @asynccontextmanager
-    async def _answer(
+    async def _follow(
         self, url: URL, authorization: str, known_etag: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The first answer that is no redirect."""
+        """Follow redirects; yields the first response that is not a redirect."""
         first = url.origin()
         for _ in range(self._settings.max_redirects + 1):
             headers = {"Authorization": authorization} if authorization else {}
@@ -127,29 +131,29 @@ class HttpReader:
                 if response.status not in _REDIRECTS:
                     yield response
                     return
-                url = _redirected(url, response.headers.get("Location", ""))
-        raise _redirects(f"The origin redirects more than {self._settings.max_redirects} times.")
+                url = _redirect_target(url, response.headers.get("Location", ""))
+        raise _redirect_fault(f"The origin redirects more than {self._settings.max_redirects} times.")
 
     async def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
         assert self._session is not None, "used outside its context"  # noqa: S101  a programming error
         try:
             return await self._session.get(url, headers=headers, allow_redirects=False)
-        except UnicodeError as error:  # as Python has it of a label that is empty or too long
+        except UnicodeError as error:  # the codec's error for a label that is empty or too long
             raise OriginUnavailable(
-                "The origin's host name cannot be one.", retryable=False
+                "The origin's host name is not valid. Check the address.", retryable=False
             ) from error
 
-    def _socket(self, info: tuple[Any, ...]) -> socket.socket:
-        return new_socket(info, self._permitted)
+    def _create_socket(self, info: tuple[Any, ...]) -> socket.socket:
+        return create_socket(info, self._is_permitted)
 
 
-def _authorization(access: Access) -> str:
-    if access.kind is not Kind.BASIC:
+def _authorization(access: OriginAccess) -> str:
+    if access.kind is not OriginKind.BASIC:
         return ""
     credentials = access.credentials
     if not credentials.user or not credentials.password:
         raise OriginUnavailable(
-            "The origin strategy has no user and password.",
+            "The credentials of the origin strategy need user and password.",
             retryable=False,
             code="origin_credentials",
         )
@@ -157,28 +161,43 @@ def _authorization(access: Access) -> str:
     return f"Basic {b64encode(pair).decode()}"
 
 
-def _opened(response: aiohttp.ClientResponse, known_etag: str) -> Opened | Unchanged:
+def _open_response(
+    response: aiohttp.ClientResponse, known_etag: str
+) -> OriginStream | NotModified:
     if response.status == 304 and known_etag:
-        return Unchanged(known_etag)
+        return NotModified(known_etag)
     if response.status != 200:
-        raise OriginUnavailable(
-            f"The origin answered {response.status}.",
-            retryable=response.status >= 500 or response.status in _WORTH_A_RETRY,
-            code=_CODES.get(response.status, "origin_unavailable"),
-        )
+        raise _status_fault(response.status)
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise OriginUnavailable("The origin sent the file compressed.", retryable=False)
+        raise OriginUnavailable(
+            "The origin sent the file compressed (Content-Encoding). It must send it as it is.",
+            retryable=False,
+        )
     etag = response.headers.get("ETag", "")
-    return Opened(
+    return OriginStream(
         response.content.iter_chunked(CHUNK_BYTES),
         response.content_length,
         media_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
-        etag=etag if etag.startswith('"') else "",  # a weak one does not tell bytes from others
+        etag=etag if etag.startswith('"') else "",  # a weak ETag does not identify the bytes
+    )
+
+
+def _status_fault(status: int) -> OriginUnavailable:
+    code = _CODES.get(status, "origin_unavailable")
+    is_temporary = status >= 500 or status in _TEMPORARY
+    if is_temporary:
+        advice = "Try again later."
+    elif code == "origin_refused":
+        advice = "Check the credentials of the origin strategy."
+    else:
+        advice = "Check the address."
+    return OriginUnavailable(
+        f"The origin answered {status}. {advice}", retryable=is_temporary, code=code
     )
 
 
 def _as_written(text: str) -> URL:
-    """The address, in its very spelling where that may be sent: it may be signed."""
+    """Return the address in its own spelling if that can be sent, because it may be signed."""
     return URL(text, encoded=_SENDABLE.fullmatch(text) is not None)
 
 
@@ -189,42 +208,45 @@ def _parse(origin: str) -> URL:
     except ValueError as error:
         raise InvalidInput("The origin is not a well-formed address.") from error
     if url.scheme not in ("http", "https") or not host:
-        raise InvalidInput("The origin should be an address such as https://host/path.")
+        raise InvalidInput("The origin must be an address such as https://host/path.")
     if url.user is not None or url.password is not None:
-        raise InvalidInput("An origin's address may not hold a user name or password.")
+        raise InvalidInput(
+            "The origin's address must not contain a user name or password. "
+            "Give them as credentials of an origin strategy."
+        )
     return url
 
 
-def _redirected(url: URL, location: str) -> URL:
+def _redirect_target(url: URL, location: str) -> URL:
     if not location:
-        raise _redirects("The origin redirects without saying where to.")
+        raise _redirect_fault("The origin sent a redirect without a Location.")
     try:
-        to = _parse(str(url.join(_as_written(location))))
+        target = _parse(str(url.join(_as_written(location))))
     except (ValueError, InvalidInput) as error:
-        raise _redirects(
-            "The origin redirects to something that is not an HTTP address."
+        raise _redirect_fault(
+            "The origin redirects to an address that is not an HTTP address."
         ) from error
-    if url.scheme == "https" and to.scheme == "http":
-        raise _redirects("The origin redirects from HTTPS to plain HTTP.")
-    return to
+    if url.scheme == "https" and target.scheme == "http":
+        raise _redirect_fault("The origin redirects from HTTPS to plain HTTP.")
+    return target
 
 
-def _redirects(public: str) -> OriginUnavailable:
+def _redirect_fault(public: str) -> OriginUnavailable:
     return OriginUnavailable(public, retryable=False, code="origin_redirects")
 
 
-def _unavailable(error: aiohttp.ClientError) -> OriginUnavailable:
-    """Translate; the first class that fits."""
+def _client_fault(error: aiohttp.ClientError) -> OriginUnavailable:
+    """Return the fault of the first matching class."""
     table: list[tuple[type[aiohttp.ClientError], str, bool]] = [
-        (aiohttp.InvalidURL, "The origin's address cannot be used.", False),
-        (aiohttp.ClientConnectorDNSError, "The origin's host name is not known.", True),
+        (aiohttp.InvalidURL, "The origin's address is not valid.", False),
+        (aiohttp.ClientConnectorDNSError, "The origin's host name is not known. Check the address.", True),
         (aiohttp.ClientConnectorCertificateError, "The origin's certificate is not valid.", False),
-        (aiohttp.ClientConnectorError, "The origin refused the connection.", True),
-        (aiohttp.ClientPayloadError, "The origin broke off before the end of the file.", True),
-        (aiohttp.ServerDisconnectedError, "The origin hung up without an answer.", True),
+        (aiohttp.ClientConnectorError, "The origin refused the connection. Check the address and the port.", True),
+        (aiohttp.ClientPayloadError, "The origin closed the connection before the end of the file.", True),
+        (aiohttp.ServerDisconnectedError, "The origin closed the connection without an answer.", True),
         (aiohttp.ClientResponseError, "The origin's answer is not valid HTTP.", False),
     ]
     for kind, public, retryable in table:
         if isinstance(error, kind):
             return OriginUnavailable(public, retryable=retryable)
-    return OriginUnavailable("The origin could not be read.")
+    return OriginUnavailable("The origin could not be read. Try again later.")

@@ -1,8 +1,8 @@
-"""Which network addresses an origin may have. Pure; the answer is about one address, never about a
-host name.
+"""Which network addresses an origin may have. Pure. The answer is about a numeric address, never
+about a host name.
 
-The check is made on the address a socket is about to be connected to (`http.py`), so a name that
-resolves to something else a moment later, a decimal spelling or a redirect cannot slip past it.
+The check is made on the address that a socket is about to connect to (`checked_sockets.py`), so a name that
+resolves to another address a moment later, a decimal spelling or a redirect cannot bypass it.
 """
 
 from __future__ import annotations
@@ -16,31 +16,32 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def is_public(text: str) -> bool:
-    """Tell whether `text`, a numeric address, belongs to the public internet.
+    """Return whether `text`, a numeric address, belongs to the public internet.
 
     Loopback, private, link-local (cloud metadata), multicast, reserved and unspecified addresses
-    are not public, neither are IPv6 forms that carry such an IPv4 address inside (mapped,
+    are not public. Neither are IPv6 forms that carry such an IPv4 address inside (mapped,
     compatible, 6to4, NAT64, Teredo).
     """
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return False
-    return all(_global(one) for one in (address, *_embedded(address)))
+    return all(_is_global(each) for each in (address, *_embedded(address)))
 
 
-def _global(address: Address) -> bool:
+def _is_global(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address in _NAT64):
-        return True  # the address inside decides
+        return True  # the IPv4 address inside decides
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
 def _embedded(address: Address) -> list[Address]:
+    """Return the IPv4 addresses that the address carries."""
     if isinstance(address, ipaddress.IPv4Address):
         return []
-    found: list[Address] = [a for a in (address.ipv4_mapped, address.sixtofour) if a is not None]
+    inner: list[Address] = [a for a in (address.ipv4_mapped, address.sixtofour) if a is not None]
     if address.teredo is not None:
-        found += address.teredo
+        inner += address.teredo
     if address in _NAT64 or address in _IPV4_COMPATIBLE:
-        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return found
+        inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return inner

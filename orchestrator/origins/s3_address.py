@@ -1,7 +1,7 @@
-"""Every spelling of an object in somebody's S3 bucket (`reference/engine.md` 7.5). Pure.
+"""Every spelling of the address of an object in an S3 bucket. Pure.
 
-Keys are percent-decoded. In web addresses what follows a question mark (a signature, say) is no
-part of the key.
+Keys are percent-decoded. In http(s) addresses the query (for instance a signature) is not part of
+the key.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from orchestrator.errors import InvalidInput
 
+LINK_SCHEME = "s3://"
 LINK_SHAPE = "s3://[region/]bucket/key"
 _REGION = r"[a-z]{2,}(?:-[a-z]+)+-\d+"
 _BUCKET = r"[a-z0-9A-Z][a-z0-9A-Z._-]{1,254}"
@@ -25,80 +26,82 @@ MAX_KEY_BYTES = 1024
 
 @dataclass(frozen=True, slots=True)
 class BucketObject:
-    """One object; `region` is one by `is_region`, or "" where the address does not say."""
+    """One object. `region` passes `is_region`, or is "" when the address has none."""
 
     bucket: str
     key: str
     region: str = ""
 
     def location(self) -> str:
-        """The one spelling of it, which `parse` reads."""
+        """Return its canonical address, which `parse_address` reads."""
         region = f"{self.region}/" if self.region else ""
-        return f"s3://{region}{self.bucket}/{quote(self.key)}"
+        return f"{LINK_SCHEME}{region}{self.bucket}/{quote(self.key)}"
 
 
-def parse(address: str, endpoint: str = "") -> BucketObject:
-    """Read any of the spellings, and `{endpoint}/bucket/key` where there is an endpoint.
+def parse_address(address: str, endpoint: str = "") -> BucketObject:
+    """Parse any of the spellings, and `{endpoint}/bucket/key` if an endpoint is given.
 
-    Raises InvalidInput for anything else.
+    Raises InvalidInput for any other address.
     """
     try:
         parts = urlsplit(address)
         host = (parts.hostname or "").lower()
     except ValueError as error:
-        raise _not_one() from error
+        raise _malformed() from error
     scheme = parts.scheme.lower()
     if scheme == "s3":
-        rest = address[len("s3://") :].partition("?")[0]
-        return _of_path(rest, qualified=True)
+        rest = address[len(LINK_SCHEME) :].partition("?")[0]
+        return _parse_path(rest, qualified=True)
     if scheme not in ("http", "https"):
-        raise _not_one()
+        raise _malformed()
     if endpoint and address.lower().startswith(endpoint.rstrip("/").lower() + "/"):
         rest = address[len(endpoint.rstrip("/")) + 1 :]
-        return _of_path(re.split(r"[?#]", rest, maxsplit=1)[0])
+        return _parse_path(re.split(r"[?#]", rest, maxsplit=1)[0])
     if match := _PATH_HOST.fullmatch(host):
-        return _of_path(parts.path.removeprefix("/"), region=match["region"] or "")
+        return _parse_path(parts.path.removeprefix("/"), region=match["region"] or "")
     if match := _BUCKET_HOST.fullmatch(host):
-        return _checked(match["bucket"], parts.path.removeprefix("/"), match["region"] or "")
-    raise _not_one()
+        return _bucket_object(match["bucket"], parts.path.removeprefix("/"), match["region"] or "")
+    raise _malformed()
 
 
 def is_region(name: str) -> bool:
-    """Tell whether a region is spelt as AWS spells its own; only such a one can stand in an
-    address, where another service's (`auto`, `fr-par`) would read as a bucket.
+    """Return whether a region is spelt as AWS spells its own.
+
+    Only such a region can be part of an address: the region of another service (`auto`, `fr-par`)
+    would read as a bucket.
     """
     return re.fullmatch(_REGION, name) is not None
 
 
 def parse_link(address: str) -> BucketObject:
-    """Read `s3://[region/]bucket/key`. Raises InvalidInput."""
-    if not address.startswith("s3://"):
-        raise _not_one()
-    return parse(address)
+    """Parse `s3://[region/]bucket/key`. Raises InvalidInput."""
+    if not address.startswith(LINK_SCHEME):
+        raise _malformed()
+    return parse_address(address)
 
 
-def _of_path(path: str, *, region: str = "", qualified: bool = False) -> BucketObject:
+def _parse_path(path: str, *, region: str = "", qualified: bool = False) -> BucketObject:
     first, _, rest = path.partition("/")
     if qualified and is_region(first) and re.match(r"[^/]+/.", rest, re.DOTALL):
         region, (first, _, rest) = first, rest.partition("/")
-    return _checked(first, rest, region)
+    return _bucket_object(first, rest, region)
 
 
-def _checked(bucket: str, quoted: str, region: str) -> BucketObject:
+def _bucket_object(bucket: str, quoted: str, region: str) -> BucketObject:
     key = unquote(quoted, errors="surrogateescape")
     try:
         length = len(key.encode())
     except UnicodeEncodeError:
-        raise _not_one() from None
+        raise _malformed() from None
     if not re.fullmatch(_BUCKET, bucket) or not 0 < length <= MAX_KEY_BYTES or "\0" in key:
-        raise _not_one()
+        raise _malformed()
     if any(segment in (".", "..") for segment in key.split("/")):
-        raise _not_one()  # a server that takes keys for paths would look elsewhere
+        raise _malformed()  # a server that maps keys to paths would read another file
     return BucketObject(bucket, key, region)
 
 
-def _not_one() -> InvalidInput:
+def _malformed() -> InvalidInput:
     return InvalidInput(
-        f"This is no address of an object in a bucket; write {LINK_SHAPE} "
+        f"The address does not name an object in a bucket. Use {LINK_SHAPE} "
         "or https://bucket.s3.region.amazonaws.com/key."
     )

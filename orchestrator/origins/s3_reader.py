@@ -1,5 +1,5 @@
-"""Origins in buckets: with the strategy's keys, with this machine's, or with none; and small
-secrets that are kept in them.
+"""Origins in buckets, read with the strategy's keys, with this machine's credentials, or without;
+and the linked credentials that are kept in buckets.
 """
 
 from __future__ import annotations
@@ -10,11 +10,16 @@ from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
 
 from orchestrator.errors import InvalidInput, OriginUnavailable
-from orchestrator.origins.reader_types import Access, Opened, Place, Unchanged
-from orchestrator.origins.s3_address import BucketObject, is_region, parse
-from orchestrator.origins.strategies import Kind
+from orchestrator.origins.origin_kinds import OriginKind
+from orchestrator.origins.reader_types import (
+    NotModified,
+    OriginAccess,
+    OriginLocation,
+    OriginStream,
+)
+from orchestrator.origins.s3_address import BucketObject, is_region, parse_address
 from orchestrator.settings import Ingest
-from orchestrator.storage.customer_buckets import S3Login, S3Objects
+from orchestrator.storage.customer_buckets import BucketReader, S3Login
 
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 
@@ -22,81 +27,86 @@ _REGION = re.compile(r"[a-z0-9-]{1,40}")
 class S3Reader:
     """Reads origins in buckets."""
 
-    def __init__(self, settings: Ingest, objects: S3Objects) -> None:
+    def __init__(self, settings: Ingest, buckets: BucketReader) -> None:
         self._settings = settings
-        self._objects = objects
+        self._buckets = buckets
 
     @asynccontextmanager
-    async def open(self, origin: str, access: Access) -> AsyncIterator[Opened | Unchanged]:
-        """Read the object; with a known ETag, only after a look whether it has that still."""
-        where, login = self._resolved(origin, access)
+    async def open(
+        self, origin: str, access: OriginAccess
+    ) -> AsyncIterator[OriginStream | NotModified]:
+        """Open the object. With a known ETag, first ask for the object's current one."""
+        where, login = self._resolve(origin, access)
         if access.known_etag:
-            found = await self._objects.head(login, where.bucket, where.key)
-            if found.etag == access.known_etag:
-                yield Unchanged(found.etag)
+            info = await self._buckets.head(login, where.bucket, where.key)
+            if info.etag == access.known_etag:
+                yield NotModified(info.etag)
                 return
-        async with self._objects.open(login, where.bucket, where.key) as (info, chunks):
-            yield Opened(chunks, info.bytes, info.media_type, info.etag)
+        async with self._buckets.open(login, where.bucket, where.key) as (info, chunks):
+            yield OriginStream(chunks, info.bytes, info.media_type, info.etag)
 
-    async def place(self, origin: str, access: Access) -> Place:
-        """Where the object is that is to be a source. Raises OriginUnavailable."""
-        where, login = self._resolved(origin, access)
-        found = await self._objects.head(login, where.bucket, where.key)
-        # A region that cannot be named is found again as it was now: with the strategy.
+    async def locate(self, origin: str, access: OriginAccess) -> OriginLocation:
+        """Return where the object is, so that it can be a source. Raises OriginUnavailable."""
+        where, login = self._resolve(origin, access)
+        info = await self._buckets.head(login, where.bucket, where.key)
+        # A region that cannot be part of an address comes from the strategy again at each read.
         region = login.region if is_region(login.region) else ""
         named = BucketObject(where.bucket, where.key, where.region or region)
-        return Place(named.location(), found.bytes, found.etag)
+        return OriginLocation(named.location(), info.bytes, info.etag)
 
     @asynccontextmanager
     async def read(
-        self, location: str, access: Access, etag: str
+        self, location: str, access: OriginAccess, etag: str
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The bytes at a `Place`, if it has that ETag still.
+        """Read the bytes at the location of an `OriginLocation`.
 
-        Raises OriginUnavailable: origin_changed, when it has another.
+        Raises OriginUnavailable; its code is origin_changed when the object has another ETag.
         """
-        where, login = self._resolved(location, access)
-        async with self._objects.open(login, where.bucket, where.key, if_match=etag) as (_, chunks):
+        where, login = self._resolve(location, access)
+        async with self._buckets.open(login, where.bucket, where.key, if_match=etag) as (_, chunks):
             yield chunks
 
     async def read_small(self, where: BucketObject, max_bytes: int) -> bytes:
-        """A small object that this machine's credentials open. Raises OriginUnavailable."""
-        login = self._ambient(where.region)
-        async with self._objects.open(login, where.bucket, where.key) as (info, chunks):
+        """Return a small object, read with this machine's credentials. Raises OriginUnavailable."""
+        login = self._ambient_login(where.region)
+        async with self._buckets.open(login, where.bucket, where.key) as (info, chunks):
             if info.bytes > max_bytes:
-                raise OriginUnavailable("The object is too large for credentials.", retryable=False)
+                raise OriginUnavailable(
+                    f"The object is larger than {max_bytes} bytes.", retryable=False
+                )
             return b"".join([chunk async for chunk in chunks])
 
-    def _resolved(self, origin: str, access: Access) -> tuple[BucketObject, S3Login]:
-        given = access.credentials["endpoint"] if access.kind is Kind.S3 else ""
+    def _resolve(self, origin: str, access: OriginAccess) -> tuple[BucketObject, S3Login]:
+        endpoint = access.credentials["endpoint"] if access.kind is OriginKind.S3 else ""
         try:
-            where = parse(origin, given or self._settings.s3_endpoint)
+            where = parse_address(origin, endpoint or self._settings.s3_endpoint)
         except InvalidInput as error:
-            raise _config(error.public) from error
+            raise _config_fault(error.public) from error
         match access.kind:
-            case Kind.S3_AMBIENT:
+            case OriginKind.S3_AMBIENT:
                 self._check_ambient(where.bucket)
-                return where, self._ambient(where.region)
-            case Kind.S3_PUBLIC:
+                return where, self._ambient_login(where.region)
+            case OriginKind.S3_PUBLIC:
                 region = where.region or self._settings.s3_region
                 return where, S3Login(self._settings.s3_endpoint, region, unsigned=True)
             case _:
-                return where, self._keyed(where, access, given)
+                return where, self._login_with_keys(where, access, endpoint)
 
-    def _keyed(self, where: BucketObject, access: Access, endpoint: str) -> S3Login:
+    def _login_with_keys(
+        self, where: BucketObject, access: OriginAccess, endpoint: str) -> S3Login:
         credentials = access.credentials
         access_key, secret_key = credentials["access_key"], credentials["secret_key"]
         if not access_key or not secret_key:
             raise OriginUnavailable(
-                "The origin strategy has no access_key and secret_key.",
+                "The credentials of the origin strategy need access_key and secret_key.",
                 retryable=False,
                 code="origin_credentials",
             )
         region = where.region or credentials["region"] or self._settings.s3_region
         if endpoint and not re.match(r"https?://[^/@]+/?$", endpoint):
-            raise _config("The endpoint of the credentials should read https://host[:port].")
+            raise _config_fault("The endpoint in the credentials must have the form https://host[:port].")
         if not _REGION.fullmatch(region):
-            raise _config("The region of the credentials is no name of a region.")
+            raise _config_fault("The region in the credentials is malformed.")
         return S3Login(
             endpoint or self._settings.s3_endpoint,
             region,
@@ -106,7 +116,7 @@ class S3Reader:
             guarded=bool(endpoint),
         )
 
-    def _ambient(self, region: str) -> S3Login:
+    def _ambient_login(self, region: str) -> S3Login:
         settings = self._settings
         return S3Login(
             settings.s3_endpoint,
@@ -116,13 +126,14 @@ class S3Reader:
         )
 
     def _check_ambient(self, bucket: str) -> None:
-        if not any(fnmatchcase(bucket, each) for each in self._settings.s3_ambient_buckets):
+        if not any(fnmatchcase(bucket, pattern) for pattern in self._settings.s3_ambient_buckets):
             raise OriginUnavailable(
-                "This machine's credentials are not for this bucket (ingest.s3_ambient_buckets).",
+                "This machine's credentials may not be used for this bucket "
+                "(ingest.s3_ambient_buckets). Use a strategy with keys.",
                 retryable=False,
                 code="origin_refused",
             )
 
 
-def _config(public: str) -> OriginUnavailable:
+def _config_fault(public: str) -> OriginUnavailable:
     return OriginUnavailable(public, retryable=False, code="origin_config")

@@ -1,8 +1,8 @@
-"""SFTP origins: `sftp://host[:port]/absolute/path` (`/~/path`: below the user's home).
+"""SFTP origins: `sftp://host[:port]/absolute/path`; `/~/path` is relative to the user's home.
 
-A server is believed only when it has a host key that is known of it: from the strategy's
-credentials (`host_key`: one public key a line; `known_hosts`: lines of such a file), else from
-`ingest.sftp_known_hosts`. Nothing of the user's own (~/.ssh, agent) is used.
+A connection is made only if the server's host key is known: from the strategy's credentials
+(`host_key`: one public key per line; `known_hosts`: lines of such a file), else from
+`ingest.sftp_known_hosts`. Files of the local user (~/.ssh, agent) are not used.
 """
 
 from __future__ import annotations
@@ -17,61 +17,59 @@ from typing import Any
 import asyncssh
 
 from orchestrator.errors import OriginUnavailable
+from orchestrator.origins.checked_sockets import AddressRule, address_rule, connect_socket
 from orchestrator.origins.credentials import Credentials
 from orchestrator.origins.network_rules import is_public
-from orchestrator.origins.reader_types import Access, Opened, Unchanged
-from orchestrator.origins.sockets import (
-    Permitted,
-    connected_socket,
-    permitted_by,
-    server_and_path,
-)
+from orchestrator.origins.origin_address import split_server_address
+from orchestrator.origins.reader_types import NotModified, OriginAccess, OriginStream
 from orchestrator.settings import Ingest
 
 PORT = 22
 _CHUNK_BYTES = 1024**2
-"""Larger than one SFTP message, so that several are under way at once."""
+"""Larger than one SFTP message, so that asyncssh requests several at the same time."""
 
 
 class SftpReader:
-    """Reads SFTP origins, one connection each."""
+    """Reads SFTP origins, with one connection for each."""
 
-    def __init__(self, settings: Ingest, permitted: Permitted = is_public) -> None:
+    def __init__(self, settings: Ingest, is_permitted: AddressRule = is_public) -> None:
         self._settings = settings
-        self._permitted = permitted_by(settings, permitted)
+        self._is_permitted = address_rule(settings, is_permitted)
 
     @asynccontextmanager
-    async def open(self, origin: str, access: Access) -> AsyncIterator[Opened | Unchanged]:
-        """Read the file. Raises OriginUnavailable: origin_credentials, origin_host_key,
+    async def open(
+        self, origin: str, access: OriginAccess
+    ) -> AsyncIterator[OriginStream | NotModified]:
+        """Open the file. Raises OriginUnavailable: origin_credentials, origin_host_key,
         origin_refused, origin_not_found, origin_timeout, origin_private_address.
         """
-        host, port, path = server_and_path(origin, "sftp", PORT)
+        host, port, path = split_server_address(origin, "sftp", PORT)
         options = await asyncio.to_thread(self._options, access.credentials)
-        connection = await self._connected(host, port, options)
+        connection = await self._connect(host, port, options)
         try:
-            file, size = await self._file(connection, path)
+            file, size = await self._open_file(connection, path)
             async with aclosing(self._chunks(file)) as chunks:
-                yield Opened(chunks, size)
+                yield OriginStream(chunks, size)
         finally:
             connection.abort()
 
-    async def _connected(
+    async def _connect(
         self, host: str, port: int, options: dict[str, Any]
     ) -> asyncssh.SSHClientConnection:
         timeout_s = self._settings.connect_timeout_s
-        one = await connected_socket(host, port, self._permitted, timeout_s)
+        sock = await connect_socket(host, port, self._is_permitted, timeout_s)
         try:
             with _translated(self._settings.read_timeout_s):
                 async with asyncio.timeout(self._settings.read_timeout_s):
-                    return await asyncssh.connect(host, port, sock=one, **options)
+                    return await asyncssh.connect(host, port, sock=sock, **options)
         except BaseException:
-            one.close()
+            sock.close()
             raise
 
-    async def _file(
+    async def _open_file(
         self, connection: asyncssh.SSHClientConnection, path: str
     ) -> tuple[asyncssh.SFTPClientFile, int | None]:
-        """The open file and its length in bytes."""
+        """Return the open file and its length in bytes."""
         timeout_s = self._settings.read_timeout_s
         path = path.removeprefix("/~/")
         with _translated(timeout_s):
@@ -79,7 +77,7 @@ class SftpReader:
                 client = await connection.start_sftp_client()
                 status = await client.stat(path)
                 if status.permissions is not None and not stat.S_ISREG(status.permissions):
-                    raise _refused("The origin is not an ordinary file.")
+                    raise _refused("The origin is not a regular file.")
                 return await client.open(path, "rb"), status.size
 
     async def _chunks(self, file: asyncssh.SFTPClientFile) -> AsyncGenerator[bytes, None]:
@@ -92,10 +90,12 @@ class SftpReader:
             yield bytes(chunk) if not isinstance(chunk, str) else chunk.encode()
 
     def _options(self, credentials: Credentials) -> dict[str, Any]:
-        """How to log in, and whom to believe (blocking: reads files, opens keys)."""
+        """Return the login and the trusted host keys (blocking: reads files, opens keys)."""
         key = credentials["private_key"]
         if not credentials.user or not (credentials.password or key):
-            raise _unusable("The origin strategy has no user and password or private_key.")
+            raise _credentials_fault(
+                "The credentials of the origin strategy need user, and password or private_key."
+            )
         return {
             "username": credentials.user,
             "password": credentials.password or None,
@@ -112,11 +112,11 @@ class SftpReader:
             try:
                 text = Path(self._settings.sftp_known_hosts).read_text()
             except OSError as error:
-                raise _untrusted("The file ingest.sftp_known_hosts cannot be read.") from error
+                raise _host_key_fault("The file ingest.sftp_known_hosts cannot be read.") from error
         if not keys and not text:
-            raise _untrusted(
-                "No host key of this server is known: give one as host_key with the credentials, "
-                "or in ingest.sftp_known_hosts."
+            raise _host_key_fault(
+                "No host key of the server is known. Add host_key to the credentials, or the "
+                "server to ingest.sftp_known_hosts."
             )
         try:
             if keys:
@@ -124,7 +124,7 @@ class SftpReader:
                 return [asyncssh.import_public_key(line) for line in lines], [], []
             return asyncssh.import_known_hosts(text)
         except (asyncssh.KeyImportError, ValueError) as error:
-            raise _untrusted("The known host keys of this server cannot be read.") from error
+            raise _host_key_fault("The known host keys of the server are malformed.") from error
 
 
 @contextmanager
@@ -132,39 +132,46 @@ def _translated(timeout_s: float) -> Iterator[None]:
     try:
         yield
     except asyncssh.HostKeyNotVerifiable as error:
-        raise _untrusted(
-            "The server's host key is not the one known of it: it was changed, or this is another "
-            "server."
+        raise _host_key_fault(
+            "The server's host key is not the known one. Ask the owner of the server whether the "
+            "key changed."
         ) from error
     except asyncssh.PermissionDenied as error:
-        raise _refused("The server refuses this user, password or key.") from error
+        raise _refused(
+            "The server refused this user, password or key. Check the credentials."
+        ) from error
     except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath) as error:
         raise OriginUnavailable(
-            "There is no such file on the server.", retryable=False, code="origin_not_found"
+            "There is no such file on the server. Check the path.",
+            retryable=False,
+            code="origin_not_found",
         ) from error
     except asyncssh.SFTPPermissionDenied as error:
-        raise _refused("The server refuses access to the file.") from error
+        raise _refused("This user may not read the file on the server.") from error
     except TimeoutError as error:
         raise OriginUnavailable(
-            f"The origin sent nothing for {timeout_s:g} s.", code="origin_timeout"
+            f"The origin sent nothing for {timeout_s:g} s. Try again later.", code="origin_timeout"
         ) from error
     except (asyncssh.Error, OSError) as error:
-        raise OriginUnavailable("The SFTP server broke off or does not speak SFTP.") from error
+        raise OriginUnavailable(
+            "The server closed the connection or does not speak SFTP."
+        ) from error
 
 
 def _private_key(text: str, passphrase: str) -> asyncssh.SSHKey:
     try:
         return asyncssh.import_private_key(text, passphrase or None)
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError):
-        # The cause could repeat parts of the key.
-        raise _unusable("The private_key of the origin strategy cannot be read.") from None
+        raise _credentials_fault(
+            "The private_key of the origin strategy cannot be read. Check it and its passphrase."
+        ) from None  # the cause could repeat parts of the key
 
 
-def _unusable(public: str) -> OriginUnavailable:
+def _credentials_fault(public: str) -> OriginUnavailable:
     return OriginUnavailable(public, retryable=False, code="origin_credentials")
 
 
-def _untrusted(public: str) -> OriginUnavailable:
+def _host_key_fault(public: str) -> OriginUnavailable:
     return OriginUnavailable(public, retryable=False, code="origin_host_key")
 
 

@@ -84,7 +84,7 @@ class _Client:
     users: int = 0
 
 
-class S3Objects:
+class BucketReader:
     """Reads objects of any bucket. An async context manager: it owns clients."""
 
     def __init__(

@@ -26,8 +26,8 @@ from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.ingest.sweeper import Requeue, Sweeper
 from orchestrator.model import STORE, Asset, AssetId
-from orchestrator.origins.credentials import make_key
-from orchestrator.origins.reader_factory import OpenOrigins, open_origins
+from orchestrator.origins.credential_store import make_key
+from orchestrator.origins.origin_services import OriginServices, open_origins
 from orchestrator.settings import Cache, Database, Imaging, Ingest, Server, Settings
 from orchestrator.storage import object_keys as keys
 from orchestrator.storage.filesystem_store import FilesystemStore
@@ -94,7 +94,7 @@ class House:
     catalog: Catalog
     store: RecordingStore
     pipeline: Pipeline
-    origins: OpenOrigins
+    origins: OriginServices
     pictures: Path = field(init=False)
 
     def __post_init__(self) -> None:

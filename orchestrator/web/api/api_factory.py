@@ -11,7 +11,7 @@ from aiohttp import web
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.jobs.submitter import Submitter
-from orchestrator.origins.reader_factory import OpenOrigins
+from orchestrator.origins.origin_services import OriginServices
 from orchestrator.settings import Api as ApiSettings
 from orchestrator.web.api.admin_page import AdminPage, Cached
 from orchestrator.web.api.image_resource import ImageResource
@@ -49,7 +49,7 @@ class ApiServices(Protocol):
     def pipeline(self) -> Pipeline: ...  # noqa: D102
 
     @property
-    def origins(self) -> OpenOrigins: ...  # noqa: D102
+    def origins(self) -> OriginServices: ...  # noqa: D102
 
     @property
     def derivatives(self) -> Cached: ...  # noqa: D102

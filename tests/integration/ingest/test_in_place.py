@@ -10,7 +10,7 @@ import pytest
 from orchestrator.errors import SourceChanged
 from orchestrator.ingest.register import Request
 from orchestrator.model import FILE, AssetId, AssetState
-from orchestrator.origins.strategies import StrategyInput
+from orchestrator.origins.strategy_input import StrategyInput
 from tests.support import pictures
 from tests.support.ingesting import House
 

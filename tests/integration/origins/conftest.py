@@ -14,9 +14,9 @@ from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrator import migrate
 from orchestrator.catalog.values import OriginStrategy
 from orchestrator.errors import OrchestratorError
-from orchestrator.origins.credentials import make_key
+from orchestrator.origins.credential_store import make_key
 from orchestrator.origins.origins import Origins
-from orchestrator.origins.reader_factory import OpenOrigins, open_origins
+from orchestrator.origins.origin_services import OriginServices, open_origins
 from orchestrator.origins.reader_types import Fetched
 from orchestrator.origins.strategies import Strategies, StrategyInput
 from orchestrator.settings import Database, Ingest
@@ -35,7 +35,7 @@ class Desk:
     """What a test of origins has before it."""
 
     catalog: Catalog
-    opened: OpenOrigins
+    opened: OriginServices
     folder: Path
 
     @property

@@ -16,8 +16,9 @@ import asyncpg
 import pytest
 
 from orchestrator.errors import Conflict, InvalidInput, NotFound, OriginUnavailable
-from orchestrator.origins.credentials import MASK, make_key
-from orchestrator.origins.strategies import StrategyChanges, StrategyInput
+from orchestrator.origins.credential_store import make_key
+from orchestrator.origins.credentials import MASK
+from orchestrator.origins.strategy_input import StrategyChanges, StrategyInput
 from orchestrator.settings import Database
 from tests.integration.origins.conftest import CUSTOMER, PICTURE, Desk, a_desk
 from tests.support.origins import origin_server

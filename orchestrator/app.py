@@ -92,7 +92,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             flights,
             settings.delivery,
             rules=CachingRules.of(settings.cache.rules),
-            origins=origins.origins,
+            origins=origins.optimised,
         )
         after = AfterIngest(settings.ingest, warm.orchestrate)
         pipeline = await _open_pipeline(stack, settings, catalog, store, imaging, origins, after)
@@ -163,7 +163,7 @@ async def _open_pipeline(
         store=store,
         imaging=imaging,
         scratch=scratch,
-        origins=origins.origins,
+        origins=origins,
         policies=await Policies.open(settings.ingest, catalog.policies),
         settings=settings,
         after=after,

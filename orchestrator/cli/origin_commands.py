@@ -16,7 +16,7 @@ from orchestrator.errors import InvalidInput
 
 if TYPE_CHECKING:
     from orchestrator.catalog.values import OriginStrategy
-    from orchestrator.origins.reader_types import Examined
+    from orchestrator.origins.reader_types import OriginReport
 
 Customer = Annotated[int, typer.Argument(help="The customer's number.")]
 _COLUMNS = ("id", "place", "regex", "strategy", "credentials", "optimised")
@@ -32,7 +32,7 @@ def test(
     """Tell which strategy reads an origin and whether it can be fetched; exit 1 if it cannot."""
     found = with_services(
         settings_for(config, data),
-        lambda services: services.origins.origins.examine(customer, origin),
+        lambda services: services.origins.fetcher.examine(customer, origin),
     )
     row = _examined(found)
     if as_json:
@@ -150,7 +150,7 @@ def _row(strategy: OriginStrategy) -> dict[str, Any]:
     }
 
 
-def _examined(found: Examined) -> dict[str, Any]:
+def _examined(found: OriginReport) -> dict[str, Any]:
     fault = found.fault
     return {
         "origin": found.origin,

@@ -41,8 +41,9 @@ from orchestrator.ingest.serve_original import Answering
 from orchestrator.ingest.stage_timer import Stages
 from orchestrator.model import STORE, Asset, AssetId, Source, file_fingerprint
 from orchestrator.origins.file_reader import file_status
-from orchestrator.origins.origins import Origins
-from orchestrator.origins.reader_types import Fetched, Unchanged, local_path, scheme_of
+from orchestrator.origins.origin_address import local_path, scheme_of
+from orchestrator.origins.origin_services import OriginServices
+from orchestrator.origins.reader_types import FetchedFile, NotModified
 
 log = logging.getLogger(__name__)
 _RACES = 5
@@ -101,7 +102,7 @@ class Ingests:
         catalog: Catalog,
         imaging: ImagingPool,
         scratch: Scratch,
-        origins: Origins,
+        origins: OriginServices,
         policies: Policies,
         publisher: Publisher,
         conversions: Conversions,
@@ -173,10 +174,10 @@ class Ingests:
         async with self._scratch.folder() as folder:
             with run.stages.step("fetch"):
                 etag = _known_etag(known, request, recipes)
-                fetched = await self._origins.fetch(
+                fetched = await self._origins.fetcher.fetch(
                     run.id.customer, request.origin, folder / "original", etag
                 )
-            if isinstance(fetched, Unchanged):
+            if isinstance(fetched, NotModified):
                 found = draft_of(request, None, None, None, "", origin_etag=fetched.etag)
                 return await self._unchanged(run, known, found)
             run.bytes = fetched.bytes
@@ -199,7 +200,7 @@ class Ingests:
         self,
         run: _Run,
         recipes: Recipes,
-        original: tuple[Fetched, Probe | None],
+        original: tuple[FetchedFile, Probe | None],
         known: Asset | None,
     ) -> Outcome:
         fetched, probe = original
@@ -216,7 +217,7 @@ class Ingests:
         self,
         run: _Run,
         recipes: Recipes,
-        made: tuple[Fetched, Prepared, Source | None],
+        made: tuple[FetchedFile, Prepared, Source | None],
         known: Asset | None,
     ) -> Asset:
         """Store what was made and flip the asset to it, under the rights it has at that moment."""
@@ -250,12 +251,12 @@ class Ingests:
         raise Conflict("The image keeps changing; try again.")
 
     async def _in_place(
-        self, run: _Run, recipes: Recipes, fetched: Fetched, prepared: Prepared
+        self, run: _Run, recipes: Recipes, fetched: FetchedFile, prepared: Prepared
     ) -> Source | None:
         """The origin itself as the source, where its strategy and the policy say so."""
         if recipes.optimisation.conversion is not None:
             return None
-        place = await self._origins.optimised(run.id.customer, run.request.origin)
+        place = await self._origins.optimised.locate(run.id.customer, run.request.origin)
         if place is None:
             return None
         if place.bytes != fetched.bytes or (
@@ -266,7 +267,7 @@ class Ingests:
 
     async def _recipes(self, request: Request) -> Recipes:
         customer, name = request.id.customer, request.optimisation_policy
-        if not name and await self._origins.is_optimised(customer, request.origin):
+        if not name and await self._origins.optimised.is_optimised(customer, request.origin):
             name = USE_ORIGINAL
         return Recipes(
             await self._policies.optimisation(customer, name),
@@ -360,7 +361,7 @@ def _known_etag(known: Asset | None, request: Request, recipes: Recipes) -> str:
 
 
 def _draft(
-    request: Request, probe: Probe | None, recipes: Recipes | None, fetched: Fetched
+    request: Request, probe: Probe | None, recipes: Recipes | None, fetched: FetchedFile
 ) -> AssetDraft:
     return draft_of(
         request,
@@ -373,7 +374,7 @@ def _draft(
     )
 
 
-def _has_bytes(known: Asset, request: Request, fetched: Fetched, recipes: Recipes) -> bool:
+def _has_bytes(known: Asset, request: Request, fetched: FetchedFile, recipes: Recipes) -> bool:
     """Tell whether the asset is made of these very bytes, wherever they were before."""
     if _is_made_of(known, request, fetched.fingerprint, recipes):
         return True

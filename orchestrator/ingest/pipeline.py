@@ -36,8 +36,8 @@ from orchestrator.ingest.remove import Remover
 from orchestrator.ingest.rights import Filing
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.model import FILE, STORE, Asset, AssetId
-from orchestrator.origins.origins import Origins
-from orchestrator.origins.reader_types import local_path, scheme_of
+from orchestrator.origins.origin_address import local_path, scheme_of
+from orchestrator.origins.origin_services import OriginServices
 from orchestrator.settings import Settings
 from orchestrator.storage.store import ObjectStore
 
@@ -56,7 +56,7 @@ class Pipeline:
         store: ObjectStore,
         imaging: ImagingPool,
         scratch: Scratch,
-        origins: Origins,
+        origins: OriginServices,
         policies: Policies,
         settings: Settings,
         after: AfterIngest | None = None,

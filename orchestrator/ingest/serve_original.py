@@ -20,7 +20,7 @@ from orchestrator.ingest.publish import Publisher, Version, plan_original, split
 from orchestrator.ingest.register import Request, as_planned, draft_of, public_edge_of
 from orchestrator.ingest.stage_timer import Stages
 from orchestrator.model import Asset, SourceKind
-from orchestrator.origins.reader_types import Fetched
+from orchestrator.origins.reader_types import FetchedFile
 
 Reserve = Callable[[int], Awaitable[UUID | None]]
 """Reserves room for so many bytes instead of what was reserved, which whoever gave it holds and
@@ -40,7 +40,7 @@ class Answering:
         self,
         request: Request,
         recipes: Recipes,
-        fetched: Fetched,
+        fetched: FetchedFile,
         known: Asset | None,
         reserve: Reserve,
         stages: Stages,

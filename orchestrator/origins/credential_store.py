@@ -80,9 +80,7 @@ class CredentialStore:
         self._allowed = tuple(allowed_links)
         self._linked: TTLCache[str, Credentials] = TTLCache(_MAX_LINKS, ttl_s, now)
 
-    async def credentials(
-        self, customer: int, sealed: str, *, fresh: bool = False
-    ) -> Credentials:
+    async def credentials(self, customer: int, sealed: str, *, fresh: bool = False) -> Credentials:
         """Return the credentials a strategy holds or links to; `fresh` reads a link again now.
 
         Raises OriginUnavailable (origin_credentials) when they are missing or cannot be read.
@@ -104,7 +102,9 @@ class CredentialStore:
         plain = f"{LINK_SCHEME}{where.bucket}/{where.key}"
         patterns = [pattern.replace("{customer}", str(customer)) for pattern in self._allowed]
         if not any(fnmatchcase(plain, pattern) for pattern in patterns):
-            raise InvalidInput("This link to credentials is not allowed (ingest.credentials_links).")
+            raise InvalidInput(
+                "This link to credentials is not allowed (ingest.credentials_links)."
+            )
 
     async def _read_link(self, customer: int, link: str) -> str:
         try:

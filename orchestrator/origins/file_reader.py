@@ -43,7 +43,7 @@ class FileReader:
 
 
 def location_of_file(path: Path) -> OriginLocation:
-    """Return the location of a file that is served in place (blocking). Raises OriginUnavailable."""
+    """Return the location of a file to serve in place (blocking). Raises OriginUnavailable."""
     status = file_status(path)
     return OriginLocation(f"{FILE}{path}", status.st_size, file_fingerprint(status))
 

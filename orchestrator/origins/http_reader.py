@@ -45,7 +45,7 @@ class HttpReader:
     """Reads http and https origins. An async context manager: it owns a connection pool."""
 
     def __init__(self, settings: Ingest, is_permitted: AddressRule = is_public) -> None:
-        """`is_permitted` decides about numeric addresses, unless `ingest.allow_private_addresses`."""
+        """`is_permitted` is not asked if `ingest.allow_private_addresses` is set."""
         self._settings = settings
         self._is_permitted = address_rule(settings, is_permitted)
         self._session: aiohttp.ClientSession | None = None
@@ -57,7 +57,8 @@ class HttpReader:
             # spent waiting for a connection would count as time the origin takes to answer.
             limit=0,
             socket_factory=self._create_socket,
-            happy_eyeballs_delay=None,  # one address after the other, so that a refused one ends the attempt
+            # One address after the other, so that a refused address ends the attempt.
+            happy_eyeballs_delay=None,
             use_dns_cache=False,
         )
         self._session = aiohttp.ClientSession(
@@ -132,7 +133,9 @@ class HttpReader:
                     yield response
                     return
                 url = _redirect_target(url, response.headers.get("Location", ""))
-        raise _redirect_fault(f"The origin redirects more than {self._settings.max_redirects} times.")
+        raise _redirect_fault(
+            f"The origin redirects more than {self._settings.max_redirects} times."
+        )
 
     async def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
         assert self._session is not None, "used outside its context"  # noqa: S101  a programming error
@@ -161,9 +164,7 @@ def _authorization(access: OriginAccess) -> str:
     return f"Basic {b64encode(pair).decode()}"
 
 
-def _open_response(
-    response: aiohttp.ClientResponse, known_etag: str
-) -> OriginStream | NotModified:
+def _open_response(response: aiohttp.ClientResponse, known_etag: str) -> OriginStream | NotModified:
     if response.status == 304 and known_etag:
         return NotModified(known_etag)
     if response.status != 200:
@@ -236,17 +237,36 @@ def _redirect_fault(public: str) -> OriginUnavailable:
 
 
 def _client_fault(error: aiohttp.ClientError) -> OriginUnavailable:
-    """Return the fault of the first matching class."""
-    table: list[tuple[type[aiohttp.ClientError], str, bool]] = [
-        (aiohttp.InvalidURL, "The origin's address is not valid.", False),
-        (aiohttp.ClientConnectorDNSError, "The origin's host name is not known. Check the address.", True),
-        (aiohttp.ClientConnectorCertificateError, "The origin's certificate is not valid.", False),
-        (aiohttp.ClientConnectorError, "The origin refused the connection. Check the address and the port.", True),
-        (aiohttp.ClientPayloadError, "The origin closed the connection before the end of the file.", True),
-        (aiohttp.ServerDisconnectedError, "The origin closed the connection without an answer.", True),
-        (aiohttp.ClientResponseError, "The origin's answer is not valid HTTP.", False),
-    ]
-    for kind, public, retryable in table:
+    """Return the fault for the first matching class of the table."""
+    for kind, public, retryable in _CLIENT_FAULTS:
         if isinstance(error, kind):
             return OriginUnavailable(public, retryable=retryable)
     return OriginUnavailable("The origin could not be read. Try again later.")
+
+
+_CLIENT_FAULTS: tuple[tuple[type[aiohttp.ClientError], str, bool], ...] = (
+    (aiohttp.InvalidURL, "The origin's address is not valid.", False),
+    (
+        aiohttp.ClientConnectorDNSError,
+        "The origin's host name is not known. Check the address.",
+        True,
+    ),
+    (aiohttp.ClientConnectorCertificateError, "The origin's certificate is not valid.", False),
+    (
+        aiohttp.ClientConnectorError,
+        "The origin refused the connection. Check the address and the port.",
+        True,
+    ),
+    (
+        aiohttp.ClientPayloadError,
+        "The origin closed the connection before the end of the file. Try again later.",
+        True,
+    ),
+    (
+        aiohttp.ServerDisconnectedError,
+        "The origin closed the connection without an answer. Try again later.",
+        True,
+    ),
+    (aiohttp.ClientResponseError, "The origin's answer is not valid HTTP.", False),
+)
+"""The class of an error, the public sentence, and whether a retry may help."""

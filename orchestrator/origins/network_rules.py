@@ -1,8 +1,9 @@
 """Which network addresses an origin may have. Pure. The answer is about a numeric address, never
 about a host name.
 
-The check is made on the address that a socket is about to connect to (`checked_sockets.py`), so a name that
-resolves to another address a moment later, a decimal spelling or a redirect cannot bypass it.
+The check is made on the address that a socket is about to connect to (`checked_sockets.py`), so a
+name that resolves to another address a moment later, a decimal spelling or a redirect cannot bypass
+it.
 """
 
 from __future__ import annotations

@@ -78,9 +78,7 @@ class OriginFetcher:
             stream = await self._open_briefly(await self._resolver.resolve(customer, origin))
         except OrchestratorError as error:
             return replace(report, fault=fault_of(error, stage))
-        return replace(
-            report, bytes=stream.bytes, media_type=stream.media_type, etag=stream.etag
-        )
+        return replace(report, bytes=stream.bytes, media_type=stream.media_type, etag=stream.etag)
 
     def check_permitted(self, origin: str) -> None:
         """Raise InvalidInput for an origin that a request from outside may not name: a malformed
@@ -92,7 +90,9 @@ class OriginFetcher:
         for root in self._settings.file_roots:
             if path.is_relative_to(os.path.realpath(root)):
                 return
-        raise InvalidInput("A local file can be an origin only below a folder of ingest.file_roots.")
+        raise InvalidInput(
+            "A local file can be an origin only below a folder of ingest.file_roots."
+        )
 
     def _reader(self, kind: OriginKind) -> OriginReader:
         reader = self._readers.get(kind)

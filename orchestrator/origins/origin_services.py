@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from orchestrator.catalog.stored_strategies import OriginStrategies
 from orchestrator.origins.access_resolver import AccessResolver
+from orchestrator.origins.checked_sockets import address_rule, create_socket
 from orchestrator.origins.credential_store import CredentialStore, CredentialVault
 from orchestrator.origins.file_reader import FileReader
 from orchestrator.origins.ftp_reader import FtpReader
@@ -18,7 +19,6 @@ from orchestrator.origins.origin_kinds import OriginKind
 from orchestrator.origins.reader_types import OriginReader
 from orchestrator.origins.s3_reader import S3Reader
 from orchestrator.origins.sftp_reader import SftpReader
-from orchestrator.origins.checked_sockets import address_rule, create_socket
 from orchestrator.origins.strategy_editor import StrategyEditor
 from orchestrator.origins.strategy_matcher import StrategyMatcher
 from orchestrator.settings import Ingest

@@ -92,8 +92,7 @@ class S3Reader:
             case _:
                 return where, self._login_with_keys(where, access, endpoint)
 
-    def _login_with_keys(
-        self, where: BucketObject, access: OriginAccess, endpoint: str) -> S3Login:
+    def _login_with_keys(self, where: BucketObject, access: OriginAccess, endpoint: str) -> S3Login:
         credentials = access.credentials
         access_key, secret_key = credentials["access_key"], credentials["secret_key"]
         if not access_key or not secret_key:
@@ -104,7 +103,9 @@ class S3Reader:
             )
         region = where.region or credentials["region"] or self._settings.s3_region
         if endpoint and not re.match(r"https?://[^/@]+/?$", endpoint):
-            raise _config_fault("The endpoint in the credentials must have the form https://host[:port].")
+            raise _config_fault(
+                "The endpoint in the credentials must have the form https://host[:port]."
+            )
         if not _REGION.fullmatch(region):
             raise _config_fault("The region in the credentials is malformed.")
         return S3Login(

@@ -67,7 +67,7 @@ class PublicServer:
             services.flights,
             settings.delivery,
             rules=self._caching,
-            origins=services.origins.origins,
+            origins=services.origins.optimised,
         )
         warmer = SourceWarmer(sources, settings.delivery.warm_queue)
         addresses = port.state.addresses
@@ -167,7 +167,7 @@ class PublicServer:
         memory = MemorySourceCache(
             self._services.store,
             self._settings.delivery.memory_sources,
-            self._services.origins.origins,
+            self._services.origins.optimised,
         )
         stack.callback(memory.close)
         builtin = BuiltinImageServer(self._services.imaging, encoder_of(self._settings))

@@ -37,7 +37,7 @@ def worker_of(services: Services) -> Worker:
         services.pipeline,
         services.catalog.assets,
         max_attempts,
-        services.origins.origins.admit,
+        services.origins.fetcher.check_permitted,
     )
     return Worker(
         queue=services.queue,

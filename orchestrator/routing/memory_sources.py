@@ -26,7 +26,8 @@ from orchestrator.imaging.jpeg2000.tile_parts import END
 from orchestrator.imaging.partial_source import Absent, Outline, Part, PartialFile
 from orchestrator.imaging.recipes import Recipe
 from orchestrator.model import STORE, Asset, Source, SourceKind
-from orchestrator.routing.source_bytes import OptimisedOrigins, SourceBytes
+from orchestrator.origins.optimised_origins import OptimisedOrigins
+from orchestrator.routing.source_bytes import SourceBytes
 from orchestrator.storage.store import ObjectStore
 
 _FULL = "There is no room in memory for this image just now."

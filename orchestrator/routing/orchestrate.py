@@ -31,8 +31,9 @@ from orchestrator.errors import (
     StorageUnavailable,
 )
 from orchestrator.model import FILE, STORE, Asset, Source, file_fingerprint
+from orchestrator.origins.optimised_origins import OptimisedOrigins
 from orchestrator.routing.caching_rules import CachingRules
-from orchestrator.routing.source_bytes import OptimisedOrigins, SourceBytes
+from orchestrator.routing.source_bytes import SourceBytes
 from orchestrator.settings import Delivery as DeliverySettings
 from orchestrator.storage.store import LocalFiles, ObjectStore
 

@@ -7,8 +7,7 @@ They are those the asset's version was recorded with, by ETag and length, or Sou
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from contextlib import asynccontextmanager
 
 from orchestrator.errors import (
     InvalidInput,
@@ -20,23 +19,11 @@ from orchestrator.errors import (
 )
 from orchestrator.imaging.intervals import Span
 from orchestrator.model import STORE, Asset, Source
+from orchestrator.origins.optimised_origins import OptimisedOrigins
 from orchestrator.storage.store import ObjectStore
 
 _CHANGED = "The image is being replaced; try again."
 _OTHER = frozenset({"origin_changed", "origin_not_found"})
-
-
-class OptimisedOrigins(Protocol):
-    """Origins that are sources as they are; filled with ingest's by app.py."""
-
-    def read(
-        self, customer: int, origin: str, location: str, etag: str
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The bytes at `location`, opened as the customer's strategy for `origin` says.
-
-        Raises OriginUnavailable; its code is `origin_changed` when the ETag is another.
-        """
-        ...
 
 
 class SourceBytes:

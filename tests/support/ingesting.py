@@ -203,7 +203,7 @@ async def open_house(
             store=store,
             imaging=imaging,
             scratch=scratch,
-            origins=origins.origins,
+            origins=origins,
             policies=await Policies.open(settings.ingest, catalog.policies),
             settings=settings,
         )

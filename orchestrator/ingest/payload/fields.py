@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from orchestrator.errors import InvalidInput
-from orchestrator.origins.reader_types import scheme_of
+from orchestrator.origins.origin_address import scheme_of
 
 MAX_ORIGIN_CHARS = 4000
 MAX_TEXT_CHARS = 2000

@@ -67,7 +67,7 @@ def build_api(parts: ApiServices, settings: ApiSettings, version: str) -> Api:
     intake = IngestRequestProcessor(
         Known(catalog.assets, catalog.attempts),
         parts.pipeline,
-        parts.origins.origins,
+        parts.origins.fetcher,
         parts.submitter,
         at_once=settings.sync_ingests,
     )
@@ -88,7 +88,7 @@ def build_api(parts: ApiServices, settings: ApiSettings, version: str) -> Api:
             intake=intake,
             max_batch=settings.max_batch,
         ),
-        strategies=StrategyResource(parts.origins.strategies, parts.origins.origins),
+        strategies=StrategyResource(parts.origins.strategies, parts.origins.fetcher),
         optimisation=PolicyResource(policies, "optimisation"),
         thumbnails=PolicyResource(policies, "thumbnail"),
         storage=StorageResource(catalog.quotas),

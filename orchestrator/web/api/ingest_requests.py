@@ -28,7 +28,8 @@ from orchestrator.ingest.pipeline import Outcome, Pipeline
 from orchestrator.ingest.register import Request
 from orchestrator.jobs.submitter import Submitter, host_of
 from orchestrator.model import Asset, AssetId
-from orchestrator.origins.origins import Origins, kind_for
+from orchestrator.origins.origin_fetcher import OriginFetcher
+from orchestrator.origins.origin_kinds import kind_of_origin
 
 BUSY_RETRY_S = 5.0
 _BATCHES_AT_ONCE = 2
@@ -50,7 +51,7 @@ class IngestRequestProcessor:
         self,
         known: Known,
         pipeline: Pipeline,
-        origins: Origins,
+        origins: OriginFetcher,
         submitter: Submitter,
         *,
         at_once: int,
@@ -174,9 +175,9 @@ class IngestRequestProcessor:
         return await self._pipeline.ingest(request)
 
     def _check_origin(self, origin: str) -> None:
-        self._origins.admit(origin)
+        self._origins.check_permitted(origin)
         try:
-            kind_for(origin, None)
+            kind_of_origin(origin, None)
         except OriginUnavailable:
             return  # a strategy of the customer may say how
 

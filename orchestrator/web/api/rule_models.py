@@ -11,7 +11,7 @@ from orchestrator.catalog.stored_policies import EVERYONE
 from orchestrator.catalog.values import OriginStrategy, StorageUse
 from orchestrator.ingest.policies import PolicyEntry
 from orchestrator.origins.credentials import MASK
-from orchestrator.origins.reader_types import Examined
+from orchestrator.origins.reader_types import OriginReport
 from orchestrator.web.api.image_models import Answer, FaultOut, Size
 
 
@@ -68,7 +68,7 @@ class OriginFound(Answer):
     fault: FaultOut | None
 
     @classmethod
-    def of(cls, found: Examined) -> Self:
+    def of(cls, found: OriginReport) -> Self:
         """From what was found."""
         return cls(
             origin=found.origin,

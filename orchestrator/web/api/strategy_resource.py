@@ -7,8 +7,9 @@ from uuid import UUID
 from aiohttp import web
 
 from orchestrator.errors import NotFound
-from orchestrator.origins.origins import Origins
-from orchestrator.origins.strategies import Strategies, StrategyChanges, StrategyInput
+from orchestrator.origins.origin_fetcher import OriginFetcher
+from orchestrator.origins.strategy_editor import StrategyEditor
+from orchestrator.origins.strategy_input import StrategyChanges, StrategyInput
 from orchestrator.web.api.json_responses import answer, nothing
 from orchestrator.web.api.operations import ApiCall
 from orchestrator.web.api.request_models import OriginTest, StrategyIn, StrategyPatch
@@ -18,7 +19,7 @@ from orchestrator.web.api.rule_models import OriginFound, StrategyList, Strategy
 class StrategyResource:
     """Handlers of `/customers/{c}/originStrategies/...`."""
 
-    def __init__(self, strategies: Strategies, origins: Origins) -> None:
+    def __init__(self, strategies: StrategyEditor, origins: OriginFetcher) -> None:
         self._strategies = strategies
         self._origins = origins
 
@@ -64,7 +65,7 @@ class StrategyResource:
     async def test(self, call: ApiCall) -> web.Response:
         """200 with which strategy fits an origin, and whether it can be fetched."""
         origin = call.given(OriginTest).origin
-        self._origins.admit(origin)
+        self._origins.check_permitted(origin)
         return answer(OriginFound.of(await self._origins.examine(call.customer, origin)))
 
 

@@ -20,6 +20,11 @@ from tests.support.origins import OriginServer
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+def a_handler(house: House) -> PostedIngest:
+    check_origin = house.origins.fetcher.check_permitted
+    return PostedIngest(house.pipeline, house.catalog.assets, 5, check_origin)
+
+
 def a_job(payload: dict[str, Any], attempts: int = 1) -> Job:
     return Job(
         id=1,
@@ -41,7 +46,7 @@ def a_job(payload: dict[str, Any], attempts: int = 1) -> Job:
 
 async def test_a_posted_ingest_reads_no_file_that_only_this_machine_may(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 60, 40)
-    handler = PostedIngest(house.pipeline, house.catalog.assets, 5, house.origins.origins.admit)
+    handler = a_handler(house)
     for origin in (str(path), f"file://{path}"):
         with pytest.raises(InvalidInput, match="file_roots"):
             await handler(a_job({"id": "1/1/posted", "origin": origin}))
@@ -53,7 +58,7 @@ async def test_a_posted_ingest_reads_no_file_that_only_this_machine_may(house: H
 async def test_an_outage_of_ours_after_the_last_attempt_is_waited_for_still(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 60, 40)
     await house.register(path, "known")
-    handler = PostedIngest(house.pipeline, house.catalog.assets, 5, house.origins.origins.admit)
+    handler = a_handler(house)
 
     async def away(key: str) -> None:
         raise StorageUnavailable("away")
@@ -68,7 +73,7 @@ async def test_an_outage_of_ours_after_the_last_attempt_is_waited_for_still(hous
 async def test_an_origin_that_is_away_is_given_up_with_the_last_attempt(
     house: House, origin: OriginServer, attempts: int, state: AssetState
 ) -> None:
-    handler = PostedIngest(house.pipeline, house.catalog.assets, 5, house.origins.origins.admit)
+    handler = a_handler(house)
     with pytest.raises(OriginUnavailable):
         await handler(a_job({"id": "1/1/a", "origin": origin.url("/status/503")}, attempts))
     assert (await house.asset("a")).state is state

@@ -15,10 +15,12 @@ from orchestrator.catalog.migrator import migrate
 from orchestrator.catalog.values import OriginStrategy
 from orchestrator.errors import OrchestratorError
 from orchestrator.origins.credential_store import make_key
-from orchestrator.origins.origins import Origins
+from orchestrator.origins.origin_fetcher import OriginFetcher
 from orchestrator.origins.origin_services import OriginServices, open_origins
-from orchestrator.origins.reader_types import Fetched
-from orchestrator.origins.strategies import Strategies, StrategyInput
+from orchestrator.origins.reader_types import FetchedFile
+from orchestrator.origins.strategy_editor import StrategyEditor
+from orchestrator.origins.strategy_input import StrategyInput
+from orchestrator.origins.strategy_matcher import StrategyMatcher
 from orchestrator.settings import Database, Ingest
 from tests.support.server_fixtures import database, postgres, s3_server
 
@@ -39,12 +41,16 @@ class Desk:
     folder: Path
 
     @property
-    def strategies(self) -> Strategies:
+    def strategies(self) -> StrategyEditor:
         return self.opened.strategies
 
     @property
-    def origins(self) -> Origins:
-        return self.opened.origins
+    def matcher(self) -> StrategyMatcher:
+        return self.opened.matcher
+
+    @property
+    def origins(self) -> OriginFetcher:
+        return self.opened.fetcher
 
     async def add(
         self, regex: str, strategy: str, credentials: Any = None, **more: Any
@@ -53,7 +59,7 @@ class Desk:
             CUSTOMER, StrategyInput(regex, strategy, credentials, **more)
         )
 
-    async def fetch(self, origin: str) -> Fetched:
+    async def fetch(self, origin: str) -> FetchedFile:
         return await self.origins.fetch(CUSTOMER, origin, self.folder / "fetched")
 
     async def code(self, origin: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import encode_basic_auth, web
 
-from orchestrator.origins.reader_types import Fetched, Unchanged
+from orchestrator.origins.reader_types import FetchedFile, NotModified
 from orchestrator.settings import Database
 from tests.integration.origins.conftest import CUSTOMER, HTML, PICTURE, Desk, a_desk
 from tests.support.origins import OriginServer, origin_server
@@ -122,10 +122,10 @@ async def test_an_origin_that_has_its_etag_still_is_not_sent_again(
     url = origin.url("/picture")
     first = await desk.fetch(url)
     again = await desk.origins.fetch(CUSTOMER, url, desk.folder / "2", first.etag)
-    assert again == Unchanged(first.etag)
+    assert again == NotModified(first.etag)
     origin.files["/picture"] = PICTURE + b"more"
     changed = await desk.origins.fetch(CUSTOMER, url, desk.folder / "3", first.etag)
-    assert isinstance(changed, Fetched)
+    assert isinstance(changed, FetchedFile)
     assert changed.bytes == len(PICTURE) + 4
 
 

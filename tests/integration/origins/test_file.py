@@ -7,22 +7,25 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InvalidInput, OriginUnavailable, TooLarge, Unprocessable
+from orchestrator.origins.access_resolver import AccessResolver
 from orchestrator.origins.file_reader import FileReader
-from orchestrator.origins.origins import Origins
-from orchestrator.origins.strategies import Kind
+from orchestrator.origins.origin_fetcher import OriginFetcher
+from orchestrator.origins.origin_kinds import OriginKind
 from orchestrator.settings import Ingest
 
 BODY = b"\xff\xd8\xff" + b"x" * 1000
 
 
 @pytest.fixture
-def origins() -> Origins:
-    return Origins({Kind.FILE: FileReader()}, settings=Ingest(max_bytes=2000))
+def origins() -> OriginFetcher:
+    return OriginFetcher(
+        {OriginKind.FILE: FileReader()}, AccessResolver(), settings=Ingest(max_bytes=2000)
+    )
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}", "file://localhost{}"])
 async def test_a_file_is_copied_and_known_by_time_and_size(
-    origins: Origins, tmp_path: Path, form: str
+    origins: OriginFetcher, tmp_path: Path, form: str
 ) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(BODY)
@@ -33,7 +36,7 @@ async def test_a_file_is_copied_and_known_by_time_and_size(
 
 
 async def test_a_path_is_taken_literally_and_an_address_is_decoded(
-    origins: Origins, tmp_path: Path
+    origins: OriginFetcher, tmp_path: Path
 ) -> None:
     (tmp_path / "100%25 a.jpg").write_bytes(BODY)
     (tmp_path / "100% a.jpg").write_bytes(BODY + b"y")
@@ -42,10 +45,10 @@ async def test_a_path_is_taken_literally_and_an_address_is_decoded(
     assert (literal.bytes, decoded.bytes) == (len(BODY), len(BODY) + 1)
 
 
-async def test_what_is_no_ordinary_file_is_refused(origins: Origins, tmp_path: Path) -> None:
+async def test_what_is_no_ordinary_file_is_refused(origins: OriginFetcher, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(OriginUnavailable, match="not an ordinary file"):
+        with pytest.raises(OriginUnavailable, match="not a regular file"):
             await origins.fetch(1, str(path), tmp_path / "original")
     with pytest.raises(OriginUnavailable, match="no such file") as caught:
         await origins.fetch(1, str(tmp_path / "none"), tmp_path / "original")
@@ -58,7 +61,7 @@ async def test_what_is_no_ordinary_file_is_refused(origins: Origins, tmp_path: P
     ids=["empty", "html", "too large"],
 )
 async def test_what_is_no_picture_or_too_large_is_named(
-    origins: Origins, tmp_path: Path, body: bytes, error: type[Exception]
+    origins: OriginFetcher, tmp_path: Path, body: bytes, error: type[Exception]
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(body)
     with pytest.raises(error):
@@ -70,7 +73,7 @@ async def test_what_is_no_picture_or_too_large_is_named(
     ["a.jpg", "", "file://host/a.jpg", "file:a.jpg", "s3://bucket/a.jpg", "//host/a", "x:"],
 )
 async def test_an_origin_that_cannot_be_meant_is_refused(
-    origins: Origins, tmp_path: Path, origin: str
+    origins: OriginFetcher, tmp_path: Path, origin: str
 ) -> None:
     with pytest.raises((InvalidInput, OriginUnavailable)):
         await origins.fetch(1, origin, tmp_path / "original")

@@ -15,11 +15,12 @@ from orchestrator.errors import (
     OriginUnavailable,
     TooLarge,
 )
+from orchestrator.origins.access_resolver import AccessResolver
 from orchestrator.origins.http_reader import HttpReader
 from orchestrator.origins.network_rules import is_public
-from orchestrator.origins.origins import Origins
-from orchestrator.origins.reader_types import Access, Opened
-from orchestrator.origins.strategies import Kind
+from orchestrator.origins.origin_fetcher import OriginFetcher
+from orchestrator.origins.origin_kinds import OriginKind
+from orchestrator.origins.reader_types import OriginAccess, OriginStream
 from orchestrator.settings import Ingest
 from tests.support.origins import OriginServer, origin_server
 
@@ -44,20 +45,20 @@ async def origin() -> AsyncIterator[OriginServer]:
 
 @asynccontextmanager
 async def reading(
-    settings: Ingest, permitted: Callable[[str], bool] = is_public
-) -> AsyncIterator[Origins]:
-    async with HttpReader(settings, permitted) as http:
-        yield Origins({Kind.DEFAULT: http}, settings=settings)
+    settings: Ingest, is_permitted: Callable[[str], bool] = is_public
+) -> AsyncIterator[OriginFetcher]:
+    async with HttpReader(settings, is_permitted) as http:
+        yield OriginFetcher({OriginKind.DEFAULT: http}, AccessResolver(), settings=settings)
 
 
 @pytest.fixture
-async def fetcher() -> AsyncIterator[Origins]:
+async def fetcher() -> AsyncIterator[OriginFetcher]:
     async with reading(SETTINGS) as one:
         yield one
 
 
 async def test_a_picture_arrives_whole_with_its_hash_etag_and_type(
-    origin: OriginServer, fetcher: Origins, tmp_path: Path
+    origin: OriginServer, fetcher: OriginFetcher, tmp_path: Path
 ) -> None:
     fetched = await fetcher.fetch(1, origin.url("/picture"), tmp_path / "original")
     assert fetched.path.read_bytes() == PICTURE
@@ -69,7 +70,7 @@ async def test_a_picture_arrives_whole_with_its_hash_etag_and_type(
 
 
 async def test_as_many_redirects_as_allowed_are_followed(
-    origin: OriginServer, fetcher: Origins, tmp_path: Path
+    origin: OriginServer, fetcher: OriginFetcher, tmp_path: Path
 ) -> None:
     fetched = await fetcher.fetch(1, origin.url("/hops/2"), tmp_path / "original")
     assert fetched.bytes == len(PICTURE)
@@ -79,7 +80,7 @@ async def test_as_many_redirects_as_allowed_are_followed(
     ("path", "kind", "says"),
     [
         ("/hops/3", OriginUnavailable, "more than 3 times"),
-        ("/redirect-nowhere", OriginUnavailable, "without saying where"),
+        ("/redirect-nowhere", OriginUnavailable, "without a Location"),
         ("/status/404", OriginUnavailable, "answered 404"),
         ("/status/403", OriginUnavailable, "answered 403"),
         ("/status/500", OriginUnavailable, "answered 500"),
@@ -92,17 +93,17 @@ async def test_as_many_redirects_as_allowed_are_followed(
         ("/html", NotAnImage, "HTML"),
         ("/json", NotAnImage, "JSON"),
         ("/empty", NotAnImage, "empty"),
-        ("/truncated", OriginUnavailable, "broke off"),
-        ("/chunks-without-end", OriginUnavailable, "broke off"),
+        ("/truncated", OriginUnavailable, "before the end of the file"),
+        ("/chunks-without-end", OriginUnavailable, "before the end of the file"),
         ("/compressed", OriginUnavailable, "compressed"),
-        ("/hang-up", OriginUnavailable, "hung up"),
+        ("/hang-up", OriginUnavailable, "without an answer"),
         ("/garbage", OriginUnavailable, "not valid HTTP"),
         ("/two-lengths", OriginUnavailable, "not valid HTTP"),
     ],
 )
 async def test_each_way_of_failing_is_named(
     origin: OriginServer,
-    fetcher: Origins,
+    fetcher: OriginFetcher,
     tmp_path: Path,
     path: str,
     kind: type[OrchestratorError],
@@ -120,7 +121,7 @@ async def test_each_way_of_failing_is_named(
     [("/status/503", True), ("/status/429", True), ("/status/404", False), ("/hang", True)],
 )
 async def test_only_what_may_pass_is_worth_a_retry(
-    origin: OriginServer, fetcher: Origins, tmp_path: Path, path: str, retryable: bool
+    origin: OriginServer, fetcher: OriginFetcher, tmp_path: Path, path: str, retryable: bool
 ) -> None:
     with pytest.raises(OriginUnavailable) as caught:
         await fetcher.fetch(1, origin.url(path), tmp_path / "original")
@@ -131,7 +132,7 @@ async def test_only_what_may_pass_is_worth_a_retry(
     "target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://[::1", "http://u:p@127.0.0.1/"]
 )
 async def test_a_redirect_to_something_else_than_http_is_refused(
-    origin: OriginServer, fetcher: Origins, tmp_path: Path, target: str
+    origin: OriginServer, fetcher: OriginFetcher, tmp_path: Path, target: str
 ) -> None:
     origin.redirects["/away"] = target
     with pytest.raises(OriginUnavailable, match="not an HTTP address"):
@@ -139,7 +140,7 @@ async def test_a_redirect_to_something_else_than_http_is_refused(
 
 
 async def test_a_host_that_does_not_exist_and_a_closed_port_are_told_apart(
-    fetcher: Origins, tmp_path: Path
+    fetcher: OriginFetcher, tmp_path: Path
 ) -> None:
     with pytest.raises(OriginUnavailable, match="refused the connection"):
         await fetcher.fetch(1, "http://127.0.0.1:1/x", tmp_path / "original")
@@ -149,7 +150,7 @@ async def test_a_host_that_does_not_exist_and_a_closed_port_are_told_apart(
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..b", ".a"])
 async def test_a_host_name_that_cannot_be_one_is_the_origins_fault_for_good(
-    origin: OriginServer, fetcher: Origins, tmp_path: Path, host: str
+    origin: OriginServer, fetcher: OriginFetcher, tmp_path: Path, host: str
 ) -> None:
     origin.redirects["/away"] = f"http://{host}/x.jpg"
     for address in (f"http://{host}/x.jpg", origin.url("/away")):
@@ -161,15 +162,15 @@ async def test_a_host_name_that_cannot_be_one_is_the_origins_fault_for_good(
 async def test_any_number_is_read_at_once_from_one_host(origin: OriginServer) -> None:
     async with HttpReader(SETTINGS) as reader, AsyncExitStack() as held:
         for _ in range(70):
-            opened = reader.open(origin.url("/stall"), Access(Kind.DEFAULT))
-            assert isinstance(await held.enter_async_context(opened), Opened)
+            opened = reader.open(origin.url("/stall"), OriginAccess(OriginKind.DEFAULT))
+            assert isinstance(await held.enter_async_context(opened), OriginStream)
 
 
 @pytest.mark.parametrize(
     "origin_text", ["http://", "https:///path", "gopher://x/", "http://user:secret@host/x"]
 )
 async def test_a_malformed_origin_is_the_callers_fault(
-    fetcher: Origins, tmp_path: Path, origin_text: str
+    fetcher: OriginFetcher, tmp_path: Path, origin_text: str
 ) -> None:
     with pytest.raises(InvalidInput):
         await fetcher.fetch(1, origin_text, tmp_path / "original")
@@ -207,7 +208,7 @@ async def test_a_redirect_to_a_private_address_is_refused(
 ) -> None:
     origin.redirects["/away"] = f"http://127.0.0.2:{origin.port}/picture"
     strict = SETTINGS.model_copy(update={"allow_private_addresses": False})
-    async with reading(strict, permitted=lambda address: address == "127.0.0.1") as one:
+    async with reading(strict, is_permitted=lambda address: address == "127.0.0.1") as one:
         with pytest.raises(OriginUnavailable, match="public internet"):
             await one.fetch(1, origin.url("/away"), tmp_path / "original")
     assert origin.requests == ["/away"]

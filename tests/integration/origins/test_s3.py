@@ -13,7 +13,7 @@ from urllib.parse import quote
 import botocore.session
 import pytest
 
-from orchestrator.origins.reader_types import Fetched, Unchanged
+from orchestrator.origins.reader_types import FetchedFile, NotModified
 from orchestrator.settings import Database
 from tests.integration.origins.conftest import CUSTOMER, HTML, PICTURE, Desk, a_desk
 from tests.support.file_servers import listening, silent
@@ -195,11 +195,11 @@ async def test_an_object_that_has_its_etag_still_is_not_fetched_again(
     put(bucket, "changing.jpg", PICTURE)
     first = await desk.fetch(origin)
     again = await desk.origins.fetch(CUSTOMER, origin, desk.folder / "2", first.etag)
-    assert again == Unchanged(first.etag)
+    assert again == NotModified(first.etag)
     assert not (desk.folder / "2").exists()
     put(bucket, "changing.jpg", PICTURE + b"more")
     changed = await desk.origins.fetch(CUSTOMER, origin, desk.folder / "3", first.etag)
-    assert isinstance(changed, Fetched)
+    assert isinstance(changed, FetchedFile)
     assert changed.bytes == len(PICTURE) + 4
 
 

@@ -29,7 +29,7 @@ ADDRESS = "https://example.org/" + "a" * 40 + "1"
 
 
 async def kinds(desk: Desk, *origins: str) -> list[str | None]:
-    found = [await desk.strategies.match(CUSTOMER, origin) for origin in origins]
+    found = [await desk.matcher.match(CUSTOMER, origin) for origin in origins]
     return [None if each is None else each.strategy for each in found]
 
 
@@ -48,7 +48,7 @@ async def test_strategies_in_the_same_place_keep_their_order(desk: Desk) -> None
         await desk.add(f"x|{n}", "s3-public")
     first = (await desk.strategies.list(CUSTOMER))[0]
     for _ in range(3):
-        found = await desk.strategies.match(CUSTOMER, "x")
+        found = await desk.matcher.match(CUSTOMER, "x")
         assert found is not None
         assert found.id == first.id
 
@@ -172,12 +172,12 @@ async def test_a_bad_regex_that_got_in_is_a_recorded_fault_and_no_hang(
         f"VALUES ({CUSTOMER}, 2, $1, 'ftp')",
         regex,
     )
-    desk.strategies.forget(CUSTOMER)
+    desk.matcher.forget(CUSTOMER)
     assert await kinds(desk, "s3://bucket/key") == ["s3-public"]  # one before it still works
     began = time.monotonic()
     others = asyncio.create_task(_ticks())
     with pytest.raises(OriginUnavailable) as caught:
-        await desk.strategies.match(CUSTOMER, ADDRESS)
+        await desk.matcher.match(CUSTOMER, ADDRESS)
     assert (caught.value.code, caught.value.retryable) == ("origin_config", False)
     assert time.monotonic() - began < 6
     others.cancel()
@@ -234,12 +234,12 @@ async def test_links_are_followed_only_where_permitted(database: Database, tmp_p
     async with a_desk(database, tmp_path, credentials_links=["s3://secrets/{customer}/*"]) as desk:
         await desk.add("x", "basic-http-auth", f"s3://eu-west-1/secrets/{CUSTOMER}/login.json")
         for link in ("s3://secrets/8/login.json", f"s3://other/{CUSTOMER}/login.json"):
-            with pytest.raises(InvalidInput, match="not among those permitted"):
+            with pytest.raises(InvalidInput, match="is not allowed"):
                 await desk.add("y", "basic-http-auth", link)
         await _by_hand(
             database, "UPDATE origin_strategies SET credentials = 's3://secrets/8/login.json'"
         )
-        desk.strategies.forget(CUSTOMER)
+        desk.matcher.forget(CUSTOMER)
         assert await desk.code("http://127.0.0.1:1/x") == "origin_credentials"
 
 
@@ -250,12 +250,12 @@ async def test_local_files_are_no_origins_of_requests_but_below_the_roots(
     root.mkdir()
     (root / "out").symlink_to(tmp_path)
     async with a_desk(database, tmp_path, file_roots=[str(root)]) as desk:
-        desk.origins.admit(str(root / "a.jpg"))
-        desk.origins.admit(f"file://{root}/a%20b.jpg")
-        desk.origins.admit("https://example.org/a.jpg")
+        desk.origins.check_permitted(str(root / "a.jpg"))
+        desk.origins.check_permitted(f"file://{root}/a%20b.jpg")
+        desk.origins.check_permitted("https://example.org/a.jpg")
         for origin in ("/etc/passwd", f"{root}/../b.jpg", f"{root}/out/b.jpg", f"file://{root}x/a"):
             with pytest.raises(InvalidInput):
-                desk.origins.admit(origin)
+                desk.origins.check_permitted(origin)
 
 
 async def _by_hand(database: Database, query: str, *arguments: Any) -> list[asyncpg.Record]:

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidInput
 from orchestrator.origins.credentials import parse_credentials
-from orchestrator.origins.reader_types import Access
-from orchestrator.origins.s3_address import BucketObject, is_region, parse, parse_link
+from orchestrator.origins.origin_kinds import OriginKind
+from orchestrator.origins.reader_types import OriginAccess
+from orchestrator.origins.s3_address import BucketObject, is_region, parse_address, parse_link
 from orchestrator.origins.s3_reader import S3Reader
-from orchestrator.origins.strategies import Kind
 from orchestrator.settings import Ingest
-from orchestrator.storage.customer_buckets import S3Login, S3Object, S3Objects
+from orchestrator.storage.customer_buckets import BucketReader, S3Login, S3Object
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ from orchestrator.storage.customer_buckets import S3Login, S3Object, S3Objects
     ],
 )
 def test_every_spelling_names_the_same_object(address: str, region: str) -> None:
-    found = parse(address, "https://minio.example.org:9000")
+    found = parse_address(address, "https://minio.example.org:9000")
     assert found == BucketObject("bucket", "a/key.jpg", region)
 
 
@@ -60,7 +60,7 @@ def test_every_spelling_names_the_same_object(address: str, region: str) -> None
     ],
 )
 def test_keys_are_decoded_and_queries_left_out(address: str, key: str) -> None:
-    assert parse(address).key == key
+    assert parse_address(address).key == key
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_keys_are_decoded_and_queries_left_out(address: str, key: str) -> None:
 )
 def test_anything_else_is_refused(address: str) -> None:
     with pytest.raises(InvalidInput):
-        parse(address)
+        parse_address(address)
 
 
 def test_a_link_is_an_s3_address_only() -> None:
@@ -115,7 +115,7 @@ def test_the_location_of_an_object_reads_back_as_it(key: str, region: str) -> No
         return
     if "\0" in key or any(part in (".", "..") for part in key.split("/")):
         return
-    assert parse(one.location()) == one
+    assert parse_address(one.location()) == one
 
 
 class Objects:
@@ -129,10 +129,10 @@ class Objects:
 async def test_the_place_of_an_object_is_that_object_whatever_its_region_is_called(
     region: str,
 ) -> None:
-    reader = S3Reader(Ingest(), cast("S3Objects", Objects()))
+    reader = S3Reader(Ingest(), cast("BucketReader", Objects()))
     given = {"access_key": "a", "secret_key": "b", "endpoint": "https://x.example"}
-    access = Access(Kind.S3, parse_credentials(json.dumps(given | {"region": region})))
-    place = await reader.place("s3://museum/scans/a.jp2", access)
-    found = parse(place.location)
+    access = OriginAccess(OriginKind.S3, parse_credentials(json.dumps(given | {"region": region})))
+    place = await reader.locate("s3://museum/scans/a.jp2", access)
+    found = parse_address(place.location)
     assert (found.bucket, found.key) == ("museum", "scans/a.jp2")
     assert found.region == (region if is_region(region) else "")

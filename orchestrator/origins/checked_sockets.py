@@ -78,7 +78,7 @@ async def _connect_first(infos: list[Any], is_permitted: AddressRule) -> socket.
         except OSError as error:
             candidate.close()
             failure = error
-        except BaseException:
+        except BaseException:  # also when cancelled, so that the socket is closed
             candidate.close()
             raise
         else:

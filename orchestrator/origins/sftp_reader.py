@@ -62,7 +62,7 @@ class SftpReader:
             with _translated(self._settings.read_timeout_s):
                 async with asyncio.timeout(self._settings.read_timeout_s):
                     return await asyncssh.connect(host, port, sock=sock, **options)
-        except BaseException:
+        except BaseException:  # also when cancelled, so that the socket is closed
             sock.close()
             raise
 

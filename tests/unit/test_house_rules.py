@@ -195,9 +195,6 @@ KNOWN: dict[str, set[str]] = {
     "orchestrator/ingest/pipeline.py": {"Pipeline"},
     "orchestrator/ingest/serve_original.py": {"begin"},
     # origins, storage
-    "orchestrator/origins/origins.py": {"Origins"},
-    "orchestrator/origins/sftp_reader.py": {"broad_handlers"},
-    "orchestrator/origins/sockets.py": {"broad_handlers"},
     "orchestrator/storage/file_objects.py": {"Folder", "broad_handlers"},
     "orchestrator/storage/s3_multipart.py": {"put_in_parts", "_in_parts", "broad_handlers"},
     # imaging, iiif

@@ -95,9 +95,12 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             origins=origins.optimised,
         )
         after = AfterIngest(settings.ingest, warm.orchestrate)
-        pipeline = await _open_pipeline(stack, settings, catalog, store, imaging, origins, after)
-        await stack.enter_async_context(after.running())
         queue = await stack.enter_async_context(open_queue(settings, catalog))
+        submitter = Submitter(catalog, queue)
+        pipeline = await _open_pipeline(
+            stack, settings, catalog, store, imaging, origins, after, submitter
+        )
+        await stack.enter_async_context(after.running())
         secret = await asyncio.to_thread(token_secret, settings)
         yield Services(
             settings=settings,
@@ -110,7 +113,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             origins=origins,
             pipeline=pipeline,
             queue=queue,
-            submitter=Submitter(catalog, queue),
+            submitter=submitter,
             tokens=SignedTokens(secret, settings.auth.cookie),
         )
 
@@ -153,6 +156,7 @@ async def _open_pipeline(
     imaging: ImagingPool,
     origins: OriginServices,
     after: AfterIngest,
+    submitter: Submitter,
 ) -> Pipeline:
     scratch = await Scratch.open(
         settings.data_dir / "scratch", floor_bytes=settings.cache.free_space_floor
@@ -166,6 +170,7 @@ async def _open_pipeline(
         origins=origins,
         policies=await Policies.open(settings.ingest, catalog.policies),
         settings=settings,
+        submitter=submitter,
         after=after,
     )
 

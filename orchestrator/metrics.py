@@ -258,7 +258,8 @@ OBJECTS_REMOVED = _counter(
 )
 SWEPT = _counter(
     "swept",
-    "Leftovers dealt with by the sweepers: stuck ingests (requeued or failed), objects of dead "
+    "Leftovers dealt with by the sweepers: stuck ingests and conversions (requeued or failed), "
+    "objects of dead "
     "ingests, expired reservations, scratch of dead workers, old attempts.",
     "what",
 )

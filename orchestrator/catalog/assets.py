@@ -79,15 +79,6 @@ class Assets:
         )
         return [asset_of(row) for row in rows]
 
-    async def pending(self, limit: int) -> list[Asset]:
-        """Assets that are answered from their original and wait to be converted, oldest first."""
-        rows = await self._pool.fetch(
-            f"""SELECT {COLUMNS} FROM assets WHERE state = 'registered'
-                ORDER BY updated, customer, space, name LIMIT $1""",  # noqa: S608  constants
-            limit,
-        )
-        return [asset_of(row) for row in rows]
-
     async def count(self) -> dict[str, int]:
         """How many assets there are in each state."""
         rows = await self._pool.fetch("SELECT state, count(*) AS number FROM assets GROUP BY state")

@@ -20,6 +20,7 @@ from orchestrator.catalog.asset_transaction import (
 )
 from orchestrator.catalog.attempts import insert_attempt
 from orchestrator.catalog.connection import Pool
+from orchestrator.catalog.jobs import CONVERT
 from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row
 from orchestrator.catalog.values import AssetDraft, Attempt, Settlement
 from orchestrator.errors import CatalogUnavailable
@@ -194,6 +195,29 @@ class Ingesting:
             *values,
         )
         return [asset_of(row) for row in rows]
+
+    async def unconverted(self, older_s: float, limit: int) -> list[tuple[Asset, bool]]:
+        """Registered assets that no queued or running job will convert, changed longer ago than
+        `older_s`, oldest first. The second value is True if a conversion job of the asset failed or
+        was cancelled since its last change.
+        """
+        rows = await self._pool.fetch(
+            f"""SELECT {COLUMNS}, EXISTS (
+                        SELECT 1 FROM jobs WHERE jobs.asset = {_TEXT} AND jobs.kind = $3
+                        AND jobs.state IN ('failed', 'cancelled')
+                        AND jobs.finished >= assets.updated
+                    ) AS has_failed
+                FROM assets
+                WHERE state = 'registered' AND updated <= now() - make_interval(secs => $1)
+                    AND NOT EXISTS (
+                        SELECT 1 FROM jobs WHERE jobs.state IN ('queued', 'running')
+                        AND jobs.asset = {_TEXT})
+                ORDER BY updated, customer, space, name LIMIT $2""",  # noqa: S608  constants
+            older_s,
+            limit,
+            CONVERT,
+        )
+        return [(asset_of(row), row["has_failed"]) for row in rows]
 
     async def _end(
         self, connection: asyncpg.Connection, asset_id: AssetId, error: str

@@ -22,6 +22,8 @@ STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
 LANES: tuple[Lane, ...] = ("priority", "normal")
 INGEST = "ingest"
 """The kind of job whose payload is an ingest payload."""
+CONVERT = "convert"
+"""The kind of job that converts the registered asset it names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ followed by another, who writes under a number of its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from enum import StrEnum
 from pathlib import Path
 
 import aiofiles
@@ -29,18 +29,8 @@ from orchestrator.ingest.scratch import Scratch
 from orchestrator.model import FILE, STORE, Asset, AssetId, AssetState, Source, file_fingerprint
 from orchestrator.storage.store import LocalFiles, ObjectStore
 
-PENDING = (AssetState.REGISTERED,)
+log = logging.getLogger(__name__)
 _WAIT_S = 0.5
-
-
-class Conversion(StrEnum):
-    """What became of one conversion: `outdated` when a newer version came, `busy` when somebody
-    else is at it.
-    """
-
-    COMPLETED = "completed"
-    OUTDATED = "outdated"
-    BUSY = "busy"
 
 
 class Conversions:
@@ -67,19 +57,26 @@ class Conversions:
         self._reserve_s = reserve_s
         self._slots = asyncio.Semaphore(at_once)
 
-    async def convert(self, asset_id: AssetId) -> Conversion:
-        """Convert the asset if it waits for that and nobody else is converting it.
+    async def convert(self, asset_id: AssetId) -> Asset | None:
+        """Convert the asset once no other process ingests or converts it. Returns the converted
+        asset; None if it is not registered, or was replaced during the conversion.
 
-        Raises Unprocessable or TooLarge (trying again cannot help), SourceChanged (its original is
-        another now), or what may pass: Unavailable, Overloaded, NoRoom.
+        Raises Unprocessable, TooLarge, InvalidInput or OverQuota (a retry cannot help),
+        SourceChanged (the original was replaced or deleted), Unavailable, Overloaded or NoRoom.
         """
-        async with self._slots, self._catalog.exclusive(lock_name(asset_id)) as alone:
-            if not alone:
-                return Conversion.BUSY
+        async with self.alone(asset_id):
             asset = await self._catalog.assets.get(asset_id)
-            if asset is None or asset.state not in PENDING:
-                return Conversion.OUTDATED
+            if asset is None or asset.state is not AssetState.REGISTERED:
+                return None
             return await self.convert_alone(asset)
+
+    async def record_failure(self, asset: Asset, reason: str) -> None:
+        """Record why this version could not be converted. Requests that its original can answer are
+        still answered. Raises CatalogUnavailable.
+        """
+        metrics.INGESTS.labels("failed").inc()
+        await self._catalog.assets.fail(asset.id, asset.version, reason)
+        log.warning("conversion failed", extra={"asset": str(asset.id), "reason": reason})
 
     @asynccontextmanager
     async def alone(self, asset_id: AssetId) -> AsyncIterator[None]:
@@ -93,11 +90,11 @@ class Conversions:
                     return
             await asyncio.sleep(_WAIT_S)  # outside the slot, which others can use meanwhile
 
-    async def convert_alone(self, asset: Asset) -> Conversion:
-        """Convert this very version. The caller holds `alone`."""
+    async def convert_alone(self, asset: Asset) -> Asset | None:
+        """Convert this version; None if it was replaced meanwhile. The caller holds `alone`."""
         source = asset.source
         if source is None:
-            return Conversion.OUTDATED
+            return None
         started = time.perf_counter()
         async with self._scratch.folder(expected_bytes=2 * source.bytes) as folder:
             path = await self._original(source, folder)
@@ -107,11 +104,11 @@ class Conversions:
             except FileNotFoundError as error:
                 raise SourceChanged("The original was removed while it was converted.") from error
             await asyncio.to_thread(verify_in_place, source)
-            if await self._flip(asset, source, prepared) is None:
-                return Conversion.OUTDATED
-        metrics.INGESTS.labels("completed").inc()
-        metrics.INGEST_SECONDS.observe(time.perf_counter() - started)
-        return Conversion.COMPLETED
+            converted = await self._flip(asset, source, prepared)
+        if converted is not None:
+            metrics.INGESTS.labels("completed").inc()
+            metrics.INGEST_SECONDS.observe(time.perf_counter() - started)
+        return converted
 
     async def _flip(self, asset: Asset, source: Source, prepared: Prepared) -> Asset | None:
         """Store what was made and make the catalogue name it; None when a newer version came."""

@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from orchestrator import metrics
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.values import Deleted
 from orchestrator.errors import (
@@ -25,7 +24,8 @@ from orchestrator.errors import (
     Unprocessable,
 )
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.convert import PENDING, Conversion, Conversions
+from orchestrator.ingest.conversion_jobs import ConversionJobs
+from orchestrator.ingest.convert import Conversions
 from orchestrator.ingest.hooks import AfterIngest
 from orchestrator.ingest.ingest_run import Ingests, Outcome, WillRetry
 from orchestrator.ingest.policies import OptimisationPolicy, Policies
@@ -35,7 +35,8 @@ from orchestrator.ingest.register import Registrar, Request, draft_of
 from orchestrator.ingest.remove import Remover
 from orchestrator.ingest.rights import Filing
 from orchestrator.ingest.scratch import Scratch
-from orchestrator.model import FILE, STORE, Asset, AssetId
+from orchestrator.jobs.submitter import Submitter
+from orchestrator.model import FILE, STORE, Asset, AssetId, AssetState
 from orchestrator.origins.origin_address import local_path, scheme_of
 from orchestrator.origins.origin_services import OriginServices
 from orchestrator.settings import Settings
@@ -49,7 +50,7 @@ log = logging.getLogger(__name__)
 class Pipeline:
     """Everything ingest does, over one catalogue, object store and imaging pool."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  composes the parts of ingest
         self,
         *,
         catalog: Catalog,
@@ -59,6 +60,7 @@ class Pipeline:
         origins: OriginServices,
         policies: Policies,
         settings: Settings,
+        submitter: Submitter,
         after: AfterIngest | None = None,
     ) -> None:
         self.policies = policies
@@ -85,6 +87,7 @@ class Pipeline:
             at_once=at_once,
             reserve_s=reserve_s,
         )
+        self.conversion_jobs = ConversionJobs(catalog, submitter, self._conversions)
         self._filing = Filing(catalog, publisher, self._conversions)
         self._ingests = Ingests(
             catalog=catalog,
@@ -136,7 +139,7 @@ class Pipeline:
         """
         return await self._ingests.ingest(request, job, will_retry=will_retry)
 
-    async def convert(self, asset_id: AssetId) -> Conversion:
+    async def convert(self, asset_id: AssetId) -> Asset | None:
         """Convert a registered asset; see `Conversions.convert`."""
         return await self._conversions.convert(asset_id)
 
@@ -158,7 +161,10 @@ class Pipeline:
         policies = await self._conversions.policies_of(now)
         path = local_path(now.origin)
         known = await self._assets.get(now.id)
-        return (await self._registrar.in_place(now.id, path, policies, known)).asset
+        registered = await self._registrar.in_place(now.id, path, policies, known)
+        if registered.changed:
+            await self.conversion_jobs.submit(registered.asset)
+        return registered.asset
 
     async def reingest(self, asset_id: AssetId) -> Outcome:
         """Take an asset in again from its origin, changed or not. Raises AssetNotFound and as
@@ -180,10 +186,11 @@ class Pipeline:
         await self._registrar.in_place(asset.id, local_path(asset.origin), policies, asset)
         async with self._conversions.alone(asset_id):
             now = await self._assets.get(asset_id)
-            if now is not None and now.state not in PENDING:
+            if now is not None and now.state is not AssetState.REGISTERED:
                 now = await self._assets.reopen(asset_id, now.version)
             if now is None:
                 raise Conflict("The image was changed meanwhile.")
+            await self.conversion_jobs.submit(now)  # in case this conversion fails or is killed
             return await self._converted(now)
 
     async def set_access(
@@ -240,22 +247,17 @@ class Pipeline:
         )
         return deleted
 
-    async def fail(self, asset: Asset, reason: str) -> None:
-        """Record why this version could not be converted; what can be answered from its original
-        still is.
-        """
-        metrics.INGESTS.labels("failed").inc()
-        await self._assets.fail(asset.id, asset.version, reason)
-        log.warning("ingest failed", extra={"asset": str(asset.id), "reason": reason})
+    async def record_failure(self, asset: Asset, reason: str) -> None:
+        """See `Conversions.record_failure`."""
+        await self._conversions.record_failure(asset, reason)
 
     async def _converted(self, asset: Asset) -> Outcome:
         try:
-            outcome = await self._conversions.convert_alone(asset)
+            now = await self._conversions.convert_alone(asset)
         except (Unprocessable, TooLarge, OverQuota) as error:
-            await self.fail(asset, error.public)
+            await self._conversions.record_failure(asset, error.public)
             raise
-        now = await self._assets.get(asset.id)
-        if outcome is not Conversion.COMPLETED or now is None:
+        if now is None:
             raise Conflict("The image was changed meanwhile.")
         return Outcome(now, changed=True, bytes=asset.source.bytes if asset.source else 0)
 
@@ -273,5 +275,5 @@ class Pipeline:
         now = await self._assets.get(asset.id)
         if now is None or now.source != source:
             return False  # completed or replaced while we looked, and tidied up after
-        await self.fail(asset, "The stored source is gone.")
+        await self._conversions.record_failure(asset, "The stored source is gone.")
         return True

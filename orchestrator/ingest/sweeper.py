@@ -20,6 +20,7 @@ from orchestrator import metrics
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.values import Attempt
 from orchestrator.errors import Fault, Unavailable
+from orchestrator.ingest.conversion_jobs import ConversionJobs
 from orchestrator.ingest.convert import lock_name
 from orchestrator.ingest.remove import Remover
 from orchestrator.ingest.rights import filing_lock
@@ -49,6 +50,8 @@ class Sweeper:
         remover: Remover,
         scratch: Path,
         settings: Ingest,
+        *,
+        conversions: ConversionJobs,
         requeue: Requeue | None = None,
     ) -> None:
         """`scratch` is the folder that scratch space of this host's processes lies in."""
@@ -56,6 +59,7 @@ class Sweeper:
         self._remover = remover
         self._scratch = scratch
         self._settings = settings
+        self._conversions = conversions
         self._requeue = requeue
 
     async def run(self) -> None:
@@ -84,6 +88,7 @@ class Sweeper:
     async def _sweep(self, swept: Counter[str]) -> None:
         steps: dict[str, Callable[[], Awaitable[int]]] = {
             "stuck_ingests": self._stuck,
+            "stuck_conversions": self._stuck_conversions,
             "unfinished_objects": self._unfinished,
             "unwanted_objects": self._remover.remove,
             "reservations": self._catalog.quotas.expire,
@@ -109,6 +114,9 @@ class Sweeper:
                     await self._give_up(one)
                     dealt_with += 1
         return dealt_with
+
+    async def _stuck_conversions(self) -> int:
+        return await self._conversions.submit_missing(self._settings.stuck_after_s)
 
     async def _give_up(self, asset: Asset) -> None:
         # What is served is not taken in again unasked: its origin is that of what is served, and

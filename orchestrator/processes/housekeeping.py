@@ -15,7 +15,7 @@ from pathlib import Path
 from orchestrator import metrics
 from orchestrator.app import Services
 from orchestrator.errors import StorageUnavailable
-from orchestrator.ingest.converter import Converter
+from orchestrator.ingest.conversion_progress import ConversionProgress
 from orchestrator.ingest.folder import FolderIngest
 from orchestrator.model import AssetId
 from orchestrator.processes.ports import (
@@ -47,6 +47,9 @@ class Housekeeping:
         self._services = services
         self._settings = settings
         self._marker = folder_marker(settings)
+        self._conversions = ConversionProgress(
+            services.catalog.assets, Told(settings.data_dir, "converting")
+        )
         self._invalidator = Invalidator(
             services.disk_caches,
             services.catalog.changes,
@@ -61,6 +64,10 @@ class Housekeeping:
         await asyncio.to_thread(self._marker.unlink, missing_ok=True)
         await self._open_port(stack)
         return self._loops()
+
+    def on_converted(self) -> None:
+        """Count a conversion that ended, for the progress that the command shows."""
+        self._conversions.add()
 
     def on_change(self, asset_id: AssetId, version: int) -> None:
         """Invalidate the cached files of an asset that has this version now; GONE: deleted."""
@@ -106,7 +113,9 @@ class Housekeeping:
         ]
 
     async def _ingest_folder(self) -> None:
-        """Register the folder, mark it as registered, then convert waiting assets."""
+        """Register the folder, mark it as registered, then submit the conversions that wait and
+        report their progress.
+        """
         services = self._services
         folder = self._settings.ingest.folder
         if folder:
@@ -115,10 +124,8 @@ class Housekeeping:
             policy = await services.pipeline.policies.folder(1)
             await ingest.register(Path(folder), policy, told)
         await asyncio.to_thread(_touch, self._marker)
-        told = Told(self._settings.data_dir, "converting")
-        await Converter(
-            services.catalog.assets, services.pipeline, self._settings.ingest.workers, told
-        ).run()
+        await services.pipeline.conversion_jobs.submit_missing()
+        await self._conversions.run()
 
     async def _sweep_store(self) -> None:
         """Once an hour, remove the temporary objects of processes that died."""

@@ -17,6 +17,7 @@ import uvloop
 
 from orchestrator.app import Services, open_services
 from orchestrator.catalog.listener import ChangeListener
+from orchestrator.jobs.worker_loop import Worker
 from orchestrator.log import set_up_logging
 from orchestrator.model import AssetId
 from orchestrator.processes.housekeeping import Housekeeping
@@ -54,9 +55,11 @@ class Process:
     def __init__(self, services: Services, role: Role) -> None:
         self._services = services
         self._roles: list[Housekeeping | PublicServer] = []
-        self._has_worker = role != "serve"
+        self._workers: list[Worker] = []
         if role != "serve":
-            self._roles.append(Housekeeping(services))
+            housekeeping = Housekeeping(services)
+            self._roles.append(housekeeping)
+            self._workers.append(worker_of(services, on_converted=housekeeping.on_converted))
         if role != "housekeeping":
             self._roles.append(PublicServer(services, shared=role == "serve"))
 
@@ -75,8 +78,7 @@ class Process:
             await _wait_for_first(tasks, listening.wait(), stop.wait())
             loops = [loop for role in self._roles for loop in await role.open(ports)]
             running += [tasks.create_task(loop) for loop in loops]
-            workers = [worker_of(self._services).run()] if self._has_worker else []
-            working = [tasks.create_task(loop) for loop in workers]
+            working = [tasks.create_task(worker.run()) for worker in self._workers]
             _exempt_from_collection()
             await stop.wait()
             for task in working:

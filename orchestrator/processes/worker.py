@@ -7,18 +7,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import uvloop
 
 from orchestrator.app import Services, open_services
-from orchestrator.catalog.jobs import INGEST
+from orchestrator.catalog.jobs import CONVERT, INGEST
 from orchestrator.errors import Unavailable
-from orchestrator.ingest.job_handler import PostedIngest, PostingAgain, intake
+from orchestrator.ingest.job_handler import ConvertHandler, IngestHandler, PostingAgain, intake
 from orchestrator.ingest.sweeper import Sweeper
 from orchestrator.jobs.job_sweeper import JobSweeper
 from orchestrator.jobs.queue_factory import pace_of
-from orchestrator.jobs.worker_loop import Worker
+from orchestrator.jobs.worker_loop import Handler, Worker
 from orchestrator.log import set_up_logging
 from orchestrator.processes.ports import Address, open_port, private_port
 from orchestrator.settings import Settings
@@ -30,21 +32,26 @@ _SPARE_CONNECTIONS = 6
 """Beside the one that each conversion keeps: heartbeats, claims, the sweepers."""
 
 
-def worker_of(services: Services) -> Worker:
-    """The worker of this process; draining it takes up to `server.drain_s`."""
+def worker_of(services: Services, *, on_converted: Callable[[], None] | None = None) -> Worker:
+    """The worker of this process; draining it takes up to `server.drain_s`.
+
+    With `on_converted` it also converts registered assets and calls this after each. Only a
+    housekeeping process does: it can read the files of the served folder.
+    """
+    pipeline, assets = services.pipeline, services.catalog.assets
     max_attempts = services.settings.jobs.max_attempts
-    ingest = PostedIngest(
-        services.pipeline,
-        services.catalog.assets,
-        max_attempts,
-        services.origins.fetcher.check_permitted,
-    )
+    permit = services.origins.fetcher.check_permitted
+    handlers: dict[str, Handler] = {INGEST: IngestHandler(pipeline, assets, max_attempts, permit)}
+    pace = pace_of(services.settings)
+    if on_converted is not None:
+        handlers[CONVERT] = ConvertHandler(pipeline, assets, max_attempts, on_converted)
+        pace = replace(pace, slots=max(pace.slots, services.settings.ingest.workers))
     return Worker(
         queue=services.queue,
         claims=services.catalog.claims,
         submitter=services.submitter,
-        handlers={INGEST: ingest},
-        pace=pace_of(services.settings),
+        handlers=handlers,
+        pace=pace,
         intake=intake,
     )
 
@@ -63,7 +70,8 @@ def ingest_sweeper_of(services: Services) -> Sweeper:
         services.pipeline.remover,
         services.settings.data_dir / "scratch",
         services.settings.ingest,
-        PostingAgain(services.catalog.jobs, services.submitter),
+        conversions=services.pipeline.conversion_jobs,
+        requeue=PostingAgain(services.catalog.jobs, services.submitter),
     )
 
 
@@ -77,7 +85,8 @@ def run_worker(settings: Settings, port: int | None = None) -> None:
 
 def with_room(settings: Settings) -> Settings:
     """The settings with as many database connections as this many slots need at least."""
-    needed = pace_of(settings).slots + _SPARE_CONNECTIONS
+    slots = max(pace_of(settings).slots, settings.ingest.workers)
+    needed = slots + _SPARE_CONNECTIONS
     database = settings.database
     if database.pool_max >= needed:
         return settings

@@ -122,7 +122,9 @@ class Jobs(Section):
     kind: Literal["pgqueuer", "sqs"] = "pgqueuer"
     """Where work is announced: `pgqueuer` (in the same database) or `sqs`."""
     workers: Annotated[int, Field(ge=0, le=256)] = 0
-    """Jobs done at once by each instance; 0 means as many as `ingest.workers`."""
+    """Jobs done at once by each instance; 0 means as many as `ingest.workers`. `serve` does at
+    least `ingest.workers` at once, because it also converts the pictures of the folder.
+    """
     per_host: Count = 4
     """Jobs running at once, in the whole installation, whose originals come from one host."""
     max_attempts: Count = 5

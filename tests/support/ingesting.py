@@ -17,14 +17,20 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.jobs import CONVERT
 from orchestrator.catalog.migrator import migrate
 from orchestrator.catalog.values import LedgerRow
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.converter import Converter
+from orchestrator.ingest.job_handler import ConvertHandler
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.ingest.sweeper import Requeue, Sweeper
+from orchestrator.jobs.queue import JobQueue
+from orchestrator.jobs.queue_factory import open_queue
+from orchestrator.jobs.settler import Pace
+from orchestrator.jobs.submitter import Submitter
+from orchestrator.jobs.worker_loop import Worker
 from orchestrator.model import STORE, Asset, AssetId
 from orchestrator.origins.credential_store import make_key
 from orchestrator.origins.origin_services import OriginServices, open_origins
@@ -95,6 +101,8 @@ class House:
     store: RecordingStore
     pipeline: Pipeline
     origins: OriginServices
+    queue: JobQueue
+    submitter: Submitter
     pictures: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,11 +123,32 @@ class House:
         )
         return await self.asset(name)
 
+    def conversion_worker(
+        self, slots: int = 2, on_end: Callable[[], None] = lambda: None
+    ) -> Worker:
+        """A worker for conversion jobs that retries after a short wait."""
+        pace = Pace(slots=slots, retry_first_s=0.02, retry_longest_s=0.1, pause_s=0.02, look_s=0.2)
+        handler = ConvertHandler(self.pipeline, self.catalog.assets, pace.max_attempts, on_end)
+        return Worker(
+            queue=self.queue,
+            claims=self.catalog.claims,
+            submitter=self.submitter,
+            handlers={CONVERT: handler},
+            pace=pace,
+        )
+
     async def sweep(self, requeue: Requeue | None = None) -> Counter[str]:
         """Let the sweepers look once, to whom everything is old."""
         settings = self.settings.ingest.model_copy(update={"stuck_after_s": 0})
         scratch = self.settings.data_dir / "scratch"
-        sweeper = Sweeper(self.catalog, self.pipeline.remover, scratch, settings, requeue)
+        sweeper = Sweeper(
+            self.catalog,
+            self.pipeline.remover,
+            scratch,
+            settings,
+            conversions=self.pipeline.conversion_jobs,
+            requeue=requeue,
+        )
         return await sweeper.sweep()
 
     async def ledger(self) -> dict[str, LedgerRow]:
@@ -197,7 +226,11 @@ async def open_house(
     catalog = catalog or await Catalog.open(settings.database)
     store = store or RecordingStore(settings.data_dir / "objects")
     scratch = await Scratch.open(settings.data_dir / "scratch")
-    async with open_origins(settings.ingest, catalog.strategies, [make_key()]) as origins:
+    async with (
+        open_origins(settings.ingest, catalog.strategies, [make_key()]) as origins,
+        open_queue(settings, catalog) as queue,
+    ):
+        submitter = Submitter(catalog, queue)
         pipeline = Pipeline(
             catalog=catalog,
             store=store,
@@ -206,9 +239,10 @@ async def open_house(
             origins=origins,
             policies=await Policies.open(settings.ingest, catalog.policies),
             settings=settings,
+            submitter=submitter,
         )
         try:
-            yield House(settings, catalog, store, pipeline, origins)
+            yield House(settings, catalog, store, pipeline, origins, queue, submitter)
         finally:
             await scratch.close()
             await store.close()
@@ -219,7 +253,8 @@ async def _convert(dsn: str, data: Path) -> None:
     settings = settings_for(dsn, data)
     imaging = ImagingPool(Imaging(processes=1))
     async with open_house(settings, imaging) as house:
-        await Converter(house.catalog.assets, house.pipeline, at_once=1).run()
+        await house.pipeline.conversion_jobs.submit_missing()
+        await house.conversion_worker(slots=1).run()
 
 
 if __name__ == "__main__":

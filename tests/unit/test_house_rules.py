@@ -189,7 +189,6 @@ KNOWN: dict[str, set[str]] = {
     "orchestrator/cli/simulate_command.py": {"simulate"},
     # ingest
     "orchestrator/ingest/convert.py": {"__init__"},
-    "orchestrator/ingest/converter.py": {"broad_handlers"},
     "orchestrator/ingest/hooks.py": {"bare_tasks"},
     "orchestrator/ingest/ingest_run.py": {"Ingests", "broad_handlers"},
     "orchestrator/ingest/pipeline.py": {"Pipeline"},

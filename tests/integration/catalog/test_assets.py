@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.jobs import CONVERT, JobDraft
 from orchestrator.catalog.values import AssetDraft
 from orchestrator.errors import AssetNotFound, Conflict, InvalidInput
 from orchestrator.model import AssetId, AssetState, Source, SourceKind, ThumbnailSizes
@@ -308,18 +309,39 @@ async def test_pages_go_through_all_assets_once_in_order_of_their_bytes(catalog:
     assert await through(customer=3) == []
 
 
-async def test_what_waits_to_be_converted_is_found_oldest_first(catalog: Catalog) -> None:
-    first = (await catalog.assets.register(a_draft("b"))).asset
+async def waiting(catalog: Catalog, limit: int = 10) -> list[tuple[str, bool]]:
+    return [(a.id.name, failed) for a, failed in await catalog.ingesting.unconverted(0, limit)]
+
+
+async def a_conversion_job(catalog: Catalog, name: str) -> int:
+    async with catalog.transaction() as connection:
+        draft = JobDraft(CONVERT, {}, 0, asset=f"1/1/{name}")
+        return (await catalog.jobs.record(connection, [draft])).ids[0]
+
+
+async def test_registered_assets_without_a_job_are_found_oldest_first(catalog: Catalog) -> None:
+    await catalog.assets.register(a_draft("b"))
     second = (await catalog.assets.register(a_draft("a"))).asset
     third = (await catalog.assets.register(a_draft("c"))).asset
     await catalog.assets.complete(second.id, second.version, source=CONVERTED, thumbnails=PLANNED)
-    assert [asset.id for asset in await catalog.assets.pending(10)] == [first.id, third.id]
-    assert [asset.id for asset in await catalog.assets.pending(1)] == [first.id]
+    assert await waiting(catalog) == [("b", False), ("c", False)]
+    assert await waiting(catalog, 1) == [("b", False)]
+    assert await catalog.ingesting.unconverted(60, 10) == []
     await catalog.assets.fail(third.id, third.version, "broken")
-    assert [asset.id for asset in await catalog.assets.pending(10)] == [first.id]
+    assert await waiting(catalog) == [("b", False)]
     assert await catalog.assets.count() == {"registered": 1, "ready": 1, "failed": 1}
     assert await catalog.assets.reopen(third.id, third.version) is not None
-    assert len(await catalog.assets.pending(10)) == 2
+    assert await waiting(catalog) == [("b", False), ("c", False)]
+
+
+async def test_a_registered_asset_with_a_queued_job_does_not_wait_for_one(catalog: Catalog) -> None:
+    await catalog.assets.register(a_draft("a"))
+    job = await a_conversion_job(catalog, "a")
+    assert await waiting(catalog) == []
+    await catalog.jobs.cancel(job)
+    assert await waiting(catalog) == [("a", True)]
+    await catalog.assets.register(a_draft("a", origin="/other.jpg"))
+    assert await waiting(catalog) == [("a", False)]
 
 
 async def test_an_alias_stands_for_one_asset_and_goes_with_it(catalog: Catalog) -> None:

@@ -90,7 +90,9 @@ async def test_names_that_look_like_escapes_and_other_alphabets_are_kept_apart(
     assert report.registered == 6
     for asset in await house.catalog.assets.page(None, 100):
         assert AssetId.parse(str(asset.id)) == asset.id
-        assert await house.pipeline.convert(asset.id) == "completed"
+        converted = await house.pipeline.convert(asset.id)
+        assert converted is not None
+        assert converted.state is AssetState.READY
 
 
 async def test_what_is_no_folder_is_refused(house: House) -> None:

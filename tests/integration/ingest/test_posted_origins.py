@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.catalog.jobs import INGEST, Job
 from orchestrator.errors import InvalidInput, OriginUnavailable, StorageUnavailable
-from orchestrator.ingest.job_handler import PostedIngest
+from orchestrator.ingest.job_handler import IngestHandler
 from orchestrator.model import AssetState
 from tests.support import pictures
 from tests.support.ingesting import House
@@ -20,9 +20,9 @@ from tests.support.origins import OriginServer
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def a_handler(house: House) -> PostedIngest:
+def a_handler(house: House) -> IngestHandler:
     check_origin = house.origins.fetcher.check_permitted
-    return PostedIngest(house.pipeline, house.catalog.assets, 5, check_origin)
+    return IngestHandler(house.pipeline, house.catalog.assets, 5, check_origin)
 
 
 def a_job(payload: dict[str, Any], attempts: int = 1) -> Job:

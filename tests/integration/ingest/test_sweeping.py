@@ -133,6 +133,7 @@ async def test_fresh_work_is_left_alone_even_by_nobody(house: House) -> None:
         house.pipeline.remover,
         house.settings.data_dir / "scratch",
         house.settings.ingest,
+        conversions=house.pipeline.conversion_jobs,
     )
     assert sum((await sweeper.sweep()).values()) == 0
 

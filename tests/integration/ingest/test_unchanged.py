@@ -119,7 +119,7 @@ async def test_a_source_that_was_lost_is_made_again_though_its_origin_is_the_sam
     house: House, request_: Request
 ) -> None:
     first = (await house.pipeline.ingest(request_)).asset
-    await house.pipeline.fail(first, "The stored source is gone.")
+    await house.pipeline.record_failure(first, "The stored source is gone.")
     await house.pipeline.declare(request_)
     assert (await house.pipeline.ingest(request_)).changed
 
@@ -149,7 +149,7 @@ async def test_a_declared_asset_has_nothing_to_show_and_no_converter_takes_it_up
     asset = await house.pipeline.declare(replace(request_, tags=("t",)), batch=7)
     assert (asset.state, asset.servable, asset.batch) == (AssetState.INGESTING, False, 7)
     assert (asset.tags, asset.origin) == (("t",), request_.origin)
-    assert await house.catalog.assets.pending(10) == []
+    assert await house.pipeline.conversion_jobs.submit_missing() == 0
     done = (await house.pipeline.ingest(request_)).asset
     assert (done.state, done.tags, done.batch) == (AssetState.READY, ("t",), 7)
 

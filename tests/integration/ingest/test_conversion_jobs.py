@@ -1,5 +1,5 @@
-"""The loop that converts what waits: settles each picture, survives what is away and what is
-killed.
+"""Conversion jobs: each registered picture is converted or its failure is recorded, through outages
+and kill -9.
 """
 
 from __future__ import annotations
@@ -9,41 +9,37 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from orchestrator.catalog.jobs import CONVERT
 from orchestrator.errors import StorageUnavailable
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.converter import Converter
+from orchestrator.ingest.conversion_progress import ConversionProgress
+from orchestrator.jobs.settler import Pace
 from orchestrator.model import AssetId, AssetState
 from orchestrator.storage import object_keys as keys
 from tests.support import pictures
 from tests.support.ingesting import House, open_house, settings_for
+from tests.support.jobs import running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @asynccontextmanager
-async def converting(house: House, at_once: int = 2) -> AsyncIterator[list[tuple[int, int]]]:
-    told: list[tuple[int, int]] = []
-    converter = Converter(
-        house.catalog.assets,
-        house.pipeline,
-        at_once,
-        lambda done, all_: told.append((done, all_)),
-        idle_s=0.02,
-        first_wait_s=0.02,
+async def converting(house: House, slots: int = 2) -> AsyncIterator[list[tuple[int, int]]]:
+    """A worker that converts the registered assets; yields the reports of its progress."""
+    reports: list[tuple[int, int]] = []
+    progress = ConversionProgress(
+        house.catalog.assets, lambda done, total: reports.append((done, total)), every_s=0.02
     )
-    task = asyncio.create_task(converter.run())
-    try:
-        yield told
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    await house.pipeline.conversion_jobs.submit_missing()
+    worker = house.conversion_worker(slots, progress.add)
+    async with running(worker.run()), running(progress.run()):
+        yield reports
 
 
 async def settled(house: House, state: AssetState, *names: str) -> None:
@@ -57,9 +53,9 @@ async def test_everything_that_waits_is_converted_and_counted(house: House) -> N
     names = [str(n) for n in range(6)]
     for n, name in enumerate(names):
         await house.register(pictures.jpeg(house.pictures / f"{n}.jpg", 60, 40, seed=n), name)
-    async with converting(house) as told:
+    async with converting(house) as reports:
         await settled(house, AssetState.READY, *names)
-        while told[-1:] != [(6, 6)]:
+        while reports[-1:] != [(6, 6)]:
             await asyncio.sleep(0.05)
 
 
@@ -67,7 +63,7 @@ async def test_a_picture_that_cannot_be_made_is_recorded_and_holds_nobody_up(hou
     whole = pictures.jpeg(house.pictures / "whole.jpg", 600, 500)
     await house.register(pictures.truncated(house.pictures / "torn.jpg", whole, 0.4), "torn")
     await house.register(whole, "whole")
-    async with converting(house, at_once=1):
+    async with converting(house, slots=1):
         await settled(house, AssetState.READY, "whole")
         await settled(house, AssetState.FAILED, "torn")
     torn = await house.asset("torn")
@@ -126,10 +122,10 @@ async def test_a_fault_of_our_own_is_tried_again_and_then_recorded(house: House)
     async with converting(house):
         await settled(house, AssetState.READY, "good")
         await settled(house, AssetState.FAILED, "broken")
-    assert len(tries) == 4
+    assert len(tries) == Pace().max_attempts
 
 
-async def test_a_converter_killed_in_the_middle_leaves_nothing_trusted_and_is_followed(
+async def test_what_a_killed_worker_left_of_a_conversion_is_not_used_and_another_worker_converts(
     dsn: str, tmp_path: Path, imaging: ImagingPool
 ) -> None:
     data = tmp_path / "data"
@@ -150,6 +146,7 @@ async def test_a_converter_killed_in_the_middle_leaves_nothing_trusted_and_is_fo
         assert house.scratch() == []
         assert await house.asset("large") == registered
         assert await house.store.keys() == set()
+        await house.catalog.claims.recover(0, Pace().max_attempts)  # as after `jobs.lease_s`
         async with converting(house):
             await settled(house, AssetState.READY, "large")
         asset = await house.asset("large")
@@ -159,3 +156,62 @@ async def test_a_converter_killed_in_the_middle_leaves_nothing_trusted_and_is_fo
             prefix + name
             for name in ("source.tif", "s.json", "open/200.jpg", "open/100.jpg", "open/50.jpg")
         }
+
+
+async def test_a_picture_registered_without_a_job_gets_one_job(house: House) -> None:
+    await house.register(pictures.jpeg(house.pictures / "a.jpg", 60, 40), "a")
+    assert await house.pipeline.conversion_jobs.submit_missing() == 1
+    assert await house.pipeline.conversion_jobs.submit_missing() == 0
+    [job] = await house.catalog.jobs.page()
+    assert (job.kind, job.asset, job.customer) == (CONVERT, "1/1/a", 0)
+
+
+async def test_the_sweeper_submits_a_conversion_that_waits_without_a_job(house: House) -> None:
+    await house.register(pictures.jpeg(house.pictures / "a.jpg", 60, 40), "a")
+    assert (await house.sweep())["stuck_conversions"] == 1
+    assert (await house.sweep())["stuck_conversions"] == 0
+
+
+async def test_a_conversion_whose_workers_died_is_recorded_as_failed_once(house: House) -> None:
+    await house.register(pictures.jpeg(house.pictures / "a.jpg", 60, 40), "a")
+    await house.pipeline.conversion_jobs.submit_missing()
+    await house.catalog.claims.claim("worker", [CONVERT], ["normal"], 1)
+    assert (await house.catalog.claims.recover(0, 1)).given_up
+    assert (await house.sweep())["stuck_conversions"] == 1
+    asset = await house.asset("a")
+    assert (asset.state, asset.servable) == (AssetState.FAILED, True)
+    assert "died" in asset.error
+    assert (await house.sweep())["stuck_conversions"] == 0
+
+
+async def test_a_failed_conversion_that_a_person_retries_is_converted(house: House) -> None:
+    async def broken(key: str) -> None:
+        raise ZeroDivisionError
+
+    house.store.before_put = broken
+    await house.register(pictures.jpeg(house.pictures / "a.jpg", 60, 40), "a")
+    async with converting(house):
+        await settled(house, AssetState.FAILED, "a")
+        [job] = await house.catalog.jobs.page()
+        async with asyncio.timeout(10):
+            while (await house.catalog.jobs.page())[0].state != "failed":
+                await asyncio.sleep(0.05)
+        house.store.before_put = None
+        await house.submitter.retry(job.id)
+        await settled(house, AssetState.READY, "a")
+
+
+async def test_rights_changed_during_a_conversion_do_not_leave_the_picture_unconverted(
+    house: House,
+) -> None:
+    await house.register(pictures.jpeg(house.pictures / "a.jpg", 60, 40), "a")
+
+    async def restrict(key: str) -> None:
+        house.store.before_put = None
+        await house.pipeline.set_access(AssetId(1, 1, "a"), roles=("reader",))
+
+    house.store.before_put = restrict
+    async with converting(house):
+        await settled(house, AssetState.READY, "a")
+    assert (await house.asset("a")).roles == ("reader",)
+    assert [job.state for job in await house.catalog.jobs.page()] == ["done"]

@@ -1,7 +1,7 @@
-"""How far the taking-in of a folder is, told by the process that does it to the command that
+"""The progress of a folder's ingest: housekeeping writes it to a file, and the `serve` command
 shows it.
 
-A small file below the data directory, replaced whole; nothing depends on it.
+The file is below the data directory and is always replaced as a whole. Nothing depends on it.
 """
 
 from __future__ import annotations
@@ -11,49 +11,54 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-EVERY_S = 0.2
+READING_HEADERS, CONVERTING = "reading headers", "converting"
+"""The stages of a folder's ingest."""
+WRITE_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What is being done, and how many pictures of how many."""
+    """A stage, and how many of how many images are done in it."""
 
     name: str
     done: int
     total: int
 
 
-class Told:
-    """Called with (done, total); writes at most five times a second, and when all is done."""
+class ProgressFile:
+    """Records the progress of one stage; called with (done, total).
 
-    def __init__(self, data_dir: Path, name: str) -> None:
+    Writes at most five times a second, and always when all is done.
+    """
+
+    def __init__(self, data_dir: Path, stage: str) -> None:
         self._path = _path(data_dir)
-        self._name = name
-        self._due = 0.0
+        self._stage = stage
+        self._next_write = 0.0
 
     def __call__(self, done: int, total: int) -> None:
-        """Tell. A disk that cannot be written to is no reason to stop the work."""
+        """Write the progress. A disk that cannot be written to does not stop the ingest."""
         now = time.monotonic()
-        if done < total and now < self._due:
+        if done < total and now < self._next_write:
             return
-        self._due = now + EVERY_S
-        fresh = self._path.with_suffix(".new")
+        self._next_write = now + WRITE_EVERY_S
+        temporary = self._path.with_suffix(".new")
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(f"{self._name}\n{done}\n{total}\n")
-            fresh.replace(self._path)
+            temporary.write_text(f"{self._stage}\n{done}\n{total}\n")
+            temporary.replace(self._path)
 
 
-def told(data_dir: Path) -> Stage | None:
-    """What was told last; None when nothing was."""
+def read_progress(data_dir: Path) -> Stage | None:
+    """The stage that was written last; None if there is none."""
     with suppress(OSError, ValueError):
         name, done, total = _path(data_dir).read_text().splitlines()
         return Stage(name, int(done), int(total))
     return None
 
 
-def forget(data_dir: Path) -> None:
-    """Take away what an earlier run told."""
+def delete_progress(data_dir: Path) -> None:
+    """Delete the progress of an earlier run."""
     with suppress(OSError):
         _path(data_dir).unlink()
 

@@ -106,7 +106,7 @@ def _command(words: str, command: Any) -> str:
     for parameter in command.params:
         text = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
         if parameter.param_type_name == "argument":
-            name = (parameter.metavar or parameter.name).upper()
+            name = (parameter.metavar or parameter.name).upper().removesuffix("...")
             name += "..." if parameter.nargs == -1 else ""
             usage.append(name if parameter.required else f"[{name}]")
             rows.append(f"| `{name}` | {text} |\n")

@@ -1,4 +1,4 @@
-"""Every command on one screen, and how an error of ours reaches the person who typed it."""
+"""All commands on one screen, and how an error reaches the user."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import sys
 
 import typer
 
-from orchestrator.cli import account_commands as accounts
-from orchestrator.cli import config_commands as configuration
+from orchestrator.cli import cache_commands as cache
+from orchestrator.cli import config_commands as config
+from orchestrator.cli import customer_commands as customers
+from orchestrator.cli import database_commands as database
 from orchestrator.cli import image_commands as images
-from orchestrator.cli import ingest_command as ingesting
-from orchestrator.cli import job_commands as working
-from orchestrator.cli import maintenance_commands as upkeep
+from orchestrator.cli import job_commands as jobs
 from orchestrator.cli import origin_commands as origins
-from orchestrator.cli import serve_command as serving
+from orchestrator.cli import token_command as token
+from orchestrator.cli.bench_command import bench
+from orchestrator.cli.doctor_command import doctor
+from orchestrator.cli.ingest_command import ingest
+from orchestrator.cli.samples_command import samples
+from orchestrator.cli.serve_command import serve
 from orchestrator.cli.session import Commands
+from orchestrator.cli.worker_command import worker
 from orchestrator.errors import OrchestratorError
 
 
@@ -27,27 +33,29 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    app.command("serve")(serving.serve)
-    app.command("ingest")(ingesting.ingest)
-    app.command("worker")(working.worker)
-    app.add_typer(_group("jobs", "Posted work: what waits, runs and failed.", working.JOBS))
-    app.add_typer(_group("images", "Look at, change and remove images.", images.COMMANDS))
-    app.add_typer(_group("origins", "How origins are read, and whether.", origins.COMMANDS))
-    app.add_typer(_group("customers", "Whose images they are.", accounts.CUSTOMERS))
-    app.add_typer(_group("keys", "API keys of a customer.", accounts.KEYS))
-    app.add_typer(_group("token", "Rights to restricted images.", accounts.TOKENS))
-    app.add_typer(_group("cache", "The disk caches of this host.", upkeep.CACHE))
-    app.command("scavenge")(upkeep.scavenge)
-    app.add_typer(_group("db", "The database.", upkeep.DATABASE))
-    app.add_typer(_group("config", "The settings in force.", configuration.COMMANDS))
-    app.command("doctor")(upkeep.doctor)
-    app.command("bench")(upkeep.bench)
-    app.command("samples")(serving.samples)
+    app.command("serve")(serve)
+    app.command("ingest")(ingest)
+    app.command("worker")(worker)
+    app.add_typer(_group("jobs", "List, retry and cancel jobs.", jobs.COMMANDS))
+    app.add_typer(_group("images", "List, change and delete assets.", images.COMMANDS))
+    app.add_typer(_group("origins", "Configure and test how origins are read.", origins.COMMANDS))
+    app.add_typer(_group("customers", "Create and list customers.", customers.CUSTOMERS))
+    app.add_typer(_group("keys", "Create, list and revoke API keys.", customers.KEYS))
+    app.add_typer(_group("token", "Give access to restricted assets.", token.COMMANDS))
+    app.add_typer(_group("cache", "Inspect and clear the disk caches.", cache.COMMANDS))
+    app.command("scavenge")(cache.scavenge)
+    app.add_typer(_group("db", "Migrate the database.", database.COMMANDS))
+    app.add_typer(_group("config", "Show and check the settings.", config.COMMANDS))
+    app.command("doctor")(doctor)
+    app.command("bench")(bench)
+    app.command("samples")(samples)
     return app
 
 
 def run() -> None:
-    """Run the command line; 0 done, 1 failed with one clear line on standard error, 2 usage."""
+    """Run the command line. The exit status is 0 (done), 1 (failed, with one clear line for each
+    error on standard error) or 2 (usage).
+    """
     try:
         build()()
     except OrchestratorError as error:

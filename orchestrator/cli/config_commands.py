@@ -1,52 +1,52 @@
-"""`config show` and `config check`: what is in force, where it comes from, and what is wrong with
-it.
-"""
+"""`config`: the settings in force, where each comes from, and their faults."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
 from pydantic import SecretStr
 
-from orchestrator.cli.output import listing, say
-from orchestrator.cli.session import AsJson, ConfigFile, DataDir, loaded
+from orchestrator.cli.output import print_line
+from orchestrator.cli.session import Commands, Session, command
 from orchestrator.settings import default_toml
 
 MASK = "***"
 
 
-def show(
-    config: ConfigFile = None,
-    data: DataDir = None,
+@command()
+def show_settings(
+    session: Session,
     default: Annotated[
-        bool, typer.Option("--default", help="Print a commented file with every default instead.")
+        bool,
+        typer.Option("--default", help="Print a TOML file with all defaults and their meaning."),
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Print every setting with its value and where that comes from; secrets are masked."""
+    """Print all settings with their values and where each value comes from. Secrets are masked."""
     if default:
-        say(default_toml())
+        print_line(default_toml())
         return
-    found = loaded(config, data)
+    loaded = session.load()
     rows = []
-    for name, origin in found.origins.items():
+    for name, origin in loaded.origins.items():
         section, _, key = name.partition(".")
-        value = getattr(getattr(found.settings, section), key)
+        value = getattr(getattr(loaded.settings, section), key)
         if isinstance(value, SecretStr):
             value = MASK if value.get_secret_value() else ""
         elif isinstance(value, list):
             value = [item.model_dump() if hasattr(item, "model_dump") else item for item in value]
         rows.append({"setting": name, "value": value, "from": origin})
-    listing(rows, ("setting", "value", "from"), as_json=as_json)
+    session.print_rows(rows, ("setting", "value", "from"))
 
 
-def check(config: ConfigFile = None, data: DataDir = None) -> None:
-    """Name every fault of the settings at once, with its place and a suggestion; exit 1 if any."""
-    found = loaded(config, data)
-    changed = sum(origin != "default" for origin in found.origins.values())
-    say(f"The settings can be used: {changed} of {len(found.origins)} differ from their defaults.")
+@command(json=False)
+def check_settings(session: Session) -> None:
+    """Check the settings. Print every fault with its place and a suggestion. Exit status 1 if there
+    is a fault.
+    """
+    loaded = session.load()
+    changed = sum(origin != "default" for origin in loaded.origins.values())
+    print_line(f"The settings are valid. {changed} of {len(loaded.origins)} are not the default.")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"show": show, "check": check}
+COMMANDS: Commands = {"show": show_settings, "check": check_settings}

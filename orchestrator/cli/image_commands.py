@@ -1,20 +1,13 @@
-"""`images`: what there is, who may see it, and its end."""
+"""`images`: list, show, change, delete and reingest assets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.output import listing, say, show
-from orchestrator.cli.session import (
-    AsJson,
-    ConfigFile,
-    DataDir,
-    settings_for,
-    with_services,
-)
+from orchestrator.cli.output import print_line, print_table
+from orchestrator.cli.session import Commands, CustomerOption, Session, command
 from orchestrator.errors import AssetNotFound, InvalidInput
 from orchestrator.model import Asset, AssetId
 
@@ -22,185 +15,183 @@ if TYPE_CHECKING:
     from orchestrator.app import Services
     from orchestrator.catalog.values import Attempt, Deleted
 
-PAGE = 500
-Named = Annotated[str, typer.Argument(metavar="ID", help="customer/space/name")]
+_PAGE = 500
+AssetArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of the asset, customer/space/name, or an alias.")
+]
 
 
+@command()
 def list_images(
-    customer: Annotated[int | None, typer.Option(help="Of this customer only.")] = None,
-    space: Annotated[int | None, typer.Option(help="Of this space only.")] = None,
-    after: Annotated[str, typer.Option(help="Only those after this id.")] = "",
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 1000,
-    config: ConfigFile = None,
-    data: DataDir = None,
-    as_json: AsJson = False,
+    session: Session,
+    *,
+    customer: CustomerOption = None,
+    space: Annotated[int | None, typer.Option(help="Restrict to this space.")] = None,
+    after: Annotated[str, typer.Option(help="Only assets after this id.")] = "",
+    limit: Annotated[int, typer.Option(help="Most assets to list.", min=1)] = 1000,
 ) -> None:
-    """List images in order of their ids."""
+    """List assets in the order of their ids."""
 
     async def read(services: Services) -> list[Asset]:
-        found: list[Asset] = []
+        assets: list[Asset] = []
         position = AssetId.parse(after) if after else None
-        while len(found) < limit:
-            wanted = min(PAGE, limit - len(found))
+        while len(assets) < limit:
+            size = min(_PAGE, limit - len(assets))
             page = await services.catalog.assets.page(
-                position, wanted, customer=customer, space=space
+                position, size, customer=customer, space=space
             )
-            found += page
-            if len(page) < wanted:
+            assets += page
+            if len(page) < size:
                 break
             position = page[-1].id
-        return found
+        return assets
 
-    rows = [_row(asset) for asset in with_services(settings_for(config, data), read)]
+    rows = [_asset_row(asset) for asset in session.run(read)]
     columns = ("id", "state", "width", "height", "version", "roles", "maxUnauthorised", "error")
-    listing(rows, columns, as_json=as_json)
+    session.print_rows(rows, columns)
 
 
-def show_image(
-    image: Named, config: ConfigFile = None, data: DataDir = None, as_json: AsJson = False
-) -> None:
-    """Show all that is known of one image."""
+@command()
+def show_image(session: Session, image: AssetArgument) -> None:
+    """Show one asset: its record, objects and ingest attempts."""
 
     async def read(services: Services) -> dict[str, Any]:
-        asset = await _found(services, image)
+        asset = await _get_asset(services, image)
         rows = await services.catalog.objects.of(asset.id)
         live = [row.object.bytes for row in rows if row.state == "live"]
-        return _row(asset) | {
+        attempts = await services.catalog.attempts.of(asset.id)
+        return _asset_row(asset) | {
             "aliases": await services.catalog.assets.aliases(asset.id),
             "objects": len(live),
             "storedBytes": sum(live),
-            "attempts": [_attempt(one) for one in await services.catalog.attempts.of(asset.id)],
+            "attempts": [_attempt_row(attempt) for attempt in attempts],
         }
 
-    row = with_services(settings_for(config, data), read)
-    if as_json:
-        show(row)
+    row = session.run(read)
+    if session.as_json:
+        session.print_fields(row)
         return
     attempts = row.pop("attempts")
-    listing([{"field": k, "value": v} for k, v in row.items()], ("field", "value"), as_json=False)
+    session.print_fields(row)
     if attempts:
-        say("\nattempts, the latest first")
-        listing(attempts, ("started", "outcome", "stage", "code", "error"), as_json=False)
+        print_line("\nattempts, latest first")
+        print_table(attempts, ("started", "outcome", "stage", "code", "error"))
 
 
-def set_image(  # noqa: PLR0913, PLR0917  one parameter an option
-    image: Named,
+@command()
+def set_image(  # noqa: PLR0913  one parameter for each option
+    session: Session,
+    image: AssetArgument,
+    *,
     roles: Annotated[
-        str | None, typer.Option(help='Roles that may see it, separated by commas; "" for none.')
+        str | None,
+        typer.Option(help='Roles that may see the asset, separated by commas; "" for none.'),
     ] = None,
     max_unauthorised: Annotated[
         int | None,
-        typer.Option(help="Longest edge in pixels anyone may see; 0 nothing, -1 no limit."),
+        typer.Option(
+            help="Longest edge in pixels that everyone may see; 0: nothing, -1: no limit."
+        ),
     ] = None,
     alias: Annotated[
-        str | None, typer.Option(help='Other names, separated by commas; "" for none.')
+        str | None, typer.Option(help='Aliases of the asset, separated by commas; "" for none.')
     ] = None,
-    rights: Annotated[str | None, typer.Option(help="Address of the rights statement.")] = None,
+    rights: Annotated[str | None, typer.Option(help="URI of the rights statement.")] = None,
     tags: Annotated[str | None, typer.Option(help="Tags, separated by commas.")] = None,
     pin: Annotated[
         bool | None,
-        typer.Option("--pin/--no-pin", help="Never evict its cached files, on any host."),
+        typer.Option("--pin/--no-pin", help="Never evict the cached files of the asset."),
     ] = None,
     orchestrate: Annotated[
         bool | None,
         typer.Option(
-            "--orchestrate/--no-orchestrate", help="Whether its source may be copied to fast disk."
+            "--orchestrate/--no-orchestrate", help="Copy the source of the asset to fast disk."
         ),
     ] = None,
-    config: ConfigFile = None,
-    data: DataDir = None,
-    as_json: AsJson = False,
 ) -> None:
-    """Change who may see an image, what else it is called, what is said of it and what the caches
-    may do with it.
-    """
+    """Change the access, aliases, rights, tags or caching of an asset."""
     if max_unauthorised is not None and max_unauthorised < -1:
         raise InvalidInput(
             "--max-unauthorised is -1 (no limit), 0 (nothing) or a number of pixels."
         )
 
     async def change(services: Services) -> Asset:
-        asset = await _found(services, image)
+        asset = await _get_asset(services, image)
         if roles is not None or max_unauthorised is not None:
             asset = await services.pipeline.set_access(
-                asset.id, roles=_parts(roles), max_unauthorised=max_unauthorised
+                asset.id, roles=_split(roles), max_unauthorised=max_unauthorised
             )
-        fields: dict[str, Any] = {"rights": rights, "tags": _parts(tags)}
-        given = {name: value for name, value in fields.items() if value is not None}
-        if given:
-            asset = await services.pipeline.set_fields(asset.id, **given)
+        fields: dict[str, Any] = {"rights": rights, "tags": _split(tags)}
+        changed = {name: value for name, value in fields.items() if value is not None}
+        if changed:
+            asset = await services.pipeline.set_fields(asset.id, **changed)
         if pin is not None or orchestrate is not None:
             asset = await services.catalog.assets.set_caching(
                 asset.id, pinned=pin, orchestrate=orchestrate
             )
         if alias is not None:
-            await services.catalog.assets.set_aliases(asset.id, _parts(alias) or ())
+            await services.catalog.assets.set_aliases(asset.id, _split(alias) or ())
         return asset
 
-    row = _row(with_services(settings_for(config, data), change))
-    if as_json:
-        show(row)
-    else:
-        say(f"{row['id']} is now version {row['version']}")
+    _print_version(session, session.run(change))
 
 
-def delete_image(
-    image: Named, config: ConfigFile = None, data: DataDir = None, as_json: AsJson = False
-) -> None:
-    """Delete an image: its record, its objects and whatever caches hold of it."""
+@command()
+def delete_image(session: Session, image: AssetArgument) -> None:
+    """Delete an asset: its record, its objects and its cached files."""
 
     async def delete(services: Services) -> tuple[Deleted, int]:
-        deleted = await services.pipeline.delete((await _found(services, image)).id)
-        dropped = await services.derivatives.drop_asset(str(deleted.asset.id))
-        return deleted, dropped + await services.sources.drop_asset(str(deleted.asset.id))
+        deleted = await services.pipeline.delete((await _get_asset(services, image)).id)
+        dropped = [await cache.drop_asset(str(deleted.asset.id)) for cache in services.disk_caches]
+        return deleted, sum(dropped)
 
-    deleted, files = with_services(settings_for(config, data), delete)
-    told = {
+    deleted, files = session.run(delete)
+    result = {
         "id": str(deleted.asset.id),
         "objects": deleted.objects,
         "bytes": deleted.bytes,
         "cachedFiles": files,
     }
-    if as_json:
-        show(told)
-    else:
-        say(
-            f"deleted {image}: {deleted.objects} objects ({deleted.bytes / 1e6:.1f} MB) to be "
-            f"removed from the store, {files} cached files of this host; other hosts are told"
-        )
+    text = (
+        f"deleted {image}: {deleted.objects} objects ({deleted.bytes / 1e6:.1f} MB) are removed "
+        f"from the store soon, {files} cached files of this host are removed; other hosts are "
+        "notified"
+    )
+    session.print_result(result, text)
 
 
-def reingest_image(
-    image: Named, config: ConfigFile = None, data: DataDir = None, as_json: AsJson = False
-) -> None:
-    """Take an image's origin in again and make everything anew."""
+@command()
+def reingest_image(session: Session, image: AssetArgument) -> None:
+    """Fetch the origin of an asset again and make its source and thumbnails again."""
 
-    async def again(services: Services) -> Asset:
-        outcome = await services.pipeline.reingest((await _found(services, image)).id)
+    async def reingest(services: Services) -> Asset:
+        outcome = await services.pipeline.reingest((await _get_asset(services, image)).id)
         return outcome.asset
 
-    asset = with_services(settings_for(config, data), again)
-    if as_json:
-        show(_row(asset))
-    else:
-        say(f"{asset.id} is now version {asset.version}")
+    _print_version(session, session.run(reingest))
 
 
-async def _found(services: Services, image: str) -> Asset:
+def _print_version(session: Session, asset: Asset) -> None:
+    session.print_result(_asset_row(asset), f"{asset.id} is now version {asset.version}")
+
+
+async def _get_asset(services: Services, image: str) -> Asset:
     asset_id = await services.catalog.assets.resolve_alias(image) or AssetId.parse(image)
     asset = await services.catalog.assets.get(asset_id)
     if asset is None:
-        raise AssetNotFound(f"There is no image {image}; see `orchestrator images list`.")
+        raise AssetNotFound(
+            f"There is no asset {image}. `orchestrator images list` lists the assets."
+        )
     return asset
 
 
-def _parts(text: str | None) -> tuple[str, ...] | None:
+def _split(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _row(asset: Asset) -> dict[str, Any]:
+def _asset_row(asset: Asset) -> dict[str, Any]:
     source = asset.source
     return {
         "id": str(asset.id),
@@ -228,7 +219,7 @@ def _row(asset: Asset) -> dict[str, Any]:
     }
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def _attempt_row(attempt: Attempt) -> dict[str, Any]:
     fault = attempt.fault
     return {
         "started": attempt.started,
@@ -244,7 +235,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: Commands = {
     "list": list_images,
     "show": show_image,
     "set": set_image,

@@ -1,6 +1,4 @@
-"""`ingest`: pictures from files, folders and addresses, with progress, a summary and an honest exit
-status.
-"""
+"""`ingest`: ingests images from files, folders and addresses, and shows progress and a summary."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
-from orchestrator.cli.output import Tracker, progress, say, show
-from orchestrator.cli.session import AsJson, ConfigFile, DataDir, settings_for, with_services
+from orchestrator.cli.output import Tracker, track_progress
+from orchestrator.cli.session import Session, command
 from orchestrator.errors import InvalidInput, OrchestratorError, Overloaded
 from orchestrator.model import AssetId
 
@@ -32,76 +30,88 @@ class _Summary:
     bytes: int = 0
 
 
+@command()
 def ingest(
-    origins: Annotated[list[str], typer.Argument(help="Files, folders, http(s) addresses.")],
+    session: Session,
+    origins: Annotated[
+        list[str], typer.Argument(help="Files, folders or http(s) addresses of images.")
+    ],
+    *,
     asset: Annotated[
         str | None,
-        typer.Option("--id", help="customer/space/name; of a folder only customer/space."),
+        typer.Option(
+            "--id", help="Id of the asset, customer/space/name; for a folder customer/space."
+        ),
     ] = None,
     policy: Annotated[
-        str, typer.Option(help="fast-lossy, fastest or use-original; default: the setting's.")
+        str,
+        typer.Option(
+            help="fast-lossy, fastest, use-original or another optimisation policy "
+            "[default: ingest.optimisation_policy]."
+        ),
     ] = "",
-    force: Annotated[bool, typer.Option(help="Make everything anew.")] = False,
-    config: ConfigFile = None,
-    data: DataDir = None,
-    as_json: AsJson = False,
+    force: Annotated[
+        bool, typer.Option(help="Make source and thumbnails again even if nothing changed.")
+    ] = False,
 ) -> None:
-    """Take pictures in: fetch, make tile-ready, make thumbnails, publish. Exit 1 if any failed."""
-    requests = list(_requests(origins, asset, policy, force))
-    _refuse_doubles(requests)
+    """Ingest images: fetch each, make its source and thumbnails, and publish them. Exit status 1 if
+    any image failed.
+    """
+    requests = list(_list_requests(origins, asset, policy, force))
+    _reject_duplicates(requests)
     started = time.monotonic()
-    with progress("ingest", quiet=as_json) as tracker:
-        tracker.found(len(requests))
-        settings = settings_for(config, data)
-        summary = with_services(settings, lambda services: _run(services, requests, tracker))
+    with track_progress("ingest", quiet=session.as_json) as tracker:
+        tracker.set_total(len(requests))
+        summary = session.run(lambda services: _ingest_all(services, requests, tracker))
     seconds = time.monotonic() - started
-    if as_json:
-        show({"images": summary.rows, **summary.counts, "seconds": round(seconds, 2)})
-    else:
-        rate = len(requests) / max(seconds, 1e-9) * 60
-        counted = ", ".join(f"{number} {what}" for what, number in sorted(summary.counts.items()))
-        say(f"{counted}: {summary.bytes / 1e6:.1f} MB in {seconds:.1f} s, {rate:.0f} images/min")
+    rate = len(requests) / max(seconds, 1e-9) * 60
+    counts = ", ".join(f"{number} {what}" for what, number in sorted(summary.counts.items()))
+    session.print_result(
+        {"images": summary.rows, **summary.counts, "seconds": round(seconds, 2)},
+        f"{counts}: {summary.bytes / 1e6:.1f} MB in {seconds:.1f} s, {rate:.0f} images/min",
+    )
     if summary.counts["failed"]:
         raise typer.Exit(1)
 
 
-async def _run(services: Services, requests: list[Request], tracker: Tracker) -> _Summary:
+async def _ingest_all(services: Services, requests: list[Request], tracker: Tracker) -> _Summary:
     summary = _Summary()
-    todo = iter(requests)
+    waiting = iter(requests)
 
-    async def work() -> None:
-        for request in todo:
-            row = await _one(services, request)
+    async def take_requests() -> None:
+        for request in waiting:
+            row = await _ingest_one(services, request)
             summary.rows.append(row)
             summary.counts[row["outcome"]] += 1
             summary.bytes += row.get("bytes", 0)
             failed = row["outcome"] == "failed"
-            tracker.done(f"{row['id']} {row.get('error', row['outcome'])}", failed=failed)
+            tracker.advance(f"{row['id']} {row.get('error', row['outcome'])}", failed=failed)
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(max(2, services.settings.ingest.workers)):
-            tasks.create_task(work())
+            tasks.create_task(take_requests())
     return summary
 
 
-async def _one(services: Services, request: Request) -> dict[str, Any]:
+async def _ingest_one(services: Services, request: Request) -> dict[str, Any]:
     row: dict[str, Any] = {"id": str(request.id), "origin": request.origin}
     try:
-        outcome = await _patiently(services, request)
+        outcome = await _ingest_when_free(services, request)
     except OrchestratorError as error:
         return {**row, "outcome": "failed", "error": error.public, "code": error.code}
-    made = outcome.asset
+    asset = outcome.asset
     return {
         **row,
         "outcome": "ingested" if outcome.changed else "unchanged",
-        "version": made.version,
-        "width": made.width,
-        "height": made.height,
+        "version": asset.version,
+        "width": asset.width,
+        "height": asset.height,
         "bytes": outcome.bytes,
     }
 
 
-async def _patiently(services: Services, request: Request) -> Any:
+async def _ingest_when_free(services: Services, request: Request) -> Any:
+    """Ingest one image; wait and try again while the imaging pool is full."""
     while True:
         try:
             return await services.pipeline.ingest(request)
@@ -109,39 +119,43 @@ async def _patiently(services: Services, request: Request) -> Any:
             await asyncio.sleep(error.retry_after_s)
 
 
-def _refuse_doubles(requests: list[Request]) -> None:
-    """Two pictures of one name would replace each other."""
+def _reject_duplicates(requests: list[Request]) -> None:
+    """Two images with the same id would replace each other. Raises InvalidInput."""
     counts = Counter(str(request.id) for request in requests)
-    doubles = [name for name, count in counts.items() if count > 1]
-    if doubles:
-        raise InvalidInput(f"Several pictures would be {doubles[0]}; name each with --id.")
+    duplicates = [name for name, count in counts.items() if count > 1]
+    if duplicates:
+        raise InvalidInput(
+            f"Several images would get the id {duplicates[0]}. Ingest each with --id."
+        )
 
 
-def _requests(origins: list[str], asset: str | None, policy: str, force: bool) -> Iterator[Request]:
+def _list_requests(
+    origins: list[str], asset: str | None, policy: str, force: bool
+) -> Iterator[Request]:
     from orchestrator.ingest.folder_listing import list_pictures
     from orchestrator.ingest.register import Request
 
     folders = [origin for origin in origins if _is_folder(origin)]
     if asset is not None and asset.count("/") >= 2:
         if len(origins) != 1 or folders:
-            raise InvalidInput("--id customer/space/name is for one picture; give customer/space.")
+            raise InvalidInput("--id customer/space/name is for one image. Give customer/space.")
         yield Request(AssetId.parse(asset), _absolute(origins[0]), policy, force=force)
         return
-    customer, space = _space(asset)
+    customer, space = _parse_space(asset)
     for origin in origins:
         if origin in folders:
-            for found, path in list_pictures(Path(origin)).pictures.items():
-                here = AssetId(customer, space, found.name)
-                yield Request(here, str(path), policy, force=force)
+            for listed, path in list_pictures(Path(origin)).pictures.items():
+                asset_id = AssetId(customer, space, listed.name)
+                yield Request(asset_id, str(path), policy, force=force)
         else:
-            name = AssetId(customer, space, _stem(origin))
-            yield Request(name, _absolute(origin), policy, force=force)
+            asset_id = AssetId(customer, space, _stem(origin))
+            yield Request(asset_id, _absolute(origin), policy, force=force)
 
 
-def _space(asset: str | None) -> tuple[int, int]:
+def _parse_space(asset: str | None) -> tuple[int, int]:
     customer, _, space = (asset or "1/1").partition("/")
     if not (customer.isdigit() and space.isdigit()):
-        raise InvalidInput("--id is customer/space/name, or customer/space, with numbers: 1/1/page")
+        raise InvalidInput("--id is customer/space/name or customer/space, with numbers: 1/1/page.")
     return int(customer), int(space)
 
 
@@ -157,5 +171,5 @@ def _stem(origin: str) -> str:
     path = unquote(urlsplit(origin).path) if "://" in origin else origin
     stem = Path(path).stem
     if not stem:
-        raise InvalidInput(f"{origin} does not end in a name; say which one with --id.")
+        raise InvalidInput(f"{origin} does not end in a name. Give the id with --id.")
     return stem

@@ -1,23 +1,14 @@
-"""`worker` and `jobs`: posted work, who does it and what became of it."""
+"""`jobs`: the jobs that wait, run, or have ended."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from orchestrator.cli.output import listing, say, show
-from orchestrator.cli.session import (
-    AsJson,
-    ConfigFile,
-    DataDir,
-    loaded,
-    settings_for,
-    with_services,
-)
+from orchestrator.cli.session import Commands, CustomerOption, Session, command
 from orchestrator.errors import InvalidInput, NotFound, OrchestratorError
 
 if TYPE_CHECKING:
@@ -26,177 +17,146 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 _COLUMNS = ("id", "state", "kind", "lane", "customer", "asset", "batch", "attempts", "due", "fault")
-Numbers = Annotated[list[int] | None, typer.Argument(metavar="ID...", help="Jobs.")]
-OfBatch = Annotated[int | None, typer.Option("--batch", help="All of this batch instead.")]
+JobIds = Annotated[list[int] | None, typer.Argument(metavar="ID...", help="Ids of the jobs.")]
+BatchOption = Annotated[
+    int | None, typer.Option("--batch", help="All jobs of this batch, instead of ids.")
+]
 
 
 @dataclass(slots=True)
-class _Changed:
-    """How many jobs were changed, and why the others were not."""
+class _Changes:
+    """How many jobs were changed, and for each other job why it was not."""
 
     number: int = 0
-    problems: dict[int, str] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
 
 
-def worker(
-    workers: Annotated[
-        int | None, typer.Option(help="Jobs done at once; default: the setting's.", min=1)
-    ] = None,
-    private_port: Annotated[
-        int | None, typer.Option(help="Answer /metrics and /health on this port, too.")
-    ] = None,
-    config: ConfigFile = None,
-    data: DataDir = None,
-) -> None:
-    """Do posted work until told to end (SIGTERM, Ctrl-C); run as many as wanted, anywhere."""
-    from orchestrator.catalog.embedded.database import database
-    from orchestrator.processes.worker import run_worker
-
-    settings = loaded(config, data, jobs__workers=workers).settings
-    with database(settings, watched=True) as reachable:
-        run_worker(reachable, private_port)
-
-
-def list_jobs(  # noqa: PLR0913, PLR0917  one parameter an option
+@command()
+def list_jobs(
+    session: Session,
+    *,
     state: Annotated[
-        str, typer.Option(help="queued, running, done, failed or cancelled; several with commas.")
+        str,
+        typer.Option(
+            help="States, separated by commas: queued, running, done, failed, cancelled "
+            "[default: all]."
+        ),
     ] = "",
-    customer: Annotated[int | None, typer.Option(help="Of this customer only.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Of this batch only.")] = None,
-    asset: Annotated[str | None, typer.Option(help="Of this image only.")] = None,
-    before: Annotated[int | None, typer.Option(help="Only those older than this job.")] = None,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 100,
-    config: ConfigFile = None,
-    data: DataDir = None,
-    as_json: AsJson = False,
+    customer: CustomerOption = None,
+    batch: Annotated[int | None, typer.Option(help="Restrict to this batch.")] = None,
+    asset: Annotated[str | None, typer.Option(help="Restrict to this asset.")] = None,
+    before: Annotated[
+        int | None, typer.Option(help="Only jobs older than the job with this id.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Most jobs to list.", min=1)] = 100,
 ) -> None:
-    """List jobs, newest first; failed ones are dead letters, to be retried."""
-    states = _states(state)
+    """List jobs, newest first. A failed job can be retried with `jobs retry`."""
+    states = _parse_states(state)
 
     async def read(services: Services) -> list[Job]:
-        found: list[Job] = []
-        while len(found) < limit:
-            wanted = min(_PAGE, limit - len(found))
+        jobs: list[Job] = []
+        while len(jobs) < limit:
+            size = min(_PAGE, limit - len(jobs))
             page = await services.catalog.jobs.page(
-                wanted,
-                before=found[-1].id if found else before,
+                size,
+                before=jobs[-1].id if jobs else before,
                 customer=customer,
                 batch=batch,
                 states=states,
                 asset=asset,
             )
-            found += page
-            if len(page) < wanted:
+            jobs += page
+            if len(page) < size:
                 break
-        return found
+        return jobs
 
-    rows = [asdict(job) for job in with_services(settings_for(config, data), read)]
-    if not as_json:
+    rows = [asdict(job) for job in session.run(read)]
+    if not session.as_json:
         for row in rows:
             row["fault"] = "" if row["fault"] is None else row["fault"]["code"]
-    listing(rows, _COLUMNS, as_json=as_json)
+    session.print_rows(rows, _COLUMNS)
 
 
+@command()
 def show_job(
-    job: Annotated[int, typer.Argument(metavar="ID", help="The job's number.")],
-    config: ConfigFile = None,
-    data: DataDir = None,
-    as_json: AsJson = False,
+    session: Session, job: Annotated[int, typer.Argument(metavar="ID", help="Id of the job.")]
 ) -> None:
-    """Show all that is known of one job, its payload and its last fault included."""
+    """Show one job with its payload and its last fault."""
 
     async def read(services: Services) -> Job:
-        found = await services.catalog.jobs.get(job)
-        if found is None:
-            raise NotFound(f"There is no job {job}; see `orchestrator jobs list`.")
-        return found
+        row = await services.catalog.jobs.get(job)
+        if row is None:
+            raise NotFound(f"There is no job {job}. `orchestrator jobs list` lists the jobs.")
+        return row
 
-    row = asdict(with_services(settings_for(config, data), read))
-    if as_json:
-        show(row)
-    else:
-        fields = [{"field": name, "value": value} for name, value in row.items()]
-        listing(fields, ("field", "value"), as_json=False)
+    session.print_fields(asdict(session.run(read)))
 
 
-def retry_jobs(
-    jobs: Numbers = None,
-    batch: OfBatch = None,
-    config: ConfigFile = None,
-    data: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Have jobs that failed or were cancelled, or the failures of a batch, done again."""
+@command()
+def retry_jobs(session: Session, jobs: JobIds = None, batch: BatchOption = None) -> None:
+    """Run jobs again that failed or were cancelled; with --batch, all failed jobs of the batch."""
+    _require_jobs_or_batch(jobs, batch)
 
-    async def retry(services: Services) -> _Changed:
+    async def retry(services: Services) -> _Changes:
         if batch is not None:
-            return _Changed(len(await services.submitter.retry_batch(batch)))
-        return await _each(jobs, services.submitter.retry)
+            return _Changes(len(await services.submitter.retry_batch(batch)))
+        return await _change_each(jobs, services.submitter.retry)
 
-    _tell("retried", _with(jobs, batch, config, data, retry), as_json)
+    _print_changes(session, "retried", session.run(retry))
 
 
-def cancel_jobs(
-    jobs: Numbers = None,
-    batch: OfBatch = None,
-    config: ConfigFile = None,
-    data: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Give up jobs, or what of a batch still waits; what is running goes on."""
+@command()
+def cancel_jobs(session: Session, jobs: JobIds = None, batch: BatchOption = None) -> None:
+    """Cancel jobs that wait; with --batch, all waiting jobs of the batch. Running jobs go on."""
+    _require_jobs_or_batch(jobs, batch)
 
-    async def cancel(services: Services) -> _Changed:
+    async def cancel(services: Services) -> _Changes:
         if batch is not None:
-            return _Changed(await services.submitter.cancel_batch(batch))
-        return await _each(jobs, services.submitter.cancel)
+            return _Changes(await services.submitter.cancel_batch(batch))
+        return await _change_each(jobs, services.submitter.cancel)
 
-    _tell("cancelled", _with(jobs, batch, config, data, cancel), as_json)
+    _print_changes(session, "cancelled", session.run(cancel))
 
 
-def _with(
-    jobs: list[int] | None,
-    batch: int | None,
-    config: Path | None,
-    data: Path | None,
-    work: Callable[[Services], Awaitable[_Changed]],
-) -> _Changed:
+def _require_jobs_or_batch(jobs: list[int] | None, batch: int | None) -> None:
     if bool(jobs) == (batch is not None):
-        raise InvalidInput("Name jobs by their ids, or one batch with --batch.")
-    return with_services(settings_for(config, data), work)
+        raise InvalidInput("Give the ids of jobs, or one batch with --batch.")
 
 
-async def _each(jobs: list[int] | None, change: Callable[[int], Awaitable[object]]) -> _Changed:
-    changed = _Changed()
+async def _change_each(
+    jobs: list[int] | None, change: Callable[[int], Awaitable[object]]
+) -> _Changes:
+    changes = _Changes()
     for job in jobs or ():
         try:
             await change(job)
-            changed.number += 1
+            changes.number += 1
         except OrchestratorError as error:
-            changed.problems[job] = error.public
-    return changed
+            changes.errors[job] = error.public
+    return changes
 
 
-def _tell(done: str, changed: _Changed, as_json: bool) -> None:
-    if as_json:
-        errors = {str(job): problem for job, problem in changed.problems.items()}
-        show({done: changed.number, "errors": errors})
-    else:
-        say("\n".join([*changed.problems.values(), f"{done} {changed.number} jobs"]))
-    if changed.problems:
+def _print_changes(session: Session, verb: str, changes: _Changes) -> None:
+    errors = {str(job): error for job, error in changes.errors.items()}
+    session.print_result(
+        {verb: changes.number, "errors": errors},
+        "\n".join([*changes.errors.values(), f"{verb} {changes.number} jobs"]),
+    )
+    if changes.errors:
         raise typer.Exit(1)
 
 
-def _states(text: str) -> tuple[State, ...]:
+def _parse_states(text: str) -> tuple[State, ...]:
     from orchestrator.catalog.jobs import STATES
 
-    named = tuple(part.strip() for part in text.split(",") if part.strip())
-    unknown = [name for name in named if name not in STATES]
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = [name for name in names if name not in STATES]
     if unknown:
-        raise InvalidInput(f"--state {unknown[0]} is none of {', '.join(STATES)}")
-    return cast("tuple[State, ...]", named) or STATES
+        raise InvalidInput(f"--state {unknown[0]} is not a state. Write {', '.join(STATES)}.")
+    return cast("tuple[State, ...]", names) or STATES
 
 
-JOBS: dict[str, Callable[..., None]] = {
+COMMANDS: Commands = {
     "list": list_jobs,
     "show": show_job,
     "retry": retry_jobs,

@@ -1,143 +1,128 @@
-"""`origins`: how a customer's origins are read, and whether one can be."""
+"""`origins`: the origin strategies of a customer, and a test that reads an origin."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 
-from orchestrator.cli.output import listing, say, show
-from orchestrator.cli.session import AsJson, ConfigFile, DataDir, settings_for, with_services
+from orchestrator.cli.output import print_line
+from orchestrator.cli.session import Commands, Session, command
 from orchestrator.errors import InvalidInput
 
 if TYPE_CHECKING:
     from orchestrator.catalog.values import OriginStrategy
     from orchestrator.origins.reader_types import OriginReport
 
-Customer = Annotated[int, typer.Argument(help="The customer's number.")]
+CustomerArgument = Annotated[int, typer.Argument(help="Number of the customer.")]
 _COLUMNS = ("id", "place", "regex", "strategy", "credentials", "optimised")
 
 
-def test(
-    customer: Customer,
-    origin: Annotated[str, typer.Argument(help="The origin's address, or a path.")],
-    config: ConfigFile = None,
-    data: DataDir = None,
-    as_json: AsJson = False,
+@command()
+def test_origin(
+    session: Session,
+    customer: CustomerArgument,
+    origin: Annotated[str, typer.Argument(help="Address or path of the origin.")],
 ) -> None:
-    """Tell which strategy reads an origin and whether it can be fetched; exit 1 if it cannot."""
-    found = with_services(
-        settings_for(config, data),
-        lambda services: services.origins.fetcher.examine(customer, origin),
-    )
-    row = _examined(found)
-    if as_json:
-        show(row)
+    """Show which strategy reads an origin, and try to read it. Exit status 1 if that fails."""
+    report = session.run(lambda services: services.origins.fetcher.examine(customer, origin))
+    row = _report_row(report)
+    strategy = row["strategy"]
+    by = f"strategy {strategy['id']} ({strategy['regex']})" if strategy else "no strategy"
+    if report.fault is None:
+        size = "unknown size" if report.bytes is None else f"{report.bytes} bytes"
+        fetched = f"yes; {size} {report.media_type}".rstrip()
     else:
-        strategy = row["strategy"]
-        by = f"strategy {strategy['id']} ({strategy['regex']})" if strategy else "no strategy"
-        say(f"read as:  {found.kind}, by {by}")
-        if found.fault is None:
-            size = "unknown size" if found.bytes is None else f"{found.bytes} bytes"
-            say(f"fetched:  yes; {size} {found.media_type}".rstrip())
-        else:
-            say(f"fetched:  no; {found.fault.code}: {found.fault.detail}")
-    if found.fault is not None:
+        fetched = f"no; {report.fault.code}: {report.fault.detail}"
+    session.print_result(row, f"read as:  {report.kind}, by {by}\nfetched:  {fetched}")
+    if report.fault is not None:
         raise typer.Exit(1)
 
 
-def list_strategies(
-    customer: Customer, config: ConfigFile = None, data: DataDir = None, as_json: AsJson = False
-) -> None:
-    """List a customer's origin strategies in the order they are tried."""
-    found = with_services(
-        settings_for(config, data), lambda services: services.origins.strategies.list(customer)
-    )
-    listing([_row(each) for each in found], _COLUMNS, as_json=as_json)
+@command()
+def list_strategies(session: Session, customer: CustomerArgument) -> None:
+    """List the origin strategies of a customer in the order in which they are tried."""
+    strategies = session.run(lambda services: services.origins.strategies.list(customer))
+    session.print_rows([_strategy_row(each) for each in strategies], _COLUMNS)
 
 
-def add(  # noqa: PLR0913, PLR0917  a command's options
-    customer: Customer,
-    regex: Annotated[str, typer.Argument(help="Found anywhere in the origin, in any case.")],
+@command()
+def add_strategy(
+    session: Session,
+    customer: CustomerArgument,
+    regex: Annotated[
+        str,
+        typer.Argument(help="Regular expression that is searched in the origin; case is ignored."),
+    ],
     strategy: Annotated[
         str,
         typer.Argument(
             help="default, basic-http-auth, s3, s3-ambient, s3-public, sftp, ftp or file."
         ),
     ],
+    *,
     credentials: Annotated[
         str,
         typer.Option(
-            help="A file with a JSON object, - for standard input, or s3://[region/]bucket/key."
+            help="File with a JSON object, - for standard input, or s3://[region/]bucket/key."
         ),
     ] = "",
     optimised: Annotated[
-        bool, typer.Option("--optimised", help="Serve from the origin where nothing is to be made.")
+        bool,
+        typer.Option("--optimised", help="Serve tile-ready files from the origin, without a copy."),
     ] = False,
-    place: Annotated[int, typer.Option(help="Lower ones are tried first.")] = 0,
-    config: ConfigFile = None,
-    data: DataDir = None,
-    as_json: AsJson = False,
+    place: Annotated[int, typer.Option(help="Strategies with a lower place are tried first.")] = 0,
 ) -> None:
-    """Add an origin strategy and print its id. Secrets are never taken from the command line."""
+    """Add an origin strategy and print its id. The command line itself takes no secrets."""
     from orchestrator.origins.strategy_input import StrategyInput
 
-    given = StrategyInput(regex, strategy, _secret(credentials) or None, optimised, place)
-    made = with_services(
-        settings_for(config, data),
-        lambda services: services.origins.strategies.create(customer, given),
-    )
-    if as_json:
-        show(_row(made))
-    else:
-        say(f"origin strategy {made.id}")
+    fields = StrategyInput(regex, strategy, _read_secret(credentials) or None, optimised, place)
+    added = session.run(lambda services: services.origins.strategies.create(customer, fields))
+    session.print_result(_strategy_row(added), f"origin strategy {added.id}")
 
 
-def delete(
-    customer: Customer,
-    strategy: Annotated[UUID, typer.Argument(help="The strategy's id.")],
-    config: ConfigFile = None,
-    data: DataDir = None,
+@command(json=False)
+def delete_strategy(
+    session: Session,
+    customer: CustomerArgument,
+    strategy: Annotated[UUID, typer.Argument(help="Id of the strategy.")],
 ) -> None:
     """Delete an origin strategy and its credentials."""
-    with_services(
-        settings_for(config, data),
-        lambda services: services.origins.strategies.delete(customer, strategy),
-    )
-    say(f"deleted {strategy}")
+    session.run(lambda services: services.origins.strategies.delete(customer, strategy))
+    print_line(f"deleted {strategy}")
 
 
 def make_key() -> None:
     """Print a new key for ingest.credentials_keys."""
-    from orchestrator.origins.credential_store import make_key as made
+    from orchestrator.origins import credential_store
 
-    say(made())
-
-
-def reseal(config: ConfigFile = None, data: DataDir = None) -> None:
-    """Seal all credentials with the newest key, so that older ones can be taken away."""
-    count = with_services(
-        settings_for(config, data), lambda services: services.origins.strategies.reseal()
-    )
-    say(f"{count} sealed")
+    print_line(credential_store.make_key())
 
 
-def _secret(given: str) -> str:
-    if not given or given.startswith("s3://"):
-        return given
-    if given == "-":
+@command(json=False)
+def reseal_credentials(session: Session) -> None:
+    """Encrypt all stored credentials with the newest key. Older keys can be removed after that."""
+    count = session.run(lambda services: services.origins.strategies.reseal())
+    print_line(f"{count} sealed")
+
+
+def _read_secret(option: str) -> str:
+    if not option or option.startswith("s3://"):
+        return option
+    if option == "-":
         return sys.stdin.read()
     try:
-        return Path(given).read_text()
+        return Path(option).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput("The file with the credentials cannot be read.") from error
+        raise InvalidInput(
+            "The file with the credentials cannot be read. Check its path and permissions."
+        ) from error
 
 
-def _row(strategy: OriginStrategy) -> dict[str, Any]:
+def _strategy_row(strategy: OriginStrategy) -> dict[str, Any]:
     from orchestrator.origins.credentials import MASK
 
     return {
@@ -150,16 +135,16 @@ def _row(strategy: OriginStrategy) -> dict[str, Any]:
     }
 
 
-def _examined(found: OriginReport) -> dict[str, Any]:
-    fault = found.fault
+def _report_row(report: OriginReport) -> dict[str, Any]:
+    fault = report.fault
     return {
-        "origin": found.origin,
-        "readAs": str(found.kind),
-        "strategy": None if found.strategy is None else _row(found.strategy),
-        "optimised": found.optimised,
+        "origin": report.origin,
+        "readAs": str(report.kind),
+        "strategy": None if report.strategy is None else _strategy_row(report.strategy),
+        "optimised": report.optimised,
         "fetchable": fault is None,
-        "bytes": found.bytes,
-        "mediaType": found.media_type,
+        "bytes": report.bytes,
+        "mediaType": report.media_type,
         "error": None
         if fault is None
         else {
@@ -171,11 +156,11 @@ def _examined(found: OriginReport) -> dict[str, Any]:
     }
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "test": test,
+COMMANDS: Commands = {
+    "test": test_origin,
     "list": list_strategies,
-    "add": add,
-    "delete": delete,
+    "add": add_strategy,
+    "delete": delete_strategy,
     "make-key": make_key,
-    "reseal": reseal,
+    "reseal": reseal_credentials,
 }

@@ -1,5 +1,5 @@
-"""How commands speak: tables or JSON for listings, a bar on a terminal and plain lines elsewhere
-for long work.
+"""How commands print: tables or JSON for listings; for long work a progress bar on a terminal, and
+plain lines elsewhere.
 """
 
 from __future__ import annotations
@@ -17,55 +17,53 @@ from rich.table import Table
 
 
 class Tracker(Protocol):
-    """Told of the progress of long work."""
+    """Shows the progress of long work."""
 
-    def found(self, total: int) -> None:
-        """So many pieces of work there are in all."""
+    def set_total(self, total: int) -> None:
+        """Set how many pieces of work there are."""
         ...
 
-    def done(self, text: str, *, failed: bool = False) -> None:
-        """One piece is done; `text` is one line about it."""
+    def advance(self, text: str, *, failed: bool = False) -> None:
+        """Count one piece as done; `text` is one line about it."""
         ...
 
 
-def say(text: str) -> None:
-    """One line on standard output."""
+def print_line(text: str) -> None:
+    """Print one line to standard output."""
     print(text, flush=True)
 
 
-def warn(text: str) -> None:
-    """One line on standard error."""
+def print_warning(text: str) -> None:
+    """Print one line to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
-def show(value: Any) -> None:
-    """Any value as indented JSON."""
+def print_json(value: Any) -> None:
+    """Print any value as indented JSON."""
     print(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
 
 
-def listing(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
-    """Rows as JSON with all they hold, or as a table of `columns`."""
-    if as_json:
-        show(list(rows))
-        return
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Print `rows` as a table of `columns`."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
-    console = Console(width=None if sys.stdout.isatty() else 200, soft_wrap=not sys.stdout.isatty())
+        table.add_row(*(_format_cell(row.get(column)) for column in columns))
+    is_terminal = sys.stdout.isatty()
+    console = Console(width=None if is_terminal else 200, soft_wrap=not is_terminal)
     console.print(table, markup=False)
 
 
 @contextmanager
-def progress(title: str, *, quiet: bool = False) -> Iterator[Tracker]:
-    """A bar where standard error is a terminal, else one plain line for each piece; nothing when
-    `quiet`.
+def track_progress(title: str, *, quiet: bool = False) -> Iterator[Tracker]:
+    """Show a progress bar if standard error is a terminal, else one plain line for each piece of
+    work; nothing if `quiet`.
     """
     if quiet:
-        yield _Silent()
+        yield _SilentTracker()
     elif not sys.stderr.isatty():
-        yield _Lines()
+        yield _LineTracker()
     else:
         columns = (
             TextColumn("{task.description}"),
@@ -74,43 +72,43 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Tracker]:
             TextColumn("{task.fields[rate]}"),
         )
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-            yield _Bar(bar, title)
+            yield _BarTracker(bar, title)
 
 
-class _Silent:
-    def found(self, total: int) -> None:
-        """Keep quiet."""
+class _SilentTracker:
+    def set_total(self, total: int) -> None:
+        """Print nothing."""
 
-    def done(self, text: str, *, failed: bool = False) -> None:
-        """Keep quiet."""
+    def advance(self, text: str, *, failed: bool = False) -> None:
+        """Print nothing."""
 
 
-class _Lines:
+class _LineTracker:
     def __init__(self) -> None:
         self._total, self._done = 0, 0
 
-    def found(self, total: int) -> None:
-        """Remember the total for the lines to come."""
+    def set_total(self, total: int) -> None:
+        """Set the total that each line shows."""
         self._total = total
 
-    def done(self, text: str, *, failed: bool = False) -> None:
+    def advance(self, text: str, *, failed: bool = False) -> None:
         """Print one line."""
         self._done += 1
-        warn(f"[{self._done}/{self._total}] {'failed: ' if failed else ''}{text}")
+        print_warning(f"[{self._done}/{self._total}] {'failed: ' if failed else ''}{text}")
 
 
-class _Bar:
+class _BarTracker:
     def __init__(self, bar: Progress, title: str) -> None:
         self._bar = bar
         self._task = bar.add_task(title, total=None, rate="")
         self._started = time.monotonic()
 
-    def found(self, total: int) -> None:
-        """Set the bar's length."""
+    def set_total(self, total: int) -> None:
+        """Set the length of the bar."""
         self._bar.update(self._task, total=total)
 
-    def done(self, text: str, *, failed: bool = False) -> None:
-        """Move the bar; failures are also printed above it."""
+    def advance(self, text: str, *, failed: bool = False) -> None:
+        """Move the bar; print failures above it."""
         self._bar.advance(self._task)
         minutes = max(time.monotonic() - self._started, 1e-9) / 60
         rate = self._bar.tasks[0].completed / minutes
@@ -119,7 +117,7 @@ class _Bar:
             self._bar.console.print(f"failed: {text}", style="red", markup=False, highlight=False)
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""`serve` and `samples`: the whole product on one machine, and pictures to begin with."""
+"""`serve`: the whole product on one machine."""
 
 from __future__ import annotations
 
@@ -11,100 +11,92 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.output import progress, say, warn
-from orchestrator.cli.session import ConfigFile, DataDir, loaded
+from orchestrator.cli.output import print_warning, track_progress
+from orchestrator.cli.session import Session, command
 from orchestrator.errors import InvalidInput
 from orchestrator.log import set_up_logging
-from orchestrator.progress import forget, told
+from orchestrator.progress import CONVERTING, READING_HEADERS, delete_progress, read_progress
 from orchestrator.settings import Server
 
-_ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  compared with, not bound to
-_ASK_EVERY_S = 0.2
+_ALL_INTERFACES = ("0.0.0.0", "::", "")  # noqa: S104  compared with, not bound to
+_POLL_S = 0.2
 
 
+@command(json=False)
 def serve(
+    session: Session,
     folder: Annotated[
         Path | None,
-        typer.Argument(help="A folder whose pictures are registered and served at once."),
+        typer.Argument(help="Folder whose images are registered and served at once."),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="The public port.")] = None,
-    private_port: Annotated[int | None, typer.Option(help="The private port.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Serve processes.")] = None,
-    config: ConfigFile = None,
-    data: DataDir = None,
+    *,
+    port: Annotated[int | None, typer.Option(help="Public port.")] = None,
+    private_port: Annotated[int | None, typer.Option(help="Private port.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of serve processes.")] = None,
 ) -> None:
-    """Serve until told to end (SIGTERM, Ctrl-C)."""
+    """Serve images until SIGTERM or Ctrl-C."""
     from orchestrator.processes import supervisor
 
     if folder is not None and not folder.is_dir():
-        raise InvalidInput(f"{folder} is not a folder; give the folder that holds the pictures.")
-    settings = loaded(
-        config,
-        data,
+        raise InvalidInput(f"{folder} is not a folder. Give the folder that holds the images.")
+    settings = session.load(
         server__port=port,
         server__private_port=private_port,
         server__workers=workers,
         ingest__folder=None if folder is None else str(folder.resolve()),
     ).settings
     set_up_logging(settings.log.level)
-    forget(settings.data_dir)
-    announcer = threading.Thread(target=_announce, args=(settings.server,), daemon=True)
+    delete_progress(settings.data_dir)
+    announcer = threading.Thread(target=_announce_ready, args=(settings.server,), daemon=True)
     announcer.start()
     if folder is not None:
-        threading.Thread(target=_follow, args=(settings.data_dir,), daemon=True).start()
+        threading.Thread(target=_show_progress, args=(settings.data_dir,), daemon=True).start()
     status = supervisor.run(settings)
     if status:
         raise typer.Exit(status)
 
 
-def samples(
-    folder: Annotated[Path, typer.Argument(help="Where the pictures are to be.")],
-) -> None:
-    """Make the sample collection, with a fractal of a hundred megapixels; what is there is kept."""
-    from orchestrator.imaging.samples import COLLECTION, make_samples
-
-    with progress("samples") as tracker:
-        tracker.found(len(COLLECTION))
-        for path in make_samples(folder):
-            tracker.done(path.name)
-    say(f"{len(COLLECTION)} pictures in {folder}")
-
-
-def _announce(server: Server) -> None:
-    """Once it is ready, print where the pictures are; whoever serves them need not know of us."""
+def _announce_ready(server: Server) -> None:
+    """Print the address of the images once the installation is ready. Runs in a thread of the
+    supervisor, which needs no part in it.
+    """
     if server.port == 0:
         return
-    host = "localhost" if server.host in _ANYWHERE else server.host
+    host = "localhost" if server.host in _ALL_INTERFACES else server.host
     address = f"http://{f'[{host}]' if ':' in host else host}:{server.port}/"
     while True:
         with suppress(OSError), urllib.request.urlopen(address + "health/ready", timeout=2):  # noqa: S310
-            warn(f"ready, the pictures are at {address}")
+            print_warning(f"ready: the images are at {address}")
             return
-        time.sleep(_ASK_EVERY_S)
+        time.sleep(_POLL_S)
 
 
-def _follow(data_dir: Path) -> None:
-    """Show how far the folder is: its headers, then the conversions behind; ends with the last."""
-    if _show_stage(data_dir, "reading headers", patience_s=600):
-        _show_stage(data_dir, "converting", patience_s=10)
+def _show_progress(data_dir: Path) -> None:
+    """Show the progress of the folder: reading of headers, then conversions. Returns when the last
+    conversion is done.
+    """
+    if _show_stage(data_dir, READING_HEADERS, start_timeout_s=600):
+        _show_stage(data_dir, CONVERTING, start_timeout_s=10)
 
 
-def _show_stage(data_dir: Path, name: str, patience_s: float) -> bool:
-    """Show one stage until it is done; False when it does not begin, as with nothing to do."""
-    give_up = time.monotonic() + patience_s
-    while (stage := told(data_dir)) is None or stage.name != name:
-        if time.monotonic() > give_up:
+def _show_stage(data_dir: Path, name: str, start_timeout_s: float) -> bool:
+    """Show one stage until it is done; False if it does not begin in time, as when there is nothing
+    to do.
+    """
+    deadline = time.monotonic() + start_timeout_s
+    while (stage := read_progress(data_dir)) is None or stage.name != name:
+        if time.monotonic() > deadline:
             return False
-        time.sleep(_ASK_EVERY_S)
-    with progress(name) as tracker:
+        time.sleep(_POLL_S)
+    with track_progress(name) as tracker:
         shown = 0
         while stage is not None and stage.name == name:
-            tracker.found(stage.total)
+            tracker.set_total(stage.total)
             for _ in range(stage.done - shown):
-                tracker.done(name)
+                tracker.advance(name)
             shown = max(shown, stage.done)
             if stage.done >= stage.total:
                 break
-            time.sleep(_ASK_EVERY_S)
-            stage = told(data_dir)
+            time.sleep(_POLL_S)
+            stage = read_progress(data_dir)
     return True

@@ -1,15 +1,20 @@
-"""What every command begins with: its common options, the settings they make, the services open."""
+"""The options that commands share (`--config`, `--data`, `--json`), declared once, and what a
+command does with them: load the settings, open the services, print the result.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from orchestrator.cli.output import print_json, print_line, print_table
 from orchestrator.log import set_up_logging
 from orchestrator.settings import Loaded, Settings, load_with_origins
 
@@ -26,7 +31,7 @@ ConfigFile = Annotated[
         "--config",
         metavar="FILE",
         envvar="ORCHESTRATOR_CONFIG",
-        help="A TOML file with settings (config/default.toml shows all).",
+        help="TOML file with settings. config/default.toml lists all settings.",
     ),
 ]
 DataDir = Annotated[
@@ -34,43 +39,110 @@ DataDir = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
-        help="Everything written is below it [default: the user's data directory].",
+        help="Directory that holds everything this installation writes [default: "
+        "orchestrator in the user's data directory].",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+CustomerOption = Annotated[
+    int | None,
+    typer.Option("--customer", metavar="NUMBER", help="Restrict to this customer."),
+]
 
 
-def loaded(config: Path | None, data: Path | None, **overrides: Any) -> Loaded:
-    """The settings with their origins; `overrides` name a setting with __ for the dot, None is
-    unset.
+class Session:
+    """One run of a command: its common options, and what they are needed for."""
 
-    Raises SettingsError with every fault.
-    """
-    given = {"server__data_dir": data, **overrides}
-    named = {
-        name.replace("__", ".", 1): value for name, value in given.items() if value is not None
-    }
-    return load_with_origins(config, os.environ, named)
+    def __init__(self, config: Path | None, data: Path | None, as_json: bool = False) -> None:
+        self._config = config
+        self._data = data
+        self.as_json = as_json
+
+    def load(self, **overrides: Any) -> Loaded:
+        """The settings, and where each value comes from. `overrides` name a setting with `__` for
+        the dot; None leaves it unset. Raises SettingsError with every fault.
+        """
+        values = {"server__data_dir": self._data, **overrides}
+        named = {
+            name.replace("__", ".", 1): value for name, value in values.items() if value is not None
+        }
+        return load_with_origins(self._config, os.environ, named)
+
+    def settings(self) -> Settings:
+        """The settings of a command that uses services. From now on, warnings and errors are logged
+        to standard error.
+        """
+        settings = self.load().settings
+        set_up_logging("warning")
+        return settings
+
+    def run(self, work: Callable[[Services], Awaitable[T]]) -> T:
+        """Open all services, return the result of `work`, and close the services again. Starts the
+        embedded database if no other is configured.
+        """
+        # Imported here and in the commands: commands that need no service (--help, config) stay
+        # fast.
+        from orchestrator.catalog.embedded.database import database
+
+        with database(self.settings()) as settings:
+            return asyncio.run(_run_with_services(settings, work))
+
+    def print_rows(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+        """Print `rows`: as a table of `columns`, or with `--json` with all their fields."""
+        if self.as_json:
+            print_json(list(rows))
+        else:
+            print_table(rows, columns)
+
+    def print_fields(self, row: Mapping[str, Any]) -> None:
+        """Print one record: a line for each field, or with `--json` an object."""
+        if self.as_json:
+            print_json(row)
+        else:
+            fields = [{"field": name, "value": value} for name, value in row.items()]
+            print_table(fields, ("field", "value"))
+
+    def print_result(self, result: Any, text: str) -> None:
+        """Print `text`, or with `--json` the `result`."""
+        if self.as_json:
+            print_json(result)
+        else:
+            print_line(text)
 
 
-def settings_for(config: Path | None, data: Path | None) -> Settings:
-    """The settings of a command that works on services; warnings and worse are logged."""
-    settings = loaded(config, data).settings
-    set_up_logging("warning")
-    return settings
-
-
-def with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
-    """What `work` gives, with all services open; the embedded database is started where needed."""
-    # Late, here and in the commands: what needs no service (--help, config) answers at once.
-    from orchestrator.catalog.embedded.database import database
-
-    with database(settings) as reachable:
-        return asyncio.run(_work(reachable, work))
-
-
-async def _work(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
+async def _run_with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
     from orchestrator.app import open_services
 
     async with open_services(settings) as services:
         return await work(services)
+
+
+def command(*, json: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function whose first parameter is a Session a command: it gets the options `--config`
+    and `--data`, and `--json` if `json`, after its own.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def run_command(
+            config: Path | None, data: Path | None, as_json: bool = False, **own: Any
+        ) -> None:
+            function(Session(config, data, as_json), **own)
+
+        shared: dict[str, tuple[Any, Any]] = {"config": (ConfigFile, None), "data": (DataDir, None)}
+        if json:
+            shared["as_json"] = (AsJson, False)
+        # Typer reads the options of a command from its signature.
+        signature = inspect.signature(function, eval_str=True)
+        own = list(signature.parameters.values())[1:]
+        options = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
+            )
+            for name, (annotation, default) in shared.items()
+        ]
+        run_command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+        run_command.__annotations__ = {each.name: each.annotation for each in (*own, *options)}
+        return run_command
+
+    return decorate

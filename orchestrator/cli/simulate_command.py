@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from orchestrator.cli.output import say, show, warn
+from orchestrator.cli.output import print_json, print_line, print_warning
 from orchestrator.cli.plotting import human, svg, terminal
-from orchestrator.cli.session import AsJson, ConfigFile, DataDir, loaded
+from orchestrator.cli.session import Session, command
 from orchestrator.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ _AROUND = (0.05, 0.1, 0.25, 0.5, 1, 2)
 _LIKELY = ("lru", "s3-fifo", "sieve", "w-tinylfu")
 
 
+@command()
 def simulate(  # noqa: PLR0913, PLR0917  a command's options are its parameters
+    session: Session,
     logs: Annotated[
         list[Path] | None,
         typer.Argument(metavar="ACCESS_LOG", help="JSON-lines access logs; .gz, - for stdin."),
@@ -75,9 +77,6 @@ def simulate(  # noqa: PLR0913, PLR0917  a command's options are its parameters
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Write the plot as SVG.")
     ] = None,
-    config: ConfigFile = None,
-    data: DataDir = None,
-    as_json: AsJson = False,
 ) -> None:
     """Say how often a disk cache would have had the answer, by quota and eviction policy, from an
     access log or a generated trace.
@@ -93,21 +92,21 @@ def simulate(  # noqa: PLR0913, PLR0917  a command's options are its parameters
     if bool(logs) == bool(trace):
         raise InvalidInput("Name an access log, or --trace long-tail.")
     quotas = [_bytes(each) for each in quota or []] or _around(
-        getattr(loaded(config, data).settings.cache, f"{cache}_quota")
+        getattr(session.load().settings.cache, f"{cache}_quota")
     )
     simulation = Simulation(policies, sorted(set(quotas)), sample)
     reader = LogReader(cache, memory, _bytes(source_bytes))
     if trace:
         generated = LongTail(requests, objects, crawlers)
-        _feed(simulation, _counted(generated.read(), requests), quiet=as_json)
+        _feed(simulation, _counted(generated.read(), requests), quiet=session.as_json)
     else:
         with ExitStack() as files:
-            _feed(simulation, _of_logs(reader, logs or [], files), quiet=as_json)
+            _feed(simulation, _of_logs(reader, logs or [], files), quiet=session.as_json)
     outcomes = list(simulation.outcomes())
     if plot is not None:
         _write(plot, svg(outcomes, _title(simulation)))
-    if as_json:
-        show(_as_json(simulation, outcomes, reader))
+    if session.as_json:
+        print_json(_as_json(simulation, outcomes, reader))
     else:
         _print(simulation, outcomes, reader)
 
@@ -183,9 +182,9 @@ def _feed(
 
 
 def _print(simulation: Simulation, outcomes: list[Outcome], reader: Any) -> None:
-    say(_title(simulation))
+    print_line(_title(simulation))
     for reason, lines in sorted(reader.skipped.items()):
-        warn(f"{lines} lines not counted: {_REASONS[reason]}")
+        print_warning(f"{lines} lines not counted: {_REASONS[reason]}")
     if not simulation.requests:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")

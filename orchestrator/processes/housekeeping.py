@@ -27,7 +27,7 @@ from orchestrator.processes.ports import (
     serve_health,
 )
 from orchestrator.processes.worker import ingest_sweeper_of, sweeper_of
-from orchestrator.progress import Told
+from orchestrator.progress import CONVERTING, READING_HEADERS, ProgressFile
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.scavenger.invalidation import Invalidator
 from orchestrator.scavenger.scavenger import Pass, Scavenger
@@ -48,7 +48,7 @@ class Housekeeping:
         self._settings = settings
         self._marker = folder_marker(settings)
         self._conversions = ConversionProgress(
-            services.catalog.assets, Told(settings.data_dir, "converting")
+            services.catalog.assets, ProgressFile(settings.data_dir, CONVERTING)
         )
         self._invalidator = Invalidator(
             services.disk_caches,
@@ -120,9 +120,9 @@ class Housekeeping:
         folder = self._settings.ingest.folder
         if folder:
             ingest = FolderIngest(services.catalog.assets, services.pipeline)
-            told = Told(self._settings.data_dir, "reading headers")
+            progress = ProgressFile(self._settings.data_dir, READING_HEADERS)
             policy = await services.pipeline.policies.folder(1)
-            await ingest.register(Path(folder), policy, told)
+            await ingest.register(Path(folder), policy, progress)
         await asyncio.to_thread(_touch, self._marker)
         await services.pipeline.conversion_jobs.submit_missing()
         await self._conversions.run()

@@ -158,7 +158,7 @@ def test_two_pictures_of_one_name_are_refused_before_anything_is_done(
     done = run_command("ingest", *words, "--data", server.data)
     assert (done.status, done.err) == (
         1,
-        "orchestrator: Several pictures would be 1/1/same; name each with --id.\n",
+        "orchestrator: Several images would get the id 1/1/same. Ingest each with --id.\n",
     )
 
 
@@ -218,7 +218,7 @@ def test_a_token_names_its_roles_and_its_end(here: Command, server: ServeProcess
     bad = run_command("token", "create", "--roles", "x", "--expires", "soon", "--data", server.data)
     assert (bad.status, bad.err) == (
         1,
-        "orchestrator: --expires soon is not a time; write 30m, 12h or 7d\n",
+        "orchestrator: --expires soon is not a duration. Write 30m, 12h or 7d.\n",
     )
 
 

@@ -206,12 +206,6 @@ KNOWN: dict[str, set[str]] = {
     "orchestrator/web/hot_lane.py": {"HotLaneProtocol"},
     # processes, app, cli
     "orchestrator/app.py": {"_open_pipeline"},
-    "orchestrator/cli/account_commands.py": {"create_token"},
-    "orchestrator/cli/image_commands.py": {"list_images", "set_image"},
-    "orchestrator/cli/ingest_command.py": {"ingest"},
-    "orchestrator/cli/job_commands.py": {"list_jobs"},
-    "orchestrator/cli/origin_commands.py": {"add"},
-    "orchestrator/cli/serve_command.py": {"serve"},
     # routing
     "orchestrator/routing/deliver.py": {"Deliverer"},
     "orchestrator/routing/snapshots.py": {"Snapshots", "bare_tasks"},

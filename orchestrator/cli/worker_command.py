@@ -1,0 +1,28 @@
+"""`worker`: a process that runs jobs and serves no images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.session import Session, command
+
+
+@command(json=False)
+def worker(
+    session: Session,
+    workers: Annotated[
+        int | None, typer.Option(help="Jobs run at once [default: jobs.workers].", min=1)
+    ] = None,
+    private_port: Annotated[
+        int | None, typer.Option(help="Answer /metrics and /health on this port.")
+    ] = None,
+) -> None:
+    """Run jobs until SIGTERM or Ctrl-C. Run it on any machine to add capacity."""
+    from orchestrator.catalog.embedded.database import database
+    from orchestrator.processes.worker import run_worker
+
+    settings = session.load(jobs__workers=workers).settings
+    with database(settings, watched=True) as reachable:
+        run_worker(reachable, private_port)

@@ -1,7 +1,7 @@
-"""The composition root of what every process and command works with: settings in, services out.
+"""The composition root: builds from the settings the services that every process and command uses.
 
-Everything is built explicitly, here, and closed in reverse order; `processes/ports.py` builds the
-ports.
+All services are built explicitly, here, and closed in reverse order. `processes/ports.py` builds
+the ports.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from orchestrator.storage.store import ObjectStore
 from orchestrator.storage.store_factory import open_store
 
 FIRST_CUSTOMER = (1, "main")
-"""What `serve` makes so that there is somebody to own the first picture (decisions.md)."""
+"""Created in an empty database: every asset belongs to a customer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What every process and command works with."""
+    """The services that every process and command uses."""
 
     settings: Settings
     catalog: Catalog
@@ -64,12 +64,11 @@ class Services:
 
 @asynccontextmanager
 async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[Services]:
-    """All services, open and migrated; `settings.database.dsn` must name a database.
+    """Migrate the database and open all services; `settings.database.dsn` must name a database.
 
-    `share`: how many processes of this host divide the cores among them. Raises
-    CatalogUnavailable, StorageUnavailable.
+    `share`: the number of processes on this host that share its cores. Raises CatalogUnavailable,
+    StorageUnavailable.
     """
-
     async with AsyncExitStack() as stack:
         await migrate(settings.database)
         catalog = await Catalog.open(settings.database)
@@ -97,8 +96,16 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
         after = AfterIngest(settings.ingest, warm.orchestrate)
         queue = await stack.enter_async_context(open_queue(settings, catalog))
         submitter = Submitter(catalog, queue)
-        pipeline = await _open_pipeline(
-            stack, settings, catalog, store, imaging, origins, after, submitter
+        pipeline = Pipeline(
+            catalog=catalog,
+            store=store,
+            imaging=imaging,
+            scratch=await _open_scratch(stack, settings),
+            origins=origins,
+            policies=await Policies.open(settings.ingest, catalog.policies),
+            settings=settings,
+            submitter=submitter,
+            after=after,
         )
         await stack.enter_async_context(after.running())
         secret = await asyncio.to_thread(token_secret, settings)
@@ -119,69 +126,52 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
 
 
 def token_secret(settings: Settings) -> str:
-    """The configured secret, else one made at the first start and kept in the data directory."""
+    """The configured secret, or the one in the data directory, which the first start makes."""
     configured = settings.auth.token_secret.get_secret_value()
     if configured:
         return configured
-    return _kept_secret(settings, "token", lambda: secrets.token_urlsafe(48))
+    return _stored_secret(settings, "token", lambda: secrets.token_urlsafe(48))
 
 
 def credentials_keys(settings: Settings) -> list[str]:
-    """The configured keys, newest first, else one made at the first start, as the token secret."""
+    """The configured keys, newest first, or the one in the data directory, which the first start
+    makes.
+    """
     configured = settings.ingest.credentials_keys.get_secret_value()
     keys = [key.strip() for key in configured.split(",") if key.strip()]
-    return keys or [_kept_secret(settings, "credentials", make_key)]
+    return keys or [_stored_secret(settings, "credentials", make_key)]
 
 
-def _kept_secret(settings: Settings, name: str, make: Callable[[], str]) -> str:
-    """The secret of this name below the data directory, made when there is none (blocking)."""
+def _stored_secret(settings: Settings, name: str, make: Callable[[], str]) -> str:
+    """The secret of this name in the data directory; made if there is none. Blocks."""
     path = settings.data_dir / "secrets" / name
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        fresh = path.with_name(f"{name}.{secrets.token_hex(8)}")
-        fresh.touch(mode=0o600)
-        fresh.write_text(make())
+        temporary = path.with_name(f"{name}.{secrets.token_hex(8)}")
+        temporary.touch(mode=0o600)
+        temporary.write_text(make())
         with suppress(FileExistsError):
-            # Linked, not renamed: the first process decides, and nobody sees half a secret.
-            path.hardlink_to(fresh)
-        fresh.unlink()
+            # Linked, not renamed: the first process wins, and no process reads half a secret.
+            path.hardlink_to(temporary)
+        temporary.unlink()
     return path.read_text().strip()
 
 
-async def _open_pipeline(
-    stack: AsyncExitStack,
-    settings: Settings,
-    catalog: Catalog,
-    store: ObjectStore,
-    imaging: ImagingPool,
-    origins: OriginServices,
-    after: AfterIngest,
-    submitter: Submitter,
-) -> Pipeline:
+async def _open_scratch(stack: AsyncExitStack, settings: Settings) -> Scratch:
     scratch = await Scratch.open(
         settings.data_dir / "scratch", floor_bytes=settings.cache.free_space_floor
     )
     stack.push_async_callback(scratch.close)
-    return Pipeline(
-        catalog=catalog,
-        store=store,
-        imaging=imaging,
-        scratch=scratch,
-        origins=origins,
-        policies=await Policies.open(settings.ingest, catalog.policies),
-        settings=settings,
-        submitter=submitter,
-        after=after,
-    )
+    return scratch
 
 
 async def _open_cache(stack: AsyncExitStack, settings: Settings, name: str) -> DiskCache:
     folder = settings.data_dir / "cache" / name
     if name == "sources" and settings.cache.sources_folder:
         folder = Path(settings.cache.sources_folder)
-    opened = await DiskCache.open(folder, _cache_options(settings, name))
-    stack.push_async_callback(opened.close)
-    return opened
+    cache = await DiskCache.open(folder, _cache_options(settings, name))
+    stack.push_async_callback(cache.close)
+    return cache
 
 
 def _cache_options(settings: Settings, name: str) -> DiskOptions:

@@ -26,7 +26,7 @@ from orchestrator.processes.ports import (
     private_port,
     serve_health,
 )
-from orchestrator.processes.worker import ingest_sweeper_of, sweeper_of
+from orchestrator.processes.worker import build_ingest_sweeper, build_job_sweeper
 from orchestrator.progress import CONVERTING, READING_HEADERS, ProgressFile
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.scavenger.invalidation import Invalidator
@@ -101,15 +101,15 @@ class Housekeeping:
             services.disk_caches,
             (services.flights,),
             low_water=self._settings.cache.low_water,
-            report=_count_pass,
+            report=_record_pass,
         )
         return [
             self._ingest_folder(),
             scavenger.run(),
             self._invalidator.run(),
             self._sweep_store(),
-            ingest_sweeper_of(services).run(),
-            sweeper_of(services).run(),
+            build_ingest_sweeper(services).run(),
+            build_job_sweeper(services).run(),
         ]
 
     async def _ingest_folder(self) -> None:
@@ -137,9 +137,9 @@ class Housekeeping:
             await asyncio.sleep(SWEEP_EVERY_S)
 
 
-def _count_pass(seen: Pass) -> None:
-    metrics.CACHE_BYTES.labels(cache=seen.cache).set(seen.used + seen.reserved)
-    metrics.CACHE_FILES.labels(cache=seen.cache).set(seen.kept - seen.files)
+def _record_pass(done: Pass) -> None:
+    metrics.CACHE_BYTES.labels(cache=done.cache).set(done.used + done.reserved)
+    metrics.CACHE_FILES.labels(cache=done.cache).set(done.kept - done.files)
 
 
 def _touch(path: Path) -> None:

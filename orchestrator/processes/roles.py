@@ -22,7 +22,7 @@ from orchestrator.log import set_up_logging
 from orchestrator.model import AssetId
 from orchestrator.processes.housekeeping import Housekeeping
 from orchestrator.processes.serve import PublicServer
-from orchestrator.processes.worker import with_room, worker_of
+from orchestrator.processes.worker import build_worker, with_enough_connections
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ async def _run(settings: Settings, role: Role, index: int) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     processes = settings.server.workers + (1 if settings.server.workers > 1 else 0)
     if role != "serve":
-        settings = with_room(settings)
+        settings = with_enough_connections(settings)
     async with open_services(settings, share=processes) as services:
         await Process(services, role).run(stop)
     log.info("process ended", extra={"role": role, "index": index})
@@ -59,7 +59,7 @@ class Process:
         if role != "serve":
             housekeeping = Housekeeping(services)
             self._roles.append(housekeeping)
-            self._workers.append(worker_of(services, on_converted=housekeeping.on_converted))
+            self._workers.append(build_worker(services, on_converted=housekeeping.on_converted))
         if role != "housekeeping":
             self._roles.append(PublicServer(services, shared=role == "serve"))
 

@@ -1,9 +1,9 @@
-"""Runs the processes of one installation: N serve processes sharing the public port and one
-housekeeping process, or a single process that is both.
+"""Runs the processes of one installation: N serve processes that share the public port and one
+housekeeping process, or a single process that has both roles.
 
-Children are spawned, never forked (docs/adr/0004-threads-and-processes.md), restarted with
-back-off when they die, drained on SIGTERM or SIGINT, and never outlive this process. The invariant:
-when `run` returns, nothing that it started is left running.
+Children are spawned, never forked (docs/adr/0004-threads-and-processes.md). The supervisor restarts
+a child that dies, with back-off, and drains all children on SIGTERM or SIGINT. The invariant: when
+`run` returns, no process that it started is running.
 """
 
 from __future__ import annotations
@@ -37,65 +37,68 @@ log = logging.getLogger(__name__)
 ENTRY = "orchestrator.processes.roles:run_process"
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PR_SET_PDEATHSIG = 1
-_ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long the supervisor waits; seconds."""
+class RestartPolicy:
+    """When the supervisor restarts processes, kills them and exits; times in seconds."""
 
-    young_s: float = 5.0
-    """A process that dies younger never really started."""
-    first_deaths: int = 5
-    """So many deaths in a row of a process that never lived longer end the whole: it cannot start.
+    min_life_s: float = 5.0
+    """A process that dies earlier counts as a failed start."""
+    max_failed_starts: int = 5
+    """The supervisor exits with status 1 when a process that never lived longer than `min_life_s`
+    fails to start this many times in a row.
     """
     backoff_s: float = 0.2
-    """Wait before the first restart; doubled with each death in a row, and jittered."""
+    """Delay before the first restart; doubled with each failed start in a row, with jitter."""
     longest_backoff_s: float = 30.0
     kill_after_s: float = 3.0
-    """Beyond `server.drain_s`, a process that has not ended is killed."""
+    """A process that has not ended this long after `server.drain_s` is killed."""
 
 
 @dataclass(slots=True)
 class _Child:
-    """One place among the processes, filled anew when its process dies."""
+    """One role of the installation, and the process that has it now."""
 
     role: str
     index: int
     process: SpawnProcess | None = None
     started: float = 0.0
-    due: float = 0.0
-    """When it is to be started (again), while it has no process."""
-    deaths: int = 0
-    """In a row, each before the process was `young_s` old."""
-    lived: bool = False
+    start_at: float = 0.0
+    """When to start a process; of use while there is none."""
+    failed_starts: int = 0
+    """In a row."""
+    has_lived: bool = False
+    """True if some process of this role lived for `min_life_s`."""
 
 
 def run(settings: Settings, entry: str = ENTRY) -> int:
-    """Serve until told to end, over the configured database or the embedded one; the exit status.
+    """Serve until SIGTERM or SIGINT, with the configured database or the embedded one; returns the
+    exit status.
 
-    Raises Conflict where the data directory is in use, CatalogUnavailable.
     `entry` is `module:function`, called as `function(settings, role, index)` in each process.
+    Raises Conflict if the data directory or a port is in use, CatalogUnavailable.
     """
-    # Late: children import this module, too, and never start a database.
+    # Imported here: children import this module, too, and never start a database.
     from orchestrator.catalog.embedded.database import database
 
-    _raise_open_files()
-    with exclusive(settings.data_dir):
+    _raise_open_files_limit()
+    with lock_data_dir(settings.data_dir):
         check_ports(settings)
         with database(settings, watched=True) as reachable:
-            return _serve(reachable, entry)
+            return _run_processes(reachable, entry)
 
 
-def _raise_open_files() -> None:
-    """As many descriptors as we are allowed, for every process we start: a login shell's 1,024 are
-    fewer than the connections we take.
+def _raise_open_files_limit() -> None:
+    """Raise the limit of open files to the hard limit, for every child: a login shell's 1,024 are
+    fewer than `server.max_connections`.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _serve(settings: Settings, entry: str) -> int:
+def _run_processes(settings: Settings, entry: str) -> int:
     if settings.server.workers == 1:
         resolve(entry)(settings, "all", 0)
         return 0
@@ -103,9 +106,9 @@ def _serve(settings: Settings, entry: str) -> int:
 
 
 def check_ports(settings: Settings) -> None:
-    """Make sure that nobody listens where we shall. Raises Conflict.
+    """Check that no other process listens on the ports of these settings. Raises Conflict.
 
-    Needed because SO_REUSEPORT would let two installations share a port without either noticing.
+    Needed because SO_REUSEPORT lets two installations share a port, and neither would notice.
     """
     server = settings.server
     for host, port, option in (
@@ -115,12 +118,12 @@ def check_ports(settings: Settings) -> None:
         try:
             open_listen_socket(host, port, shared=False).close()
         except Conflict as error:
-            raise Conflict(f"{error.public} Choose another one with {option}.") from error
+            raise Conflict(f"{error.public} Choose another port with {option}.") from error
 
 
 @contextmanager
-def exclusive(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory for this instance alone. Raises Conflict where another one has it."""
+def lock_data_dir(data_dir: Path) -> Iterator[None]:
+    """Lock the data directory for this instance. Raises Conflict if another instance has it."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "instance.lock").open("a+", encoding="ascii") as file:
         try:
@@ -130,7 +133,7 @@ def exclusive(data_dir: Path) -> Iterator[None]:
             holder = file.read().strip() or "unknown"
             raise Conflict(
                 f"{data_dir} is in use by process {holder}. "
-                "Stop it, or give this instance a directory of its own with --data."
+                "Stop that process, or choose another directory with --data."
             ) from error
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -148,33 +151,35 @@ def resolve(entry: str) -> Callable[[Settings, str, int], object]:
 
 
 class Supervisor:
-    """The parent of all processes. Has one thread and no event loop: it waits for deaths and
-    orders.
+    """The parent of all processes. It has one thread and no event loop: it waits for signals and
+    for children to die.
     """
 
     def __init__(
-        self, settings: Settings, entry: str = ENTRY, patience: Patience | None = None
+        self, settings: Settings, entry: str = ENTRY, policy: RestartPolicy | None = None
     ) -> None:
         self._settings = settings
         self._entry = entry
-        self._patience = patience or Patience()
+        self._policy = policy or RestartPolicy()
         self._spawn = multiprocessing.get_context("spawn")
         self._metrics = settings.data_dir / "metrics"
         roles = [("housekeeping", 0), *(("serve", n) for n in range(settings.server.workers))]
         self._children = [_Child(role, index) for role, index in roles]
-        self._orders: list[int] = []
+        self._signals: list[int] = []
         self._kill_at = float("inf")
         self._status = 0
 
     def run(self) -> int:
-        """Keep all processes running until SIGTERM or SIGINT; 0, or 1 where one cannot start."""
+        """Keep all processes running until SIGTERM or SIGINT. Returns 0, or 1 if a process cannot
+        start.
+        """
         shutil.rmtree(self._metrics, ignore_errors=True)
         self._metrics.mkdir(parents=True)
-        # Read by the metrics library when a child first imports it; children inherit it.
+        # The metrics library reads it when a child first imports it; children inherit it.
         os.environ[METRICS_VARIABLE] = str(self._metrics)
-        with self._listening() as orders:
+        with self._catch_signals() as wakeup:
             try:
-                while self._step(orders):
+                while self._handle_events(wakeup):
                     pass
             finally:
                 self._kill_all()
@@ -183,38 +188,40 @@ class Supervisor:
         return self._status
 
     @property
-    def _stopping(self) -> bool:
+    def _is_stopping(self) -> bool:
         return self._kill_at != float("inf")
 
-    def _step(self, orders: socket.socket) -> bool:
-        """Wait for something to happen and see to it; False once all is over."""
+    def _handle_events(self, wakeup: socket.socket) -> bool:
+        """Wait until a child dies, a signal arrives or a time is reached, and act on it. Returns
+        False when all processes have ended.
+        """
         now = time.monotonic()
-        if not self._stopping:
+        if not self._is_stopping:
             self._start_due(now)
         elif now >= self._kill_at:
             self._kill_all()
         running = {child.process.sentinel: child for child in self._children if child.process}
-        if self._stopping and not running:
+        if self._is_stopping and not running:
             return False
-        for ready in wait([orders, *running], timeout=self._until_due(now)):
+        for ready in wait([wakeup, *running], timeout=self._wait_timeout_s(now)):
             if isinstance(ready, int):
-                self._bury(running[ready])
+                self._reap(running[ready])
         with suppress(BlockingIOError):
-            orders.recv(4096)
-        while self._orders:
-            self._obey(self._orders.pop(0))
+            wakeup.recv(4096)
+        while self._signals:
+            self._handle_signal(self._signals.pop(0))
         return True
 
     def _start_due(self, now: float) -> None:
         for child in self._children:
-            if child.process is None and child.due <= now:
+            if child.process is None and child.start_at <= now:
                 self._start(child)
 
-    def _until_due(self, now: float) -> float | None:
-        if self._stopping:
+    def _wait_timeout_s(self, now: float) -> float | None:
+        if self._is_stopping:
             return max(0.05, self._kill_at - now)
-        due = [child.due for child in self._children if child.process is None]
-        return max(0.0, min(due) - now) if due else None
+        starts = [child.start_at for child in self._children if child.process is None]
+        return max(0.0, min(starts) - now) if starts else None
 
     def _start(self, child: _Child) -> None:
         process = self._spawn.Process(
@@ -229,7 +236,8 @@ class Supervisor:
             extra={"role": child.role, "index": child.index, "child": process.pid},
         )
 
-    def _bury(self, child: _Child) -> None:
+    def _reap(self, child: _Child) -> None:
+        """Release what an ended process held; plan its restart unless all processes stop."""
         process = child.process
         if process is None:
             return
@@ -246,49 +254,52 @@ class Supervisor:
             metrics.forget_process(process.pid, self._metrics)
         process.close()
         child.process = None
-        if self._stopping:
+        if self._is_stopping:
             log.info("process ended", extra=fields)
             return
-        log.warning("process died, starting another", extra=fields)
+        log.warning("process died, restarting it", extra=fields)
         self._plan_restart(child, age_s)
 
     def _plan_restart(self, child: _Child, age_s: float) -> None:
-        patience = self._patience
-        if age_s >= patience.young_s:
-            child.lived, child.deaths = True, 0
+        policy = self._policy
+        if age_s >= policy.min_life_s:
+            child.has_lived, child.failed_starts = True, 0
         else:
-            child.deaths += 1
-        if not child.lived and child.deaths >= patience.first_deaths:
-            log.error("process cannot start, giving up", extra={"role": child.role})
+            child.failed_starts += 1
+        if not child.has_lived and child.failed_starts >= policy.max_failed_starts:
+            log.error(
+                "process cannot start, stopping",
+                extra={"role": child.role, "failed_starts": child.failed_starts},
+            )
             self._status = 1
             self._stop()
             return
         delay_s = backoff_s(
-            child.deaths + 1, first_s=patience.backoff_s, longest_s=patience.longest_backoff_s
+            child.failed_starts + 1, first_s=policy.backoff_s, longest_s=policy.longest_backoff_s
         )
-        child.due = time.monotonic() + delay_s
+        child.start_at = time.monotonic() + delay_s
 
-    def _obey(self, order: int) -> None:
-        if order == signal.SIGHUP:
-            self._tell(signal.SIGHUP)
-        elif self._stopping:
-            log.warning("told twice to end, not waiting any longer")
+    def _handle_signal(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self._send_to_all(signal.SIGHUP)
+        elif self._is_stopping:
+            log.warning("second signal received, killing processes")
             self._kill_all()
         else:
-            log.info("draining", extra={"signal": signal.Signals(order).name})
+            log.info("draining", extra={"signal": signal.Signals(number).name})
             self._stop()
 
     def _stop(self) -> None:
-        """Ask every process to drain, and set the time when it is killed."""
-        drain_s = self._settings.server.drain_s + self._patience.kill_after_s
+        """Ask every process to drain, and set the time at which the rest is killed."""
+        drain_s = self._settings.server.drain_s + self._policy.kill_after_s
         self._kill_at = time.monotonic() + drain_s
-        self._tell(signal.SIGTERM)
+        self._send_to_all(signal.SIGTERM)
 
-    def _tell(self, order: signal.Signals) -> None:
+    def _send_to_all(self, number: signal.Signals) -> None:
         for child in self._children:
             if child.process is not None and child.process.pid is not None:
                 with suppress(ProcessLookupError):
-                    os.kill(child.process.pid, order)
+                    os.kill(child.process.pid, number)
 
     def _kill_all(self) -> None:
         for child in self._children:
@@ -300,29 +311,32 @@ class Supervisor:
                 child.process = None
 
     @contextmanager
-    def _listening(self) -> Iterator[socket.socket]:
-        """Collect signals in `_orders`, and wake the loop through the socket given."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        before = {
-            order: signal.signal(order, lambda number, _: self._orders.append(number))
-            for order in _ORDERS
+    def _catch_signals(self) -> Iterator[socket.socket]:
+        """Collect signals in `_signals`. The socket becomes readable when one arrives, which ends
+        the wait for children.
+        """
+        receiver, sender = socket.socketpair()
+        receiver.setblocking(False)
+        sender.setblocking(False)
+        previous_handlers = {
+            number: signal.signal(number, lambda received, _: self._signals.append(received))
+            for number in _SIGNALS
         }
-        woken = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        previous_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         try:
-            yield ours
+            yield receiver
         finally:
-            signal.set_wakeup_fd(woken)
-            for order, handler in before.items():
-                signal.signal(order, handler)
-            ours.close()
-            theirs.close()
+            signal.set_wakeup_fd(previous_fd)
+            for number, handler in previous_handlers.items():
+                signal.signal(number, handler)
+            receiver.close()
+            sender.close()
 
 
 def _child_main(entry: str, settings: Settings, role: str, index: int, parent: int) -> None:
-    """What a spawned process runs: bind its life to the parent's, then become its role."""
-    # Until the role has handlers of its own, a signal to the whole terminal group is the parent's.
+    """Run a role in a spawned process. The kernel kills the process when its parent dies."""
+    # Until the role has set its own handlers, a signal to the whole terminal group is for the
+    # parent only.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,5 +1,5 @@
-"""Doing posted work: the loops for it in any process, and `orchestrator worker`, a process with
-nothing else to do.
+"""The ingest worker: runs jobs, embedded in a housekeeping process or as a process of its own
+(`orchestrator worker`). The sweepers run beside it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from orchestrator.web.routes import build_worker_app
 
 log = logging.getLogger(__name__)
 _SPARE_CONNECTIONS = 6
-"""Beside the one that each conversion keeps: heartbeats, claims, the sweepers."""
+"""Database connections besides one for each job: heartbeats, claims, the sweepers."""
 
 
-def worker_of(services: Services, *, on_converted: Callable[[], None] | None = None) -> Worker:
-    """The worker of this process; draining it takes up to `server.drain_s`.
+def build_worker(services: Services, *, on_converted: Callable[[], None] | None = None) -> Worker:
+    """Build the worker of this process. Draining it takes up to `server.drain_s`.
 
-    With `on_converted` it also converts registered assets and calls this after each. Only a
+    With `on_converted` the worker also converts registered assets, and calls it after each. Only a
     housekeeping process does: it can read the files of the served folder.
     """
     pipeline, assets = services.pipeline, services.catalog.assets
@@ -56,14 +56,14 @@ def worker_of(services: Services, *, on_converted: Callable[[], None] | None = N
     )
 
 
-def sweeper_of(services: Services) -> JobSweeper:
-    """The sweeper of jobs; any number of processes may have one."""
+def build_job_sweeper(services: Services) -> JobSweeper:
+    """Build the sweeper of jobs. Any number of processes may run one."""
     return JobSweeper(services.catalog, services.submitter, services.queue, services.settings.jobs)
 
 
-def ingest_sweeper_of(services: Services) -> Sweeper:
-    """The sweeper of ingests; any number of processes may have one. An ingest that never ended is
-    handed in again as a job, once; not where its job failed or was cancelled.
+def build_ingest_sweeper(services: Services) -> Sweeper:
+    """Build the sweeper of ingests. Any number of processes may run one. It submits a job for an
+    ingest that never ended, once, unless the job of that ingest failed or was cancelled.
     """
     return Sweeper(
         services.catalog,
@@ -76,22 +76,23 @@ def ingest_sweeper_of(services: Services) -> Sweeper:
 
 
 def run_worker(settings: Settings, port: int | None = None) -> None:
-    """Do posted work until SIGTERM or SIGINT; `settings` name a database. With a `port`, figures
-    and health are answered on it.
+    """Run jobs until SIGTERM or SIGINT; `settings` name a database. With a `port`, answer /metrics
+    and /health on it.
     """
     set_up_logging(settings.log.level)
-    uvloop.run(_run(with_room(settings), port))
+    uvloop.run(_run(with_enough_connections(settings), port))
 
 
-def with_room(settings: Settings) -> Settings:
-    """The settings with as many database connections as this many slots need at least."""
+def with_enough_connections(settings: Settings) -> Settings:
+    """The settings, with `database.pool_max` raised to what the slots of the worker need."""
     slots = max(pace_of(settings).slots, settings.ingest.workers)
     needed = slots + _SPARE_CONNECTIONS
     database = settings.database
     if database.pool_max >= needed:
         return settings
-    roomy = database.model_copy(update={"pool_max": needed})
-    return settings.model_copy(update={"database": roomy})
+    return settings.model_copy(
+        update={"database": database.model_copy(update={"pool_max": needed})}
+    )
 
 
 async def _run(settings: Settings, port: int | None) -> None:
@@ -103,9 +104,9 @@ async def _run(settings: Settings, port: int | None) -> None:
             await _open_port(ports, services, port)
         async with asyncio.TaskGroup() as tasks:
             loops = (
-                worker_of(services).run(),
-                sweeper_of(services).run(),
-                ingest_sweeper_of(services).run(),
+                build_worker(services).run(),
+                build_job_sweeper(services).run(),
+                build_ingest_sweeper(services).run(),
             )
             running = [tasks.create_task(loop) for loop in loops]
             log.info("worker started", extra={"slots": pace_of(settings).slots})

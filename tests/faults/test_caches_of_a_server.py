@@ -169,9 +169,9 @@ def test_without_housekeeping_serving_goes_on_and_the_quota_holds(tmp_path, fold
             watcher.join()
         assert max(samples) <= QUOTA
         assert max(samples) > QUOTA * 0.8, "the cache was full"
-        assert len(events(server, "process died, starting another")) == 3
+        assert len(events(server, "process died, restarting it")) == 3
         wait_until(partial(counted, server), "the writers' evictions are counted", timeout_s=60)
-        assert_log_clean(server.log(), allowed=("process died, starting another",))
+        assert_log_clean(server.log(), allowed=("process died, restarting it",))
     assert verified(tmp_path / "data")
 
 

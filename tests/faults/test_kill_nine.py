@@ -32,7 +32,7 @@ from tests.support.serve_process import (
 TILES = [
     f"{x},{y},512,512/512,512/0/default.jpg" for y in (0, 512, 1024) for x in range(0, 2560, 512)
 ]
-RESTARTED = ("process died, starting another", "decode worker ended")
+RESTARTED = ("process died, restarting it", "decode worker ended")
 
 
 def seen_whole(body: bytes) -> bool:

@@ -205,7 +205,6 @@ KNOWN: dict[str, set[str]] = {
     # web
     "orchestrator/web/hot_lane.py": {"HotLaneProtocol"},
     # processes, app, cli
-    "orchestrator/app.py": {"_open_pipeline"},
     # routing
     "orchestrator/routing/deliver.py": {"Deliverer"},
     "orchestrator/routing/snapshots.py": {"Snapshots", "bare_tasks"},

@@ -1,4 +1,4 @@
-"""The supervisor, run as a process of its own over stand-ins for the product's processes."""
+"""The supervisor, run as a process of its own with fake processes as children."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ from orchestrator.settings import load
 data, workers, entry, drain = sys.argv[1:]
 settings = load(None, {}, {
     "server.data_dir": data, "server.workers": int(workers), "server.drain_s": float(drain)})
-patience = supervisor.Patience(young_s=20, first_deaths=3, backoff_s=0.05, kill_after_s=0.2)
-with supervisor.exclusive(settings.data_dir):
+policy = supervisor.RestartPolicy(
+    min_life_s=20, max_failed_starts=3, backoff_s=0.05, kill_after_s=0.2)
+with supervisor.lock_data_dir(settings.data_dir):
     entry = "tests.support.fake_processes:" + entry
-    sys.exit(supervisor.Supervisor(settings, entry, patience).run())
+    sys.exit(supervisor.Supervisor(settings, entry, policy).run())
 """
 
 
 class Supervised:
-    """A supervisor under test and the folder its stand-ins leave their notes in."""
+    """A supervisor under test, and the folder in which its children create files."""
 
     def __init__(self, data: Path, entry: str, workers: int, drain_s: float) -> None:
         self.data = data
@@ -43,15 +44,15 @@ class Supervised:
         self.process = subprocess.Popen(words, cwd=Path(__file__).parents[2])
 
     def notes(self, ending: str = ".ready") -> dict[str, int]:
-        """Who left such a note: `serve-0` and the process id."""
-        found = {}
+        """The newest process id of each role and index (`serve-0`) with such a file."""
+        pids: dict[str, int] = {}
         for path in self.data.glob(f"*{ending}"):
             role, index, pid = path.stem.split("-")
-            found[f"{role}-{index}"] = max(int(pid), found.get(f"{role}-{index}", 0))
-        return found
+            pids[f"{role}-{index}"] = max(int(pid), pids.get(f"{role}-{index}", 0))
+        return pids
 
-    def everyone(self) -> list[int]:
-        """Process ids of all that ever left a note."""
+    def all_pids(self) -> list[int]:
+        """Process ids of all children that ever ran."""
         return [int(path.name.split("-")[2]) for path in self.data.glob("*-*-*") if not path.suffix]
 
 
@@ -71,8 +72,8 @@ def supervised(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
         each.process.wait()
 
 
-def alive(pid: int) -> bool:
-    """True if the process runs; one that ended and waits for its parent to look does not."""
+def is_alive(pid: int) -> bool:
+    """True if the process runs; False for a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -88,10 +89,10 @@ def test_sigterm_lets_every_process_finish_and_the_exit_status_is_zero(
     it.process.send_signal(signal.SIGTERM)
     assert it.process.wait(timeout=10) == 0
     assert len(it.notes(".drained")) == 3
-    assert not any(alive(pid) for pid in it.everyone())
+    assert not any(is_alive(pid) for pid in it.all_pids())
 
 
-def test_children_are_told_the_metrics_folder_which_is_clean_at_start(
+def test_children_inherit_the_metrics_folder_which_is_empty_at_start(
     supervised: Callable[..., Supervised], tmp_path: Path
 ) -> None:
     stale = tmp_path / "data" / "metrics" / "counter_1.db"
@@ -124,20 +125,20 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_drain_time(
     began = time.monotonic()
     assert it.process.wait(timeout=10) == 0
     assert 0.4 < time.monotonic() - began < 5
-    assert not any(alive(pid) for pid in it.everyone())
+    assert not any(is_alive(pid) for pid in it.all_pids())
 
 
-def test_told_twice_it_does_not_wait(supervised: Callable[..., Supervised]) -> None:
+def test_a_second_signal_kills_the_processes_at_once(supervised: Callable[..., Supervised]) -> None:
     it = supervised("ignores_sigterm", drain_s=60)
     wait_until(lambda: len(it.notes()) == 3, "three processes ready")
     it.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     it.process.send_signal(signal.SIGINT)
     assert it.process.wait(timeout=10) == 0
-    assert not any(alive(pid) for pid in it.everyone())
+    assert not any(is_alive(pid) for pid in it.all_pids())
 
 
-def test_a_process_that_cannot_start_ends_the_whole_with_status_1(
+def test_the_supervisor_exits_with_status_1_when_a_process_fails_to_start_several_times_in_a_row(
     supervised: Callable[..., Supervised],
 ) -> None:
     it = supervised("exits_with_status_3")
@@ -152,28 +153,28 @@ def test_the_children_die_with_a_supervisor_that_is_killed(
     wait_until(lambda: len(it.notes()) == 3, "three processes ready")
     it.process.kill()
     it.process.wait()
-    wait_until(lambda: not any(alive(pid) for pid in it.everyone()), "all children gone")
+    wait_until(lambda: not any(is_alive(pid) for pid in it.all_pids()), "all children gone")
 
 
-def test_sighup_is_passed_on(supervised: Callable[..., Supervised]) -> None:
+def test_sighup_is_sent_to_all_children(supervised: Callable[..., Supervised]) -> None:
     it = supervised("ends_on_sigterm")
     wait_until(lambda: len(it.notes()) == 3, "three processes ready")
     it.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: len(it.notes(".reopened")) == 3, "all three heard SIGHUP")
+    wait_until(lambda: len(it.notes(".reopened")) == 3, "all three received SIGHUP")
 
 
-def test_a_data_directory_in_use_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_data_directory_in_use_is_refused_with_the_process_id(tmp_path: Path) -> None:
     with (
-        supervisor.exclusive(tmp_path),
+        supervisor.lock_data_dir(tmp_path),
         pytest.raises(Conflict, match=f"in use by process {os.getpid()}"),
-        supervisor.exclusive(tmp_path),
+        supervisor.lock_data_dir(tmp_path),
     ):
         pass
 
 
 def test_a_data_directory_is_free_again_afterwards(tmp_path: Path) -> None:
     for _ in range(2):
-        with supervisor.exclusive(tmp_path):
+        with supervisor.lock_data_dir(tmp_path):
             pass
 
 
@@ -185,7 +186,7 @@ def test_one_worker_runs_everything_in_this_process(tmp_path: Path) -> None:
     assert (tmp_path / f"all-0-{os.getpid()}").exists()
 
 
-def test_a_port_somebody_listens_on_is_refused_with_the_option_to_change(tmp_path: Path) -> None:
+def test_a_port_in_use_is_refused_with_the_option_that_changes_it(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         given = {"server.data_dir": tmp_path, "server.host": "127.0.0.1", "server.port": port}

@@ -200,6 +200,11 @@ class Asset:
         return self.width, self.height
 
     @property
+    def ingesting(self) -> bool:
+        """True while an ingest of the asset waits or runs."""
+        return self.state is AssetState.INGESTING
+
+    @property
     def servable(self) -> bool:
         """False while there is nothing to show of it: declared, or its first ingest failed."""
         return self.source is not None

@@ -60,6 +60,11 @@ class Batch:
         """Jobs that have not ended."""
         return self.count - self.completed - self.errors - self.cancelled
 
+    @property
+    def completion(self) -> datetime | None:
+        """When it ended, else `estimate`."""
+        return self.finished or self.estimate
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -68,6 +73,11 @@ class Waiting:
     batches: int
     queued: int
     running: int
+
+    @property
+    def unfinished(self) -> int:
+        """Jobs that wait or run."""
+        return self.queued + self.running
 
 
 class Batches:

@@ -50,12 +50,9 @@ class AdminPage:
         failing = await self._jobs.page(_FAILURES, states=("failed",))
         found = Overview(
             images=await self._assets.count(),
-            caches=[CacheOut.of(await cache.stats()) for cache in self._caches],
-            queued=[
-                LaneOut(lane=each.lane, state=each.state, jobs=each.number, age_s=each.age_s)
-                for each in depths
-            ],
-            failing=[JobOut.of(job) for job in failing],
+            caches=[CacheOut.model_validate(await cache.stats()) for cache in self._caches],
+            queued=[LaneOut.model_validate(depth) for depth in depths],
+            failing=[JobOut.model_validate(job) for job in failing],
         )
         if "text/html" not in call.request.headers.get("Accept", ""):
             return answer(found)

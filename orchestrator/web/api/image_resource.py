@@ -55,9 +55,10 @@ class ImageResource:
     async def show(self, call: ApiCall) -> web.Response:
         """200 with the image and the history of its ingests."""
         asset = await self._known(call.asset_id)
-        attempts = [AttemptOut.of(each) for each in await self._attempts.of(asset.id)]
-        shown = ImageShown.of(asset, attempts=attempts)
-        return answer(shown, headers={"ETag": etag_of(ImageOut.of(asset))})
+        attempts = [AttemptOut.model_validate(each) for each in await self._attempts.of(asset.id)]
+        image = ImageOut.model_validate(asset)
+        shown = ImageShown.extend(image, attempts=attempts)
+        return answer(shown, headers={"ETag": etag_of(image)})
 
     async def page(self, call: ApiCall) -> web.Response:
         """200 with the images of a space, by name."""
@@ -70,7 +71,7 @@ class ImageResource:
         if len(found) > query.limit:
             words = urlencode({"after": images[-1].id.name, "limit": query.limit}, quote_via=quote)
             following = f"/customers/{call.customer}/spaces/{space}/images?{words}"
-        listed = [ImageOut.of(asset) for asset in images]
+        listed = [ImageOut.model_validate(asset) for asset in images]
         return answer(Images(images=listed, next=following))
 
     async def put(self, call: ApiCall) -> web.Response:
@@ -165,7 +166,9 @@ class ImageResource:
     async def _current(self, call: ApiCall, asset_id: AssetId) -> Asset | None:
         """The asset as it is now, if the request's conditions allow to change it."""
         asset = await self._assets.get(asset_id)
-        check_conditions(call.request, None if asset is None else etag_of(ImageOut.of(asset)))
+        check_conditions(
+            call.request, None if asset is None else etag_of(ImageOut.model_validate(asset))
+        )
         return asset
 
     async def _known(self, asset_id: AssetId) -> Asset:
@@ -188,14 +191,14 @@ def _has_other_pixels(request: Request, asset: Asset) -> bool:
 
 
 def _shown(asset: Asset) -> web.Response:
-    shown = ImageOut.of(asset)
+    shown = ImageOut.model_validate(asset)
     return answer(shown, headers={"ETag": etag_of(shown)})
 
 
 def _said(outcome: Outcome, status: int = 200, **headers: str) -> web.Response:
-    etag = etag_of(ImageOut.of(outcome.asset))
-    taken = ImageTaken.of(outcome.asset, changed=outcome.changed)
-    return answer(taken, status, headers={"ETag": etag, **headers})
+    image = ImageOut.model_validate(outcome.asset)
+    taken = ImageTaken.extend(image, changed=outcome.changed)
+    return answer(taken, status, headers={"ETag": etag_of(image), **headers})
 
 
 def _behind(customer: int, space: int, name: str) -> AssetId | None:

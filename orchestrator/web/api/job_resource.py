@@ -42,21 +42,21 @@ class JobResource:
         if len(found) > query.limit:
             kept = query.model_dump(by_alias=True, exclude_none=True)
             following = f"/jobs?{urlencode({**kept, 'before': page[-1].id})}"
-        return answer(JobList(jobs=[JobOut.of(job) for job in page], next=following))
+        return answer(JobList(jobs=[JobOut.model_validate(job) for job in page], next=following))
 
     async def show(self, call: ApiCall) -> web.Response:
         """200 with one."""
-        return answer(JobOut.of(await self._known(call)))
+        return answer(JobOut.model_validate(await self._known(call)))
 
     async def retry(self, call: ApiCall) -> web.Response:
         """200 with a job that failed or was cancelled and now waits again; else 409."""
         job = await self._known(call)
-        return answer(JobOut.of(await self._submitter.retry(job.id)))
+        return answer(JobOut.model_validate(await self._submitter.retry(job.id)))
 
     async def cancel(self, call: ApiCall) -> web.Response:
         """200 with a job that waited and is given up; else 409."""
         job = await self._known(call)
-        return answer(JobOut.of(await self._submitter.cancel(job.id)))
+        return answer(JobOut.model_validate(await self._submitter.cancel(job.id)))
 
     async def _known(self, call: ApiCall) -> Job:
         number = call.number("job")

@@ -11,8 +11,8 @@ from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from orchestrator.web.api.image_models import Problem
 from orchestrator.web.api.operations import ApiCall, Operation
+from orchestrator.web.api.response_model import Problem
 
 _REF = "#/components/schemas/{model}"
 _PLACES: dict[str, dict[str, Any]] = {

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from orchestrator.ingest.payload.fields import Body
-from orchestrator.web.api import image_models as shapes
-from orchestrator.web.api import request_models as bodies
-from orchestrator.web.api import rule_models as shapes_of_rules
-from orchestrator.web.api import work_models as shapes_of_work
+from orchestrator.web.api import image_models, request_models, rule_models, work_models
 from orchestrator.web.api.admin_page import AdminPage
 from orchestrator.web.api.image_resource import ImageResource
 from orchestrator.web.api.job_resource import JobResource
@@ -54,8 +51,8 @@ def build_operations(at: Resources, max_body: int) -> list[Operation]:
         *_of_images(at.images),
         *_of_the_queue(at.queue, max_body),
         *_of_strategies(at.strategies),
-        *_of_policies("/imageOptimisationPolicies", at.optimisation, bodies.OptimisationIn),
-        *_of_policies("/thumbnailPolicies", at.thumbnails, bodies.ThumbnailIn),
+        *_of_policies("/imageOptimisationPolicies", at.optimisation, request_models.OptimisationIn),
+        *_of_policies("/thumbnailPolicies", at.thumbnails, request_models.ThumbnailIn),
         *_of_storage(at.storage),
         *_of_jobs(at.jobs),
         Operation(
@@ -63,7 +60,7 @@ def build_operations(at: Resources, max_body: int) -> list[Operation]:
             "/admin",
             at.overview.show,
             "What is cached, queued and failing",
-            {200: shapes_of_work.Overview},
+            {200: work_models.Overview},
             "admin",
         ),
         Operation("GET", "/openapi.json", at.document.show, "This document", {200: None}, "open"),
@@ -74,9 +71,13 @@ Answers = Mapping[int, type[BaseModel] | None]
 
 
 def _of_images(at: ImageResource) -> list[Operation]:
-    put: Answers = {200: shapes.ImageTaken, 201: shapes.ImageTaken, 202: shapes_of_work.Accepted}
-    again: Answers = {200: shapes.ImageTaken, 202: shapes_of_work.Accepted}
-    changed: Answers = {200: shapes.ImageOut, 202: shapes_of_work.Accepted}
+    put: Answers = {
+        200: image_models.ImageTaken,
+        201: image_models.ImageTaken,
+        202: work_models.Accepted,
+    }
+    again: Answers = {200: image_models.ImageTaken, 202: work_models.Accepted}
+    changed: Answers = {200: image_models.ImageOut, 202: work_models.Accepted}
     return [
         Operation(
             "POST",
@@ -94,10 +95,10 @@ def _of_images(at: ImageResource) -> list[Operation]:
             _IMAGES,
             at.page,
             "The images of a space",
-            {200: shapes.Images},
-            query=bodies.AfterQuery,
+            {200: image_models.Images},
+            query=request_models.AfterQuery,
         ),
-        Operation("GET", _IMAGE, at.show, "An image", {200: shapes.ImageShown}),
+        Operation("GET", _IMAGE, at.show, "An image", {200: image_models.ImageShown}),
         Operation(
             "PUT",
             _IMAGE,
@@ -118,7 +119,7 @@ def _of_images(at: ImageResource) -> list[Operation]:
             raw=True,
             prefers=True,
         ),
-        Operation("DELETE", _IMAGE, at.delete, "Delete an image", {200: shapes.Deletion}),
+        Operation("DELETE", _IMAGE, at.delete, "Delete an image", {200: image_models.Deletion}),
         Operation(
             "POST",
             f"{_IMAGE}/reingest",
@@ -131,9 +132,9 @@ def _of_images(at: ImageResource) -> list[Operation]:
 
 
 def _of_the_queue(at: QueueResource, max_body: int) -> list[Operation]:
-    queue: Answers = {200: shapes_of_work.QueueOut}
-    batch: Answers = {201: shapes_of_work.BatchOut}
-    again: Answers = {200: shapes_of_work.BatchAgain}
+    queue: Answers = {200: work_models.QueueOut}
+    batch: Answers = {201: work_models.BatchOut}
+    again: Answers = {200: work_models.BatchAgain}
     return [
         Operation("GET", _QUEUE, at.show, "What waits in the normal lane", queue),
         Operation("GET", f"{_QUEUE}/priority", at.show_priority, "And in the priority lane", queue),
@@ -143,7 +144,7 @@ def _of_the_queue(at: QueueResource, max_body: int) -> list[Operation]:
             at.post,
             "Post a batch",
             batch,
-            body=bodies.BatchIn,
+            body=request_models.BatchIn,
             raw=True,
             max_bytes=max_body,
         ),
@@ -153,7 +154,7 @@ def _of_the_queue(at: QueueResource, max_body: int) -> list[Operation]:
             at.post_priority,
             "Post a batch that goes first",
             batch,
-            body=bodies.BatchIn,
+            body=request_models.BatchIn,
             raw=True,
             max_bytes=max_body,
         ),
@@ -162,17 +163,17 @@ def _of_the_queue(at: QueueResource, max_body: int) -> list[Operation]:
             f"{_QUEUE}/batches",
             at.page,
             "The batches of a customer",
-            {200: shapes_of_work.Batches},
-            query=bodies.BatchesQuery,
+            {200: work_models.Batches},
+            query=request_models.BatchesQuery,
         ),
-        Operation("GET", _BATCH, at.batch, "A batch", {200: shapes_of_work.BatchShown}),
+        Operation("GET", _BATCH, at.batch, "A batch", {200: work_models.BatchShown}),
         Operation(
             "GET",
             f"{_BATCH}/images",
             at.images,
             "What became of each image of a batch",
-            {200: shapes_of_work.BatchImages},
-            query=bodies.BeforeQuery,
+            {200: work_models.BatchImages},
+            query=request_models.BeforeQuery,
         ),
         Operation("POST", f"{_BATCH}/retry", at.retry, "Try a batch's failures again", again),
         Operation("POST", f"{_BATCH}/cancel", at.cancel, "Give up what still waits", again),
@@ -180,34 +181,39 @@ def _of_the_queue(at: QueueResource, max_body: int) -> list[Operation]:
 
 
 def _of_strategies(at: StrategyResource) -> list[Operation]:
-    one: Answers = {200: shapes_of_rules.StrategyOut}
+    one: Answers = {200: rule_models.StrategyOut}
     return [
         Operation(
             "GET",
             _STRATEGIES,
             at.page,
             "The origin strategies of a customer",
-            {200: shapes_of_rules.StrategyList},
+            {200: rule_models.StrategyList},
         ),
         Operation(
             "POST",
             _STRATEGIES,
             at.create,
             "Create an origin strategy",
-            {201: shapes_of_rules.StrategyOut},
-            body=bodies.StrategyIn,
+            {201: rule_models.StrategyOut},
+            body=request_models.StrategyIn,
         ),
         Operation(
             "POST",
             f"{_STRATEGIES}/test",
             at.test,
             "Which strategy fits an origin, and can it be fetched",
-            {200: shapes_of_rules.OriginFound},
-            body=bodies.OriginTest,
+            {200: rule_models.OriginFound},
+            body=request_models.OriginTest,
         ),
         Operation("GET", _STRATEGY, at.show, "An origin strategy", one),
         Operation(
-            "PUT", _STRATEGY, at.put, "Replace an origin strategy", one, body=bodies.StrategyIn
+            "PUT",
+            _STRATEGY,
+            at.put,
+            "Replace an origin strategy",
+            one,
+            body=request_models.StrategyIn,
         ),
         Operation(
             "PATCH",
@@ -215,17 +221,19 @@ def _of_strategies(at: StrategyResource) -> list[Operation]:
             at.patch,
             "Change an origin strategy",
             one,
-            body=bodies.StrategyPatch,
+            body=request_models.StrategyPatch,
         ),
         Operation("DELETE", _STRATEGY, at.delete, "Delete an origin strategy", {204: None}),
     ]
 
 
 def _of_policies(
-    path: str, at: PolicyResource, body: type[bodies.OptimisationIn] | type[bodies.ThumbnailIn]
+    path: str,
+    at: PolicyResource,
+    body: type[request_models.OptimisationIn] | type[request_models.ThumbnailIn],
 ) -> list[Operation]:
     found: list[Operation] = []
-    put: Answers = {200: shapes_of_rules.PolicyOut, 201: shapes_of_rules.PolicyOut}
+    put: Answers = {200: rule_models.PolicyOut, 201: rule_models.PolicyOut}
     for base, writes in ((path, "admin"), (f"/customers/{{customer}}{path}", "key")):
         one = f"{base}/{{name}}"
         access: Access = "admin" if writes == "admin" else "key"
@@ -235,21 +243,21 @@ def _of_policies(
                 base,
                 at.page,
                 "Policies that may be named",
-                {200: shapes_of_rules.PolicyList},
+                {200: rule_models.PolicyList},
             ),
-            Operation("GET", one, at.show, "A policy", {200: shapes_of_rules.PolicyOut}),
+            Operation("GET", one, at.show, "A policy", {200: rule_models.PolicyOut}),
             Operation("PUT", one, at.put, "Create or replace a policy", put, access, body),
             Operation("DELETE", one, at.delete, "Delete a policy", {204: None}, access),
         ]
-        if body is bodies.ThumbnailIn:
+        if body is request_models.ThumbnailIn:
             found += [
                 Operation(
                     method,
                     f"{one}/preview",
                     at.preview,
                     "The thumbnails a picture gets by it",
-                    {200: shapes_of_rules.Preview},
-                    query=bodies.PreviewQuery,
+                    {200: rule_models.Preview},
+                    query=request_models.PreviewQuery,
                 )
                 for method in ("GET", "POST")
             ]
@@ -257,20 +265,31 @@ def _of_policies(
 
 
 def _of_storage(at: StorageResource) -> list[Operation]:
-    shown: Answers = {200: shapes_of_rules.StorageOut}
+    shown: Answers = {200: rule_models.StorageOut}
     return [
         Operation("GET", _STORAGE, at.show, "What a customer may store, and stores", shown),
         Operation(
-            "PUT", _STORAGE, at.put, "Set a customer's limits", shown, "admin", bodies.StorageIn
+            "PUT",
+            _STORAGE,
+            at.put,
+            "Set a customer's limits",
+            shown,
+            "admin",
+            request_models.StorageIn,
         ),
     ]
 
 
 def _of_jobs(at: JobResource) -> list[Operation]:
-    one: Answers = {200: shapes_of_work.JobOut}
+    one: Answers = {200: work_models.JobOut}
     return [
         Operation(
-            "GET", "/jobs", at.page, "Jobs", {200: shapes_of_work.JobList}, query=bodies.JobsQuery
+            "GET",
+            "/jobs",
+            at.page,
+            "Jobs",
+            {200: work_models.JobList},
+            query=request_models.JobsQuery,
         ),
         Operation("GET", "/jobs/{job}", at.show, "A job", one),
         Operation("POST", "/jobs/{job}/retry", at.retry, "Try a failed job again", one),

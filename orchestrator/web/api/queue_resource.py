@@ -17,7 +17,6 @@ from orchestrator.catalog.jobs import Job, Jobs
 from orchestrator.errors import AssetNotFound, InvalidInput, NotFound
 from orchestrator.ingest.payload.decoding import Payload, decode
 from orchestrator.jobs.submitter import Submitter
-from orchestrator.web.api.image_models import FaultOut
 from orchestrator.web.api.ingest_requests import IngestRequestProcessor
 from orchestrator.web.api.json_responses import answer
 from orchestrator.web.api.operations import ApiCall
@@ -89,7 +88,9 @@ class QueueResource:
                 f"/customers/{call.customer}/queue/batches"
                 f"?before={page[-1].id}&limit={query.limit}{state}"
             )
-        return answer(Batches(batches=[BatchOut.of(each) for each in page], next=following))
+        return answer(
+            Batches(batches=[BatchOut.model_validate(each) for each in page], next=following)
+        )
 
     async def batch(self, call: ApiCall) -> web.Response:
         """200 with the batch: its counts, when it will be finished, and why its failures failed."""
@@ -107,7 +108,9 @@ class QueueResource:
                 f"/customers/{call.customer}/queue/batches/{batch.id}/images"
                 f"?before={page[-1].id}&limit={query.limit}"
             )
-        return answer(BatchImages(images=[JobOut.of(each) for each in page], next=following))
+        return answer(
+            BatchImages(images=[JobOut.model_validate(each) for each in page], next=following)
+        )
 
     async def retry(self, call: ApiCall) -> web.Response:
         """200 with how many failures are tried again."""
@@ -121,7 +124,7 @@ class QueueResource:
         return answer(BatchAgain(batch=batch.id, jobs=await self._submitter.cancel_batch(batch.id)))
 
     async def _waiting(self, call: ApiCall, lane: Lane) -> web.Response:
-        return answer(QueueOut.of(await self._batches.waiting(call.customer, lane)))
+        return answer(QueueOut.model_validate(await self._batches.waiting(call.customer, lane)))
 
     async def _posted(self, call: ApiCall, lane: Lane) -> web.Response:
         payloads = await self._checked(call)
@@ -134,7 +137,7 @@ class QueueResource:
         if batch is None:
             raise NotFound("The batch is gone already.")
         location = f"/customers/{call.customer}/queue/batches/{batch.id}"
-        return answer(BatchOut.of(batch), 201, headers={"Location": location})
+        return answer(BatchOut.model_validate(batch), 201, headers={"Location": location})
 
     async def _checked(self, call: ApiCall) -> list[Payload]:
         """Every member, if none has a fault. Raises InvalidInput with the faults of all."""
@@ -173,13 +176,8 @@ class QueueResource:
         failed: list[Job] = []
         if batch.errors:
             failed = await self._jobs.page(_SHOWN_FAILURES, batch=batch.id, states=("failed",))
-        failures = [
-            Failure(
-                image=job.asset, job=job.id, attempts=job.attempts, fault=FaultOut.of(job.fault)
-            )
-            for job in failed
-        ]
-        return answer(BatchShown.of(batch, failures=failures))
+        failures = [Failure.model_validate(job) for job in failed]
+        return answer(BatchShown.extend(BatchOut.model_validate(batch), failures=failures))
 
     async def _known(self, call: ApiCall) -> Batch:
         batch = await self._batches.get(call.number("batch"), customer=call.customer)

@@ -1,117 +1,99 @@
-"""What the API answers of origin strategies, policies and storage."""
+"""Response models of origin strategies, policies and storage limits."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict
+from pydantic import AliasPath, BeforeValidator, ConfigDict, Field
 
 from orchestrator.catalog.stored_policies import EVERYONE
-from orchestrator.catalog.values import OriginStrategy, StorageUse
 from orchestrator.ingest.policies import PolicyEntry
 from orchestrator.origins.credentials import MASK
-from orchestrator.origins.reader_types import OriginReport
-from orchestrator.web.api.image_models import Answer, FaultOut, Size
+from orchestrator.web.api.image_models import Size
+from orchestrator.web.api.response_model import FaultOut, ResponseModel
 
 
-class StrategyOut(Answer):
-    """An origin strategy; credentials are never shown."""
+def _mask(credentials: str) -> str:
+    return MASK if credentials else ""
 
-    id: str
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class StrategyOut(ResponseModel):
+    """An origin strategy; its credentials are never sent."""
+
+    id: Annotated[str, BeforeValidator(str)]
     customer: int
     place: int
-    """Lower places are tried first."""
+    """Strategies with lower places are tried first."""
     regex: str
     strategy: str
-    credentials: str
-    """`xxx` where there are some."""
+    credentials: Annotated[str, BeforeValidator(_mask)]
+    """`xxx` if the strategy has credentials, else ""."""
     optimised: bool
     created: datetime
     updated: datetime
 
-    @classmethod
-    def of(cls, strategy: OriginStrategy) -> Self:
-        """From a stored strategy."""
-        return cls(
-            id=str(strategy.id),
-            customer=strategy.customer,
-            place=strategy.place,
-            regex=strategy.regex,
-            strategy=strategy.strategy,
-            credentials=MASK if strategy.credentials else "",
-            optimised=strategy.optimised,
-            created=strategy.created,
-            updated=strategy.updated,
-        )
 
-
-class StrategyList(Answer):
-    """A customer's origin strategies in the order they are tried."""
+class StrategyList(ResponseModel):
+    """A customer's origin strategies in the order in which they are tried."""
 
     origin_strategies: list[StrategyOut]
 
 
-class OriginFound(Answer):
-    """What a dry run found out about an origin."""
+class OriginFound(ResponseModel):
+    """The result of testing an origin."""
+
+    # `origin_strategy` has a default for an origin that no strategy matches, and is always sent.
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     origin: str
-    strategy: str
-    """How it would be read."""
-    origin_strategy: str | None
-    """The id of the strategy that fits; null: read as anybody could."""
+    strategy: str = Field(validation_alias="kind")
+    """How the origin would be read."""
+    origin_strategy: Annotated[str | None, BeforeValidator(str)] = Field(
+        default_factory=lambda: None, validation_alias=AliasPath("strategy", "id")
+    )
+    """The id of the strategy that matches; null: the origin would be read without credentials."""
     optimised: bool
-    fetchable: bool
+    fetchable: Annotated[bool, BeforeValidator(_is_none)] = Field(validation_alias="fault")
     bytes: int | None
     media_type: str
     etag: str
     fault: FaultOut | None
 
-    @classmethod
-    def of(cls, found: OriginReport) -> Self:
-        """From what was found."""
-        return cls(
-            origin=found.origin,
-            strategy=str(found.kind),
-            origin_strategy=None if found.strategy is None else str(found.strategy.id),
-            optimised=found.optimised,
-            fetchable=found.fault is None,
-            bytes=found.bytes,
-            media_type=found.media_type,
-            etag=found.etag,
-            fault=FaultOut.of(found.fault),
-        )
 
-
-class PolicyOut(Answer):
+class PolicyOut(ResponseModel):
     """A policy."""
 
     model_config = ConfigDict(extra="allow")
     name: str
     scope: Literal["built-in", "global", "customer"]
     default: bool
-    """Taken where none is named."""
+    """True if this policy is used when a request names none."""
 
     @classmethod
     def of(cls, entry: PolicyEntry) -> Self:
-        """From a policy, its definition beside its name."""
-        said = {
+        """Return the policy with the properties of its definition beside its name."""
+        fields = {
             **entry.definition,
             "name": entry.name,
             "scope": {None: "built-in", EVERYONE: "global"}.get(entry.customer, "customer"),
             "default": entry.is_default,
         }
-        return cls.model_validate(said, by_alias=False, by_name=True)
+        return cls.model_validate(fields, by_alias=False, by_name=True)
 
 
-class PolicyList(Answer):
+class PolicyList(ResponseModel):
     """Policies by name."""
 
     policies: list[PolicyOut]
 
 
-class Preview(Answer):
-    """The thumbnails an image of this size gets by a policy, largest first."""
+class Preview(ResponseModel):
+    """The thumbnails that a policy makes of an image of this size, largest first."""
 
     policy: str
     width: int
@@ -119,25 +101,13 @@ class Preview(Answer):
     thumbnails: list[Size]
 
 
-class StorageOut(Answer):
-    """A customer's limits (null: none) and what is used of them."""
+class StorageOut(ResponseModel):
+    """A customer's storage limits (null: no limit) and what the customer uses of them."""
 
-    maximum_number_of_stored_images: int | None
-    maximum_total_size_of_stored_images: int | None
-    number_of_stored_images: int
-    total_size_of_stored_images: int
+    maximum_number_of_stored_images: int | None = Field(validation_alias="max_images")
+    maximum_total_size_of_stored_images: int | None = Field(validation_alias="max_bytes")
+    number_of_stored_images: int = Field(validation_alias="images")
+    total_size_of_stored_images: int = Field(validation_alias="stored")
     reserved_images: int
-    """By ingests under way."""
-    reserved_size: int
-
-    @classmethod
-    def of(cls, use: StorageUse) -> Self:
-        """From a customer's use."""
-        return cls(
-            maximum_number_of_stored_images=use.max_images,
-            maximum_total_size_of_stored_images=use.max_bytes,
-            number_of_stored_images=use.images,
-            total_size_of_stored_images=use.stored,
-            reserved_images=use.reserved_images,
-            reserved_size=use.reserved_bytes,
-        )
+    """Reserved by ingests that run."""
+    reserved_size: int = Field(validation_alias="reserved_bytes")

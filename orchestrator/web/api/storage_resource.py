@@ -19,7 +19,7 @@ class StorageResource:
 
     async def show(self, call: ApiCall) -> web.Response:
         """200 with limits and use."""
-        return answer(StorageOut.of(await self._quotas.get(call.customer)))
+        return answer(StorageOut.model_validate(await self._quotas.get(call.customer)))
 
     async def put(self, call: ApiCall) -> web.Response:
         """200 with the new limits."""
@@ -29,4 +29,4 @@ class StorageResource:
             max_images=given.maximum_number_of_stored_images,
             max_bytes=given.maximum_total_size_of_stored_images,
         )
-        return answer(StorageOut.of(use))
+        return answer(StorageOut.model_validate(use))

@@ -26,23 +26,25 @@ class StrategyResource:
     async def page(self, call: ApiCall) -> web.Response:
         """200 with all, in the order they are tried."""
         found = await self._strategies.list(call.customer)
-        return answer(StrategyList(origin_strategies=[StrategyOut.of(each) for each in found]))
+        return answer(
+            StrategyList(origin_strategies=[StrategyOut.model_validate(each) for each in found])
+        )
 
     async def show(self, call: ApiCall) -> web.Response:
         """200 with one."""
         found = await self._strategies.get(call.customer, _id(call))
-        return answer(StrategyOut.of(found))
+        return answer(StrategyOut.model_validate(found))
 
     async def create(self, call: ApiCall) -> web.Response:
         """201 with a new one."""
         made = await self._strategies.create(call.customer, _input(call))
         location = f"/customers/{call.customer}/originStrategies/{made.id}"
-        return answer(StrategyOut.of(made), 201, headers={"Location": location})
+        return answer(StrategyOut.model_validate(made), 201, headers={"Location": location})
 
     async def put(self, call: ApiCall) -> web.Response:
         """200 with one replaced."""
         now = await self._strategies.replace(call.customer, _id(call), _input(call))
-        return answer(StrategyOut.of(now))
+        return answer(StrategyOut.model_validate(now))
 
     async def patch(self, call: ApiCall) -> web.Response:
         """200 with one changed."""
@@ -55,7 +57,7 @@ class StrategyResource:
             place=given.place,
         )
         now = await self._strategies.patch(call.customer, _id(call), changes)
-        return answer(StrategyOut.of(now))
+        return answer(StrategyOut.model_validate(now))
 
     async def delete(self, call: ApiCall) -> web.Response:
         """204."""
@@ -66,7 +68,9 @@ class StrategyResource:
         """200 with which strategy fits an origin, and whether it can be fetched."""
         origin = call.given(OriginTest).origin
         self._origins.check_permitted(origin)
-        return answer(OriginFound.of(await self._origins.examine(call.customer, origin)))
+        return answer(
+            OriginFound.model_validate(await self._origins.examine(call.customer, origin))
+        )
 
 
 def _id(call: ApiCall) -> UUID:

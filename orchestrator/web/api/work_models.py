@@ -1,73 +1,53 @@
-"""What the API answers of jobs, batches and queues."""
+"""Response models of jobs, batches, queues and the overview of `/admin`."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Self
 
-from orchestrator.cache.disk.cache import DiskStats
-from orchestrator.catalog.batches import Batch, Lane, Waiting
-from orchestrator.catalog.jobs import Job, State
-from orchestrator.web.api.image_models import Answer, FaultOut
+from pydantic import Field
+
+from orchestrator.catalog.batches import Lane
+from orchestrator.catalog.jobs import State
+from orchestrator.web.api.response_model import FaultOut, ResponseModel
 
 
-class JobOut(Answer):
+class JobOut(ResponseModel):
     """A job."""
 
     id: int
     kind: str
     lane: Lane
     customer: int
-    image: str
-    """The image it is about."""
+    image: str = Field(validation_alias="asset")
+    """The asset that the job works on."""
     host: str
     batch: int | None
     state: State
     attempts: int
     due: datetime
-    """Not begun before."""
+    """The job does not start before this time."""
     fault: FaultOut | None
-    """Why its latest attempt failed."""
+    """Why the latest attempt failed."""
     created: datetime
     started: datetime | None
     finished: datetime | None
 
-    @classmethod
-    def of(cls, job: Job) -> Self:
-        """From a job."""
-        return cls(
-            id=job.id,
-            kind=job.kind,
-            lane=job.lane,
-            customer=job.customer,
-            image=job.asset,
-            host=job.host,
-            batch=job.batch,
-            state=job.state,
-            attempts=job.attempts,
-            due=job.due,
-            fault=FaultOut.of(job.fault),
-            created=job.created,
-            started=job.started,
-            finished=job.finished,
-        )
 
-
-class JobList(Answer):
+class JobList(ResponseModel):
     """A page of jobs, newest first."""
 
     jobs: list[JobOut]
     next: str | None
 
 
-class Accepted(Answer):
-    """An ingest that is done behind this answer."""
+class Accepted(ResponseModel):
+    """An ingest that was queued; a worker runs it after this response."""
 
     job: int
     image: str
 
 
-class BatchOut(Answer):
+class BatchOut(ResponseModel):
     """A batch."""
 
     id: int
@@ -80,33 +60,17 @@ class BatchOut(Answer):
     remaining: int
     submitted: datetime
     finished: datetime | None
-    est_completion: datetime | None
-    """When it will be finished at the rate of its last ten minutes; null while that is unknown."""
-
-    @classmethod
-    def of(cls, batch: Batch, **more: Any) -> Self:
-        """From a batch."""
-        return cls(
-            id=batch.id,
-            customer=batch.customer,
-            lane=batch.lane,
-            count=batch.count,
-            completed=batch.completed,
-            errors=batch.errors,
-            cancelled=batch.cancelled,
-            remaining=batch.remaining,
-            submitted=batch.submitted,
-            finished=batch.finished,
-            est_completion=batch.finished or batch.estimate,
-            **more,
-        )
+    est_completion: datetime | None = Field(validation_alias="completion")
+    """When the batch ended, or when it will end at the rate of its last ten minutes; null if the
+    rate is unknown.
+    """
 
 
-class Failure(Answer):
-    """One image of a batch that failed."""
+class Failure(ResponseModel):
+    """One asset of a batch whose ingest failed."""
 
-    image: str
-    job: int
+    image: str = Field(validation_alias="asset")
+    job: int = Field(validation_alias="id")
     attempts: int
     fault: FaultOut | None
 
@@ -115,52 +79,42 @@ class BatchShown(BatchOut):
     """A batch with its failures."""
 
     failures: list[Failure]
-    """The latest 100; `/jobs?batch=...&state=failed` has all."""
+    """The latest 100; `/jobs?batch=...&state=failed` lists all."""
 
 
-class Batches(Answer):
+class Batches(ResponseModel):
     """A page of batches, newest first."""
 
     batches: list[BatchOut]
     next: str | None
 
 
-class BatchImages(Answer):
-    """A page of what a batch asked for, newest first."""
+class BatchImages(ResponseModel):
+    """A page of the jobs of a batch, newest first."""
 
     images: list[JobOut]
     next: str | None
 
 
-class BatchAgain(Answer):
-    """What was put back to work, or given up."""
+class BatchAgain(ResponseModel):
+    """How many jobs of a batch were queued again or cancelled."""
 
     batch: int
     jobs: int
 
 
-class QueueOut(Answer):
-    """What of a customer's lane has not ended."""
+class QueueOut(ResponseModel):
+    """The unfinished work in one lane of a customer."""
 
-    size: int
-    """Images that wait or are being taken in."""
-    batches_waiting: int
-    images_waiting: int
+    size: int = Field(validation_alias="unfinished")
+    """Assets that wait or are being ingested."""
+    batches_waiting: int = Field(validation_alias="batches")
+    images_waiting: int = Field(validation_alias="queued")
     running: int
 
-    @classmethod
-    def of(cls, waiting: Waiting) -> Self:
-        """From the counts."""
-        return cls(
-            size=waiting.queued + waiting.running,
-            batches_waiting=waiting.batches,
-            images_waiting=waiting.queued,
-            running=waiting.running,
-        )
 
-
-class CacheOut(Answer):
-    """A cache of this host; hits and misses are those of the answering process."""
+class CacheOut(ResponseModel):
+    """A disk cache of this host. Hits and misses are those of the process that answers."""
 
     name: str
     files: int
@@ -170,36 +124,23 @@ class CacheOut(Answer):
     hits: int
     misses: int
 
-    @classmethod
-    def of(cls, stats: DiskStats) -> Self:
-        """From a cache's own figures."""
-        return cls(
-            name=stats.name,
-            files=stats.files,
-            bytes=stats.bytes,
-            reserved=stats.reserved,
-            quota=stats.quota,
-            hits=stats.hits,
-            misses=stats.misses,
-        )
 
-
-class LaneOut(Answer):
+class LaneOut(ResponseModel):
     """How many jobs of a lane are in a state."""
 
     lane: Lane
     state: State
-    jobs: int
+    jobs: int = Field(validation_alias="number")
     age_s: float
-    """Of the one that is due longest."""
+    """Seconds since the oldest of them became due."""
 
 
-class Overview(Answer):
-    """What is cached, queued and failing."""
+class Overview(ResponseModel):
+    """The state of the installation: assets, disk caches, queue and failed jobs."""
 
     images: dict[str, int]
-    """By state."""
+    """Number of assets by state."""
     caches: list[CacheOut]
     queued: list[LaneOut]
     failing: list[JobOut]
-    """The latest 20 dead letters."""
+    """The latest 20 jobs that failed for good."""

@@ -1,13 +1,13 @@
-"""Typed settings: built-in defaults < a TOML file < environment < command line. Nothing else reads
-the environment.
+"""Typed settings. Later sources override earlier ones: defaults, a TOML file, the environment, the
+command line. No other code reads the environment.
 
-`sections` and `engine` declare every setting once, with its default and what it means; `loading`
-reads and checks them, `rules` holds what sections must agree on, `document` writes
-`config/default.toml` and the table in `docs/settings.md` from the declarations.
+`sections` and `ingest_sections` declare every setting once, with its default and meaning. `loader`
+reads and checks them. `consistency` holds the rules between settings. `documentation` writes
+`config/default.toml` and the tables of `docs/settings.md`.
 """
 
 from orchestrator.settings.documentation import default_toml, settings_table
-from orchestrator.settings.engine_sections import Api, Ingest, Jobs
+from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
 from orchestrator.settings.loader import ALIASES, PREFIX, Loaded, load, load_with_origins
 from orchestrator.settings.sections import (
     Auth,

@@ -1,5 +1,5 @@
-"""What settings must agree on beyond each one's own bounds. Pure: each rule names the setting to
-mend and how.
+"""Rules between settings, beyond the limits of each one. Pure. Each fault names the setting to
+correct, and how.
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ from collections.abc import Iterator
 from orchestrator.settings.sections import Settings
 
 Fault = tuple[str, str]
-"""(dotted name of the setting to mend, what is wrong and how to mend it)."""
+"""(dotted name of the setting, what is wrong and how to correct it)."""
 
 
 def cross_section_faults(settings: Settings) -> list[Fault]:
-    """Every rule that `settings` break; empty when they can be used."""
+    """Every fault of `settings`; empty if they can be used."""
     return [fault for rule in RULES for fault in rule(settings)]
 
 
 def _ports(settings: Settings) -> Iterator[Fault]:
     server = settings.server
     if server.port == 0 and server.workers > 1:
-        yield "server.port", "0 (any free port) is for server.workers = 1; processes share a port"
+        yield (
+            "server.port",
+            "0 (any free port) needs server.workers = 1; several processes share one port",
+        )
     if server.port == server.private_port != 0:
-        yield "server.private_port", f"is {server.port}, the public port; give it a port of its own"
+        yield "server.private_port", f"is {server.port}, the public port; choose another port"
 
 
 def _storage(settings: Settings) -> Iterator[Fault]:
@@ -33,7 +36,7 @@ def _storage(settings: Settings) -> Iterator[Fault]:
         yield "storage.bucket", 'storage.kind = "s3" needs a bucket'
     if bool(storage.access_key.get_secret_value()) != bool(storage.secret_key.get_secret_value()):
         missing = "secret_key" if storage.access_key.get_secret_value() else "access_key"
-        yield f"storage.{missing}", "access_key and secret_key go together; set both or neither"
+        yield f"storage.{missing}", "set both access_key and secret_key, or neither"
     if storage.endpoint and not re.match(r"https?://[^/]", storage.endpoint):
         yield "storage.endpoint", "should begin with http:// or https:// and name a host"
     dsn = settings.database.dsn.get_secret_value()
@@ -49,7 +52,7 @@ def _origins(settings: Settings) -> Iterator[Fault]:
         missing = "s3_secret_key" if ingest.s3_access_key.get_secret_value() else "s3_access_key"
         yield (
             f"ingest.{missing}",
-            "s3_access_key and s3_secret_key go together; set both or neither",
+            "set both s3_access_key and s3_secret_key, or neither",
         )
     if ingest.s3_endpoint and not re.match(r"https?://[^/]", ingest.s3_endpoint):
         yield "ingest.s3_endpoint", "should begin with http:// or https:// and name a host"
@@ -70,7 +73,7 @@ def _image_server(settings: Settings) -> Iterator[Fault]:
     if server.kind != "builtin" and not server.addresses:
         yield (
             "image_server.addresses",
-            f'image_server.kind = "{server.kind}" needs the address of at least one',
+            f'image_server.kind = "{server.kind}" needs at least one address',
         )
     for name in ("addresses", "special_addresses"):
         for address in getattr(server, name):
@@ -84,17 +87,17 @@ def _image_server(settings: Settings) -> Iterator[Fault]:
 def _sizes(settings: Settings) -> Iterator[Fault]:
     database, cache = settings.database, settings.cache
     if database.pool_min > database.pool_max:
-        yield "database.pool_min", f"is over database.pool_max ({database.pool_max})"
+        yield "database.pool_min", f"is greater than database.pool_max ({database.pool_max})"
     if cache.memory and cache.memory_max_entry > cache.memory:
-        yield "cache.memory_max_entry", f"is over cache.memory ({cache.memory} bytes)"
+        yield "cache.memory_max_entry", f"is greater than cache.memory ({cache.memory} bytes)"
     if cache.derivatives_quota and cache.max_entry > cache.derivatives_quota:
         yield (
             "cache.max_entry",
-            f"is over cache.derivatives_quota ({cache.derivatives_quota} bytes)",
+            f"is greater than cache.derivatives_quota ({cache.derivatives_quota} bytes)",
         )
     for entry in settings.ingest.thumbnail_policy:
         if isinstance(entry, int) and entry < 1:
-            yield "ingest.thumbnail_policy", f"{entry} is no longest edge; use 1 or more pixels"
+            yield "ingest.thumbnail_policy", f"{entry} is not a longest edge; use 1 or more pixels"
 
 
 def _jobs(settings: Settings) -> Iterator[Fault]:
@@ -107,9 +110,9 @@ def _jobs(settings: Settings) -> Iterator[Fault]:
         if not getattr(jobs, name):
             yield f"jobs.{name}", 'jobs.kind = "sqs" needs a queue for each lane'
     if jobs.sqs_queue == jobs.sqs_priority_queue != "":
-        yield "jobs.sqs_priority_queue", "should be another queue than jobs.sqs_queue"
+        yield "jobs.sqs_priority_queue", "should be a different queue than jobs.sqs_queue"
     if bool(jobs.sqs_access_key.get_secret_value()) != bool(jobs.sqs_secret_key.get_secret_value()):
-        yield "jobs.sqs_secret_key", "goes together with jobs.sqs_access_key; set both or neither"
+        yield "jobs.sqs_secret_key", "set both sqs_access_key and sqs_secret_key, or neither"
 
 
 def _cache(settings: Settings) -> Iterator[Fault]:
@@ -118,9 +121,9 @@ def _cache(settings: Settings) -> Iterator[Fault]:
         yield "cache.sources_folder", "should be an absolute path"
     for name, size in cache.shares.items():
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,19}", name):
-            yield "cache.shares", f"{name} should be a name such as ico: a-z, 0-9, _; at most 20"
+            yield "cache.shares", f"{name} should be a name such as ico: at most 20 of a-z, 0-9, _"
         if cache.derivatives_quota and size > cache.derivatives_quota:
-            yield "cache.shares", f"{name} is over cache.derivatives_quota"
+            yield "cache.shares", f"{name} is greater than cache.derivatives_quota"
     for rule in cache.rules:
         try:
             re.compile(rule.asset_id)
@@ -137,7 +140,7 @@ def _texts(settings: Settings) -> Iterator[Fault]:
         except re.error as error:
             yield "delivery.upscale_rules", f"{rule.asset_id} is not a regular expression: {error}"
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", settings.auth.cookie):
-        yield "auth.cookie", "is not a cookie's name; use letters, digits and hyphens"
+        yield "auth.cookie", "is not the name of a cookie; use letters, digits and hyphens"
 
 
 def _proxies(settings: Settings) -> Iterator[Fault]:
@@ -152,4 +155,4 @@ def _proxies(settings: Settings) -> Iterator[Fault]:
 
 
 RULES = (_ports, _storage, _origins, _image_server, _sizes, _jobs, _cache, _texts, _proxies)
-"""Every rule of this module, in the order in which faults are told."""
+"""Every rule, in the order in which faults are reported."""

@@ -1,5 +1,5 @@
-"""The settings written down for people: `config/default.toml` and the table of `docs/settings.md`,
-from the declarations.
+"""Writes `config/default.toml` and the tables of `docs/settings.md` from the declarations of the
+settings.
 """
 
 from __future__ import annotations
@@ -17,46 +17,44 @@ from orchestrator.settings.field_types import Section
 from orchestrator.settings.sections import Settings
 
 _HEADER = """\
-# Every setting with its default. Copy what you change into a file of your own and name it with
-# --config. Stronger than a file: ORCHESTRATOR_<SECTION>__<KEY> in the environment, and the command
-# line. Amounts of bytes may be written as text: "500MB", "2GiB". Times are in seconds.
-# `orchestrator config check` names every fault at once; `orchestrator config show` says where each
-# value comes from. This file is written by `make docs` from orchestrator/settings/sections.py.
+# All settings with their defaults. Copy the ones you change into a file of your own and name that
+# file with --config. The environment (ORCHESTRATOR_<SECTION>__<KEY>) overrides the file, and the
+# command line overrides both. Amounts of bytes may be text: "500MB", "2GiB". Times are in seconds.
+# `orchestrator config check` reports all faults at once. `orchestrator config show` shows where
+# each value comes from. `make docs` writes this file from orchestrator/settings/.
 """
 
 
 def default_toml() -> str:
-    """The text of `config/default.toml`: each setting below its meaning, the user's paths empty."""
+    """The text of `config/default.toml`: each setting below its meaning, with empty user paths."""
     blocks = [_HEADER]
     for name, section in _sections():
-        lines = ["", *_comment(_purpose(section)), f"[{name}]"]
+        lines = ["", *_comment(_section_text(section)), f"[{name}]"]
         for key, info in section.model_fields.items():
-            lines += [*_comment(_meaning(info)), f"{key} = {_default(info)}"]
+            lines += [*_comment(_setting_text(info)), f"{key} = {_default(info)}"]
         blocks.append("\n".join(lines) + "\n")
     return "".join(blocks)
 
 
 def settings_table() -> str:
-    """The body of `docs/settings.md`: one table a section, with default and environment name."""
+    """The body of `docs/settings.md`: for each section a table of names, defaults and meanings."""
     blocks = []
     for name, section in _sections():
         rows = [
-            f"\n## {name}\n\n{_purpose(section)}\n",
+            f"\n## {name}\n\n{_section_text(section)}\n",
             "| setting | default | meaning |",
             "|---|---|---|",
         ]
         for key, info in section.model_fields.items():
             default = _default(info).replace("|", "\\|")
-            meaning = _meaning(info).replace("|", "\\|")
-            rows.append(f"| `{name}.{key}` | `{default}` | {meaning}{_choices(info)} |")
+            meaning = _setting_text(info).replace("|", "\\|")
+            rows.append(f"| `{name}.{key}` | `{default}` | {meaning}{_limits(info)} |")
         blocks.append("\n".join(rows) + "\n")
     return "".join(blocks)
 
 
 def toml_value(value: Any) -> str:
-    """`value` as TOML text. Secrets are written as they are: only defaults, which are empty, come
-    here.
-    """
+    """`value` as TOML text. Secrets are not masked: this is for defaults, which hold none."""
     match value:
         case SecretStr():
             return json.dumps(value.get_secret_value())
@@ -92,7 +90,7 @@ def _default(info: FieldInfo) -> str:
     return toml_value(info.get_default(call_default_factory=True))
 
 
-def _meaning(info: FieldInfo) -> str:
+def _setting_text(info: FieldInfo) -> str:
     return " ".join((info.description or "").split())
 
 
@@ -100,11 +98,11 @@ def _comment(text: str) -> list[str]:
     return textwrap.wrap(text, 98, initial_indent="# ", subsequent_indent="# ")
 
 
-def _purpose(section: type[Section]) -> str:
+def _section_text(section: type[Section]) -> str:
     return " ".join((inspect.getdoc(section) or "").partition("\n\n")[0].split())
 
 
-def _choices(info: FieldInfo) -> str:
+def _limits(info: FieldInfo) -> str:
     bounds = {type(item).__name__.lower(): item for item in info.metadata}
     low, high = getattr(bounds.get("ge"), "ge", None), getattr(bounds.get("le"), "le", None)
     if low is not None and high is not None:

@@ -1,4 +1,4 @@
-"""What settings are made of: amounts, times, ports, and the section they stand in."""
+"""The types of settings: amounts of bytes, seconds, ports, counts; and the base of all sections."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _UNITS |= {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
 
 
 def parse_bytes(value: object) -> object:
-    """An amount of bytes: a number, or text such as `500 MB`, `2GiB`. Other things are left to the
-    validator.
+    """The number of bytes in a text such as `500 MB` or `2GiB`. Other values are returned
+    unchanged, for the validator. Raises ValueError.
     """
     if not isinstance(value, str):
         return value
@@ -33,6 +33,6 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A section refuses what it does not know and is never changed after loading."""
+    """Base of all sections: rejects unknown names, and never changes after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

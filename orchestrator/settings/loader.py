@@ -1,9 +1,9 @@
-"""Reads settings from a TOML file, the environment and the command line, and reports every fault at
+"""Reads settings from a TOML file, the environment and the command line, and reports all faults at
 once.
 
-Each value keeps its origin (file and line, variable, option), so that a fault names the place to
-mend and `config show` can tell where a value comes from. Nothing here reads `os.environ` or writes
-anything: both are handed in or left to others.
+The origin of each value (file and line, variable, option) is kept, so that a fault names the place
+to correct and `config show` shows where a value comes from. The caller passes the environment;
+nothing here reads `os.environ` or writes anything.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ ALIASES: Mapping[str, str] = {
     "ACTIVE_FOLDER": "storage.root",
     "CACHE_CONTROL": "delivery.cache_public",
 }
-"""Environment names of the systems this one replaces, and the setting each stands for."""
+"""Environment variables of the systems that this product replaces, and their settings here."""
 _PREFIXED_ALIASES = {
     "ENDPOINT": "storage.endpoint",
     "ACCESS_KEY_ID": "storage.access_key",
     "SECRET_KEY": "storage.secret_key",
 }
-"""The same, below the name that ACTIVE_PREFIX holds: with `ACTIVE_PREFIX=EXO`, `EXO_ENDPOINT`."""
+"""Further ones, with the prefix in ACTIVE_PREFIX: `EXO_ENDPOINT` for `ACTIVE_PREFIX=EXO`."""
 
 _REMOVED: Mapping[str, tuple[object, str]] = {
     "cache.sources_shared": (
         False,
-        "was removed: hosts no longer share a source folder. Remove this line and give each host "
-        "a cache.sources_folder of its own; let the load balancer send the requests for one image "
-        "to one host (docs/operations.md).",
+        "was removed: hosts no longer share a source folder. Remove this line, and give each host "
+        "its own cache.sources_folder. Let the load balancer send the requests for one image to "
+        "one host (docs/operations.md).",
     )
 }
-"""Settings of earlier versions: the value that needs no change, and what to do about another."""
+"""Settings of earlier versions: the value that is ignored, and what to do about any other value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, and for each name (`server.port`) where its value comes from."""
+    """Settings, and for each name (`server.port`) the origin of its value."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -65,14 +65,16 @@ class Loaded:
 
 @dataclass(slots=True)
 class _Reading:
-    """What was read so far: the strongest value of each name, its origin, and every fault."""
+    """What was read so far: the value of each name that overrides the others, its origin, and every
+    fault.
+    """
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
     def take(self, name: str, value: Any, origin: str) -> None:
-        """Set one value, over any weaker one; an unknown name is a fault."""
+        """Set one value, which overrides earlier ones. An unknown name is a fault."""
         if name in _REMOVED:
             harmless, advice = _REMOVED[name]
             if str(value).lower() != str(harmless).lower():
@@ -84,13 +86,13 @@ class _Reading:
         self.values[name], self.origins[name] = value, origin
 
     def fault(self, name: str, problem: str) -> None:
-        """Record a fault of the value of `name`, at the place the value comes from."""
+        """Record a fault of the value of `name`, with the origin of that value."""
         self.faults.append(f"{self.origins.get(name, DEFAULT)}: {name}: {problem}")
 
 
 def load(file: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Settings:
-    """The settings: defaults < `file` < `environ` < `overrides` (dotted names). Raises
-    SettingsError with every fault.
+    """The settings. `overrides` (dotted names) override `environ`, which overrides `file`, which
+    overrides the defaults. Raises SettingsError with every fault.
     """
     return load_with_origins(file, environ, overrides).settings
 
@@ -98,7 +100,7 @@ def load(file: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
 def load_with_origins(
     file: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any]
 ) -> Loaded:
-    """Like `load`, and also says where each value comes from."""
+    """Like `load`, with the origin of each value."""
     reading = _Reading()
     if file is not None:
         _read_file(file, reading)
@@ -122,7 +124,7 @@ def _fields() -> Iterator[tuple[str, FieldInfo]]:
 
 
 FIELDS: Mapping[str, FieldInfo] = dict(_fields())
-"""Every setting by its dotted name."""
+"""Every setting, by its dotted name."""
 
 
 def _read_file(file: Path, reading: _Reading) -> None:
@@ -151,8 +153,8 @@ def _read_file(file: Path, reading: _Reading) -> None:
 
 
 def _line_finder(text: str) -> Callable[[str, str], int]:
-    """A function that gives the line of `section.key`, or of the section where the key has no line
-    of its own.
+    """A function that returns the line of `section.key`, or of the section if the key has no
+    line.
     """
     lines: dict[tuple[str, str], int] = {}
     section = ""
@@ -175,20 +177,19 @@ def _read_environment(environ: Mapping[str, str], reading: _Reading) -> None:
         value = _BACKENDS.get(text, text) if variable == "STORAGE_BACKEND" else text
         reading.take(name, _from_text(name, value), variable)
     for variable in sorted(environ):
-        # A name without the double underscore is not ours: Kubernetes sets ORCHESTRATOR_PORT for a
-        # service of that name.
+        # A name without a double underscore is no setting: Kubernetes sets ORCHESTRATOR_PORT for a
+        # service named orchestrator.
         if variable.startswith(PREFIX) and "__" in variable:
             name = variable.removeprefix(PREFIX).lower().replace("__", ".", 1)
             reading.take(name, _from_text(name, environ[variable]), variable)
 
 
 def _aliased(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Every alias that is set, as (variable, setting's name, text)."""
+    """Every alias that is set, as (variable, name of the setting, text)."""
     names = dict(ALIASES)
     if prefix := environ.get("ACTIVE_PREFIX"):
         names |= {f"{prefix}_{suffix}": name for suffix, name in _PREFIXED_ALIASES.items()}
-    # An empty alias means unset, as the replaced system's own example file has it
-    # (`ACTIVE_FOLDER:`).
+    # An empty alias counts as unset: the example file of the replaced system has `ACTIVE_FOLDER:`.
     return (
         (variable, name, environ[variable])
         for variable, name in names.items()
@@ -197,8 +198,8 @@ def _aliased(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _from_text(name: str, text: str) -> Any:
-    """A variable's text as a value: lists and tables as TOML or JSON (a plain list also with
-    commas), else as it is.
+    """The value of a variable: lists and tables are parsed as TOML or JSON (a list also as text
+    with commas); other text is returned unchanged.
     """
     declared = FIELDS.get(name)
     kind = get_origin(declared.annotation) if declared else None
@@ -218,8 +219,8 @@ def _toml(text: str) -> Any:
 
 
 def _fill_paths(environ: Mapping[str, str], reading: _Reading) -> None:
-    """Defaults that depend on the user, and every path absolute, so that a process may change its
-    folder.
+    """Set the defaults that depend on the user. Make every path absolute, so that a process may
+    change its working directory.
     """
     home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
     data_home = (
@@ -239,8 +240,8 @@ def _fill_paths(environ: Mapping[str, str], reading: _Reading) -> None:
 
 
 def _validated(reading: _Reading) -> Settings:
-    """Settings from what was read; faulty values are reported and left at their defaults so that
-    the rest is checked, too.
+    """Settings from what was read. Faulty values are reported and replaced by their defaults, so
+    that the rules between settings are checked, too.
     """
     try:
         return Settings.model_validate(_nested(reading.values))
@@ -254,7 +255,7 @@ def _validated(reading: _Reading) -> Settings:
             )
             given = (
                 ""
-                if _names_secret(FIELDS[name].annotation)
+                if _holds_secret(FIELDS[name].annotation)
                 else f" (it is {str(details['input'])[:60]!r})"
             )
             problem = details["msg"].removeprefix("Value error, ").replace("Input should", "should")
@@ -263,9 +264,9 @@ def _validated(reading: _Reading) -> Settings:
         return Settings.model_validate(_nested(reading.values))
 
 
-def _names_secret(annotation: Any) -> bool:
-    """True if a value of this type, or a part of one (a table's), must not be told."""
-    return annotation is SecretStr or any(map(_names_secret, get_args(annotation)))
+def _holds_secret(annotation: Any) -> bool:
+    """True if a value of this type, or a part of it, is a secret."""
+    return annotation is SecretStr or any(map(_holds_secret, get_args(annotation)))
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,9 +1,8 @@
-"""Every setting there is, with its default, its bounds and (the text below each) what it means to
-an operator.
+"""Every setting with its default, its limits and, in the string below it, its meaning for an
+operator. `ingest_sections` has the sections of ingest, jobs and API.
 
-A section refuses names it does not know and is never changed after loading. `config/default.toml`
-and `docs/settings.md` are written from these declarations, so a setting without a text fails a
-test.
+A section rejects names that it does not know, and never changes after loading. The declarations
+also make `config/default.toml` and `docs/settings.md`; a test fails for a setting without text.
 """
 
 from __future__ import annotations
@@ -13,120 +12,130 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
 
-from orchestrator.settings.engine_sections import Api, Ingest, Jobs
 from orchestrator.settings.field_types import Bytes, Count, Port, Seconds, Section
+from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
 
 
 class Server(Section):
-    """Where and how the HTTP ports are served."""
+    """The HTTP ports and the processes that serve them."""
 
     host: str = "0.0.0.0"  # noqa: S104  the public port is public
-    """Address the public port listens on."""
+    """Address that the public port listens on."""
     port: Port = 8080
-    """The public port; 0 takes a free one."""
+    """Public port; 0 takes a free one."""
     private_host: str = "127.0.0.1"
-    """Address the private port listens on; loopback unless told otherwise."""
+    """Address that the private port listens on. The private port has no access control of its own
+    for metrics and health: keep it on the loopback or a private network.
+    """
     private_port: Port = 8081
-    """The private port (metrics, administration, API); 0 takes a free one."""
+    """Private port (metrics, health, API); 0 takes a free one."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
-    """Serve processes sharing the public port; 1 runs everything in a single process."""
+    """Serve processes that share the public port; 1 runs everything in a single process."""
     data_dir: Path = Path()
-    """Everything this installation writes lives below it; when unset, the user's data directory."""
+    """Directory that holds everything this installation writes; when empty, `orchestrator` in the
+    user's data directory.
+    """
     trusted_proxies: list[str] = []
-    """Addresses or networks (CIDR) whose forwarded headers are believed; none, not even the
-    loopback, by default.
+    """Addresses or networks (CIDR) of proxies whose `X-Forwarded-*` headers are
+    used. None by default, not even the loopback.
     """
     path_templates: dict[str, str] = {}
-    """Per host name (or `default`), the path of an image as seen from outside, for ids in info
+    """For each host name (or `default`), the public path of an image, for the ids in info
     documents: `/{prefix}/{version}/{customer}/{space}/{assetPath}`.
     """
     keepalive_s: Seconds = 75
-    """An idle keep-alive connection is closed after this."""
+    """An idle keep-alive connection is closed after this time."""
     header_timeout_s: Seconds = 15
-    """A request's headers must have arrived within this."""
+    """Time in which a client must send the headers of a request."""
     drain_s: Seconds = 20
-    """After SIGTERM, answers under way get this long to finish."""
+    """After SIGTERM, requests and jobs in progress have this time to finish."""
     max_connections: Annotated[int, Field(ge=16)] = 10_000
-    """Open connections per process; more are refused."""
+    """Open connections of each process; more are refused."""
     max_requests: Count = 2_000
-    """Requests under way per process; more are answered 503."""
+    """Requests in progress in each process; more are answered 503."""
 
 
 class Database(Section):
-    """PostgreSQL; without an address an embedded one is started below the data directory."""
+    """PostgreSQL. Without an address, an embedded server below the data directory is started."""
 
     dsn: SecretStr = SecretStr("")
-    """Address (postgresql://user:password@host/name); empty starts the embedded server."""
+    """Address, `postgresql://user:password@host/name`; when empty, the embedded server is started.
+    """
     pool_min: Annotated[int, Field(ge=0)] = 0
-    """Connections each process keeps open."""
+    """Connections that each process keeps open."""
     pool_max: Annotated[int, Field(ge=2)] = 8
-    """Connections each process opens at most."""
+    """Connections that each process opens at most. A process that runs jobs opens more if its jobs
+    need more.
+    """
     connect_timeout_s: Seconds = 5
-    """A connection must be established within this."""
+    """Time in which a connection must be established."""
     query_timeout_s: Seconds = 10
-    """A query must be answered within this."""
+    """Time in which a query must be answered."""
     stale_restricted_s: Seconds = 60
-    """How long restricted images are still served from memory while the database is away."""
+    """How long restricted assets are served from memory while the database does not answer. After
+    that they are answered 503.
+    """
 
 
 class Storage(Section):
-    """The object store: thumbnails and tile-ready sources."""
+    """The object store, which holds sources and thumbnails."""
 
     kind: Literal["filesystem", "s3"] = "filesystem"
     """`filesystem` (a folder) or `s3` (any S3-compatible endpoint)."""
     root: Path = Path()
-    """Folder of the filesystem form; when unset, `objects` below the data directory."""
+    """Folder of a `filesystem` store; when empty, `objects` below the data directory."""
     bucket: str = ""
-    """Bucket of the s3 form."""
+    """Bucket of an `s3` store."""
     endpoint: str = ""
-    """Address of an S3-compatible server; empty means the region's own."""
+    """Address of an S3-compatible server; when empty, the Amazon endpoint of the region."""
     region: str = "us-east-1"
     """Region of the bucket."""
     access_key: SecretStr = SecretStr("")
-    """Access key id; empty uses the credentials of the machine's role."""
+    """Access key id; when empty, the credentials of the machine's role are used."""
     secret_key: SecretStr = SecretStr("")
     """Secret access key."""
     prefix: str = ""
-    """Every key is written below this prefix."""
+    """Prefix of all object keys."""
     connect_timeout_s: Seconds = 3
-    """A connection to the store must be established within this."""
+    """Time in which a connection to the store must be established."""
     read_timeout_s: Seconds = 30
-    """The store must send something within this."""
+    """Longest pause between two bytes from the store."""
     max_connections: Count = 64
-    """Connections to the store per process."""
+    """Connections of each process to the store."""
 
 
 class Iiif(Section):
-    """What the IIIF Image API answers and within which limits."""
+    """What the IIIF Image API answers, and its limits."""
 
     default_version: Literal[2, 3] = 3
-    """Version answered where neither path nor Accept names one."""
+    """Version of the Image API if neither the path nor the Accept header names one."""
     default_space: str = "1/1"
-    """`customer/space` that pictures of a folder are registered in."""
+    """`customer/space` in which the images of a folder are registered."""
     max_width: Count = 12_000
-    """Widest image answered, in pixels (maxWidth)."""
+    """Greatest width of a response in pixels (`maxWidth`)."""
     max_height: Count = 12_000
-    """Highest image answered, in pixels (maxHeight)."""
+    """Greatest height of a response in pixels (`maxHeight`)."""
     max_area: Count = 50_000_000
-    """Most pixels in one answer (maxArea); bounds an answer's memory."""
+    """Greatest area of a response in pixels (`maxArea`). It limits the memory a response needs."""
     max_decode_pixels: Count = 250_000_000
-    """Most pixels decoded for one answer, at the level it is cut from; more is 413. At least four
-    times `max_area`, or `max` of some images could not be answered.
+    """Most pixels decoded for one response, at the resolution level it is cut from; larger requests
+    are answered 413. Use at least four times `max_area`, or `max` of some images cannot be
+    answered.
     """
     max_enlargement: Annotated[float, Field(ge=1)] = 4.0
     """How many times a region may be enlarged (`^`)."""
     oversize_confined: Literal["clamp", "refuse"] = "clamp"
-    """`!w,h` larger than the region, version 3: `clamp` answers the region's size, `refuse` answers
-    400.
+    """Response to a size `!w,h` that is larger than the region, in version 3: `clamp` answers the
+    size of the region, `refuse` answers 400.
     """
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 80
-    """Quality of JPEG answers."""
+    """Quality of JPEG responses."""
     webp_quality: Annotated[int, Field(ge=1, le=100)] = 80
-    """Quality of WebP answers."""
+    """Quality of WebP responses."""
     avif_quality: Annotated[int, Field(ge=1, le=100)] = 55
-    """Quality of AVIF answers."""
+    """Quality of AVIF responses."""
     rights: str = ""
-    """Rights statement (a URI) of images without one of their own."""
+    """Rights statement (a URI) of assets that have none."""
     services: list[dict[str, Any]] = []
     """Services added to every info document."""
 
@@ -137,110 +146,120 @@ class UpscaleRule(Section):
     """
 
     asset_id: str
-    """Regular expression matched against `customer/space/name`."""
+    """Regular expression that is searched in `customer/space/name`."""
     max_percent: Annotated[float, Field(gt=0)]
-    """Enlargement allowed, in percent."""
+    """Greatest enlargement in percent."""
 
 
 class Delivery(Section):
-    """How requests are answered: thumbnails, hints, caching headers, patience."""
+    """How requests are answered: thumbnails, orchestration, caching headers, time limits."""
 
     resize_thumbnails: bool = True
-    """Answer a full-region size by resizing a larger thumbnail."""
+    """Answer a full-region request by resizing a larger thumbnail."""
     upscale_rules: list[UpscaleRule] = []
-    """Which assets may be answered by enlarging a smaller thumbnail: `{asset_id = "REGEX",
+    """Assets that may be answered by enlarging a smaller thumbnail: `{asset_id = "REGEX",
     max_percent = N}`.
     """
     size_tolerance_px: Annotated[int, Field(ge=0, le=3)] = 0
-    """A stored thumbnail this many pixels off is taken for the size asked for."""
+    """A stored thumbnail answers a request whose size differs by at most this many pixels."""
     orchestrate_on_info: bool = True
-    """A request for an info document brings the source to fast disk in advance."""
+    """A request for an info document starts the orchestration of the source."""
     warm_queue: Count = 50
-    """Sources waiting to be brought in advance; more hints are dropped and counted."""
+    """Orchestrations started by info documents that may wait, per process; more are dropped and
+    counted.
+    """
     cache_public: str = "public, max-age=3600, s-maxage=2592000"
-    """Cache-Control of public answers."""
+    """Cache-Control of responses for public assets."""
     cache_restricted: str = "private, max-age=600"
-    """Cache-Control of restricted answers."""
+    """Cache-Control of responses for restricted assets."""
     cache_error: str = "max-age=10"
     """Cache-Control of 400 and 404."""
     cache_secret: str = "no-store"  # noqa: S105  a header, no secret
-    """Cache-Control of 401, 403 and 5xx."""
+    """Cache-Control of 401, 403 and 5xx, and of all errors of the private port."""
     snapshot_ttl_s: Seconds = 600
-    """How long what is known of an asset is trusted without asking (changes are announced at once).
+    """How long the snapshot of an asset is used without a query. A change of the asset drops the
+    snapshot at once.
     """
     snapshot_missing_ttl_s: Seconds = 10
-    """How long an asset is remembered as missing."""
+    """How long a process remembers that an asset does not exist."""
     snapshot_entries: Count = 20_000
-    """Assets remembered per process."""
+    """Snapshots that each process keeps."""
     request_timeout_s: Seconds = 120
-    """An answer must have begun within this, else 503."""
+    """Time in which a response must begin; after that the request is answered 503."""
     copies: Count = 8
-    """Sources brought to fast disk at once, per process."""
+    """Sources that each process copies to fast disk at once."""
     copy_timeout_s: Seconds = 300
-    """One source must have arrived within this."""
+    """Time in which the copy of a source must be complete."""
     memory_sources: Bytes = 512 * 1024**2
-    """A source that finds no room on disk, or is never to be copied there, is read into memory to
-    be cut from, in part where that will do; so much at a time, per process. 0: never.
+    """Memory of each process for sources that are not on fast disk, because there is no room or a
+    rule forbids it. Such a source is read into memory, in parts where that suffices, and the
+    response is cut from it. 0 turns this off.
     """
     failure_missing_s: Seconds = 10
-    """A source that was not found is not asked for again for this long."""
+    """How long a source that was not found is not requested again."""
     failure_unavailable_s: Seconds = 2
-    """A store or image server that did not answer is not asked for the same again for this long."""
+    """How long a request that the store or an image server did not answer is not repeated."""
     failure_broken_s: Seconds = 30
-    """A product that cannot be made (broken image) is not tried again for this long."""
+    """How long a response that cannot be made, for example from a broken image, is not tried again.
+    """
 
 
 class CacheRule(Section):
-    """What the caches do with the files of assets whose id matches `asset_id`."""
+    """What the disk caches do with the files of assets whose id matches `asset_id`."""
 
     asset_id: str
-    """Regular expression matched against `customer/space/name`."""
+    """Regular expression that is searched in `customer/space/name`."""
     pinned: bool = False
-    """Never evict them for room."""
+    """Never evict the files."""
     orchestrate: bool = True
-    """False: never copy their sources to fast disk."""
+    """False: never copy the sources to fast disk."""
 
 
 class Cache(Section):
-    """The hot memory tier of each process and the two disk caches of the host."""
+    """The hot tier of each process, and the two disk caches of the host."""
 
     memory: Bytes = 128 * 1024**2
-    """Hot memory tier, per process; 0 turns it off."""
+    """Memory of the hot tier of each process; 0 turns it off."""
     memory_max_entry: Bytes = 1024**2
-    """Largest answer kept in memory."""
+    """Largest response kept in the hot tier."""
     derivatives_quota: Bytes = 10 * 1000**3
-    """Disk space of the derivative cache; never exceeded."""
+    """Disk space of the derivative cache of this host, shared by all its processes; never exceeded.
+    0 means no quota.
+    """
     sources_quota: Bytes = 50 * 1000**3
-    """Disk space of the source cache; never exceeded."""
+    """Disk space of the source cache of this host, shared by all its processes; never exceeded. 0
+    means no quota.
+    """
     sources_folder: str = ""
-    """Folder of the source cache; when unset, `cache/sources` below the data directory. Only one
+    """Folder of the source cache; when empty, `cache/sources` below the data directory. Only one
     host may use it.
     """
     free_space_floor: Bytes = 1000**3
-    """The caches leave at least this much of the disk free."""
+    """Free space of the disk that the caches never use."""
     max_entry: Bytes = 256 * 1024**2
     """Largest derivative kept on disk."""
     inline_read: Bytes = 256 * 1024
-    """Files up to this size are read without a thread when the page cache has them."""
+    """Files up to this size are read without a thread if the page cache has them."""
     eviction: Literal["lru", "s3-fifo"] = "lru"
-    """Who leaves a disk cache for room: `lru`, the least recently used, or `s3-fifo`, which
-    crawlers going through everything cannot spoil; `orchestrator cache simulate` compares them.
+    """Which files a disk cache evicts first: `lru`, the least recently used, or `s3-fifo`, which
+    keeps its hit ratio when a crawler requests everything once. `orchestrator cache simulate`
+    compares them.
     """
     low_water: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """The scavenger evicts down to this part of a quota."""
+    """The scavenger evicts until a cache uses this part of its quota."""
     use_flush_s: Seconds = 2
-    """Uses of cached files are recorded in batches this far apart."""
+    """Interval at which the uses of cached files are recorded, in one batch."""
     lease_s: Seconds = 30
-    """A source in use is not evicted for this long after its last use, nor while it is read; those
-    of a process that died are let go of after this.
+    """A source is not evicted while it is read, nor for this long after its last use. The leases of
+    a process that died end after this time.
     """
     shares: dict[str, Bytes] = {}
-    """Parts of the derivatives' quota that products have of their own: `{ico = "1GB"}`. Within one
-    the least recently used leave first, and no other product leaves for it.
+    """Parts of `derivatives_quota` reserved for kinds of products: `{ico = "1GB"}`. A share evicts
+    its least recently used files first, and never files of other products.
     """
     rules: list[CacheRule] = []
-    """Images to be treated as if they were pinned, or never orchestrated:
-    `{asset_id = "REGEX", pinned = true, orchestrate = false}`.
+    """Assets that are treated as pinned, or are never orchestrated: `{asset_id = "REGEX", pinned =
+    true, orchestrate = false}`.
     """
 
 
@@ -248,72 +267,77 @@ class Imaging(Section):
     """Decoding and encoding: how much at once, how long, how large."""
 
     processes: Annotated[int, Field(ge=0, le=256)] = 0
-    """Decode worker processes; 0 means one per processor."""
+    """Decode worker processes; 0 means one for each processor."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """Threads for cheap work on files we made; 0 means one per processor."""
+    """Threads for cheap work on files that the product made; 0 means one for each processor."""
     queue: Count = 256
-    """Work waiting for a process or thread; more is answered 503."""
+    """Calls that wait for a process or thread; more are answered 503."""
     decode_timeout_s: Seconds = 60
-    """One decode must be done within this."""
+    """Time in which one decode must be done."""
     convert_timeout_s: Seconds = 900
-    """One conversion must be done within this."""
+    """Time in which one conversion must be done."""
     memory_limit: Bytes = 4 * 1024**3
     """Address space of a decode worker process."""
     max_pixels: Count = 1_000_000_000
-    """Largest image taken in."""
+    """Largest image that is ingested, in pixels."""
     max_frames: Count = 1_000
-    """Most pages or frames of a file taken in."""
+    """Most pages or frames of a file that is ingested."""
     siblings: bool = True
-    """Cut the neighbouring tiles that the same decode holds, too."""
+    """Also cut the neighbouring tiles that the same decode covers."""
 
 
 class ImageServer(Section):
-    """Who cuts pixels from sources on fast disk."""
+    """The image server, which cuts pixels from orchestrated sources."""
 
     kind: Literal["builtin", "iipimage", "cantaloupe"] = "builtin"
     """`builtin` (libvips, in this product), `iipimage` or `cantaloupe`."""
     addresses: list[str] = []
     """Addresses of the external image servers."""
     path_template: str = ""
-    """Path asked of them, with `{path}` (of the source) and `{image}` (region/size/rotation/...);
-    empty means the kind's own.
+    """Path requested from them, with `{path}` (of the source) and `{image}`
+    (region/size/rotation/...); when empty, the usual path of the kind.
     """
     sources_root: str = ""
-    """Where the image servers see the source cache; empty means at the same path."""
+    """Mount point of the source cache on the image servers; when empty, the same path as here."""
     special_addresses: list[str] = []
     """Addresses of Cantaloupe servers that read the object store themselves (S3Source), for sources
     too large for disk and memory here.
     """
     special_path_template: str = "/iiif/3/{path}/{image}"
-    """Path asked of those, with `{path}` (the object's key, percent-encoded) and `{image}`."""
+    """Path requested from those servers, with `{path}` (the percent-encoded object key) and
+    `{image}`.
+    """
     connections: Count = 4
-    """Connections per address and process."""
+    """Connections of each process to each address."""
     queue: Count = 256
-    """Requests waiting for a connection; more are answered 503."""
+    """Requests that wait for a connection; more are answered 503."""
     connect_timeout_s: Seconds = 2
-    """A connection must be established within this."""
+    """Time in which a connection must be established."""
     first_byte_timeout_s: Seconds = 30
-    """The answer must begin within this."""
+    """Time in which a response must begin."""
     total_timeout_s: Seconds = 60
-    """The answer must be complete within this."""
+    """Time in which a response must be complete."""
 
 
 class Auth(Section):
-    """Who may see restricted images: signed tokens until the IIIF Authorization Flow comes."""
+    """Signed tokens, which give access to restricted assets."""
 
     token_secret: SecretStr = SecretStr("")
-    """Secret that signs tokens; when unset, one is made and kept below the data directory."""
+    """Secret that signs tokens; when empty, one is made at the first start and kept below the data
+    directory.
+    """
     cookie: str = "orchestrator-token"
-    """Cookie that may carry the token."""
+    """Name of the cookie that may carry a token."""
 
 
 class Log(Section):
-    """Application log and access log, both JSON lines."""
+    """Application log and access log, both as JSON lines."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least important level written."""
+    """Lowest level that is written."""
     access: str = "off"
-    """Access log: `off`, `-` for standard output, or a file's path (appended; reopened on SIGHUP).
+    """Access log: `off`, `-` for standard output, or the path of a file. The file is appended to,
+    and reopened on SIGHUP.
     """
 
 
@@ -336,7 +360,7 @@ class Settings(Section):
 
     @property
     def data_dir(self) -> Path:
-        """Where everything this process writes lives (`server.data_dir`, already absolute after
-        `load`).
+        """Directory that holds everything this process writes (`server.data_dir`); absolute after
+        `load`.
         """
         return self.server.data_dir

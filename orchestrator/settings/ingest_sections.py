@@ -1,0 +1,177 @@
+"""The settings of ingest, of its jobs, and of the management API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+
+from orchestrator.settings.field_types import Bytes, Count, Seconds, Section
+
+
+class Ingest(Section):
+    """How images are fetched, converted and published."""
+
+    optimisation_policy: str = "fast-lossy"
+    """Optimisation policy of images ingested by command, API or queue: `fast-lossy`, `fast-higher`,
+    `max-quality` (JPEG2000), `fastest` (pyramid TIFF), `use-original`, or a stored global policy.
+    """
+    folder: str = ""
+    """Folder whose images `serve` registers when it starts; `serve FOLDER` sets it."""
+    folder_policy: str = "fastest"
+    """Optimisation policy of the images of that folder."""
+    thumbnail_policy: list[int | str] = [1000, 400, 200, 100]
+    """Thumbnails made ahead: longest edges in pixels, or IIIF sizes such as `"!400,400"`."""
+    workers: Count = 1
+    """Images ingested at once."""
+    allow_private_addresses: bool = False
+    """Allow origins on loopback addresses and private networks."""
+    max_bytes: Bytes = 4 * 1000**3
+    """Largest origin that is fetched."""
+    connect_timeout_s: Seconds = 10
+    """Time in which a connection to an origin must be established."""
+    read_timeout_s: Seconds = 30
+    """Longest pause between two bytes from an origin."""
+    total_timeout_s: Seconds = 900
+    """Time in which an origin must be fetched completely."""
+    max_redirects: Annotated[int, Field(ge=0, le=20)] = 5
+    """Redirects that are followed. The target of each is checked like the first address."""
+    strategies_ttl_s: Seconds = 5
+    """Time after which a change of origin strategies by another process is in force."""
+    regex_timeout_s: Seconds = 0.25
+    """Processor time for one regular expression of a customer's strategies. A slower one is tried
+    once more with four times as much; then the ingest fails with the code origin_config.
+    """
+    credentials_keys: SecretStr = SecretStr("")
+    """Keys that encrypt the credentials of origin strategies, newest first, separated by commas
+    (`orchestrator origins make-key` prints one). When empty, one is made at the first start and
+    kept below the data directory. Hosts that share a database need the same keys.
+    """
+    credentials_ttl_s: Seconds = 60
+    """Time after which linked credentials are read again. They are also read again when an origin
+    refuses a login.
+    """
+    credentials_links: list[str] = ["s3://*"]
+    """Links to credentials that are followed, as patterns of `s3://bucket/key`; `{customer}` stands
+    for the number of the customer.
+    """
+    s3_endpoint: str = ""
+    """Address of the S3-compatible server that holds the origins in buckets; when empty, Amazon's.
+    """
+    s3_region: str = "us-east-1"
+    """Region of origins in buckets that name none."""
+    s3_access_key: SecretStr = SecretStr("")
+    """Access key id for `s3-ambient` origins and linked credentials; when empty, the credentials of
+    the machine's role are used.
+    """
+    s3_secret_key: SecretStr = SecretStr("")
+    """Secret access key that belongs to `s3_access_key`."""
+    s3_ambient_buckets: list[str] = ["*"]
+    """Buckets that `s3-ambient` strategies may read, as patterns of names."""
+    sftp_known_hosts: str = ""
+    """Path of a known_hosts file, for SFTP origins whose strategy names no host key. Without a key
+    from either, they are refused.
+    """
+    remove_after_s: Seconds = 60
+    """An object that no asset uses any more is removed from the store after this time. Requests
+    that still use the version before have this time to finish.
+    """
+    stuck_after_s: Seconds = 900
+    """An ingest without a running worker is failed, or submitted again as a job, this long after it
+    was requested. What it had written is removed.
+    """
+    keep_attempts_days: Annotated[float, Field(gt=0)] = 90
+    """How long the history of ingest attempts is kept."""
+    sweep_every_s: Annotated[float, Field(gt=0)] = 30
+    """Interval at which one host removes unused objects, stuck ingests and expired reservations."""
+    warm_up: bool = False
+    """After an ingest, copy the source to the fast disk of this host."""
+    warm_url: str = ""
+    """After an ingest, GET this address. `{id}` stands for the percent-encoded id:
+    `https://images.example.org/iiif/3/{id}/info.json`.
+    """
+    purge_url: str = ""
+    """After a change or deletion of an asset, request this address, so that the CDN drops its
+    responses. The surrogate key of the asset (`asset-...`, as in responses) is sent in the headers
+    Surrogate-Key, Cache-Tag and xkey-purge, and as JSON.
+    """
+    purge_method: Literal["POST", "PURGE"] = "POST"
+    """Method of the purge request."""
+    purge_headers: dict[str, SecretStr] = {}
+    """Headers of the purge request, such as the API token of the CDN."""
+    webhook_url: str = ""
+    """After an ingest, successful or not, and after a deletion, POST a JSON document that describes
+    it to this address.
+    """
+    webhook_headers: dict[str, SecretStr] = {}
+    """Headers of the webhook request."""
+    after_timeout_s: Annotated[float, Field(gt=0)] = 5
+    """Time limit of each attempt at a warm-up, purge or webhook."""
+    after_tries: Count = 4
+    """Attempts at each warm-up, purge or webhook, with growing pauses. After the last one the
+    failure is logged and counted.
+    """
+    after_queue: Count = 1_000
+    """Assets that may wait for each of them, per process; more are dropped and counted."""
+    file_roots: list[str] = []
+    """Folders below which local files may be origins of ingests by API or queue. Commands on this
+    machine may read any file.
+    """
+
+
+class Jobs(Section):
+    """The job queue and its workers."""
+
+    kind: Literal["pgqueuer", "sqs"] = "pgqueuer"
+    """How workers learn of new jobs: `pgqueuer`, by notifications of the database, or `sqs`, also
+    by messages of SQS. The jobs themselves are always in the database.
+    """
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    """Jobs that each instance runs at once; 0 means as many as `ingest.workers`. `serve` runs at
+    least `ingest.workers` jobs at once, because it also converts the images of the folder.
+    """
+    per_host: Count = 4
+    """Jobs in the whole installation that run at once and read origins of the same host."""
+    max_attempts: Count = 5
+    """A job that fails this many times becomes a dead letter. `orchestrator jobs retry` runs it
+    again.
+    """
+    retry_first_s: Seconds = 5
+    """Delay before the second attempt at a job; four times as long before each further attempt,
+    with jitter.
+    """
+    retry_longest_s: Seconds = 600
+    """Longest delay between two attempts."""
+    heartbeat_s: Annotated[float, Field(gt=0)] = 10
+    """Interval of the heartbeats that a worker records for its running jobs."""
+    lease_s: Annotated[float, Field(gt=0)] = 60
+    """A worker without a heartbeat for this long loses its jobs to other workers."""
+    keep_days: Annotated[float, Field(gt=0)] = 30
+    """How long ended jobs and finished batches are kept."""
+    sqs_queue: str = ""
+    """Name or address of the SQS queue of the normal lane."""
+    sqs_priority_queue: str = ""
+    """Name or address of the SQS queue of the priority lane."""
+    sqs_endpoint: str = ""
+    """Address of an SQS-compatible server; when empty, the Amazon endpoint of the region."""
+    sqs_region: str = "us-east-1"
+    """Region of the queues."""
+    sqs_access_key: SecretStr = SecretStr("")
+    """Access key id; when empty, the credentials of the machine's role are used."""
+    sqs_secret_key: SecretStr = SecretStr("")
+    """Secret access key."""
+
+
+class Api(Section):
+    """The management API on the private port."""
+
+    sync_ingests: Count = 8
+    """Ingests that run at once while their clients wait for the result; more are answered 503.
+    Submit a batch instead.
+    """
+    max_batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    """Most images in one batch."""
+    max_body: Bytes = 8_000_000
+    """Largest body of a batch request. The limit of all other bodies is 256 KiB."""
+    body_timeout_s: Annotated[float, Field(gt=0)] = 30
+    """Time in which a client must send the body of a request; after that it is answered 408."""

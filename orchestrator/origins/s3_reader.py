@@ -114,7 +114,7 @@ class S3Reader:
             access_key,
             secret_key,
             credentials["session_token"],
-            guarded=bool(endpoint),
+            is_checked=bool(endpoint),
         )
 
     def _ambient_login(self, region: str) -> S3Login:

@@ -1,3 +1,3 @@
-"""The object store: tile-ready sources and thumbnails, in a folder or in any S3-compatible
-service.
+"""The object store (a folder, or a bucket of any S3-compatible service), the buckets of customers,
+and SQS. The only package that imports aiobotocore.
 """

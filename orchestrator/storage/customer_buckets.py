@@ -1,8 +1,8 @@
-"""Objects in other people's buckets: read with their owner's keys, with ours, or with none.
+"""Reads objects in the buckets of customers: with their keys, with this machine's, or with none.
 
-One client for each server, region and pair of keys, of which the least recently used are closed.
-Nothing is ever written. Unlike our own store's, a refusal, a missing object and a silence are told
-apart, because the customer has to mend them.
+There is one client for each server, region and pair of keys; idle clients beyond a number are
+closed, least recently used first. Nothing is written. Unlike `s3_client.py`, the errors distinguish
+a refusal, a missing object and a timeout, because the customer has to correct the cause.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from botocore.exceptions import (
 from orchestrator.errors import OriginUnavailable
 from orchestrator.storage.store import CHUNK_BYTES, DEFAULT_MEDIA_TYPE
 
-_CLIENTS = 16
+_MAX_CLIENTS = 16
 _ATTEMPTS = 2
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound", "NoSuchVersion"})
 _REFUSED = frozenset(
@@ -48,15 +48,19 @@ _REFUSED = frozenset(
         "SignatureDoesNotMatch",
     }
 )
-_PASSING = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout"})
+_TEMPORARY = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout"})
 
 SocketFactory = Callable[[tuple[Any, ...]], socket.socket]
-"""Makes the socket for (family, kind, protocol, name, address), or raises when it is refused."""
+"""Returns a socket for (family, type, protocol, name, address), or raises if that address is not
+permitted.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Login:
-    """Which server, and who asks it. Without keys: nobody (`unsigned`), or the machine's role."""
+    """A server and the credentials for it. Without keys, requests are `unsigned` or use the machine's
+    role.
+    """
 
     endpoint: str = ""
     region: str = "us-east-1"
@@ -64,13 +68,13 @@ class S3Login:
     secret_key: str = field(default="", repr=False)
     session_token: str = field(default="", repr=False)
     unsigned: bool = False
-    guarded: bool = False
-    """The server's address is a stranger's choice: each is judged before it is connected to."""
+    is_checked: bool = False
+    """A customer chose the server, so the `socket_factory` checks each address."""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Object:
-    """What is known of one object; the ETag has its quotes."""
+    """The description of one object; the ETag has its quotes."""
 
     bytes: int
     etag: str
@@ -85,7 +89,7 @@ class _Client:
 
 
 class BucketReader:
-    """Reads objects of any bucket. An async context manager: it owns clients."""
+    """Reads objects of any bucket. An async context manager, because it owns the clients."""
 
     def __init__(
         self,
@@ -95,16 +99,18 @@ class BucketReader:
         socket_factory: SocketFactory,
         connections: int = 16,
     ) -> None:
-        """`socket_factory` makes the sockets of `guarded` logins."""
+        """`socket_factory` creates the sockets of logins with `is_checked`."""
         self._timeouts = (connect_timeout_s, read_timeout_s)
         self._socket_factory = socket_factory
         self._connections = connections
-        self._session = get_session()  # reads the service's description once for all clients
+        self._session = (
+            get_session()
+        )  # one for all clients, because it loads the service's description
         self._clients: OrderedDict[S3Login, _Client] = OrderedDict()
-        self._opening = asyncio.Lock()
+        self._clients_lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        """Nothing is opened yet."""
+        """Return the reader; clients are opened when they are needed."""
         return self
 
     async def __aexit__(
@@ -115,11 +121,11 @@ class BucketReader:
     ) -> None:
         """Close every client."""
         while self._clients:
-            _, held = self._clients.popitem()
-            await held.stack.aclose()
+            _, entry = self._clients.popitem()
+            await entry.stack.aclose()
 
     async def head(self, login: S3Login, bucket: str, key: str) -> S3Object:
-        """What is known of the object. Raises OriginUnavailable."""
+        """Return the description of the object. Raises OriginUnavailable."""
         async with self._client(login) as client:
             with translated():
                 answer = await client.head_object(Bucket=bucket, Key=key)
@@ -129,8 +135,10 @@ class BucketReader:
     async def open(
         self, login: S3Login, bucket: str, key: str, *, if_match: str = ""
     ) -> AsyncIterator[tuple[S3Object, AsyncIterator[bytes]]]:
-        """The object and its bytes, in chunks. Raises OriginUnavailable, also between chunks; its
-        code is `origin_changed` when the object has not the ETag `if_match`.
+        """Open the object; yields its description and its bytes in chunks.
+
+        Raises OriginUnavailable, also between chunks. Its code is `origin_changed` when the object
+        does not have the ETag `if_match`.
         """
         condition = {"IfMatch": if_match} if if_match else {}
         async with self._client(login) as client:
@@ -141,26 +149,26 @@ class BucketReader:
 
     @asynccontextmanager
     async def _client(self, login: S3Login) -> AsyncIterator[Any]:
-        """The client for this login, kept open meanwhile."""
-        async with self._opening:
-            held = self._clients.get(login)
-            if held is None:
-                held = await self._connected(login)
-                self._clients[login] = held
+        """Yield the client for this login; it stays open until the block ends."""
+        async with self._clients_lock:
+            entry = self._clients.get(login)
+            if entry is None:
+                entry = await self._open_client(login)
+                self._clients[login] = entry
             self._clients.move_to_end(login)
-            held.users += 1
+            entry.users += 1
             idle = [each for each, client in self._clients.items() if not client.users]
-            for each in idle[: max(0, len(self._clients) - _CLIENTS)]:
+            for each in idle[: max(0, len(self._clients) - _MAX_CLIENTS)]:
                 await self._clients.pop(each).stack.aclose()
         try:
-            yield held.client
+            yield entry.client
         finally:
-            held.users -= 1
+            entry.users -= 1
 
-    async def _connected(self, login: S3Login) -> _Client:
+    async def _open_client(self, login: S3Login) -> _Client:
         connect_s, read_s = self._timeouts
         more: dict[str, Any] = {"signature_version": UNSIGNED} if login.unsigned else {}
-        if login.guarded:
+        if login.is_checked:
             more["connector_args"] = {
                 "socket_factory": self._socket_factory,
                 "use_dns_cache": False,
@@ -173,7 +181,7 @@ class BucketReader:
             s3={"addressing_style": "path" if login.endpoint else "auto"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            proxies={} if login.guarded else None,
+            proxies={} if login.is_checked else None,
             **more,
         )
         stack = AsyncExitStack()
@@ -194,56 +202,63 @@ class BucketReader:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what a bucket's service and its client raise into OriginUnavailable."""
+    """Translate the errors of a bucket's service and its client to OriginUnavailable."""
     try:
         yield
     except ClientError as error:
-        raise _meaning(error.response) from error
+        raise _fault_of_response(error.response) from error
     except NoCredentialsError as error:
-        raise _refusal(
-            "This machine has no credentials for buckets.", "origin_credentials"
+        raise _permanent_fault(
+            "This machine has no credentials for buckets. Use a strategy with keys.",
+            "origin_credentials",
         ) from error
     except (ConnectTimeoutError, ReadTimeoutError, aiohttp.ServerTimeoutError) as error:
         raise OriginUnavailable(
-            "The bucket's service did not answer in time.", code="origin_timeout"
+            "The bucket's service did not answer in time. Try again later.", code="origin_timeout"
         ) from error
     except (BotoCoreError, aiohttp.ClientError, OSError, ValueError) as error:
-        refused = _refused_address(error)
-        if refused is not None:
-            raise refused from error
-        raise OriginUnavailable("The bucket's service does not answer.") from error
+        address_fault = _find_address_fault(error)
+        if address_fault is not None:
+            raise address_fault from error
+        raise OriginUnavailable("The bucket's service does not answer. Try again later.") from error
 
 
-def _meaning(response: Mapping[str, Any]) -> OriginUnavailable:
+def _fault_of_response(response: Mapping[str, Any]) -> OriginUnavailable:
     code = str(response.get("Error", {}).get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _MISSING or status == 404:
-        return _refusal("There is no such object in the bucket.", "origin_not_found")
+        return _permanent_fault(
+            "There is no such object in the bucket. Check the address.", "origin_not_found"
+        )
     if code == "PreconditionFailed" or status == 412:
-        return OriginUnavailable("The object was replaced.", code="origin_changed")
-    if code in _PASSING or status >= 500 or status == 429:
-        return OriginUnavailable("The bucket's service is busy or broken.")
+        return OriginUnavailable(
+            "The object was replaced. Ingest the asset again.", code="origin_changed"
+        )
+    if code in _TEMPORARY or status >= 500 or status == 429:
+        return OriginUnavailable("The bucket's service is busy or has a fault. Try again later.")
     if code in _REFUSED or status in (401, 403):
-        return _refusal(
-            "The bucket's service refuses access: wrong credentials, no right to the object, "
-            "or no such object.",
+        return _permanent_fault(
+            "The bucket's service refused access. Check the credentials, their rights and the "
+            "address.",
             "origin_refused",
         )
-    return _refusal(f"The bucket's service answered {code or status}.", "origin_unavailable")
+    return _permanent_fault(
+        f"The bucket's service answered {code or status}.", "origin_unavailable"
+    )
 
 
-def _refusal(public: str, code: str) -> OriginUnavailable:
+def _permanent_fault(public: str, code: str) -> OriginUnavailable:
     return OriginUnavailable(public, retryable=False, code=code)
 
 
-def _refused_address(error: BaseException) -> OriginUnavailable | None:
-    """What the socket factory raised, below whatever it was wrapped in."""
-    seen: BaseException | None = error
+def _find_address_fault(error: BaseException) -> OriginUnavailable | None:
+    """Return the error of the socket factory, which botocore and aiohttp wrap several times."""
+    cause: BaseException | None = error
     for _ in range(10):
-        if seen is None or isinstance(seen, OriginUnavailable):
-            return seen
-        wrapped = getattr(seen, "kwargs", {}).get("error")
-        seen = wrapped or seen.__cause__ or seen.__context__
+        if cause is None or isinstance(cause, OriginUnavailable):
+            return cause
+        wrapped = getattr(cause, "kwargs", {}).get("error")
+        cause = wrapped or cause.__cause__ or cause.__context__
     return None
 
 

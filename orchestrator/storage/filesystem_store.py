@@ -1,8 +1,7 @@
-"""The object store in a folder of this machine; `folder.py` does the work, here it is kept off
-the event loop.
+"""The object store in a folder of this machine. Threads do the blocking work (`object_folder.py`,
+`object_writer.py`), so the event loop is never blocked.
 
-A cancelled write may still happen; a cancelled read closes its file once the thread is done with
-it.
+A cancelled write may still be made. A cancelled read closes its file when its thread has finished.
 """
 
 from __future__ import annotations
@@ -18,9 +17,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from orchestrator.errors import InvalidInput, ObjectNotFound, PreconditionFailed, StorageUnavailable
-from orchestrator.storage.file_objects import Folder
+from orchestrator.storage.leftovers import sweep_leftovers
+from orchestrator.storage.object_folder import ObjectFolder
 from orchestrator.storage.object_keys import checked, checked_metadata
 from orchestrator.storage.object_records import Condition
+from orchestrator.storage.object_writer import ObjectWriter
 from orchestrator.storage.store import (
     CHUNK_BYTES,
     DEFAULT_MEDIA_TYPE,
@@ -35,20 +36,19 @@ _PAGE = 1000
 
 
 class FilesystemStore:
-    """An ObjectStore whose objects are LocalFiles. Blocking work runs in `threads` threads of its
-    own.
-    """
+    """An ObjectStore whose objects are LocalFiles. It has its own pool of `threads` threads."""
 
     def __init__(self, root: Path, *, threads: int = 8) -> None:
-        self._folder = Folder(root)
+        self._folder = ObjectFolder(root)
+        self._writer = ObjectWriter(self._folder)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="storage")
 
     async def close(self) -> None:
-        """Wait for the work under way; the store cannot be used afterwards."""
+        """Wait for the running work. The store cannot be used afterwards."""
         await asyncio.to_thread(self._executor.shutdown)
 
     async def head(self, key: str) -> ObjectInfo:
-        """As ObjectStore.head."""
+        """See ObjectStore.head."""
         record = await self._run(lambda: self._folder.record(checked(key)))
         if record is None:
             raise ObjectNotFound("There is no such object.")
@@ -58,14 +58,14 @@ class FilesystemStore:
     async def open(
         self, key: str, *, start: int = 0, length: int | None = None, if_match: str = ""
     ) -> AsyncIterator[ObjectStream]:
-        """As ObjectStore.open."""
-        reading = _Reading(self._executor)
+        """See ObjectStore.open."""
+        reader = _FileReader(self._executor)
         try:
-            opening = partial(reading.open, self._folder, checked(key), start, length, if_match)
-            info, first, size = await reading.run(opening)
-            yield ObjectStream(info, reading.chunks(first, size), start=first, length=size)
+            open_file = partial(reader.open, self._folder, checked(key), start, length, if_match)
+            info, first, size = await reader.run(open_file)
+            yield ObjectStream(info, reader.chunks(first, size), start=first, length=size)
         finally:
-            reading.close()
+            reader.close()
 
     async def put(
         self,
@@ -77,77 +77,80 @@ class FilesystemStore:
         if_absent: bool = False,
         if_match: str = "",
     ) -> ObjectInfo:
-        """As ObjectStore.put."""
+        """See ObjectStore.put."""
         checked(key)
         entries = checked_metadata(metadata)
         condition = Condition(if_absent, if_match)
 
         def work() -> ObjectInfo:
-            with _opened(body) as data:
-                return self._folder.put(
+            with _open_body(body) as data:
+                return self._writer.put(
                     key, data, media_type=media_type, metadata=entries, condition=condition
                 )
 
         return await self._run(work)
 
     async def copy(self, source: str, target: str) -> ObjectInfo:
-        """As ObjectStore.copy."""
-        return await self._run(lambda: self._folder.copy(checked(source), checked(target)))
+        """See ObjectStore.copy."""
+        return await self._run(lambda: self._writer.copy(checked(source), checked(target)))
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """As ObjectStore.delete."""
-        wanted = [checked(key) for key in keys]
-        for begin in range(0, len(wanted), _PAGE):
-            page = wanted[begin : begin + _PAGE]
-            await self._run(partial(self._delete, page))
+        """See ObjectStore.delete."""
+        valid_keys = [checked(key) for key in keys]
+        for begin in range(0, len(valid_keys), _PAGE):
+            await self._run(partial(self._delete, valid_keys[begin : begin + _PAGE]))
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """As ObjectStore.list."""
+        """See ObjectStore.list."""
         walk = self._folder.walk(prefix)
         while page := await self._run(lambda: list(islice(walk, _PAGE))):
             for info in page:
                 yield info
 
     async def local_path(self, key: str) -> Path | None:
-        """As LocalFiles.local_path."""
-        return await self._run(lambda: _local_path(self._folder, checked(key)))
+        """See LocalFiles.local_path."""
+        record = await self._run(lambda: self._folder.record(checked(key)))
+        return None if record is None else self._folder.data_path(record)
 
     async def sweep_temporary(self, older_than_s: float = 3600) -> int:
-        """Remove what killed writers left that long ago; returns how many files."""
-        return await self._run(lambda: self._folder.sweep(older_than_s))
+        """Remove files that killed writers left at least that long ago; returns how many."""
+        return await self._run(lambda: sweep_leftovers(self._folder, older_than_s))
 
     def _delete(self, keys: Iterable[str]) -> None:
         for key in keys:
-            self._folder.delete(key)
+            self._writer.delete(key)
 
     async def _run(self, work: Callable[[], T]) -> T:
         with _translated():
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
 
-class _Reading:
-    """One file being read by threads; closed only when no thread is using it."""
+class _FileReader:
+    """Reads one file in threads, and closes it only when no thread is using it."""
 
     def __init__(self, executor: ThreadPoolExecutor) -> None:
         self._executor = executor
         self._file: BinaryIO | None = None
-        self._busy: Future[Any] | None = None
-        self._ahead = b""
+        self._running: Future[Any] | None = None
+        self._first_chunk = b""
 
     def open(
-        self, folder: Folder, key: str, start: int, length: int | None, if_match: str
+        self, folder: ObjectFolder, key: str, start: int, length: int | None, if_match: str
     ) -> tuple[ObjectInfo, int, int]:
-        """Open the file and read its first chunk in one go: most objects have no other. Blocks."""
+        """Open the file and read its first chunk together, because most objects have only one.
+
+        Blocking. Returns the object's description, the first byte and the number of bytes.
+        """
         record, self._file = folder.open(key)
         if if_match and record.info.etag != if_match:
-            raise PreconditionFailed("The object is not the one expected.")
+            raise PreconditionFailed("The object was replaced or deleted.")
         first, size = resolved_range(record.info.bytes, start, length)
-        self._ahead = self._read(first, min(CHUNK_BYTES, size))
+        self._first_chunk = self._read(first, min(CHUNK_BYTES, size))
         return record.info, first, size
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        chunk, end = self._ahead, start + length
-        while chunk:  # none before the end: the stream says that this is too little
+        chunk, end = self._first_chunk, start + length
+        while chunk:  # an empty chunk before the end makes ObjectStream raise
             yield chunk
             start += len(chunk)
             if start >= end:
@@ -155,42 +158,37 @@ class _Reading:
             chunk = await self.run(partial(self._read, start, min(CHUNK_BYTES, end - start)))
 
     def close(self) -> None:
-        if self._busy is not None and not self._busy.done():
-            self._busy.add_done_callback(lambda _: self._close())
+        if self._running is not None and not self._running.done():
+            self._running.add_done_callback(lambda _: self._close_file())
         else:
-            self._close()
+            self._close_file()
 
-    def _close(self) -> None:
+    def _close_file(self) -> None:
         if self._file is not None:
             self._file.close()
 
     def _read(self, start: int, length: int) -> bytes:
-        assert self._file is not None  # noqa: S101  `open` came first
+        assert self._file is not None  # noqa: S101  `open` ran first
         return os.pread(self._file.fileno(), length, start)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run it in a thread; a cancelled caller leaves, the thread ends in its own time."""
-        self._busy = busy = self._executor.submit(work)
+        """Run the work in a thread. If the caller is cancelled, the thread still finishes."""
+        self._running = future = self._executor.submit(work)
         with _translated():
-            return await asyncio.wrap_future(busy)
+            return await asyncio.wrap_future(future)
 
 
 @contextmanager
-def _opened(body: bytes | Path) -> Iterator[bytes | BinaryIO]:
+def _open_body(body: bytes | Path) -> Iterator[bytes | BinaryIO]:
     if isinstance(body, bytes):
         yield body
         return
     try:
         file = body.open("rb", buffering=0)
     except OSError as error:
-        raise InvalidInput("The file to be stored cannot be read.") from error
+        raise InvalidInput("The file to store cannot be read.") from error
     with file:
         yield file
-
-
-def _local_path(folder: Folder, key: str) -> Path | None:
-    record = folder.record(key)
-    return None if record is None else folder.data_path(record)
 
 
 @contextmanager
@@ -198,4 +196,6 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageUnavailable("The object store's folder cannot be used.") from error
+        raise StorageUnavailable(
+            "The folder of the object store cannot be read or written."
+        ) from error

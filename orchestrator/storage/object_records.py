@@ -1,4 +1,4 @@
-"""Records and file names of the filesystem form: pure, no I/O."""
+"""Records and file names of an object folder. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import orjson
 from orchestrator.errors import PreconditionFailed, StorageUnavailable
 from orchestrator.storage.store import ObjectInfo
 
-RECORD = "=.json"
-"""What the name of a record's file ends with."""
-KEPT_OF_LONG = 100
-"""Characters a name has in common with what it encodes, however long that is."""
+RECORD_SUFFIX = "=.json"
+"""The end of the name of a record's file."""
+PREFIX_CHARS = 100
+"""A file name begins with at least this many characters of the encoded segment, or all of it."""
 _MAX_NAME = 150
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An object's record: what is known of it, and the name of the file with its bytes."""
+    """The description of an object, and the name of the file with its bytes."""
 
     info: ObjectInfo
     file: str
 
     def to_json(self) -> bytes:
-        """The record as it is stored."""
+        """Return the record as it is stored."""
         info = self.info
         return orjson.dumps(
             {
@@ -44,7 +44,7 @@ class Record:
 
     @classmethod
     def from_json(cls, text: bytes) -> Record:
-        """Read what `to_json` wrote. Raises StorageUnavailable for anything else."""
+        """Parse a stored record. Raises StorageUnavailable if it is damaged."""
         try:
             fields = orjson.loads(text)
             info = ObjectInfo(
@@ -62,33 +62,33 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What must hold of the object that is there for a write to happen."""
+    """The condition on the current object under which a write is made."""
 
     if_absent: bool = False
     if_match: str = ""
 
     def check(self, current: Record | None) -> None:
-        """Raises PreconditionFailed if it does not hold."""
+        """Raise PreconditionFailed if the condition does not hold."""
         if self.if_absent and current is not None:
-            raise PreconditionFailed("There is an object under this key already.")
+            raise PreconditionFailed("There is already an object under this key.")
         if self.if_match and (current is None or current.info.etag != self.if_match):
-            raise PreconditionFailed("The object is not the one expected.")
+            raise PreconditionFailed("The object was replaced or deleted.")
 
 
-def encoded(segment: str) -> str:
-    """The segment in plain ASCII: letters, digits, `.`, `-`, `_` and percent-encoded bytes."""
+def encode_segment(segment: str) -> str:
+    """Return the segment in ASCII: letters, digits, `.`, `-`, `_` and percent-encoded bytes."""
     return quote(segment, safe="").replace("~", "%7E")
 
 
 def file_name(segment: str) -> str:
-    """A file name for the segment: unique, plain ASCII, never too long, never `.` or `..`."""
-    name = encoded(segment)
+    """Return a file name for the segment: unique, ASCII, not too long, never `.` or `..`."""
+    name = encode_segment(segment)
     if len(name) <= _MAX_NAME:
         return name
-    return f"{name[:KEPT_OF_LONG]}~{hashlib.sha256(segment.encode()).hexdigest()[:32]}"
+    return f"{name[:PREFIX_CHARS]}~{hashlib.sha256(segment.encode()).hexdigest()[:32]}"
 
 
 def extension(key: str) -> str:
-    """The key's own extension, for readers that go by it; empty if it is not a plain one."""
+    """Return the key's extension with its dot, for readers that use it; "" if it is unusual."""
     match = re.search(r"\.[A-Za-z0-9]{1,8}$", key)
     return match[0] if match else ""

@@ -1,4 +1,4 @@
-"""The one place that meets aiobotocore: how a client is made, and what its errors mean."""
+"""Creates the S3 client of the object store and translates its errors."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from orchestrator.settings import Storage
 
 _ATTEMPTS = 3
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
-_UNMET = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
-_REFUSED = frozenset({"416", "InvalidRange"})
+_CONDITION_FAILED = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
+_RANGE_REFUSED = frozenset({"416", "InvalidRange"})
 
 
 class RangeRefused(InvalidInput):
-    """The service found nothing in the range asked for; never leaves this package."""
+    """The service has no bytes in the requested range. Only this package sees this error."""
 
 
 @asynccontextmanager
-async def connected(settings: Storage) -> AsyncIterator[Any]:
-    """A client of the configured service, with at most `max_connections` connections."""
+async def open_client(settings: Storage) -> AsyncIterator[Any]:
+    """Open a client of the configured service with at most `max_connections` connections."""
     config = AioConfig(
         connect_timeout=settings.connect_timeout_s,
         read_timeout=settings.read_timeout_s,
         max_pool_connections=settings.max_connections,
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        # Not every S3-compatible service has virtual hosts or the newer trailing checksums.
+        # Some S3-compatible services lack virtual hosts or the newer trailing checksums.
         s3={"addressing_style": "path" if settings.endpoint else "auto"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -50,22 +50,22 @@ async def connected(settings: Storage) -> AsyncIterator[Any]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what the service and its client raise into our errors."""
+    """Translate the errors of the service and its client to OrchestratorError."""
     try:
         yield
     except ClientError as error:
-        raise _meaning(str(error.response.get("Error", {}).get("Code", ""))) from error
+        raise _error_for_code(str(error.response.get("Error", {}).get("Code", ""))) from error
     except (BotoCoreError, aiohttp.ClientError, OSError) as error:
         raise StorageUnavailable("The object store does not answer.") from error
 
 
-def _meaning(
+def _error_for_code(
     code: str,
 ) -> ObjectNotFound | PreconditionFailed | RangeRefused | StorageUnavailable:
     if code in _MISSING:
         return ObjectNotFound("There is no such object.")
-    if code in _UNMET:
-        return PreconditionFailed("The object is not the one expected.")
-    if code in _REFUSED:
+    if code in _CONDITION_FAILED:
+        return PreconditionFailed("The object was replaced or deleted.")
+    if code in _RANGE_REFUSED:
         return RangeRefused("The range starts past the end of the object.")
     return StorageUnavailable("The object store answered with an error.")

@@ -1,13 +1,12 @@
-"""Large objects of the S3 form: uploads and copies in parts, a few at once, aborted if anything
-goes wrong.
+"""Large objects in S3: uploads and copies in parts, a few at a time. A failed upload is aborted.
 
-An object in parts appears at the instant its last request succeeds, under the same conditions as
-a plain write.
+The object appears when the last request succeeds, under the same conditions as a plain write.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,13 +21,17 @@ from orchestrator.errors import (
 from orchestrator.storage.s3_client import translated
 from orchestrator.storage.store import ObjectInfo
 
+log = logging.getLogger(__name__)
+
 PART_BYTES = 16 * 1024**2
-"""Size of a part; larger ones when there would be more than 10,000."""
+"""Size of a part. Parts are larger when there would otherwise be more than 10,000."""
 _MAX_PARTS = 10_000
-_PARTS_AT_ONCE = 4
+_MAX_CONCURRENT_PARTS = 4
 
 Where = Mapping[str, str]
-"""Bucket and Key of one object."""
+"""The Bucket and Key of one object."""
+Attributes = Mapping[str, Any]
+"""The ContentType and Metadata of a new object."""
 
 
 async def put_in_parts(
@@ -36,12 +39,11 @@ async def put_in_parts(
     where: Where,
     body: bytes | Path,
     size: int,
-    described: Mapping[str, Any],
+    *,
+    attributes: Attributes,
     condition: Mapping[str, str],
 ) -> Mapping[str, Any]:
-    """Upload the bytes or the file of `size` bytes; returns the service's answer to the last
-    request.
-    """
+    """Upload the bytes, or the file, of `size` bytes; returns the answer to the last request."""
 
     async def send(number: int, start: int, length: int, upload: str) -> str:
         data = await read_part(body, start, length)
@@ -51,13 +53,15 @@ async def put_in_parts(
             )
         return str(answer["ETag"])
 
-    return await _in_parts(client, where, size, send, described, condition)
+    return await _send_parts(client, where, size, send, attributes=attributes, condition=condition)
 
 
 async def copy_in_parts(
-    client: Any, origin: Where, where: Where, found: ObjectInfo, described: Mapping[str, Any]
+    client: Any, source: Where, where: Where, info: ObjectInfo, attributes: Attributes
 ) -> None:
-    """Copy the object that was found at `origin`, as long as it is still that one."""
+    """Copy the object at `source`, which `info` describes. Raises StorageUnavailable if it is
+    replaced during the copy.
+    """
 
     async def send(number: int, start: int, length: int, upload: str) -> str:
         with translated():
@@ -65,20 +69,20 @@ async def copy_in_parts(
                 **where,
                 UploadId=upload,
                 PartNumber=number,
-                CopySource=origin,
-                CopySourceIfMatch=found.etag,
+                CopySource=source,
+                CopySourceIfMatch=info.etag,
                 CopySourceRange=f"bytes={start}-{start + length - 1}",
             )
         return str(answer["CopyPartResult"]["ETag"])
 
     try:
-        await _in_parts(client, where, found.bytes, send, described, {})
+        await _send_parts(client, where, info.bytes, send, attributes=attributes, condition={})
     except PreconditionFailed as error:
         raise StorageUnavailable("The object was replaced while it was copied.") from error
 
 
 async def abort_abandoned(client: Any, bucket: str, prefix: str, older_than_s: float) -> int:
-    """Abort unfinished uploads below the prefix that were begun that long ago; returns how many."""
+    """Abort unfinished uploads below the prefix that are at least that old; returns how many."""
     before = datetime.now(UTC) - timedelta(seconds=older_than_s)
     with translated():
         answer = await client.list_multipart_uploads(Bucket=bucket, Prefix=prefix)
@@ -89,7 +93,7 @@ async def abort_abandoned(client: Any, bucket: str, prefix: str, older_than_s: f
 
 
 async def read_part(body: bytes | Path, start: int, length: int) -> bytes:
-    """These bytes of the body. Raises InvalidInput when the file cannot be read or has become
+    """Return `length` bytes of the body. Raises InvalidInput when the file cannot be read or is now
     shorter.
     """
     if isinstance(body, bytes):
@@ -97,68 +101,69 @@ async def read_part(body: bytes | Path, start: int, length: int) -> bytes:
     try:
         data = await asyncio.to_thread(_read, body, start, length)
     except OSError as error:
-        raise InvalidInput("The file to be stored cannot be read.") from error
+        raise InvalidInput("The file to store cannot be read.") from error
     if len(data) != length:
-        raise InvalidInput("The file to be stored changed while it was read.")
+        raise InvalidInput("The file to store changed while it was read.")
     return data
 
 
-async def _in_parts(
+async def _send_parts(
     client: Any,
     where: Where,
     size: int,
     send: Callable[[int, int, int, str], Awaitable[str]],
-    described: Mapping[str, Any],
+    *,
+    attributes: Attributes,
     condition: Mapping[str, str],
 ) -> Mapping[str, Any]:
+    """Upload each part with `send(number, start, length, upload)`, which returns its ETag."""
     with translated():
-        begun = await client.create_multipart_upload(**where, **described)
-    upload = begun["UploadId"]
+        created = await client.create_multipart_upload(**where, **attributes)
+    upload = created["UploadId"]
     try:
-        parts = await _all_sent(
+        parts = await _send_concurrently(
             size, lambda number, start, length: send(number, start, length, upload)
         )
         with translated():
             answer: Mapping[str, Any] = await client.complete_multipart_upload(
                 **where, UploadId=upload, MultipartUpload={"Parts": parts}, **condition
             )
-    except BaseException:
+    except BaseException:  # also when cancelled: an upload that is not aborted costs storage
         await _abort(client, where, upload)
         raise
     return answer
 
 
-async def _all_sent(
+async def _send_concurrently(
     size: int, send: Callable[[int, int, int], Awaitable[str]]
 ) -> list[dict[str, Any]]:
     step = max(PART_BYTES, -(-size // _MAX_PARTS))
-    room = asyncio.Semaphore(_PARTS_AT_ONCE)
+    slots = asyncio.Semaphore(_MAX_CONCURRENT_PARTS)
 
-    async def one(number: int, start: int) -> dict[str, Any]:
-        async with room:
+    async def send_part(number: int, start: int) -> dict[str, Any]:
+        async with slots:
             etag = await send(number, start, min(step, size - start))
         return {"PartNumber": number, "ETag": etag}
 
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(one(number, start))
+                group.create_task(send_part(number, start))
                 for number, start in enumerate(range(0, size, step), 1)
             ]
-    except (
-        ExceptionGroup
-    ) as failures:  # the first says why; the others were cancelled or follow from it
+    except ExceptionGroup as failures:
+        # The first is the cause; the others were cancelled or follow from it.
         raise failures.exceptions[0] from failures
     return [task.result() for task in tasks]
 
 
 async def _abort(client: Any, where: Where, upload: str) -> None:
-    """Best effort: what is not aborted here is found by `abort_abandoned`."""
+    """Abort the upload if possible; otherwise `abort_abandoned` finds it later."""
     try:
         with translated():
             await client.abort_multipart_upload(**where, UploadId=upload)
-    except OrchestratorError:
-        return
+    except OrchestratorError as error:
+        log.info("multipart upload not aborted", extra={"key": where["Key"], "cause": str(error)})
 
 
 def _read(path: Path, start: int, length: int) -> bytes:

@@ -1,7 +1,7 @@
 """The object store in a bucket of any S3-compatible service.
 
-Transient faults are tried again by botocore's own standard mode, a bounded number of times; what
-is left is translated in `s3_client.py`. Files above 16 MB go up in parts (`s3_parts.py`).
+botocore's standard mode retries transient faults a limited number of times; `s3_client.py`
+translates the rest. Files above 16 MB are uploaded in parts (`s3_multipart.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 from orchestrator.errors import InvalidInput, ObjectNotFound, PreconditionFailed, StorageUnavailable
 from orchestrator.settings import Storage
 from orchestrator.storage.object_keys import checked, checked_metadata
-from orchestrator.storage.s3_client import RangeRefused, connected, translated
+from orchestrator.storage.s3_client import RangeRefused, open_client, translated
 from orchestrator.storage.s3_multipart import (
     PART_BYTES,
     abort_abandoned,
@@ -35,13 +35,13 @@ from orchestrator.storage.store import (
 )
 
 COPY_BYTES = 5 * 1000**3
-"""Objects above this are copied in parts: 5 GB is what one copy may have."""
-_DELETE_AT_ONCE = 1000
+"""Larger objects are copied in parts, because S3 limits one copy to 5 GB."""
+_MAX_DELETE_KEYS = 1000
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
 class S3Store:
-    """An ObjectStore in one bucket, made by `open_s3`. Objects above `copy_bytes` are copied in
+    """An ObjectStore in one bucket; `open_s3` creates it. Objects above `copy_bytes` are copied in
     parts.
     """
 
@@ -54,7 +54,7 @@ class S3Store:
         self._copy_bytes = copy_bytes
 
     async def head(self, key: str) -> ObjectInfo:
-        """As ObjectStore.head."""
+        """See ObjectStore.head."""
         where = self._at(key)
         with translated():
             answer = await self._client.head_object(**where)
@@ -64,7 +64,7 @@ class S3Store:
     async def open(
         self, key: str, *, start: int = 0, length: int | None = None, if_match: str = ""
     ) -> AsyncIterator[ObjectStream]:
-        """As ObjectStore.open."""
+        """See ObjectStore.open."""
         where = self._at(key) | ({"IfMatch": if_match} if if_match else {})
         try:
             with translated():
@@ -74,7 +74,7 @@ class S3Store:
             return
         # Leaving early closes the connection; one read to its end goes back to the pool.
         async with answer["Body"] as body:
-            first, size, total = _promised(answer, start, length)
+            first, size, total = _announced_range(answer, start, length)
             yield ObjectStream(_info(key, answer, total), _chunks(body), start=first, length=size)
 
     async def put(
@@ -87,54 +87,53 @@ class S3Store:
         if_absent: bool = False,
         if_match: str = "",
     ) -> ObjectInfo:
-        """As ObjectStore.put."""
+        """See ObjectStore.put."""
         where = self._at(key)
         entries = checked_metadata(metadata)
-        described = {"ContentType": media_type, "Metadata": _as_headers(entries)}
+        attributes = {"ContentType": media_type, "Metadata": _as_headers(entries)}
         condition = _condition(if_absent, if_match)
         size = len(body) if isinstance(body, bytes) else await asyncio.to_thread(_file_size, body)
         try:
             if size > PART_BYTES:
-                answer = await put_in_parts(self._client, where, body, size, described, condition)
+                answer = await put_in_parts(
+                    self._client, where, body, size, attributes=attributes, condition=condition
+                )
             else:
                 data = await read_part(body, 0, size)
                 with translated():
                     answer = await self._client.put_object(
-                        **where, **described, **condition, Body=data
+                        **where, **attributes, **condition, Body=data
                     )
         except ObjectNotFound as error:
-            if if_match:  # some services say 404 where others say 412
-                raise PreconditionFailed("The object is not the one expected.") from error
+            if if_match:  # some services answer 404 where others answer 412
+                raise PreconditionFailed("The object was replaced or deleted.") from error
             raise StorageUnavailable("The bucket does not exist.") from error
         return ObjectInfo(key, size, answer["ETag"], media_type, _answered_at(answer), entries)
 
     async def copy(self, source: str, target: str) -> ObjectInfo:
-        """As ObjectStore.copy."""
-        to, origin = self._at(target), self._at(source)
-        found = await self.head(source)
-        if found.bytes > self._copy_bytes:
-            described = {
-                "ContentType": found.media_type,
-                "Metadata": _as_headers(found.metadata),
-            }
-            await copy_in_parts(self._client, origin, to, found, described)
+        """See ObjectStore.copy."""
+        copy_source, where = self._at(source), self._at(target)
+        info = await self.head(source)
+        if info.bytes > self._copy_bytes:
+            attributes = {"ContentType": info.media_type, "Metadata": _as_headers(info.metadata)}
+            await copy_in_parts(self._client, copy_source, where, info, attributes)
         else:
             with translated():
-                await self._client.copy_object(**to, CopySource=origin)
+                await self._client.copy_object(**where, CopySource=copy_source)
         return await self.head(target)
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """As ObjectStore.delete."""
-        wanted = [{"Key": self._at(key)["Key"]} for key in keys]
-        for begin in range(0, len(wanted), _DELETE_AT_ONCE):
-            page = {"Objects": wanted[begin : begin + _DELETE_AT_ONCE], "Quiet": True}
+        """See ObjectStore.delete."""
+        entries = [{"Key": self._at(key)["Key"]} for key in keys]
+        for begin in range(0, len(entries), _MAX_DELETE_KEYS):
+            request = {"Objects": entries[begin : begin + _MAX_DELETE_KEYS], "Quiet": True}
             with translated():
-                answer = await self._client.delete_objects(Bucket=self._bucket, Delete=page)
+                answer = await self._client.delete_objects(Bucket=self._bucket, Delete=request)
             if any(error.get("Code") != "NoSuchKey" for error in answer.get("Errors", ())):
                 raise StorageUnavailable("The object store could not delete every object.")
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """As ObjectStore.list."""
+        """See ObjectStore.list."""
         token: dict[str, str] = {}
         while True:
             with translated():
@@ -149,20 +148,18 @@ class S3Store:
             token = {"ContinuationToken": answer["NextContinuationToken"]}
 
     async def sweep_temporary(self, older_than_s: float = 86_400) -> int:
-        """Abort uploads in parts that were begun that long ago and never finished; returns how
-        many.
-        """
+        """Abort unfinished multipart uploads that are at least that old; returns how many."""
         return await abort_abandoned(self._client, self._bucket, self._prefix, older_than_s)
 
     async def _empty(self, key: str, start: int) -> ObjectStream:
-        """The stream of an empty object, which satisfies no range at all. Raises InvalidInput for
-        others.
+        """Return the stream of an empty object, for which S3 refuses every range. Raises
+        InvalidInput for other objects.
         """
         info = await self.head(key)
         first, size = resolved_range(info.bytes, start, None)
         if size:
-            raise StorageUnavailable("The object store refused a range it should have.")
-        return ObjectStream(info, _nothing(), start=first, length=0)
+            raise StorageUnavailable("The object store refused a valid range.")
+        return ObjectStream(info, _no_chunks(), start=first, length=0)
 
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": checked(self._prefix + checked(key))}
@@ -170,13 +167,13 @@ class S3Store:
 
 @asynccontextmanager
 async def open_s3(settings: Storage) -> AsyncIterator[S3Store]:
-    """The store in the configured bucket; its connections are closed at the end."""
-    async with connected(settings) as client:
+    """Open the store in the configured bucket; closes its connections at the end."""
+    async with open_client(settings) as client:
         yield S3Store(client, settings.bucket, settings.prefix)
 
 
 def _range(start: int, length: int | None) -> dict[str, str]:
-    resolved_range(max(start, 0) + 1, start, length)  # refuses what no object could satisfy
+    resolved_range(max(start, 0) + 1, start, length)  # raises if no object could satisfy it
     if start < 0:
         return {"Range": f"bytes={start}"}
     if length is not None:
@@ -184,18 +181,20 @@ def _range(start: int, length: int | None) -> dict[str, str]:
     return {"Range": f"bytes={start}-"} if start else {}
 
 
-def _promised(answer: Mapping[str, Any], start: int, length: int | None) -> tuple[int, int, int]:
-    """(first byte, bytes to come, bytes of the whole object) by the answer's own account."""
+def _announced_range(
+    answer: Mapping[str, Any], start: int, length: int | None
+) -> tuple[int, int, int]:
+    """Return (first byte, bytes to come, bytes of the whole object) as the answer says."""
     size = answer["ContentLength"]
     if "ContentRange" not in answer:
         if _range(start, length):
-            raise StorageUnavailable("The object store ignored the range asked for.")
+            raise StorageUnavailable("The object store ignored the requested range.")
         return 0, size, size
     span, _, total = answer["ContentRange"].removeprefix("bytes ").partition("/")
     first, _, last = span.partition("-")
     expected = resolved_range(int(total), start, length)
     if (int(first), int(last) - int(first) + 1) != expected or size != expected[1]:
-        raise StorageUnavailable("The object store sent another range than the one asked for.")
+        raise StorageUnavailable("The object store sent another range than requested.")
     return *expected, int(total)
 
 
@@ -208,7 +207,7 @@ async def _chunks(body: Any) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _nothing() -> AsyncIterator[bytes]:
+async def _no_chunks() -> AsyncIterator[bytes]:
     return
     yield
 
@@ -229,7 +228,7 @@ def _condition(if_absent: bool, if_match: str) -> dict[str, str]:
 
 
 def _as_headers(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Values in printable ASCII: what is not is percent-encoded, and so is the percent sign."""
+    """Return the values in printable ASCII; other characters and `%` are percent-encoded."""
     return {name: quote(value, safe=_PLAIN) for name, value in metadata.items()}
 
 
@@ -237,10 +236,10 @@ def _file_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise InvalidInput("The file to be stored cannot be read.") from error
+        raise InvalidInput("The file to store cannot be read.") from error
 
 
 def _answered_at(answer: Mapping[str, Any]) -> datetime:
-    """The service's own clock, as far as a write tells it."""
+    """Return the time of a write by the service's clock; by our own if it sent none."""
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     return parsedate_to_datetime(date) if date else datetime.now(UTC)

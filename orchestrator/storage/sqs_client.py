@@ -1,6 +1,6 @@
-"""SQS as the `jobs` package uses it: one client, and its errors as ours.
+"""SQS queues for the `jobs` package: sends, receives and deletes messages, and translates errors.
 
-Standard queues: a message may come twice, late or out of order.
+These are standard queues: a message may arrive twice, late or out of order.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from orchestrator.errors import QueueUnavailable
 from orchestrator.settings import Jobs
 
-AT_ONCE = 10
-"""Most messages SQS takes or gives in one call."""
+MAX_MESSAGES = 10
+"""The most messages that one call to SQS can send or receive."""
 LONGEST_POLL_S = 20
 LONGEST_HIDDEN_S = 43_000
-"""SQS hides a message for twelve hours at most, counted from its receipt."""
+"""SQS hides a message for at most twelve hours, counted from its receipt."""
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 10
 _MARK = "orchestrator-job"
@@ -30,7 +30,9 @@ _MARK = "orchestrator-job"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message received. `job`: which one we put it there for, "" where we did not."""
+    """A received message. `job` is the number of the job it announces, or "" if it was not sent by
+    this product.
+    """
 
     id: str
     receipt: str
@@ -42,25 +44,25 @@ class Sqs:
     """One queue. Every method raises QueueUnavailable."""
 
     def __init__(self, client: Any, name: str) -> None:
-        """`name` or address; a name is looked up when it is first needed."""
+        """`name` is a name or an address; a name is resolved at the first use."""
         self._client = client
         self._name = name
         self._known = name if "://" in name else ""
 
     async def send(self, jobs: Sequence[str]) -> None:
-        """Put a message for each job into the queue."""
-        for start in range(0, len(jobs), AT_ONCE):
-            await self._send(jobs[start : start + AT_ONCE])
+        """Send a message for each job."""
+        for start in range(0, len(jobs), MAX_MESSAGES):
+            await self._send_batch(jobs[start : start + MAX_MESSAGES])
 
     async def receive(self, limit: int, wait_s: float, hidden_s: float) -> list[Message]:
-        """At most `limit` messages (ten at once), hidden from others for `hidden_s`; waits for the
-        first one as long as said, in whole seconds.
+        """Return at most `limit` messages (and at most ten), hidden from other receivers for
+        `hidden_s`. Waits for the first one up to `wait_s`, rounded down to whole seconds.
         """
         address = await self._address()
         with translated():
             answer = await self._client.receive_message(
                 QueueUrl=address,
-                MaxNumberOfMessages=min(limit, AT_ONCE),
+                MaxNumberOfMessages=min(limit, MAX_MESSAGES),
                 WaitTimeSeconds=min(int(wait_s), LONGEST_POLL_S),
                 VisibilityTimeout=_seconds(hidden_s),
                 MessageAttributeNames=[_MARK],
@@ -68,7 +70,7 @@ class Sqs:
         return [_message(each) for each in answer.get("Messages", ())]
 
     async def hide(self, message: Message, hidden_s: float) -> None:
-        """Hide a received message for this long from now on; 0 gives it to anybody at once."""
+        """Hide a received message for this long from now on; 0 makes it visible at once."""
         address = await self._address()
         with translated():
             await self._client.change_message_visibility(
@@ -78,18 +80,18 @@ class Sqs:
             )
 
     async def delete(self, message: Message) -> None:
-        """Take a received message out of the queue for good."""
+        """Remove a received message from the queue."""
         address = await self._address()
         with translated():
             await self._client.delete_message(QueueUrl=address, ReceiptHandle=message.receipt)
 
     async def check(self) -> None:
-        """Ask for the queue's attributes."""
+        """Check that the queue answers."""
         address = await self._address()
         with translated():
             await self._client.get_queue_attributes(QueueUrl=address, AttributeNames=["QueueArn"])
 
-    async def _send(self, jobs: Sequence[str]) -> None:
+    async def _send_batch(self, jobs: Sequence[str]) -> None:
         entries = [
             {
                 "Id": str(place),
@@ -102,7 +104,7 @@ class Sqs:
         with translated():
             answer = await self._client.send_message_batch(QueueUrl=address, Entries=entries)
         if answer.get("Failed"):
-            raise QueueUnavailable("The queue did not take every message.")
+            raise QueueUnavailable("The queue did not accept every message.")
 
     async def _address(self) -> str:
         if not self._known:
@@ -114,7 +116,7 @@ class Sqs:
 
 @asynccontextmanager
 async def open_queues(settings: Jobs, names: Sequence[str]) -> AsyncIterator[list[Sqs]]:
-    """The queues with these names or addresses, over one client; nothing is asked of them yet."""
+    """Open the queues with these names or addresses over one client, without connecting to them."""
     config = AioConfig(
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=LONGEST_POLL_S + _READ_TIMEOUT_S,
@@ -134,7 +136,7 @@ async def open_queues(settings: Jobs, names: Sequence[str]) -> AsyncIterator[lis
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what the service and its client raise into QueueUnavailable."""
+    """Translate the errors of the service and its client to QueueUnavailable."""
     try:
         yield
     except ClientError as error:

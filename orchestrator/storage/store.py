@@ -1,9 +1,8 @@
-"""The protocol of the object store and the values it speaks in.
+"""The protocol of the object store, its values, and functions over any store.
 
-A key names one object; it may at the same time be a prefix of other keys (`a/b` and `a/b/c`). An
-object is seen whole or not at all, and what was read is checked against the length the store
-promised. Every form raises only ObjectNotFound, PreconditionFailed, InvalidInput and
-StorageUnavailable.
+A key names one object; it may also be a prefix of other keys (`a/b` and `a/b/c`). A reader sees a
+whole object or none, and the bytes read are checked against the announced length. Every
+implementation raises only ObjectNotFound, PreconditionFailed, InvalidInput and StorageUnavailable.
 """
 
 from __future__ import annotations
@@ -19,16 +18,14 @@ from orchestrator.errors import InvalidInput, StorageUnavailable, TooLarge
 
 DEFAULT_MEDIA_TYPE = "application/octet-stream"
 CHUNK_BYTES = 1024**2
-"""Streams hand out at most this much at a time."""
+"""The largest chunk of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What the store knows of one object; `etag` is opaque, with its quotes, and changes with the
-    bytes.
+    """The description of one object. `etag` is opaque, has its quotes, and changes with the bytes.
 
-    A listing leaves `media_type` empty and `metadata` without entries: S3 does not tell them
-    there.
+    A listing leaves `media_type` and `metadata` empty, because S3 does not list them.
     """
 
     key: str
@@ -40,9 +37,9 @@ class ObjectInfo:
 
 
 class ObjectStream:
-    """The bytes of one object from `start` on, `length` of them, in chunks; can be walked once.
+    """`length` bytes of one object from `start` on, in chunks; can be iterated once.
 
-    Raises StorageUnavailable when the store sends fewer or more bytes than it promised.
+    Raises StorageUnavailable when the store sends fewer or more bytes than it announced.
     """
 
     def __init__(
@@ -55,11 +52,11 @@ class ObjectStream:
         self._received = 0
 
     def __aiter__(self) -> Self:
-        """Itself: it is its own iterator."""
+        """Return itself."""
         return self
 
     async def __anext__(self) -> bytes:
-        """The next chunk, never empty."""
+        """Return the next chunk, which is never empty."""
         try:
             chunk = await anext(self._chunks)
         except StopAsyncIteration:
@@ -72,27 +69,27 @@ class ObjectStream:
         return chunk
 
     async def read(self) -> bytes:
-        """All that is left, at once."""
+        """Return all remaining bytes."""
         return b"".join([chunk async for chunk in self])
 
 
 class ObjectStore(Protocol):
-    """Bytes under keys. All methods raise StorageUnavailable when the store does not answer in
+    """Bytes under keys. Every method raises StorageUnavailable when the store does not answer in
     time.
     """
 
     async def head(self, key: str) -> ObjectInfo:
-        """What is known of the object. Raises ObjectNotFound."""
+        """Return the description of the object. Raises ObjectNotFound."""
         ...
 
     def open(
         self, key: str, *, start: int = 0, length: int | None = None, if_match: str = ""
     ) -> AbstractAsyncContextManager[ObjectStream]:
-        """Read the object from byte `start` on; a negative `start` means that many bytes from the
-        end, and no `length`.
+        """Read the object from byte `start` on. A negative `start` means that many bytes from the
+        end, and allows no `length`.
 
-        `length` (at least 1) is cut at the object's end; None reads to the end. `if_match` is the
-        ETag the object must have. Raises ObjectNotFound, PreconditionFailed, and InvalidInput
+        `length` (at least 1) is shortened to the object's end; None reads to the end. `if_match` is
+        the ETag the object must have. Raises ObjectNotFound, PreconditionFailed, and InvalidInput
         when `start` is neither 0 nor before the object's end.
         """
         ...
@@ -107,11 +104,11 @@ class ObjectStore(Protocol):
         if_absent: bool = False,
         if_match: str = "",
     ) -> ObjectInfo:
-        """Store the bytes, or the file's; what was there is replaced at one instant.
+        """Store the bytes, or the file's bytes. A current object is replaced atomically.
 
-        Raises PreconditionFailed when `if_absent` and something is there, or it has not the ETag
-        `if_match` (a missing object has none). A write whose answer got lost is tried again, so
-        the writer who won may be told so too.
+        Raises PreconditionFailed when `if_absent` and there is an object, or when the object does
+        not have the ETag `if_match` (a missing object has none). A write whose answer is lost is
+        sent again, so a writer can get PreconditionFailed although its first attempt was stored.
         """
         ...
 
@@ -120,17 +117,17 @@ class ObjectStore(Protocol):
         ...
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """Delete the objects; keys with nothing under them are no error."""
+        """Delete the objects; a missing object is no error."""
         ...
 
     def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """Every object whose key begins with `prefix`, in no particular order, fetched page by
-        page.
+        """Yield every object whose key begins with `prefix`, in no particular order; fetched in
+        pages.
         """
         ...
 
     async def sweep_temporary(self) -> int:
-        """Remove what writers that died left behind; returns how many pieces there were."""
+        """Remove what killed writers left; returns the number of files or uploads removed."""
         ...
 
 
@@ -139,15 +136,15 @@ class LocalFiles(Protocol):
     """A store whose objects are files of this machine."""
 
     async def local_path(self, key: str) -> Path | None:
-        """The file with exactly the object's bytes, or None. It must not be written to; a
-        replaced object's goes away.
+        """Return the file with exactly the object's bytes, or None. Do not write to it. It is
+        removed when the object is replaced.
         """
         ...
 
 
 async def read(store: ObjectStore, key: str, *, max_bytes: int, if_match: str = "") -> bytes:
-    """The whole object. Raises TooLarge, before reading, when it has more than `max_bytes`, and
-    what `open` raises.
+    """Return the whole object. Raises TooLarge, before reading, when it has more than `max_bytes`,
+    and the errors of `open`.
     """
     async with store.open(key, if_match=if_match) as stream:
         if stream.length > max_bytes:
@@ -156,25 +153,24 @@ async def read(store: ObjectStore, key: str, *, max_bytes: int, if_match: str = 
 
 
 def resolved_range(size: int, start: int, length: int | None) -> tuple[int, int]:
-    """The first byte and the number of bytes `ObjectStore.open` gives of an object of `size`.
-
-    Raises InvalidInput as it does.
+    """Return the first byte and the number of bytes that `ObjectStore.open` reads of an object of
+    `size` bytes. Raises InvalidInput as `open` does.
     """
     if length is not None and (length < 1 or start < 0):
-        raise InvalidInput("A range is at least one byte long, and a suffix goes to the end.")
+        raise InvalidInput("A range has at least one byte, and a range from the end has no length.")
     first = max(0, size + start) if start < 0 else start
     if first >= size and first > 0:
         raise InvalidInput("The range starts past the end of the object.")
     return first, size - first if length is None else min(length, size - first)
 
 
-async def delete_prefix(store: ObjectStore, prefix: str, *, at_once: int = 1000) -> int:
-    """Delete every object whose key begins with `prefix`; returns how many there were."""
+async def delete_prefix(store: ObjectStore, prefix: str, *, page_keys: int = 1000) -> int:
+    """Delete every object whose key begins with `prefix`; returns the number of objects."""
     deleted = 0
     batch: list[str] = []
     async for info in store.list(prefix):
         batch.append(info.key)
-        if len(batch) >= at_once:
+        if len(batch) >= page_keys:
             await store.delete(batch)
             deleted += len(batch)
             batch = []

@@ -1,4 +1,4 @@
-"""Which form of the object store the settings ask for."""
+"""Opens the object store that the settings choose."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from orchestrator.storage.s3_store import S3Store, open_s3
 
 @asynccontextmanager
 async def open_store(settings: Storage, data_dir: Path) -> AsyncIterator[FilesystemStore | S3Store]:
-    """The configured object store, closed at the end; a folder is `objects` below `data_dir` by
-    default.
+    """Open the configured object store; closes it at the end. The default folder is `objects` below
+    `data_dir`.
     """
     match settings.kind:
         case "s3":

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from orchestrator.errors import ObjectNotFound, StorageUnavailable
 from orchestrator.settings import Storage
-from orchestrator.storage.s3_client import connected
+from orchestrator.storage.s3_client import open_client
 from orchestrator.storage.s3_store import S3Store, open_s3
 from orchestrator.storage.store import ObjectStore, read
 from tests.support.descriptors import open_descriptors
@@ -27,7 +27,7 @@ PART = 5 * 1024**2
 @asynccontextmanager
 async def bare(storage: Storage) -> AsyncIterator[tuple[Any, dict[str, str]]]:
     """A client of the same place, to look behind the store."""
-    async with connected(storage) as client:
+    async with open_client(storage) as client:
         yield client, {"Bucket": storage.bucket, "Prefix": f"{storage.prefix}/"}
 
 
@@ -154,7 +154,7 @@ async def test_stores_with_different_prefixes_in_one_bucket_do_not_see_each_othe
 
 async def test_an_object_too_large_for_one_copy_is_copied_in_parts(s3_server: S3Server) -> None:
     storage, body = s3_server.storage(), os.urandom(17 * 1024**2)
-    async with connected(storage) as client:
+    async with open_client(storage) as client:
         store = S3Store(client, storage.bucket, storage.prefix, copy_bytes=PART)
         await store.put("a", body, media_type="image/tiff", metadata={"n": "caf\u00e9"})
         copied = await store.copy("a", "b")

@@ -193,9 +193,6 @@ KNOWN: dict[str, set[str]] = {
     "orchestrator/ingest/ingest_run.py": {"Ingests", "broad_handlers"},
     "orchestrator/ingest/pipeline.py": {"Pipeline"},
     "orchestrator/ingest/serve_original.py": {"begin"},
-    # origins, storage
-    "orchestrator/storage/file_objects.py": {"Folder", "broad_handlers"},
-    "orchestrator/storage/s3_multipart.py": {"put_in_parts", "_in_parts", "broad_handlers"},
     # imaging, iiif
     "orchestrator/imaging/jpeg2000/reader.py": {"broad_handlers"},
     "orchestrator/imaging/jpeg2000/writer.py": {"__init__", "broad_handlers"},

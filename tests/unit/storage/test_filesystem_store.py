@@ -13,16 +13,18 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ObjectNotFound, StorageUnavailable
-from orchestrator.storage.file_objects import Folder
 from orchestrator.storage.filesystem_store import FilesystemStore
+from orchestrator.storage.object_folder import ObjectFolder
 from orchestrator.storage.object_records import Condition
+from orchestrator.storage.object_writer import ObjectWriter
 from orchestrator.storage.store import LocalFiles, ObjectStore, read
 
 KILLED_WRITER = """
 import os, sys
 from pathlib import Path
-from orchestrator.storage.file_objects import Folder
+from orchestrator.storage.object_folder import ObjectFolder
 from orchestrator.storage.object_records import Condition
+from orchestrator.storage.object_writer import ObjectWriter
 
 root, at, action = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 calls = 0
@@ -39,11 +41,11 @@ def deadly(name):
 
 for name in ("rename", "unlink", "fsync", "mkdir", "rmdir", "open"):
     deadly(name)
-folder = Folder(root)
+writer = ObjectWriter(ObjectFolder(root))
 if action == "delete":
-    folder.delete("a/b.tif")
+    writer.delete("a/b.tif")
 else:
-    folder.put("a/b.tif", b"new" * 100, media_type="x/y", metadata={}, condition=Condition())
+    writer.put("a/b.tif", b"new" * 100, media_type="x/y", metadata={}, condition=Condition())
 """
 
 
@@ -118,12 +120,12 @@ def test_writers_and_deleters_of_one_folder_do_not_trip_over_each_other(
     troubles: list[BaseException] = []
 
     def work(number: int) -> None:
-        folder = Folder(tmp_path / "objects")
+        writer = ObjectWriter(ObjectFolder(tmp_path / "objects"))
         key = f"shared/deep/{number}"
         try:
             while time.monotonic() < stop:
-                folder.put(key, b"x", media_type="", metadata={}, condition=Condition())
-                folder.delete(key)
+                writer.put(key, b"x", media_type="", metadata={}, condition=Condition())
+                writer.delete(key)
         except BaseException as trouble:
             troubles.append(trouble)
 

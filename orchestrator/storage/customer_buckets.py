@@ -58,8 +58,8 @@ permitted.
 
 @dataclass(frozen=True, slots=True)
 class S3Login:
-    """A server and the credentials for it. Without keys, requests are `unsigned` or use the machine's
-    role.
+    """A server and the credentials for it. A login without keys is `unsigned`, or uses the role of
+    this machine.
     """
 
     endpoint: str = ""

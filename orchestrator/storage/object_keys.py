@@ -57,7 +57,9 @@ def original_key(asset_id: AssetId, version: int) -> str:
 
 
 def thumbnail_key(asset_id: AssetId, version: int, access: str, edge: int) -> str:
-    """Return the key of the thumbnail with this longest edge in pixels. `access`: `open` or `auth`."""
+    """Return the key of the thumbnail whose longest edge has `edge` pixels. `access` is `open` or
+    `auth`.
+    """
     if access not in _ACCESS or edge < 1:
         raise InvalidInput("A thumbnail must be open or auth, and at least one pixel large.")
     return f"{prefix(asset_id, version)}{access}/{edge}.jpg"

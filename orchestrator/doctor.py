@@ -1,4 +1,6 @@
-"""What an installation needs, checked by using it; each finding says how to mend what is broken."""
+"""Checks everything an installation needs by using it. Each finding that is not `ok` names the
+command or setting that repairs it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ NEEDED_INPUTS = ("jpeg", "png", "tiff", "jpeg2000", "webp", "gif")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check; `mend` is what to do where it is not `ok`."""
+    """The result of one check; `mend` says what to do if `status` is not `ok`."""
 
     check: str
     status: Literal["ok", "warning", "broken"]
@@ -43,53 +45,59 @@ Check = Callable[[Settings], Awaitable[Finding]]
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """Every check in turn; `settings.database.dsn` names a database. A check that fails is a
-    finding, never an error.
+    """Run all checks, one after another; `settings.database.dsn` names a database. A check that
+    fails is a finding, never an error.
     """
-    return [await _run(name, check, settings) for name, check in _CHECKS.items()]
+    return [await _run_check(name, check, settings) for name, check in _CHECKS.items()]
 
 
-async def _run(name: str, check: Check, settings: Settings) -> Finding:
+async def _run_check(name: str, check: Check, settings: Settings) -> Finding:
     try:
         return await check(settings)
     except OrchestratorError as error:
-        return Finding(name, "broken", error.public, _MENDS[name])
+        return Finding(name, "broken", error.public, _REPAIRS[name])
     except OSError as error:
-        return Finding(name, "broken", error.strerror or type(error).__name__, _MENDS[name])
+        return Finding(name, "broken", error.strerror or type(error).__name__, _REPAIRS[name])
 
 
-async def _libvips(settings: Settings) -> Finding:
+async def _check_libvips(settings: Settings) -> Finding:
     pool = ImagingPool(settings.imaging)
     try:
-        able = await pool.capabilities()
+        capabilities = await pool.capabilities()
     finally:
         await pool.close()
-    missing = [name for name in NEEDED_INPUTS if name not in able.inputs]
+    missing = [name for name in NEEDED_INPUTS if name not in capabilities.inputs]
     if missing:
-        return Finding("libvips", "broken", f"cannot read {', '.join(missing)}", _MENDS["libvips"])
-    unable = f"; not here: {', '.join(able.missing)}" if able.missing else ""
-    return Finding("libvips", "ok", f"{able.version}, writes {', '.join(able.outputs)}{unable}")
+        return Finding(
+            "libvips", "broken", f"cannot read {', '.join(missing)}", _REPAIRS["libvips"]
+        )
+    unsupported = f"; without {', '.join(capabilities.missing)}" if capabilities.missing else ""
+    outputs = ", ".join(capabilities.outputs)
+    return Finding("libvips", "ok", f"{capabilities.version}, writes {outputs}{unsupported}")
 
 
-async def _storage(settings: Settings) -> Finding:
+async def _check_storage(settings: Settings) -> Finding:
     key = f"doctor/{secrets.token_hex(8)}"
     body = secrets.token_bytes(64)
     async with open_store(settings.storage, settings.data_dir) as store:
         await store.put(key, body)
         try:
-            same = await read(store, key, max_bytes=1000) == body
+            is_same = await read(store, key, max_bytes=1000) == body
         finally:
             await store.delete([key])
-    if not same:
-        return Finding("storage", "broken", "other bytes came back", _MENDS["storage"])
-    return Finding("storage", "ok", f"{settings.storage.kind}: written, read and deleted")
+    if not is_same:
+        detail = "an object was read with other bytes than were written"
+        return Finding("storage", "broken", detail, _REPAIRS["storage"])
+    return Finding(
+        "storage", "ok", f"{settings.storage.kind}: an object was written, read and deleted"
+    )
 
 
-async def _database(settings: Settings) -> Finding:
+async def _check_database(settings: Settings) -> Finding:
     waiting = await pending(settings.database)
     if waiting:
-        mend = "orchestrator db migrate"
-        return Finding("database", "warning", f"to be applied: {', '.join(waiting)}", mend)
+        detail = f"migrations not applied yet: {', '.join(waiting)}"
+        return Finding("database", "warning", detail, "run orchestrator db migrate")
     catalog = await Catalog.open(settings.database)
     try:
         counts = await catalog.assets.count()
@@ -98,20 +106,24 @@ async def _database(settings: Settings) -> Finding:
     return Finding("database", "ok", f"{sum(counts.values())} assets, migrations up to date")
 
 
-async def _queue(settings: Settings) -> Finding:
+async def _check_queue(settings: Settings) -> Finding:
     catalog = await Catalog.open(settings.database)
     try:
         async with open_queue(settings, catalog) as queue:
             await queue.check()
     finally:
         await catalog.close()
-    where = "in the database" if settings.jobs.kind == "pgqueuer" else "SQS, both lanes are there"
+    where = (
+        "in the database"
+        if settings.jobs.kind == "pgqueuer"
+        else "SQS, the queues of both lanes exist"
+    )
     return Finding("queue", "ok", where)
 
 
-async def _image_servers(settings: Settings) -> Finding:
+async def _check_image_servers(settings: Settings) -> Finding:
     if settings.image_server.kind == "builtin":
-        return Finding("image server", "ok", "built in")
+        return Finding("image server", "ok", "built-in")
     pool = ImagingPool(settings.imaging)
     server = RemoteImageServer(settings.image_server, BuiltinImageServer(pool, Encoder()))
     try:
@@ -120,25 +132,31 @@ async def _image_servers(settings: Settings) -> Finding:
         await server.close()
         await pool.close()
     if problem:
-        return Finding("image server", "broken", problem, _MENDS["image server"])
+        return Finding("image server", "broken", problem, _REPAIRS["image server"])
     return Finding("image server", "ok", f"{settings.image_server.kind}: all addresses answer")
 
 
-async def _disk(settings: Settings) -> Finding:
+async def _check_disk(settings: Settings) -> Finding:
     await asyncio.to_thread(settings.data_dir.mkdir, parents=True, exist_ok=True)
     usage = await asyncio.to_thread(shutil.disk_usage, settings.data_dir)
     cache = settings.cache
-    sources = 0 if cache.sources_folder else cache.sources_quota  # a disk of its own
-    wanted = cache.derivatives_quota + sources + cache.free_space_floor
+    sources = 0 if cache.sources_folder else cache.sources_quota  # may be on another disk
+    needed = cache.derivatives_quota + sources + cache.free_space_floor
     detail = f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.1f} GB"
     if cache.sources_folder and not await asyncio.to_thread(_is_writable, cache.sources_folder):
-        text = f"cache.sources_folder {cache.sources_folder} cannot be written"
-        return Finding("disk", "broken", text, "mount it, and let the service's user write there")
+        return Finding(
+            "disk",
+            "broken",
+            f"cannot write to cache.sources_folder {cache.sources_folder}",
+            "mount the folder, and give the user of the service write permission",
+        )
     if usage.free < cache.free_space_floor:
-        return Finding("disk", "broken", f"{detail}, below the floor", _MENDS["disk"])
-    if usage.total < wanted:
-        text = f"{detail}; the quotas and the floor add up to {wanted / 1e9:.1f} GB"
-        return Finding("disk", "warning", text, _MENDS["disk"])
+        return Finding(
+            "disk", "broken", f"{detail}, less than cache.free_space_floor", _REPAIRS["disk"]
+        )
+    if usage.total < needed:
+        text = f"{detail}; cache quotas and cache.free_space_floor need {needed / 1e9:.1f} GB"
+        return Finding("disk", "warning", text, _REPAIRS["disk"])
     return Finding("disk", "ok", detail)
 
 
@@ -151,32 +169,34 @@ def _is_writable(folder: str) -> bool:
         return False
 
 
-async def _open_files(settings: Settings) -> Finding:
+async def _check_open_files(settings: Settings) -> Finding:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * settings.server.max_connections
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        text = f"a process may open {hard}; server.max_connections asks for {wanted}"
-        return Finding("open files", "warning", text, _MENDS["open files"])
-    return Finding("open files", "ok", "enough for server.max_connections and hot memory")
+    needed = 2 * settings.server.max_connections
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        text = f"a process may open {hard} files; server.max_connections needs {needed}"
+        return Finding("open files", "warning", text, _REPAIRS["open files"])
+    return Finding("open files", "ok", "enough for server.max_connections and the hot tier")
 
 
-async def _page(_settings: Settings) -> Finding:
+async def _check_page(_settings: Settings) -> Finding:
     viewer = resources.files("orchestrator.web") / "static/vendor/openseadragon.min.js"
     if not await asyncio.to_thread(viewer.is_file):
-        return Finding("page", "warning", "the zooming viewer is not installed", _MENDS["page"])
-    return Finding("page", "ok", "the viewer is there")
+        return Finding(
+            "page", "warning", "the viewer of the landing page is not installed", _REPAIRS["page"]
+        )
+    return Finding("page", "ok", "the viewer is installed")
 
 
-async def _ports(settings: Settings) -> Finding:
+async def _check_ports(settings: Settings) -> Finding:
     server = settings.server
-    taken = [
+    used = [
         str(port)
         for host, port in ((server.host, server.port), (server.private_host, server.private_port))
         if port and not _is_free(host, port)
     ]
-    if taken:
-        text = f"in use: {', '.join(taken)} (by this installation, if it is running)"
-        return Finding("ports", "warning", text, _MENDS["ports"])
+    if used:
+        text = f"in use: {', '.join(used)} (by this installation, if it is running)"
+        return Finding("ports", "warning", text, _REPAIRS["ports"])
     return Finding("ports", "ok", f"{server.port} and {server.private_port} are free")
 
 
@@ -189,24 +209,28 @@ def _is_free(host: str, port: int) -> bool:
 
 
 _CHECKS: dict[str, Check] = {
-    "libvips": _libvips,
-    "storage": _storage,
-    "database": _database,
-    "queue": _queue,
-    "image server": _image_servers,
-    "disk": _disk,
-    "open files": _open_files,
-    "page": _page,
-    "ports": _ports,
+    "libvips": _check_libvips,
+    "storage": _check_storage,
+    "database": _check_database,
+    "queue": _check_queue,
+    "image server": _check_image_servers,
+    "disk": _check_disk,
+    "open files": _check_open_files,
+    "page": _check_page,
+    "ports": _check_ports,
 }
-_MENDS = {
-    "libvips": "apt-get install libvips42 (JPEG2000, WebP and TIFF support are in Debian's)",
-    "storage": "look at the settings of [storage]: address, bucket, keys; or the folder's rights",
-    "database": "look at database.dsn, and whether PostgreSQL runs and lets us in",
-    "queue": "orchestrator db migrate; for SQS look at the queues, address and keys of [jobs]",
-    "image server": "start it, or correct image_server.addresses",
-    "disk": "free space, or lower cache.derivatives_quota, sources_quota and free_space_floor",
-    "open files": "LimitNOFILE= of the service, or a lower server.max_connections",
-    "page": "make setup",
-    "ports": "choose others with --port and --private-port",
+_REPAIRS = {
+    "libvips": "apt-get install libvips42 (the Debian package reads JPEG2000, WebP and TIFF)",
+    "storage": "correct storage.endpoint, storage.bucket, storage.access_key and "
+    "storage.secret_key; for a filesystem store, give the user of the service write permission on "
+    "storage.root",
+    "database": "start PostgreSQL, or correct the address, user and password in database.dsn",
+    "queue": "run orchestrator db migrate; for SQS correct jobs.sqs_queue, "
+    "jobs.sqs_priority_queue, jobs.sqs_endpoint, jobs.sqs_access_key and jobs.sqs_secret_key",
+    "image server": "start the image server, or correct image_server.addresses",
+    "disk": "free disk space, or lower cache.derivatives_quota, cache.sources_quota or "
+    "cache.free_space_floor",
+    "open files": "raise LimitNOFILE= of the service (ulimit -Hn), or lower server.max_connections",
+    "page": "run make setup",
+    "ports": "stop the other process, or change --port and --private-port",
 }

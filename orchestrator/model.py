@@ -1,6 +1,6 @@
-"""The values every part shares: who an asset is, what is known of it, where its pixels are.
+"""The values that all parts share: the id of an asset, its snapshot, and its source.
 
-All frozen. Nothing here does I/O or knows of HTTP, SQL or libvips.
+All are immutable. Nothing here does I/O or depends on HTTP, SQL or libvips.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from urllib.parse import quote
 from orchestrator.errors import InvalidImageRequest
 
 MAX_ASSET_ID_CHARS = 220
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")  # nor halves of a surrogate pair
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")  # and unpaired surrogates
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class AssetId:
-    """`customer/space/name`; the name may hold slashes, which the text form writes as %2F (and %
-    as %25).
+    """`customer/space/name`. The name may contain slashes; the text form writes them as %2F, and
+    % as %25.
     """
 
     customer: int
@@ -31,7 +31,7 @@ class AssetId:
     name: str
 
     def __post_init__(self) -> None:
-        """Refuse what no image can be called. Raises InvalidImageRequest."""
+        """Reject invalid names. Raises InvalidImageRequest."""
         parts = self.name.split("/")
         if (
             not self.name
@@ -39,27 +39,27 @@ class AssetId:
             or _FORBIDDEN.search(self.name)
             or any(part in ("", ".", "..") for part in parts)
         ):
-            raise InvalidImageRequest("identifier", "The identifier is not one of an image here.")
+            raise InvalidImageRequest("identifier", "The identifier is not the id of an asset.")
 
     def __str__(self) -> str:
-        """Write the text form, which `parse` reads."""
+        """Return the text form, which `parse` reads."""
         name = self.name.replace("%", "%25").replace("/", "%2F")
         return f"{self.customer}/{self.space}/{name}"
 
     @property
     def surrogate_key(self) -> str:
-        """The key under which a CDN files every response of this asset; a purge names the same."""
+        """The key of this asset in every response to a CDN; a purge request sends the same key."""
         return f"asset-{quote(str(self), safe='')}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the text form; a name's own slashes may be written raw or as %2F. Raises
-        InvalidImageRequest.
-        """
+        """Parse the text form; slashes in the name may be raw. Raises InvalidImageRequest."""
         customer, _, rest = text.partition("/")
         space, _, name = rest.partition("/")
         if not _is_number(customer) or not _is_number(space):
-            raise InvalidImageRequest("identifier", "The identifier is not customer/space/image.")
+            raise InvalidImageRequest(
+                "identifier", "The identifier is not customer/space/name. Write 1/1/page."
+            )
         name = re.sub(
             r"%(2F|25)", lambda m: "/" if m[1].upper() == "2F" else "%", name, flags=re.IGNORECASE
         )
@@ -76,20 +76,20 @@ Dimensions = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailSizes:
-    """The thumbnails there are, each list largest first, as (width, height); the shape of
-    `s.json`.
+    """The sizes of the stored thumbnails as (width, height), each list largest first; the content
+    of `s.json`.
     """
 
     open: tuple[Dimensions, ...] = ()
     auth: tuple[Dimensions, ...] = ()
 
     def all(self) -> tuple[Dimensions, ...]:
-        """Open and auth together, largest first."""
+        """All sizes, largest first."""
         return tuple(sorted({*self.open, *self.auth}, key=lambda s: (-max(s), -min(s))))
 
 
 class SourceKind(StrEnum):
-    """What the source file is, which decides how a region is cut from it."""
+    """The format of a source, which decides how a region is cut from it."""
 
     JPEG2000 = "jpeg2000"
     PYRAMID_TIFF = "pyramid-tiff"
@@ -97,11 +97,11 @@ class SourceKind(StrEnum):
 
 
 STORE, FILE = "store:", "file://"
-"""What a source's location begins with: a key of our object store, a file read in place."""
+"""Prefixes of `Source.location`: a key of the object store, a file that is read in place."""
 
 
 def file_fingerprint(status: stat_result) -> str:
-    """Return `{mtime_ns}-{bytes}`, which tells one content of a file from another."""
+    """Return `{mtime_ns}-{bytes}`, which changes with the content of a file."""
     return f"{status.st_mtime_ns}-{status.st_size}"
 
 
@@ -109,9 +109,9 @@ def file_fingerprint(status: stat_result) -> str:
 class Source:
     """Where the pixels of one asset version are.
 
-    `location` is `store:{key}` (our object store), `file:///absolute/path` (read in place) or
-    `s3://[region/]bucket/key` (an optimised origin). `fingerprint` is the ETag (store, s3) or
-    `{mtime_ns}-{bytes}` (file): other bytes there mean another version.
+    `location` is `store:{key}` (the object store), `file:///absolute/path` (a file that is read in
+    place) or `s3://[region/]bucket/key` (an optimised origin). `fingerprint` is the ETag (store, s3)
+    or `{mtime_ns}-{bytes}` (file). If it differs, the bytes belong to another version.
     """
 
     location: str
@@ -122,13 +122,13 @@ class Source:
     tile_width: int
     tile_height: int
     levels: int
-    """How many times the image can be halved: scale factors are 1 ... 2**levels."""
+    """Number of resolution levels below the full size: scale factors are 1 ... 2**levels."""
     natively_tiled: bool = False
 
 
 class AssetState(StrEnum):
-    """`registered`: answerable from its original; `ingesting`: an ingest is asked for or under way,
-    what there was is served meanwhile; `ready`: converted; `failed`: not made, `error` says why.
+    """`registered`: served from its original; `ingesting`: an ingest is requested or in progress,
+    and the previous version is served; `ready`: converted; `failed`: `error` says why.
     """
 
     REGISTERED = "registered"
@@ -138,16 +138,14 @@ class AssetState(StrEnum):
 
 
 def public_edge(roles: Collection[str], max_unauthorised: int) -> int | None:
-    """Longest edge in pixels anyone may see under these rights; None without limit; 0 for
-    nothing.
-    """
+    """Longest edge in pixels that everyone may see; None: no limit; 0: nothing."""
     return max(max_unauthorised, 0) if roles or max_unauthorised >= 0 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A snapshot of one asset. Everything derived is keyed by `version`, which changes with the
-    pixels or the rights.
+    """A snapshot of one asset. Everything made from it is keyed by `version`, which changes with
+    the pixels and the rights.
     """
 
     id: AssetId
@@ -157,40 +155,38 @@ class Asset:
     height: int
     origin: str = ""
     origin_fingerprint: str = ""
-    """What the origin's bytes were when this version was made (`{mtime_ns}-{bytes}` of a file, an
-    ETag or SHA-256 of anything else): an ingest of the same bytes has nothing to do.
+    """Identifies the bytes of the origin when this version was made: `{mtime_ns}-{bytes}` of a
+    file, an ETag or SHA-256 otherwise. An ingest of the same bytes changes nothing.
     """
     media_type: str = ""
     optimisation_policy: str = ""
     thumbnail_policy: str = ""
     roles: tuple[str, ...] = ()
     max_unauthorised: int = -1
-    """Longest edge anyone may see; -1: no limit unless there are roles; 0: nothing."""
+    """Longest edge in pixels that everyone may see; 0: nothing, -1: no limit without roles."""
     strings: tuple[str, str, str] = ("", "", "")
     numbers: tuple[int, int, int] = (0, 0, 0)
     tags: tuple[str, ...] = ()
     rights: str = ""
     thumbnails: ThumbnailSizes = field(default_factory=ThumbnailSizes)
     thumbnails_version: int = 0
-    """The version under which the thumbnail objects are stored (rights changes keep them where
-    they are).
-    """
+    """The version in the keys of the thumbnail objects. A change of rights keeps the objects."""
     source: Source | None = None
     error: str = ""
     updated: datetime | None = None
-    """When this version was published: Last-Modified of everything derived from it. UTC."""
+    """When this version was published, UTC; the Last-Modified of everything made from it."""
     origin_etag: str = ""
-    """What the origin called the bytes this version was made from, to ask for others only."""
+    """ETag of the origin when this version was made, for a conditional request."""
     origin_sha256: str = ""
-    """The SHA-256 of those bytes, in hexadecimal; "" where they were never read whole."""
+    """SHA-256 of the origin in hexadecimal; "" if it was never read completely."""
     batch: int | None = None
-    """The batch its latest ingest came with."""
+    """The batch of its latest ingest."""
     declared: datetime | None = None
-    """When its latest ingest was asked for, or begun."""
+    """When its latest ingest was requested or started."""
     finished: datetime | None = None
-    """When its latest ingest ended, well or not; None while one is under way."""
+    """When its latest ingest ended, successful or not; None while one is in progress."""
     pinned: bool = False
-    """Its cached files are never evicted for room."""
+    """True: its cached files are never evicted."""
     orchestrate: bool = True
     """False: its source is never copied to fast disk."""
 
@@ -206,17 +202,15 @@ class Asset:
 
     @property
     def servable(self) -> bool:
-        """False while there is nothing to show of it: declared, or its first ingest failed."""
+        """False if there is nothing to serve: it is only declared, or its first ingest failed."""
         return self.source is not None
 
     @property
     def restricted(self) -> bool:
-        """True if some request for it needs a right: it has roles, or a limit on what the public
-        may see.
-        """
+        """True if some requests for it need a right: it has roles or a limit of size."""
         return bool(self.roles) or self.max_unauthorised >= 0
 
     @property
     def public_edge(self) -> int | None:
-        """Longest edge in pixels anyone may see; None without limit; 0 for nothing."""
+        """Longest edge in pixels that everyone may see; None: no limit; 0: nothing."""
         return public_edge(self.roles, self.max_unauthorised)

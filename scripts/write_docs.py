@@ -1,8 +1,8 @@
-"""Writes what is documented from the code: config/default.toml and the tables of settings, commands
-and metrics.
+"""Writes the documents that are generated from the code: config/default.toml and the tables of
+settings, commands and metrics.
 
-`tests/unit/test_docs.py` compares the files with the same functions, so that none of them is ever
-out of date.
+`tests/unit/test_docs.py` compares the files with the same functions, so that they are never out of
+date.
 """
 
 from __future__ import annotations
@@ -24,34 +24,37 @@ _KINDS = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "Path": "PATH", "pa
 SETTINGS_HEAD = """\
 # Settings
 
-Defaults < a TOML file (`--config FILE` or `ORCHESTRATOR_CONFIG`) < environment < command line. In
-the environment a setting is `ORCHESTRATOR_<SECTION>__<KEY>`: `cache.memory` is
-`ORCHESTRATOR_CACHE__MEMORY`; lists and tables are written as TOML, JSON or, for lists, with commas.
-Amounts of bytes may be text (`"500MB"`, `"2GiB"`); times are in seconds.
-[config/default.toml](../config/default.toml) has them all, to copy from. `orchestrator config
-check` names every fault at once; `orchestrator config show` says where each value comes from.
+Later sources override earlier ones: defaults, a TOML file (`--config FILE` or
+`ORCHESTRATOR_CONFIG`), the environment, the command line. In the environment the setting
+`cache.memory` is `ORCHESTRATOR_CACHE__MEMORY`. Lists and tables are written as TOML or JSON, lists
+also with commas. Amounts of bytes may be text (`"500MB"`, `"2GiB"`). Times are in seconds.
 
-Names of the systems this one replaces are understood, too: {aliases}; and, with `ACTIVE_PREFIX=X`,
-`X_ENDPOINT`, `X_ACCESS_KEY_ID` and `X_SECRET_KEY` for those of `storage`.
+[config/default.toml](../config/default.toml) has all settings, to copy from. `orchestrator config
+check` reports all faults at once. `orchestrator config show` shows where each value comes from.
 
-Written by `make docs`.
+Variables of the systems that this product replaces are read, too: {aliases}; with
+`ACTIVE_PREFIX=X` also `X_ENDPOINT`, `X_ACCESS_KEY_ID` and `X_SECRET_KEY`, for the settings of
+`storage` with these names.
+
+`make docs` writes this page.
 """
 CLI_HEAD = """\
 # Commands
 
-Every command takes `--config FILE` (settings) and, where it works on an installation, `--data DIR`.
-Exit status: 0 done, 1 failed (one clear line on standard error says how to mend it), 2 not
-understood. Long work shows a bar on a terminal and plain lines elsewhere; every listing has
-`--json`. Written by `make docs`.
+Every command that needs settings takes `--config FILE` and `--data DIR`. Exit status: 0 done, 1
+failed (one line for each error on standard error says what to do), 2 wrong usage. Long work shows a
+progress bar on a terminal and plain lines elsewhere. Every listing has `--json`.
+
+`make docs` writes this page.
 """
 METRICS_HEAD = """\
 # Metrics
 
-`GET /metrics` on the private port, in Prometheus' text format; with several processes the figures
-are those of all of them (docs/adr/0008-multi-process-metrics.md). Written from
-`orchestrator/metrics.py` by `make docs`; a test compares the two.
+`GET /metrics` on the private port returns these metrics in the text format of Prometheus, summed
+over all processes of the installation (docs/adr/0008-multi-process-metrics.md). `make docs` writes
+this page from `orchestrator/metrics.py`.
 
-| name | kind | labels | what |
+| name | type | labels | meaning |
 |---|---|---|---|
 """
 
@@ -67,13 +70,13 @@ def documents() -> dict[Path, str]:
 
 
 def settings_document() -> str:
-    """The table of settings."""
+    """The text of docs/settings.md."""
     aliases = ", ".join(f"`{variable}` (`{name}`)" for variable, name in ALIASES.items())
     return SETTINGS_HEAD.format(aliases=aliases) + settings_table()
 
 
 def metrics_document() -> str:
-    """The table of metrics."""
+    """The text of docs/metrics.md."""
     rows = [
         f"| `{each.name}` | {each.kind} | {', '.join(each.labels) or '–'} | {each.help} |\n"
         for each in INSTRUMENTS
@@ -82,22 +85,22 @@ def metrics_document() -> str:
 
 
 def cli_document() -> str:
-    """Every command with its arguments and options."""
+    """The text of docs/cli.md: every command with its arguments and options."""
     return CLI_HEAD + "".join(_command(words, command) for words, command in commands())
 
 
 def commands() -> list[tuple[str, Any]]:
-    """Every command that does something, by the words one types."""
-    found: list[tuple[str, Any]] = []
+    """Every command that is not a group, with the words that call it."""
+    leaves: list[tuple[str, Any]] = []
     waiting: list[tuple[str, Any]] = [("orchestrator", get_command(build()))]
     while waiting:
         words, command = waiting.pop(0)
         inner = getattr(command, "commands", None)
         if inner is None:
-            found.append((words, command))
+            leaves.append((words, command))
         else:
             waiting += [(f"{words} {name}", each) for name, each in inner.items()]
-    return found
+    return leaves
 
 
 def _command(words: str, command: Any) -> str:

@@ -151,9 +151,9 @@ def test_jobs_are_listed_shown_cancelled_and_retried(place: Place) -> None:
     ("words", "says"),
     [
         (("show", "999"), "There is no job 999"),
-        (("list", "--state", "lost"), "lost is none of queued"),
-        (("cancel",), "Name jobs"),
-        (("retry", "1", "--batch", "1"), "Name jobs"),
+        (("list", "--state", "lost"), "lost is not a state"),
+        (("cancel",), "Give the ids"),
+        (("retry", "1", "--batch", "1"), "Give the ids"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )

@@ -1,4 +1,4 @@
-"""Instruments: each documented, summed over processes, the fast lane's counted in bulk."""
+"""Metrics: each is documented, summed over processes, and counted in bulk by the hot lane."""
 
 import os
 import subprocess
@@ -19,24 +19,24 @@ print(os.getpid())
 """
 
 
-def test_every_instrument_is_documented_and_no_other() -> None:
+def test_each_metric_is_documented_and_no_other() -> None:
     text = Path("docs/metrics.md").read_text()
     documented = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
     assert documented == [instrument.name for instrument in metrics.INSTRUMENTS]
     for instrument in metrics.INSTRUMENTS:
-        assert instrument.help in text, f"{instrument.name}: write docs/metrics.md anew"
+        assert instrument.help in text, f"{instrument.name}: run `make docs`"
 
 
-def test_the_list_holds_every_instrument_there_is() -> None:
-    assert len(metrics.wrapped()) == len(metrics.INSTRUMENTS)
+def test_the_list_of_instruments_holds_every_metric() -> None:
+    assert len(metrics.all_metrics()) == len(metrics.INSTRUMENTS)
 
 
-def test_nothing_is_in_the_librarys_own_registry() -> None:
+def test_the_default_registry_of_the_library_stays_empty() -> None:
     names = {name for c in LIBRARY_REGISTRY._collector_to_names.values() for name in c}
     assert not any(name.startswith(metrics.PREFIX) for name in names)
 
 
-def test_fast_answers_are_counted_as_if_observed_one_by_one() -> None:
+def test_responses_counted_in_bulk_count_as_if_observed_one_by_one() -> None:
     metrics.count_fast(5, 500, "bulk-test", 200)
     text = metrics.render_metrics().decode()
     labels = 'request_class="bulk-test",tier="memory"'
@@ -49,7 +49,7 @@ def test_fast_answers_are_counted_as_if_observed_one_by_one() -> None:
     )
 
 
-def test_processes_are_summed_and_a_dead_ones_counters_stay(tmp_path: Path) -> None:
+def test_processes_are_summed_and_the_counters_of_a_dead_process_stay(tmp_path: Path) -> None:
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     pids = [
         int(subprocess.check_output([sys.executable, "-c", CHILD, n], env=environment))

@@ -110,8 +110,8 @@ class Source:
     """Where the pixels of one asset version are.
 
     `location` is `store:{key}` (the object store), `file:///absolute/path` (a file that is read in
-    place) or `s3://[region/]bucket/key` (an optimised origin). `fingerprint` is the ETag (store, s3)
-    or `{mtime_ns}-{bytes}` (file). If it differs, the bytes belong to another version.
+    place) or `s3://[region/]bucket/key` (an optimised origin). `fingerprint` is the ETag (store,
+    s3) or `{mtime_ns}-{bytes}` (file). If it differs, the bytes belong to another version.
     """
 
     location: str

@@ -22,7 +22,7 @@ import psutil  # type: ignore[import-untyped]
 from loadtests.collection import originals
 from orchestrator.imaging import POLICIES, Probe, Recipe
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.imaging.source_writer import Thumbnails
+from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.ingest.policies import DEFAULT, USE_ORIGINAL, Policies
 from orchestrator.settings import Imaging, Ingest
 
@@ -59,7 +59,7 @@ async def measured(pool: ImagingPool, name: str, folder: Path, rounds: int) -> F
         original = await pool.probe(path)
         policy = Policies(Ingest())
         sizes = tuple(await policy.preview(1, DEFAULT, *original.dimensions))
-        wanted = Thumbnails(sizes, folder, 90)
+        wanted = ThumbnailRequest(sizes, folder, 90)
         took = []
         for _ in range(rounds):
             source, before = folder / f"{name}-{path.name}", _processor(pool)
@@ -68,7 +68,7 @@ async def measured(pool: ImagingPool, name: str, folder: Path, rounds: int) -> F
                 source = path
                 await pool.thumbnails(path, list(sizes), folder)
             else:
-                made, _ = await pool.make(path, source, POLICIES[name], wanted)
+                made, _ = await pool.convert_with_thumbnails(path, source, POLICIES[name], wanted)
             took.append(_processor(pool) - before)
         seconds += statistics.median(took)
         size += source.stat().st_size

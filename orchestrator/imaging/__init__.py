@@ -1,8 +1,7 @@
-"""Pictures: the only importer of pyvips. `pool.ImagingPool` is the way in; `recipes` are the values
-that go through it.
+"""Decoding, rendering and conversion of pictures: the only importer of pyvips and cffi.
 
-Nothing here is imported on `import orchestrator.imaging` but values, so that the serving process
-stays light until a pool is made.
+`pool.ImagingPool` is the entry point; `recipes` defines its arguments and results. `import
+orchestrator.imaging` imports only these values. libvips is loaded when the pool is imported.
 """
 
 from orchestrator.imaging.recipes import (

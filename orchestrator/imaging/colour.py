@@ -1,5 +1,5 @@
-"""Colours as the web expects them: sRGB or one band of gray, alpha kept, 8 bits unless 16 are asked
-for.
+"""Converts colours to what browsers expect: sRGB or one band of gray, with alpha kept, and 8 bits
+unless 16 are requested.
 """
 
 from __future__ import annotations
@@ -8,40 +8,47 @@ from typing import Any
 
 from orchestrator.imaging import vips
 
-_SRGB_PROFILE_BYTES = 8192
+_MAX_SRGB_PROFILE_BYTES = 8192
 
 
 def to_web(image: Any, *, keep_16: bool = False) -> Any:
-    """`image` as sRGB (3 bands) or gray (1 band), with alpha if it had it; ushort only if it was
-    and `keep_16`.
+    """`image` as sRGB (3 bands) or gray (1 band), with alpha if it had alpha; ushort only if it was
+    ushort and `keep_16`.
 
-    Embedded profiles are applied once; CMYK without one goes through libvips' own. Gray stays one
-    band.
+    An embedded profile is applied once; CMYK without one is converted with libvips' own profile.
+    Gray stays one band.
     """
-    image = _known_bands(image)
-    deep = keep_16 and image.format == "ushort"
-    gray = image.bands <= 2 and image.interpretation in ("b-w", "grey16")
-    image = _managed(image, deep=deep)
-    wanted = ("grey16" if deep else "b-w") if gray else ("rgb16" if deep else "srgb")
-    if image.interpretation != wanted:
-        image = image.colourspace(wanted)
+    image = _assign_interpretation(image)
+    is_deep = keep_16 and image.format == "ushort"
+    is_gray = image.bands <= 2 and image.interpretation in ("b-w", "grey16")
+    image = _apply_profile(image, deep=is_deep)
+    target = _interpretation(gray=is_gray, deep=is_deep)
+    if image.interpretation != target:
+        image = image.colourspace(target)
     if image.format not in ("uchar", "ushort"):
-        image = image.cast("ushort" if deep else "uchar")
+        image = image.cast("ushort" if is_deep else "uchar")
     return image
 
 
-def _known_bands(image: Any) -> Any:
-    """Give pictures of no stated meaning one: their first band or first three."""
+def _interpretation(*, gray: bool, deep: bool) -> str:
+    if gray:
+        return "grey16" if deep else "b-w"
+    return "rgb16" if deep else "srgb"
+
+
+def _assign_interpretation(image: Any) -> Any:
+    """Interpret the bands of an image that does not define them: the first three are colours, or
+    the first one is gray.
+    """
     if image.interpretation not in ("multiband", "histogram", "matrix", "error"):
         return image
     colours = 3 if image.bands >= 3 else 1
     image = image.extract_band(0, n=colours)
-    deep = image.format == "ushort"
-    name = ("rgb16" if deep else "srgb") if colours == 3 else ("grey16" if deep else "b-w")
+    name = _interpretation(gray=colours == 1, deep=image.format == "ushort")
     return image.copy(interpretation=name)
 
 
-def _managed(image: Any, *, deep: bool) -> Any:
+def _apply_profile(image: Any, *, deep: bool) -> Any:
     if "icc-profile-data" not in image.get_fields() or _is_srgb(image):
         return image
     try:
@@ -52,12 +59,12 @@ def _managed(image: Any, *, deep: bool) -> Any:
             black_point_compensation=True,
             depth=16 if deep else 8,
         )
-    except vips.VipsError:  # a profile that does not fit the picture is no reason to show nothing
+    except vips.VipsError:  # the profile does not fit the image: show it without
         return image
 
 
 def _is_srgb(image: Any) -> bool:
     profile: bytes = image.get("icc-profile-data")
-    if image.bands < 3 or len(profile) > _SRGB_PROFILE_BYTES:
+    if image.bands < 3 or len(profile) > _MAX_SRGB_PROFILE_BYTES:
         return False
     return b"sRGB" in profile or "sRGB".encode("utf-16-be") in profile

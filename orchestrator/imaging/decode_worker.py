@@ -1,8 +1,7 @@
-"""What runs inside a decode worker process: module-level functions, started by `pool`, that raise
-our errors only.
+"""The functions that a decode worker process runs. `pool` starts them; they raise our errors only.
 
-A worker allows the sandboxed loaders, bounds its own memory, leaves signals to its parent and dies
-with it, even if that was killed. Nothing of asyncio is imported here.
+A worker allows the sandboxed loaders, limits its own memory, ignores the signals that its parent
+handles, and ends when its parent ends, even if that was killed. asyncio is not imported here.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ from pathlib import Path
 from orchestrator.errors import OrchestratorError, TooLarge, Unprocessable
 from orchestrator.imaging import probe as probing
 from orchestrator.imaging import render as rendering
-from orchestrator.imaging import source_writer as conversion
-from orchestrator.imaging import vips
-from orchestrator.imaging.jpeg2000.reader import CodestreamError
-from orchestrator.imaging.open_pictures import Opened
+from orchestrator.imaging import source_writer, vips
+from orchestrator.imaging.jpeg2000.binding import CodestreamError
+from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.recipes import ConversionPolicy, Probe, Recipe
+from orchestrator.imaging.source_writer import ThumbnailRequest
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_BYTES = 128 * 1024**2
-_kept: list[Opened] = []
-"""This process's open pictures: the one place for it, since an executor hands its tasks nothing of
-their process.
+_RETAINED_BYTES = 128 * 1024**2
+_pictures: list[OpenPictures] = []
+"""The open pictures of this process. They must be at module level: an executor passes its tasks no
+state of their process.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
     """What a worker may use: address space and open pictures in bytes, `nice` added to its
-    parent's, cores for one job.
+    parent's, processor cores for one job.
     """
 
     memory: int
@@ -51,40 +50,41 @@ class WorkerLimits:
 
 
 def start(limits: WorkerLimits) -> None:
-    """Make this process a decode worker; the executor's initializer."""
+    """Make this process a decode worker. The executor calls this as its initializer."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True, name="parent-watch").start()
+    threading.Thread(target=_end_with_parent, daemon=True, name="parent-watch").start()
     os.nice(limits.nice)
     if limits.memory:
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _keep_memory()
+    _retain_freed_memory()
     vips.restrict(sandboxed=True)
-    _kept[:] = [Opened(limits.open_pictures, sandboxed=True)]
+    _pictures[:] = [OpenPictures(limits.open_pictures, sandboxed=True)]
 
 
-def ready() -> int:
-    """This worker's process id: it has started."""
+def report_ready() -> int:
+    """The process id of this worker. It has started when this call returns."""
     return os.getpid()
 
 
 def render(recipe: Recipe) -> bytes:
-    """`imaging.render.render` here. Raises FileNotFoundError, SourceChanged, TooLarge,
+    """`imaging.render.render` in this process. Raises FileNotFoundError, SourceChanged, TooLarge,
     Unprocessable.
     """
-    with translated(recipe.path):
-        return rendering.render(recipe, _kept[0])
+    with translate_errors(recipe.path):
+        return rendering.render(recipe, _pictures[0])
 
 
 def render_together(recipes: list[Recipe]) -> list[bytes | Exception]:
-    """Recipes of one file at one level: each its picture or its own error."""
-    with suppress(OSError, OrchestratorError), translated(recipes[0].path):
-        rendering.decode_together(recipes, _kept[0])
-    return [_outcome(recipe) for recipe in recipes]
+    """Render recipes of one file at one level; for each recipe its bytes or its own error."""
+    # An error here is raised again, and returned, when its recipe is rendered alone.
+    with suppress(OSError, OrchestratorError), translate_errors(recipes[0].path):
+        rendering.decode_together(recipes, _pictures[0])
+    return [_render_or_error(recipe) for recipe in recipes]
 
 
-def _outcome(recipe: Recipe) -> bytes | Exception:
+def _render_or_error(recipe: Recipe) -> bytes | Exception:
     try:
         return render(recipe)
     except (OSError, OrchestratorError) as error:
@@ -92,8 +92,8 @@ def _outcome(recipe: Recipe) -> bytes | Exception:
 
 
 def probe(path: str, bounds: Bounds) -> Probe:
-    """`imaging.probe.probe` here. Raises FileNotFoundError, TooLarge, Unprocessable."""
-    with translated(path):
+    """`imaging.probe.probe` in this process. Raises FileNotFoundError, TooLarge, Unprocessable."""
+    with translate_errors(path):
         return probing.probe(Path(path), bounds)
 
 
@@ -101,32 +101,39 @@ def convert(
     path: str,
     target: str,
     policy: ConversionPolicy,
-    wanted: conversion.Thumbnails | None,
+    thumbnails: ThumbnailRequest | None,
     limits: WorkerLimits,
 ) -> tuple[Probe, list[Path]]:
-    """`imaging.convert.convert` here, on `limits.cores`. Raises FileNotFoundError, TooLarge,
-    Unprocessable, OSError.
+    """`imaging.source_writer.convert` in this process, on `limits.cores`. Raises FileNotFoundError,
+    TooLarge, Unprocessable, OSError.
     """
     try:
-        with translated(path):
-            return conversion.convert(
-                Path(path), Path(target), policy, limits.bounds, wanted=wanted, threads=limits.cores
+        with translate_errors(path):
+            return source_writer.convert(
+                Path(path),
+                Path(target),
+                policy,
+                limits.bounds,
+                thumbnails=thumbnails,
+                threads=limits.cores,
             )
     finally:
         vips.set_threads(1)
 
 
-def thumbnails(path: str, wanted: conversion.Thumbnails, limits: WorkerLimits) -> list[Path]:
-    """`imaging.convert.thumbnails` here. Raises FileNotFoundError, TooLarge, Unprocessable,
-    OSError.
+def write_thumbnails(path: str, request: ThumbnailRequest, limits: WorkerLimits) -> list[Path]:
+    """`imaging.source_writer.write_thumbnails` in this process. Raises FileNotFoundError, TooLarge,
+    Unprocessable, OSError.
     """
-    with translated(path):
-        return conversion.thumbnails(Path(path), wanted, limits.bounds)
+    with translate_errors(path):
+        return source_writer.write_thumbnails(Path(path), request, limits.bounds)
 
 
 @contextmanager
-def translated(path: str) -> Iterator[None]:
-    """Turn what libvips raises into our errors, with its text as the cause only in this process."""
+def translate_errors(path: str) -> Iterator[None]:
+    """Translate what libvips and OpenJPEG raise for the file at `path` into our errors. Their own
+    text stays in this process, as the cause.
+    """
     try:
         yield
     except MemoryError as error:
@@ -134,23 +141,24 @@ def translated(path: str) -> Iterator[None]:
     except (vips.VipsError, CodestreamError) as error:
         if not Path(path).exists():
             raise FileNotFoundError(path) from error
-        raise vips.broken(error) from error
+        raise vips.as_public_error(error) from error
     except (ValueError, OverflowError) as error:
         raise Unprocessable("The image file is damaged and cannot be decoded.") from error
 
 
-def _keep_memory() -> None:
-    """Let glibc reuse what decoders free: returned and asked back page by page it cost a third of
-    the time of opening a JPEG2000 file. What it keeps is bounded by what was in use.
+def _retain_freed_memory() -> None:
+    """Let glibc reuse the memory that decoders free. To return it and to request it again page by
+    page took a third of the time of opening a JPEG2000 file. The retained memory is never more
+    than was in use.
     """
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError):  # not glibc: the default stays
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES // 4)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _RETAINED_BYTES // 4)
+        mallopt(_M_TRIM_THRESHOLD, _RETAINED_BYTES)
 
 
-def _die_with_parent() -> None:
-    """End at once when the parent has gone, in the middle of a decode too."""
+def _end_with_parent() -> None:
+    """End this process as soon as its parent has ended, also during a decode."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

@@ -1,5 +1,5 @@
-"""From pixels to bytes: one function by output format, no metadata kept, transparency on white
-where the format has none.
+"""Encodes pixels: one case for each output format. Metadata is dropped; transparent pixels become
+white where the format has no transparency.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from typing import Any, assert_never, cast
 
 from orchestrator.imaging.recipes import Encoder, OutputFormat
 
-WHITE, MIDDLE = 255, 128
+WHITE, MIDDLE_GRAY = 255, 128
 DEEP_FORMATS = frozenset(("png", "tif"))
-"""Formats that keep 16 bits a band."""
+"""Formats that keep 16 bits for each band."""
 
 
 def flatten(image: Any) -> Any:
@@ -21,19 +21,19 @@ def flatten(image: Any) -> Any:
     return image.flatten(background=[top] * (image.bands - 1), max_alpha=top)
 
 
-def finish(image: Any, quality: str, output: OutputFormat, encoder: Encoder) -> bytes:
+def encode_in_quality(image: Any, quality: str, output: OutputFormat, encoder: Encoder) -> bytes:
     """`image` in an IIIF quality (default and color change nothing), encoded. Raises VipsError."""
-    bitonal = quality == "bitonal"
+    is_bitonal = quality == "bitonal"
     if quality == "gray":
         image = image.colourspace("grey16" if image.format == "ushort" else "b-w")
-    elif bitonal:
-        image = (flatten(image).colourspace("b-w") >= MIDDLE).copy(interpretation="b-w")
-    return encode(image, output, encoder, bitonal=bitonal)
+    elif is_bitonal:
+        image = (flatten(image).colourspace("b-w") >= MIDDLE_GRAY).copy(interpretation="b-w")
+    return encode(image, output, encoder, bitonal=is_bitonal)
 
 
 def encode(image: Any, output: OutputFormat, encoder: Encoder, *, bitonal: bool = False) -> bytes:
-    """The bytes of `image` in `output`; a bitonal one is stored with one bit a pixel where the
-    format can. Raises VipsError.
+    """The bytes of `image` in `output`. A bitonal image is stored with one bit for each pixel where
+    the format allows it. Raises VipsError.
     """
     depth: dict[str, int] = {"bitdepth": 1} if bitonal and image.bands == 1 else {}
     match output:
@@ -42,7 +42,7 @@ def encode(image: Any, output: OutputFormat, encoder: Encoder, *, bitonal: bool 
         case "png":
             body = image.pngsave_buffer(compression=4, strip=True, **depth)
         case "webp":
-            body = _bare(image).webpsave_buffer(
+            body = _without_metadata(image).webpsave_buffer(
                 Q=encoder.webp_quality, reduction_effort=2, strip=True
             )
         case "tif":
@@ -63,8 +63,8 @@ def encode(image: Any, output: OutputFormat, encoder: Encoder, *, bitonal: bool 
     return cast("bytes", body)
 
 
-def _bare(image: Any) -> Any:
-    """`image` without what describes it: libvips 8.14 writes EXIF into WebP despite `strip`."""
+def _without_metadata(image: Any) -> Any:
+    """A copy of `image` without metadata: libvips 8.14 writes EXIF into WebP despite `strip`."""
     image = image.copy()
     for name in image.get_fields():
         if name.startswith(("exif-", "iptc-", "xmp-", "icc-")):

@@ -1,7 +1,7 @@
-"""What a file is, by its first bytes and never by its name: the loader is ours to choose, not
-libvips' guess.
+"""Recognises a file format by the first bytes, never by the file name. So we choose the loader, and
+libvips does not guess one.
 
-Whatever is not on the list is refused by name, before any decoder sees it.
+A file of any other format is refused before a decoder reads it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MEDIA_TYPES: dict[InputFormat, tuple[str, str]] = {
     "svg": ("image/svg+xml", "svg"),
     "pdf": ("application/pdf", "pdf"),
 }
-"""Media type and file extension by format; the truth for what a file is called from here on."""
+"""Media type and file extension of each input format. Stored originals are named by this table."""
 
 _MAGIC: tuple[tuple[bytes, InputFormat], ...] = (
     (b"\xff\xd8\xff", "jpeg"),
@@ -43,6 +43,7 @@ _MAGIC: tuple[tuple[bytes, InputFormat], ...] = (
 _HEIF_BRANDS = frozenset(
     (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 )
+_SUPPORTED = "JPEG, PNG, TIFF, JPEG2000, GIF, WebP, HEIF, SVG or PDF"
 _SVG = re.compile(
     rb"\s*(?:<\?xml[^>]{0,500}\?>\s*)?(?:(?:<!--.{0,2000}?-->|<!DOCTYPE\s+svg[^>\[]{0,500}>)\s*)*<svg[\s>]",
     re.DOTALL | re.IGNORECASE,
@@ -50,8 +51,8 @@ _SVG = re.compile(
 
 
 def sniff(head: bytes) -> InputFormat:
-    """The format of a file that begins with `head`. Raises Unprocessable for anything that is not
-    on the list.
+    """The format of a file that begins with `head`. Raises Unprocessable for any format that is
+    not supported.
     """
     for magic, name in _MAGIC:
         if head.startswith(magic):
@@ -62,7 +63,7 @@ def sniff(head: bytes) -> InputFormat:
         return "heif"
     if _SVG.match(head.removeprefix(b"\xef\xbb\xbf")):
         return "svg"
-    raise Unprocessable("The file is not a picture of a kind that is read here.")
+    raise Unprocessable(f"The file is not in a supported format. Use {_SUPPORTED}.")
 
 
 def sniff_file(path: Path) -> InputFormat:

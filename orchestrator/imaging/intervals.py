@@ -1,4 +1,4 @@
-"""Which bytes of a file are there: intervals in order, of which no two touch."""
+"""Sets of bytes of a file, as sorted intervals that do not touch each other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 Span = tuple[int, int]
-"""(first byte, the one after the last)."""
+"""(offset of the first byte, offset after the last byte)."""
 
 
 class Spans:
@@ -23,11 +23,11 @@ class Spans:
 
     @property
     def total(self) -> int:
-        """How many bytes."""
+        """The number of bytes in the set."""
         return sum(self._ends) - sum(self._starts)
 
     def add(self, span: Span) -> None:
-        """Put in the bytes of `span`, which may be there in part."""
+        """Add the bytes of `span`. Some or all of them may be in the set already."""
         start, end = span
         if start >= end:
             return
@@ -37,31 +37,31 @@ class Spans:
         self._starts[first:last], self._ends[first:last] = [start], [end]
 
     def missing(self, span: Span) -> list[Span]:
-        """What of `span` is not there, in order."""
-        at, end = span
-        found: list[Span] = []
-        for n in range(bisect_right(self._ends, at), len(self._starts)):
+        """The parts of `span` that are not in the set, in order."""
+        start, end = span
+        gaps: list[Span] = []
+        for n in range(bisect_right(self._ends, start), len(self._starts)):
             if self._starts[n] >= end:
                 break
-            if at < self._starts[n]:
-                found.append((at, self._starts[n]))
-            at = self._ends[n]
-        if at < end:
-            found.append((at, end))
-        return found
+            if start < self._starts[n]:
+                gaps.append((start, self._starts[n]))
+            start = self._ends[n]
+        if start < end:
+            gaps.append((start, end))
+        return gaps
 
 
-def merged(spans: Iterable[Span], *, gap: int, most: int) -> list[Span]:
-    """At most `most` spans that hold all of these: those with at most `gap` bytes between them
-    become one, and so do the next nearest while there are too many.
+def merge_spans(spans: Iterable[Span], *, gap: int, max_spans: int) -> list[Span]:
+    """At most `max_spans` spans that contain all of `spans`. Spans with at most `gap` bytes between
+    them become one. While there are still too many, the nearest ones become one.
     """
-    together: list[Span] = []
+    merged: list[Span] = []
     for start, end in sorted(spans):
-        if together and start <= together[-1][1] + gap:
-            together[-1] = together[-1][0], max(end, together[-1][1])
+        if merged and start <= merged[-1][1] + gap:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
         else:
-            together.append((start, end))
-    if len(together) <= most:
-        return together
-    gaps = sorted(b[0] - a[1] for a, b in pairwise(together))
-    return merged(together, gap=gaps[len(together) - most - 1], most=most)
+            merged.append((start, end))
+    if len(merged) <= max_spans:
+        return merged
+    gaps = sorted(b[0] - a[1] for a, b in pairwise(merged))
+    return merge_spans(merged, gap=gaps[len(merged) - max_spans - 1], max_spans=max_spans)

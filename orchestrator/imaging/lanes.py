@@ -1,84 +1,55 @@
-"""Worker processes in lanes: who runs what, for how long, and what happens when one dies.
+"""Worker processes in lanes: which worker runs which job, for how long, and what happens when one
+ends during a call.
 
-A lane prefers to give a job to the worker that has its picture open, and spills over to an idle
-one. Its queue is bounded; beyond it `Overloaded`. A waiter that leaves cancels a job that has not
-begun, never one that has.
+A lane gives a job preferably to the worker that has its picture open, otherwise to any idle one.
+The number of waiting jobs is bounded; beyond it a caller gets `Overloaded`. A caller that leaves
+cancels a job that has not started, never one that runs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from orchestrator.errors import DecodeTimeout, Overloaded, Unavailable, Unprocessable
-from orchestrator.imaging import decode_worker as entry
+from orchestrator.imaging.decode_queue import DecodeJob, DecodeQueue, JobGroup
+from orchestrator.imaging.decode_worker import WorkerLimits
 from orchestrator.imaging.worker_process import WorkerDied, WorkerProcess
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_TRIES = 2
-_START_TRIES = 3
-_LOOK_AHEAD = 16
+_MAX_TRIES = 2
+_MAX_FAILED_STARTS = 3
 _GATHER_S = 0.002
-"""How long a job waits for others of its group: a viewer's requests come within this."""
-_MOST_TOGETHER = 8
-_LONGEST_RETRY_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Jobs that cost less done together: those of one `key`, by `call` on the list of their first
-    arguments, which returns each one's result or error. Neighbours by `order` go together.
-    """
-
-    key: Hashable
-    call: Callable[..., list[Any]]
-    order: tuple[int, ...] = ()
-    undivided: bool = False
-    """True if it is better that one worker does all of them than that several share them."""
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One call waiting for or running in a worker."""
-
-    call: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    timeout_s: float
-    affinity: int
-    answer: asyncio.Future[Any]
-    group: Group | None = None
-    tries: int = 0
-    began: float = 0.0
+"""How long a job waits for others of its group. The requests of one viewer arrive within this
+time.
+"""
+_MAX_RETRY_AFTER_S = 30.0
+_SHUTTING_DOWN = "The image workers are shutting down. Retry later."
 
 
 class Lane:
-    """`size` worker processes, each started when first needed, and at most `queue` jobs before
-    them.
+    """`size` worker processes, each started when it is first needed, and at most `max_waiting`
+    jobs that wait for them.
     """
 
     def __init__(
-        self, name: str, size: int, queue: int, limits: entry.WorkerLimits, threads: Executor
+        self, name: str, size: int, max_waiting: int, limits: WorkerLimits, threads: Executor
     ) -> None:
-        """`threads` is where processes are started and stopped, so that the loop never waits for
-        one.
-        """
+        """Processes are started in `threads`, so that the event loop never waits for a start."""
         self._name = name
-        self._queue = queue
+        self._max_waiting = max_waiting
         self._workers = [WorkerProcess(number, limits, threads) for number in range(size)]
-        self._waiting: deque[Job] = deque()
+        self._waiting = DecodeQueue()
         self._failed_starts = 0
         self._seconds_per_job = 0.1
-        self._closed = False
+        self._is_closed = False
 
     async def run(
         self,
@@ -86,38 +57,35 @@ class Lane:
         *arguments: Any,
         timeout_s: float,
         affinity: int = 0,
-        group: Group | None = None,
+        group: JobGroup | None = None,
     ) -> T:
-        """What `call` returns in a worker, at best the one numbered by `affinity`; a job with a
-        `group` waits some milliseconds for others of it.
+        """Run `call` in a worker, preferably in the one that `affinity` selects, and return its
+        result. A job with a `group` waits two milliseconds for others of the group.
 
-        Raises what it raises, DecodeTimeout after `timeout_s` seconds of running, Unprocessable if
-        it kills its worker twice, Overloaded when the queue is full, Unavailable if no worker can
-        be started.
+        Raises what the call raises, DecodeTimeout after `timeout_s` seconds of running,
+        Unprocessable if it ends its worker twice, Overloaded if too many jobs wait, Unavailable if
+        no worker can be started.
         """
-        if self._closed:
-            raise Unavailable("The image workers are shutting down.")
-        if self.waiting >= self._queue:
-            raise Overloaded("Too many images are being decoded; try again soon.", self._patience())
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        job = Job(call, arguments, timeout_s, affinity % len(self._workers), answer, group)
+        if self._is_closed:
+            raise Unavailable(_SHUTTING_DOWN)
+        if len(self._waiting) >= self._max_waiting:
+            raise Overloaded(
+                "The server is decoding too many images. Retry later.", self._retry_after_s()
+            )
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        job = DecodeJob(call, arguments, timeout_s, affinity % len(self._workers), answer, group)
         self._waiting.append(job)
         if group is None:
-            self._pump()
+            self._dispatch()
         else:
-            asyncio.get_running_loop().call_later(_GATHER_S, self._pump)
+            loop.call_later(_GATHER_S, self._dispatch)
         return await answer
 
     @property
-    def waiting(self) -> int:
-        """Jobs that no worker has taken and somebody still waits for."""
-        self._waiting = deque(job for job in self._waiting if not job.answer.done())
-        return len(self._waiting)
-
-    @property
-    def busy(self) -> bool:
-        """True if a worker has a job, or one waits for a worker."""
-        return self.waiting > 0 or any(worker.busy for worker in self._workers)
+    def is_busy(self) -> bool:
+        """True if a worker runs a job, or a job waits."""
+        return len(self._waiting) > 0 or any(worker.is_busy for worker in self._workers)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -127,101 +95,82 @@ class Lane:
     def warm(self) -> None:
         """Start all workers now, so that no request waits for one to start."""
         for worker in self._workers:
-            if worker.cold and not self._closed:
-                worker.start(partial(self._started, worker))
+            if worker.is_stopped and not self._is_closed:
+                worker.start(partial(self._on_started, worker))
 
     def close(self) -> None:
-        """End the workers at once; whoever still waits hears Unavailable."""
-        self._closed = True
-        self._fail_waiting()
+        """End the workers at once. Callers that still wait get Unavailable."""
+        self._is_closed = True
+        self._waiting.fail_all(Unavailable(_SHUTTING_DOWN))
         for worker in self._workers:
             worker.kill()
-            if not worker.busy:
+            if not worker.is_busy:
                 worker.discard()
 
-    def _patience(self) -> float:
+    def _retry_after_s(self) -> float:
+        """The time in which the waiting jobs will probably be done."""
         waves = len(self._waiting) / len(self._workers)
-        return min(_LONGEST_RETRY_S, max(1.0, waves * self._seconds_per_job))
+        return min(_MAX_RETRY_AFTER_S, max(1.0, waves * self._seconds_per_job))
 
-    def _pump(self) -> None:
-        """Give what waits to idle workers, then start workers for what still waits."""
-        while self.waiting:
-            worker = self._idle_for(self._waiting[0])
+    def _dispatch(self) -> None:
+        """Give waiting jobs to idle workers, then start workers for the jobs that still wait."""
+        while self._waiting:
+            worker = self._find_idle_worker(self._waiting.first)
             if worker is None:
                 break
-            self._give(worker, self._take(worker))
-        starting = sum(worker.starting for worker in self._workers)
+            idle_workers = sum(worker.is_idle for worker in self._workers)
+            jobs = self._waiting.take_for(worker.number, idle_workers=idle_workers)
+            self._run_jobs(worker, jobs)
+        starting = sum(worker.is_starting for worker in self._workers)
         for worker in self._workers:
             if starting >= len(self._waiting):
                 break
-            if worker.cold:
+            if worker.is_stopped:
                 starting += 1
-                worker.start(partial(self._started, worker))
+                worker.start(partial(self._on_started, worker))
 
-    def _idle_for(self, job: Job) -> WorkerProcess | None:
+    def _find_idle_worker(self, job: DecodeJob) -> WorkerProcess | None:
         preferred = self._workers[job.affinity]
-        if preferred.idle:
+        if preferred.is_idle:
             return preferred
-        return next((worker for worker in self._workers if worker.idle), None)
+        return next((worker for worker in self._workers if worker.is_idle), None)
 
-    def _take(self, worker: WorkerProcess) -> list[Job]:
-        """The first job near the front whose picture this worker may have open, else the first;
-        with it this worker's share of its group.
-        """
-        near = itertools.islice(self._waiting, _LOOK_AHEAD)
-        job = next((job for job in near if job.affinity == worker.number), self._waiting[0])
-        taken = [job, *self._mates(job)]
-        for one in taken:
-            self._waiting.remove(one)
-        return taken
-
-    def _mates(self, first: Job) -> list[Job]:
-        group = first.group
-        if group is None or first.tries:
-            return []
-        mates = [job for job in self._waiting if job.group and job.group.key == group.key]
-        mates = [job for job in mates if job is not first and not job.tries]
-        idle = 1 if group.undivided else max(1, sum(worker.idle for worker in self._workers))
-        share = min(_MOST_TOGETHER, -(-(len(mates) + 1) // idle))
-        ordered = sorted([first, *mates], key=_order)
-        start = ordered.index(first) // share * share
-        return [job for job in ordered[start : start + share] if job is not first]
-
-    def _give(self, worker: WorkerProcess, jobs: list[Job]) -> None:
+    def _run_jobs(self, worker: WorkerProcess, jobs: list[DecodeJob]) -> None:
         for job in jobs:
             job.tries += 1
-            job.began = time.monotonic()
+            job.started_at = time.monotonic()
         first, timeout_s = jobs[0], max(job.timeout_s for job in jobs)
         if len(jobs) == 1 or first.group is None:
-            worker.call(first.call, first.arguments, timeout_s, partial(self._ended, first))
+            worker.call(first.call, first.arguments, timeout_s, partial(self._on_result, first))
             return
-        together = ([job.arguments[0] for job in jobs],)
-        worker.call(first.group.call, together, timeout_s, partial(self._all_ended, jobs))
+        arguments = ([job.arguments[0] for job in jobs],)
+        on_result = partial(self._on_group_result, jobs)
+        worker.call(first.group.call, arguments, timeout_s, on_result)
 
-    def _all_ended(
-        self, jobs: list[Job], results: list[Any] | None, error: BaseException | None
+    def _on_group_result(
+        self, jobs: list[DecodeJob], results: list[Any] | None, error: BaseException | None
     ) -> None:
-        """Hand each job its own result; after a death each is tried alone."""
+        """Settle each job with its own result. If the worker ended, each job is tried alone."""
         for job, result in zip(jobs, results or [None] * len(jobs), strict=True):
-            failed = result if isinstance(result, Exception) else error
-            self._settle(job, result, failed)
-        self._pump()
+            self._settle(job, result, result if isinstance(result, Exception) else error)
+        self._dispatch()
 
-    def _ended(self, job: Job, result: Any, error: BaseException | None) -> None:
+    def _on_result(self, job: DecodeJob, result: Any, error: BaseException | None) -> None:
         self._settle(job, result, error)
-        self._pump()
+        self._dispatch()
 
-    def _settle(self, job: Job, result: Any, error: BaseException | None) -> None:
-        self._seconds_per_job += 0.1 * (time.monotonic() - job.began - self._seconds_per_job)
+    def _settle(self, job: DecodeJob, result: Any, error: BaseException | None) -> None:
+        elapsed_s = time.monotonic() - job.started_at
+        self._seconds_per_job += 0.1 * (elapsed_s - self._seconds_per_job)
         if isinstance(error, WorkerDied):
-            self._after_death(job, overdue=error.overdue)
-        elif not job.answer.done():
-            if error is not None:
-                job.answer.set_exception(error)
-            else:
-                job.answer.set_result(result)
+            self._retry_or_fail(job, overdue=error.overdue)
+        elif error is not None:
+            job.fail(error)
+        else:
+            job.succeed(result)
 
-    def _after_death(self, job: Job, *, overdue: bool) -> None:
+    def _retry_or_fail(self, job: DecodeJob, *, overdue: bool) -> None:
+        """Decide what happens to a job whose worker ended."""
         log.warning(
             "decode worker ended",
             extra={
@@ -233,34 +182,24 @@ class Lane:
         )
         if job.answer.done():
             return
-        if self._closed:
-            job.answer.set_exception(Unavailable("The image workers are shutting down."))
+        if self._is_closed:
+            job.fail(Unavailable(_SHUTTING_DOWN))
         elif overdue:
-            job.answer.set_exception(DecodeTimeout("The image took too long to decode."))
-        elif job.tries >= _TRIES:
-            job.answer.set_exception(Unprocessable("The image could not be decoded."))
+            job.fail(DecodeTimeout("The image took too long to decode."))
+        elif job.tries >= _MAX_TRIES:
+            job.fail(Unprocessable("The image could not be decoded."))
         else:
-            self._waiting.appendleft(job)
+            self._waiting.requeue(job)
 
-    def _started(self, worker: WorkerProcess, up: bool) -> None:
-        if self._closed:
+    def _on_started(self, worker: WorkerProcess, succeeded: bool) -> None:
+        if self._is_closed:
             worker.kill()
             worker.discard()
             return
-        self._failed_starts = 0 if up else self._failed_starts + 1
-        if self._failed_starts >= _START_TRIES:
-            log.error("decode worker does not start", extra={"lane": self._name})
+        self._failed_starts = 0 if succeeded else self._failed_starts + 1
+        if self._failed_starts >= _MAX_FAILED_STARTS:
+            log.error("decode worker start failed", extra={"lane": self._name})
             self._failed_starts = 0
-            self._fail_waiting()
+            self._waiting.fail_all(Unavailable("The image decoder does not start. Retry later."))
             return
-        self._pump()
-
-    def _fail_waiting(self) -> None:
-        for job in self._waiting:
-            if not job.answer.done():
-                job.answer.set_exception(Unavailable("The image decoder does not run."))
-        self._waiting.clear()
-
-
-def _order(job: Job) -> tuple[int, ...]:
-    return job.group.order if job.group else ()
+        self._dispatch()

@@ -1,8 +1,8 @@
-"""Which bytes of a source one recipe needs, told from the bytes of it that are there already.
+"""Computes which bytes of a source one recipe needs, from those bytes of it that are present.
 
-Of a JPEG2000 whose tile-parts are sorted by resolution it is a prefix, of a tiled pyramid TIFF its
-directories and the tiles of one level that a region touches. Whatever a header claims is checked;
-what cannot be told so is None, and then the whole file is to be read.
+Of a JPEG2000 file whose tile-parts are sorted by resolution this is a prefix. Of a tiled pyramid
+TIFF it is the directories, and the tiles of one level that the region touches. Everything that a
+header says is checked. Where the answer is None, the whole file must be read.
 """
 
 from __future__ import annotations
@@ -17,25 +17,32 @@ from orchestrator.errors import Unprocessable
 from orchestrator.imaging.file_type import HEAD_BYTES, sniff
 from orchestrator.imaging.intervals import Span, Spans
 from orchestrator.imaging.jpeg2000.codestream import parse_codestream
-from orchestrator.imaging.jpeg2000.tile_parts import END, SOT, listed, prefix_lengths, walk
-from orchestrator.imaging.open_pictures import Picture, choose, halvings
+from orchestrator.imaging.jpeg2000.tile_parts import (
+    END_OF_CODESTREAM,
+    SOT,
+    parse_tile_part_list,
+    prefix_lengths,
+    walk_tile_parts,
+)
+from orchestrator.imaging.picture_headers import coarsest_level, halved_dimensions
 from orchestrator.imaging.recipes import Recipe
-from orchestrator.imaging.render import area
+from orchestrator.imaging.render import region_to_read
 from orchestrator.imaging.tiff_layout import (
     MAX_DIRECTORIES,
-    Array,
     Directory,
-    Layout,
+    TagValues,
+    TiffLayout,
     TiffLayoutError,
     parse_layout,
 )
+from orchestrator.model import Dimensions
 
 _SMALLEST_TILE = 16
-_NEXT = struct.pack(">H", SOT)
+_START_OF_TILE_PART = struct.pack(">H", SOT)
 
 
-class Absent(Exception):
-    """These bytes of the file have to be fetched first; for routing only."""
+class BytesMissing(Exception):
+    """These bytes of the file must be fetched first. Only `routing` handles this error."""
 
     def __init__(self, span: Span) -> None:
         super().__init__(span)
@@ -43,139 +50,150 @@ class Absent(Exception):
 
 
 class PartialFile(io.RawIOBase):
-    """A file of `size` bytes of which only `filled` are there; reading others raises Absent."""
+    """A file of `size` bytes of which only `present` are there. Reading others raises
+    BytesMissing.
+    """
 
-    def __init__(self, descriptor: int, size: int, filled: Spans) -> None:
+    def __init__(self, descriptor: int, size: int, present: Spans) -> None:
         self._descriptor = descriptor
         self.size = size
-        self._filled = filled
-        self._at = 0
+        self._present = present
+        self._position = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of any file, from the start or from here."""
-        self._at = offset if whence == os.SEEK_SET else self._at + offset
-        return self._at
+        """Set the position, relative to the start or to the current position; the new position."""
+        self._position = offset if whence == os.SEEK_SET else self._position + offset
+        return self._position
 
     def tell(self) -> int:
-        """Where the next read begins."""
-        return self._at
+        """The position of the next read."""
+        return self._position
 
     def read(self, size: int = -1) -> bytes:
-        """Bytes from here on, fewer only at the end of the file. Raises Absent."""
-        start = min(self._at, self.size)
+        """The next bytes, fewer than `size` only at the end of the file. Raises BytesMissing."""
+        start = min(self._position, self.size)
         end = self.size if size < 0 else min(start + size, self.size)
-        if self._filled.missing((start, end)):
-            raise Absent((start, end))
+        if self._present.missing((start, end)):
+            raise BytesMissing((start, end))
         data = os.pread(self._descriptor, end - start, start)
-        self._at = start + len(data)
+        self._position = start + len(data)
         return data
 
 
 @dataclass(frozen=True, slots=True)
-class Prefixes:
-    """How many bytes of a JPEG2000 hold what reduction n = 0, 1 ... needs, and a Picture of it."""
+class Jpeg2000Outline:
+    """How many bytes of a JPEG2000 file each reduction n = 0, 1 ... needs, and the dimensions at
+    each.
+    """
 
-    lengths: tuple[int, ...]
-    picture: Picture
-
-
-@dataclass(frozen=True, slots=True)
-class Tiles:
-    """The directories of a pyramid TIFF, and a Picture of it."""
-
-    layout: Layout
-    picture: Picture
-
-
-Outline = Prefixes | Tiles
+    prefix_lengths: tuple[int, ...]
+    levels: tuple[Dimensions, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Bytes of a source; `end`, if not 0, is where a decoder must find an end marker."""
+class TiffOutline:
+    """The directories of a pyramid TIFF, and the dimensions of its levels."""
+
+    layout: TiffLayout
+    levels: tuple[Dimensions, ...]
+
+
+SourceOutline = Jpeg2000Outline | TiffOutline
+
+
+@dataclass(frozen=True, slots=True)
+class NeededBytes:
+    """Bytes of a source. If `end` is not 0, the decoder must find an end marker at that offset."""
 
     spans: tuple[Span, ...]
     end: int = 0
 
 
-def read_outline(file: PartialFile) -> Outline | None:
-    """What the headers say, or None if parts of the file are no use. Raises Absent."""
+def read_outline(file: PartialFile) -> SourceOutline | None:
+    """What the headers say, or None if only the whole file is usable. Raises BytesMissing."""
     file.seek(0)
     try:
         name = sniff(file.read(HEAD_BYTES))
         if name == "jpeg2000":
-            return _prefixes(file)
-        return _tiles(file) if name == "tiff" else None
+            return _jpeg2000_outline(file)
+        return _tiff_outline(file) if name == "tiff" else None
     except (Unprocessable, TiffLayoutError, struct.error, ValueError):
         return None
 
 
-def part_of(outline: Outline, recipe: Recipe, file: PartialFile) -> Part | None:
-    """What the recipe needs, or None if that cannot be told. Raises Absent."""
-    if outline.picture.levels[0] != recipe.dimensions:
+def needed_bytes(outline: SourceOutline, recipe: Recipe, file: PartialFile) -> NeededBytes | None:
+    """What the recipe needs, or None if that cannot be computed. Raises BytesMissing."""
+    if outline.levels[0] != recipe.dimensions:
         return None
     match outline:
-        case Prefixes(lengths, picture):
-            end = lengths[choose(picture, recipe.region, recipe.size)]
-            return Part(((0, end),), end)
-        case Tiles(layout, picture):
-            n, (left, top, width, height) = area(recipe, picture)
+        case Jpeg2000Outline(lengths, levels):
+            end = lengths[coarsest_level(levels, recipe.region, recipe.size)]
+            return NeededBytes(((0, end),), end)
+        case TiffOutline(layout, levels):
+            n, (left, top, width, height) = region_to_read(recipe, levels)
             level = layout.levels[n]
             columns = left // level.tile[0], -(-(left + width) // level.tile[0])
             rows = top // level.tile[1], -(-(top + height) // level.tile[1])
             spans = _tile_spans(file, level, columns, rows)
-            return None if spans is None else Part((*layout.places, *spans))
+            return None if spans is None else NeededBytes((*layout.spans, *spans))
 
 
-def seal(descriptor: int, end: int, before: int) -> None:
-    """Put the end marker at `end`; where it was `before`, if not 0, the next tile-part begins.
+def write_end_marker(descriptor: int, end: int, previous_end: int) -> None:
+    """Write the end marker at `end`. If `previous_end` is not 0, an end marker is there, and the
+    marker of the next tile-part is restored in its place.
 
-    At every moment a decoder finds one of the two: both markers begin with the same byte.
+    A decoder that reads the file meanwhile finds one of the two markers at each offset, because
+    both begin with the same byte.
     """
-    os.pwrite(descriptor, END, end)
-    if before:
-        os.pwrite(descriptor, _NEXT, before)
+    os.pwrite(descriptor, END_OF_CODESTREAM, end)
+    if previous_end:
+        os.pwrite(descriptor, _START_OF_TILE_PART, previous_end)
 
 
-def is_sealed(file: BinaryIO, end: int) -> bool:
-    """True if up to the end marker at `end` there is what the header lists, to the byte."""
+def is_complete(file: BinaryIO, end: int) -> bool:
+    """True if the tile-parts up to the end marker at `end` are exactly those that the header
+    lists.
+    """
     try:
-        parts = [part for part in listed(file) if part.end <= end]
-        return list(walk(file, file.tell() - 2)) == parts and file.tell() == end + len(END)
+        parts = [part for part in parse_tile_part_list(file) if part.end <= end]
+        walked = list(walk_tile_parts(file, file.tell() - 2))
+        return walked == parts and file.tell() == end + len(END_OF_CODESTREAM)
     except (Unprocessable, struct.error, ValueError):
         return False
 
 
-def _prefixes(file: PartialFile) -> Prefixes | None:
+def _jpeg2000_outline(file: PartialFile) -> Jpeg2000Outline | None:
     binary = cast("BinaryIO", file)
     file.seek(0)
     stream = parse_codestream(binary)
-    lengths = prefix_lengths(listed(binary), stream)
-    if not lengths or lengths[0] + len(END) > file.size:
+    lengths = prefix_lengths(parse_tile_part_list(binary), stream)
+    if not lengths or lengths[0] + len(END_OF_CODESTREAM) > file.size:
         return None
-    levels = halvings(stream.dimensions, stream.levels)
-    return Prefixes(lengths, Picture((), "", "jpeg2000", levels, lazy=True))
+    return Jpeg2000Outline(lengths, halved_dimensions(stream.dimensions, stream.levels))
 
 
-def _tiles(file: PartialFile) -> Tiles | None:
+def _tiff_outline(file: PartialFile) -> TiffOutline | None:
     file.seek(0)
     layout = parse_layout(cast("BinaryIO", file))
-    bounded = all(end <= file.size for _, end in layout.places)
-    if not bounded or layout.pages >= MAX_DIRECTORIES or not all(map(_is_regular, layout.levels)):
+    is_bounded = all(end <= file.size for _, end in layout.spans)
+    if (
+        not is_bounded
+        or layout.pages >= MAX_DIRECTORIES
+        or not all(_lists_all_tiles(level) for level in layout.levels)
+    ):
         return None
-    levels = tuple(level.dimensions for level in layout.levels)
-    return Tiles(layout, Picture((), "", "tiff", levels, lazy=True, layout=layout))
+    return TiffOutline(layout, tuple(level.dimensions for level in layout.levels))
 
 
-def _is_regular(level: Directory) -> bool:
-    """True if each tile is coded as one piece, and all are listed."""
+def _lists_all_tiles(level: Directory) -> bool:
+    """True if each tile is stored as one piece, and all are listed."""
     if min(level.tile) < _SMALLEST_TILE or min(level.dimensions) < 1:
         return False
-    count = _across(level) * -(-level.dimensions[1] // level.tile[1])
+    count = _tiles_across(level) * -(-level.dimensions[1] // level.tile[1])
     return level.offsets.count == level.sizes.count == count
 
 
-def _across(level: Directory) -> int:
+def _tiles_across(level: Directory) -> int:
     return -(-level.dimensions[0] // level.tile[0])
 
 
@@ -185,15 +203,15 @@ def _tile_spans(
     """Where the tiles of these columns and rows are; None if one is outside the file."""
     spans: list[Span] = []
     for row in range(*rows):
-        first, count = row * _across(level) + columns[0], columns[1] - columns[0]
-        starts = _values(file, level.offsets, first, count)
-        sizes = _values(file, level.sizes, first, count)
-        spans += [(at, at + size) for at, size in zip(starts, sizes, strict=True)]
+        first, count = row * _tiles_across(level) + columns[0], columns[1] - columns[0]
+        starts = _read_values(file, level.offsets, first, count)
+        sizes = _read_values(file, level.sizes, first, count)
+        spans += [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
     return spans if all(end <= file.size for _, end in spans) else None
 
 
-def _values(file: PartialFile, array: Array, first: int, count: int) -> tuple[int, ...]:
-    step = struct.calcsize(array.code)
-    file.seek(array.offset + first * step)
+def _read_values(file: PartialFile, values: TagValues, first: int, count: int) -> tuple[int, ...]:
+    step = struct.calcsize(values.code)
+    file.seek(values.offset + first * step)
     data = file.read(count * step)
-    return struct.unpack(f"{array.code[0]}{count}{array.code[1]}", data)
+    return struct.unpack(f"{values.code[0]}{count}{values.code[1]}", data)

@@ -1,93 +1,86 @@
-"""All work on pixels that a process of ours may ask for, bounded in number, time and memory.
+"""All work on pixels that one of our processes requests, bounded in number, time and memory.
 
-Trusted and cheap (our pyramids, our thumbnails): threads here. Everything else: spawned worker
-processes, in two lanes so that tiles never wait behind whole pictures and conversions, which run in
-workers of their own and at lower priority.
+Cheap work on files that we made (our pyramids, our thumbnails) runs in threads of this process.
+Everything else runs in spawned worker processes, in two lanes: one for tiles, and one of lower
+priority for whole images and conversions. So tiles never wait for a conversion.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
-from orchestrator.errors import Overloaded
-from orchestrator.imaging import decode_worker as worker
-from orchestrator.imaging import render, vips
-from orchestrator.imaging import thumbnail_resize as thumbnail
-from orchestrator.imaging.lanes import Group, Lane
-from orchestrator.imaging.open_pictures import WHOLE_PIXELS, Opened
+from orchestrator.imaging import decode_worker, thumbnail_resize, vips
+from orchestrator.imaging.decode_queue import JobGroup
+from orchestrator.imaging.decode_threads import DecodeThreads
+from orchestrator.imaging.jpeg2000_levels import SMALL_LEVEL_PIXELS
+from orchestrator.imaging.lanes import Lane
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.recipes import Capabilities, ConversionPolicy, Encoder, Probe, Recipe
-from orchestrator.imaging.source_writer import Thumbnails
+from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.model import Dimensions, SourceKind
 from orchestrator.settings import Imaging
 
-T = TypeVar("T")
-
 TILE_LANE_PIXELS = 8_000_000
-"""What may go to the tile lane: decodes of up to this many pixels, two to three seconds of
-JPEG2000.
+"""Decodes of up to this many pixels go to the tile lane. That is two to three seconds of JPEG2000
+decoding.
 """
-_ENCODING = {"avif": 20, "webp": 3, "png": 2, "gif": 3}
-"""How many pixels could be decoded while one is encoded."""
+_ENCODING_COST = {"avif": 20, "webp": 3, "png": 2, "gif": 3}
+"""How many pixels could be decoded in the time that encoding one pixel takes."""
 _ORIGINAL_SPEED = 5
+"""An original is decoded this many times faster than JPEG2000."""
 _HEAVY_NICE = 10
-_OPEN_SHARE = 16
-"""Pictures kept open in a worker may use one part in so many of its memory limit."""
-_THREAD_OPEN_BYTES = 64 * 1024**2
-_NAMELESS = "/proc/"
-"""Where files without a name are, which live in memory: kept open, they would stay there."""
+_OPEN_PICTURES_SHARE = 16
+"""The open pictures of a worker may use this fraction (1/n) of its memory limit."""
+_OPEN_PICTURES_BYTES = 256 * 1024**2
+"""What they may use if workers have no memory limit."""
 
 
 class ImagingPool:
-    """Threads and worker processes for one process of ours; made without starting any, closed with
-    `close`.
+    """Threads and worker processes for one of our processes. Making a pool starts none of them;
+    `close` ends them.
     """
 
     def __init__(self, settings: Imaging, *, share: int = 1) -> None:
-        """`share`: how many processes of this host have a pool like this one, among whom the cores
-        are divided.
+        """`share` is the number of processes of this host that have such a pool. They divide the
+        processor cores among them.
         """
         cores = os.cpu_count() or 1
-        fair = max(1, -(-cores // share))
-        processes = settings.processes or fair
+        default = max(1, -(-cores // share))
+        processes = settings.processes or default
         self._settings = settings
         self._bounds = Bounds(settings.max_pixels, settings.max_frames)
-        self._threads = ThreadPoolExecutor(settings.threads or fair, "imaging")
+        self._threads = DecodeThreads(settings.threads or default, settings.queue)
         self._starters = ThreadPoolExecutor(2, "imaging-start")
-        self._in_threads = 0
-        self._local = threading.local()
-        kept = settings.memory_limit // _OPEN_SHARE or 256 * 1024**2
-        limits = worker.WorkerLimits(settings.memory_limit, kept, 0, cores, self._bounds)
-        heavy = replace(limits, nice=_HEAVY_NICE)
-        self._heavy_limits = heavy
+        open_pictures = settings.memory_limit // _OPEN_PICTURES_SHARE or _OPEN_PICTURES_BYTES
+        limits = decode_worker.WorkerLimits(
+            settings.memory_limit, open_pictures, 0, cores, self._bounds
+        )
+        self._heavy_limits = replace(limits, nice=_HEAVY_NICE)
         self._tiles = Lane("tiles", processes, settings.queue, limits, self._starters)
-        self._heavy = Lane("heavy", processes, settings.queue, heavy, self._starters)
+        self._heavy = Lane("heavy", processes, settings.queue, self._heavy_limits, self._starters)
         vips.restrict(sandboxed=False)
 
     async def render(self, recipe: Recipe) -> bytes:
         """The encoded derivative.
 
         Raises Unprocessable, DecodeTimeout, TooLarge, Overloaded, SourceChanged, FileNotFoundError
-        (the source vanished).
+        (the source does not exist).
         """
-        large = _work(recipe) > TILE_LANE_PIXELS
-        if recipe.kind is SourceKind.PYRAMID_TIFF and not large:
-            return await self._in_thread(self._render_here, recipe)
-        lane = self._heavy if large else self._tiles
+        is_large = _cost_in_pixels(recipe) > TILE_LANE_PIXELS
+        if recipe.kind is SourceKind.PYRAMID_TIFF and not is_large:
+            return await self._threads.render(recipe)
+        lane = self._heavy if is_large else self._tiles
         return await lane.run(
-            worker.render,
+            decode_worker.render,
             recipe,
             timeout_s=self._settings.decode_timeout_s,
             affinity=zlib.crc32(recipe.path.encode()),
-            group=_group(recipe) if self._settings.siblings else None,
+            group=_group_of(recipe) if self._settings.siblings else None,
         )
 
     async def resize(
@@ -96,44 +89,45 @@ class ImagingPool:
         """A thumbnail of ours at `size`, in the IIIF `quality` and format `output`. Raises
         Unprocessable, Overloaded.
         """
-        return await self._in_thread(thumbnail.resized, body, size, quality, output, encoder)
+        return await self._threads.run(
+            thumbnail_resize.resize_thumbnail, body, size, quality, output, encoder
+        )
 
     async def probe(self, path: Path) -> Probe:
-        """What the picture at `path` is, from its headers. Raises Unprocessable, TooLarge,
+        """What the headers of the picture at `path` say. Raises Unprocessable, TooLarge,
         Overloaded, FileNotFoundError.
         """
         return await self._heavy.run(
-            worker.probe, str(path), self._bounds, timeout_s=self._settings.decode_timeout_s
+            decode_worker.probe, str(path), self._bounds, timeout_s=self._settings.decode_timeout_s
         )
 
     async def convert(self, path: Path, target: Path, policy: ConversionPolicy) -> Probe:
-        """Write the tile-ready form of `path` to `target` and say what it is.
+        """Write the tile-ready form of `path` to `target`; the probe of `target`.
 
-        Raises Unprocessable, DecodeTimeout, TooLarge, Overloaded, FileNotFoundError, OSError (no
-        room). After an error `target` may hold a torn file, which the caller removes.
+        Raises Unprocessable, DecodeTimeout, TooLarge, Overloaded, FileNotFoundError, OSError (the
+        disk is full). After an error `target` may be an incomplete file. The caller removes it.
         """
-        made, _ = await self._convert(path, target, policy, None)
-        return made
+        probe, _ = await self.convert_with_thumbnails(path, target, policy, None)
+        return probe
 
-    async def make(
-        self, path: Path, target: Path, policy: ConversionPolicy, wanted: Thumbnails
+    async def convert_with_thumbnails(
+        self,
+        path: Path,
+        target: Path,
+        policy: ConversionPolicy,
+        thumbnails: ThumbnailRequest | None,
     ) -> tuple[Probe, list[Path]]:
-        """The same, and thumbnails from the same decode: their paths in the order asked. Raises as
-        `convert`.
+        """As `convert`, and write thumbnails from the same decode: also their paths, in the order
+        requested. Raises as `convert`.
         """
-        return await self._convert(path, target, policy, wanted)
-
-    async def _convert(
-        self, path: Path, target: Path, policy: ConversionPolicy, wanted: Thumbnails | None
-    ) -> tuple[Probe, list[Path]]:
-        # Alone it may use all cores; beside others each is quicker on its own one.
-        cores = self._heavy_limits.cores if not self._heavy.busy else 1
+        # Alone a conversion may use all cores. Several at once are faster on one core each.
+        cores = self._heavy_limits.cores if not self._heavy.is_busy else 1
         return await self._heavy.run(
-            worker.convert,
+            decode_worker.convert,
             str(path),
             str(target),
             policy,
-            wanted,
+            thumbnails,
             replace(self._heavy_limits, cores=cores),
             timeout_s=self._settings.convert_timeout_s,
         )
@@ -141,82 +135,57 @@ class ImagingPool:
     async def thumbnails(
         self, path: Path, sizes: list[Dimensions], folder: Path, quality: int = 85
     ) -> list[Path]:
-        """Write a JPEG of each size into `folder`, from one decode; the paths in the order asked.
-        Raises as `convert`.
+        """Write a JPEG of each size into `folder`, from one decode; the paths in the order
+        requested. Raises as `convert`.
         """
         return await self._heavy.run(
-            worker.thumbnails,
+            decode_worker.write_thumbnails,
             str(path),
-            Thumbnails(tuple(sizes), folder, quality),
+            ThumbnailRequest(tuple(sizes), folder, quality),
             self._heavy_limits,
             timeout_s=self._settings.convert_timeout_s,
         )
 
     async def capabilities(self) -> Capabilities:
-        """Which formats the libvips at hand reads and writes."""
-        return await self._in_thread(vips.capabilities)
+        """Which formats the installed libvips reads and writes."""
+        return await self._threads.run(vips.capabilities)
 
     def warm(self) -> None:
-        """Start the workers for tiles, which otherwise start with the first request for one (half a
-        second). To be called on the event loop.
+        """Start the workers for tiles. Otherwise the first request starts one, which takes half a
+        second. Must be called on the event loop.
         """
         self._tiles.warm()
 
     async def close(self) -> None:
-        """End all workers; whoever still waits hears Unavailable."""
+        """End all workers. Callers that still wait get Unavailable."""
         self._tiles.close()
         self._heavy.close()
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._shut_down)
-        await asyncio.sleep(0)  # what the workers' ends had to say is said now
-
-    def _shut_down(self) -> None:
-        self._starters.shutdown(wait=True)
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        await loop.run_in_executor(None, self._starters.shutdown)
+        await loop.run_in_executor(None, self._threads.close)
+        await asyncio.sleep(0)  # runs the callbacks of the workers that ended
 
     @property
     def pids(self) -> tuple[int, ...]:
         """Process ids of the workers that run now."""
         return self._tiles.pids + self._heavy.pids
 
-    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        if self._in_threads >= self._settings.queue:
-            raise Overloaded("Too many images are being made; try again soon.")
-        self._in_threads += 1
-        running = self._threads.submit(function, *arguments)
-        loop = asyncio.get_running_loop()
-        running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._left_thread))
-        return await asyncio.wrap_future(running)
 
-    def _left_thread(self) -> None:
-        self._in_threads -= 1
-
-    def _render_here(self, recipe: Recipe) -> bytes:
-        opened: Opened | None = getattr(self._local, "opened", None)
-        if opened is None:
-            opened = self._local.opened = Opened(_THREAD_OPEN_BYTES, sandboxed=False)
-        try:
-            with worker.translated(recipe.path):
-                return render.render(recipe, opened)
-        finally:
-            if recipe.path.startswith(_NAMELESS):
-                opened.forget(recipe.path)
-
-
-def _work(recipe: Recipe) -> int:
-    """What a recipe costs, in decoded pixels or what encoding takes as long as."""
+def _cost_in_pixels(recipe: Recipe) -> int:
+    """What a recipe costs, as the number of JPEG2000 pixels that could be decoded in that time."""
     (width, height), (full_w, full_h) = recipe.size, recipe.dimensions
-    if recipe.kind is SourceKind.ORIGINAL:  # decoded whole, but faster than JPEG2000
+    if recipe.kind is SourceKind.ORIGINAL:  # decoded as a whole
         decoding = full_w * full_h // _ORIGINAL_SPEED
     else:
         decoding = recipe.decoded_pixels
-    return max(decoding, width * height * _ENCODING.get(recipe.format, 1))
+    return max(decoding, width * height * _ENCODING_COST.get(recipe.format, 1))
 
 
-def _group(recipe: Recipe) -> Group | None:
-    """Tiles of one level of one JPEG2000, which decode faster together."""
+def _group_of(recipe: Recipe) -> JobGroup | None:
+    """The tiles of one level of one JPEG2000 file, which decode faster together."""
     if recipe.kind is not SourceKind.JPEG2000:
         return None
     n, (width, height) = recipe.reduction, recipe.dimensions
-    small = (width * height) >> (2 * n) <= WHOLE_PIXELS
-    return Group((recipe.path, n), worker.render_together, recipe.region[1::-1], undivided=small)
+    is_small = (width * height) >> (2 * n) <= SMALL_LEVEL_PIXELS
+    order = recipe.region[1::-1]
+    return JobGroup((recipe.path, n), decode_worker.render_together, order, undivided=is_small)

@@ -1,5 +1,5 @@
-"""What a picture is, from its headers: no pixel is decoded and nothing is trusted that is not
-bounded first.
+"""Reads what a picture is from its headers. No pixel is decoded, and dimensions are checked against
+limits before they are used.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import TooLarge, Unprocessable
-from orchestrator.imaging import tiff_layout as tiff
+from orchestrator.imaging import tiff_layout
 from orchestrator.imaging.file_type import MEDIA_TYPES, sniff_file
 from orchestrator.imaging.jpeg2000.codestream import Codestream, read_codestream
-from orchestrator.imaging.open_pictures import MAX_SVG_BYTES, load_first, number
+from orchestrator.imaging.picture_headers import MAX_SVG_BYTES, header_number, load_first_page
 from orchestrator.imaging.recipes import (
     FASTEST,
     MAX_SIDE,
@@ -29,32 +29,32 @@ _BITS = {"uchar": 8, "char": 8, "ushort": 16, "short": 16}
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What is refused before decoding: pixels of the picture, pages or frames of the file."""
+    """The limits of what is decoded: pixels of the picture, pages or frames of the file."""
 
     max_pixels: int
     max_frames: int
 
 
 def probe(path: Path, bounds: Bounds) -> Probe:
-    """Facts of the picture at `path`.
+    """What the headers of the picture at `path` say.
 
-    Raises FileNotFoundError, TooLarge, Unprocessable, and VipsError for a header libvips refuses.
+    Raises FileNotFoundError, TooLarge, Unprocessable, VipsError for a header that libvips refuses.
     """
     name = sniff_file(path)
     stream = read_codestream(path) if name == "jpeg2000" else None
     if stream is not None:
         check_size(stream.dimensions, bounds)
     if name == "svg" and path.stat().st_size > MAX_SVG_BYTES:
-        raise TooLarge("The drawing's file is too large.")
-    image = load_first(name, str(path))
+        raise TooLarge(f"The SVG file has more than {MAX_SVG_BYTES} bytes.")
+    image = load_first_page(name, str(path))
     check_size((image.width, image.height), bounds)
-    pages = number(image, "n-pages", 1) if name not in ("jpeg2000", "pdf") else 1
+    pages = header_number(image, "n-pages", 1) if name not in ("jpeg2000", "pdf") else 1
     if pages > bounds.max_frames:
         raise TooLarge(f"The image has more than {bounds.max_frames} pages or frames.")
-    found = _describe(name, image, pages)
+    result = _describe(name, image, pages)
     if stream is not None:
-        return _as_jpeg2000(found, stream)
-    return _as_pyramid(found, path, image) if name == "tiff" else found
+        return _as_jpeg2000(result, stream)
+    return _as_pyramid(result, path, image) if name == "tiff" else result
 
 
 def check_size(dimensions: Dimensions, bounds: Bounds) -> None:
@@ -67,7 +67,7 @@ def check_size(dimensions: Dimensions, bounds: Bounds) -> None:
 
 
 def _describe(name: InputFormat, image: Any, pages: int) -> Probe:
-    orientation = number(image, "orientation", 1)
+    orientation = header_number(image, "orientation", 1)
     size = (image.height, image.width) if orientation >= 5 else (image.width, image.height)
     media_type, extension = MEDIA_TYPES[name]
     return Probe(
@@ -88,23 +88,23 @@ def _describe(name: InputFormat, image: Any, pages: int) -> Probe:
     )
 
 
-def _as_jpeg2000(found: Probe, stream: Codestream) -> Probe:
-    if stream.dimensions != found.dimensions:
-        raise Unprocessable("The JPEG2000 file has no usable header.")
-    tile = _advertised(stream.tile) if stream.tiled else (UNTILED_TILE, UNTILED_TILE)
+def _as_jpeg2000(probe: Probe, stream: Codestream) -> Probe:
+    if stream.dimensions != probe.dimensions:
+        raise Unprocessable("The JPEG2000 file has no valid header.")
+    tile = _advertised_tile(stream.tile) if stream.tiled else (UNTILED_TILE, UNTILED_TILE)
     return replace(
-        found,
+        probe,
         kind=SourceKind.JPEG2000,
         tile_width=tile[0],
         tile_height=tile[1],
-        levels=pyramid_levels(found.dimensions, max(tile)),
+        levels=pyramid_levels(probe.dimensions, max(tile)),
         natively_tiled=stream.tiled,
         bits=stream.bits,
     )
 
 
-def _advertised(tile: Dimensions) -> Dimensions:
-    """Native tiles doubled to a useful size; very large or oblong ones are not worth keeping to."""
+def _advertised_tile(tile: Dimensions) -> Dimensions:
+    """The tiles of the file, doubled to a useful size; 512 x 512 if they are large or oblong."""
     width, height = tile
     while min(width, height) < _SMALLEST_TILE:
         width, height = 2 * width, 2 * height
@@ -113,35 +113,35 @@ def _advertised(tile: Dimensions) -> Dimensions:
     return width, height
 
 
-def _as_pyramid(found: Probe, path: Path, image: Any) -> Probe:
-    """The same as a pyramid if the file is tile-ready: tiles of sensible size, levels down to a few
-    tiles.
+def _as_pyramid(probe: Probe, path: Path, image: Any) -> Probe:
+    """`probe` as a pyramid if the file is tile-ready: tiles of a useful size, and levels down to a
+    few tiles.
     """
     try:
-        layout = tiff.read_layout(path)
-    except tiff.TiffLayoutError as error:
+        layout = tiff_layout.read_layout(path)
+    except tiff_layout.TiffLayoutError as error:
         raise Unprocessable("The TIFF file's directories cannot be read.") from error
     tile = layout.levels[0].tile
-    plain = image.format == "uchar" and image.interpretation in ("srgb", "b-w")
-    sensible = all(64 <= edge <= _LARGEST_TILE for edge in tile)
+    is_web_colour = image.format == "uchar" and image.interpretation in ("srgb", "b-w")
+    has_useful_tiles = all(64 <= edge <= _LARGEST_TILE for edge in tile)
     last = layout.levels[-1].dimensions
-    # A side of one pixel cannot be halved: there the pyramid of a very narrow picture ends.
-    complete = sensible and (
+    # A side of one pixel cannot be halved, so the pyramid of a very narrow picture ends there.
+    has_all_levels = has_useful_tiles and (
         min(last) == 1 or all(side <= 4 * edge for side, edge in zip(last, tile, strict=True))
     )
     if not (
-        plain
-        and complete
-        and found.orientation == 1
+        is_web_colour
+        and has_all_levels
+        and probe.orientation == 1
         and "icc-profile-data" not in image.get_fields()
     ):
-        return found
+        return probe
     return replace(
-        found,
+        probe,
         kind=SourceKind.PYRAMID_TIFF,
         tile_width=tile[0],
         tile_height=tile[1],
-        levels=pyramid_levels(found.dimensions, max(tile)),
+        levels=pyramid_levels(probe.dimensions, max(tile)),
         natively_tiled=True,
         pages=1,
     )

@@ -1,15 +1,14 @@
-"""What is asked of the imaging workers and what they answer: frozen, picklable values without
-libvips.
+"""Requests to the imaging workers and their results: frozen, picklable values, without libvips.
 
-A recipe is complete: all arithmetic of the IIIF Image API is done before it is made
-(`iiif/geometry.py`), so a worker never decides a size. The one invariant: `region` lies inside
-`dimensions`, and `size` is exactly what comes out before rotation.
+A recipe is complete: `iiif/geometry.py` does all arithmetic of the IIIF Image API before, so a
+worker never decides a size. Invariant: `region` lies inside `dimensions`, and `size` is exactly the
+size of the result before rotation.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from orchestrator.model import Dimensions, SourceKind
 
@@ -23,7 +22,7 @@ InputFormat = Literal["jpeg", "png", "tiff", "jpeg2000", "gif", "webp", "heif", 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """Lossy quality by format, 1 to 100."""
+    """Lossy quality of each format, 1 to 100."""
 
     jpeg_quality: int = 80
     webp_quality: int = 80
@@ -32,8 +31,8 @@ class Encoder:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One derivative of one source file. `dimensions` and `levels` are what the probe said;
-    `rotation` is clockwise.
+    """One derivative of one source file. `dimensions` and `levels` come from the probe; `rotation`
+    is clockwise.
     """
 
     path: str
@@ -55,24 +54,24 @@ class Recipe:
 
     @property
     def reduction(self) -> int:
-        """How many halvings of the source still hold at least `size` pixels."""
+        """How often the source can be halved so that the region still has `size` pixels."""
         return reduction(self.region[2:], self.size, self.levels)
 
     @property
     def decoded_pixels(self) -> int:
-        """Pixels read at that reduction: what the request costs, near enough to choose a lane."""
+        """Pixels that are read at that reduction: an estimate of the cost, to choose a lane."""
         return (self.region[2] * self.region[3]) >> (2 * self.reduction)
 
 
 def reduction(region: Dimensions, size: Dimensions, levels: int) -> int:
-    """The largest n <= levels with ceil(region / 2**n) >= size on both axes (peers.md 2.8).
+    """The largest n <= levels with ceil(region / 2**n) >= size on both axes.
 
-    Rounding up keeps the last tile of a row, whose size is rounded up too, on the level of its
-    neighbours; `w,` and `w,h` of one tile therefore read the same level.
+    Clients round up the size of the last tile of a row. Rounding up here too gives that tile the
+    same level as its neighbours, and gives `w,` and `w,h` of one tile the same level.
     """
     best = 0
     for n in range(1, levels + 1):
-        if any(-(-full >> n) < wanted for full, wanted in zip(region, size, strict=True)):
+        if any(-(-full >> n) < required for full, required in zip(region, size, strict=True)):
             break
         best = n
     return best
@@ -83,7 +82,7 @@ class Probe:
     """What the headers of a picture say; width and height in pixels after EXIF orientation.
 
     `tile_width`, `tile_height` and `levels` are what an info document should advertise: those of
-    the file where it is tile-ready (`kind` is not ORIGINAL), else those of the pyramid that the
+    the file if it is tile-ready (`kind` is not ORIGINAL), otherwise those of the pyramid that the
     `fastest` policy would make of it.
     """
 
@@ -111,8 +110,8 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class ConversionPolicy:
-    """How an original becomes a tile-ready source. `tile` is the edge in pixels, 0 for a codestream
-    in one piece; `quality` that of JPEG tiles, `psnr` that of lossy JPEG2000 in dB.
+    """How an original becomes a tile-ready source. `tile` is the edge of a tile in pixels, 0 for a
+    codestream in one piece; `quality` applies to JPEG tiles, `psnr` (in dB) to lossy JPEG2000.
     """
 
     name: str
@@ -126,19 +125,15 @@ class ConversionPolicy:
 
     @property
     def advertised_tile(self) -> int:
-        """The edge of the tiles an info document offers of what is made."""
+        """The edge of the tiles that an info document of the source advertises."""
         return self.tile or UNTILED_TILE
-
-    def changed(self, **changes: Any) -> ConversionPolicy:
-        """The same policy but for `changes`."""
-        return replace(self, **changes)
 
 
 MAX_SIDE = 1_000_000
-"""Longest edge in pixels of a picture that is taken in."""
+"""Longest edge in pixels of an image that is accepted."""
 UNTILED_TILE = 512
-"""What is advertised for a codestream in one piece: two 256-pixel tiles decode as long as one of
-512.
+"""The tile edge advertised for a codestream in one piece: decoding two tiles of 256 pixels takes as
+long as decoding one of 512.
 """
 
 FASTEST = ConversionPolicy(
@@ -149,13 +144,13 @@ FASTEST = ConversionPolicy(
     tile=256,
     quality=90,
 )
-"""Pyramid TIFF of 256-pixel JPEG tiles: what serves fastest. Pictures with transparency are kept
-lossless (deflate).
+"""Pyramid TIFF of 256-pixel JPEG tiles, which is the fastest to serve. Images with transparency are
+stored lossless (deflate).
 """
 
 
-def decibels(quality: int) -> float:
-    """The peak signal-to-noise ratio in dB that stands for a JPEG2000 quality of 1 to 100."""
+def psnr_for_quality(quality: int) -> float:
+    """The peak signal-to-noise ratio in dB for a JPEG2000 quality of 1 to 100."""
     return 25 + quality / 4
 
 
@@ -167,21 +162,21 @@ JPEG2000_LOSSY = ConversionPolicy(
     tile=512,
     psnr=45,
 )
-"""JPEG2000, lossy: small, and not to be told from the original on a screen."""
+"""JPEG2000, lossy: small, and on a screen not distinguishable from the original."""
 
-JPEG2000_LOSSLESS = JPEG2000_LOSSY.changed(name="max-quality", psnr=0.0, lossless=True)
-"""JPEG2000, reversible: every bit of the picture, 16 bits too."""
+JPEG2000_LOSSLESS = replace(JPEG2000_LOSSY, name="max-quality", psnr=0.0, lossless=True)
+"""JPEG2000, reversible: every bit of the image, 16 bits too."""
 
 POLICIES = {
     policy.name: policy
     for policy in (
         FASTEST,
         JPEG2000_LOSSY,
-        JPEG2000_LOSSY.changed(name="fast-higher", psnr=50),
+        replace(JPEG2000_LOSSY, name="fast-higher", psnr=50),
         JPEG2000_LOSSLESS,
     )
 }
-"""The policies that are always there, besides `use-original`, which makes nothing."""
+"""The built-in policies, except `use-original`, which makes no source."""
 FAST_LOSSY = POLICIES["fast-lossy"]
 FAST_HIGHER = POLICIES["fast-higher"]
 MAX_QUALITY = POLICIES["max-quality"]
@@ -189,8 +184,8 @@ MAX_QUALITY = POLICIES["max-quality"]
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the libvips at hand can do; read once by a worker, so that only what is true is
-    advertised.
+    """What the installed libvips reads and writes, read once at start, so that only supported
+    formats are advertised.
     """
 
     version: str
@@ -200,7 +195,7 @@ class Capabilities:
 
 
 def pyramid_levels(dimensions: Dimensions, tile: int) -> int:
-    """Halvings (rounded up) until the longer side fits one tile."""
+    """How often the image must be halved (rounded up) until its longer side fits into one tile."""
     levels, side = 0, max(dimensions)
     while side > tile:
         side = -(-side // 2)

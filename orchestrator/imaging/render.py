@@ -1,114 +1,118 @@
-"""One recipe, one picture: the region is cut at the coarsest level that serves, then sized,
-mirrored, turned, coloured.
+"""Renders one recipe: cut the region at the coarsest usable level, resize, mirror, rotate, encode.
 
-The order is that of the IIIF Image API (region, size, rotation, quality, format). Everything before
-`encode` is lazy, so only the pixels of the region are ever decoded.
+The order is that of the IIIF Image API (region, size, rotation, quality, format). Every step before
+encoding is lazy, so only the pixels of the region are decoded.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 from orchestrator.errors import SourceChanged
 from orchestrator.imaging import colour, encode, vips
-from orchestrator.imaging.jpeg2000.reader import CodestreamError
-from orchestrator.imaging.open_pictures import Level, Opened, Picture, choose, factor
+from orchestrator.imaging.jpeg2000.binding import CodestreamError
+from orchestrator.imaging.open_pictures import Level, OpenPictures
+from orchestrator.imaging.picture_headers import PictureHeaders, coarsest_level, level_scale
 from orchestrator.imaging.recipes import OutputFormat, Recipe, Region
 from orchestrator.model import Dimensions
 
 _TRANSPOSED = frozenset((5, 6, 7, 8))
-_BLOCK_PIXELS = 4_000_000
-_BLOCK_WASTE = 1.3
-"""Decoding together saves a quarter, so no more than that may be decoded in vain."""
+"""EXIF orientations that exchange width and height."""
+_MAX_BLOCK_PIXELS = 4_000_000
+_MAX_BLOCK_OVERHEAD = 1.3
+"""Decoding regions together saves a quarter of the work. A block with more pixels than this times
+the pixels of its regions saves nothing.
+"""
 _RIGHT_ANGLES = {90.0: "d90", 180.0: "d180", 270.0: "d270"}
 
 
-def render(recipe: Recipe, opened: Opened) -> bytes:
+def render(recipe: Recipe, pictures: OpenPictures) -> bytes:
     """The encoded derivative.
 
-    Raises FileNotFoundError if the source is gone, SourceChanged if it is not the picture the
-    recipe was made for, VipsError or Unprocessable if it cannot be decoded.
+    Raises FileNotFoundError if the source does not exist, SourceChanged if it is not the image
+    that the recipe was made for, VipsError or Unprocessable if it cannot be decoded.
     """
-    picture = opened.picture(recipe.path)
+    picture = pictures.open(recipe.path)
     try:
-        stored = opened.stored_tile(picture, recipe)
-        return stored or finish(cut(recipe, picture, opened), recipe)
+        stored = pictures.stored_tile(picture, recipe)
+        return stored or rotate_and_encode(cut_region(recipe, picture, pictures), recipe)
     except (vips.VipsError, CodestreamError):
-        opened.forget(recipe.path)
+        pictures.forget(recipe.path)
         raise
 
 
-def decode_together(recipes: list[Recipe], opened: Opened) -> None:
-    """Decode the rectangle that holds all `recipes` (of one file) at once, where that is less work.
-
-    Their rendering then finds it decoded. Raises as `render`.
+def decode_together(recipes: list[Recipe], pictures: OpenPictures) -> None:
+    """Decode the rectangle that contains the regions of all `recipes` (of one file) at once, where
+    that is less work. Rendering them afterwards uses the decoded pixels. Raises as `render`.
     """
-    picture = opened.picture(recipes[0].path)
-    if not picture.plain or picture.levels[0] != recipes[0].dimensions:
+    picture = pictures.open(recipes[0].path)
+    if not picture.is_untiled_codestream or picture.levels[0] != recipes[0].dimensions:
         return
     by_level: dict[int, list[Region]] = {}
     for recipe in recipes:
-        n = choose(picture, recipe.region, recipe.size)
-        by_level.setdefault(n, []).append(_placed(recipe.region, picture, n))
-    for n, places in by_level.items():
-        block = _around(places)
+        n = coarsest_level(picture.levels, recipe.region, recipe.size)
+        by_level.setdefault(n, []).append(_region_in_halved_level(recipe.region, picture.levels, n))
+    for n, regions in by_level.items():
+        block = _bounding_box(regions)
         pixels = block[2] * block[3]
-        needed = sum(w * h for _, _, w, h in places)
-        if len(places) > 1 and pixels <= min(_BLOCK_PIXELS, _BLOCK_WASTE * needed):
-            opened.decode_block(picture, n, block)
+        needed = sum(w * h for _, _, w, h in regions)
+        if len(regions) > 1 and pixels <= min(_MAX_BLOCK_PIXELS, _MAX_BLOCK_OVERHEAD * needed):
+            pictures.decode_block(picture, n, block)
 
 
-def _placed(region: Region, picture: Picture, n: int) -> Region:
-    """Where `region` lies in level `n` of a picture whose levels are its halvings, rounded up."""
-    (full_w, full_h), (width, height) = picture.levels[0], picture.levels[n]
-    left, w = _span(region[0], region[2], full_w, 2**n)
-    top, h = _span(region[1], region[3], full_h, 2**n)
+def _region_in_halved_level(region: Region, levels: tuple[Dimensions, ...], n: int) -> Region:
+    """Where `region` lies in level `n`, when all levels are halvings that round up."""
+    (full_w, full_h), (width, height) = levels[0], levels[n]
+    left, w = _span_in_level(region[0], region[2], full_w, 2**n)
+    top, h = _span_in_level(region[1], region[3], full_h, 2**n)
     left, top = min(left, width - 1), min(top, height - 1)
     return left, top, min(w, width - left), min(h, height - top)
 
 
-def _around(places: list[Region]) -> Region:
-    left, top = min(p[0] for p in places), min(p[1] for p in places)
-    right, bottom = max(p[0] + p[2] for p in places), max(p[1] + p[3] for p in places)
+def _bounding_box(regions: list[Region]) -> Region:
+    left, top = min(r[0] for r in regions), min(r[1] for r in regions)
+    right, bottom = max(r[0] + r[2] for r in regions), max(r[1] + r[3] for r in regions)
     return left, top, right - left, bottom - top
 
 
-def cut(recipe: Recipe, picture: Picture, opened: Opened) -> Any:
-    """The region at exactly `recipe.size`, oriented, in the colours of the web."""
+def cut_region(recipe: Recipe, picture: PictureHeaders, pictures: OpenPictures) -> Any:
+    """The region at exactly `recipe.size`, oriented, as sRGB or gray. Raises as `render`."""
     orientation = picture.orientation
-    turned = orientation in _TRANSPOSED
+    is_transposed = orientation in _TRANSPOSED
     stored = picture.levels[0]
-    if (stored[::-1] if turned else stored) != recipe.dimensions:
-        raise SourceChanged("The image's source is not the one its record describes.")
+    if (stored[::-1] if is_transposed else stored) != recipe.dimensions:
+        raise SourceChanged("The source of the image is not the one that its record describes.")
     region = stored_region(recipe.region, recipe.dimensions, orientation)
-    size = recipe.size[::-1] if turned else recipe.size
-    level = opened.level(picture, region, size)
-    image = colour.to_web(
-        _extract(level, region, stored), keep_16=recipe.format in encode.DEEP_FORMATS
-    )
+    size = recipe.size[::-1] if is_transposed else recipe.size
+    level = pictures.level(picture, region, size)
+    pixels = _extract(level, region, stored)
+    image = colour.to_web(pixels, keep_16=recipe.format in encode.DEEP_FORMATS)
     image = resize(image, size)
-    if level.streamed:  # rows come once, from the top: turning needs them all
+    if level.sequential:  # rows come once, from the top; turning needs all of them
         image = image.copy_memory()
     return image.autorot() if orientation != 1 else image
 
 
-def area(recipe: Recipe, picture: Picture) -> tuple[int, Region]:
-    """(number of the level, the rectangle of it) that `cut` reads of an upright picture."""
-    n = choose(picture, recipe.region, recipe.size)
-    full, level = picture.levels[0], picture.levels[n]
-    factors = (factor(full[0], level[0], n), factor(full[1], level[1], n))
-    left, top, width, height = _reach(recipe.region, full, level, factors)
+def region_to_read(recipe: Recipe, levels: tuple[Dimensions, ...]) -> tuple[int, Region]:
+    """(number of the level, the rectangle of it) that `cut_region` reads of an upright picture."""
+    n = coarsest_level(levels, recipe.region, recipe.size)
+    full, level = levels[0], levels[n]
+    scales = (level_scale(full[0], level[0], n), level_scale(full[1], level[1], n))
+    left, top, width, height = _region_in_level(recipe.region, full, level, scales)
     return n, (left, top, min(width, level[0] - left), min(height, level[1] - top))
 
 
-def finish(image: Any, recipe: Recipe) -> bytes:
-    """Mirror, turn, quality and format."""
+def rotate_and_encode(image: Any, recipe: Recipe) -> bytes:
+    """Mirror and rotate `image`, then encode it in the recipe's quality and format. Raises
+    VipsError.
+    """
     if recipe.mirror:
         image = image.fliphor()
     image = _rotate(image, recipe.rotation % 360)
     output = cast("OutputFormat", recipe.format)
-    return encode.finish(image, recipe.quality, output, recipe.encoder)
+    return encode.encode_in_quality(image, recipe.quality, output, recipe.encoder)
 
 
 def stored_region(region: Region, dimensions: Dimensions, orientation: int) -> Region:
@@ -135,45 +139,45 @@ def stored_region(region: Region, dimensions: Dimensions, orientation: int) -> R
 
 
 def resize(image: Any, size: Dimensions) -> Any:
-    """`image` at exactly `size`, Lanczos, transparency weighed in."""
+    """`image` at exactly `size`, by Lanczos, with colours weighted by their alpha."""
     if (image.width, image.height) == size:
         return image
-    return _weighed(
+    return _resample(
         image,
         lambda im: im.resize(size[0] / im.width, vscale=size[1] / im.height, kernel="lanczos3"),
     )
 
 
 def _extract(level: Level, region: Region, full: Dimensions) -> Any:
-    """The region's pixels of a level, whole pixels only; one short at a rounded-down edge is
-    repeated.
+    """The region's pixels of a level, whole pixels only. At an edge that was rounded down, where
+    one pixel is missing, the last one is repeated.
     """
-    left, top, width, height = _reach(
-        region, full, (level.width, level.height), (level.across, level.down)
+    left, top, width, height = _region_in_level(
+        region, full, (level.width, level.height), (level.scale_x, level.scale_y)
     )
-    there_w, there_h = min(width, level.width - left), min(height, level.height - top)
-    image = level.cut(left, top, there_w, there_h)
-    if (there_w, there_h) != (width, height):
+    stored_w, stored_h = min(width, level.width - left), min(height, level.height - top)
+    image = level.cut(left, top, stored_w, stored_h)
+    if (stored_w, stored_h) != (width, height):
         image = image.embed(0, 0, width, height, extend="copy")
     return image
 
 
-def _reach(
-    region: Region, full: Dimensions, level: Dimensions, factors: tuple[float, float]
+def _region_in_level(
+    region: Region, full: Dimensions, level: Dimensions, scales: tuple[float, float]
 ) -> Region:
-    """Where a region lies in a level; it begins inside, and may end a pixel outside."""
-    left, width = _span(region[0], region[2], full[0], factors[0])
-    top, height = _span(region[1], region[3], full[1], factors[1])
+    """Where a region lies in a level. It begins inside the level and may end one pixel outside."""
+    left, width = _span_in_level(region[0], region[2], full[0], scales[0])
+    top, height = _span_in_level(region[1], region[3], full[1], scales[1])
     return min(left, level[0] - 1), min(top, level[1] - 1), width, height
 
 
-def _span(start: int, length: int, full: int, factor: float) -> tuple[int, int]:
-    """(first pixel, pixels) of a level for a span at full scale; an edge of the picture rounds
-    outwards.
+def _span_in_level(start: int, length: int, full: int, scale: float) -> tuple[int, int]:
+    """(first pixel, number of pixels) in a level, for a span at full scale. At the far edge of the
+    image the span is rounded outwards.
     """
-    first = round(start / factor)
+    first = round(start / scale)
     end = start + length
-    last = math.ceil(end / factor) if end == full else round(end / factor)
+    last = math.ceil(end / scale) if end == full else round(end / scale)
     return first, max(1, last - first)
 
 
@@ -184,12 +188,12 @@ def _rotate(image: Any, angle: float) -> Any:
         return image.rot(_RIGHT_ANGLES[angle])
     if not image.hasalpha():
         image = image.addalpha()
-    return _weighed(image, lambda im: im.rotate(angle, background=[0.0] * im.bands))
+    return _resample(image, lambda im: im.rotate(angle, background=[0.0] * im.bands))
 
 
-def _weighed(image: Any, change: Any) -> Any:
-    """Apply a resampling with colours weighed by alpha, so that hidden colours do not bleed into
-    the edge.
+def _resample(image: Any, change: Callable[[Any], Any]) -> Any:
+    """Apply `change` with colours weighted by alpha, so that the colours of transparent pixels do
+    not bleed into the edges.
     """
     if not image.hasalpha():
         return change(image)

@@ -1,8 +1,9 @@
-"""Originals made tile-ready, and their thumbnails: oriented, sRGB or gray, metadata left behind.
+"""Writes tile-ready sources of originals, and their thumbnails: oriented, sRGB or gray, without
+metadata.
 
-Transparency is kept: a pyramid with alpha is lossless (JPEG has none). 16 bits become 8, as every
-tile of them would, but in a lossless policy. A result is opened again and measured before it is
-returned, so a torn file is never handed on.
+Transparency is kept: a pyramid with alpha is lossless, because JPEG has no alpha. 16 bits become 8,
+except in a lossless policy. A result is probed before it is returned, so an incomplete file is
+never returned.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import Any
 
 from orchestrator.errors import Unprocessable
 from orchestrator.imaging import colour, encode, vips
-from orchestrator.imaging.jpeg2000 import writer as jpeg2000
-from orchestrator.imaging.jpeg2000.reader import CodestreamError
-from orchestrator.imaging.open_pictures import Opened, load_first
+from orchestrator.imaging.jpeg2000 import binding, writer
+from orchestrator.imaging.jpeg2000.binding import CodestreamError
+from orchestrator.imaging.open_pictures import OpenPictures
+from orchestrator.imaging.picture_headers import load_first_page
 from orchestrator.imaging.probe import Bounds, probe
 from orchestrator.imaging.recipes import ConversionPolicy, Probe, Recipe
-from orchestrator.imaging.render import cut, resize
-from orchestrator.imaging.row_shrinker import Overview
+from orchestrator.imaging.render import cut_region, resize
+from orchestrator.imaging.row_shrinker import RowShrinker
 from orchestrator.model import Dimensions, SourceKind
 
 _IN_MEMORY_BYTES = 1024**3
@@ -33,8 +35,8 @@ _FULL_DISK_BYTES = 16 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
-class Thumbnails:
-    """JPEGs to be written as `{width}x{height}.jpg` into `folder`."""
+class ThumbnailRequest:
+    """Which thumbnails to write: JPEG files named `{width}x{height}.jpg` in `folder`."""
 
     sizes: tuple[Dimensions, ...]
     folder: Path
@@ -47,91 +49,90 @@ def convert(
     policy: ConversionPolicy,
     bounds: Bounds,
     *,
-    wanted: Thumbnails | None = None,
+    thumbnails: ThumbnailRequest | None = None,
     threads: int = 1,
 ) -> tuple[Probe, list[Path]]:
-    """Write `target` by `policy`, and the thumbnails wanted from the same decode; what it is, and
-    their paths in the order asked. The caller owns all files and removes them after an error.
+    """Write `target` by `policy`, and `thumbnails` from the same decode: the probe of `target`, and
+    the thumbnails' paths in the order requested. After an error the caller removes all files.
 
     Raises FileNotFoundError, TooLarge, Unprocessable, VipsError, CodestreamError, OSError.
     """
-    found = probe(path, bounds)
+    original = probe(path, bounds)
     scratch = target.with_name(f"{target.name}.upright")
-    overview = Overview(found.dimensions, wanted.sizes) if wanted else None
+    shrinker = RowShrinker(original.dimensions, thumbnails.sizes) if thumbnails else None
     try:
-        image = colour.to_web(_upright(path, found, scratch), keep_16=policy.lossless)
-        _write(image, target, policy, overview, threads)
+        image = colour.to_web(_load_upright(path, original, scratch), keep_16=policy.lossless)
+        _write(image, target, policy, shrinker, threads)
     finally:
         scratch.unlink(missing_ok=True)
-    made = probe(target, bounds)
-    if made.dimensions != found.dimensions or made.kind is not policy.kind:
+    source = probe(target, bounds)
+    if source.dimensions != original.dimensions or source.kind is not policy.kind:
         raise Unprocessable("The image could not be converted.")
-    if wanted is None:
-        return made, []
-    first = overview.image() if overview else None
-    return made, _cascade(target, made, wanted, first)
+    if thumbnails is None:
+        return source, []
+    small = shrinker.result() if shrinker else None
+    return source, _write_cascade(target, source, thumbnails, small)
 
 
-def thumbnails(path: Path, wanted: Thumbnails, bounds: Bounds) -> list[Path]:
-    """Write what is wanted of a picture, from one decode; the paths in the order asked. Raises as
-    `convert`.
+def write_thumbnails(path: Path, request: ThumbnailRequest, bounds: Bounds) -> list[Path]:
+    """Write the thumbnails of the picture at `path`, from one decode; their paths in the order
+    requested. Raises as `convert`.
     """
-    return _cascade(path, probe(path, bounds), wanted, None)
+    return _write_cascade(path, probe(path, bounds), request, None)
 
 
-def _cascade(path: Path, found: Probe, wanted: Thumbnails, base: Any | None) -> list[Path]:
-    """The largest is made from the picture (or from `base`, which is that picture smaller), each
-    smaller one from the one before.
+def _write_cascade(
+    path: Path, source: Probe, request: ThumbnailRequest, small: Any | None
+) -> list[Path]:
+    """Make the largest thumbnail from the picture (or from `small`, a reduction of it), and each
+    smaller one from the previous one.
     """
-    written: dict[Dimensions, Path] = {}
-    image = base
-    for size in _largest_first(wanted.sizes):
-        image = _first_thumbnail(path, found, size) if image is None else resize(image, size)
+    paths: dict[Dimensions, Path] = {}
+    image = small
+    for size in _largest_first(request.sizes):
+        image = _render_thumbnail(path, source, size) if image is None else resize(image, size)
         image = image.copy_memory()
-        written[size] = wanted.folder / f"{size[0]}x{size[1]}.jpg"
-        image.jpegsave(str(written[size]), Q=wanted.quality, optimize_coding=True, strip=True)
-    return [written[size] for size in wanted.sizes]
+        paths[size] = request.folder / f"{size[0]}x{size[1]}.jpg"
+        image.jpegsave(str(paths[size]), Q=request.quality, optimize_coding=True, strip=True)
+    return [paths[size] for size in request.sizes]
 
 
 def _largest_first(sizes: Sequence[Dimensions]) -> list[Dimensions]:
     return sorted(set(sizes), key=lambda size: size[0] * size[1], reverse=True)
 
 
-def _first_thumbnail(path: Path, found: Probe, size: Dimensions) -> Any:
-    opened = Opened(budget=1, sandboxed=True)
+def _render_thumbnail(path: Path, source: Probe, size: Dimensions) -> Any:
+    pictures = OpenPictures(max_bytes=1, sandboxed=True)
     recipe = Recipe(
         path=str(path),
-        kind=found.kind,
-        dimensions=found.dimensions,
-        levels=found.levels,
-        region=(0, 0, found.width, found.height),
+        kind=source.kind,
+        dimensions=source.dimensions,
+        levels=source.levels,
+        region=(0, 0, source.width, source.height),
         size=size,
     )
-    return encode.flatten(cut(recipe, opened.picture(str(path)), opened))
+    return encode.flatten(cut_region(recipe, pictures.open(str(path)), pictures))
 
 
-def _upright(path: Path, found: Probe, scratch: Path) -> Any:
-    """The picture, oriented. Turning needs any row at any time: in memory, or by way of `scratch`
-    when very large.
+def _load_upright(path: Path, original: Probe, scratch: Path) -> Any:
+    """The picture, oriented. Turning needs random access to the rows: in memory, or in the file
+    `scratch` if the picture is very large.
     """
-    image = load_first(found.format, str(path), **_streamed(found))
-    if found.orientation == 1:
+    options = {} if original.format == "jpeg2000" else {"access": "sequential"}
+    image = load_first_page(original.format, str(path), **options)
+    if original.orientation == 1:
         return image
-    if image.width * image.height * image.bands * (found.bits // 8 or 1) <= _IN_MEMORY_BYTES:
+    if image.width * image.height * image.bands * (original.bits // 8 or 1) <= _IN_MEMORY_BYTES:
         return image.copy_memory().autorot()
     image.tiffsave(str(scratch), tile=True, bigtiff=True)
     return vips.load("tiff", str(scratch)).autorot()
 
 
-def _streamed(found: Probe) -> dict[str, str]:
-    return {} if found.format == "jpeg2000" else {"access": "sequential"}
-
-
 def _write(
-    image: Any, target: Path, policy: ConversionPolicy, overview: Overview | None, threads: int
+    image: Any, target: Path, policy: ConversionPolicy, shrinker: RowShrinker | None, threads: int
 ) -> None:
     if policy.kind is SourceKind.JPEG2000:
-        _write_jpeg2000(image, target, policy, overview, threads)
+        _write_jpeg2000(image, target, policy, shrinker, threads)
         return
     lossless = policy.lossless or image.hasalpha()
     vips.set_threads(threads)
@@ -150,20 +151,20 @@ def _write(
 
 
 def _write_jpeg2000(
-    image: Any, target: Path, policy: ConversionPolicy, overview: Overview | None, threads: int
+    image: Any, target: Path, policy: ConversionPolicy, shrinker: RowShrinker | None, threads: int
 ) -> None:
-    library = jpeg2000.load()
-    if library is not None:
-        seen = overview.add if overview else None
+    openjpeg = binding.load()
+    if openjpeg is not None:
+        on_strip = shrinker.add if shrinker else None
         try:
-            jpeg2000.write(library, image, target, policy, threads=threads, seen=seen)
-        except CodestreamError as error:  # the library does not say that it could not write
+            writer.write(openjpeg, image, target, policy, threads=threads, on_strip=on_strip)
+        except CodestreamError as error:  # OpenJPEG does not report a full disk
             if shutil.disk_usage(target.parent).free < _FULL_DISK_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
         return
-    # The encoder misses its aim by far in tiny pictures; they cost nothing lossless.
-    tiny = min(image.width, image.height) < _TINY
+    # In tiny images the lossy encoder misses the requested quality by far. Lossless costs nothing.
+    is_tiny = min(image.width, image.height) < _TINY
     edge = policy.tile or policy.advertised_tile
     vips.set_threads(threads)
     image.jp2ksave(
@@ -171,6 +172,6 @@ def _write_jpeg2000(
         tile_width=edge,
         tile_height=edge,
         Q=int(policy.psnr),
-        lossless=tiny or policy.lossless,
+        lossless=is_tiny or policy.lossless,
         strip=True,
     )

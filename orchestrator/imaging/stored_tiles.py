@@ -1,8 +1,8 @@
-"""Tiles of a pyramid TIFF handed on as they are stored: no decoding, no second loss.
+"""Tiles of a pyramid TIFF, served as they are stored: they are not decoded and lose no quality.
 
-Only where the answer would be that tile exactly: JPEG asked and stored, on the tile grid of a
-level, whole. What a file claims is checked: a tile must begin and end as a JPEG of that size, and
-hold nothing but what a decoder needs.
+Only if the result is exactly that tile: JPEG is requested and stored, and the region is one whole
+tile of a level. The file is not trusted: a tile must begin and end as a JPEG of that size, and
+contain only the segments that a decoder needs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import struct
 
 from orchestrator.imaging.recipes import Recipe
-from orchestrator.imaging.tiff_layout import Array, Directory, Layout
+from orchestrator.imaging.tiff_layout import Directory, TagValues, TiffLayout
 from orchestrator.model import SourceKind
 
 _JPEG = 7
@@ -21,53 +21,53 @@ _MAX_TABLE_BYTES = 64 * 1024
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x02\x00\x00\x01\x00\x01\x00\x00"
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 _HEADS = {_GRAY: _JFIF, _YCBCR: _JFIF, _RGB: _ADOBE_RGB}
-"""What tells a decoder the colours, which the TIFF's own directory said."""
+"""Tells a decoder the colour space, which in the TIFF is in the directory."""
 _FRAMES = frozenset((0xC0, 0xC1))
 _ALLOWED = _FRAMES | frozenset((0xDB, 0xC4, 0xDD, 0xE0, 0xEE))
 _SCAN = 0xDA
 
 
 class StoredTiles:
-    """The tiles of one pyramid TIFF, whose file is kept open."""
+    """The tiles of one pyramid TIFF. The file stays open until `close`."""
 
-    def __init__(self, path: str, layout: Layout) -> None:
+    def __init__(self, path: str, layout: TiffLayout) -> None:
         """Raises FileNotFoundError."""
         self._layout = layout
         self._tables: dict[int, bytes] = {}
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def jpeg(self, recipe: Recipe) -> bytes | None:
-        """The answer to `recipe` if it is a stored tile, else None."""
-        place = _place(recipe, self._layout)
-        if place is None:
+    def read_jpeg(self, recipe: Recipe) -> bytes | None:
+        """The result of `recipe` if it is a stored tile, else None."""
+        position = _find_tile(recipe, self._layout)
+        if position is None:
             return None
-        n, number = place
+        n, number = position
         level = self._layout.levels[n]
         head = _HEADS.get(level.photometric)
-        size = self._value(level.sizes, number)
+        size = self._read_value(level.sizes, number)
         if head is None or not 4 <= size <= _MAX_TILE_BYTES:
             return None
-        tile = os.pread(self._file, size, self._value(level.offsets, number))
-        if len(tile) < size or not _is_whole(tile, level.tile):
+        tile = os.pread(self._file, size, self._read_value(level.offsets, number))
+        if len(tile) < size or not _is_complete_jpeg(tile, level.tile):
             return None
-        return tile[:2] + head + self._shared(n, level) + tile[2:]
+        return tile[:2] + head + self._read_tables(n, level) + tile[2:]
 
-    def _shared(self, n: int, level: Directory) -> bytes:
-        """The tables all tiles of a level share, without their own start and end."""
+    def _read_tables(self, n: int, level: Directory) -> bytes:
+        """The tables that all tiles of a level share, without their start and end markers."""
         if n not in self._tables:
             count = min(level.tables.count, _MAX_TABLE_BYTES)
             tables = os.pread(self._file, count, level.tables.offset) if count else b""
-            whole = tables[:2] == b"\xff\xd8" and tables[-2:] == b"\xff\xd9"
-            self._tables[n] = tables[2:-2] if whole else b""
+            is_complete = tables[:2] == b"\xff\xd8" and tables[-2:] == b"\xff\xd9"
+            self._tables[n] = tables[2:-2] if is_complete else b""
         return self._tables[n]
 
-    def _value(self, array: Array, index: int) -> int:
+    def _read_value(self, values: TagValues, index: int) -> int:
         """One value of a tag; 0 if there is none."""
-        size = struct.calcsize(array.code)
-        data = os.pread(self._file, size, array.offset + index * size)
-        if index >= array.count or len(data) < size:
+        size = struct.calcsize(values.code)
+        data = os.pread(self._file, size, values.offset + index * size)
+        if index >= values.count or len(data) < size:
             return 0
-        return int(struct.unpack(array.code, data)[0])
+        return int(struct.unpack(values.code, data)[0])
 
     def close(self) -> None:
         """Close the file."""
@@ -76,15 +76,15 @@ class StoredTiles:
         self._file = -1
 
     def __del__(self) -> None:
-        """An LRU drops these without a word."""
+        """Close the file when a cache drops the object."""
         self.close()
 
 
-def _place(recipe: Recipe, layout: Layout) -> tuple[int, int] | None:
-    """(level, number of the tile) if the recipe asks for exactly one whole stored JPEG tile."""
-    plain = recipe.format == "jpg" and recipe.quality in ("default", "color")
+def _find_tile(recipe: Recipe, layout: TiffLayout) -> tuple[int, int] | None:
+    """(level, number of the tile) if the recipe requests exactly one whole stored JPEG tile."""
+    is_plain_jpeg = recipe.format == "jpg" and recipe.quality in ("default", "color")
     if (
-        not plain
+        not is_plain_jpeg
         or recipe.mirror
         or recipe.rotation % 360
         or recipe.kind is not SourceKind.PYRAMID_TIFF
@@ -95,27 +95,27 @@ def _place(recipe: Recipe, layout: Layout) -> tuple[int, int] | None:
         return None
     level = layout.levels[n]
     (x, y, w, h), (tile_w, tile_h) = recipe.region, level.tile
-    exact = recipe.size == level.tile and (w, h) == (tile_w << n, tile_h << n)
-    if level.compression != _JPEG or not exact or x % w or y % h:
+    is_one_tile = recipe.size == level.tile and (w, h) == (tile_w << n, tile_h << n)
+    if level.compression != _JPEG or not is_one_tile or x % w or y % h:
         return None
     column, row = x // w, y // h
     if (column + 1) * tile_w > level.dimensions[0] or (row + 1) * tile_h > level.dimensions[1]:
-        return None  # the last of a row is padded
+        return None  # the last tile of a row or column is padded
     return n, row * -(-level.dimensions[0] // tile_w) + column
 
 
-def _is_whole(tile: bytes, size: tuple[int, int]) -> bool:
-    """True for a JPEG from start to end, of `size`, with nothing needless in its header."""
+def _is_complete_jpeg(tile: bytes, size: tuple[int, int]) -> bool:
+    """True for a JPEG with start and end markers, of `size`, that has only allowed segments."""
     if tile[:2] != b"\xff\xd8" or tile[-2:] != b"\xff\xd9":
         return False
-    at, found = 2, False
-    while at + 9 <= len(tile) and tile[at] == 0xFF:
-        marker, (length,) = tile[at + 1], struct.unpack_from(">H", tile, at + 2)
+    offset, has_size = 2, False
+    while offset + 9 <= len(tile) and tile[offset] == 0xFF:
+        marker, (length,) = tile[offset + 1], struct.unpack_from(">H", tile, offset + 2)
         if marker == _SCAN:
-            return found
+            return has_size
         if marker in _FRAMES:
-            found = struct.unpack_from(">HH", tile, at + 5) == (size[1], size[0])
+            has_size = struct.unpack_from(">HH", tile, offset + 5) == (size[1], size[0])
         if marker not in _ALLOWED:
             return False
-        at += 2 + length
+        offset += 2 + length
     return False

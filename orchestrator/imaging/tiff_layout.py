@@ -1,8 +1,8 @@
-"""The layout of a TIFF read from its directories: which are tiles, which are reductions of the
-first. No pixels.
+"""The layout of a TIFF, read from its directories: which images are tiled, and which are reductions
+of the first one. No pixel is decoded.
 
-libvips 8.14 does not say whether a TIFF is tiled. Everything is bounded: directories, entries,
-offsets inside the file.
+libvips 8.14 does not report whether a TIFF is tiled. Everything is bounded: the number of
+directories and entries, and offsets inside the file.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _SUB_IFDS, _JPEG_TABLES = 330, 347
 _NUMBER_TAGS = frozenset(
     (_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT, _SUB_IFDS)
 )
-_PLACED_TAGS = frozenset((_TILE_OFFSETS, _TILE_BYTES, _JPEG_TABLES))
-_NUMBERS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
-_BYTES = {
+_ARRAY_TAGS = frozenset((_TILE_OFFSETS, _TILE_BYTES, _JPEG_TABLES))
+_TYPE_CODES = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
+_TYPE_BYTES = {
     **dict.fromkeys((1, 2, 6, 7), 1),
     **dict.fromkeys((3, 8), 2),
     **dict.fromkeys((4, 9, 11, 13), 4),
     **dict.fromkeys((5, 10, 12, 16, 17, 18), 8),
 }
-"""How many bytes a value of each type has."""
+"""Size in bytes of one value of each TIFF type."""
 
 
 class TiffLayoutError(ValueError):
@@ -40,8 +40,8 @@ class TiffLayoutError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Array:
-    """Where in the file the `count` values of a tag are, each packed as `code`."""
+class TagValues:
+    """Offset in the file of the `count` values of a tag, each packed as `code` (of `struct`)."""
 
     code: str = "<B"
     count: int = 0
@@ -50,8 +50,9 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """One image of the file: dimensions, tile dimensions ((0, 0): strips), how it is coded, where
-    its sub-directories, its tiles, and the tables that its JPEG tiles share are.
+    """One image of the file: dimensions, tile dimensions ((0, 0) if it has strips), compression.
+
+    It also says where its sub-directories, its tiles, and the shared tables of its JPEG tiles are.
     """
 
     dimensions: Dimensions
@@ -59,40 +60,42 @@ class Directory:
     children: tuple[int, ...] = ()
     compression: int = 0
     photometric: int = 0
-    offsets: Array = Array()
-    sizes: Array = Array()
-    tables: Array = Array()
-    places: tuple[Span, ...] = ()
-    """Where the directory and the values of all its tags are."""
+    offsets: TagValues = TagValues()
+    sizes: TagValues = TagValues()
+    tables: TagValues = TagValues()
+    spans: tuple[Span, ...] = ()
+    """The bytes of the directory and of the values of all its tags."""
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """`levels` begins with page 1 and goes on as long as each is tiled and half of the one before,
-    rounded either way.
+class TiffLayout:
+    """`levels` begins with page 1 and continues while each image is tiled and half as large as the
+    previous one, rounded up or down.
     """
 
     levels: tuple[Directory, ...]
     subifds: bool
     pages: int
-    places: tuple[Span, ...] = ()
-    """What a reader of any directory reads: all `Directory.places`, also of what is no level."""
+    spans: tuple[Span, ...] = ()
+    """The bytes of all directories, including those that are no level."""
 
 
-def read_layout(path: Path) -> Layout:
-    """Raises TiffLayoutError if there is no directory to read, OSError."""
+def read_layout(path: Path) -> TiffLayout:
+    """The layout of the file at `path`. Raises TiffLayoutError if it has no readable directory,
+    OSError.
+    """
     with path.open("rb") as file:
         return parse_layout(file)
 
 
-def parse_layout(file: BinaryIO) -> Layout:
-    """The same of an open file."""
-    reader = _Reader(file)
-    pages = list(reader.chain())
+def parse_layout(file: BinaryIO) -> TiffLayout:
+    """The layout of an open file. Raises TiffLayoutError, OSError."""
+    reader = _DirectoryReader(file)
+    pages = list(reader.read_chain())
     first = pages[0]
-    subs = [reader.directory(offset)[0] for offset in first.children]
+    children = [reader.read_directory(offset)[0] for offset in first.children]
     levels = [first]
-    for candidate in subs or pages[1:]:
+    for candidate in children or pages[1:]:
         if (
             not first.tile[0]
             or not candidate.tile[0]
@@ -100,16 +103,16 @@ def parse_layout(file: BinaryIO) -> Layout:
         ):
             break
         levels.append(candidate)
-    places = tuple(place for directory in (*pages, *subs) for place in directory.places)
-    return Layout(tuple(levels), bool(subs), len(pages), places)
+    spans = tuple(span for directory in (*pages, *children) for span in directory.spans)
+    return TiffLayout(tuple(levels), bool(children), len(pages), spans)
 
 
 def _is_half(small: Dimensions, large: Dimensions) -> bool:
     return all(b // 2 <= a <= -(-b // 2) or a == b == 1 for a, b in zip(small, large, strict=True))
 
 
-class _Reader:
-    """Follows offsets in one file; every read is checked for length."""
+class _DirectoryReader:
+    """Follows offsets in one file. The length of every read is checked."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -125,13 +128,13 @@ class _Reader:
             self._order + ("Q" if self._big else "I"), head[8:16] if self._big else head[4:8]
         )[0]
 
-    def chain(self) -> Iterator[Directory]:
-        """The main directories in order, at least one, at most MAX_DIRECTORIES; a loop ends it."""
+    def read_chain(self) -> Iterator[Directory]:
+        """The main directories in order, from 1 to MAX_DIRECTORIES. A loop ends the chain."""
         offset, seen = self._first, set[int]()
         while offset and offset not in seen and len(seen) < MAX_DIRECTORIES:
             seen.add(offset)
             try:
-                directory, offset = self.directory(offset)
+                directory, offset = self.read_directory(offset)
             except TiffLayoutError:
                 if len(seen) == 1:
                     raise
@@ -140,58 +143,58 @@ class _Reader:
         if not seen:
             raise TiffLayoutError("no directory")
 
-    def directory(self, offset: int) -> tuple[Directory, int]:
-        """(the directory at `offset`, offset of the next or 0)."""
+    def read_directory(self, offset: int) -> tuple[Directory, int]:
+        """(the directory at `offset`, the offset of the next one or 0)."""
         (count,) = self._read(offset, "Q" if self._big else "H")
         if not 0 < count <= _MAX_ENTRIES:
-            raise TiffLayoutError("directory of no sensible length")
-        step, at = (20, offset + 8) if self._big else (12, offset + 2)
+            raise TiffLayoutError("invalid number of entries")
+        step, first = (20, offset + 8) if self._big else (12, offset + 2)
         values: dict[int, tuple[int, ...]] = {}
-        arrays: dict[int, Array] = {}
-        places = [(offset, at + count * step + (8 if self._big else 4))]
+        arrays: dict[int, TagValues] = {}
+        spans = [(offset, first + count * step + (8 if self._big else 4))]
         for n in range(count):
-            entry = at + n * step
+            entry = first + n * step
             tag, kind, number = self._read(entry, "HHQ" if self._big else "HHI")
-            places += self._elsewhere(entry, _BYTES.get(kind, 0) * number)
+            spans += self._find_external_values(entry, _TYPE_BYTES.get(kind, 0) * number)
             if tag in _NUMBER_TAGS:
-                values[tag] = self._values(entry, kind, number)
-            elif tag in _PLACED_TAGS:
-                arrays[tag] = self._placed(entry, kind, number)
-        (following,) = self._read(at + count * step, "Q" if self._big else "I")
-        one = {tag: found[0] for tag, found in values.items() if found}
-        found = Directory(
+                values[tag] = self._read_values(entry, kind, number)
+            elif tag in _ARRAY_TAGS:
+                arrays[tag] = self._locate_values(entry, kind, number)
+        (following,) = self._read(first + count * step, "Q" if self._big else "I")
+        one = {tag: numbers[0] for tag, numbers in values.items() if numbers}
+        directory = Directory(
             dimensions=(one.get(_WIDTH, 0), one.get(_HEIGHT, 0)),
             tile=(one.get(_TILE_WIDTH, 0), one.get(_TILE_HEIGHT, 0)),
             children=values.get(_SUB_IFDS, ()),
             compression=one.get(_COMPRESSION, 0),
             photometric=one.get(_PHOTOMETRIC, 0),
-            offsets=arrays.get(_TILE_OFFSETS, Array()),
-            sizes=arrays.get(_TILE_BYTES, Array()),
-            tables=arrays.get(_JPEG_TABLES, Array()),
-            places=tuple(places),
+            offsets=arrays.get(_TILE_OFFSETS, TagValues()),
+            sizes=arrays.get(_TILE_BYTES, TagValues()),
+            tables=arrays.get(_JPEG_TABLES, TagValues()),
+            spans=tuple(spans),
         )
-        return found, following
+        return directory, following
 
-    def _values(self, entry: int, kind: int, number: int) -> tuple[int, ...]:
+    def _read_values(self, entry: int, kind: int, number: int) -> tuple[int, ...]:
         if number > MAX_DIRECTORIES:
-            raise TiffLayoutError("more values than can be meant")
-        array = self._placed(entry, kind, number)
-        return self._read(array.offset, array.code[1:] * number)
+            raise TiffLayoutError("too many values")
+        located = self._locate_values(entry, kind, number)
+        return self._read(located.offset, located.code[1:] * number)
 
-    def _placed(self, entry: int, kind: int, number: int) -> Array:
-        code = _NUMBERS.get(kind)
+    def _locate_values(self, entry: int, kind: int, number: int) -> TagValues:
+        code = _TYPE_CODES.get(kind)
         if code is None:
             raise TiffLayoutError("tag of an unexpected type")
-        elsewhere = self._elsewhere(entry, struct.calcsize(self._order + code) * number)
-        where = elsewhere[0][0] if elsewhere else entry + (12 if self._big else 8)
-        return Array(self._order + code, number, where)
+        external = self._find_external_values(entry, struct.calcsize(self._order + code) * number)
+        offset = external[0][0] if external else entry + (12 if self._big else 8)
+        return TagValues(self._order + code, number, offset)
 
-    def _elsewhere(self, entry: int, size: int) -> list[Span]:
-        """Where the values of a tag are, `size` bytes, if the entry has no room for them."""
-        room, where = (8, entry + 12) if self._big else (4, entry + 8)
+    def _find_external_values(self, entry: int, size: int) -> list[Span]:
+        """The span of the values of a tag, `size` bytes; [] if they fit into the entry."""
+        room, field = (8, entry + 12) if self._big else (4, entry + 8)
         if size <= room:
             return []
-        (start,) = self._read(where, "Q" if self._big else "I")
+        (start,) = self._read(field, "Q" if self._big else "I")
         return [(start, start + size)]
 
     def _read(self, offset: int, layout: str) -> tuple[int, ...]:
@@ -202,5 +205,5 @@ class _Reader:
         self._file.seek(offset)
         data = self._file.read(size)
         if len(data) < size:
-            raise TiffLayoutError("cut short")
+            raise TiffLayoutError("the file is incomplete")
         return struct.unpack(layout, data)

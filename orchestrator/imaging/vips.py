@@ -1,8 +1,8 @@
-"""The only door to libvips: which loaders may run, how a file is opened, and how its errors read.
+"""Access to libvips: which loaders may run, how a file is opened, and how its errors are reported.
 
-Every process that decodes calls `restrict` first. A loader is always named by us (`sniff`), so
-libvips never guesses, and every one is told to fail on damage: without that, broken data comes back
-as black pixels and success.
+Every process that decodes calls `restrict` first. We always choose the loader (`sniff`), so libvips
+never guesses. Every loader must fail on damaged data: otherwise libvips returns black pixels and
+reports success.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ _SAVERS = {
     "avif": "heifsave_buffer",
 }
 TRUSTED: frozenset[InputFormat] = frozenset(("jpeg", "png", "gif", "webp", "tiff"))
-"""Formats that may be decoded in any process of ours."""
+"""Formats that may be decoded in any of our processes."""
 SANDBOXED: frozenset[InputFormat] = frozenset(("jpeg2000", "heif", "svg", "pdf"))
-"""Formats that may be decoded in a decode worker process only."""
+"""Formats that may be decoded only in a decode worker process."""
 
 
 def restrict(*, sandboxed: bool, threads: int = 1) -> None:
-    """Allow only the loaders of our list in this process, keep no operation cache, use `threads`
-    threads an operation.
+    """Allow only our loaders in this process, disable the operation cache, and use `threads`
+    threads for each operation.
     """
-    pyvips.cache_set_max(0)  # it is keyed by file name: a replaced file would be served stale
+    pyvips.cache_set_max(0)  # its key is the file name: a replaced file would be served stale
     set_threads(threads)
     pyvips.operation_block_set("VipsForeignLoad", True)
     for name in TRUSTED | (SANDBOXED if sandboxed else frozenset()):
@@ -67,46 +67,48 @@ def restrict(*, sandboxed: bool, threads: int = 1) -> None:
 
 
 def set_threads(threads: int) -> None:
-    """How many threads one libvips operation of this process may use."""
+    """Set how many threads one libvips operation of this process may use."""
     concurrency_set(threads)
 
 
 def load(name: InputFormat, path: str, **options: Any) -> Any:
-    """The image at `path`, read by the loader of `name`; pixels come later. Raises VipsError for a
-    broken header.
+    """The image at `path`, opened by the loader of format `name`. Pixels are read later. Raises
+    VipsError for a broken header.
     """
     options.setdefault("fail_on", "error")
     return pyvips.Operation.call(_LOADERS[name], path, **options)
 
 
 def load_bytes(name: InputFormat, body: bytes, **options: Any) -> Any:
-    """The same from memory. Raises VipsError."""
+    """As `load`, from memory. Raises VipsError."""
     options.setdefault("fail_on", "error")
     return pyvips.Operation.call(f"{_LOADERS[name]}_buffer", body, **options)
 
 
 def attach_profile(image: Any, profile: bytes) -> None:
-    """Make `profile` (ICC) the embedded one of `image`, in place."""
+    """Set `profile` (ICC) as the embedded profile of `image`, in place."""
     image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
 
 
-def broken(error: Exception) -> Unprocessable:
-    """What the world is told when libvips refuses: never its own text, which holds paths."""
+def as_public_error(error: Exception) -> Unprocessable:
+    """The error for clients when libvips refuses a file. It never has the text of libvips, which
+    contains paths.
+    """
     text = str(error).lower()
     if any(
         word in text
         for word in ("truncated", "premature end", "end of file", "eof", "not enough", "short read")
     ):
-        return Unprocessable("The image file is cut short.")
+        return Unprocessable("The image file is incomplete.")
     return Unprocessable("The image file is damaged and cannot be decoded.")
 
 
 def capabilities() -> Capabilities:
-    """What this process reads and writes; AVIF is tried, for libheif may lack an AV1 encoder."""
+    """What this process reads and writes. Each output is tried: libheif may lack an AV1 encoder."""
     inputs = tuple(
         name for name, nick in _LOADERS.items() if pyvips.type_find("VipsForeignLoad", nick)
     )
-    outputs = tuple(name for name, nick in _SAVERS.items() if _saves(name, nick))
+    outputs = tuple(name for name, nick in _SAVERS.items() if _can_save(name, nick))
     missing = tuple(n for n in _LOADERS if n not in inputs) + tuple(
         n for n in _SAVERS if n not in outputs
     )
@@ -115,7 +117,7 @@ def capabilities() -> Capabilities:
     )
 
 
-def _saves(name: str, nickname: str) -> bool:
+def _can_save(name: str, nickname: str) -> bool:
     if not pyvips.type_find("VipsForeignSave", nickname):
         return False
     options = {"compression": "av1"} if name == "avif" else {}

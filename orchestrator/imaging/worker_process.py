@@ -1,5 +1,5 @@
-"""One decode worker process: started off the loop, given one call at a time, killed when overdue,
-replaced when dead.
+"""One decode worker process. It is started outside the event loop, runs one call at a time, and is
+killed when a call takes too long.
 
 It is a `ProcessPoolExecutor` of one *spawned* process (fork deadlocks libvips). All methods are
 called on the event loop.
@@ -17,13 +17,16 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Any
 
-from orchestrator.imaging import decode_worker as entry
+from orchestrator.imaging import decode_worker
 
 _START_TIMEOUT_S = 60.0
 
+OnResult = Callable[[Any, BaseException | None], None]
+"""Called with the result of a call, or None and its error."""
+
 
 class WorkerDied(Exception):
-    """The process ended during a call; `overdue` if we ended it."""
+    """The process ended during a call; `overdue` if we killed it because of the time limit."""
 
     def __init__(self, *, overdue: bool) -> None:
         super().__init__()
@@ -31,106 +34,111 @@ class WorkerDied(Exception):
 
 
 class WorkerProcess:
-    """A process in one of the states cold, starting, idle and busy."""
+    """A process that is stopped, starting, idle or busy."""
 
-    def __init__(self, number: int, limits: entry.WorkerLimits, threads: Executor) -> None:
+    def __init__(self, number: int, limits: decode_worker.WorkerLimits, threads: Executor) -> None:
         self.number = number
         self._limits = limits
         self._threads = threads
         self._executor: ProcessPoolExecutor | None = None
         self.pid = 0
-        self.starting = False
-        self.busy = False
+        self.is_starting = False
+        self.is_busy = False
 
     @property
-    def cold(self) -> bool:
-        """True if it has to be started before it can be given a call."""
-        return not self.pid and not self.starting
+    def is_stopped(self) -> bool:
+        """True if it must be started before it can run a call."""
+        return not self.pid and not self.is_starting
 
     @property
-    def idle(self) -> bool:
-        """True if it can be given a call now."""
-        return self.pid > 0 and not self.busy
+    def is_idle(self) -> bool:
+        """True if it can run a call now."""
+        return self.pid > 0 and not self.is_busy
 
-    def start(self, then: Callable[[bool], None]) -> None:
-        """Start the process in a thread; `then` hears whether it came up."""
+    def start(self, on_started: Callable[[bool], None]) -> None:
+        """Start the process in a thread. `on_started` is called with True if that succeeded."""
         loop = asyncio.get_running_loop()
-        self.starting = True
-        started = self._threads.submit(self._start)
+        self.is_starting = True
+        starting = self._threads.submit(self._start_executor)
 
-        def settled(future: Future[tuple[ProcessPoolExecutor, int]]) -> None:
-            self.starting = False
-            up = future.exception() is None
-            if up:
+        def finish(future: Future[tuple[ProcessPoolExecutor, int]]) -> None:
+            self.is_starting = False
+            succeeded = future.exception() is None
+            if succeeded:
                 self._executor, self.pid = future.result()
-            then(up)
+            on_started(succeeded)
 
-        started.add_done_callback(lambda future: _soon(loop, settled, future))
+        starting.add_done_callback(lambda future: _call_on_loop(loop, finish, future))
 
-    def _start(self) -> tuple[ProcessPoolExecutor, int]:
+    def _start_executor(self) -> tuple[ProcessPoolExecutor, int]:
         executor = ProcessPoolExecutor(
             max_workers=1,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=entry.start,
+            initializer=decode_worker.start,
             initargs=(self._limits,),
         )
         try:
-            return executor, executor.submit(entry.ready).result(_START_TIMEOUT_S)
+            pid = executor.submit(decode_worker.report_ready).result(_START_TIMEOUT_S)
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
+        return executor, pid
 
     def call(
         self,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         timeout_s: float,
-        then: Callable[[Any, BaseException | None], None],
+        on_result: OnResult,
     ) -> None:
-        """Run one call; `then` hears its result or error (WorkerDied if the process ended), with
-        the worker free again.
+        """Run one call in the process. When `on_result` is called, the process is idle again. The
+        error is WorkerDied if the process ended.
         """
         loop = asyncio.get_running_loop()
         overdue = False
 
-        def end_it() -> None:
+        def kill_overdue() -> None:
             nonlocal overdue
             overdue = True
             self.kill()
 
-        def settled(future: Future[Any]) -> None:
+        def finish(future: Future[Any]) -> None:
             timer.cancel()
-            self.busy = False
+            self.is_busy = False
             error = future.exception()
             if isinstance(error, BrokenProcessPool):
                 self.discard()
                 error = WorkerDied(overdue=overdue)
-            then(None if error else future.result(), error)
+            on_result(None if error else future.result(), error)
 
-        timer = loop.call_later(timeout_s, end_it)
-        self.busy = True
+        timer = loop.call_later(timeout_s, kill_overdue)
+        self.is_busy = True
         try:
-            assert self._executor is not None  # noqa: S101  idle implies it
+            assert self._executor is not None  # noqa: S101  an idle process has one
             future = self._executor.submit(function, *arguments)
-        except BrokenProcessPool as error:  # it died while idle
+        except BrokenProcessPool as error:  # the process ended while it was idle
             future = Future()
             future.set_exception(error)
-        future.add_done_callback(lambda done: _soon(loop, settled, done))
+        future.add_done_callback(lambda done: _call_on_loop(loop, finish, done))
 
     def kill(self) -> None:
-        """End the process at once; a call that runs in it hears WorkerDied."""
+        """End the process at once. A call that runs in it gets WorkerDied."""
         if self.pid:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
     def discard(self) -> None:
-        """Forget a process that is dead or dying; its executor clears itself away."""
+        """Forget a process that has ended or was killed. Its executor frees its resources."""
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
         self._executor, self.pid = None, 0
 
 
-def _soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], argument: object) -> None:
-    """Hand over to the loop, if it still runs: at interpreter exit nobody waits any more."""
+def _call_on_loop(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., None], argument: object
+) -> None:
+    """Call `function` on the event loop, unless the loop is closed: when the interpreter exits, no
+    caller waits.
+    """
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(function, argument)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.errors import InvalidInput
 from orchestrator.iiif.thumbnail_sizes import thumbnail_size
 from orchestrator.imaging import FASTEST, JPEG2000_LOSSLESS, JPEG2000_LOSSY, ConversionPolicy
-from orchestrator.imaging.recipes import decibels
+from orchestrator.imaging.recipes import psnr_for_quality
 
 MAX_SIZES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -47,7 +48,8 @@ def conversion_of(name: str, definition: Mapping[str, Any]) -> ConversionPolicy 
             return None
         case "tiff":
             _only(definition, _TIFF)
-            return FASTEST.changed(
+            return replace(
+                FASTEST,
                 name=name,
                 tile=_tile(definition, FASTEST.tile, _TILES[1:-1]),
                 quality=_number(definition, "quality", FASTEST.quality, (1, 100)),
@@ -67,10 +69,10 @@ def _jpeg2000(name: str, definition: Mapping[str, Any]) -> ConversionPolicy:
     pattern = JPEG2000_LOSSLESS if is_lossless else JPEG2000_LOSSY
     psnr = pattern.psnr
     if "quality" in definition:
-        psnr = decibels(_number(definition, "quality", 0, (1, 100)))
+        psnr = psnr_for_quality(_number(definition, "quality", 0, (1, 100)))
     elif "psnr" in definition:
         psnr = _number(definition, "psnr", 0, _PSNR)
-    return pattern.changed(name=name, psnr=psnr, tile=_tile(definition, pattern.tile, _TILES))
+    return replace(pattern, name=name, psnr=psnr, tile=_tile(definition, pattern.tile, _TILES))
 
 
 def sizes_of(definition: Mapping[str, Any]) -> tuple[int | str, ...]:

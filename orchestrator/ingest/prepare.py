@@ -11,7 +11,7 @@ from pathlib import Path
 from orchestrator.iiif.thumbnail_sizes import sizes_by_edge
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.imaging.source_writer import Thumbnails as Wanted
+from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.ingest.policies import OptimisationPolicy, ThumbnailPolicy
 from orchestrator.ingest.stage_timer import Stages
 from orchestrator.model import Dimensions, SourceKind
@@ -76,9 +76,11 @@ async def prepare(
     thumbnails_folder.mkdir()
     if conversion is not None and probe.kind is SourceKind.ORIGINAL:
         source = folder / f"source.{conversion.extension}"
-        wanted = Wanted(tuple(sizes), thumbnails_folder, THUMBNAIL_QUALITY)
+        request = ThumbnailRequest(tuple(sizes), thumbnails_folder, THUMBNAIL_QUALITY)
         with stages.step("convert"):
-            probe, paths = await imaging.make(original, source, conversion, wanted)
+            probe, paths = await imaging.convert_with_thumbnails(
+                original, source, conversion, request
+            )
     else:
         with stages.step("thumbnails"):
             paths = await imaging.thumbnails(source, sizes, thumbnails_folder, THUMBNAIL_QUALITY)

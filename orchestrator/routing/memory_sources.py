@@ -21,9 +21,14 @@ from orchestrator.cache.disk.cache import Product
 from orchestrator.cache.hot.memory_files import affordable
 from orchestrator.errors import NoRoom
 from orchestrator.imaging import partial_source as partial
-from orchestrator.imaging.intervals import Span, Spans, merged
-from orchestrator.imaging.jpeg2000.tile_parts import END
-from orchestrator.imaging.partial_source import Absent, Outline, Part, PartialFile
+from orchestrator.imaging.intervals import Span, Spans, merge_spans
+from orchestrator.imaging.jpeg2000.tile_parts import END_OF_CODESTREAM
+from orchestrator.imaging.partial_source import (
+    BytesMissing,
+    NeededBytes,
+    PartialFile,
+    SourceOutline,
+)
 from orchestrator.imaging.recipes import Recipe
 from orchestrator.model import STORE, Asset, Source, SourceKind
 from orchestrator.origins.optimised_origins import OptimisedOrigins
@@ -58,7 +63,7 @@ class _Held:
     taken: Spans = field(default_factory=Spans)
     """What memory was given for, also to reads that failed."""
     users: int = 0
-    outline: Outline | None = None
+    outline: SourceOutline | None = None
     is_false: bool = False
     """True if its headers said what is not so."""
     end: int = 0
@@ -198,9 +203,9 @@ class MemorySourceCache:
         for _ in range(0 if held.is_false else _MOST_ROUNDS):
             try:
                 held.outline = held.outline or partial.read_outline(file)
-                part = partial.part_of(held.outline, recipe, file) if held.outline else None
-            except Absent as absent:
-                start, end = absent.span
+                part = partial.needed_bytes(held.outline, recipe, file) if held.outline else None
+            except BytesMissing as missing:
+                start, end = missing.span
                 await self._fetch(held, source, [(start, min(max(end, start + _AHEAD), held.size))])
                 continue
             if part is None:
@@ -211,22 +216,22 @@ class MemorySourceCache:
             return
         raise WholeSourceRequired
 
-    def _seal(self, held: _Held, part: Part) -> None:
+    def _seal(self, held: _Held, part: NeededBytes) -> None:
         """Make a decoder stop at the end of the part. Raises WholeSourceRequired when the part is
         not what the headers declare.
         """
-        partial.seal(held.descriptor, part.end, held.end)
-        held.filled.add((part.end, part.end + len(END)))
+        partial.write_end_marker(held.descriptor, part.end, held.end)
+        held.filled.add((part.end, part.end + len(END_OF_CODESTREAM)))
         held.end = part.end
         with held.path.open("rb") as file:
-            if not partial.is_sealed(file, part.end):
+            if not partial.is_complete(file, part.end):
                 held.is_false = True
                 raise WholeSourceRequired
 
     async def _fetch(self, held: _Held, source: Source, spans: Iterable[Span]) -> None:
         """Bring what is missing of the spans, in as few requests as sensible."""
         missing = [gap for span in spans for gap in held.filled.missing(span)]
-        ranges = merged(missing, gap=_GAP, most=_MOST_RANGES)
+        ranges = merge_spans(missing, gap=_GAP, max_spans=_MOST_RANGES)
         if not ranges:
             return
         self._take(held, ranges)

@@ -13,7 +13,7 @@ from orchestrator.iiif.thumbnail_sizes import thumbnail_sizes
 from orchestrator.imaging import FAST_LOSSY, FASTEST, MAX_QUALITY, ConversionPolicy
 from orchestrator.imaging import POLICIES as BUILT_IN
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.imaging.source_writer import Thumbnails
+from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.model import SourceKind
 from tests.golden.comparing import a_recipe, advertised_tiles, assert_alike, decoded, reference
 from tests.support import pictures
@@ -166,8 +166,8 @@ async def test_source_and_thumbnails_come_from_one_decode(
 ) -> None:
     path = gallery(maker, *size)
     sizes = tuple(thumbnail_sizes(size, [400, "!200,150", 100, "^!300,300"]))
-    wanted = Thumbnails(sizes, tmp_path, 97)
-    made, paths = await pool.make(path, tmp_path / "source", policy, wanted)
+    wanted = ThumbnailRequest(sizes, tmp_path, 97)
+    made, paths = await pool.convert_with_thumbnails(path, tmp_path / "source", policy, wanted)
     assert made.dimensions == size
     assert len(paths) == len(sizes) >= 1
     original = await pool.probe(path)

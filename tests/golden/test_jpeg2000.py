@@ -6,6 +6,7 @@ import asyncio
 import io
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from orchestrator.errors import DecodeTimeout, Unprocessable
 from orchestrator.imaging import FAST_HIGHER, FAST_LOSSY, MAX_QUALITY, POLICIES, ConversionPolicy
 from orchestrator.imaging.jpeg2000.codestream import read_codestream
 from orchestrator.imaging.jpeg2000.tile_parts import (
-    END,
+    END_OF_CODESTREAM,
     TilePart,
     prefix_lengths,
     read_prefix_lengths,
@@ -37,7 +38,7 @@ JPEG2000 = [policy for policy in POLICIES.values() if policy.kind is SourceKind.
 EACH = pytest.mark.parametrize("policy", JPEG2000, ids=lambda policy: policy.name)
 LAYOUTS = pytest.mark.parametrize(
     "policy",
-    [FAST_LOSSY, FAST_LOSSY.changed(tile=0), FAST_LOSSY.changed(tile=1024), MAX_QUALITY],
+    [FAST_LOSSY, replace(FAST_LOSSY, tile=0), replace(FAST_LOSSY, tile=1024), MAX_QUALITY],
     ids=["512", "in one piece", "1024", "lossless"],
 )
 
@@ -81,12 +82,12 @@ async def test_a_prefix_of_the_file_decodes_to_the_same_pixels_at_each_reduction
     lengths = read_prefix_lengths(io.BytesIO(body))
     levels = read_codestream(path).levels
     assert len(lengths) == levels + 1 >= 4
-    assert lengths[0] == len(body) - len(END)
+    assert lengths[0] == len(body) - len(END_OF_CODESTREAM)
     assert list(lengths) == sorted(lengths, reverse=True)
     assert lengths[levels] < len(body) // 20
     for n in range(1, levels + 1):
         prefix = tmp_path / f"prefix-{n}.jp2"
-        prefix.write_bytes(body[: lengths[n]] + END)
+        prefix.write_bytes(body[: lengths[n]] + END_OF_CODESTREAM)
         whole = pixels(path, n)
         assert (pixels(prefix, n) == whole).all()
         out = tmp_path / f"{n}.png"

@@ -9,7 +9,7 @@ import pyvips
 
 from orchestrator.imaging import FAST_LOSSY, FASTEST, POLICIES, ConversionPolicy
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.imaging.source_writer import Thumbnails
+from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.settings import Imaging
 from tests.support import pictures
 
@@ -35,8 +35,8 @@ async def peak_mb(original: Path, folder: Path, policy: ConversionPolicy) -> flo
         size = (await pool.probe(original)).dimensions
         (pid,) = pool.pids
         sizes = tuple((edge, edge * size[1] // size[0]) for edge in (1000, 400))
-        made, thumbnails = await pool.make(
-            original, folder / "source", policy, Thumbnails(sizes, folder, 90)
+        made, thumbnails = await pool.convert_with_thumbnails(
+            original, folder / "source", policy, ThumbnailRequest(sizes, folder, 90)
         )
         assert made.dimensions == size
         assert all(path.stat().st_size for path in thumbnails)

@@ -1,8 +1,7 @@
-"""What a JPEG2000 file says of itself before any decoder opens it: size, tiles, decomposition
-levels, and where in it each resolution ends (`tileparts`).
+"""The header of a JPEG2000 file, read before a decoder opens it: size, tiles, decomposition levels.
 
-Reads the JP2 boxes up to the codestream and the codestream's main header (ISO/IEC 15444-1, annexes
-A and I), with every loop and length bounded, so that a header that lies is refused here.
+Reads the JP2 boxes up to the codestream, and the main header of the codestream (ISO/IEC 15444-1,
+annexes A and I). Every loop and length is bounded, so a header with false values is refused here.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ _MAX_MARKERS = 4096
 _MAX_COMPONENTS = 64
 _MAX_HEADER_BYTES = 16 * 1024**2
 _PLAIN_SPACES = (16, 17)
-"""sRGB and gray, as a JP2 file numbers them."""
+"""Enumerated colour spaces of JP2: sRGB and gray."""
 _SOC, _SIZ, _COD, _COC, _SOT, _SOD = 0xFF4F, 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93
 
 
 @dataclass(frozen=True, slots=True)
 class Codestream:
-    """Dimensions of the image and of its codestream tiles in pixels; `levels` is how often it is
-    halved.
+    """Dimensions of the image and of its tiles in pixels, number of decomposition `levels`, number
+    of components and their bits.
     """
 
     dimensions: Dimensions
@@ -37,11 +36,11 @@ class Codestream:
     components: int
     bits: int
     plain: bool
-    """True if its samples are the pixels: picture and tiles from 0, 0, one or three whole 8-bit
-    components, no palette and no channel definitions.
+    """True if its samples are the pixels: image and tiles begin at 0, 0; one or three 8-bit
+    components, none subsampled; no palette and no channel definitions.
     """
     progression: int = 0
-    """As COD numbers it: 1 and 2 put resolutions first."""
+    """Progression order as in COD. 1 and 2 put resolutions first."""
 
     @property
     def tiled(self) -> bool:
@@ -50,38 +49,42 @@ class Codestream:
 
 
 def read_codestream(path: Path) -> Codestream:
-    """Raises Unprocessable if the headers are not those of a JPEG2000 picture, OSError."""
+    """The header of the file at `path`. Raises Unprocessable if it is no valid JPEG2000 header,
+    OSError.
+    """
     with path.open("rb") as file:
         return parse_codestream(file)
 
 
 def parse_codestream(file: BinaryIO) -> Codestream:
-    """The same of an open file, or of its first bytes in memory. Raises Unprocessable."""
+    """The header of an open file, or of its first bytes in memory. Raises Unprocessable."""
     try:
-        plain_colours = _seek_codestream(file)
-        stream = _main_header(file)
+        has_plain_colours = _seek_codestream(file)
+        stream = _read_main_header(file)
     except struct.error as error:
-        raise Unprocessable("The JPEG2000 file is cut short.") from error
-    return replace(stream, plain=stream.plain and plain_colours)
+        raise Unprocessable("The JPEG2000 file is incomplete.") from error
+    return replace(stream, plain=stream.plain and has_plain_colours)
 
 
-def main_segments(file: BinaryIO) -> tuple[int, list[tuple[int, bytes]]]:
-    """Where the codestream begins, and every (marker, what it says) of its main header; the file
-    then stands behind the marker of the first tile-part. Raises Unprocessable.
+def read_main_segments(file: BinaryIO) -> tuple[int, list[tuple[int, bytes]]]:
+    """The offset of the codestream, and every (marker, body) of its main header. The file is then
+    positioned after the marker of the first tile-part. Raises Unprocessable.
     """
     file.seek(0)
     try:
         _seek_codestream(file)
         start = file.tell()
-        if _marker(file) != _SOC:
-            raise Unprocessable("The JPEG2000 file holds no codestream.")
-        return start, list(_segments(file))
+        if _read_marker(file) != _SOC:
+            raise Unprocessable("The JPEG2000 file contains no codestream.")
+        return start, list(_read_segments(file))
     except struct.error as error:
-        raise Unprocessable("The JPEG2000 file is cut short.") from error
+        raise Unprocessable("The JPEG2000 file is incomplete.") from error
 
 
 def _seek_codestream(file: BinaryIO) -> bool:
-    """Go to the codestream; False if the boxes before it give its samples another meaning."""
+    """Position the file at the codestream. False if the boxes before it define that its samples are
+    not the pixels.
+    """
     start = file.read(2)
     file.seek(0)
     if start == b"\xff\x4f":
@@ -98,48 +101,53 @@ def _seek_codestream(file: BinaryIO) -> bool:
         if length < header:
             break
         if kind == b"jp2h" and length <= _MAX_HEADER_BYTES:
-            plain = _plain_colours(file.read(length - header))
+            plain = _has_plain_colours(file.read(length - header))
         else:
             file.seek(length - header, 1)
-    raise Unprocessable("The JPEG2000 file holds no codestream.")
+    raise Unprocessable("The JPEG2000 file contains no codestream.")
 
 
-def _plain_colours(boxes: bytes) -> bool:
-    """True if a JP2 header has neither palette nor channel definitions, and a colour space (or
-    profile) of plain RGB or gray.
+def _has_plain_colours(boxes: bytes) -> bool:
+    """True if a JP2 header has neither a palette nor channel definitions, and its colour space (or
+    profile) is RGB or gray.
     """
-    at, plain = 0, True
-    while at + 8 <= len(boxes):
-        length, kind = struct.unpack_from(">I4s", boxes, at)
+    offset, plain = 0, True
+    while offset + 8 <= len(boxes):
+        length, kind = struct.unpack_from(">I4s", boxes, offset)
         if kind in (b"pclr", b"cmap", b"cdef"):
             plain = False
-        if kind == b"colr" and length >= 15 and at + 15 <= len(boxes) and boxes[at + 8] == 1:
-            plain = plain and struct.unpack_from(">I", boxes, at + 11)[0] in _PLAIN_SPACES
+        if (
+            kind == b"colr"
+            and length >= 15
+            and offset + 15 <= len(boxes)
+            and boxes[offset + 8] == 1
+        ):
+            plain = plain and struct.unpack_from(">I", boxes, offset + 11)[0] in _PLAIN_SPACES
         if length < 8:
             break
-        at += length
+        offset += length
     return plain
 
 
-def _main_header(file: BinaryIO) -> Codestream:
-    if _marker(file) != _SOC:
-        raise Unprocessable("The JPEG2000 file holds no codestream.")
-    segments = dict(_segments(file))
+def _read_main_header(file: BinaryIO) -> Codestream:
+    if _read_marker(file) != _SOC:
+        raise Unprocessable("The JPEG2000 file contains no codestream.")
+    segments = dict(_read_segments(file))
     if _SIZ not in segments or _COD not in segments:
-        raise Unprocessable("The JPEG2000 file has no usable header.")
-    size = _size(segments[_SIZ])
+        raise Unprocessable("The JPEG2000 file has no valid header.")
+    size = _parse_size(segments[_SIZ])
     _, progression, _, _, levels = struct.unpack(">BBHBB", segments[_COD][:6])
     if levels > 32:
-        raise Unprocessable("The JPEG2000 file has no usable header.")
+        raise Unprocessable("The JPEG2000 file has no valid header.")
     return replace(
         size, levels=levels, progression=progression, plain=size.plain and _COC not in segments
     )
 
 
-def _segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(marker, what it says) up to the first tile."""
+def _read_segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """(marker, body) of each segment up to the first tile."""
     for _ in range(_MAX_MARKERS):
-        marker = _marker(file)
+        marker = _read_marker(file)
         if marker in (_SOT, _SOD):
             return
         (length,) = struct.unpack(">H", file.read(2))
@@ -148,16 +156,17 @@ def _segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         yield marker, file.read(length - 2)
 
 
-def _marker(file: BinaryIO) -> int:
+def _read_marker(file: BinaryIO) -> int:
     (marker,) = struct.unpack(">H", file.read(2))
     return int(marker)
 
 
-def _size(segment: bytes) -> Codestream:
+def _parse_size(segment: bytes) -> Codestream:
+    """The SIZ segment. Raises Unprocessable, struct.error."""
     values = struct.unpack(">H8IH", segment[:36])
     right, bottom, left, top, tile_w, tile_h, tile_left, tile_top, components = values[1:]
     samples = segment[36 : 36 + 3 * components]
-    sane = (
+    is_valid = (
         left < right
         and top < bottom
         and tile_w > 0
@@ -168,15 +177,15 @@ def _size(segment: bytes) -> Codestream:
         and len(samples) == 3 * components
         and (samples[0] & 0x7F) < 38
     )
-    if not sane:
-        raise Unprocessable("The JPEG2000 file has no usable header.")
+    if not is_valid:
+        raise Unprocessable("The JPEG2000 file has no valid header.")
     width, height = right - left, bottom - top
-    from_zero = (left, top, tile_left, tile_top) == (0, 0, 0, 0)
+    starts_at_zero = (left, top, tile_left, tile_top) == (0, 0, 0, 0)
     return Codestream(
         dimensions=(width, height),
         tile=(min(tile_w, width), min(tile_h, height)),
         levels=0,
         components=components,
         bits=(samples[0] & 0x7F) + 1,
-        plain=from_zero and components in (1, 3) and samples == b"\x07\x01\x01" * components,
+        plain=starts_at_zero and components in (1, 3) and samples == b"\x07\x01\x01" * components,
     )

@@ -10,6 +10,7 @@ import random
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ TIFFS: dict[str, Maker | ConversionPolicy] = {
 """Where uncompressed tiles are missing a decoder sees black and no error."""
 JP2S: dict[str, Maker | ConversionPolicy] = {
     "jp2": FAST_LOSSY,
-    "one piece": FAST_LOSSY.changed(tile=0),
+    "one piece": replace(FAST_LOSSY, tile=0),
 }
 EVERY = {**TIFFS, **JP2S}
 

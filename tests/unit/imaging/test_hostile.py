@@ -102,9 +102,9 @@ async def test_what_is_no_picture_is_refused_whatever_its_name(
     pool: ImagingPool, tmp_path: Path, maker: Callable[[Path], Path]
 ) -> None:
     path = maker(tmp_path / "photo.jpg")
-    with pytest.raises(Unprocessable, match="not a picture"):
+    with pytest.raises(Unprocessable, match="not in a supported format"):
         await pool.probe(path)
-    with pytest.raises(Unprocessable, match="not a picture"):
+    with pytest.raises(Unprocessable, match="not in a supported format"):
         await pool.render(Recipe(str(path), "original", (10, 10), 0, (0, 0, 10, 10), (10, 10)))  # type: ignore[arg-type]
 
 

@@ -24,7 +24,8 @@ from orchestrator.errors import (
     Unprocessable,
 )
 from orchestrator.imaging import Encoder, Recipe
-from orchestrator.imaging.lanes import Group, Lane
+from orchestrator.imaging.decode_queue import JobGroup
+from orchestrator.imaging.lanes import Lane
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.model import SourceKind
 from orchestrator.settings import Imaging
@@ -81,7 +82,7 @@ async def test_a_worker_killed_while_idle_is_replaced(lane: Lane) -> None:
 
 async def test_jobs_of_a_group_are_done_in_one_call_and_each_gets_its_own(lane: Lane) -> None:
     await lane.run(_echo, 0, timeout_s=30)
-    group = [Group("level", _all_at_once, (n,)) for n in range(4)]
+    group = [JobGroup("level", _all_at_once, (n,)) for n in range(4)]
     jobs = [lane.run(_alone, n, timeout_s=30, group=group[n]) for n in range(4)]
     answers: list[object] = [*await asyncio.gather(*jobs, return_exceptions=True)]
     assert answers[:3] == [(0, 4), (1, 4), (2, 4)]
@@ -89,7 +90,7 @@ async def test_jobs_of_a_group_are_done_in_one_call_and_each_gets_its_own(lane: 
 
 
 async def test_one_that_kills_the_worker_of_its_group_takes_none_with_it(lane: Lane) -> None:
-    jobs = [lane.run(_alone, n, timeout_s=30, group=Group("k", _die_all)) for n in range(3)]
+    jobs = [lane.run(_alone, n, timeout_s=30, group=JobGroup("k", _die_all)) for n in range(3)]
     assert await asyncio.gather(*jobs) == [0, 1, 2]
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.imaging.intervals import Span, Spans, merged
+from orchestrator.imaging.intervals import Span, Spans, merge_spans
 
 SPAN = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda pair: (min(pair), max(pair)))
 
@@ -33,7 +33,7 @@ def test_what_was_put_in_is_there_and_nothing_else(added: list[Span], asked: Spa
 
 @given(st.lists(SPAN.filter(lambda span: span[0] < span[1]), max_size=12), st.integers(1, 5))
 def test_merged_spans_hold_all_and_are_few(spans: list[Span], most: int) -> None:
-    found = merged(spans, gap=3, most=most)
+    found = merge_spans(spans, gap=3, max_spans=most)
     assert bytes_of(spans) <= bytes_of(found)
     assert len(found) <= most
     assert all(b[0] - a[1] > 3 for a, b in pairwise(found))
@@ -41,6 +41,6 @@ def test_merged_spans_hold_all_and_are_few(spans: list[Span], most: int) -> None
 
 def test_the_nearest_are_merged_first() -> None:
     spans = [(0, 10), (12, 20), (100, 110), (130, 140), (1000, 1010)]
-    assert merged(spans, gap=5, most=9) == [(0, 20), (100, 110), (130, 140), (1000, 1010)]
-    assert merged(spans, gap=5, most=3) == [(0, 20), (100, 140), (1000, 1010)]
-    assert merged(spans, gap=5, most=1) == [(0, 1010)]
+    assert merge_spans(spans, gap=5, max_spans=9) == [(0, 20), (100, 110), (130, 140), (1000, 1010)]
+    assert merge_spans(spans, gap=5, max_spans=3) == [(0, 20), (100, 140), (1000, 1010)]
+    assert merge_spans(spans, gap=5, max_spans=1) == [(0, 1010)]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.imaging.jpeg2000.tile_parts import listed
-from orchestrator.imaging.partial_source import is_sealed
+from orchestrator.imaging.jpeg2000.tile_parts import parse_tile_part_list
+from orchestrator.imaging.partial_source import is_complete
 
 SIZ = struct.pack(">H8IH", 0, 1024, 1024, 0, 0, 256, 256, 0, 0, 3) + b"\x07\x01\x01" * 3
 COD = bytes([0, 2, 0, 1, 0, 5, 4, 4, 0, 1])
@@ -30,16 +30,16 @@ def codestream(*lists: bytes) -> io.BytesIO:
 @given(st.lists(st.binary(max_size=40), max_size=3))
 def test_a_list_of_tile_parts_is_understood_or_broken(lists: list[bytes]) -> None:
     with suppress(ValueError, struct.error):
-        listed(codestream(*lists))
-    assert not is_sealed(codestream(*lists), 20)
+        parse_tile_part_list(codestream(*lists))
+    assert not is_complete(codestream(*lists), 20)
 
 
 @pytest.mark.parametrize("how", range(256))
 def test_every_kind_of_list_is_understood_or_broken(how: int) -> None:
     file = codestream(bytes([0, how]) + bytes(60))  # whole entries, however long each is
     if how >> 4 & 3 in (1, 2):
-        assert listed(file)
+        assert parse_tile_part_list(file)
     else:
-        with pytest.raises(ValueError, match="without numbers"):
-            listed(file)
-    assert not is_sealed(file, 20)
+        with pytest.raises(ValueError, match="no tile numbers"):
+            parse_tile_part_list(file)
+    assert not is_complete(file, 20)

@@ -1,0 +1,117 @@
+"""The jobs of a lane that wait for a decode worker, and which of them a worker takes next."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+_LOOK_AHEAD = 16
+_MAX_GROUP = 8
+
+
+@dataclass(frozen=True, slots=True)
+class JobGroup:
+    """Jobs that cost less when one call does several of them: those with the same `key`.
+
+    `call` takes the list of the first arguments of the jobs, and returns for each its result or its
+    error. Jobs that are neighbours in `order` go together.
+    """
+
+    key: Hashable
+    call: Callable[..., list[Any]]
+    order: tuple[int, ...] = ()
+    undivided: bool = False
+    """True if one worker should do all of them, even if others are idle."""
+
+
+@dataclass(slots=True, eq=False)
+class DecodeJob:
+    """One call that waits for a worker or runs in one."""
+
+    call: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    timeout_s: float
+    affinity: int
+    answer: asyncio.Future[Any]
+    group: JobGroup | None = None
+    tries: int = 0
+    started_at: float = 0.0
+
+    def fail(self, error: BaseException) -> None:
+        """Give the caller `error`, if it still waits."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def succeed(self, result: Any) -> None:
+        """Give the caller `result`, if it still waits."""
+        if not self.answer.done():
+            self.answer.set_result(result)
+
+
+class DecodeQueue:
+    """Waiting jobs in order. A job whose caller has left is removed before it starts."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[DecodeJob] = deque()
+
+    def __len__(self) -> int:
+        """How many jobs wait whose callers also still wait."""
+        self._jobs = deque(job for job in self._jobs if not job.answer.done())
+        return len(self._jobs)
+
+    @property
+    def first(self) -> DecodeJob:
+        """The job that has waited longest. Raises IndexError if none waits."""
+        return self._jobs[0]
+
+    def append(self, job: DecodeJob) -> None:
+        """Add a new job at the end."""
+        self._jobs.append(job)
+
+    def requeue(self, job: DecodeJob) -> None:
+        """Add a job that must be tried again, before all others."""
+        self._jobs.appendleft(job)
+
+    def take_for(self, worker: int, *, idle_workers: int) -> list[DecodeJob]:
+        """Remove and return what the worker of this number does next: a job near the front whose
+        picture this worker may have open, otherwise the first one. If it belongs to a group, this
+        worker's share of the group comes with it.
+        """
+        near = itertools.islice(self._jobs, _LOOK_AHEAD)
+        job = next((job for job in near if job.affinity == worker), self._jobs[0])
+        taken = [job, *self._group_share(job, idle_workers)]
+        for each in taken:
+            self._jobs.remove(each)
+        return taken
+
+    def _group_share(self, first: DecodeJob, idle_workers: int) -> list[DecodeJob]:
+        """The other jobs of `first`'s group for one call, if the group is divided evenly among the
+        idle workers. A job that is tried again is done alone.
+        """
+        group = first.group
+        if group is None or first.tries:
+            return []
+        others = [
+            job
+            for job in self._jobs
+            if job is not first and not job.tries and job.group and job.group.key == group.key
+        ]
+        workers = 1 if group.undivided else max(1, idle_workers)
+        share = min(_MAX_GROUP, -(-(len(others) + 1) // workers))
+        ordered = sorted([first, *others], key=_group_order)
+        start = ordered.index(first) // share * share
+        return [job for job in ordered[start : start + share] if job is not first]
+
+    def fail_all(self, error: Exception) -> None:
+        """Give all callers `error` and remove all jobs."""
+        for job in self._jobs:
+            job.fail(error)
+        self._jobs.clear()
+
+
+def _group_order(job: DecodeJob) -> tuple[int, ...]:
+    return job.group.order if job.group else ()

@@ -1,0 +1,67 @@
+"""Threads of this process for cheap work on files that we made. At most `max_pending` calls run or
+wait; beyond that a caller gets `Overloaded`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from orchestrator.errors import Overloaded
+from orchestrator.imaging import decode_worker, render
+from orchestrator.imaging.open_pictures import OpenPictures
+from orchestrator.imaging.recipes import Recipe
+
+T = TypeVar("T")
+
+_OPEN_PICTURES_BYTES = 64 * 1024**2
+_UNNAMED_FILES = "/proc/"
+"""Path of files without a name, which are in memory. While one is open, its memory is not freed."""
+
+
+class DecodeThreads:
+    """A bounded thread pool. Each thread keeps its own open pictures."""
+
+    def __init__(self, threads: int, max_pending: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, "imaging")
+        self._max_pending = max_pending
+        self._pending = 0
+        self._local = threading.local()
+
+    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """What `function` returns in a thread. Raises what it raises, and Overloaded."""
+        if self._pending >= self._max_pending:
+            raise Overloaded("The server is processing too many images. Retry later.")
+        self._pending += 1
+        running = self._executor.submit(function, *arguments)
+        loop = asyncio.get_running_loop()
+        running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._on_done))
+        return await asyncio.wrap_future(running)
+
+    async def render(self, recipe: Recipe) -> bytes:
+        """`imaging.render.render` in a thread. Raises FileNotFoundError, SourceChanged, TooLarge,
+        Unprocessable, Overloaded.
+        """
+        return await self.run(self._render, recipe)
+
+    def close(self) -> None:
+        """Cancel what waits, and block until the running calls are done."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _on_done(self) -> None:
+        self._pending -= 1
+
+    def _render(self, recipe: Recipe) -> bytes:
+        pictures: OpenPictures | None = getattr(self._local, "pictures", None)
+        if pictures is None:
+            pictures = OpenPictures(_OPEN_PICTURES_BYTES, sandboxed=False)
+            self._local.pictures = pictures
+        try:
+            with decode_worker.translate_errors(recipe.path):
+                return render.render(recipe, pictures)
+        finally:
+            if recipe.path.startswith(_UNNAMED_FILES):
+                pictures.forget(recipe.path)

@@ -1,0 +1,178 @@
+"""What the headers of a picture file say: its format, and the reductions (levels) it offers.
+
+The levels of a file are numbered from 0 (full scale). Level n has about 1/2**n of the width and
+height. No pixel is decoded here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orchestrator.imaging import tiff_layout, vips
+from orchestrator.imaging.file_type import sniff_file
+from orchestrator.imaging.jpeg2000.codestream import Codestream, read_codestream
+from orchestrator.imaging.recipes import InputFormat, Region, reduction
+from orchestrator.imaging.tiff_layout import TiffLayout
+from orchestrator.model import Dimensions
+
+JPEG_SHRINKS = 3
+PDF_DPI = 150
+"""Resolution at which page 1 of a PDF is drawn. The probe reports the dimensions at the same
+resolution, so both must change together.
+"""
+MAX_SVG_BYTES = 32 * 1024**2
+_SMALLEST_SHRUNK = 8
+"""libvips ends its process when shrinking on load leaves no pixel."""
+_WIDE = 64
+
+
+class FileIdentity(NamedTuple):
+    """Identifies one state of a file. A replaced file has another identity."""
+
+    path: str
+    inode: int
+    mtime_ns: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PictureHeaders:
+    """A picture file. `levels` are the stored (width, height) at each reduction that its decoder
+    offers.
+    """
+
+    identity: FileIdentity
+    format: InputFormat
+    levels: tuple[Dimensions, ...]
+    random_access: bool
+    """True if a region can be read without decoding the rest."""
+    orientation: int = 1
+    layout: TiffLayout | None = None
+    """The directories of a TIFF."""
+    codestream: Codestream | None = None
+    """The header of a JPEG2000 codestream."""
+
+    @property
+    def path(self) -> str:
+        """Path of the file."""
+        return self.identity.path
+
+    @property
+    def is_untiled_codestream(self) -> bool:
+        """True for a JPEG2000 file in one piece whose samples are the pixels."""
+        return self.codestream is not None and self.codestream.plain and not self.codestream.tiled
+
+    @property
+    def is_tiled_codestream(self) -> bool:
+        """True for a JPEG2000 file in tiles whose samples are the pixels."""
+        return self.codestream is not None and self.codestream.plain and self.codestream.tiled
+
+
+def identify(path: str) -> FileIdentity:
+    """The identity of the file at `path` as it is now. Raises FileNotFoundError."""
+    stat = Path(path).stat()
+    return FileIdentity(path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+
+def read_headers(identity: FileIdentity) -> PictureHeaders:
+    """Read the headers of a file. Raises FileNotFoundError, Unprocessable, VipsError."""
+    path = identity.path
+    name = sniff_file(Path(path))
+    if name == "jpeg2000":
+        stream = read_codestream(Path(path))
+        levels = halved_dimensions(stream.dimensions, stream.levels)
+        return PictureHeaders(identity, name, levels, random_access=True, codestream=stream)
+    image = load_first_page(name, path)
+    full = (image.width, image.height)
+    levels = (full,)
+    random_access, layout = False, None
+    if name == "jpeg":
+        levels = tuple((full[0] >> n, full[1] >> n) for n in range(_jpeg_shrinks(full) + 1))
+    elif name == "tiff":
+        layout = tiff_layout.read_layout(Path(path))
+        levels = tuple(level.dimensions for level in layout.levels)
+        random_access = layout.levels[0].tile != (0, 0)
+    orientation = header_number(image, "orientation", 1)
+    return PictureHeaders(identity, name, levels, random_access, orientation, layout)
+
+
+def coarsest_level(levels: tuple[Dimensions, ...], region: Region, size: Dimensions) -> int:
+    """The number of the coarsest level that has `size` pixels for a stored `region`."""
+    best = 0
+    for n in range(1, len(levels)):
+        if not all(_has_enough_pixels(levels, n, axis, region, size) for axis in (0, 1)):
+            break
+        best = n
+    return best
+
+
+def _has_enough_pixels(
+    levels: tuple[Dimensions, ...], n: int, axis: int, region: Region, size: Dimensions
+) -> bool:
+    """True if level `n` has the pixels for `size` on this axis (0: x, 1: y)."""
+    full, level = levels[0][axis], levels[n][axis]
+    start, length, required = region[axis], region[axis + 2], size[axis]
+    scale = level_scale(full, level, n)
+    if scale != 2**n:
+        return length / scale >= required
+    # Levels that are rounded down lack up to a pixel at the far edge. That is visible only in a
+    # narrow result.
+    cut_short = level * scale < full and start + length == full and required < _WIDE
+    return not cut_short and reduction((length, length), (required, required), n) == n
+
+
+def level_scale(full: int, level: int, n: int) -> float:
+    """How many pixels of full scale correspond to one pixel of level `n`, on one axis.
+
+    2**n if the level is that reduction, rounded up or down at each step; else the plain ratio.
+    """
+    power = 2**n
+    if full // power - 1 <= level <= -(-full // power):
+        return float(power)
+    return full / level
+
+
+def halved_dimensions(full: Dimensions, levels: int) -> tuple[Dimensions, ...]:
+    """The dimensions at each reduction of a codestream with `levels` decomposition levels."""
+    return tuple((-(-full[0] >> n), -(-full[1] >> n)) for n in range(levels + 1))
+
+
+def load_first_page(name: InputFormat, path: str, **options: Any) -> Any:
+    """The first page or frame at full scale. All readers of a file use this function, so that they
+    see the same picture.
+    """
+    match name:
+        case "svg":
+            # From memory there is no base address, so nothing the drawing refers to can be loaded.
+            body = Path(path).read_bytes()[:MAX_SVG_BYTES]
+            return vips.load_bytes("svg", body, **options)
+        case "pdf":
+            return vips.load("pdf", path, dpi=PDF_DPI, **options)
+        case _:
+            return vips.load(name, path, **options)
+
+
+def load_level(picture: PictureHeaders, n: int, *, access: str) -> Any:
+    """Level `n` of a file as libvips reads it. Raises VipsError."""
+    match picture.format:
+        case "jpeg2000":
+            return vips.load("jpeg2000", picture.path, page=n)
+        case "jpeg":
+            return vips.load("jpeg", picture.path, shrink=2**n, access=access)
+        case "tiff" if n > 0 and picture.layout and picture.layout.subifds:
+            return vips.load("tiff", picture.path, subifd=n - 1, access=access)
+        case "tiff":
+            return vips.load("tiff", picture.path, page=n, access=access)
+        case name:
+            return load_first_page(name, picture.path, access=access)
+
+
+def header_number(image: Any, field: str, default: int) -> int:
+    """A numeric header field of an opened image."""
+    return int(image.get(field)) if field in image.get_fields() else default
+
+
+def _jpeg_shrinks(full: Dimensions) -> int:
+    return max(n for n in range(JPEG_SHRINKS + 1) if n == 0 or min(full) >> n >= _SMALLEST_SHRUNK)

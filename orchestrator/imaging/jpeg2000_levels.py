@@ -64,15 +64,14 @@ class Jpeg2000Levels:
         image = self._open_reader(picture, n).read(*block)
         self._files.get_or_open(key, lambda: ((block, image), block[2] * block[3] * image.bands))
 
-    def _cut_from_block(
-        self, picture: PictureHeaders, n: int, left: int, top: int, width: int, height: int
-    ) -> Any:
+    def _cut_from_block(self, picture: PictureHeaders, n: int, *area: int) -> Any:
+        left, top, width, height = area
         decoded = self._files.peek((*picture.identity, n, "block"))
         if decoded is not None:
             (x, y, w, h), image = decoded
             if x <= left and y <= top and left + width <= x + w and top + height <= y + h:
                 return crop(image, left - x, top - y, width, height)
-        return self._open_reader(picture, n).read(left, top, width, height)
+        return self._open_reader(picture, n).read(*area)
 
     def _open_reader(self, picture: PictureHeaders, n: int) -> Reader:
         def open_reader() -> tuple[Reader, int]:

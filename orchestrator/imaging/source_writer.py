@@ -18,7 +18,7 @@ from typing import Any
 
 from orchestrator.errors import Unprocessable
 from orchestrator.imaging import colour, encode, vips
-from orchestrator.imaging.jpeg2000 import binding, writer
+from orchestrator.imaging.jpeg2000 import binding, tile_writer
 from orchestrator.imaging.jpeg2000.binding import CodestreamError
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.picture_headers import load_first_page
@@ -157,7 +157,7 @@ def _write_jpeg2000(
     if openjpeg is not None:
         on_strip = shrinker.add if shrinker else None
         try:
-            writer.write(openjpeg, image, target, policy, threads=threads, on_strip=on_strip)
+            tile_writer.write(openjpeg, image, target, policy, threads=threads, on_strip=on_strip)
         except CodestreamError as error:  # OpenJPEG does not report a full disk
             if shutil.disk_usage(target.parent).free < _FULL_DISK_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error

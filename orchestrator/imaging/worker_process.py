@@ -79,7 +79,7 @@ class WorkerProcess:
         )
         try:
             pid = executor.submit(decode_worker.report_ready).result(_START_TIMEOUT_S)
-        except BaseException:
+        except BaseException:  # ends the process, whatever happened, and raises again
             executor.shutdown(wait=False, cancel_futures=True)
             raise
         return executor, pid

@@ -193,12 +193,6 @@ KNOWN: dict[str, set[str]] = {
     "orchestrator/ingest/ingest_run.py": {"Ingests", "broad_handlers"},
     "orchestrator/ingest/pipeline.py": {"Pipeline"},
     "orchestrator/ingest/serve_original.py": {"begin"},
-    # imaging, iiif
-    "orchestrator/imaging/jpeg2000/reader.py": {"broad_handlers"},
-    "orchestrator/imaging/jpeg2000/writer.py": {"__init__", "broad_handlers"},
-    "orchestrator/imaging/lanes.py": {"Lane"},
-    "orchestrator/imaging/open_pictures.py": {"_from_block"},
-    "orchestrator/imaging/worker_process.py": {"broad_handlers"},
     # web
     "orchestrator/web/hot_lane.py": {"HotLaneProtocol"},
     # processes, app, cli
@@ -227,8 +221,7 @@ def test_only_the_known_modules_break_a_house_rule() -> None:
 
 def test_no_two_modules_have_the_same_name() -> None:
     names = Counter(path.name for path in MODULES if path.name != "__init__.py")
-    # Helpers B and E: one of cache/disk/writer.py and imaging/jpeg2000/writer.py gets another name.
-    assert {name for name, number in names.items() if number > 1} - {"writer.py"} == set()
+    assert {name for name, number in names.items() if number > 1} == set()
 
 
 def test_work_left_over_names_an_issue() -> None:

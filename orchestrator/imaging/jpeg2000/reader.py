@@ -36,7 +36,7 @@ class Reader:
             raise FileNotFoundError(path)
         try:
             self._open(openjpeg, binding.CODEC_J2K if is_bare else binding.CODEC_JP2)
-        except BaseException:
+        except BaseException:  # releases the codec, whatever happened, and raises again
             self.close()
             raise
 

@@ -29,7 +29,7 @@ from orchestrator.origins.credential_store import make_key
 from orchestrator.origins.origin_services import OriginServices, open_origins
 from orchestrator.routing.access_tokens import SignedTokens
 from orchestrator.routing.caching_rules import CachingRules
-from orchestrator.routing.deliver import Remember
+from orchestrator.routing.delivery_settings import failure_lifetimes_of
 from orchestrator.routing.orchestrate import SourceOrchestrator
 from orchestrator.settings import Settings
 from orchestrator.storage.store import ObjectStore
@@ -79,7 +79,10 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
         stack.push_async_callback(imaging.close)
         derivatives = await _open_cache(stack, settings, "derivatives")
         sources = await _open_cache(stack, settings, "sources")
-        flights = SingleFlight(settings.data_dir / "run" / "flights", remember=_remember(settings))
+        flights = SingleFlight(
+            settings.data_dir / "run" / "flights",
+            remember=failure_lifetimes_of(settings).lifetime_s,
+        )
         stack.push_async_callback(flights.close)
         keys = await asyncio.to_thread(credentials_keys, settings)
         origins = await stack.enter_async_context(
@@ -185,13 +188,4 @@ def _cache_options(settings: Settings, name: str) -> DiskOptions:
         lease_s=cache.lease_s,
         eviction=cache.eviction,
         shares=tuple(cache.shares.items()) if name == "derivatives" else (),
-    )
-
-
-def _remember(settings: Settings) -> Remember:
-    delivery = settings.delivery
-    return Remember(
-        missing_s=delivery.failure_missing_s,
-        unavailable_s=delivery.failure_unavailable_s,
-        broken_s=delivery.failure_broken_s,
     )

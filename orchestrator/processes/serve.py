@@ -20,6 +20,7 @@ from orchestrator.processes.ports import Address, Loop, open_port, public_port, 
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.deliver import Deliverer
 from orchestrator.routing.delivery_settings import encoder_of, limits_of, thumbnail_rules_of
+from orchestrator.routing.derivative_maker import DerivativeMaker
 from orchestrator.routing.describe import InfoDescriber
 from orchestrator.routing.image_server import BuiltinImageServer, ImageServer
 from orchestrator.routing.memory_sources import MemorySourceCache
@@ -96,12 +97,12 @@ class PublicServer:
 
     def on_lost(self) -> None:
         """Changes are not reported until `on_restored`: trust nothing that memory holds."""
-        self._snapshots.notices_lost()
+        self._snapshots.on_notices_lost()
         self._hot.clear()
 
     def on_restored(self) -> None:
         """Changes are reported again: snapshots read from now on may be kept."""
-        self._snapshots.notices_restored()
+        self._snapshots.on_notices_restored()
 
     def _drop_later(self, drop: Callable[[], object]) -> None:
         """Drop once more when the files are removed: a request may have read one back into memory
@@ -128,28 +129,31 @@ class PublicServer:
         capabilities = await services.imaging.capabilities()
         server = self._image_server()
         stack.push_async_callback(server.close)
-        deliverer = Deliverer(
-            snapshots=self._snapshots,
+        maker = DerivativeMaker(
             store=services.store,
-            derivatives=services.derivatives,
             sources=sources,
             unorchestrated=self._unorchestrated(stack),
-            flights=services.flights,
             image_server=server,
             pool=services.imaging,
-            refresher=services.pipeline,
-            limits=limits,
-            rules=thumbnail_rules_of(settings),
-            caching=self._caching,
             encoder=encoder_of(settings),
             max_decode_pixels=settings.iiif.max_decode_pixels,
+        )
+        deliverer = Deliverer(
+            snapshots=self._snapshots,
+            derivatives=services.derivatives,
+            flights=services.flights,
+            maker=maker,
+            refresher=services.pipeline,
+            limits=limits,
+            thumbnail_rules=thumbnail_rules_of(settings),
+            caching_rules=self._caching,
             timeout_s=settings.delivery.request_timeout_s,
         )
         return ImageRoutes(
             deliverer=deliverer,
             describer=InfoDescriber(self._snapshots, limits, settings.iiif, capabilities.outputs),
-            snapshots=self._snapshots,
-            rights=services.tokens,
+            names=self._snapshots.names,
+            tokens=services.tokens,
             warmer=warmer,
             hot=self._hot,
             addresses=addresses,

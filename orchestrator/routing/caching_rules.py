@@ -1,4 +1,6 @@
-"""What the disk caches may do with an asset's files, by its own fields or by a rule."""
+"""Which assets the disk caches pin and which sources are never copied, by the asset's own fields or
+by the rules of the setting `cache.rules`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ class CachingRules:
 
     @classmethod
     def of(cls, rules: Iterable[CacheRule]) -> Self:
-        """Raises re.error for a pattern that is none."""
+        """The rules with their patterns compiled. Raises re.error for an invalid pattern."""
         compiled = [(rule, re.compile(rule.asset_id)) for rule in rules]
         return cls(
             tuple(pattern for rule, pattern in compiled if rule.pinned),
@@ -32,11 +34,11 @@ class CachingRules:
         return any(pattern.search(text) for pattern in self.pins)
 
     def is_pinned(self, asset: Asset) -> bool:
-        """True if its files are never to be evicted for room."""
+        """True if the scavenger must never evict the asset's files to make room."""
         return asset.pinned or (bool(self.pins) and self.is_pinned_id(str(asset.id)))
 
     def may_orchestrate(self, asset: Asset) -> bool:
-        """False if its source is never to be copied to fast disk."""
+        """True if the asset's source may be copied to fast disk."""
         if not self.never:
             return asset.orchestrate
         text = str(asset.id)

@@ -1,9 +1,10 @@
-"""From a parsed request to bytes: the way of one image request, cheapest tier first
-(docs/architecture.md).
+"""Answers one image request from the cheapest tier that can: steps 3 to 8 of "The way of one image
+request" in docs/architecture.md.
 
-What is made is made once (single-flight by product), published inside the flight, and owed to
-nobody's connection. A tier that fails for a reason the next could survive is counted and passed
-over.
+`plan.py` chooses among the tiers that make a derivative, `derivative_maker.py` makes it. It is made
+once for all callers (single-flight) and published to the disk cache inside that flight. A client
+that disconnects ends only its own wait. If a tier fails and the next one could still answer, the
+failure is counted and the next tier is tried.
 """
 
 from __future__ import annotations
@@ -18,28 +19,15 @@ from typing import Protocol
 from orchestrator import metrics
 from orchestrator.cache.disk.cache import DiskCache, Product
 from orchestrator.cache.single_flight import SingleFlight
-from orchestrator.errors import (
-    AssetNotFound,
-    NotFound,
-    SourceChanged,
-    TooLarge,
-    Unavailable,
-    Unprocessable,
-)
-from orchestrator.iiif.geometry import Limits, ResolvedImage, decoded_pixels, resolve
+from orchestrator.errors import AssetNotFound, NotFound, SourceChanged, Unavailable, Unprocessable
+from orchestrator.iiif.geometry import Limits, ResolvedImage, resolve
 from orchestrator.iiif.syntax import FORMATS, ImageRequest
-from orchestrator.imaging.pool import ImagingPool
-from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset, AssetId
-from orchestrator.routing.access_tokens import Rights
+from orchestrator.routing.access_tokens import NO_RIGHTS, Rights
 from orchestrator.routing.caching_rules import CachingRules
-from orchestrator.routing.image_server import ImageServer
-from orchestrator.routing.orchestrate import NotOrchestrated, SourceOrchestrator
+from orchestrator.routing.derivative_maker import Derivative, DerivativeMaker
 from orchestrator.routing.plan import (
     Access,
-    ExactThumbnail,
-    FromSource,
-    ResizedThumbnail,
     Step,
     ThumbnailRules,
     access_class,
@@ -47,27 +35,24 @@ from orchestrator.routing.plan import (
     thumbnail_plan,
 )
 from orchestrator.routing.snapshots import Snapshot, Snapshots
-from orchestrator.routing.unorchestrated import UnorchestratedRenderer
-from orchestrator.storage import object_keys as keys
-from orchestrator.storage.store import ObjectStore, read
 
 log = logging.getLogger(__name__)
-MAX_THUMBNAIL_BYTES = 64 * 1024**2
+Planner = Callable[[Asset, ResolvedImage, Access, ThumbnailRules], tuple[Step, ...]]
 
 
 class SourceRefresher(Protocol):
-    """Ingest's part in healing: the bytes at a source's location are no longer those that were
-    recorded.
+    """Registers an asset again after its source was replaced; implemented by ingest, which routing
+    must not import.
     """
 
     async def refresh_source(self, asset: Asset) -> Asset:
-        """The asset as it is now, registered anew from what is at its origin."""
+        """The asset as registered from the bytes that are at its origin now."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveredImage:
-    """An encoded picture and how it came to be."""
+    """An encoded image, the tier that it comes from and what its response headers need."""
 
     body: bytes
     tier: str
@@ -80,54 +65,36 @@ class DeliveredImage:
     """(step, milliseconds), for Server-Timing."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    body: bytes
-    tier: str
-
-
 class Deliverer:
-    """Answers image requests; knows nothing of HTTP."""
+    """Answers image requests. Does not depend on HTTP."""
 
-    def __init__(  # noqa: PLR0913  the composition root names every tier
+    def __init__(  # noqa: PLR0913  the composition root names every part
         self,
         *,
         snapshots: Snapshots,
-        store: ObjectStore,
         derivatives: DiskCache,
-        sources: SourceOrchestrator,
-        unorchestrated: UnorchestratedRenderer,
         flights: SingleFlight,
-        image_server: ImageServer,
-        pool: ImagingPool,
+        maker: DerivativeMaker,
         refresher: SourceRefresher,
         limits: Limits,
-        rules: ThumbnailRules,
-        caching: CachingRules,
-        encoder: Encoder,
-        max_decode_pixels: int,
+        thumbnail_rules: ThumbnailRules,
+        caching_rules: CachingRules,
         timeout_s: float,
     ) -> None:
         self._snapshots = snapshots
-        self._store = store
         self._derivatives = derivatives
-        self._sources = sources
-        self._unorchestrated = unorchestrated
         self._flights = flights
-        self._image_server = image_server
-        self._pool = pool
+        self._maker = maker
         self._refresher = refresher
         self._limits = limits
-        self._rules = rules
-        self._caching = caching
-        self._encoder = encoder
-        self._max_decode_pixels = max_decode_pixels
+        self._thumbnail_rules = thumbnail_rules
+        self._caching_rules = caching_rules
         self._timeout_s = timeout_s
 
     async def image(
         self, asset_id: AssetId, request: ImageRequest, rights: Rights
     ) -> DeliveredImage:
-        """The picture asked for.
+        """The requested image, from any tier.
 
         Raises InvalidImageRequest, NotAuthorised, AssetNotFound, Unprocessable, Overloaded or
         Unavailable.
@@ -135,48 +102,109 @@ class Deliverer:
         return await self._deliver(asset_id, request, rights, plan)
 
     async def thumbnail(self, asset_id: AssetId, request: ImageRequest) -> DeliveredImage:
-        """The same from stored open thumbnails only. Raises AssetNotFound when none can answer."""
-
-        def only_thumbnails(
-            asset: Asset, image: ResolvedImage, _access: Access, rules: ThumbnailRules
-        ) -> tuple[Step, ...]:
-            steps = thumbnail_plan(asset, image, rules)
-            if not steps:
-                raise AssetNotFound(
-                    "No stored thumbnail answers this; ask /iiif-img for other sizes."
-                )
-            return steps
-
-        return await self._deliver(asset_id, request, Rights(), only_thumbnails)
+        """The requested image, only from stored open thumbnails; raises as `image` does, and
+        AssetNotFound if no thumbnail can answer.
+        """
+        return await self._deliver(asset_id, request, NO_RIGHTS, _plan_without_source)
 
     async def _deliver(
-        self,
-        asset_id: AssetId,
-        request: ImageRequest,
-        rights: Rights,
-        planner: Callable[[Asset, ResolvedImage, Access, ThumbnailRules], tuple[Step, ...]],
+        self, asset_id: AssetId, request: ImageRequest, rights: Rights, planner: Planner
     ) -> DeliveredImage:
         started = time.perf_counter()
+        # Step 3: the asset snapshot.
         snapshot = await self._snapshots.get(asset_id)
-        known = time.perf_counter()
+        snapshot_read = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
                 try:
-                    picture = await self._from_tiers(snapshot, request, rights, planner)
+                    answer = await self._answer(snapshot, request, rights, planner)
                 except SourceChanged:
-                    # What is remembered is yesterday's: look again, once, and let that answer
-                    # stand.
-                    snapshot = await self._anew(snapshot)
-                    picture = await self._from_tiers(snapshot, request, rights, planner)
+                    # The snapshot is out of date. Read it again and try once more; a second
+                    # SourceChanged goes to the client.
+                    snapshot = await self._reread(snapshot)
+                    answer = await self._answer(snapshot, request, rights, planner)
         except TimeoutError as error:
             raise Unavailable("This image took too long to make; try again shortly.") from error
         ended = time.perf_counter()
-        timings = (("asset", (known - started) * 1e3), (picture.tier, (ended - known) * 1e3))
-        return replace(picture, timings=timings)
+        timings = (
+            ("asset", (snapshot_read - started) * 1e3),
+            (answer.tier, (ended - snapshot_read) * 1e3),
+        )
+        return replace(answer, timings=timings)
 
-    async def _anew(self, snapshot: Snapshot) -> Snapshot:
-        """The asset read again; registered again when its original was replaced under the same
-        version.
+    async def _answer(
+        self, snapshot: Snapshot, request: ImageRequest, rights: Rights, planner: Planner
+    ) -> DeliveredImage:
+        asset = snapshot.asset
+        authorised = rights.cover(asset)
+        edge = None if authorised else asset.public_edge
+        image = resolve(request, asset.dimensions, self._limits, public_edge=edge)
+        access = access_class(asset, image, authorised=authorised)
+        steps = planner(asset, image, access, self._thumbnail_rules)
+        product = Product(
+            str(asset.id),
+            asset.version,
+            f"{access}/{image.product}",
+            image.format,
+            pinned=self._caching_rules.is_pinned(asset),
+        )
+
+        async def read_disk() -> Derivative | None:
+            body = await self._derivatives.get(product)
+            metrics.TIER_LOOKUPS.labels(
+                tier="disk", outcome="miss" if body is None else "hit"
+            ).inc()
+            return None if body is None else Derivative(body, "disk")
+
+        # Step 4: the disk cache.
+        derivative = await read_disk()
+        if derivative is None:
+            # Steps 5 to 8, by one caller for all that ask for this product now.
+            derivative = await self._flights.run(
+                f"image {product.asset} {product.version} {product.name}",
+                lambda: self._make_and_publish(asset, image, steps, product),
+                found=read_disk,
+            )
+        return DeliveredImage(
+            derivative.body,
+            derivative.tier,
+            FORMATS[image.format],
+            image,
+            asset,
+            snapshot.stale,
+            asset.restricted,
+            (),
+        )
+
+    async def _make_and_publish(
+        self, asset: Asset, image: ResolvedImage, steps: tuple[Step, ...], product: Product
+    ) -> Derivative:
+        """The derivative of the first step that succeeds, after it was published to the disk cache
+        (uncached if there is no room).
+        """
+        for position, step in enumerate(steps):
+            try:
+                # Steps 5, 6 and 7: a thumbnail, a resized thumbnail, the source.
+                derivative = await self._maker.make(asset, image, step)
+            except (NotFound, Unavailable, Unprocessable) as error:
+                reason = type(error).__name__
+                metrics.TIER_FAILURES.labels(tier=step.tier, error=reason).inc()
+                if position == len(steps) - 1:
+                    raise
+                log.warning(
+                    "tier failed",
+                    extra={"asset": product.asset, "tier": step.tier, "error": reason},
+                )
+                continue
+            # Step 8: publish before any caller gets the bytes.
+            if not await self._derivatives.put(product, derivative.body):
+                metrics.UNCACHED.labels(cache="derivatives").inc()
+            return derivative
+        raise AssetNotFound("No stored image can answer this request.")
+
+    async def _reread(self, snapshot: Snapshot) -> Snapshot:
+        """The asset as the catalogue has it now. If it is unchanged there, the bytes at its source
+        were replaced under the same version, and it is registered again first.
         """
         before = snapshot.asset
         self._snapshots.drop(before.id)
@@ -187,151 +215,11 @@ class Deliverer:
             now = await self._snapshots.get(before.id)
         return now
 
-    async def _from_tiers(
-        self,
-        snapshot: Snapshot,
-        request: ImageRequest,
-        rights: Rights,
-        planner: Callable[[Asset, ResolvedImage, Access, ThumbnailRules], tuple[Step, ...]],
-    ) -> DeliveredImage:
-        asset = snapshot.asset
-        authorised = rights.cover(asset)
-        edge = None if authorised else asset.public_edge
-        image = resolve(request, asset.dimensions, self._limits, public_edge=edge)
-        access = access_class(asset, image, authorised=authorised)
-        steps = planner(asset, image, access, self._rules)
-        product = Product(
-            str(asset.id),
-            asset.version,
-            f"{access}/{image.product}",
-            image.format,
-            pinned=self._caching.is_pinned(asset),
-        )
 
-        async def on_disk() -> _Made | None:
-            body = await self._derivatives.get(product)
-            metrics.TIER_LOOKUPS.labels(
-                tier="disk", outcome="miss" if body is None else "hit"
-            ).inc()
-            return None if body is None else _Made(body, "disk")
-
-        made = await on_disk()
-        if made is None:
-            made = await self._flights.run(
-                f"image {product.asset} {product.version} {product.name}",
-                lambda: self._make(asset, image, steps, product),
-                found=on_disk,
-            )
-        return DeliveredImage(
-            made.body,
-            made.tier,
-            FORMATS[image.format],
-            image,
-            asset,
-            snapshot.stale,
-            asset.restricted,
-            (),
-        )
-
-    async def _make(
-        self, asset: Asset, image: ResolvedImage, steps: tuple[Step, ...], product: Product
-    ) -> _Made:
-        """The first step that answers; published to the disk cache before anybody sees it."""
-        for position, step in enumerate(steps):
-            try:
-                made = await self._take(asset, image, step)
-            except (NotFound, Unavailable, Unprocessable) as error:
-                metrics.TIER_FAILURES.labels(tier=_tier(step), error=type(error).__name__).inc()
-                if position == len(steps) - 1:
-                    raise
-                log.warning(
-                    "tier failed",
-                    extra={
-                        "asset": product.asset,
-                        "tier": _tier(step),
-                        "error": type(error).__name__,
-                    },
-                )
-                continue
-            if not await self._derivatives.put(product, made.body):
-                metrics.UNCACHED.labels(cache="derivatives").inc()
-            return made
-        raise AssetNotFound("Nothing here can answer this.")
-
-    async def _take(self, asset: Asset, image: ResolvedImage, step: Step) -> _Made:
-        match step:
-            case ExactThumbnail(size, access):
-                return _Made(await self._thumbnail(asset, size, access), "thumb")
-            case ResizedThumbnail(size, access):
-                body = await self._thumbnail(asset, size, access)
-                resized = await self._pool.resize(
-                    body, image.size, image.quality, image.format, self._encoder
-                )
-                return _Made(resized, "resize")
-            case FromSource():
-                self._check_cost(asset, image)
-                metrics.RENDERS.inc()
-                return _Made(await self._healed(asset, image), "imageserver")
-
-    def _check_cost(self, asset: Asset, image: ResolvedImage) -> None:
-        """Refuse before decoding what would take more pixels than one answer may cost."""
-        levels = asset.source.levels if asset.source else 0
-        if decoded_pixels(image, levels) > self._max_decode_pixels:
-            raise TooLarge("This size needs too much of the image decoded; ask for a smaller one.")
-
-    async def _thumbnail(self, asset: Asset, size: tuple[int, int], access: Access) -> bytes:
-        key = keys.thumbnail_key(asset.id, asset.thumbnails_version, access, max(size))
-        return await read(self._store, key, max_bytes=MAX_THUMBNAIL_BYTES)
-
-    async def _healed(self, asset: Asset, image: ResolvedImage) -> bytes:
-        """Cut from the source; a file that vanished between finding and reading it is brought
-        again, once.
-        """
-        try:
-            return await self._cut(asset, image)
-        except FileNotFoundError:
-            log.info("source vanished", extra={"asset": str(asset.id)})
-        try:
-            return await self._cut(asset, image)
-        except FileNotFoundError as error:
-            raise SourceChanged("The image is being replaced; try again.") from error
-
-    async def _cut(self, asset: Asset, image: ResolvedImage) -> bytes:
-        try:
-            async with self._sources.lease(asset) as path:
-                return await self._image_server.render(asset, path, image)
-        except NotOrchestrated as refused:
-            return await self._unorchestrated.render(asset, image, refused.why)
-
-
-def _tier(step: Step) -> str:
-    match step:
-        case ExactThumbnail():
-            return "thumb"
-        case ResizedThumbnail():
-            return "resize"
-        case FromSource():
-            return "imageserver"
-
-
-class Remember:
-    """For how many seconds single-flight remembers a failure, by its kind."""
-
-    def __init__(self, *, missing_s: float, unavailable_s: float, broken_s: float) -> None:
-        self._missing_s = missing_s
-        self._unavailable_s = unavailable_s
-        self._broken_s = broken_s
-
-    def __call__(self, error: BaseException) -> float:
-        """Seconds; 0 for what must not be remembered (overload, changed sources, bad requests)."""
-        match error:
-            case SourceChanged():
-                return 0.0
-            case NotFound():
-                return self._missing_s
-            case Unavailable():
-                return self._unavailable_s
-            case Unprocessable():
-                return self._broken_s
-            case _:
-                return 0.0
+def _plan_without_source(
+    asset: Asset, image: ResolvedImage, _access: Access, rules: ThumbnailRules
+) -> tuple[Step, ...]:
+    steps = thumbnail_plan(asset, image, rules)
+    if not steps:
+        raise AssetNotFound("No stored thumbnail answers this; ask /iiif-img for other sizes.")
+    return steps

@@ -1,7 +1,7 @@
-"""What is to be sent for one request: the value that routing hands to web, which knows how HTTP
-says it.
+"""The type of a complete answer, which routing and web's handlers build and `web/responses.py`
+sends.
 
-Knows nothing of the request: conditions, ranges and HEAD are web's business (`web/responses.py`).
+It does not depend on the request: `web/responses.py` evaluates conditions, ranges and HEAD.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ ETAG_BYTES = 12
 
 
 def etag_of(body: bytes) -> str:
-    """The strong ETag of these bytes, quotes included: the same bytes have the same tag in every
-    process, always.
+    """The strong ETag of these bytes, quotes included. The same bytes have the same ETag in every
+    process and after every restart.
     """
     return f'"{blake2b(body, digest_size=ETAG_BYTES).hexdigest()}"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One complete answer: status, bytes and what is to be said about them."""
+    """One complete answer: status, body and the facts that its headers state."""
 
     status: int
     body: bytes
     media_type: str
     tier: str
-    """Who answered: memory, disk, thumb, resize, imageserver, special; "" where nothing was looked
-    for.
+    """The tier that answered: memory, disk, thumb, resize, imageserver, special; "" for an answer
+    that comes from no tier.
     """
     request_class: str
     """info, tile, full, region, thumb, base, page, api ...: the label in metrics and access log."""
@@ -40,31 +40,31 @@ class Delivery:
     version: int = 0
     last_modified: datetime | None = None
     headers: tuple[tuple[str, str], ...] = ()
-    """Further headers as they are to be sent (Link, Location ...); a name may stand twice."""
+    """Further headers (Link, Location ...), sent as they are; a name may occur twice."""
     surrogate_keys: tuple[str, ...] = ()
     timings: tuple[tuple[str, float], ...] = ()
     """(step, milliseconds), for Server-Timing."""
     canonical: str = ""
     """The canonical form of the image request, for the access log."""
     public: bool = False
-    """True only if this very answer may be given to anyone who asks for this target: what the hot
-    tier may keep.
+    """True only if the hot tier may keep this answer, that is, if every client that requests this
+    target may get it.
     """
     vary: str = ""
-    """Request headers that choose between answers; Accept-Encoding is added where there is a gzip
-    form.
+    """Request headers that select among answers. `web/responses.py` adds Accept-Encoding if there
+    is a gzip form.
     """
     gzip: bytes | None = None
-    """The same document compressed, with an ETag of its own."""
+    """The same body compressed with gzip; it has its own ETag."""
     etag: str = ""
-    """Computed from the body of a 200 unless given."""
+    """If empty, computed from the body of a 200."""
 
     def __post_init__(self) -> None:
-        """Tag a 200 by its bytes."""
+        """Compute the ETag of a 200 from its body."""
         if not self.etag and self.status == 200:
             object.__setattr__(self, "etag", etag_of(self.body))
 
     @property
     def gzip_etag(self) -> str:
-        """The ETag of the compressed form: other bytes, another tag (RFC 9110, section 8.8.3.3)."""
+        """The ETag of the compressed form, which must differ (RFC 9110, section 8.8.3.3)."""
         return f'{self.etag[:-1]}-gz"' if self.etag else ""

@@ -1,6 +1,7 @@
-"""Info documents: what an asset offers to whoever asks, as bytes ready to send.
+"""Builds IIIF info documents (info.json), as bytes ready to send.
 
-Computed from the snapshot alone, so an info document costs no source, no store and no image server.
+They are computed from the asset snapshot alone, so an info document reads no source, no object
+store and no image server.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from orchestrator.settings import Iiif
 
 @dataclass(frozen=True, slots=True)
 class InfoDocument:
-    """An info document: plain and gzipped bytes, media type and Link header value."""
+    """An info document: plain and gzip bytes, media type and Link header value."""
 
     body: bytes
     gzip: bytes
@@ -42,12 +43,12 @@ class InfoDocument:
 
 
 class InfoDescriber:
-    """Makes info documents of both versions, and the level 0 ones of /thumbs."""
+    """Builds info documents of IIIF Image API 2 and 3, and the level 0 documents of /thumbs."""
 
     def __init__(
         self, snapshots: Snapshots, limits: Limits, settings: Iiif, formats: tuple[str, ...]
     ) -> None:
-        """`formats` are those the encoders here can write."""
+        """`formats` are the formats that the encoders of this host can write."""
         self._snapshots = snapshots
         self._limits = limits
         self._settings = settings
@@ -63,18 +64,18 @@ class InfoDescriber:
         accept: str,
         level: int,
     ) -> InfoDocument:
-        """The document of one asset under this id.
+        """The info document of one asset, with `id_url` as its id.
 
-        Raises AssetNotFound, CatalogUnavailable, and NotAuthorised where nothing at all may be
-        seen without a right.
+        Raises AssetNotFound, CatalogUnavailable, and NotAuthorised if an anonymous client may see
+        no size at all of the asset.
         """
         snapshot = await self._snapshots.get(asset_id)
         asset = snapshot.asset
-        facts = self._facts(asset, id_url, authorised=rights.cover(asset))
+        fields = self._input_of(asset, id_url, authorised=rights.cover(asset))
         if level == 0:
-            document = level0_document(version, _listed(asset, facts))
+            document = level0_document(version, _with_open_thumbnails(asset, fields))
         else:
-            document = info_document(version, facts)
+            document = info_document(version, fields)
         body = orjson.dumps(document)
         linked = prefers_linked(accept, version)
         return InfoDocument(
@@ -87,13 +88,13 @@ class InfoDescriber:
             private=asset.restricted,
         )
 
-    def _facts(self, asset: Asset, id_url: str, *, authorised: bool) -> InfoInput:
+    def _input_of(self, asset: Asset, id_url: str, *, authorised: bool) -> InfoInput:
         edge = None if authorised else asset.public_edge
         if edge == 0:
-            raise NotAuthorised("This image needs a right that the request does not carry.")
-        limits = self._limits if edge is None else _public(self._limits, edge)
+            raise NotAuthorised("This image is restricted. Send a token with one of its roles.")
+        limits = self._limits if edge is None else _within_edge(self._limits, edge)
         shown = asset.thumbnails.all() if edge is None else asset.thumbnails.open
-        tile = _tile(asset)
+        tile = _tile_of(asset)
         factors = scale_factors(asset.dimensions, tile_shape(tile, limits))
         if edge is not None:
             longest = max(asset.dimensions)
@@ -113,19 +114,19 @@ class InfoDescriber:
         )
 
 
-def _listed(asset: Asset, facts: InfoInput) -> InfoInput:
-    """What /thumbs lists: the open thumbnails there are, none computed."""
+def _with_open_thumbnails(asset: Asset, fields: InfoInput) -> InfoInput:
+    """The input for /thumbs: its sizes are the stored open thumbnails, and no computed size."""
     if not asset.thumbnails.open:
         raise AssetNotFound("This image has no public thumbnails.")
-    return replace(facts, sizes=sorted(asset.thumbnails.open))
+    return replace(fields, sizes=sorted(asset.thumbnails.open))
 
 
-def _tile(asset: Asset) -> Dimensions:
+def _tile_of(asset: Asset) -> Dimensions:
     source = asset.source
     return (source.tile_width, source.tile_height) if source else (256, 256)
 
 
-def _public(limits: Limits, edge: int) -> Limits:
+def _within_edge(limits: Limits, edge: int) -> Limits:
     return replace(
         limits, max_width=min(edge, limits.max_width), max_height=min(edge, limits.max_height)
     )

@@ -1,5 +1,5 @@
-"""The seam to whoever cuts pixels: one protocol, spoken by the built-in renderer and by image
-servers over HTTP.
+"""The protocol of image servers, and the built-in renderer, which is one of them
+(docs/adr/0006-image-server-seam.md). `remote_image_server.py` holds the other implementation.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from orchestrator.model import Asset
 
 
 class ImageServer(Protocol):
-    """Cuts a resolved image from a source file on this machine."""
+    """Cuts a resolved image from a source file on this host."""
 
     async def render(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
-        """The encoded picture, whole and of the right kind.
+        """The encoded image, complete and in the requested format.
 
-        Raises FileNotFoundError when the source vanished, Unprocessable for a broken source,
-        Overloaded when full, ImageServerUnavailable when the server fails.
+        Raises FileNotFoundError if the source file no longer exists, Unprocessable for a broken
+        source, Overloaded when the queue is full, ImageServerUnavailable when the server fails.
         """
         ...
 
     async def check(self) -> str:
-        """What is wrong with it, or '' when it answers."""
+        """A description of what is wrong with the server, or '' if it answers."""
         ...
 
     async def close(self) -> None:
-        """Release its connections or workers."""
+        """Close the connections to the server."""
         ...
 
 
 class BuiltinImageServer:
-    """The libvips renderer of this process's imaging pool; the pool belongs to whoever made it."""
+    """The libvips renderer in the imaging pool of this process. The caller closes the pool."""
 
     def __init__(self, pool: ImagingPool, encoder: Encoder) -> None:
         self._pool = pool
@@ -57,15 +57,17 @@ class BuiltinImageServer:
             raise
 
     async def check(self) -> str:
-        """Always well: it is part of this process."""
+        """Always '': the renderer is part of this process."""
         return ""
 
     async def close(self) -> None:
-        """Nothing of its own to release."""
+        """Nothing to close."""
 
 
 def recipe_for(asset: Asset, path: Path, image: ResolvedImage, encoder: Encoder) -> Recipe:
-    """The imaging recipe for a resolved image of this asset. The asset must have a source."""
+    """The imaging recipe for a resolved image of this asset. Raises FileNotFoundError without a
+    source.
+    """
     source = asset.source
     if source is None:
         raise FileNotFoundError(path)

@@ -1,9 +1,11 @@
-"""Sources in memory, whole or in part, for those that are not to be on disk, or find no room there.
+"""Sources in memory, whole or in part, for sources that must not be copied to disk or find no room
+there.
 
-Each is a file without a name (memfd), so that the imaging workers open it like any other and
-nothing of it is left when this process dies. One in part is as long as the source and empty where
-nothing was fetched. All together stay within a budget, counted by what is filled, and within the
-descriptors that connections can spare; the least recently used that nobody reads make room.
+Each is a file without a name (memfd), so that the imaging workers open it like any other file and
+the kernel frees it when this process dies. A partial one is sparse: as long as the source, with
+holes where nothing was fetched. All files together stay within a budget, counted by the pages
+that are filled, and within the descriptors that connections do not need. To make room, the least
+recently used file without readers is dropped.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from orchestrator import metrics
 from orchestrator.cache.disk.cache import Product
 from orchestrator.cache.hot.memory_files import affordable
 from orchestrator.errors import NoRoom
-from orchestrator.imaging import partial_source as partial
+from orchestrator.imaging import partial_source
 from orchestrator.imaging.intervals import Span, Spans, merge_spans
 from orchestrator.imaging.jpeg2000.tile_parts import END_OF_CODESTREAM
 from orchestrator.imaging.partial_source import (
@@ -35,52 +37,52 @@ from orchestrator.origins.optimised_origins import OptimisedOrigins
 from orchestrator.routing.source_bytes import SourceBytes
 from orchestrator.storage.store import ObjectStore
 
-_FULL = "There is no room in memory for this image just now."
+_NO_ROOM = "The server has no memory for this image now; try again shortly."
 _PAGE = 4096
-"""What memory is given in."""
+"""Memory is allocated in pages of this size."""
 WORTH_PARTS = 1024**2
-"""Shorter sources are read whole: that takes one request, and parts of them three or more."""
-_AHEAD = 32 * 1024
-"""Directories and headers are read so much at a time."""
+"""Shorter sources are read whole: that takes one request, and reading parts takes three or more."""
+_READ_AHEAD = 32 * 1024
+"""Directories and headers are read in pieces of at least this size."""
 _GAP = 16 * 1024
-"""Ranges no further apart are fetched as one: a request costs more."""
-_MOST_RANGES = 32
-_AT_ONCE = 4
-_MOST_ROUNDS = 100
-"""Headers that lead to and fro for longer are not followed."""
+"""Ranges with smaller gaps between them are fetched as one: a request costs more than the gap."""
+_MAX_RANGES = 32
+_PARALLEL_REQUESTS = 4
+_MAX_ROUNDS = 100
+"""Limit for headers that refer to ever more headers."""
 
 
 class WholeSourceRequired(Exception):
-    """Of this source only the whole is of use; for routing only."""
+    """This source cannot be used in part. Stays within routing."""
 
 
 @dataclass(slots=True)
-class _Held:
+class _MemoryFile:
     descriptor: int
     size: int
     filled: Spans = field(default_factory=Spans)
-    """What has arrived and was verified."""
-    taken: Spans = field(default_factory=Spans)
-    """What memory was given for, also to reads that failed."""
-    users: int = 0
+    """Bytes that arrived and were verified."""
+    allocated: Spans = field(default_factory=Spans)
+    """Pages that count against the budget, also those of reads that failed."""
+    readers: int = 0
     outline: SourceOutline | None = None
-    is_false: bool = False
-    """True if its headers said what is not so."""
+    is_inconsistent: bool = False
+    """True if the content contradicts its headers."""
     end: int = 0
-    """Where the end marker is, if one was put before the file's own."""
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Offset of the end marker that was written before the file's own; 0 if there is none."""
+    fill_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def path(self) -> Path:
         return Path(f"/proc/{os.getpid()}/fd/{self.descriptor}")
 
     @property
-    def whole(self) -> bool:
+    def is_whole(self) -> bool:
         return not self.filled.missing((0, self.size))
 
 
 class MemorySourceCache:
-    """Sources of one process in memory; lives on the event loop."""
+    """The sources in memory of one process. Used only on the event loop."""
 
     def __init__(
         self,
@@ -88,175 +90,191 @@ class MemorySourceCache:
         budget: int,
         origins: OptimisedOrigins | None = None,
         *,
-        most: int | None = None,
+        max_files: int | None = None,
     ) -> None:
-        """`budget` in bytes for all together; 0 turns it off. `most` sources are kept that nobody
-        reads, as many as the process can afford unless said.
+        """`budget` is in bytes for all files together; 0 turns the cache off. `max_files` limits
+        the files that are kept without readers; by default it is what the process can afford.
         """
         self._bytes_of = SourceBytes(store, origins)
         self._budget = budget
-        self._most = affordable() if most is None else most
-        self._held: OrderedDict[tuple[Product, str], _Held] = OrderedDict()
+        self._max_files = affordable() if max_files is None else max_files
+        self._files: OrderedDict[tuple[Product, str], _MemoryFile] = OrderedDict()
         self._bytes = self._bytes_in_use = 0
 
     @property
     def bytes(self) -> int:
-        """Bytes taken, by what is being read into memory as well."""
+        """Bytes allocated, including those of reads that are still running."""
         return self._bytes
 
     @asynccontextmanager
-    async def opened(self, asset: Asset, product: Product, source: Source) -> AsyncIterator[Path]:
-        """The source as a file for as long as the block lasts; read once for all who ask meanwhile.
+    async def open_whole(
+        self, asset: Asset, product: Product, source: Source
+    ) -> AsyncIterator[Path]:
+        """The whole source as a file that exists while the block runs. Concurrent callers share one
+        read.
 
-        Raises NoRoom when it does not fit beside what is being read, SourceChanged,
+        Raises NoRoom if it does not fit beside the files that have readers, SourceChanged,
         StorageUnavailable.
         """
-        async with self._leased(product, "whole", source.bytes) as held:
-            async with held.reading:
-                if not held.whole:
-                    self._take(held, [(0, held.size)])
-                    await self._fill(held, asset, source)
-            yield held.path
+        async with self._leased_file(product, "whole", source.bytes) as file:
+            async with file.fill_lock:
+                if not file.is_whole:
+                    self._allocate(file, [(0, file.size)])
+                    await self._fill(file, asset, source)
+            yield file.path
 
     @asynccontextmanager
-    async def opened_part(
+    async def open_parts(
         self, product: Product, source: Source, recipe: Recipe
     ) -> AsyncIterator[Path]:
-        """A file that holds at least what `recipe` needs of the source, where the source has it.
+        """A file that has at least the bytes of the source that `recipe` needs, at their offsets.
 
-        Raises WholeSourceRequired when it has to be read whole (or already was), else as `opened`.
+        Raises WholeSourceRequired if the source must be read whole or already is in memory, else
+        as `open_whole`.
         """
-        if (product, "whole") in self._held or not _may_have_parts(source):
+        if (product, "whole") in self._files or not _may_have_parts(source):
             raise WholeSourceRequired
-        async with self._leased(product, "part", source.bytes) as held:
-            async with held.reading:
-                await self._fill_part(held, source, recipe)
-            yield held.path
+        async with self._leased_file(product, "part", source.bytes) as file:
+            async with file.fill_lock:
+                await self._fill_parts(file, source, recipe)
+            yield file.path
 
     def close(self) -> None:
-        """Give the memory back."""
-        for key in list(self._held):
+        """Free all memory."""
+        for key in list(self._files):
             self._drop(key)
 
     @asynccontextmanager
-    async def _leased(self, product: Product, how: str, size: int) -> AsyncIterator[_Held]:
-        """The file of this product, made if there is none; one that is of no use is not kept.
-        Raises NoRoom.
+    async def _leased_file(
+        self, product: Product, kind: str, size: int
+    ) -> AsyncIterator[_MemoryFile]:
+        """The file of this product, created if there is none. After its last reader, a file without
+        usable content is dropped. Raises NoRoom.
         """
-        key = product, how
-        if key not in self._held:
-            while len(self._held) >= self._most and (idle := self._oldest_idle()):
-                self._drop(idle)
-            self._held[key] = _Held(_made(size), size)
-        held = self._held[key]
-        self._held.move_to_end(key)
-        if not held.users:
-            self._bytes_in_use += held.taken.total
-        held.users += 1
+        key = product, kind
+        if key not in self._files:
+            while len(self._files) >= self._max_files and (unused := self._oldest_unused()):
+                self._drop(unused)
+            self._files[key] = _MemoryFile(_create_file(size), size)
+        file = self._files[key]
+        self._files.move_to_end(key)
+        if not file.readers:
+            self._bytes_in_use += file.allocated.total
+        file.readers += 1
         try:
-            yield held
+            yield file
         finally:
-            held.users -= 1
-            if not held.users:
-                self._bytes_in_use -= held.taken.total
-                useful = held.whole if how == "whole" else held.outline is not None
-                if self._held.get(key) is held and (not useful or len(self._held) > self._most):
+            file.readers -= 1
+            if not file.readers:
+                self._bytes_in_use -= file.allocated.total
+                is_usable = file.is_whole if kind == "whole" else file.outline is not None
+                is_over = len(self._files) > self._max_files
+                if self._files.get(key) is file and (not is_usable or is_over):
                     self._drop(key)
 
-    def _take(self, held: _Held, spans: Iterable[Span]) -> None:
-        """Count memory for the spans, in pages. Raises NoRoom when there is not enough beside what
-        is in use.
+    def _allocate(self, file: _MemoryFile, spans: Iterable[Span]) -> None:
+        """Count the pages of the spans against the budget. Raises NoRoom if the budget does not
+        have them beside the files that have readers.
         """
         pages = Spans()
         for start, end in spans:
-            pages.add((start // _PAGE * _PAGE, min(-(-end // _PAGE) * _PAGE, held.size)))
+            pages.add((start // _PAGE * _PAGE, min(-(-end // _PAGE) * _PAGE, file.size)))
         new = Spans()
         for span in pages:
-            for missing in held.taken.missing(span):
+            for missing in file.allocated.missing(span):
                 new.add(missing)
         if self._bytes_in_use + new.total > self._budget:
-            raise NoRoom(_FULL)
-        while self._bytes + new.total > self._budget and (idle := self._oldest_idle()):
-            self._drop(idle)
+            raise NoRoom(_NO_ROOM)
+        while self._bytes + new.total > self._budget and (unused := self._oldest_unused()):
+            self._drop(unused)
         self._bytes += new.total
         self._bytes_in_use += new.total
         for span in new:
-            held.taken.add(span)
+            file.allocated.add(span)
 
-    def _oldest_idle(self) -> tuple[Product, str] | None:
-        """The least recently used that nobody reads; what is read is passed over, and is little."""
-        return next((key for key, held in self._held.items() if not held.users), None)
+    def _oldest_unused(self) -> tuple[Product, str] | None:
+        """The least recently used file without readers. The search passes over the files that have
+        readers, which are few.
+        """
+        return next((key for key, file in self._files.items() if not file.readers), None)
 
     def _drop(self, key: tuple[Product, str]) -> None:
-        held = self._held.pop(key)
-        self._bytes -= held.taken.total
-        os.close(held.descriptor)
+        file = self._files.pop(key)
+        self._bytes -= file.allocated.total
+        os.close(file.descriptor)
 
-    async def _fill(self, held: _Held, asset: Asset, source: Source) -> None:
-        async with self._bytes_of.opened(asset, source) as chunks:
-            await _write(held.descriptor, 0, chunks)
-        held.filled.add((0, held.size))
+    async def _fill(self, file: _MemoryFile, asset: Asset, source: Source) -> None:
+        async with self._bytes_of.open(asset, source) as chunks:
+            await _write(file.descriptor, 0, chunks)
+        file.filled.add((0, file.size))
 
-    async def _fill_part(self, held: _Held, source: Source, recipe: Recipe) -> None:
-        """Fetch what is missing, the headers that say what it is first."""
-        file = PartialFile(held.descriptor, held.size, held.filled)
-        for _ in range(0 if held.is_false else _MOST_ROUNDS):
+    async def _fill_parts(self, file: _MemoryFile, source: Source, recipe: Recipe) -> None:
+        """Fetch what `recipe` needs and is missing. The headers are parsed first, as often as they
+        refer to bytes that have to be fetched.
+        """
+        partial_file = PartialFile(file.descriptor, file.size, file.filled)
+        for _ in range(0 if file.is_inconsistent else _MAX_ROUNDS):
             try:
-                held.outline = held.outline or partial.read_outline(file)
-                part = partial.needed_bytes(held.outline, recipe, file) if held.outline else None
+                file.outline = file.outline or partial_source.read_outline(partial_file)
+                part = (
+                    partial_source.needed_bytes(file.outline, recipe, partial_file)
+                    if file.outline
+                    else None
+                )
             except BytesMissing as missing:
                 start, end = missing.span
-                await self._fetch(held, source, [(start, min(max(end, start + _AHEAD), held.size))])
+                end = min(max(end, start + _READ_AHEAD), file.size)
+                await self._fetch(file, source, [(start, end)])
                 continue
             if part is None:
                 break
-            await self._fetch(held, source, part.spans)
-            if part.end > held.end:
-                self._seal(held, part)
+            await self._fetch(file, source, part.spans)
+            if part.end > file.end:
+                self._mark_end(file, part)
             return
         raise WholeSourceRequired
 
-    def _seal(self, held: _Held, part: NeededBytes) -> None:
-        """Make a decoder stop at the end of the part. Raises WholeSourceRequired when the part is
-        not what the headers declare.
+    def _mark_end(self, file: _MemoryFile, part: NeededBytes) -> None:
+        """Make a decoder stop at the end of the part. Raises WholeSourceRequired if the content
+        contradicts the headers.
         """
-        partial.write_end_marker(held.descriptor, part.end, held.end)
-        held.filled.add((part.end, part.end + len(END_OF_CODESTREAM)))
-        held.end = part.end
-        with held.path.open("rb") as file:
-            if not partial.is_complete(file, part.end):
-                held.is_false = True
+        partial_source.write_end_marker(file.descriptor, part.end, file.end)
+        file.filled.add((part.end, part.end + len(END_OF_CODESTREAM)))
+        file.end = part.end
+        with file.path.open("rb") as reader:
+            if not partial_source.is_complete(reader, part.end):
+                file.is_inconsistent = True
                 raise WholeSourceRequired
 
-    async def _fetch(self, held: _Held, source: Source, spans: Iterable[Span]) -> None:
-        """Bring what is missing of the spans, in as few requests as sensible."""
-        missing = [gap for span in spans for gap in held.filled.missing(span)]
-        ranges = merge_spans(missing, gap=_GAP, max_spans=_MOST_RANGES)
+    async def _fetch(self, file: _MemoryFile, source: Source, spans: Iterable[Span]) -> None:
+        """Fetch the missing bytes of the spans, in as few requests as sensible."""
+        missing = [gap for span in spans for gap in file.filled.missing(span)]
+        ranges = merge_spans(missing, gap=_GAP, max_spans=_MAX_RANGES)
         if not ranges:
             return
-        self._take(held, ranges)
-        at_once = asyncio.Semaphore(_AT_ONCE)
+        self._allocate(file, ranges)
+        requests = asyncio.Semaphore(_PARALLEL_REQUESTS)
 
-        async def bring(span: Span) -> None:
-            async with at_once, self._bytes_of.span(source, span) as chunks:
-                await _write(held.descriptor, span[0], chunks)
-            held.filled.add(span)
+        async def fetch_range(span: Span) -> None:
+            async with requests, self._bytes_of.open_span(source, span) as chunks:
+                await _write(file.descriptor, span[0], chunks)
+            file.filled.add(span)
             metrics.SOURCE_RANGE_BYTES.inc(span[1] - span[0])
 
         try:
             async with asyncio.TaskGroup() as group:
                 for span in ranges:
-                    group.create_task(bring(span))
-        except ExceptionGroup as failed:  # the first says enough
-            raise failed.exceptions[0] from failed
+                    group.create_task(fetch_range(span))
+        except ExceptionGroup as failures:  # the first failure cancels the other requests
+            raise failures.exceptions[0] from failures
 
 
-def _made(size: int) -> int:
-    """The descriptor of a new file. Raises NoRoom when the system gives none."""
+def _create_file(size: int) -> int:
+    """The descriptor of a new file. Raises NoRoom if the system has no descriptor or memory."""
     try:
         descriptor = os.memfd_create("source", os.MFD_CLOEXEC)
     except OSError as error:
-        raise NoRoom(_FULL) from error
+        raise NoRoom(_NO_ROOM) from error
     os.ftruncate(descriptor, size)
     return descriptor
 
@@ -269,11 +287,12 @@ def _may_have_parts(source: Source) -> bool:
     )
 
 
-async def _write(descriptor: int, at: int, chunks: AsyncIterator[bytes]) -> None:
+async def _write(descriptor: int, offset: int, chunks: AsyncIterator[bytes]) -> None:
     async for chunk in chunks:
-        # Not in a thread: that would go on writing when this is cancelled, into a file that others
-        # read or that is closed. It copies a megabyte of memory, and waits for none.
+        # Not in a thread: a thread would go on writing after a cancellation, to a file that others
+        # read or to a descriptor that was closed. This copies a megabyte of memory and never waits
+        # for a disk.
         rest = memoryview(chunk)
         while rest:
-            written = os.pwrite(descriptor, rest, at)
-            rest, at = rest[written:], at + written
+            written = os.pwrite(descriptor, rest, offset)
+            rest, offset = rest[written:], offset + written

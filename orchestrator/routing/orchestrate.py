@@ -1,9 +1,8 @@
-"""Orchestration: the source of an asset version on fast disk, copied there at most once however
-many ask.
+"""Orchestration: copies the source of an asset version to fast disk, once for all callers.
 
-A copy is verified (length and ETag of the very object the version was recorded with) before it
-gets its name, so a file in the source cache is whole and of that version; it is not evicted while
-it is held. Sources already on this machine are read where they are.
+A copy is verified (length, and the ETag of the object that the version was recorded with) before it
+gets its name, so a file in the source cache is complete and of that version. It is not evicted
+while it is leased. Sources that are on this host already are read where they are.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class SourceOrchestrator:
-    """Where the source of an asset is on this machine; brings it here when it is not."""
+    """Finds the source of an asset on this host, or copies it to the source cache."""
 
     def __init__(
         self,
@@ -67,36 +66,38 @@ class SourceOrchestrator:
     async def lease(self, asset: Asset) -> AsyncIterator[Path]:
         """The source file, which is not evicted while the block runs.
 
-        Raises NotOrchestrated when a rule forbids the copy or the disk has no room, SourceChanged
-        when the bytes are not those that the version was recorded with, AssetNotFound when the
-        asset has no source, StorageUnavailable.
+        Raises NotOrchestrated if a rule forbids the copy or the disk has no room, SourceChanged
+        if the bytes are not those that the version was recorded with, AssetNotFound if the asset
+        has no source, StorageUnavailable.
         """
         source = source_of(asset)
-        here = await self._here(source)
-        if here is not None:
-            yield here
+        local = await self._local_path(source)
+        if local is not None:
+            yield local
             return
         if not self._rules.may_orchestrate(asset):
             raise NotOrchestrated("never")
         product = source_product(asset, source, pinned=self._rules.is_pinned(asset))
-        async with self._cache.held(product) as found:
-            yield found or await self._brought(asset, product, source)
+        async with self._cache.held(product) as cached:
+            yield cached or await self._copy_once(asset, product, source)
 
     async def orchestrate(self, asset: Asset) -> None:
-        """Have the source here ahead of its use; as `held`, but what is not to be copied is not."""
+        """Copy the source to fast disk before it is requested. Raises as `lease` does, except that
+        a source that must not be or cannot be copied is ignored.
+        """
         with suppress(NotOrchestrated):
             async with self.lease(asset):
                 pass
 
-    async def _here(self, source: Source) -> Path | None:
-        """Where it is without being copied."""
+    async def _local_path(self, source: Source) -> Path | None:
+        """The source's file if it is on this host without a copy."""
         if source.location.startswith(FILE):
-            return await asyncio.to_thread(_in_place, source)
+            return await asyncio.to_thread(_path_in_place, source)
         if isinstance(self._store, LocalFiles) and source.location.startswith(STORE):
             return await self._store.local_path(source.location.removeprefix(STORE))
         return None
 
-    async def _brought(self, asset: Asset, product: Product, source: Source) -> Path:
+    async def _copy_once(self, asset: Asset, product: Product, source: Source) -> Path:
         try:
             path = await self._flights.run(
                 f"source {product.asset} {product.version} {product.name}",
@@ -105,7 +106,8 @@ class SourceOrchestrator:
             )
         except NoRoom as error:
             raise NotOrchestrated("no_room") from error
-        return await self._cache.path(product) or path  # which leases it, who ever copied it
+        # Looking the path up leases the file, also if another process copied it.
+        return await self._cache.path(product) or path
 
     async def _copy(self, asset: Asset, product: Product, source: Source) -> Path:
         try:
@@ -116,45 +118,47 @@ class SourceOrchestrator:
             raise
         except TimeoutError as error:
             metrics.SOURCE_COPY_FAILURES.labels(error="TimeoutError").inc()
-            raise StorageUnavailable("The image could not be brought here in time.") from error
+            raise StorageUnavailable(
+                "The source was not copied from storage in time; try again shortly."
+            ) from error
 
     async def _copy_verified(self, asset: Asset, product: Product, source: Source) -> Path:
         # Room first: a copy without room must not occupy one of the parallel copies.
         async with self._cache.writing(product, source.bytes) as reservation, self._copies:
             started = self._now()
-            async with self._bytes.opened(asset, source) as chunks:
+            async with self._bytes.open(asset, source) as chunks:
                 await _write(reservation.path, chunks)
                 path = await reservation.publish()
-        _copied(product, source, self._now() - started)
+        _report_copy(product, source, self._now() - started)
         return path
 
 
 class NotOrchestrated(Exception):
-    """The source is not on this machine and will not be: it is `never` to be orchestrated, or there
-    is `no_room`. For routing only, which has other ways to answer.
+    """The source is not on this host and is not copied: a rule says `never`, or there is `no_room`.
+    Stays within routing, which has other ways to answer.
     """
 
-    def __init__(self, why: Literal["never", "no_room"]) -> None:
-        super().__init__(why)
-        self.why = why
+    def __init__(self, reason: Literal["never", "no_room"]) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def source_of(asset: Asset) -> Source:
-    """Where the asset's pixels are. Raises AssetNotFound when it has none yet."""
+    """The asset's source. Raises AssetNotFound if it has none yet."""
     if asset.source is None:
-        raise AssetNotFound("This image has nothing to be served from yet.")
+        raise AssetNotFound("This asset has no source yet. Wait for its ingest to finish.")
     return asset.source
 
 
 def source_product(asset: Asset, source: Source, *, pinned: bool = False) -> Product:
-    """The source cache's name for the source of this asset version (an original and its
-    conversion differ).
+    """The product that names the source of this asset version in the source cache. An original and
+    its conversion have different locations, so different products.
     """
     name = f"source {source.location}"
     return Product(str(asset.id), asset.version, name, source.extension, pinned=pinned)
 
 
-def _copied(product: Product, source: Source, elapsed_s: float) -> None:
+def _report_copy(product: Product, source: Source, elapsed_s: float) -> None:
     metrics.SOURCE_COPIES.inc()
     metrics.SOURCE_COPY_BYTES.inc(source.bytes)
     metrics.SOURCE_COPY_SECONDS.observe(elapsed_s)
@@ -169,16 +173,16 @@ def _copied(product: Product, source: Source, elapsed_s: float) -> None:
 
 
 async def _write(path: Path, chunks: AsyncIterator[bytes]) -> None:
-    """Write the chunks to the file, off the loop. Raises NoRoom where the disk does not take them,
-    so that they are had in another way.
+    """Write the chunks to the file, in threads. Raises NoRoom if the disk refuses them, so that
+    routing answers without a copy.
     """
-    with _of_the_disk():
+    with _disk_errors_as_no_room():
         file = await asyncio.to_thread(path.open, "wb")
     try:
         async for chunk in chunks:
-            with _of_the_disk():
+            with _disk_errors_as_no_room():
                 await asyncio.to_thread(file.write, chunk)
-        with _of_the_disk():  # network file systems say it now
+        with _disk_errors_as_no_room():  # a network file system reports write errors only on close
             await asyncio.to_thread(file.close)
     finally:
         with suppress(OSError):
@@ -186,15 +190,17 @@ async def _write(path: Path, chunks: AsyncIterator[bytes]) -> None:
 
 
 @contextmanager
-def _of_the_disk() -> Iterator[None]:
+def _disk_errors_as_no_room() -> Iterator[None]:
+    """Only for disk operations: an error while the chunks are read must stay what it is."""
     try:
         yield
     except OSError as error:
-        log.warning("source cache cannot be written", extra={"error": repr(error)})
-        raise NoRoom("The source cache cannot be written now.") from error
+        log.warning("source cache not writable", extra={"error": repr(error)})
+        raise NoRoom("The source cache is not writable.") from error
 
 
-def _in_place(source: Source) -> Path:
+def _path_in_place(source: Source) -> Path:
+    """The file of a source in a served folder. Raises SourceChanged if it is another file now."""
     path = Path(source.location.removeprefix(FILE))
     try:
         status = path.stat()

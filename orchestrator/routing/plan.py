@@ -1,8 +1,8 @@
-"""Which tiers can answer a resolved request, cheapest first. Pure: no awaits, no clock, no store.
+"""Which tiers can make the derivative of a resolved request, cheapest first (steps 5 to 7 of
+docs/architecture.md). Pure: no awaits, no clock, no store.
 
-The ladder is that of docs/architecture.md; memory and disk come before it, since they need no
-decision. A plan always ends with the image server, so a tier that fails falls through to one that
-can still answer.
+Hot memory and the disk cache come before the plan and need no decision. A plan always ends with the
+image server, so that a failed tier is followed by one that can still answer.
 """
 
 from __future__ import annotations
@@ -10,35 +10,39 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from orchestrator.errors import NotAuthorised
 from orchestrator.iiif.geometry import ResolvedImage, within_public_edge
 from orchestrator.model import Asset, Dimensions
 
 Access = Literal["open", "auth"]
-"""The access class of a product: `open` anyone may have, `auth` only who holds a right."""
+"""The access class of a product: `open` is for every client, `auth` only for an authorised one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExactThumbnail:
-    """The stored thumbnail of this size is the answer."""
+    """Send the stored thumbnail of this size as it is."""
 
+    tier: ClassVar[str] = "thumb"
     size: Dimensions
     access: Access
 
 
 @dataclass(frozen=True, slots=True)
 class ResizedThumbnail:
-    """The stored thumbnail of this size is scaled to the answer."""
+    """Scale the stored thumbnail of this size to the requested size."""
 
+    tier: ClassVar[str] = "resize"
     size: Dimensions
     access: Access
 
 
 @dataclass(frozen=True, slots=True)
 class FromSource:
-    """The image server cuts it from the source."""
+    """Cut the image from the source, by the image server."""
+
+    tier: ClassVar[str] = "imageserver"
 
 
 Step = ExactThumbnail | ResizedThumbnail | FromSource
@@ -46,7 +50,7 @@ Step = ExactThumbnail | ResizedThumbnail | FromSource
 
 @dataclass(frozen=True, slots=True)
 class UpscaleLimit:
-    """Assets whose id matches may have a thumbnail enlarged by at most `max_percent`."""
+    """The thumbnails of assets whose id matches may be enlarged by at most `max_percent`."""
 
     asset_id: re.Pattern[str]
     max_percent: float
@@ -54,7 +58,7 @@ class UpscaleLimit:
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailRules:
-    """The part of the settings a plan depends on."""
+    """The settings that decide which requests thumbnails may answer."""
 
     resize_thumbnails: bool = True
     upscale: tuple[UpscaleLimit, ...] = ()
@@ -70,38 +74,38 @@ class ThumbnailRules:
 
 
 def access_class(asset: Asset, image: ResolvedImage, *, authorised: bool) -> Access:
-    """The class under which this image may be given to this client. Raises NotAuthorised when it
-    may not.
+    """The access class under which this client may have this image. Raises NotAuthorised if it may
+    not have it.
 
-    What fits the public edge is `open` for everyone, so one product serves both kinds of client.
+    An image within the public edge is `open` for every client, so that authorised and anonymous
+    clients share one product.
     """
     edge = asset.public_edge
     if edge is None or within_public_edge(image, asset.dimensions, edge):
         return "open"
     if authorised:
         return "auth"
-    raise NotAuthorised("This image needs a right that the request does not carry.")
+    raise NotAuthorised("This image is restricted. Send a token with one of its roles.")
 
 
 def plan(
     asset: Asset, image: ResolvedImage, access: Access, rules: ThumbnailRules
 ) -> tuple[Step, ...]:
-    """The steps to try in order; the last is always FromSource (reference/delivery.md 2.2 with
-    12.5).
-    """
+    """The steps to try, in order; the last is always FromSource."""
     last = FromSource()
     if not (image.full_region and _is_plain_jpeg(image) and asset.thumbnails_version):
         return (last,)
-    held = _held(asset, access)
-    for size, kind in held:
+    thumbnails = _accessible_thumbnails(asset, access)
+    resize = _resize_steps(asset, image, thumbnails, rules)
+    for size, kind in thumbnails:
         if _is_near(size, image.size, rules.size_tolerance_px):
-            return (ExactThumbnail(size, kind), *_resized(asset, image, held, rules), last)
-    return (*_resized(asset, image, held, rules), last)
+            return (ExactThumbnail(size, kind), *resize, last)
+    return (*resize, last)
 
 
 def thumbnail_plan(asset: Asset, image: ResolvedImage, rules: ThumbnailRules) -> tuple[Step, ...]:
-    """What `/thumbs` may try: stored open thumbnails only, never the source; empty when none can
-    answer.
+    """The steps that `/thumbs` may try: only stored open thumbnails, never the source. Empty if no
+    thumbnail can answer.
     """
     if not (image.full_region and _is_plain_jpeg(image)):
         return ()
@@ -114,33 +118,38 @@ def _is_plain_jpeg(image: ResolvedImage) -> bool:
     return plain and image.format == "jpg" and image.quality == "default"
 
 
-def _held(asset: Asset, access: Access) -> list[tuple[Dimensions, Access]]:
-    """The thumbnails this class of client may have, largest first."""
-    held: list[tuple[Dimensions, Access]] = [(size, "open") for size in asset.thumbnails.open]
+def _accessible_thumbnails(asset: Asset, access: Access) -> list[tuple[Dimensions, Access]]:
+    """The thumbnails that a client of this access class may have, largest first."""
+    thumbnails: list[tuple[Dimensions, Access]] = [(size, "open") for size in asset.thumbnails.open]
     if access == "auth":
-        held += [(size, "auth") for size in asset.thumbnails.auth]
-    return sorted(held, key=lambda item: max(item[0]), reverse=True)
+        thumbnails += [(size, "auth") for size in asset.thumbnails.auth]
+    return sorted(thumbnails, key=lambda item: max(item[0]), reverse=True)
 
 
-def _is_near(size: Dimensions, wanted: Dimensions, tolerance_px: int) -> bool:
-    return all(abs(a - b) <= tolerance_px for a, b in zip(size, wanted, strict=True))
+def _is_near(size: Dimensions, requested: Dimensions, tolerance_px: int) -> bool:
+    return all(abs(a - b) <= tolerance_px for a, b in zip(size, requested, strict=True))
 
 
-def _resized(
-    asset: Asset, image: ResolvedImage, held: list[tuple[Dimensions, Access]], rules: ThumbnailRules
+def _resize_steps(
+    asset: Asset,
+    image: ResolvedImage,
+    thumbnails: list[tuple[Dimensions, Access]],
+    rules: ThumbnailRules,
 ) -> tuple[Step, ...]:
     if not rules.resize_thumbnails:
         return ()
     width, height = image.size
-    larger = [(size, kind) for size, kind in held if size[0] >= width and size[1] >= height]
+    larger = [(size, kind) for size, kind in thumbnails if size[0] >= width and size[1] >= height]
     if larger:
         return (ResizedThumbnail(*larger[-1]),)
-    if held and _may_enlarge(asset, held[0][0], image.size, rules):
-        return (ResizedThumbnail(*held[0]),)
+    if thumbnails and _may_enlarge(asset, thumbnails[0][0], image.size, rules):
+        return (ResizedThumbnail(*thumbnails[0]),)
     return ()
 
 
-def _may_enlarge(asset: Asset, held: Dimensions, wanted: Dimensions, rules: ThumbnailRules) -> bool:
-    percent = max(wanted[0] / held[0], wanted[1] / held[1]) * 100 - 100
+def _may_enlarge(
+    asset: Asset, thumbnail: Dimensions, requested: Dimensions, rules: ThumbnailRules
+) -> bool:
+    percent = max(requested[0] / thumbnail[0], requested[1] / thumbnail[1]) * 100 - 100
     name = str(asset.id)
     return any(percent <= rule.max_percent and rule.asset_id.search(name) for rule in rules.upscale)

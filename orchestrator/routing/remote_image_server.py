@@ -1,9 +1,11 @@
-"""Image servers reached over HTTP: Cantaloupe and IIPImage on the shared source folder.
+"""Image servers reached over HTTP: Cantaloupe and IIPImage, which read the folder of the source
+cache.
 
-Addresses of theirs are built from our own records, never from the client's path; sizes are
-rewritten to the form they answer fast (reference/peers.md 1.10); what they send is verified
-before anybody sees it. What they cannot make at all (a format, an enlargement) falls to the
-built-in renderer.
+The URLs requested from them are built from our own records, never from the client's path. Sizes are
+rewritten to the form that they answer fast: Cantaloupe takes 12 to 17 s for a size written `w,h`
+and 0.1 s for the same size written `w,` (docs/adr/0006-image-server-seam.md). Every response is
+verified before it is used. Requests that such a server cannot answer (a format, an enlargement) go
+to the built-in renderer.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ _TAILS = {"jpg": b"\xff\xd9", "png": b"IEND\xaeB`\x82", "gif": b";"}
 
 @dataclass(frozen=True, slots=True)
 class _Abilities:
-    """What a kind of image server makes; the rest is ours."""
+    """What a kind of image server can make; the built-in renderer makes the rest."""
 
     formats: frozenset[str]
     sources: frozenset[SourceKind]
@@ -52,13 +54,13 @@ class _Abilities:
 
 
 _ABILITIES = {
-    # Cantaloupe 5 and 6 answer 415 for webp; its tif and gif cannot be verified to the last byte.
+    # Cantaloupe 5 and 6 answer 415 for webp. The end of its tif and gif output cannot be verified.
     "cantaloupe": _Abilities(
         frozenset({"jpg", "png"}),
         frozenset({SourceKind.JPEG2000, SourceKind.PYRAMID_TIFF}),
         any_rotation=True,
     ),
-    # iipsrv 1.1 encodes JPEG only and turns by right angles only.
+    # iipsrv 1.1 encodes only JPEG and rotates only by multiples of 90 degrees.
     "iipimage": _Abilities(
         frozenset({"jpg"}),
         frozenset({SourceKind.JPEG2000, SourceKind.PYRAMID_TIFF}),
@@ -68,8 +70,8 @@ _ABILITIES = {
 
 
 class RemoteImageServer:
-    """A pool of image servers of one kind; an image keeps to one of them so that its caches stay
-    warm.
+    """A pool of image servers of one kind. All requests for one asset go to the same server, so
+    that its caches stay warm.
     """
 
     def __init__(self, settings: ImageServerSettings, fallback: ImageServer) -> None:
@@ -80,7 +82,7 @@ class RemoteImageServer:
         self._settings = settings
         self._fallback = fallback
         self._template = settings.path_template or _TEMPLATES[self._kind]
-        self._places = asyncio.Semaphore(settings.connections * len(settings.addresses))
+        self._connections = asyncio.Semaphore(settings.connections * len(settings.addresses))
         self._waiting = 0
         self._session: aiohttp.ClientSession | None = None
 
@@ -93,26 +95,30 @@ class RemoteImageServer:
         name = str(path)
         if self._settings.sources_root:
             name = name.removeprefix(self._settings.sources_root).lstrip("/")
-        return await self._asked(asset, name, image)
+        return await self._request(asset, name, image)
 
     async def render_object(self, asset: Asset, key: str, image: ResolvedImage) -> bytes:
-        """See SpecialPool.render_object."""
-        if not self._can_make(asset, image):
-            raise NoRoom("The special pool does not make this.")
-        return await self._asked(asset, key, image)
+        """The encoded image, cut by the server from the object under `key` in the object store.
 
-    async def _asked(self, asset: Asset, name: str, image: ResolvedImage) -> bytes:
+        Raises NoRoom for an image that these servers cannot make, Overloaded,
+        ImageServerUnavailable.
+        """
+        if not self._can_make(asset, image):
+            raise NoRoom("The special pool cannot make this image.")
+        return await self._request(asset, key, image)
+
+    async def _request(self, asset: Asset, name: str, image: ResolvedImage) -> bytes:
         if self._waiting >= self._settings.queue:
             raise Overloaded("The image servers are busy; try again shortly.", 2)
         self._waiting += 1
         try:
-            async with self._places:
+            async with self._connections:
                 return await self._fetch(asset, name, image)
         finally:
             self._waiting -= 1
 
     async def check(self) -> str:
-        """The first address that does not answer at all, in words; '' when all do."""
+        """A description of the first address that does not answer; '' if all answer."""
         for address in self._settings.addresses:
             try:
                 async with self._client().get(URL(address)) as answer:
@@ -128,22 +134,22 @@ class RemoteImageServer:
 
     def _can_make(self, asset: Asset, image: ResolvedImage) -> bool:
         abilities, source = self._abilities, asset.source
-        grown = image.size[0] > image.region[2] or image.size[1] > image.region[3]
-        turned = image.mirror or (image.rotation % 90 != 0)
+        is_enlarged = image.size[0] > image.region[2] or image.size[1] > image.region[3]
+        is_turned = image.mirror or (image.rotation % 90 != 0)
         return (
             source is not None
             and source.kind in abilities.sources
             and image.format in abilities.formats
             and image.quality == "default"
-            and not grown
-            and (abilities.any_rotation or not turned)
+            and not is_enlarged
+            and (abilities.any_rotation or not is_turned)
         )
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             settings = self._settings
             self._session = aiohttp.ClientSession(
-                # Cantaloupe ends idle connections after 30 s; ours must be gone before.
+                # Cantaloupe closes idle connections after 30 s; we must close ours earlier.
                 connector=aiohttp.TCPConnector(
                     limit_per_host=settings.connections, keepalive_timeout=15
                 ),
@@ -159,27 +165,29 @@ class RemoteImageServer:
 
     def _url(self, asset: Asset, name: str, image: ResolvedImage) -> URL:
         addresses = self._settings.addresses
-        chosen = int.from_bytes(
+        server = int.from_bytes(
             hashlib.blake2b(str(asset.id).encode(), digest_size=4).digest()
         ) % len(addresses)
         encoded = quote(name, safe="/" if self._kind == "iipimage" else "")
         target = self._template.format(path=encoded, image=request_path(image))
-        return URL(addresses[chosen].rstrip("/") + target, encoded=True)
+        return URL(addresses[server].rstrip("/") + target, encoded=True)
 
     async def _fetch(self, asset: Asset, name: str, image: ResolvedImage) -> bytes:
         url = self._url(asset, name, image)
         try:
             async with self._client().get(url, allow_redirects=False) as answer:
                 body = await _read_bounded(answer)
-                problem = _problem(answer, body, image.format)
+                problem = _problem_of(answer, body, image.format)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ImageServerUnavailable("The image server does not answer.") from error
         if problem:
             metrics.UPSTREAM_REFUSED.labels(reason=problem).inc()
             log.warning(
-                "upstream answer refused", extra={"asset": str(asset.id), "reason": problem}
+                "image server response rejected", extra={"asset": str(asset.id), "reason": problem}
             )
-            raise ImageServerUnavailable("The image server failed on this image.")
+            raise ImageServerUnavailable(
+                "The image server sent an invalid response for this image."
+            )
         return body
 
 
@@ -189,13 +197,13 @@ async def _read_bounded(answer: aiohttp.ClientResponse) -> bytes:
         chunks.append(chunk)
         total += len(chunk)
         if total > MAX_BYTES:
-            raise ImageServerUnavailable("The image server sent more than it should.")
+            raise ImageServerUnavailable("The image server sent more than the size limit.")
     return b"".join(chunks)
 
 
 def request_path(image: ResolvedImage) -> str:
-    """Our resolved image as a path image servers answer fast: `w,` or `,h` wherever it gives the
-    same size.
+    """The IIIF parameters of a resolved image in the form that image servers answer fast: `w,` or
+    `,h` if it gives the same size.
     """
     x, y, region_width, region_height = image.region
     width, height = image.size
@@ -209,16 +217,16 @@ def request_path(image: ResolvedImage) -> str:
     return f"{region}/{size}/{rotation}/{image.quality}.{image.format}"
 
 
-def _problem(answer: aiohttp.ClientResponse, body: bytes, picture_format: str) -> str:
-    """Why these bytes may not be served, in one word; '' when they are whole and of the right
-    kind.
+def _problem_of(answer: aiohttp.ClientResponse, body: bytes, image_format: str) -> str:
+    """Why these bytes must not be served, in one or two words; '' if they are complete and in the
+    requested format.
     """
     if answer.status != 200:
         return f"status {answer.status}"
-    if answer.content_type != FORMATS[picture_format]:
+    if answer.content_type != FORMATS[image_format]:
         return "media type"
     if not body or (answer.content_length is not None and answer.content_length != len(body)):
         return "length"
-    if not body.startswith(_HEADS[picture_format]) or not body.endswith(_TAILS[picture_format]):
+    if not body.startswith(_HEADS[image_format]) or not body.endswith(_TAILS[image_format]):
         return "truncated"
     return ""

@@ -1,7 +1,8 @@
-"""The bytes of a source that is not on this machine: from the object store, or, of an optimised
+"""Reads the bytes of a source that is not on this host: from the object store or, for an optimised
 origin, from the origin itself.
 
-They are those the asset's version was recorded with, by ETag and length, or SourceChanged.
+They are the bytes that the asset's version was recorded with, by ETag and length; otherwise reading
+raises SourceChanged.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ from orchestrator.origins.optimised_origins import OptimisedOrigins
 from orchestrator.storage.store import ObjectStore
 
 _CHANGED = "The image is being replaced; try again."
-_OTHER = frozenset({"origin_changed", "origin_not_found"})
+_CHANGED_CODES = frozenset({"origin_changed", "origin_not_found"})
 
 
 class SourceBytes:
-    """Reads sources that have to be fetched."""
+    """Opens sources in the object store and at optimised origins."""
 
     def __init__(self, store: ObjectStore, origins: OptimisedOrigins | None = None) -> None:
-        """Without `origins`, sources that are not in the store are out of reach."""
+        """Without `origins`, only sources in the object store can be read."""
         self._store = store
         self._origins = origins
 
     @asynccontextmanager
-    async def opened(self, asset: Asset, source: Source) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The bytes of the source, in chunks; whoever reads to the end has had the right ones.
+    async def open(self, asset: Asset, source: Source) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of the source, in chunks. They are verified only when the last chunk was read.
 
-        Raises SourceChanged, also at the end, and StorageUnavailable.
+        Raises StorageUnavailable and SourceChanged, the latter also at the end of the chunks.
         """
         if source.location.startswith(STORE):
             key = source.location.removeprefix(STORE)
@@ -46,25 +47,28 @@ class SourceBytes:
                 async with self._store.open(key, if_match=source.fingerprint) as stream:
                     if stream.info.etag != source.fingerprint:
                         raise SourceChanged(_CHANGED)
-                    yield _whole(stream, source.bytes)
+                    yield _exactly(stream, source.bytes)
             except (ObjectNotFound, PreconditionFailed) as error:
                 raise SourceChanged(_CHANGED) from error
             return
         if self._origins is None:
-            raise StorageUnavailable("The image's origin is out of reach here.")
+            raise StorageUnavailable("This process cannot read the image's origin.")
         try:
             async with self._origins.read(
                 asset.id.customer, asset.origin, source.location, source.fingerprint
             ) as chunks:
-                yield _whole(chunks, source.bytes)
+                yield _exactly(chunks, source.bytes)
         except OriginUnavailable as error:
-            if error.code in _OTHER:
+            if error.code in _CHANGED_CODES:
                 raise SourceChanged(_CHANGED) from error
-            raise StorageUnavailable("The image's origin does not answer.") from error
+            raise StorageUnavailable(
+                "The image's origin does not answer; try again shortly."
+            ) from error
 
     @asynccontextmanager
-    async def span(self, source: Source, span: Span) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Some bytes of a source that is in the store, in chunks; not fewer than asked for.
+    async def open_span(self, source: Source, span: Span) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of one span of a source in the object store, in chunks, never fewer than the
+        span has.
 
         Raises SourceChanged and StorageUnavailable.
         """
@@ -76,12 +80,13 @@ class SourceBytes:
             ) as stream:
                 if (stream.info.etag, stream.info.bytes) != (source.fingerprint, source.bytes):
                     raise SourceChanged(_CHANGED)
-                yield _whole(stream, end - start)
+                yield _exactly(stream, end - start)
         except (InvalidInput, ObjectNotFound, PreconditionFailed) as error:
             raise SourceChanged(_CHANGED) from error
 
 
-async def _whole(chunks: AsyncIterator[bytes], expected: int) -> AsyncIterator[bytes]:
+async def _exactly(chunks: AsyncIterator[bytes], expected: int) -> AsyncIterator[bytes]:
+    """The chunks, which must have `expected` bytes in all. Raises SourceChanged."""
     count = 0
     async for chunk in chunks:
         count += len(chunk)

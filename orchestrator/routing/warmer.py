@@ -1,8 +1,8 @@
-"""Orchestrate-on-info.json: who reads an info document will soon ask for tiles, so the source may
-come here ahead.
+"""Copies sources to fast disk before their first tile is requested: a client that reads an info
+document will soon ask for tiles.
 
-A hint, never a promise: one copy at a time, behind what clients wait for; the queue is bounded
-and counts what it drops.
+This is best effort. One copy runs at a time, after the copies that clients wait for; the queue is
+bounded and counts what it drops.
 """
 
 from __future__ import annotations
@@ -19,19 +19,15 @@ log = logging.getLogger(__name__)
 
 
 class SourceWarmer:
-    """A bounded queue of assets whose source is to be brought here, and the task that works it
-    off.
-    """
+    """A bounded queue of assets whose source should be orchestrated, and the loop that does it."""
 
     def __init__(self, sources: SourceOrchestrator, capacity: int) -> None:
         self._sources = sources
         self._queue: asyncio.Queue[Asset] = asyncio.Queue(capacity)
         self._queued: set[tuple[str, int]] = set()
 
-    def hint(self, asset: Asset) -> None:
-        """Queue the asset unless it is queued already; dropped and counted when the queue is
-        full.
-        """
+    def enqueue(self, asset: Asset) -> None:
+        """Queue the asset unless it is queued already. If the queue is full, drop and count it."""
         key = (str(asset.id), asset.version)
         if key in self._queued:
             return
@@ -43,8 +39,8 @@ class SourceWarmer:
         self._queued.add(key)
 
     async def run(self) -> None:
-        """Work the queue off until cancelled; a failing copy is counted and costs nobody
-        anything, whatever it fails of.
+        """Orchestrate the queued sources until cancelled. A failure is logged and affects no client
+        and no later source.
         """
         while True:
             asset = await self._queue.get()
@@ -54,7 +50,7 @@ class SourceWarmer:
                 log.info(
                     "warm-up failed", extra={"asset": str(asset.id), "error": type(error).__name__}
                 )
-            except Exception:
+            except Exception:  # the loop must survive any failure of one source
                 log.exception("warm-up failed", extra={"asset": str(asset.id)})
             finally:
                 self._queued.discard((str(asset.id), asset.version))

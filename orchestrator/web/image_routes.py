@@ -18,11 +18,11 @@ from orchestrator.iiif.negotiation import version_from_accept
 from orchestrator.iiif.paths import ImagePath, encode_identifier, parse_path
 from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.model import AssetId
-from orchestrator.routing.access_tokens import NO_RIGHTS, Rights, RightsChecker
+from orchestrator.routing.access_tokens import NO_RIGHTS, Rights, SignedTokens
 from orchestrator.routing.deliver import DeliveredImage, Deliverer
 from orchestrator.routing.delivery_types import Delivery
 from orchestrator.routing.describe import InfoDescriber
-from orchestrator.routing.snapshots import Snapshots
+from orchestrator.routing.name_cache import NameCache
 from orchestrator.routing.warmer import SourceWarmer
 from orchestrator.settings import Settings
 from orchestrator.web.public_address import PublicAddress, PublicAddressResolver
@@ -73,8 +73,8 @@ class ImageRoutes:
         *,
         deliverer: Deliverer,
         describer: InfoDescriber,
-        snapshots: Snapshots,
-        rights: RightsChecker,
+        names: NameCache,
+        tokens: SignedTokens,
         warmer: SourceWarmer,
         hot: HotTier[HotEntry],
         addresses: PublicAddressResolver,
@@ -82,8 +82,8 @@ class ImageRoutes:
     ) -> None:
         self._deliverer = deliverer
         self._describer = describer
-        self._snapshots = snapshots
-        self._rights = rights
+        self._names = names
+        self._tokens = tokens
         self._warmer = warmer
         self._hot = hot
         self._addresses = addresses
@@ -137,7 +137,7 @@ class ImageRoutes:
             level=0 if thumbs else 2,
         )
         if not thumbs and asked.request.method == "GET" and self._may_warm(asked.request):
-            self._warmer.hint(document.asset)
+            self._warmer.enqueue(document.asset)
         return self._delivery(
             document.asset.id,
             document.asset.version,
@@ -224,11 +224,11 @@ class ImageRoutes:
         if name and space.isdigit():
             if customer.isascii() and customer.isdigit():
                 return AssetId.parse(text)
-            number = await self._snapshots.customer(customer)
+            number = await self._names.customer_of_name(customer)
             if number is None:
                 raise AssetNotFound("There is no such customer here.")
             return AssetId.parse(f"{number}/{rest}")
-        found = await self._snapshots.alias(text)
+        found = await self._names.asset_of_alias(text)
         if found is not None:
             return found
         if rest or path.prefix != "iiif":
@@ -240,7 +240,7 @@ class ImageRoutes:
         authorization = request.headers.get("Authorization", "")
         if not authorization and "Cookie" not in request.headers:
             return NO_RIGHTS
-        return self._rights.rights(authorization, request.cookies)
+        return self._tokens.rights(authorization, request.cookies)
 
     def _may_warm(self, request: web.Request) -> bool:
         wanted = self._settings.delivery.orchestrate_on_info

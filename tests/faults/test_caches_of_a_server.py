@@ -285,7 +285,7 @@ def test_a_source_without_room_is_read_in_ranges_or_refused_with_retry_after(tmp
         assert refused.status == 503
         assert refused.headers["retry-after"] == "5"
         assert fetch(f"{base}/full/200,/0/default.jpg").status == 200, "thumbnails need no source"
-        assert events(server, "source not copied")
+        assert events(server, "source not orchestrated")
         assert server.metric("sources_not_copied_total", how="refused") >= 1
         assert_log_clean(server.log())
 

@@ -121,7 +121,7 @@ async def test_sources_in_memory_stay_within_their_budget(tmp_path, store):
     memory = MemorySourceCache(store, 2_500_000)
 
     def opened(number: int):
-        return memory.opened(*product_of(assets[number]))
+        return memory.open_whole(*product_of(assets[number]))
 
     async with opened(0) as one, opened(1):
         with pytest.raises(NoRoom):
@@ -143,10 +143,10 @@ async def test_sources_in_memory_leave_descriptors_to_connections(tmp_path, stor
         path = tmp_path / f"{number}"
         path.write_bytes(bytes([number]) * 1000)
         assets.append(await stored(store, path, SourceKind.PYRAMID_TIFF, f"k/{number}"))
-    memory = MemorySourceCache(store, 10**6, most=2)
+    memory = MemorySourceCache(store, 10**6, max_files=2)
 
     async def read(number: int) -> None:
-        async with memory.opened(*product_of(assets[number])) as path:
+        async with memory.open_whole(*product_of(assets[number])) as path:
             assert path.read_bytes() == bytes([number]) * 1000
 
     before = open_descriptors()
@@ -157,7 +157,7 @@ async def test_sources_in_memory_leave_descriptors_to_connections(tmp_path, stor
     assert store.opened == 4, "the last used are still there"
     async with AsyncExitStack() as stack:
         for asset in assets:  # more at once than are kept
-            await stack.enter_async_context(memory.opened(*product_of(asset)))
+            await stack.enter_async_context(memory.open_whole(*product_of(asset)))
     assert open_descriptors() == before + 2
     assert memory.bytes == 2000
     memory.close()
@@ -173,11 +173,11 @@ async def test_making_room_among_many_sources_looks_at_none_but_those_that_go(
     _, product, source = product_of(asset)
     memory = MemorySourceCache(store, 100 * 4096)
     for number in range(100):
-        async with memory.opened(asset, replace(product, version=number), source):
+        async with memory.open_whole(asset, replace(product, version=number), source):
             pass
     looked_at, total = [], Spans.total.fget
     monkeypatch.setattr(Spans, "total", property(lambda held: looked_at.append(0) or total(held)))
-    async with memory.opened(asset, replace(product, version=100), source):
+    async with memory.open_whole(asset, replace(product, version=100), source):
         assert memory.bytes == 100 * 4096
     assert 0 < len(looked_at) < 10
     memory.close()
@@ -191,7 +191,7 @@ async def test_of_a_source_without_parts_nothing_is_kept_but_the_whole(tmp_path,
     before = open_descriptors()
     recipe = recipe_for(asset, Path(), resolved(), Encoder())
     with pytest.raises(WholeSourceRequired):
-        async with memory.opened_part(product, source, recipe):
+        async with memory.open_parts(product, source, recipe):
             pass
     assert (open_descriptors(), memory.bytes) == (before, 0)
 
@@ -203,7 +203,7 @@ async def test_a_source_that_was_replaced_is_not_cut_from(tmp_path, store):
     await store.put(KEY, b"other bytes")
     memory = MemorySourceCache(store, 10**6)
     with pytest.raises(SourceChanged):
-        async with memory.opened(*product_of(asset)):
+        async with memory.open_whole(*product_of(asset)):
             pass
     assert memory.bytes == 0
 
@@ -215,7 +215,7 @@ async def test_a_reader_that_leaves_does_not_spoil_it_for_the_next(tmp_path, sto
     memory = MemorySourceCache(store, 10**7)
 
     async def read() -> bytes:
-        async with memory.opened(*product_of(asset)) as at:
+        async with memory.open_whole(*product_of(asset)) as at:
             return at.read_bytes()
 
     first, second = asyncio.create_task(read()), asyncio.create_task(read())
@@ -276,7 +276,7 @@ async def test_without_a_special_pool_the_client_is_told_to_come_again(store, re
         )
     assert refused.value.retry_after_s == 5
     assert counted("no_room", "refused") - before == 1
-    assert "source not copied" in [record.message for record in caplog.records]
+    assert "source not orchestrated" in [record.message for record in caplog.records]
 
 
 def test_rules_and_fields_say_what_the_caches_may_do():

@@ -96,7 +96,7 @@ async def test_a_disk_that_takes_no_source_is_no_room(
     with pytest.raises(NotOrchestrated) as refused:
         async with files.lease(await stored(store, tmp_path)):
             pass
-    assert refused.value.why == "no_room"
+    assert refused.value.reason == "no_room"
 
 
 async def test_a_warm_up_survives_whatever_fails() -> None:
@@ -111,7 +111,7 @@ async def test_a_warm_up_survives_whatever_fails() -> None:
 
     warmer = SourceWarmer(Broken(), 10)  # type: ignore[arg-type]
     for name in "abc":
-        warmer.hint(an_asset(id=AssetId(1, 1, name)))
+        warmer.enqueue(an_asset(id=AssetId(1, 1, name)))
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(warmer.run())
         await done.wait()

@@ -120,11 +120,11 @@ async def test_a_missing_asset_is_remembered_briefly(snapshots, catalogue, clock
 
 async def test_without_change_notices_every_use_asks(snapshots, catalogue):
     await snapshots.get(SAMPLE)
-    snapshots.notices_lost()
+    snapshots.on_notices_lost()
     await snapshots.get(SAMPLE)
     await snapshots.get(SAMPLE)
     assert catalogue.reads == 3
-    snapshots.notices_restored()
+    snapshots.on_notices_restored()
     await snapshots.get(SAMPLE)
     await snapshots.get(SAMPLE)
     assert catalogue.reads == 4
@@ -147,7 +147,7 @@ async def test_without_the_catalogue_restricted_assets_end_after_a_minute(
     catalogue.assets[SAMPLE] = an_asset(roles=("staff",))
     await snapshots.get(SAMPLE)
     catalogue.away = True
-    snapshots.notices_lost()
+    snapshots.on_notices_lost()
     clock.time += 59
     assert (await snapshots.get(SAMPLE)).stale
     clock.time += 2
@@ -168,9 +168,9 @@ async def test_aliases_and_customers_are_remembered_until_they_may_have_changed(
 ):
     async def asked() -> int:
         before = catalogue.reads
-        assert await snapshots.alias("alias") == SAMPLE
-        assert await snapshots.alias("none") is None
-        assert await snapshots.customer("acme") == 7
+        assert await snapshots.names.asset_of_alias("alias") == SAMPLE
+        assert await snapshots.names.asset_of_alias("none") is None
+        assert await snapshots.names.customer_of_name("acme") == 7
         return catalogue.reads - before
 
     assert [await asked(), await asked()] == [3, 0]
@@ -180,41 +180,41 @@ async def test_aliases_and_customers_are_remembered_until_they_may_have_changed(
     assert await asked() == 2, "and an alias changes with its asset"
     clock.time += 11
     assert [await asked(), await asked()] == [3, 0]
-    snapshots.notices_lost()
+    snapshots.on_notices_lost()
     assert [await asked(), await asked()] == [3, 3]
-    snapshots.notices_restored()
+    snapshots.on_notices_restored()
     assert [await asked(), await asked()] == [3, 0]
 
 
 async def test_an_alias_whose_reading_a_change_overtook_is_read_again(snapshots, catalogue):
     catalogue.gate.clear()
-    early = asyncio.create_task(snapshots.alias("alias"))
+    early = asyncio.create_task(snapshots.names.asset_of_alias("alias"))
     await asyncio.sleep(0)
     snapshots.drop(SAMPLE)
     catalogue.gate.set()
     await early
-    await snapshots.alias("alias")
+    await snapshots.names.asset_of_alias("alias")
     assert catalogue.reads == 2
 
 
 async def test_without_the_catalogue_a_name_stands_for_what_it_last_did(
     snapshots, catalogue, clock
 ):
-    await snapshots.alias("alias")
-    await snapshots.alias("none")
-    await snapshots.customer("acme")
+    await snapshots.names.asset_of_alias("alias")
+    await snapshots.names.asset_of_alias("none")
+    await snapshots.names.customer_of_name("acme")
     catalogue.away = True
     snapshots.drop(OTHER)
-    snapshots.notices_lost()
+    snapshots.on_notices_lost()
     clock.time += 1000
-    assert await snapshots.alias("alias") == SAMPLE
-    assert await snapshots.alias("none") is None
-    assert await snapshots.customer("acme") == 7
+    assert await snapshots.names.asset_of_alias("alias") == SAMPLE
+    assert await snapshots.names.asset_of_alias("none") is None
+    assert await snapshots.names.customer_of_name("acme") == 7
     with pytest.raises(CatalogUnavailable):
-        await snapshots.alias("another")
+        await snapshots.names.asset_of_alias("another")
     snapshots.drop(SAMPLE)
     with pytest.raises(CatalogUnavailable):
-        await snapshots.alias("alias")
+        await snapshots.names.asset_of_alias("alias")
 
 
 async def test_a_change_of_another_asset_takes_nothing_from_a_read_under_way(snapshots, catalogue):
@@ -234,9 +234,9 @@ async def test_a_read_begun_before_notices_were_lost_is_nobodys_answer_after(sna
     early = asyncio.create_task(snapshots.get(SAMPLE))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    snapshots.notices_lost()
+    snapshots.on_notices_lost()
     catalogue.assets[SAMPLE] = an_asset(version=2)
-    snapshots.notices_restored()
+    snapshots.on_notices_restored()
     later = asyncio.create_task(snapshots.get(SAMPLE))
     await asyncio.sleep(0)
     catalogue.gate.set()
@@ -252,7 +252,7 @@ async def test_the_minute_begins_when_notices_stop_not_when_the_asset_was_read(
     await snapshots.get(SAMPLE)
     clock.time += 500
     catalogue.away = True
-    snapshots.notices_lost()
+    snapshots.on_notices_lost()
     clock.time += 59
     assert (await snapshots.get(SAMPLE)).stale
 
@@ -264,7 +264,7 @@ async def test_an_asset_with_nothing_to_show_is_missing_until_it_has_something(
     with pytest.raises(AssetNotFound):
         await snapshots.get(SAMPLE)
     catalogue.away = True
-    snapshots.notices_lost()
+    snapshots.on_notices_lost()
     with pytest.raises(AssetNotFound):
         await snapshots.get(SAMPLE)
     catalogue.away = False

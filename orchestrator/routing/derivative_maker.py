@@ -1,0 +1,107 @@
+"""Makes one derivative by one step of a plan: a stored thumbnail, a resized thumbnail, or pixels
+cut from the source (steps 5 to 7 of "The way of one image request" in docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from orchestrator import metrics
+from orchestrator.errors import SourceChanged, TooLarge
+from orchestrator.iiif.geometry import ResolvedImage, decoded_pixels
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.recipes import Encoder
+from orchestrator.model import Asset, Dimensions
+from orchestrator.routing.image_server import ImageServer
+from orchestrator.routing.orchestrate import NotOrchestrated, SourceOrchestrator
+from orchestrator.routing.plan import Access, ExactThumbnail, FromSource, ResizedThumbnail, Step
+from orchestrator.routing.unorchestrated import UnorchestratedRenderer
+from orchestrator.storage import object_keys as keys
+from orchestrator.storage.store import ObjectStore, read
+
+log = logging.getLogger(__name__)
+MAX_THUMBNAIL_BYTES = 64 * 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Derivative:
+    """Encoded bytes and the tier that they come from."""
+
+    body: bytes
+    tier: str
+
+
+class DerivativeMaker:
+    """Executes one step of a plan."""
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        sources: SourceOrchestrator,
+        unorchestrated: UnorchestratedRenderer,
+        image_server: ImageServer,
+        pool: ImagingPool,
+        encoder: Encoder,
+        max_decode_pixels: int,
+    ) -> None:
+        self._store = store
+        self._sources = sources
+        self._unorchestrated = unorchestrated
+        self._image_server = image_server
+        self._pool = pool
+        self._encoder = encoder
+        self._max_decode_pixels = max_decode_pixels
+
+    async def make(self, asset: Asset, image: ResolvedImage, step: Step) -> Derivative:
+        """The derivative that this step gives.
+
+        Raises ObjectNotFound, StorageUnavailable, Unprocessable, TooLarge, Overloaded,
+        ImageServerUnavailable, or SourceChanged when the source is not the recorded one.
+        """
+        match step:
+            case ExactThumbnail(size, access):
+                body = await self._read_thumbnail(asset, size, access)
+            case ResizedThumbnail(size, access):
+                thumbnail = await self._read_thumbnail(asset, size, access)
+                body = await self._pool.resize(
+                    thumbnail, image.size, image.quality, image.format, self._encoder
+                )
+            case FromSource():
+                self._check_cost(asset, image)
+                metrics.RENDERS.inc()
+                body = await self._render(asset, image)
+        return Derivative(body, step.tier)
+
+    async def _read_thumbnail(self, asset: Asset, size: Dimensions, access: Access) -> bytes:
+        key = keys.thumbnail_key(asset.id, asset.thumbnails_version, access, max(size))
+        return await read(self._store, key, max_bytes=MAX_THUMBNAIL_BYTES)
+
+    def _check_cost(self, asset: Asset, image: ResolvedImage) -> None:
+        """Refuse, before decoding, an image that needs more decoded pixels than one answer may
+        cost. Raises TooLarge.
+        """
+        levels = asset.source.levels if asset.source else 0
+        if decoded_pixels(image, levels) > self._max_decode_pixels:
+            raise TooLarge("This size needs too much of the image decoded; ask for a smaller one.")
+
+    async def _render(self, asset: Asset, image: ResolvedImage) -> bytes:
+        """Cut the image from the source. If the source file was deleted between the look-up and the
+        read, copy it again, once.
+        """
+        try:
+            return await self._render_once(asset, image)
+        except FileNotFoundError:
+            log.info("source file missing", extra={"asset": str(asset.id)})
+        try:
+            return await self._render_once(asset, image)
+        except FileNotFoundError as error:
+            raise SourceChanged("The image is being replaced; try again.") from error
+
+    async def _render_once(self, asset: Asset, image: ResolvedImage) -> bytes:
+        try:
+            async with self._sources.lease(asset) as path:
+                return await self._image_server.render(asset, path, image)
+        except NotOrchestrated as refused:
+            return await self._unorchestrated.render(asset, image, refused.reason)

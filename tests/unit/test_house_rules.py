@@ -196,10 +196,6 @@ KNOWN: dict[str, set[str]] = {
     # web
     "orchestrator/web/hot_lane.py": {"HotLaneProtocol"},
     # processes, app, cli
-    # routing
-    "orchestrator/routing/deliver.py": {"Deliverer"},
-    "orchestrator/routing/snapshots.py": {"Snapshots", "bare_tasks"},
-    "orchestrator/routing/warmer.py": {"broad_handlers"},
 }
 """Modules that still break a rule. Only ever remove names here: a test fails for one not needed."""
 

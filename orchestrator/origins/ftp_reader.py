@@ -43,7 +43,7 @@ class FtpReader:
         path = path.removeprefix("/")
         client = _Client(self._settings, self._is_permitted)
         try:
-            with _translated(self._settings.read_timeout_s):
+            with _translate_errors(self._settings.read_timeout_s):
                 await client.connect(host, port)
                 await client.login(*_user_and_password(access.credentials))
                 size = await _size(client, path)
@@ -57,7 +57,7 @@ class FtpReader:
         self, stream: aioftp.DataConnectionThrottleStreamIO
     ) -> AsyncGenerator[bytes, None]:
         while True:
-            with _translated(self._settings.read_timeout_s):
+            with _translate_errors(self._settings.read_timeout_s):
                 chunk = await stream.read(CHUNK_BYTES)
                 if not chunk:
                     await stream.finish()  # the server's reply shows whether the file is complete
@@ -117,7 +117,7 @@ def _user_and_password(credentials: Credentials) -> tuple[str, str]:
 
 
 @contextmanager
-def _translated(timeout_s: float) -> Iterator[None]:
+def _translate_errors(timeout_s: float) -> Iterator[None]:
     try:
         yield
     except aioftp.StatusCodeError as error:

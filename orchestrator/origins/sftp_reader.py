@@ -59,7 +59,7 @@ class SftpReader:
         timeout_s = self._settings.connect_timeout_s
         sock = await connect_socket(host, port, self._is_permitted, timeout_s)
         try:
-            with _translated(self._settings.read_timeout_s):
+            with _translate_errors(self._settings.read_timeout_s):
                 async with asyncio.timeout(self._settings.read_timeout_s):
                     return await asyncssh.connect(host, port, sock=sock, **options)
         except BaseException:  # also when cancelled, so that the socket is closed
@@ -72,7 +72,7 @@ class SftpReader:
         """Return the open file and its length in bytes."""
         timeout_s = self._settings.read_timeout_s
         path = path.removeprefix("/~/")
-        with _translated(timeout_s):
+        with _translate_errors(timeout_s):
             async with asyncio.timeout(timeout_s):
                 client = await connection.start_sftp_client()
                 status = await client.stat(path)
@@ -82,7 +82,7 @@ class SftpReader:
 
     async def _chunks(self, file: asyncssh.SFTPClientFile) -> AsyncGenerator[bytes, None]:
         while True:
-            with _translated(self._settings.read_timeout_s):
+            with _translate_errors(self._settings.read_timeout_s):
                 async with asyncio.timeout(self._settings.read_timeout_s):
                     chunk = await file.read(_CHUNK_BYTES)
             if not chunk:
@@ -128,7 +128,7 @@ class SftpReader:
 
 
 @contextmanager
-def _translated(timeout_s: float) -> Iterator[None]:
+def _translate_errors(timeout_s: float) -> Iterator[None]:
     try:
         yield
     except asyncssh.HostKeyNotVerifiable as error:

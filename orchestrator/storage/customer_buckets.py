@@ -103,9 +103,8 @@ class BucketReader:
         self._timeouts = (connect_timeout_s, read_timeout_s)
         self._socket_factory = socket_factory
         self._connections = connections
-        self._session = (
-            get_session()
-        )  # one for all clients, because it loads the service's description
+        # One session for all clients, because it loads the description of the service.
+        self._session = get_session()
         self._clients: OrderedDict[S3Login, _Client] = OrderedDict()
         self._clients_lock = asyncio.Lock()
 
@@ -127,9 +126,9 @@ class BucketReader:
     async def head(self, login: S3Login, bucket: str, key: str) -> S3Object:
         """Return the description of the object. Raises OriginUnavailable."""
         async with self._client(login) as client:
-            with translated():
+            with translate_errors():
                 answer = await client.head_object(Bucket=bucket, Key=key)
-            return _object(answer)
+            return _describe(answer)
 
     @asynccontextmanager
     async def open(
@@ -142,10 +141,10 @@ class BucketReader:
         """
         condition = {"IfMatch": if_match} if if_match else {}
         async with self._client(login) as client:
-            with translated():
+            with translate_errors():
                 answer = await client.get_object(Bucket=bucket, Key=key, **condition)
             async with answer["Body"] as body:
-                yield _object(answer), _chunks(body)
+                yield _describe(answer), _chunks(body)
 
     @asynccontextmanager
     async def _client(self, login: S3Login) -> AsyncIterator[Any]:
@@ -185,7 +184,7 @@ class BucketReader:
             **more,
         )
         stack = AsyncExitStack()
-        with translated():
+        with translate_errors():
             client = await stack.enter_async_context(
                 self._session.create_client(
                     "s3",
@@ -201,7 +200,7 @@ class BucketReader:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Translate the errors of a bucket's service and its client to OriginUnavailable."""
     try:
         yield
@@ -262,7 +261,7 @@ def _find_address_fault(error: BaseException) -> OriginUnavailable | None:
     return None
 
 
-def _object(answer: Mapping[str, Any]) -> S3Object:
+def _describe(answer: Mapping[str, Any]) -> S3Object:
     return S3Object(
         answer["ContentLength"],
         answer.get("ETag", ""),
@@ -272,7 +271,7 @@ def _object(answer: Mapping[str, Any]) -> S3Object:
 
 async def _chunks(body: Any) -> AsyncIterator[bytes]:
     while True:
-        with translated():
+        with translate_errors():
             chunk: bytes = await body.read(CHUNK_BYTES)
         if not chunk:
             return

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypeVar
 from orchestrator.errors import InvalidInput, ObjectNotFound, PreconditionFailed, StorageUnavailable
 from orchestrator.storage.leftovers import sweep_leftovers
 from orchestrator.storage.object_folder import ObjectFolder
-from orchestrator.storage.object_keys import checked, checked_metadata
+from orchestrator.storage.object_keys import check_key, check_metadata
 from orchestrator.storage.object_records import Condition
 from orchestrator.storage.object_writer import ObjectWriter
 from orchestrator.storage.store import (
@@ -27,7 +27,7 @@ from orchestrator.storage.store import (
     DEFAULT_MEDIA_TYPE,
     ObjectInfo,
     ObjectStream,
-    resolved_range,
+    resolve_range,
 )
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class FilesystemStore:
 
     async def head(self, key: str) -> ObjectInfo:
         """See ObjectStore.head."""
-        record = await self._run(lambda: self._folder.record(checked(key)))
+        record = await self._run(lambda: self._folder.record(check_key(key)))
         if record is None:
             raise ObjectNotFound("There is no such object.")
         return record.info
@@ -61,7 +61,7 @@ class FilesystemStore:
         """See ObjectStore.open."""
         reader = _FileReader(self._executor)
         try:
-            open_file = partial(reader.open, self._folder, checked(key), start, length, if_match)
+            open_file = partial(reader.open, self._folder, check_key(key), start, length, if_match)
             info, first, size = await reader.run(open_file)
             yield ObjectStream(info, reader.chunks(first, size), start=first, length=size)
         finally:
@@ -78,25 +78,25 @@ class FilesystemStore:
         if_match: str = "",
     ) -> ObjectInfo:
         """See ObjectStore.put."""
-        checked(key)
-        entries = checked_metadata(metadata)
+        check_key(key)
+        entries = check_metadata(metadata)
         condition = Condition(if_absent, if_match)
 
-        def work() -> ObjectInfo:
+        def write() -> ObjectInfo:
             with _open_body(body) as data:
                 return self._writer.put(
                     key, data, media_type=media_type, metadata=entries, condition=condition
                 )
 
-        return await self._run(work)
+        return await self._run(write)
 
     async def copy(self, source: str, target: str) -> ObjectInfo:
         """See ObjectStore.copy."""
-        return await self._run(lambda: self._writer.copy(checked(source), checked(target)))
+        return await self._run(lambda: self._writer.copy(check_key(source), check_key(target)))
 
     async def delete(self, keys: Iterable[str]) -> None:
         """See ObjectStore.delete."""
-        valid_keys = [checked(key) for key in keys]
+        valid_keys = [check_key(key) for key in keys]
         for begin in range(0, len(valid_keys), _PAGE):
             await self._run(partial(self._delete, valid_keys[begin : begin + _PAGE]))
 
@@ -109,7 +109,7 @@ class FilesystemStore:
 
     async def local_path(self, key: str) -> Path | None:
         """See LocalFiles.local_path."""
-        record = await self._run(lambda: self._folder.record(checked(key)))
+        record = await self._run(lambda: self._folder.record(check_key(key)))
         return None if record is None else self._folder.data_path(record)
 
     async def sweep_temporary(self, older_than_s: float = 3600) -> int:
@@ -121,7 +121,7 @@ class FilesystemStore:
             self._writer.delete(key)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        with _translated():
+        with _translate_errors():
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
 
@@ -143,8 +143,8 @@ class _FileReader:
         """
         record, self._file = folder.open(key)
         if if_match and record.info.etag != if_match:
-            raise PreconditionFailed("The object was replaced or deleted.")
-        first, size = resolved_range(record.info.bytes, start, length)
+            raise PreconditionFailed("Another writer created, replaced or deleted the object.")
+        first, size = resolve_range(record.info.bytes, start, length)
         self._first_chunk = self._read(first, min(CHUNK_BYTES, size))
         return record.info, first, size
 
@@ -174,7 +174,7 @@ class _FileReader:
     async def run(self, work: Callable[[], T]) -> T:
         """Run the work in a thread. If the caller is cancelled, the thread still finishes."""
         self._running = future = self._executor.submit(work)
-        with _translated():
+        with _translate_errors():
             return await asyncio.wrap_future(future)
 
 
@@ -192,7 +192,7 @@ def _open_body(body: bytes | Path) -> Iterator[bytes | BinaryIO]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from orchestrator.errors import ObjectNotFound, StorageUnavailable
 from orchestrator.storage.folder_locks import FolderLocks
-from orchestrator.storage.object_keys import checked
+from orchestrator.storage.object_keys import check_key
 from orchestrator.storage.object_records import (
     PREFIX_CHARS,
     RECORD_SUFFIX,
@@ -40,7 +40,7 @@ class ObjectFolder:
 
     def record_path(self, key: str) -> Path:
         """Return the path of the object's record. Raises InvalidInput."""
-        *folders, name = (file_name(segment) for segment in checked(key).split("/"))
+        *folders, name = (file_name(segment) for segment in check_key(key).split("/"))
         return self.root.joinpath(*folders, name + RECORD_SUFFIX)
 
     def data_path(self, record: Record) -> Path:

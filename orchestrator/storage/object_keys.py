@@ -70,7 +70,7 @@ def sizes_key(asset_id: AssetId, version: int) -> str:
     return f"{prefix(asset_id, version)}s.json"
 
 
-def checked(key: str) -> str:
+def check_key(key: str) -> str:
     """Return the key if every implementation of the store can hold it.
 
     Raises InvalidInput for a key that is empty, longer than 1024 bytes in UTF-8 (255 between
@@ -84,7 +84,7 @@ def checked(key: str) -> str:
     return key
 
 
-def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
+def check_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     """Return the metadata if every implementation can hold it: lower-case names, printable values
     that are not empty, 2 KB in all. Raises InvalidInput.
     """

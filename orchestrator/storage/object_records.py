@@ -72,7 +72,7 @@ class Condition:
         if self.if_absent and current is not None:
             raise PreconditionFailed("There is already an object under this key.")
         if self.if_match and (current is None or current.info.etag != self.if_match):
-            raise PreconditionFailed("The object was replaced or deleted.")
+            raise PreconditionFailed("Another writer created, replaced or deleted the object.")
 
 
 def encode_segment(segment: str) -> str:

@@ -49,7 +49,7 @@ async def open_client(settings: Storage) -> AsyncIterator[Any]:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Translate the errors of the service and its client to OrchestratorError."""
     try:
         yield
@@ -65,7 +65,7 @@ def _error_for_code(
     if code in _MISSING:
         return ObjectNotFound("There is no such object.")
     if code in _CONDITION_FAILED:
-        return PreconditionFailed("The object was replaced or deleted.")
+        return PreconditionFailed("Another writer created, replaced or deleted the object.")
     if code in _RANGE_REFUSED:
         return RangeRefused("The range starts past the end of the object.")
     return StorageUnavailable("The object store answered with an error.")

@@ -18,7 +18,7 @@ from orchestrator.errors import (
     PreconditionFailed,
     StorageUnavailable,
 )
-from orchestrator.storage.s3_client import translated
+from orchestrator.storage.s3_client import translate_errors
 from orchestrator.storage.store import ObjectInfo
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ async def put_in_parts(
 
     async def send(number: int, start: int, length: int, upload: str) -> str:
         data = await read_part(body, start, length)
-        with translated():
+        with translate_errors():
             answer = await client.upload_part(
                 **where, UploadId=upload, PartNumber=number, Body=data
             )
@@ -64,7 +64,7 @@ async def copy_in_parts(
     """
 
     async def send(number: int, start: int, length: int, upload: str) -> str:
-        with translated():
+        with translate_errors():
             answer = await client.upload_part_copy(
                 **where,
                 UploadId=upload,
@@ -84,7 +84,7 @@ async def copy_in_parts(
 async def abort_abandoned(client: Any, bucket: str, prefix: str, older_than_s: float) -> int:
     """Abort unfinished uploads below the prefix that are at least that old; returns how many."""
     before = datetime.now(UTC) - timedelta(seconds=older_than_s)
-    with translated():
+    with translate_errors():
         answer = await client.list_multipart_uploads(Bucket=bucket, Prefix=prefix)
     abandoned = [entry for entry in answer.get("Uploads", ()) if entry["Initiated"] <= before]
     for entry in abandoned:
@@ -117,14 +117,14 @@ async def _send_parts(
     condition: Mapping[str, str],
 ) -> Mapping[str, Any]:
     """Upload each part with `send(number, start, length, upload)`, which returns its ETag."""
-    with translated():
+    with translate_errors():
         created = await client.create_multipart_upload(**where, **attributes)
     upload = created["UploadId"]
     try:
         parts = await _send_concurrently(
             size, lambda number, start, length: send(number, start, length, upload)
         )
-        with translated():
+        with translate_errors():
             answer: Mapping[str, Any] = await client.complete_multipart_upload(
                 **where, UploadId=upload, MultipartUpload={"Parts": parts}, **condition
             )
@@ -160,7 +160,7 @@ async def _send_concurrently(
 async def _abort(client: Any, where: Where, upload: str) -> None:
     """Abort the upload if possible; otherwise `abort_abandoned` finds it later."""
     try:
-        with translated():
+        with translate_errors():
             await client.abort_multipart_upload(**where, UploadId=upload)
     except OrchestratorError as error:
         log.info("multipart upload not aborted", extra={"key": where["Key"], "cause": str(error)})

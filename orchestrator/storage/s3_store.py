@@ -17,8 +17,8 @@ from urllib.parse import quote, unquote
 
 from orchestrator.errors import InvalidInput, ObjectNotFound, PreconditionFailed, StorageUnavailable
 from orchestrator.settings import Storage
-from orchestrator.storage.object_keys import checked, checked_metadata
-from orchestrator.storage.s3_client import RangeRefused, open_client, translated
+from orchestrator.storage.object_keys import check_key, check_metadata
+from orchestrator.storage.s3_client import RangeRefused, open_client, translate_errors
 from orchestrator.storage.s3_multipart import (
     PART_BYTES,
     abort_abandoned,
@@ -31,7 +31,7 @@ from orchestrator.storage.store import (
     DEFAULT_MEDIA_TYPE,
     ObjectInfo,
     ObjectStream,
-    resolved_range,
+    resolve_range,
 )
 
 COPY_BYTES = 5 * 1000**3
@@ -56,7 +56,7 @@ class S3Store:
     async def head(self, key: str) -> ObjectInfo:
         """See ObjectStore.head."""
         where = self._at(key)
-        with translated():
+        with translate_errors():
             answer = await self._client.head_object(**where)
         return _info(key, answer, answer["ContentLength"])
 
@@ -67,7 +67,7 @@ class S3Store:
         """See ObjectStore.open."""
         where = self._at(key) | ({"IfMatch": if_match} if if_match else {})
         try:
-            with translated():
+            with translate_errors():
                 answer = await self._client.get_object(**where, **_range(start, length))
         except RangeRefused:
             yield await self._empty(key, start)
@@ -89,7 +89,7 @@ class S3Store:
     ) -> ObjectInfo:
         """See ObjectStore.put."""
         where = self._at(key)
-        entries = checked_metadata(metadata)
+        entries = check_metadata(metadata)
         attributes = {"ContentType": media_type, "Metadata": _as_headers(entries)}
         condition = _condition(if_absent, if_match)
         size = len(body) if isinstance(body, bytes) else await asyncio.to_thread(_file_size, body)
@@ -100,13 +100,15 @@ class S3Store:
                 )
             else:
                 data = await read_part(body, 0, size)
-                with translated():
+                with translate_errors():
                     answer = await self._client.put_object(
                         **where, **attributes, **condition, Body=data
                     )
         except ObjectNotFound as error:
             if if_match:  # some services answer 404 where others answer 412
-                raise PreconditionFailed("The object was replaced or deleted.") from error
+                raise PreconditionFailed(
+                    "Another writer created, replaced or deleted the object."
+                ) from error
             raise StorageUnavailable("The bucket does not exist.") from error
         return ObjectInfo(key, size, answer["ETag"], media_type, _answered_at(answer), entries)
 
@@ -118,7 +120,7 @@ class S3Store:
             attributes = {"ContentType": info.media_type, "Metadata": _as_headers(info.metadata)}
             await copy_in_parts(self._client, copy_source, where, info, attributes)
         else:
-            with translated():
+            with translate_errors():
                 await self._client.copy_object(**where, CopySource=copy_source)
         return await self.head(target)
 
@@ -127,7 +129,7 @@ class S3Store:
         entries = [{"Key": self._at(key)["Key"]} for key in keys]
         for begin in range(0, len(entries), _MAX_DELETE_KEYS):
             request = {"Objects": entries[begin : begin + _MAX_DELETE_KEYS], "Quiet": True}
-            with translated():
+            with translate_errors():
                 answer = await self._client.delete_objects(Bucket=self._bucket, Delete=request)
             if any(error.get("Code") != "NoSuchKey" for error in answer.get("Errors", ())):
                 raise StorageUnavailable("The object store could not delete every object.")
@@ -136,7 +138,7 @@ class S3Store:
         """See ObjectStore.list."""
         token: dict[str, str] = {}
         while True:
-            with translated():
+            with translate_errors():
                 answer = await self._client.list_objects_v2(
                     Bucket=self._bucket, Prefix=self._prefix + prefix, **token
                 )
@@ -156,13 +158,13 @@ class S3Store:
         InvalidInput for other objects.
         """
         info = await self.head(key)
-        first, size = resolved_range(info.bytes, start, None)
+        first, size = resolve_range(info.bytes, start, None)
         if size:
             raise StorageUnavailable("The object store refused a valid range.")
         return ObjectStream(info, _no_chunks(), start=first, length=0)
 
     def _at(self, key: str) -> dict[str, str]:
-        return {"Bucket": self._bucket, "Key": checked(self._prefix + checked(key))}
+        return {"Bucket": self._bucket, "Key": check_key(self._prefix + check_key(key))}
 
 
 @asynccontextmanager
@@ -173,7 +175,7 @@ async def open_s3(settings: Storage) -> AsyncIterator[S3Store]:
 
 
 def _range(start: int, length: int | None) -> dict[str, str]:
-    resolved_range(max(start, 0) + 1, start, length)  # raises if no object could satisfy it
+    resolve_range(max(start, 0) + 1, start, length)  # raises if no object could satisfy it
     if start < 0:
         return {"Range": f"bytes={start}"}
     if length is not None:
@@ -192,7 +194,7 @@ def _announced_range(
         return 0, size, size
     span, _, total = answer["ContentRange"].removeprefix("bytes ").partition("/")
     first, _, last = span.partition("-")
-    expected = resolved_range(int(total), start, length)
+    expected = resolve_range(int(total), start, length)
     if (int(first), int(last) - int(first) + 1) != expected or size != expected[1]:
         raise StorageUnavailable("The object store sent another range than requested.")
     return *expected, int(total)
@@ -200,7 +202,7 @@ def _announced_range(
 
 async def _chunks(body: Any) -> AsyncIterator[bytes]:
     while True:
-        with translated():
+        with translate_errors():
             chunk: bytes = await body.read(CHUNK_BYTES)
         if not chunk:
             return

@@ -59,7 +59,7 @@ class Sqs:
         `hidden_s`. Waits for the first one up to `wait_s`, rounded down to whole seconds.
         """
         address = await self._address()
-        with translated():
+        with translate_errors():
             answer = await self._client.receive_message(
                 QueueUrl=address,
                 MaxNumberOfMessages=min(limit, MAX_MESSAGES),
@@ -72,7 +72,7 @@ class Sqs:
     async def hide(self, message: Message, hidden_s: float) -> None:
         """Hide a received message for this long from now on; 0 makes it visible at once."""
         address = await self._address()
-        with translated():
+        with translate_errors():
             await self._client.change_message_visibility(
                 QueueUrl=address,
                 ReceiptHandle=message.receipt,
@@ -82,13 +82,13 @@ class Sqs:
     async def delete(self, message: Message) -> None:
         """Remove a received message from the queue."""
         address = await self._address()
-        with translated():
+        with translate_errors():
             await self._client.delete_message(QueueUrl=address, ReceiptHandle=message.receipt)
 
     async def check(self) -> None:
         """Check that the queue answers."""
         address = await self._address()
-        with translated():
+        with translate_errors():
             await self._client.get_queue_attributes(QueueUrl=address, AttributeNames=["QueueArn"])
 
     async def _send_batch(self, jobs: Sequence[str]) -> None:
@@ -101,14 +101,14 @@ class Sqs:
             for place, job in enumerate(jobs)
         ]
         address = await self._address()
-        with translated():
+        with translate_errors():
             answer = await self._client.send_message_batch(QueueUrl=address, Entries=entries)
         if answer.get("Failed"):
             raise QueueUnavailable("The queue did not accept every message.")
 
     async def _address(self) -> str:
         if not self._known:
-            with translated():
+            with translate_errors():
                 answer = await self._client.get_queue_url(QueueName=self._name)
             self._known = str(answer["QueueUrl"])
         return self._known
@@ -135,7 +135,7 @@ async def open_queues(settings: Jobs, names: Sequence[str]) -> AsyncIterator[lis
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Translate the errors of the service and its client to QueueUnavailable."""
     try:
         yield

@@ -152,7 +152,7 @@ async def read(store: ObjectStore, key: str, *, max_bytes: int, if_match: str = 
         return await stream.read()
 
 
-def resolved_range(size: int, start: int, length: int | None) -> tuple[int, int]:
+def resolve_range(size: int, start: int, length: int | None) -> tuple[int, int]:
     """Return the first byte and the number of bytes that `ObjectStore.open` reads of an object of
     `size` bytes. Raises InvalidInput as `open` does.
     """

@@ -44,7 +44,7 @@ def test_every_asset_has_keys_that_every_store_can_hold(name: str) -> None:
             keys.thumbnail_key(asset_id, 2**63 - 1, "auth", 2**31),
             keys.sizes_key(asset_id, 2**63 - 1),
         ):
-            assert keys.checked(key) == key
+            assert keys.check_key(key) == key
             assert key.startswith("1/2/")
             assert key.count("/") == 4 + (key.endswith(".jpg"))
 

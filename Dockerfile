@@ -1,4 +1,5 @@
-# The product on Debian: built in one stage with node for the page's viewer, run in another without any tools.
+# The product on Debian. The first stage builds it, with node for the viewer of the landing page; the second stage runs it
+# without build tools.
 
 FROM debian:bookworm-slim AS build
 RUN apt-get update \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes the three lock files from pyproject.toml: every version with its hashes, no address of any registry.
-# Needs the development environment (`make setup`). Pass --upgrade to move to the newest versions.
+# Writes the three lock files from pyproject.toml: every version with its hashes, without the address of a registry.
+# Needs the development environment (`make setup`). --upgrade selects the newest versions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +14,7 @@ lock() {
 
 options=("$@")
 lock requirements-dev.lock --extra page --extra dev
-# The smaller sets take their versions from the largest, so that tests run on what is shipped.
+# The smaller sets use the versions of the largest one: the tests run with the versions that are shipped.
 options=(--constraint requirements-dev.lock)
 lock requirements-page.lock --extra page
 lock requirements.lock

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Installs the Debian or Ubuntu packages that are missing for `venv PYTHON`, `run` or `test`; silent when none is.
-# A name with | offers alternatives: the first one installed, else the first one apt knows.
+# Installs the missing Debian or Ubuntu packages for `venv PYTHON`, `run` or `test`. Prints nothing if none is missing.
+# Names with | are alternatives: one that is installed is enough, else the first one that apt can install is installed.
 set -euo pipefail
 
 case "${1:?venv, run or test}" in
 venv)
-    # Debian splits venv off; a Python of one's own has it.
+    # Debian has venv in a package of its own; other builds of Python include it.
     "${2:-python3}" -c 'import ensurepip, venv' 2>/dev/null && exit 0
     version=$("${2:-python3}" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
-    wanted=("$version-venv|python3-venv")
+    needed=("$version-venv|python3-venv")
     ;;
-run) wanted=("libvips42|libvips42t64" "libvips-tools" "fonts-dejavu-core") ;;
-test) wanted=("libmagic1|libmagic1t64" "libopenjp2-tools" "iipimage-server" "nginx|nginx-light" "wrk" "chromium|chromium-browser" "fonts-dejavu-core" "curl" "jq") ;;
+run) needed=("libvips42|libvips42t64" "libvips-tools" "fonts-dejavu-core") ;;
+test) needed=("libmagic1|libmagic1t64" "libopenjp2-tools" "iipimage-server" "nginx|nginx-light" "wrk" "chromium|chromium-browser" "fonts-dejavu-core" "curl" "jq") ;;
 *) echo "usage: $0 venv PYTHON | run | test" >&2; exit 2 ;;
 esac
 
@@ -24,11 +24,11 @@ any_installed() {
 }
 
 missing=()
-for entry in "${wanted[@]}"; do any_installed "$entry" || missing+=("$entry"); done
+for entry in "${needed[@]}"; do any_installed "$entry" || missing+=("$entry"); done
 [ "${#missing[@]}" -gt 0 ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
-    echo "These packages are needed and apt-get is not here to install them: ${missing[*]}" >&2
+    echo "apt-get is missing. Install these packages: ${missing[*]}" >&2
     exit 1
 fi
 root=()
@@ -39,12 +39,12 @@ names=()
 for entry in "${missing[@]}"; do
     chosen=${entry%%|*}
     for name in ${entry//|/ }; do
-        # A name that apt only knows as virtual or removed has no candidate.
+        # A virtual or removed package has no candidate.
         if apt-cache policy "$name" | grep -q 'Candidate: [^(]'; then chosen=$name; break; fi
     done
     names+=("$chosen")
 done
-# No service is started by installing nginx or the image server: the tests start their own on free ports.
+# Installing nginx or the image server must not start a service: the tests start their own on free ports.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings the page's viewer from npm into the folder named, with the node and npm of the wheel in .venv.
+# Installs the viewer of the landing page from npm into the given folder, with the node and npm of the wheel in .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:?folder}

@@ -1,4 +1,4 @@
-"""Every command, as installed, beside a running installation with two workers."""
+"""Every installed command, on a running installation with two serve processes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def server(module_folder: Path) -> Iterator[ServeProcess]:
 
 
 @pytest.fixture
-def here(server: ServeProcess) -> Command:
-    """A command on the running installation that must succeed."""
+def on_server(server: ServeProcess) -> Command:
+    """Runs a command on the running installation; the command must succeed."""
 
     def run(*words: object) -> Done:
         done = run_command(*words, "--data", server.data)
@@ -55,27 +55,29 @@ def within(seconds: float, check: Any) -> bool:
     return True
 
 
-def test_images_are_listed_as_a_table_and_as_json(here: Command) -> None:
-    assert re.search(r"^1/1/one +ready +900 +700", here("images", "list").out, re.M)
-    rows = here("images", "list", "--json").json
+def test_images_are_listed_as_a_table_and_as_json(on_server: Command) -> None:
+    assert re.search(r"^1/1/one +ready +900 +700", on_server("images", "list").out, re.M)
+    rows = on_server("images", "list", "--json").json
     assert {"1/1/one", "1/1/two", "1/1/three"} <= {row["id"] for row in rows}
-    assert [row["id"] for row in here("images", "list", "--json", "--limit", 1).json] == ["1/1/one"]
+    assert [row["id"] for row in on_server("images", "list", "--json", "--limit", 1).json] == [
+        "1/1/one"
+    ]
 
 
-def test_one_image_is_shown(here: Command) -> None:
-    row = here("images", "show", "1/1/one", "--json").json
+def test_one_image_is_shown(on_server: Command) -> None:
+    row = on_server("images", "show", "1/1/one", "--json").json
     assert (row["width"], row["height"], row["state"]) == (900, 700, "ready")
-    assert "900" in here("images", "show", "1/1/one").out
+    assert "900" in on_server("images", "show", "1/1/one").out
 
 
-def test_an_alias_given_by_set_is_answered(here: Command, server: ServeProcess) -> None:
-    here("images", "set", "1/1/one", "--alias", "first-page")
+def test_an_alias_that_images_set_adds_is_served(on_server: Command, server: ServeProcess) -> None:
+    on_server("images", "set", "1/1/one", "--alias", "first-page")
     assert within(2, lambda: info(server, "first-page") == 200)
-    assert here("images", "show", "first-page", "--json").json["aliases"] == ["first-page"]
+    assert on_server("images", "show", "first-page", "--json").json["aliases"] == ["first-page"]
 
 
 class _Cdn(BaseHTTPRequestHandler):
-    """Takes whatever is posted; what it was told to forget stands in its server's `purged`."""
+    """Answers 200 to every POST and records the surrogate keys in `purged` of its server."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -84,10 +86,10 @@ class _Cdn(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_args: object) -> None:
-        """Say nothing."""
+        """Do not log."""
 
 
-def test_a_cdn_is_told_of_what_set_changes(server: ServeProcess) -> None:
+def test_images_set_purges_the_cdn(server: ServeProcess) -> None:
     with HTTPServer(("127.0.0.1", 0), _Cdn) as cdn:
         cdn.purged = []  # type: ignore[attr-defined]
         thread = threading.Thread(target=cdn.serve_forever)
@@ -104,32 +106,34 @@ def test_a_cdn_is_told_of_what_set_changes(server: ServeProcess) -> None:
     assert cdn.purged == ["asset-1%2F1%2Fthree"]  # type: ignore[attr-defined]
 
 
-def test_a_picture_ingested_beside_the_server_is_served_and_deleted_again(
-    here: Command, server: ServeProcess, tmp_path: Path
+def test_an_image_ingested_by_the_command_is_served_and_can_be_deleted(
+    on_server: Command, server: ServeProcess, tmp_path: Path
 ) -> None:
     pictures.jpeg(tmp_path / "new.jpg", 640, 480)
-    done = here(
+    done = on_server(
         "ingest", tmp_path / "new.jpg", "--id", "1/2/new", "--policy", "fastest", "--json"
     ).json
     assert (done["images"][0]["id"], done["ingested"]) == ("1/2/new", 1)
     assert within(12, lambda: info(server, "1/2/new") == 200)
-    again = here(
+    again = on_server(
         "ingest", tmp_path / "new.jpg", "--id", "1/2/new", "--policy", "fastest", "--json"
     ).json
     assert again["unchanged"] == 1
-    here("images", "reingest", "1/2/new")
+    on_server("images", "reingest", "1/2/new")
     assert info(server, "1/2/new") == 200
     outcomes = [
-        one["outcome"] for one in here("images", "show", "1/2/new", "--json").json["attempts"]
+        one["outcome"] for one in on_server("images", "show", "1/2/new", "--json").json["attempts"]
     ]
     assert outcomes == ["completed", "unchanged", "completed"]
-    deleted = here("images", "delete", "1/2/new", "--json").json
+    deleted = on_server("images", "delete", "1/2/new", "--json").json
     assert (deleted["id"], deleted["objects"]) == ("1/2/new", 6)
     assert deleted["bytes"] > 1000
     assert within(2, lambda: info(server, "1/2/new") == 404)
 
 
-def test_ingest_tells_what_failed_and_why_and_exits_1(server: ServeProcess, tmp_path: Path) -> None:
+def test_ingest_reports_each_failure_with_its_reason_and_exits_1(
+    server: ServeProcess, tmp_path: Path
+) -> None:
     pictures.jpeg(tmp_path / "good.jpg", 300, 200)
     (tmp_path / "bad.jpg").write_bytes((tmp_path / "good.jpg").read_bytes()[:100])
     done = run_command("ingest", tmp_path, "--id", "1/3", "--data", server.data)
@@ -148,7 +152,7 @@ def test_ingest_tells_what_failed_and_why_and_exits_1(server: ServeProcess, tmp_
     assert info(server, "1/3/good") == 200
 
 
-def test_two_pictures_of_one_name_are_refused_before_anything_is_done(
+def test_two_images_with_one_id_are_refused_before_any_is_ingested(
     server: ServeProcess, tmp_path: Path
 ) -> None:
     for folder in ("a", "b"):
@@ -193,27 +197,29 @@ def test_on_a_terminal_ingest_draws_a_bar(server: ServeProcess, tmp_path: Path) 
     assert "━" in drawn.decode()
 
 
-def test_customers_and_keys_are_made_listed_and_revoked(
-    here: Command, server: ServeProcess
+def test_customers_and_keys_are_created_listed_and_revoked(
+    on_server: Command, server: ServeProcess
 ) -> None:
-    customer = here("customers", "create", "museum", "--json").json
+    customer = on_server("customers", "create", "museum", "--json").json
     assert {"id": customer["id"], "name": "museum"}.items() <= customer.items()
-    names = [row["name"] for row in here("customers", "list", "--json").json]
+    names = [row["name"] for row in on_server("customers", "list", "--json").json]
     assert "museum" in names
-    key = here("keys", "create", customer["id"], "--json").json
-    listed = here("keys", "list", "--customer", customer["id"], "--json")
+    key = on_server("keys", "create", customer["id"], "--json").json
+    listed = on_server("keys", "list", "--customer", customer["id"], "--json")
     assert [row["id"] for row in listed.json] == [key["id"]]
     assert key["secret"] not in listed.out
-    here("keys", "revoke", key["id"])
-    assert here("keys", "list", "--json").json[-1]["revoked"]
+    on_server("keys", "revoke", key["id"])
+    assert on_server("keys", "list", "--json").json[-1]["revoked"]
     double = run_command("customers", "create", "museum", "--data", server.data)
     assert (double.status, double.err.count("\n")) == (1, 1)
 
 
-def test_a_token_names_its_roles_and_its_end(here: Command, server: ServeProcess) -> None:
-    token = here("token", "create", "--roles", "staff, press", "--expires", "12h", "--json").json
+def test_a_token_has_the_given_roles_and_duration(on_server: Command, server: ServeProcess) -> None:
+    token = on_server(
+        "token", "create", "--roles", "staff, press", "--expires", "12h", "--json"
+    ).json
     assert (token["roles"], token["expires_s"]) == (["staff", "press"], 43200)
-    plain = here("token", "create", "--roles", "staff").out.strip()
+    plain = on_server("token", "create", "--roles", "staff").out.strip()
     assert plain.count(".") == 2
     bad = run_command("token", "create", "--roles", "x", "--expires", "soon", "--data", server.data)
     assert (bad.status, bad.err) == (
@@ -223,25 +229,25 @@ def test_a_token_names_its_roles_and_its_end(here: Command, server: ServeProcess
 
 
 def test_caches_are_counted_verified_scavenged_and_cleared(
-    here: Command, server: ServeProcess
+    on_server: Command, server: ServeProcess
 ) -> None:
     tile = f"{server.public}/iiif/3/1%2F1%2Ftwo/0,0,256,256/128,/0/default.png"
     assert fetch(tile).status == 200
-    assert within(5, lambda: here("cache", "stats", "--json").json[0]["files"] > 0)
-    assert all(row["sound"] for row in here("cache", "verify", "--json").json)
-    here("scavenge", "--dry-run")
-    here("scavenge", "--json")
-    here("cache", "clear")
-    assert here("cache", "stats", "--json").json[0]["files"] == 0
+    assert within(5, lambda: on_server("cache", "stats", "--json").json[0]["files"] > 0)
+    assert all(row["sound"] for row in on_server("cache", "verify", "--json").json)
+    on_server("scavenge", "--dry-run")
+    on_server("scavenge", "--json")
+    on_server("cache", "clear")
+    assert on_server("cache", "stats", "--json").json[0]["files"] == 0
     assert fetch(tile).status == 200
 
 
-def test_the_database_is_up_to_date_once_it_is_served(here: Command) -> None:
-    assert here("db", "migrate", "--json").json == {"applied": []}
+def test_a_served_database_has_all_migrations(on_server: Command) -> None:
+    assert on_server("db", "migrate", "--json").json == {"applied": []}
 
 
-def test_doctor_finds_a_running_installation_well(here: Command) -> None:
-    findings = {row["check"]: row["status"] for row in here("doctor", "--json").json}
+def test_doctor_finds_no_problem_in_a_running_installation(on_server: Command) -> None:
+    findings = {row["check"]: row["status"] for row in on_server("doctor", "--json").json}
     assert set(findings) == {
         "libvips",
         "storage",
@@ -256,7 +262,9 @@ def test_doctor_finds_a_running_installation_well(here: Command) -> None:
     assert "broken" not in findings.values()
 
 
-def test_doctor_says_how_to_mend_what_is_broken(command: Command, server: ServeProcess) -> None:
+def test_doctor_names_the_setting_that_repairs_a_problem(
+    command: Command, server: ServeProcess
+) -> None:
     env = {
         "ORCHESTRATOR_IMAGE_SERVER__KIND": "iipimage",
         "ORCHESTRATOR_IMAGE_SERVER__ADDRESSES": "http://127.0.0.1:9",
@@ -268,7 +276,7 @@ def test_doctor_says_how_to_mend_what_is_broken(command: Command, server: ServeP
     assert "image_server.addresses" in broken["mend"]
 
 
-def test_config_show_masks_secrets_and_says_where_values_come_from(
+def test_config_show_masks_secrets_and_shows_where_values_come_from(
     command: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "my.toml").write_text('[auth]\ntoken_secret = "hunter2"\n')
@@ -285,7 +293,7 @@ def test_config_show_masks_secrets_and_says_where_values_come_from(
     assert "hunter2" not in shown.out
 
 
-def test_config_check_names_every_fault_with_its_line(command: Command, tmp_path: Path) -> None:
+def test_config_check_reports_every_fault_with_its_line(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
     file.write_text("[server]\nprot = 1\nworkers = 0\n")
     done = command("config", "check", "--config", file)
@@ -297,7 +305,9 @@ def test_config_check_names_every_fault_with_its_line(command: Command, tmp_path
     assert command("config", "check").status == 0
 
 
-def test_the_commented_defaults_can_be_used_as_they_are(command: Command, tmp_path: Path) -> None:
+def test_the_file_of_all_defaults_is_a_valid_settings_file(
+    command: Command, tmp_path: Path
+) -> None:
     file = tmp_path / "all.toml"
     file.write_text(command("config", "show", "--default").out)
     assert command("config", "check", "--config", file).status == 0
@@ -306,18 +316,18 @@ def test_the_commented_defaults_can_be_used_as_they_are(command: Command, tmp_pa
 @pytest.mark.parametrize(
     "words", [("fly",), ("serve", "--port", "x"), ("images", "list", "--limit", "0")]
 )
-def test_what_is_not_understood_exits_2(command: Command, words: tuple[str, ...]) -> None:
+def test_wrong_usage_exits_2(command: Command, words: tuple[str, ...]) -> None:
     done = command(*words)
     assert done.status == 2
     assert "Traceback" not in done.err
 
 
-def test_a_folder_that_is_not_there_is_told_in_one_line(command: Command, tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_in_one_line(command: Command, tmp_path: Path) -> None:
     done = command("serve", tmp_path / "none", "--data", tmp_path / "data")
     assert (done.status, done.err.count("\n")) == (1, 1)
 
 
-def test_an_image_that_is_not_there_is_told_in_one_line(server: ServeProcess) -> None:
+def test_a_missing_asset_is_reported_in_one_line(server: ServeProcess) -> None:
     done = run_command("images", "show", "1/1/nothing", "--data", server.data)
     assert (done.status, done.err.count("\n")) == (1, 1)
 

@@ -1,4 +1,4 @@
-"""What one answer may cost: more pixels to decode than allowed is refused before decoding."""
+"""A request that needs more decoded pixels than allowed is refused before decoding."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from tests.support import pictures
 from tests.support.serve_process import assert_log_clean, fetch, run_server
 
 
-def test_an_answer_that_would_cost_too_many_pixels_is_413_and_smaller_ones_are_made(tmp_path):
+def test_a_request_that_needs_too_many_decoded_pixels_is_413_and_smaller_requests_are_answered(
+    tmp_path,
+):
     folder = tmp_path / "pictures"
     folder.mkdir()
     pictures.jpeg(folder / "sample.jpg", 1200, 900)

@@ -1,4 +1,4 @@
-"""The processes of one installation: who runs, what happens when one dies, and how all end."""
+"""The processes of one installation: which run, what happens when one dies, and how all end."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def folder(module_folder: Path) -> Path:
 
 
 def children(server: ServeProcess) -> dict[int, str]:
-    """Python processes that the supervisor started itself, without their own workers."""
-    found = {}
+    """The children of the supervisor that are Python processes, without their decode workers."""
+    pids = {}
     for pid, words in server.processes().items():
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         if int(stat[1]) == server.process.pid and "spawn_main" in words:
-            found[pid] = words
-    return found
+            pids[pid] = words
+    return pids
 
 
 def answers(server: ServeProcess, path: str = TILE, *, private: bool = False) -> bool:
@@ -54,14 +54,14 @@ def test_one_worker_is_one_process(folder: Path) -> None:
         assert_log_clean(server.log())
 
 
-def test_whichever_process_is_killed_the_pictures_go_on_and_it_is_replaced(folder: Path) -> None:
+def test_a_killed_process_is_replaced_and_images_are_served_meanwhile(folder: Path) -> None:
     with run_server(folder, workers=2) as server:
         server.wait_converted()
         before = set(children(server))
         assert len(before) == 3
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-            wait_until(lambda gone=pid: gone not in children(server), "the dead one buried")
+            wait_until(lambda gone=pid: gone not in children(server), "the dead process reaped")
             wait_until(lambda: len(children(server)) == 3, "three processes again")
             wait_until(lambda: answers(server), "an answer")
         assert not before & set(children(server))
@@ -69,7 +69,7 @@ def test_whichever_process_is_killed_the_pictures_go_on_and_it_is_replaced(folde
         assert_log_clean(server.log())
 
 
-def test_after_the_supervisor_is_killed_nothing_is_left_and_a_new_one_starts(
+def test_after_the_supervisor_is_killed_no_process_is_left_and_a_new_one_starts(
     folder: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
@@ -87,7 +87,7 @@ def test_after_the_supervisor_is_killed_nothing_is_left_and_a_new_one_starts(
         assert_log_clean(server.log())
 
 
-def test_an_answer_under_way_is_finished_before_the_end(folder: Path) -> None:
+def test_a_response_in_progress_is_completed_before_the_process_ends(folder: Path) -> None:
     with run_server(folder, workers=2) as server:
         host, port = server.public.removeprefix("http://").split(":")
         size = len(fetch(server.public + TILE).body)
@@ -114,10 +114,10 @@ def test_sighup_moves_the_access_log_to_a_new_file(folder: Path, tmp_path: Path)
         wait_until(lambda: answers(server) and log.exists() and log.stat().st_size, "a new file")
 
 
-def test_ctrl_c_ends_it_cleanly(folder: Path) -> None:
+def test_ctrl_c_ends_all_processes_with_status_0(folder: Path) -> None:
     with run_server(folder, workers=2) as server:
-        everyone = [server.process.pid, *children(server)]
-        for pid in everyone:  # as a terminal does: to the whole group
+        pids = [server.process.pid, *children(server)]
+        for pid in pids:  # as a terminal does: to the whole group
             os.kill(pid, signal.SIGINT)
         server.process.wait(timeout=30)
         assert server.process.returncode == 0

@@ -1,4 +1,4 @@
-"""`orchestrator worker` and `orchestrator jobs`, as they are installed."""
+"""The installed commands `orchestrator worker` and `orchestrator jobs`."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ class Place:
         return subprocess.run(whole, capture_output=True, text=True, timeout=120, check=False)
 
     def json(self, *words: str) -> Any:
-        """What a command prints with --json; it must not fail."""
+        """The output of a command with --json; the command must succeed."""
         done = self.command(*words, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def post(self, *origins: Path) -> list[int]:
-        """A batch of pictures; the jobs' ids."""
-        given = [
+    def submit(self, *origins: Path) -> list[int]:
+        """Submit a batch of images; returns the ids of the jobs."""
+        drafts = [
             JobDraft(INGEST, {"id": f"1/1/{origin.stem}", "origin": str(origin)}, 1)
             for origin in origins
         ]
 
-        async def submit() -> list[int]:
+        async def submit_batch() -> list[int]:
             database = Database(dsn=SecretStr(self.dsn))
             await migrate(database)
             async with open_shop(database, Jobs()) as shop:
-                return list((await shop.submitter.submit(given, BatchDraft(1))).ids)
+                return list((await shop.submitter.submit(drafts, BatchDraft(1))).ids)
 
-        return asyncio.run(submit())
+        return asyncio.run(submit_batch())
 
     def ended(self, ids: list[int]) -> list[Job]:
         """The jobs, once all have ended."""
@@ -81,12 +81,12 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield Place(tmp_path, server.dsn)
 
 
-def test_a_worker_takes_in_what_was_posted_and_ends_when_told(place: Place) -> None:
+def test_a_worker_ingests_submitted_jobs_and_ends_on_sigterm(place: Place) -> None:
     pictures = [place.folder / f"p{number}.jpg" for number in range(PICTURES)]
     for number, picture in enumerate(pictures):
         jpeg(picture, 300 + number, 200)
     missing = place.folder / "late.jpg"
-    ids = place.post(*pictures, missing)
+    ids = place.submit(*pictures, missing)
     port, log = free_port(), place.folder / "log"
     words = ["worker", "--data", str(place.data), "--workers", "2", "--private-port", str(port)]
     environment = {**os.environ, "ORCHESTRATOR_INGEST__FILE_ROOTS": json.dumps([str(place.folder)])}
@@ -118,17 +118,19 @@ def test_a_worker_takes_in_what_was_posted_and_ends_when_told(place: Place) -> N
     assert_log_clean(log.read_text())
 
 
-def test_a_worker_whose_port_is_taken_says_so_in_one_line(place: Place) -> None:
+def test_a_worker_whose_port_is_in_use_reports_it_in_one_line(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = place.command("worker", "--private-port", str(port))
     assert done.returncode == 1
-    told = f"orchestrator: Port {port} of 127.0.0.1 cannot be listened on: Address already in use."
-    assert [line for line in done.stderr.splitlines() if not line.startswith("{")] == [told]
+    message = (
+        f"orchestrator: Port {port} of 127.0.0.1 cannot be listened on: Address already in use."
+    )
+    assert [line for line in done.stderr.splitlines() if not line.startswith("{")] == [message]
 
 
 def test_jobs_are_listed_shown_cancelled_and_retried(place: Place) -> None:
-    ids = place.post(*(place.folder / f"{name}.jpg" for name in "abc"))
+    ids = place.submit(*(place.folder / f"{name}.jpg" for name in "abc"))
     listed = place.json("jobs", "list")
     assert [job["id"] for job in listed] == sorted(ids, reverse=True)
     assert {job["state"] for job in listed} == {"queued"}
@@ -138,9 +140,9 @@ def test_jobs_are_listed_shown_cancelled_and_retried(place: Place) -> None:
     assert place.json("jobs", "cancel", str(ids[0])) == {"cancelled": 1, "errors": {}}
     twice = place.command("jobs", "cancel", str(ids[0]), str(ids[1]), "--json")
     assert twice.returncode == 1
-    told = json.loads(twice.stdout)
-    assert told["cancelled"] == 1
-    assert str(ids[0]) in told["errors"]
+    result = json.loads(twice.stdout)
+    assert result["cancelled"] == 1
+    assert str(ids[0]) in result["errors"]
     assert place.json("jobs", "cancel", "--batch", "1") == {"cancelled": 1, "errors": {}}
     assert len(place.json("jobs", "list", "--state", "cancelled", "--batch", "1")) == 3
     assert place.json("jobs", "retry", str(ids[2])) == {"retried": 1, "errors": {}}
@@ -148,7 +150,7 @@ def test_jobs_are_listed_shown_cancelled_and_retried(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("show", "999"), "There is no job 999"),
         (("list", "--state", "lost"), "lost is not a state"),
@@ -157,10 +159,10 @@ def test_jobs_are_listed_shown_cancelled_and_retried(place: Place) -> None:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )
-def test_what_cannot_be_done_is_said_in_one_line(
-    place: Place, words: tuple[str, ...], says: str
+def test_a_command_that_fails_prints_one_line(
+    place: Place, words: tuple[str, ...], message: str
 ) -> None:
     done = place.command("jobs", *words)
     assert done.returncode == 1
-    assert says in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Documentation says what there is, all of it, and nothing else."""
+"""The documentation lists everything that exists, and nothing else."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_each_command_is_documented_with_a_text_and_no_other() -> None:
 
 
 def test_each_option_of_each_command_has_a_text() -> None:
-    silent = [
+    without_text = [
         f"{words} {parameter.name}"
         for words, command in WRITER.commands()
         for parameter in command.params
         if parameter.name != "help" and not getattr(parameter, "help", None)
     ]
-    assert silent == []
+    assert without_text == []
 
 
 def stand_in(*names: str) -> Any:
@@ -74,14 +74,14 @@ def stand_in(*names: str) -> Any:
 
 
 def an_api() -> Api:
-    """The table of operations with nothing behind it."""
-    handlers: Any = SimpleNamespace(**{field.name: _Silent() for field in fields(Resources)})
+    """The table of operations, with handlers that do nothing."""
+    handlers: Any = SimpleNamespace(**{field.name: _AnyHandlers() for field in fields(Resources)})
     desk: Any = OperationRouter(None, None)  # type: ignore[arg-type]  # never asked
     return Api(desk, build_operations(handlers, 1))
 
 
-class _Silent:
-    """Has every handler."""
+class _AnyHandlers:
+    """Has every handler as attribute."""
 
     def __getattr__(self, _name: str) -> Any:
         return None
@@ -93,8 +93,8 @@ async def passing(request: web.Request, handler: Any) -> web.StreamResponse:
     return response
 
 
-def beginnings(paths: list[str]) -> set[str]:
-    """The fixed part of each path: `/iiif-img` of `/iiif-img/{image:...}`."""
+def fixed_parts(paths: list[str]) -> set[str]:
+    """The fixed part of each path: `/iiif-img` for `/iiif-img/{image:...}`."""
     return {re.split(r"[{\[]|\.\.\.", path)[0].rstrip("/") or "/" for path in paths}
 
 
@@ -107,17 +107,17 @@ def test_each_route_is_documented_and_no_other(port: str) -> None:
         if port == "Public"
         else routes.build_private_app(middleware, health, stand_in("page"), an_api())
     )
-    served = beginnings(
+    served = fixed_parts(
         [route.resource.canonical for route in app.router.routes() if route.resource]
     )
     section = (DOCS / "http.md").read_text().partition(f"## {port} port")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| (`.+?`) \|", section, re.M)
-    named = beginnings([path for cell in cells for path in re.findall(r"`([^`]+)`", cell)])
+    named = fixed_parts([path for cell in cells for path in re.findall(r"`([^`]+)`", cell)])
     documented = {re.sub(r"^/iiif/[23]$", "/iiif", path) for path in named}
     assert documented == served
 
 
-def test_links_between_documents_lead_somewhere() -> None:
+def test_links_between_documents_lead_to_existing_files() -> None:
     broken = []
     for document in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
@@ -126,7 +126,7 @@ def test_links_between_documents_lead_somewhere() -> None:
     assert broken == []
 
 
-def test_code_names_only_decision_records_that_exist() -> None:
+def test_the_code_names_only_existing_decision_records() -> None:
     named = {
         reference
         for path in (ROOT / "orchestrator").rglob("*.py")
@@ -136,14 +136,14 @@ def test_code_names_only_decision_records_that_exist() -> None:
 
 
 def test_decision_records_say_status_context_decision_consequences_and_how_enforced() -> None:
-    wanted = ("status", "context", "decision", "consequences", "enforced")
-    short = [
+    parts = ("status", "context", "decision", "consequences", "enforced")
+    incomplete = [
         f"{path.name}: {each}"
         for path in sorted((DOCS / "adr").glob("*.md"))
-        for each in wanted
+        for each in parts
         if each not in path.read_text().lower()
     ]
-    assert short == []
+    assert incomplete == []
 
 
 def test_the_readme_opens_with_one_sentence_the_two_commands_and_a_curl() -> None:

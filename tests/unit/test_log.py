@@ -1,4 +1,4 @@
-"""The log: JSON, one line an event, no secrets."""
+"""The log: one line of JSON for each event, without secrets."""
 
 import io
 import json
@@ -31,25 +31,25 @@ def test_an_event_is_one_line_with_its_fields(stream: io.StringIO) -> None:
     assert event["time"].endswith("Z")
 
 
-def test_secrets_are_masked_wherever_they_stand(stream: io.StringIO) -> None:
+def test_secrets_are_masked_in_fields_and_nested_fields(stream: io.StringIO) -> None:
     fields = {"secret_key": "s3cret", "headers": {"Authorization": "s3cret"}, "dsn": "s3cret"}
     logging.getLogger("x").info("opened", extra=fields)
     assert "s3cret" not in stream.getvalue()
 
 
-def test_an_exception_is_part_of_its_line(stream: io.StringIO) -> None:
+def test_an_exception_is_part_of_the_line_of_its_event(stream: io.StringIO) -> None:
     logging.getLogger("x").error("unexpected error", exc_info=ValueError("line\nbreak"))
     (line,) = stream.getvalue().splitlines()
     assert "ValueError" in json.loads(line)["error"]
 
 
-def test_libraries_speak_from_warning_up(stream: io.StringIO) -> None:
+def test_only_warnings_and_errors_of_libraries_are_written(stream: io.StringIO) -> None:
     logging.getLogger("aiohttp.server").info("chatter")
     logging.getLogger("aiohttp.server").warning("trouble")
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["trouble"]
 
 
-def test_setting_up_twice_does_not_double_lines(stream: io.StringIO) -> None:
+def test_a_second_set_up_does_not_write_lines_twice(stream: io.StringIO) -> None:
     handler = set_up_logging("info", stream)
     logging.getLogger("x").info("once")
     logging.getLogger().removeHandler(handler)

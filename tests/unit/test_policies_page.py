@@ -1,4 +1,4 @@
-"""docs/policies.md names every built-in policy, with figures, and no other."""
+"""docs/policies.md has measurements of every built-in policy, and of no other."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from orchestrator.settings import Ingest
 PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
 
 
-async def test_the_page_has_a_row_of_figures_for_every_built_in_policy() -> None:
+async def test_the_page_has_a_row_of_measurements_for_every_built_in_policy() -> None:
     text = PAGE.read_text()
     rows = re.findall(r"^\| `([a-z-]+)` \|((?: [0-9.]+ \|){4})$", text, re.MULTILINE)
     built_in = {entry.name for entry in await Policies(Ingest()).list("optimisation", 1)}

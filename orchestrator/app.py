@@ -22,8 +22,7 @@ from orchestrator.ingest.hooks import AfterIngest
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.scratch import Scratch
-from orchestrator.jobs.queue import JobQueue
-from orchestrator.jobs.queue_factory import open_queue
+from orchestrator.jobs.sqs_queues import SqsQueues, open_sqs
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.origins.credential_store import make_key
 from orchestrator.origins.origin_services import OriginServices, open_origins
@@ -52,7 +51,7 @@ class Services:
     flights: SingleFlight
     origins: OriginServices
     pipeline: Pipeline
-    queue: JobQueue
+    sqs: SqsQueues | None
     submitter: Submitter
     tokens: SignedTokens
 
@@ -97,8 +96,8 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             origins=origins.optimised,
         )
         after = AfterIngest(settings.ingest, warm.orchestrate)
-        queue = await stack.enter_async_context(open_queue(settings, catalog))
-        submitter = Submitter(catalog, queue)
+        sqs = await stack.enter_async_context(open_sqs(settings.jobs))
+        submitter = Submitter(catalog, sqs)
         pipeline = Pipeline(
             catalog=catalog,
             store=store,
@@ -122,7 +121,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             flights=flights,
             origins=origins,
             pipeline=pipeline,
-            queue=queue,
+            sqs=sqs,
             submitter=submitter,
             tokens=SignedTokens(secret, settings.auth.cookie),
         )

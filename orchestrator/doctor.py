@@ -20,7 +20,7 @@ from orchestrator.catalog.migrator import pending
 from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
-from orchestrator.jobs.queue_factory import open_queue
+from orchestrator.jobs.sqs_queues import check_queue, open_sqs
 from orchestrator.routing.image_server import BuiltinImageServer
 from orchestrator.routing.remote_image_server import RemoteImageServer
 from orchestrator.settings import Settings
@@ -109,15 +109,11 @@ async def _check_database(settings: Settings) -> Finding:
 async def _check_queue(settings: Settings) -> Finding:
     catalog = await Catalog.open(settings.database)
     try:
-        async with open_queue(settings, catalog) as queue:
-            await queue.check()
+        async with open_sqs(settings.jobs) as sqs:
+            await check_queue(catalog, sqs)
     finally:
         await catalog.close()
-    where = (
-        "in the database"
-        if settings.jobs.kind == "pgqueuer"
-        else "SQS, the queues of both lanes exist"
-    )
+    where = "in the database" if sqs is None else "SQS, the queues of both lanes exist"
     return Finding("queue", "ok", where)
 
 

@@ -14,7 +14,7 @@ from orchestrator.catalog.values import AssetDraft
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import Asset, AssetId, AssetState, Source, ThumbnailSizes
 
-CHANNEL = "orchestrator_assets"
+ASSETS_CHANNEL = "orchestrator_assets"
 WHERE = "customer = $1 AND space = $2 AND name = $3"
 
 
@@ -119,7 +119,11 @@ def _listed(values: Sequence[Any] | None) -> list[Any] | None:
 
 
 async def notified(connection: asyncpg.Connection, asset: Asset, *, gone: bool = False) -> Asset:
-    """The asset itself; tells every process of it when the transaction commits."""
-    version = 0 if gone else asset.version
-    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, f"{version} {asset.id}")
+    """The asset itself; notifies every process when the transaction commits."""
+    await notify(connection, 0 if gone else asset.version, str(asset.id))
     return asset
+
+
+async def notify(connection: asyncpg.Connection, version: int, text: str) -> None:
+    """Send a change notice when the transaction commits (`changes.change_notices` reads it)."""
+    await connection.execute("SELECT pg_notify($1, $2)", ASSETS_CHANNEL, f"{version} {text}")

@@ -6,13 +6,17 @@ Told at once by NOTIFY as well; reading the same change twice does no harm.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestrator.catalog.asset_transaction import CHANNEL
+from orchestrator.catalog.asset_transaction import notify
 from orchestrator.catalog.connection import Pool
+from orchestrator.errors import OrchestratorError
 from orchestrator.model import AssetId
 
+log = logging.getLogger(__name__)
 GONE, PREFIX = 0, -1
 """In place of a version: everything of the asset is to go; of all assets whose id begins so."""
 _PAGE = 1000
@@ -84,4 +88,26 @@ class Changes:
             await connection.execute(
                 "INSERT INTO asset_changes (asset, version) VALUES ($1, $2)", text, version
             )
-            await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, f"{version} {text}")
+            await notify(connection, version, text)
+
+
+def change_notices(
+    on_change: Callable[[AssetId, int], None], on_prefix: Callable[[str], None]
+) -> Callable[[str], None]:
+    """The function that a Listener calls for the channel of assets.
+
+    `on_change` receives the asset and its new version, GONE when it was deleted or cleared;
+    `on_prefix` the beginning of the ids whose caches are cleared.
+    """
+
+    def on_notice(payload: str) -> None:
+        version, _, text = payload.partition(" ")
+        try:
+            if int(version) == PREFIX:
+                on_prefix(text)
+            else:
+                on_change(AssetId.parse(text), int(version))
+        except (OrchestratorError, ValueError):
+            log.warning("change notice not understood", extra={"payload": payload[:300]})
+
+    return on_notice

@@ -67,10 +67,16 @@ class Claims:
         )
         return None if row is None else job_of(row)
 
-    async def is_idle(self) -> bool:
-        """True if no job waits, due or not."""
-        row = await self._pool.fetchrow("SELECT EXISTS (SELECT FROM jobs WHERE state = 'queued')")
-        return row is None or not row[0]
+    async def next_due_s(self, kinds: Sequence[str]) -> float | None:
+        """Seconds until the next queued job of these kinds is due, 0 or less when one is due now;
+        None when none is queued.
+        """
+        row = await self._pool.fetchrow(
+            """SELECT extract(epoch FROM due - clock_timestamp())::float8 AS due_s FROM jobs
+               WHERE state = 'queued' AND kind = ANY ($1::text[]) ORDER BY due LIMIT 1""",
+            list(kinds),
+        )
+        return None if row is None else float(row["due_s"])
 
     async def heartbeat(self, claimed: Sequence[Job]) -> frozenset[int]:
         """Say that these are still being worked on; the ids of those that are still ours."""
@@ -126,7 +132,7 @@ class Claims:
                 asdict(LOST),
             )
             requeued = await connection.fetch(
-                f"""UPDATE jobs SET state = 'queued', announced = NULL, heartbeat = NULL,
+                f"""UPDATE jobs SET state = 'queued', heartbeat = NULL,
                         worker = '', due = clock_timestamp()
                     WHERE {_SILENT} RETURNING id""",  # noqa: S608
                 silent_s,

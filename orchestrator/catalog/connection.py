@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
@@ -12,6 +12,9 @@ from asyncpg.exceptions._base import DataError as _UnfitArgument  # its only hom
 
 from orchestrator.errors import CatalogUnavailable, InvalidInput
 from orchestrator.settings import Database
+
+Connection: TypeAlias = asyncpg.Connection
+"""What other packages pass on when a statement of theirs is to be part of a transaction."""
 
 AWAY = "The catalogue does not answer; try again shortly."
 REFUSED = "The database refuses the connection; check the user, password and name in database.dsn."

@@ -24,6 +24,10 @@ INGEST = "ingest"
 """The kind of job whose payload is an ingest payload."""
 CONVERT = "convert"
 """The kind of job that converts the registered asset it names."""
+JOBS_CHANNEL = "orchestrator_jobs"
+"""The channel of the notices that a job is queued. A trigger of the table sends them (migration
+0008), so they are part of every transaction that queues a job.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +128,6 @@ class Jobs:
             number,
         )
         return Recorded(number, tuple(row["id"] for row in rows))
-
-    async def announced(self, connection: asyncpg.Connection, ids: Sequence[int]) -> None:
-        """Note that the queue was told of these jobs."""
-        await connection.execute(
-            "UPDATE jobs SET announced = clock_timestamp() WHERE id = ANY ($1::bigint[])", ids
-        )
-
-    async def unannounced(self, limit: int) -> list[Job]:
-        """Jobs that wait and that the queue was never told of, oldest first."""
-        rows = await self._pool.fetch(
-            """SELECT * FROM jobs WHERE state = 'queued' AND announced IS NULL
-               ORDER BY id LIMIT $1""",
-            limit,
-        )
-        return [job_of(row) for row in rows]
 
     async def get(self, job: int, *, customer: int | None = None) -> Job | None:
         """The job, or None; only of this customer where one is given."""
@@ -249,8 +238,7 @@ class Jobs:
 
 
 _AGAIN = """UPDATE jobs SET state = 'queued', attempts = 0, due = clock_timestamp(),
-    finished = NULL, started = NULL, begun = NULL, heartbeat = NULL, worker = '',
-    announced = NULL"""
+    finished = NULL, started = NULL, begun = NULL, heartbeat = NULL, worker = ''"""
 
 
 def job_of(row: asyncpg.Record) -> Job:

@@ -15,7 +15,7 @@ from orchestrator.errors import Conflict, Fault, InvalidInput, SourceChanged, fa
 from orchestrator.ingest.payload.decoding import Payload, completed, decode, encode
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.register import Request
-from orchestrator.jobs.retry_decision import Again, verdict
+from orchestrator.jobs.retry_decision import Retry, decide_retry
 from orchestrator.jobs.submitter import Submitter, host_of
 from orchestrator.model import Asset, AssetId, AssetState
 
@@ -110,7 +110,7 @@ class ConvertHandler:
 
 def _will_retry(job: Job, max_attempts: int, error: Exception, fault: Fault) -> bool:
     """True if the worker loop will run the job again after this failure."""
-    return isinstance(verdict(error, fault, job, max_attempts), Again)
+    return isinstance(decide_retry(error, fault, job, max_attempts), Retry)
 
 
 class PostingAgain:

@@ -1,20 +1,22 @@
-"""Which lane a worker serves next. Pure."""
+"""The order in which a worker asks the lanes for jobs. Pure."""
 
 from __future__ import annotations
 
 from orchestrator.catalog.batches import Lane
 
 PRIORITY_WEIGHT = 4
-"""Turns of the priority lane for each one of the normal lane, while both have work."""
+"""Claims that try the priority lane first, for each one that tries the normal lane first."""
 
 
-class Turns:
-    """Which lane comes first, claim by claim; the other one has it when the first has no work."""
+class LaneRotation:
+    """Decides for each claim which lane is tried first; the other lane is tried when the first has
+    no job.
+    """
 
     def __init__(self) -> None:
         self._turn = 0
 
     def next(self) -> tuple[Lane, Lane]:
-        """Both lanes, the one whose turn it is first."""
+        """Both lanes in the order in which the next claim tries them."""
         self._turn = (self._turn + 1) % (PRIORITY_WEIGHT + 1)
         return ("priority", "normal") if self._turn else ("normal", "priority")

@@ -1,5 +1,5 @@
-"""What nobody else sees to: jobs of workers that fell silent, jobs the queue was never told of,
-records of what ended long ago, and the figures of what waits.
+"""Periodic maintenance of jobs: queue the jobs of silent workers again, delete records of jobs that
+ended long ago, update the gauges of waiting jobs.
 """
 
 from __future__ import annotations
@@ -12,90 +12,83 @@ from collections.abc import Callable
 from orchestrator import metrics
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.jobs import LANES
-from orchestrator.errors import CatalogUnavailable, Unavailable
-from orchestrator.jobs.queue import JobQueue
-from orchestrator.jobs.submitter import Submitter
+from orchestrator.errors import CatalogUnavailable
 from orchestrator.settings import Jobs
 
 log = logging.getLogger(__name__)
 _LOCK = "jobs sweeper"
-_CLEAN_EVERY_S = 600.0
+_PURGE_EVERY_S = 600.0
 _AT_ONCE = 100
 
 
 class JobSweeper:
-    """Sweeps every `every_s`; of several in an installation one at a time."""
+    """Sweeps every `every_s` seconds. Of all sweepers of an installation one works at a time."""
 
     def __init__(
         self,
         catalog: Catalog,
-        submitter: Submitter,
-        queue: JobQueue,
         settings: Jobs,
         *,
         every_s: float = 5.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._catalog = catalog
-        self._submitter = submitter
-        self._queue = queue
         self._settings = settings
         self._every_s = every_s
         self._now = now
-        self._away_until = 0.0
-        self._cleaned = float("-inf")
+        self._grace_until = 0.0
+        self._last_purge = float("-inf")
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
             await asyncio.sleep(self._every_s)
             try:
-                await self.round()
-            except Unavailable as error:
-                if isinstance(error, CatalogUnavailable):
-                    # Workers could not say that they are alive meanwhile: they get the time to.
-                    self._away_until = self._now() + self._settings.heartbeat_s * 2
+                await self.sweep()
+            except CatalogUnavailable as error:
+                # No worker could send heartbeats meanwhile: give all of them time to.
+                self._grace_until = self._now() + self._settings.heartbeat_s * 2
                 log.warning("jobs not swept", extra={"reason": error.public})
 
-    async def round(self) -> None:
-        """Sweep once. Raises Unavailable."""
-        await self._measure()
+    async def sweep(self) -> None:
+        """Sweep once. Raises CatalogUnavailable."""
+        await self._update_gauges()
         async with self._catalog.exclusive(_LOCK) as is_ours:
             if not is_ours:
                 return
-            if self._now() >= self._away_until:
+            if self._now() >= self._grace_until:
                 await self._recover()
-            while await self._submitter.announce_rest(_AT_ONCE) == _AT_ONCE:
-                pass
-            if self._now() - self._cleaned >= _CLEAN_EVERY_S:
-                self._cleaned = self._now()  # first: what fails is not tried every few seconds
-                await self.clean()
+            if self._now() - self._last_purge >= _PURGE_EVERY_S:
+                self._last_purge = self._now()  # first: a purge that fails is not repeated at once
+                await self.purge()
 
-    async def clean(self) -> None:
-        """Forget what ended long ago. Raises Unavailable."""
+    async def purge(self) -> None:
+        """Delete jobs and batches that ended longer ago than `jobs.keep_days`. Raises
+        CatalogUnavailable.
+        """
         keep_days = self._settings.keep_days
-        while await self._catalog.batches.sweep(keep_days, 1):  # its jobs go with it: any number
+        # One batch at a time: its jobs, any number of them, are deleted with it.
+        while await self._catalog.batches.sweep(keep_days, 1):
             pass
         while await self._catalog.jobs.sweep(keep_days, _AT_ONCE) == _AT_ONCE:
             pass
-        await self._queue.tidy()
 
     async def _recover(self) -> None:
-        found = await self._catalog.claims.recover(
+        recovered = await self._catalog.claims.recover(
             self._settings.lease_s, self._settings.max_attempts
         )
-        if not found.requeued and not found.given_up:
+        if not recovered.requeued and not recovered.given_up:
             return
-        metrics.JOBS_RECOVERED.inc(len(found.requeued) + len(found.given_up))
-        for job in found.given_up:
+        metrics.JOBS_RECOVERED.inc(len(recovered.requeued) + len(recovered.given_up))
+        for job in recovered.given_up:
             metrics.JOBS_SETTLED.labels(job.kind, "failed").inc()
             metrics.JOB_DEAD_LETTERS.labels("worker_lost").inc()
         log.warning(
-            "jobs taken from silent workers",
-            extra={"requeued": len(found.requeued), "given_up": len(found.given_up)},
+            "jobs of silent workers recovered",
+            extra={"requeued": len(recovered.requeued), "given_up": len(recovered.given_up)},
         )
 
-    async def _measure(self) -> None:
+    async def _update_gauges(self) -> None:
         numbers = {(lane, state): 0 for lane in LANES for state in ("queued", "running", "failed")}
         ages = dict.fromkeys(LANES, 0.0)
         for depth in await self._catalog.claims.depths():

@@ -1,4 +1,4 @@
-"""What is to become of a job that failed. Pure."""
+"""Whether a job that failed is tried again. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.errors import (
     StorageUnavailable,
 )
 
-OURS = (
+OWN_OUTAGES = (
     CatalogUnavailable,
     StorageUnavailable,
     QueueUnavailable,
@@ -24,32 +24,34 @@ OURS = (
     Overloaded,
     NoRoom,
 )
-"""A part of ours that is away or full: no job's fault, so no attempt of it counts."""
+"""A part of the installation is unavailable or full. The job is not the cause, so the attempt does
+not count.
+"""
 PATIENCE = timedelta(days=1)
-"""A job that only fails by our parts for longer than this, from its first beginning, may be what
-breaks them: it counts.
+"""After this time since a job's first start its attempts count in any case: the job itself may
+cause the outages.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """Try it again later; the attempt counts or does not."""
+class Retry:
+    """The job is tried again later. `is_counted` says whether the attempt counts."""
 
     is_counted: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """A dead letter: only a person can have it done again."""
+class GiveUp:
+    """The job becomes a dead letter. Only a person can have it tried again."""
 
 
-def verdict(
+def decide_retry(
     error: BaseException, fault: Fault, job: Job, max_attempts: int, now: datetime | None = None
-) -> Again | Failed:
-    """Judge a failed attempt: by the fault's class, and by how many there were."""
+) -> Retry | GiveUp:
+    """Decide by the class of the error and by the number of attempts."""
     now = now or datetime.now(UTC)
-    if isinstance(error, OURS) and now - (job.begun or now) < PATIENCE:
-        return Again(is_counted=False)
+    if isinstance(error, OWN_OUTAGES) and now - (job.begun or now) < PATIENCE:
+        return Retry(is_counted=False)
     if not fault.retryable or job.attempts >= max_attempts:
-        return Failed()
-    return Again(is_counted=True)
+        return GiveUp()
+    return Retry(is_counted=True)

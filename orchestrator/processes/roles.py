@@ -16,13 +16,16 @@ from typing import Any, Literal
 import uvloop
 
 from orchestrator.app import Services, open_services
-from orchestrator.catalog.listener import ChangeListener
+from orchestrator.catalog.asset_transaction import ASSETS_CHANNEL
+from orchestrator.catalog.changes import change_notices
+from orchestrator.catalog.jobs import JOBS_CHANNEL
+from orchestrator.catalog.listener import Listener
 from orchestrator.jobs.worker_loop import Worker
 from orchestrator.log import set_up_logging
 from orchestrator.model import AssetId
 from orchestrator.processes.housekeeping import Housekeeping
 from orchestrator.processes.serve import PublicServer
-from orchestrator.processes.worker import build_worker, with_enough_connections
+from orchestrator.processes.worker import build_worker, with_enough_connections, worker_loops
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -50,7 +53,9 @@ async def _run(settings: Settings, role: Role, index: int) -> None:
 
 
 class Process:
-    """The roles of one process, and the listener that reports changes of assets to them."""
+    """The roles of one process, its worker, and the listener that reports changes of assets and
+    queued jobs to them.
+    """
 
     def __init__(self, services: Services, role: Role) -> None:
         self._services = services
@@ -67,18 +72,24 @@ class Process:
         """Run until `stop` is set, then drain: requests and jobs in progress are finished."""
         async with AsyncExitStack() as ports, asyncio.TaskGroup() as tasks:
             listening = asyncio.Event()
-            listener = ChangeListener(
+            listener = Listener(
                 self._services.settings.database,
-                on_change=self._on_change,
+                {
+                    ASSETS_CHANNEL: change_notices(self._on_change, self._on_prefix),
+                    JOBS_CHANNEL: lambda _payload: self._wake_workers(),
+                },
                 on_lost=self._on_lost,
                 on_restored=self._on_restored,
-                on_prefix=self._on_prefix,
             )
             running = [tasks.create_task(listener.run(listening))]
             await _wait_for_first(tasks, listening.wait(), stop.wait())
             loops = [loop for role in self._roles for loop in await role.open(ports)]
             running += [tasks.create_task(loop) for loop in loops]
-            working = [tasks.create_task(worker.run()) for worker in self._workers]
+            working = [
+                tasks.create_task(loop)
+                for worker in self._workers
+                for loop in worker_loops(self._services, worker)
+            ]
             _exempt_from_collection()
             await stop.wait()
             for task in working:
@@ -102,6 +113,11 @@ class Process:
     def _on_restored(self) -> None:
         for role in self._roles:
             role.on_restored()
+        self._wake_workers()
+
+    def _wake_workers(self) -> None:
+        for worker in self._workers:
+            worker.wake()
 
 
 def _exempt_from_collection() -> None:

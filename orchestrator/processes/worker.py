@@ -14,15 +14,17 @@ from dataclasses import replace
 import uvloop
 
 from orchestrator.app import Services, open_services
-from orchestrator.catalog.jobs import CONVERT, INGEST
+from orchestrator.catalog.jobs import CONVERT, INGEST, JOBS_CHANNEL
+from orchestrator.catalog.listener import Listener
 from orchestrator.errors import Unavailable
 from orchestrator.ingest.job_handler import ConvertHandler, IngestHandler, PostingAgain, intake
 from orchestrator.ingest.sweeper import Sweeper
 from orchestrator.jobs.job_sweeper import JobSweeper
-from orchestrator.jobs.queue_factory import pace_of
+from orchestrator.jobs.sqs_queues import SqsReceiver, check_queue
 from orchestrator.jobs.worker_loop import Handler, Worker
+from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.log import set_up_logging
-from orchestrator.processes.ports import Address, open_port, private_port
+from orchestrator.processes.ports import Address, Loop, open_port, private_port
 from orchestrator.settings import Settings
 from orchestrator.web.health_routes import Check, HealthRoutes, MetricsRoute
 from orchestrator.web.routes import build_worker_app
@@ -42,23 +44,24 @@ def build_worker(services: Services, *, on_converted: Callable[[], None] | None 
     max_attempts = services.settings.jobs.max_attempts
     permit = services.origins.fetcher.check_permitted
     handlers: dict[str, Handler] = {INGEST: IngestHandler(pipeline, assets, max_attempts, permit)}
-    pace = pace_of(services.settings)
+    options = WorkerOptions.of(services.settings)
     if on_converted is not None:
         handlers[CONVERT] = ConvertHandler(pipeline, assets, max_attempts, on_converted)
-        pace = replace(pace, slots=max(pace.slots, services.settings.ingest.workers))
-    return Worker(
-        queue=services.queue,
-        claims=services.catalog.claims,
-        submitter=services.submitter,
-        handlers=handlers,
-        pace=pace,
-        intake=intake,
-    )
+        options = replace(options, slots=max(options.slots, services.settings.ingest.workers))
+    return Worker(services.catalog.claims, handlers, options)
+
+
+def worker_loops(services: Services, worker: Worker) -> list[Loop]:
+    """The loop of the worker, and with SQS that of the receiver of its messages."""
+    loops: list[Loop] = [worker.run()]
+    if services.sqs is not None:
+        loops.append(SqsReceiver(services.sqs, services.catalog, intake, worker.wake).run())
+    return loops
 
 
 def build_job_sweeper(services: Services) -> JobSweeper:
     """Build the sweeper of jobs. Any number of processes may run one."""
-    return JobSweeper(services.catalog, services.submitter, services.queue, services.settings.jobs)
+    return JobSweeper(services.catalog, services.settings.jobs)
 
 
 def build_ingest_sweeper(services: Services) -> Sweeper:
@@ -85,7 +88,7 @@ def run_worker(settings: Settings, port: int | None = None) -> None:
 
 def with_enough_connections(settings: Settings) -> Settings:
     """The settings, with `database.pool_max` raised to what the slots of the worker need."""
-    slots = max(pace_of(settings).slots, settings.ingest.workers)
+    slots = max(WorkerOptions.of(settings).slots, settings.ingest.workers)
     needed = slots + _SPARE_CONNECTIONS
     database = settings.database
     if database.pool_max >= needed:
@@ -103,13 +106,20 @@ async def _run(settings: Settings, port: int | None) -> None:
         if port is not None:
             await _open_port(ports, services, port)
         async with asyncio.TaskGroup() as tasks:
+            worker = build_worker(services)
+            listener = Listener(
+                settings.database,
+                {JOBS_CHANNEL: lambda _payload: worker.wake()},
+                on_restored=worker.wake,
+            )
             loops = (
-                build_worker(services).run(),
+                listener.run(),
+                *worker_loops(services, worker),
                 build_job_sweeper(services).run(),
                 build_ingest_sweeper(services).run(),
             )
             running = [tasks.create_task(loop) for loop in loops]
-            log.info("worker started", extra={"slots": pace_of(settings).slots})
+            log.info("worker started", extra={"slots": WorkerOptions.of(settings).slots})
             await stop.wait()
             for task in running:
                 task.cancel()
@@ -127,7 +137,7 @@ async def _open_port(stack: AsyncExitStack, services: Services, number: int) -> 
 def _queue_check(services: Services) -> Check:
     async def check() -> str:
         try:
-            await services.queue.check()
+            await check_queue(services.catalog, services.sqs)
         except Unavailable as error:
             return error.public
         return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 
 from orchestrator.settings.field_types import Bytes, Count, Seconds, Section
 
@@ -119,12 +119,17 @@ class Ingest(Section):
     """
 
 
+def _queue_kind(value: object) -> object:
+    return "postgresql" if value == "pgqueuer" else value
+
+
 class Jobs(Section):
     """The job queue and its workers."""
 
-    kind: Literal["pgqueuer", "sqs"] = "pgqueuer"
-    """How workers learn of new jobs: `pgqueuer`, by notifications of the database, or `sqs`, also
-    by messages of SQS. The jobs themselves are always in the database.
+    kind: Annotated[Literal["postgresql", "sqs"], BeforeValidator(_queue_kind)] = "postgresql"
+    """How workers learn of new jobs: `postgresql`, by notices of the database, or `sqs`, also by
+    messages of SQS, which other systems may send, too. The jobs themselves are always in the
+    database. The former value `pgqueuer` means `postgresql`.
     """
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     """Jobs that each instance runs at once; 0 means as many as `ingest.workers`. `serve` runs at

@@ -21,7 +21,7 @@ from orchestrator.catalog.embedded.database import embedded
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft
 from orchestrator.catalog.migrator import migrate
 from orchestrator.settings import Database, Jobs
-from tests.support.jobs import open_shop
+from tests.support.jobs import open_job_system
 from tests.support.pictures import jpeg
 from tests.support.serve_process import COMMAND, assert_log_clean, fetch, free_port
 
@@ -60,8 +60,8 @@ class Place:
         async def submit_batch() -> list[int]:
             database = Database(dsn=SecretStr(self.dsn))
             await migrate(database)
-            async with open_shop(database, Jobs()) as shop:
-                return list((await shop.submitter.submit(drafts, BatchDraft(1))).ids)
+            async with open_job_system(database, Jobs()) as system:
+                return list((await system.submitter.submit(drafts, BatchDraft(1))).ids)
 
         return asyncio.run(submit_batch())
 
@@ -69,8 +69,8 @@ class Place:
         """The jobs, once all have ended."""
 
         async def wait() -> list[Job]:
-            async with open_shop(Database(dsn=SecretStr(self.dsn)), Jobs()) as shop:
-                return await shop.ended(ids, 60)
+            async with open_job_system(Database(dsn=SecretStr(self.dsn)), Jobs()) as system:
+                return await system.ended(ids, 60)
 
         return asyncio.run(wait())
 

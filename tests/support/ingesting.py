@@ -26,11 +26,9 @@ from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.ingest.sweeper import Requeue, Sweeper
-from orchestrator.jobs.queue import JobQueue
-from orchestrator.jobs.queue_factory import open_queue
-from orchestrator.jobs.settler import Pace
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.jobs.worker_loop import Worker
+from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.model import STORE, Asset, AssetId
 from orchestrator.origins.credential_store import make_key
 from orchestrator.origins.origin_services import OriginServices, open_origins
@@ -101,7 +99,6 @@ class House:
     store: RecordingStore
     pipeline: Pipeline
     origins: OriginServices
-    queue: JobQueue
     submitter: Submitter
     pictures: Path = field(init=False)
 
@@ -127,15 +124,11 @@ class House:
         self, slots: int = 2, on_end: Callable[[], None] = lambda: None
     ) -> Worker:
         """A worker for conversion jobs that retries after a short wait."""
-        pace = Pace(slots=slots, retry_first_s=0.02, retry_longest_s=0.1, pause_s=0.02, look_s=0.2)
-        handler = ConvertHandler(self.pipeline, self.catalog.assets, pace.max_attempts, on_end)
-        return Worker(
-            queue=self.queue,
-            claims=self.catalog.claims,
-            submitter=self.submitter,
-            handlers={CONVERT: handler},
-            pace=pace,
+        options = WorkerOptions(
+            slots=slots, retry_first_s=0.02, retry_longest_s=0.1, blocked_s=0.02, look_s=0.2
         )
+        handler = ConvertHandler(self.pipeline, self.catalog.assets, options.max_attempts, on_end)
+        return Worker(self.catalog.claims, {CONVERT: handler}, options)
 
     async def sweep(self, requeue: Requeue | None = None) -> Counter[str]:
         """Let the sweepers look once, to whom everything is old."""
@@ -226,11 +219,8 @@ async def open_house(
     catalog = catalog or await Catalog.open(settings.database)
     store = store or RecordingStore(settings.data_dir / "objects")
     scratch = await Scratch.open(settings.data_dir / "scratch")
-    async with (
-        open_origins(settings.ingest, catalog.strategies, [make_key()]) as origins,
-        open_queue(settings, catalog) as queue,
-    ):
-        submitter = Submitter(catalog, queue)
+    async with open_origins(settings.ingest, catalog.strategies, [make_key()]) as origins:
+        submitter = Submitter(catalog)
         pipeline = Pipeline(
             catalog=catalog,
             store=store,
@@ -242,7 +232,7 @@ async def open_house(
             submitter=submitter,
         )
         try:
-            yield House(settings, catalog, store, pipeline, origins, queue, submitter)
+            yield House(settings, catalog, store, pipeline, origins, submitter)
         finally:
             await scratch.close()
             await store.close()

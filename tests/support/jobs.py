@@ -1,4 +1,4 @@
-"""Jobs for tests: drafts, the two forms of the queue, workers that log what they do.
+"""Jobs for tests: drafts, an open job system with or without SQS, handlers that record their calls.
 
 Run as a module it is a worker to be killed: `python -m tests.support.jobs DSN LOG SECONDS`.
 """
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,20 @@ from botocore.session import get_session
 from pydantic import SecretStr
 
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.jobs import Job, JobDraft
+from orchestrator.catalog.jobs import JOBS_CHANNEL, Job, JobDraft
+from orchestrator.catalog.listener import Listener
+from orchestrator.errors import InvalidInput
 from orchestrator.jobs.job_sweeper import JobSweeper
-from orchestrator.jobs.queue import JobQueue
-from orchestrator.jobs.queue_factory import open_queue
-from orchestrator.jobs.settler import Pace
+from orchestrator.jobs.sqs_queues import DraftOf, SqsQueues, SqsReceiver, open_sqs
 from orchestrator.jobs.submitter import Submitter
-from orchestrator.jobs.worker_loop import Handler, Intake, Worker
+from orchestrator.jobs.worker_loop import Handler, Worker
+from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.settings import Database, Jobs, Settings
 from tests.support.serve_process import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 KIND = "test"
-FAST = Pace(
+FAST = WorkerOptions(
     slots=4,
     per_host=100,
     heartbeat_s=0.2,
@@ -41,7 +42,7 @@ FAST = Pace(
     retry_longest_s=0.3,
     drain_s=5,
     look_s=0.5,
-    pause_s=0.05,
+    blocked_s=0.05,
 )
 KEYS = ("testing", "testing")
 
@@ -110,40 +111,57 @@ def sqs_settings(address: str, name: str, **changes: Any) -> Jobs:
 
 
 @dataclass
-class Shop:
-    """Everything a test of jobs touches."""
+class JobSystem:
+    """Everything that a test of jobs uses."""
 
     settings: Settings
     catalog: Catalog
-    queue: JobQueue
+    sqs: SqsQueues | None
     submitter: Submitter
 
-    def worker(
-        self, handler: Handler, pace: Pace = FAST, intake: Intake | None = None, kind: str = KIND
-    ) -> Worker:
+    def worker(self, handler: Handler, options: WorkerOptions = FAST, kind: str = KIND) -> Worker:
         """A worker for one kind of job."""
-        return Worker(
-            queue=self.queue,
-            claims=self.catalog.claims,
-            submitter=self.submitter,
-            handlers={kind: handler},
-            pace=pace,
-            intake=intake,
-        )
+        return Worker(self.catalog.claims, {kind: handler}, options)
+
+    def receiver(
+        self, draft_of: DraftOf | None = None, on_job: Callable[[], None] = lambda: None
+    ) -> SqsReceiver:
+        """A receiver of SQS messages."""
+        assert self.sqs is not None
+        return SqsReceiver(self.sqs, self.catalog, draft_of or _refuse, on_job)
 
     def sweeper(self, every_s: float = 0.2) -> JobSweeper:
         """A sweeper that sweeps often."""
-        return JobSweeper(
-            self.catalog, self.submitter, self.queue, self.settings.jobs, every_s=every_s
-        )
+        return JobSweeper(self.catalog, self.settings.jobs, every_s=every_s)
 
     @asynccontextmanager
     async def working(
-        self, handler: Handler, pace: Pace = FAST, **more: Any
+        self,
+        handler: Handler,
+        options: WorkerOptions = FAST,
+        *,
+        kind: str = KIND,
+        draft_of: DraftOf | None = None,
+        is_notified: bool = True,
     ) -> AsyncIterator[asyncio.Task[None]]:
-        """A worker at work; drained at the end."""
-        async with running(self.worker(handler, pace, **more).run()) as task:
-            yield task
+        """A worker that works, drained at the end.
+
+        It is woken by SQS alone where there is SQS, else by notices of the database, and by neither
+        without `is_notified`.
+        """
+        worker = self.worker(handler, options, kind)
+        async with AsyncExitStack() as loops:
+            if not is_notified:
+                pass
+            elif self.sqs is not None:
+                await loops.enter_async_context(running(self.receiver(draft_of, worker.wake).run()))
+            else:
+                listening = asyncio.Event()
+                channels = {JOBS_CHANNEL: lambda _: worker.wake()}
+                listener = Listener(self.settings.database, channels, on_restored=worker.wake)
+                await loops.enter_async_context(running(listener.run(listening)))
+                await listening.wait()
+            yield await loops.enter_async_context(running(worker.run()))
 
     async def job(self, number: int) -> Job:
         """The job, which must be there."""
@@ -181,35 +199,39 @@ async def running(work: Any) -> AsyncIterator[asyncio.Task[None]]:
 
 
 @asynccontextmanager
-async def open_shop(database: Database, jobs: Jobs) -> AsyncIterator[Shop]:
-    """Everything open over a database that is migrated."""
+async def open_job_system(database: Database, jobs: Jobs) -> AsyncIterator[JobSystem]:
+    """Everything opened over a migrated database."""
     settings = Settings(database=database, jobs=jobs)
     catalog = await Catalog.open(database)
     try:
         await catalog.customers.ensure(1, "main")
-        async with open_queue(settings, catalog) as queue:
-            yield Shop(settings, catalog, queue, Submitter(catalog, queue))
+        async with open_sqs(jobs) as sqs:
+            yield JobSystem(settings, catalog, sqs, Submitter(catalog, sqs))
     finally:
         await catalog.close()
 
 
+def _refuse(body: bytes) -> JobDraft:
+    raise InvalidInput("The test expects no message of another system.")
+
+
 @dataclass
-class Doing:
-    """A handler that remembers; `fail` may raise for a job."""
+class RecordingHandler:
+    """A handler that records the ids it is called with; `fail` may raise for a job."""
 
     seconds: float = 0.0
     fail: Callable[[Job], None] | None = None
-    begun: list[int] = field(default_factory=list)
+    started: list[int] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
-    now: int = 0
-    most: int = 0
+    at_once: int = 0
+    most_at_once: int = 0
 
     async def __call__(self, job: Job) -> None:
-        """Do the job."""
-        self.begun.append(job.id)
-        self.now += 1
-        self.most = max(self.most, self.now)
+        """Run the job."""
+        self.started.append(job.id)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             await asyncio.sleep(self.seconds)
             if self.fail is not None:
@@ -219,7 +241,7 @@ class Doing:
             self.cancelled.append(job.id)
             raise
         finally:
-            self.now -= 1
+            self.at_once -= 1
 
 
 def a_worker_process(dsn: str, log: Path, seconds: float) -> subprocess.Popen[bytes]:
@@ -251,9 +273,11 @@ async def _work(dsn: str, log: str, seconds: str) -> None:
         await asyncio.sleep(float(seconds))
         _line(log, f"-{job.id}")
 
-    async with open_shop(database, settings) as shop:
-        pace = Pace(slots=3, heartbeat_s=0.2, look_s=1, pause_s=0.1, max_attempts=50, per_host=100)
-        async with running(shop.sweeper().run()), shop.working(handle, pace):
+    async with open_job_system(database, settings) as system:
+        options = WorkerOptions(
+            slots=3, heartbeat_s=0.2, look_s=1, blocked_s=0.1, max_attempts=50, per_host=100
+        )
+        async with running(system.sweeper().run()), system.working(handle, options):
             await stop.wait()
 
 

@@ -178,7 +178,6 @@ KNOWN: dict[str, set[str]] = {
     # jobs, catalog
     "orchestrator/catalog/asset_transaction.py": {"upsert"},
     "orchestrator/catalog/assets.py": {"Assets"},
-    "orchestrator/jobs/worker_loop.py": {"Worker", "broad_handlers"},
     # cache, scavenger
     "orchestrator/cache/disk/cache.py": {"DiskCache"},
     "orchestrator/cache/disk/index.py": {"Index", "broad_handlers"},

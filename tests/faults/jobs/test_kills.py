@@ -19,7 +19,15 @@ from orchestrator.catalog.embedded.database import EmbeddedDatabase, embedded
 from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.settings import Database, Jobs
-from tests.support.jobs import LEASES, Shop, a_worker_process, drafts, kill, open_shop, running
+from tests.support.jobs import (
+    LEASES,
+    JobSystem,
+    a_worker_process,
+    drafts,
+    kill,
+    open_job_system,
+    running,
+)
 
 
 async def test_a_job_of_a_killed_worker_is_done_by_another(tmp_path: Path) -> None:
@@ -27,19 +35,19 @@ async def test_a_job_of_a_killed_worker_is_done_by_another(tmp_path: Path) -> No
     with embedded(tmp_path) as server:
         database = Database(dsn=SecretStr(server.dsn))
         await migrate(database)
-        async with open_shop(database, Jobs(**LEASES)) as shop:
-            [number] = (await shop.submitter.submit(drafts(1), BatchDraft(1))).ids
+        async with open_job_system(database, Jobs(**LEASES)) as system:
+            [number] = (await system.submitter.submit(drafts(1), BatchDraft(1))).ids
             first = a_worker_process(server.dsn, log, 60)
-            await shop.until([number], lambda job: job.state == "running", 30)
+            await system.until([number], lambda job: job.state == "running", 30)
             kill(first)
             second = a_worker_process(server.dsn, log, 0)
             try:
-                [job] = await shop.ended([number], 30)
+                [job] = await system.ended([number], 30)
             finally:
                 second.send_signal(signal.SIGTERM)
                 assert second.wait(20) == 0
             assert (job.state, job.attempts) == ("done", 2)
-            batch = await shop.catalog.batches.get(1)
+            batch = await system.catalog.batches.get(1)
             assert batch is not None
             assert (batch.completed, batch.errors) == (1, 0)
 
@@ -56,8 +64,8 @@ async def test_a_batch_survives_kills_of_workers_and_of_the_database(
     with embedded(tmp_path) as server:
         database = Database(dsn=SecretStr(server.dsn), connect_timeout_s=2, query_timeout_s=3)
         await migrate(database)
-        async with open_shop(database, Jobs(**LEASES)) as shop:
-            recorded = await shop.submitter.submit(drafts(jobs), BatchDraft(1))
+        async with open_job_system(database, Jobs(**LEASES)) as system:
+            recorded = await system.submitter.submit(drafts(jobs), BatchDraft(1))
             workers = [a_worker_process(server.dsn, log, seconds) for _ in range(2)]
 
             async def cause_trouble() -> None:
@@ -73,23 +81,23 @@ async def test_a_batch_survives_kills_of_workers_and_of_the_database(
 
             try:
                 async with running(cause_trouble()):
-                    batch = await _finished(shop, recorded.batch or 0, 60 + jobs * seconds * 3)
+                    batch = await _finished(system, recorded.batch or 0, 60 + jobs * seconds * 3)
             finally:
                 for worker in workers:
                     kill(worker)
             assert (batch.completed, batch.errors, batch.cancelled) == (jobs, 0, 0)
-            states = Counter(job.state for job in await shop.catalog.jobs.page(jobs + 1))
+            states = Counter(job.state for job in await system.catalog.jobs.page(jobs + 1))
             assert states == {"done": jobs}
             ended = Counter(int(line) for line in log.read_text().split() if line[0] == "-")
             assert {-number for number in ended} == set(recorded.ids)
 
 
-async def _finished(shop: Shop, batch: int, within_s: float) -> Batch:
+async def _finished(system: JobSystem, batch: int, within_s: float) -> Batch:
     until = time.monotonic() + within_s
     found: Batch | None = None
     while time.monotonic() < until:
         try:
-            found = await shop.catalog.batches.get(batch)
+            found = await system.catalog.batches.get(batch)
         except CatalogUnavailable:
             found = None
         if found is not None and found.finished is not None:

@@ -11,11 +11,12 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from orchestrator.catalog.asset_transaction import ASSETS_CHANNEL
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.changes import GONE, PREFIX, Change
+from orchestrator.catalog.changes import GONE, PREFIX, Change, change_notices
 from orchestrator.catalog.embedded.database import embedded
 from orchestrator.catalog.embedded.server import PostgresFolder
-from orchestrator.catalog.listener import ChangeListener
+from orchestrator.catalog.listener import Listener
 from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import AssetId
@@ -42,9 +43,13 @@ class Heard:
 @asynccontextmanager
 async def listening(settings: Database) -> AsyncIterator[Heard]:
     heard, ready = Heard(), asyncio.Event()
-    listener = ChangeListener(
+    on_notice = change_notices(
+        lambda asset_id, version: heard(f"{asset_id} {version}"),
+        lambda prefix: heard(f"prefix {prefix}"),
+    )
+    listener = Listener(
         settings,
-        on_change=lambda asset_id, version: heard(f"{asset_id} {version}"),
+        {ASSETS_CHANNEL: on_notice},
         on_lost=lambda: heard("lost"),
         on_restored=lambda: heard("restored"),
     )

@@ -73,10 +73,13 @@ async def test_only_kinds_one_can_do_are_claimed(books: Catalog) -> None:
 async def test_a_job_that_is_not_due_waits(books: Catalog) -> None:
     await record(books, [a_draft(0, delay_s=0.3)])
     assert await claim(books) is None
-    assert not await books.claims.is_idle()
+    due_s = await books.claims.next_due_s([KIND])
+    assert due_s is not None
+    assert 0 < due_s <= 0.3
+    assert await books.claims.next_due_s(["other"]) is None
     await asyncio.sleep(0.35)
     assert await claim(books) is not None
-    assert await books.claims.is_idle()
+    assert await books.claims.next_due_s([KIND]) is None
 
 
 @pytest.mark.parametrize("first", [LANES, NORMAL_FIRST], ids=["priority", "normal"])

@@ -14,7 +14,6 @@ from orchestrator.catalog.jobs import INGEST, Job, JobDraft
 from orchestrator.errors import StorageUnavailable
 from orchestrator.ingest.job_handler import PostingAgain
 from orchestrator.ingest.register import Request
-from orchestrator.jobs.pgqueuer import PgQueuerQueue
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.model import AssetId, AssetState
 from tests.support import pictures
@@ -52,8 +51,7 @@ class Desk:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def desk(house: House) -> Desk:
-    queue = PgQueuerQueue(house.catalog, house.settings.database, 60)
-    return Desk(house, Submitter(house.catalog, queue))
+    return Desk(house, Submitter(house.catalog))
 
 
 async def test_a_picture_that_kills_its_workers_is_not_handed_in_again(desk: Desk) -> None:

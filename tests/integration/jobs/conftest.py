@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.catalog.migrator import migrate
 from orchestrator.settings import Database, Jobs
-from tests.support.jobs import LEASES, Shop, moto, open_shop, sqs_settings
+from tests.support.jobs import LEASES, JobSystem, moto, open_job_system, sqs_settings
 from tests.support.server_fixtures import database, postgres
 
 __all__ = ["database", "postgres"]
@@ -23,24 +23,26 @@ def sqs_server() -> Iterator[str]:
 
 
 @pytest.fixture
-async def shop(database: Database) -> AsyncIterator[Shop]:
-    """PgQueuer."""
+async def system(database: Database) -> AsyncIterator[JobSystem]:
+    """Without SQS."""
     await migrate(database)
-    async with open_shop(database, Jobs(**LEASES)) as opened:
+    async with open_job_system(database, Jobs(**LEASES)) as opened:
         yield opened
 
 
 @pytest.fixture
-async def sqs_shop(database: Database, sqs_server: str) -> AsyncIterator[Shop]:
-    """SQS."""
+async def sqs_system(database: Database, sqs_server: str) -> AsyncIterator[JobSystem]:
+    """With SQS."""
     await migrate(database)
     settings = sqs_settings(sqs_server, f"w{next(_numbers)}", **LEASES)
-    async with open_shop(database, settings) as opened:
+    async with open_job_system(database, settings) as opened:
         yield opened
 
 
-@pytest.fixture(params=["pgqueuer", "sqs"])
-def either(request: pytest.FixtureRequest) -> Shop:
+@pytest.fixture(params=["postgresql", "sqs"])
+def either(request: pytest.FixtureRequest) -> JobSystem:
     """Each of them."""
-    shop: Shop = request.getfixturevalue("sqs_shop" if request.param == "sqs" else "shop")
-    return shop
+    system: JobSystem = request.getfixturevalue(
+        "sqs_system" if request.param == "sqs" else "system"
+    )
+    return system

@@ -1,144 +1,154 @@
-"""A queue that is away, or hangs, holds up nothing that the table knows how to go on with."""
+"""SQS that does not answer, or answers late, delays no job that is recorded in the database."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from orchestrator.catalog.jobs import LANES
-from orchestrator.errors import QueueUnavailable
-from orchestrator.jobs.sqs_queue import SqsQueue
+from orchestrator.catalog.jobs import INGEST, LANES, JobDraft
+from orchestrator.errors import InvalidInput, QueueUnavailable
+from orchestrator.jobs.sqs_queues import SqsQueues, SqsReceiver
 from orchestrator.jobs.submitter import Submitter
-from tests.support.jobs import FAST, KIND, LEASES, Doing, Shop, a_draft, drafts, running
+from orchestrator.storage.sqs_client import Message
+from tests.support.jobs import FAST, KIND, JobSystem, RecordingHandler, drafts, running
 
 AWAY = QueueUnavailable("The queue does not answer.")
 
 
-@dataclass
-class Hanging:
-    """A queue that gave a ticket for each job and answers nothing since; also its tickets."""
+class FakeQueue:
+    """The queue of a lane that gives `messages`, once, and then does not answer.
 
-    tickets: int = 0
-    is_transactional: bool = False
-    lane: str = "normal"
-    message: str = ""
-    body: bytes = b""
-    extended: list[float] = field(default_factory=list)
+    `answer`, if given, must be set before an announcement returns.
+    """
 
-    async def run(self) -> None:
-        await asyncio.Event().wait()
+    def __init__(self, *messages: Message, answer: asyncio.Event | None = None) -> None:
+        self.messages = list(messages)
+        self.deleted: list[Message] = []
+        self.is_asked = asyncio.Event()
+        self.answer = answer
 
-    async def receive(self, limit: int, wait_s: float) -> list[Hanging]:
-        given, self.tickets = min(self.tickets, limit), max(self.tickets - limit, 0)
-        if not given:
-            await asyncio.sleep(wait_s)
-        return [self] * given
+    async def receive(self, limit: int, wait_s: float, hidden_s: float) -> list[Message]:
+        messages, self.messages = self.messages, []
+        if not messages:
+            raise AWAY
+        return messages
 
-    async def announce(self, connection: object, jobs: object) -> None:
-        raise AWAY
+    async def delete(self, message: Message) -> None:
+        self.deleted.append(message)
 
-    async def extend(self) -> None:
-        self.extended.append(time.monotonic())
-        await asyncio.Event().wait()
-
-    async def done(self) -> None:
-        raise AWAY
-
-    async def put_back(self, delay_s: float = 0.0) -> None:
-        raise AWAY
+    async def send(self, jobs: list[str]) -> None:
+        if jobs:
+            self.is_asked.set()
+            if self.answer is None:
+                raise AWAY
+            await self.answer.wait()
 
 
-@dataclass
-class Lane:
-    """One SQS queue; `answer` is what it gives, or raises."""
-
-    answer: Any
-
-    async def receive(self, limit: int, wait_s: float, hidden_s: float) -> Any:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+def queues(normal: FakeQueue, priority: FakeQueue | None = None) -> SqsQueues:
+    lanes: Any = {"priority": priority or FakeQueue(), "normal": normal}
+    return SqsQueues(lanes)
 
 
-async def test_claims_are_kept_while_the_leases_of_the_queue_hang(shop: Shop) -> None:
-    queue = Hanging(tickets=3)
-    doing = Doing(seconds=LEASES["lease_s"] * 2.5)
-    recorded = await shop.submitter.submit(drafts(3))
-    odd: Any = replace(shop, queue=queue)
-    async with running(shop.sweeper().run()), odd.working(doing):
-        jobs = await shop.ended(recorded.ids)
-    assert {(job.state, job.attempts) for job in jobs} == {("done", 1)}
-    assert len(queue.extended) >= 2 * len(jobs)  # all of them, and again
+def a_message(body: bytes, mark: str = "m", job: str = "") -> Message:
+    return Message(mark, f"receipt of {mark}", body, job)
 
 
-@pytest.mark.parametrize("first", [[], AWAY], ids=["empty", "away"])
-async def test_a_queue_that_is_away_is_no_reason_to_leave_work_undone(
-    shop: Shop, first: Any
+def draft_of(body: bytes) -> JobDraft:
+    try:
+        return JobDraft(INGEST, {"text": json.loads(body)}, customer=1)
+    except (ValueError, RecursionError):
+        return JobDraft(INGEST, {"unreadable": ascii(body)[:1000]}, customer=0)
+
+
+async def test_a_worker_goes_on_while_sqs_is_away(system: JobSystem) -> None:
+    odd = replace(system, sqs=queues(FakeQueue()))
+    recorded = await system.submitter.submit(drafts(6))
+    async with odd.working(RecordingHandler(), replace(FAST, slots=2, look_s=60)):
+        await system.ended(recorded.ids, 15)
+
+
+async def test_what_one_lane_gives_is_recorded_although_the_other_is_away(
+    system: JobSystem,
 ) -> None:
-    queue: Any = SqsQueue({"priority": Lane(first), "normal": Lane(AWAY)}, 10)  # type: ignore[dict-item]
-    recorded = await shop.submitter.submit(drafts(6))
-    async with replace(shop, queue=queue).working(Doing(), replace(FAST, look_s=60)):
-        await shop.ended(recorded.ids, 15)
+    priority = FakeQueue(a_message(b"1"))
+    receiver = SqsReceiver(queues(FakeQueue(), priority), system.catalog, draft_of, lambda: None)
+    async with running(receiver.run()), asyncio.timeout(10):
+        while not priority.deleted:
+            await asyncio.sleep(0.02)
+    [job] = await system.catalog.jobs.page()
+    assert (job.payload, job.lane) == ({"text": 1}, "priority")
 
 
-async def test_what_one_lane_gave_is_done_although_the_other_is_away() -> None:
-    given: Any = object()
-    queue = SqsQueue({"priority": Lane([given]), "normal": Lane(AWAY)}, 10)  # type: ignore[dict-item]
-    [ticket] = await queue.receive(5, 0)
-    assert ticket.received is given
+async def test_our_own_message_wakes_the_worker_and_is_deleted(system: JobSystem) -> None:
+    queue, is_woken = FakeQueue(a_message(b'{"job": 7}', job="7")), asyncio.Event()
+    receiver = SqsReceiver(queues(queue), system.catalog, draft_of, is_woken.set)
+    async with running(receiver.run()), asyncio.timeout(10):
+        await is_woken.wait()
+        while not queue.deleted:
+            await asyncio.sleep(0.02)
+    assert await system.catalog.jobs.page() == []
 
 
-class Stuck(Hanging):
-    """A queue in which an announcement hangs until `answer`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked, self.answer = asyncio.Event(), asyncio.Event()
-
-    async def announce(self, connection: object, jobs: object) -> None:
-        self.asked.set()
-        await self.answer.wait()
+async def test_a_message_received_often_is_one_job(system: JobSystem) -> None:
+    copies = [a_message(b"1", "the same") for _ in range(3)]
+    queue = FakeQueue(*copies, a_message(b"1", "another"))
+    receiver = SqsReceiver(queues(queue), system.catalog, draft_of, lambda: None)
+    async with running(receiver.run()), asyncio.timeout(10):
+        while len(queue.deleted) < 4:
+            await asyncio.sleep(0.02)
+    assert len(await system.catalog.jobs.page()) == 2
 
 
-@pytest.mark.parametrize("what", ["posted", "swept"])
-async def test_nothing_of_the_database_is_held_while_the_queue_takes_its_time(
-    shop: Shop, what: str
+@pytest.mark.parametrize(
+    "body", [b"", b"not json", b'{"a": "nul \\u0000"}', b"\xff\xfe", b"[" * 10_000], ids=range(5)
+)
+async def test_an_unreadable_message_becomes_a_job_that_fails(
+    system: JobSystem, body: bytes
 ) -> None:
-    queue = Stuck()
-    submitter = Submitter(shop.catalog, queue)  # type: ignore[arg-type]
-    if what == "swept":
-        async with shop.catalog.transaction() as connection:
-            await shop.catalog.jobs.record(connection, drafts(2))
-        telling = asyncio.ensure_future(submitter.announce_rest())
-    else:
-        telling = asyncio.ensure_future(submitter.submit(drafts(2)))  # type: ignore[arg-type]
-    await queue.asked.wait()
-    pool = shop.catalog._pool._pool
+    def fail(_job: object) -> None:
+        raise InvalidInput("The message cannot be read.")
+
+    odd = replace(system, sqs=queues(FakeQueue(a_message(body))))
+    handler = RecordingHandler(fail=fail)
+    async with odd.working(handler, kind=INGEST, draft_of=draft_of):
+        async with asyncio.timeout(10):
+            while not await system.catalog.jobs.page():
+                await asyncio.sleep(0.02)
+        [job] = await system.ended([1])
+    assert job.state == "failed"
+    assert job.fault is not None
+    assert job.fault.code == "invalid_input"
+
+
+async def test_a_submission_holds_nothing_of_the_database_while_sqs_takes_its_time(
+    system: JobSystem,
+) -> None:
+    answer = asyncio.Event()
+    queue = FakeQueue(answer=answer)
+    submitter = Submitter(system.catalog, queues(queue))
+    submission = asyncio.ensure_future(submitter.submit(drafts(2)))
+    await queue.is_asked.wait()
+    pool = system.catalog._pool._pool
     assert pool.get_idle_size() == pool.get_size()
     assert (await submitter.cancel(1)).state == "cancelled"
-    assert await shop.catalog.claims.claim("w", [KIND], LANES, 9) is not None
-    queue.answer.set()
-    await telling
-    assert await submitter.announce_rest() == 0
+    assert await system.catalog.claims.claim("w", [KIND], LANES, 9) is not None
+    answer.set()
+    await submission
 
 
-async def test_who_has_nothing_to_announce_does_not_speak_to_the_queue(shop: Shop) -> None:
-    queue = Stuck()
-    submitter = Submitter(shop.catalog, queue)  # type: ignore[arg-type]
-    await submitter.submit([])
-    assert await submitter.announce_rest() == 0
-    assert not queue.asked.is_set()
+async def test_a_submission_succeeds_although_sqs_is_away(system: JobSystem) -> None:
+    submitter = Submitter(system.catalog, queues(FakeQueue()))
+    [job, _] = (await submitter.submit(drafts(2))).ids
+    assert (await system.job(job)).state == "queued"
+    await submitter.cancel(job)
+    assert (await submitter.retry(job)).state == "queued"
 
 
-async def test_jobs_of_silent_workers_are_taken_while_the_queue_is_away(shop: Shop) -> None:
-    odd: Any = replace(shop, submitter=type(shop.submitter)(shop.catalog, Hanging()))  # type: ignore[arg-type]
-    recorded = await odd.submitter.submit([a_draft()])
-    await odd.submitter.submit([a_draft(kind="other")])  # waits, and cannot be announced
-    async with running(odd.sweeper(every_s=0.05).run()):
-        for _ in range(2):  # however often
-            assert await shop.catalog.claims.claim("dead", [KIND], LANES, 9) is not None
-            await shop.until(recorded.ids, lambda job: job.state == "queued", 10)
+async def test_a_submission_without_jobs_does_not_ask_sqs(system: JobSystem) -> None:
+    queue = FakeQueue()
+    await Submitter(system.catalog, queues(queue)).submit([])
+    assert not queue.is_asked.is_set()

@@ -1,4 +1,4 @@
-"""Turns, waits and verdicts."""
+"""The rotation of lanes, waits between tries, and retry decisions."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from orchestrator.errors import (
     Unprocessable,
     fault_of,
 )
-from orchestrator.jobs.fairness import Turns
-from orchestrator.jobs.retry_decision import Again, Failed, verdict
+from orchestrator.jobs.fairness import LaneRotation
+from orchestrator.jobs.retry_decision import GiveUp, Retry, decide_retry
 from orchestrator.jobs.submitter import host_of
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -35,49 +35,49 @@ def a_job(attempts: int = 1, age: timedelta = timedelta(0)) -> Job:
     return replace(job, begun=NOW - age)
 
 
-def test_four_turns_of_priority_to_one_of_normal_and_never_more_between() -> None:
-    turns = Turns()
-    firsts = [turns.next()[0] for _ in range(100)]
+def test_the_normal_lane_is_first_in_every_fifth_claim() -> None:
+    rotation = LaneRotation()
+    firsts = [rotation.next()[0] for _ in range(100)]
     assert Counter(firsts) == {"priority": 80, "normal": 20}
     assert all("normal" in firsts[at : at + 5] for at in range(95))
 
 
 @given(some.integers(-5, 10_000), some.floats(0, 1))
-def test_a_wait_is_never_longer_than_said_nor_none_at_all(tries: int, dice: float) -> None:
+def test_a_wait_is_between_half_the_first_and_the_longest(tries: int, dice: float) -> None:
     wait_s = backoff_s(tries, first_s=0.2, longest_s=10, jitter=lambda: dice)
     assert 0.1 <= wait_s <= 10
 
 
-def test_waits_grow() -> None:
+def test_waits_grow_fourfold_up_to_the_longest() -> None:
     waits = [
         backoff_s(n, first_s=5, longest_s=600, factor=4, jitter=lambda: 0) for n in range(1, 7)
     ]
     assert waits == [5, 20, 80, 320, 600, 600]
 
 
-AGAIN, FREE, FAILED = Again(is_counted=True), Again(is_counted=False), Failed()
+RETRY, FREE, GIVE_UP = Retry(is_counted=True), Retry(is_counted=False), GiveUp()
 DEAD_ORIGIN = OriginUnavailable("404", retryable=False)
-VERDICTS = {
-    "first time-out": (OriginUnavailable("slow"), a_job(1), AGAIN),
-    "last time-out": (OriginUnavailable("slow"), a_job(5), FAILED),
-    "missing origin": (DEAD_ORIGIN, a_job(1), FAILED),
-    "broken image": (Unprocessable("broken"), a_job(1), FAILED),
-    "over quota": (OverQuota("full"), a_job(1), FAILED),
-    "bug": (KeyError("oops"), a_job(4), AGAIN),
-    "bug for the fifth time": (KeyError("oops"), a_job(5), FAILED),
+DECISIONS = {
+    "first time-out": (OriginUnavailable("slow"), a_job(1), RETRY),
+    "last time-out": (OriginUnavailable("slow"), a_job(5), GIVE_UP),
+    "missing origin": (DEAD_ORIGIN, a_job(1), GIVE_UP),
+    "broken image": (Unprocessable("broken"), a_job(1), GIVE_UP),
+    "over quota": (OverQuota("full"), a_job(1), GIVE_UP),
+    "bug": (KeyError("oops"), a_job(4), RETRY),
+    "bug for the fifth time": (KeyError("oops"), a_job(5), GIVE_UP),
     "no database": (CatalogUnavailable("away"), a_job(5), FREE),
     "no store": (StorageUnavailable("away"), a_job(99), FREE),
     "pool full": (Overloaded("busy"), a_job(5), FREE),
     "disk full": (NoRoom("full"), a_job(5), FREE),
-    "no store for days": (StorageUnavailable("away"), a_job(5, timedelta(days=2)), FAILED),
-    "no store for days, early": (StorageUnavailable("away"), a_job(2, timedelta(days=2)), AGAIN),
+    "no store for days": (StorageUnavailable("away"), a_job(5, timedelta(days=2)), GIVE_UP),
+    "no store for days, early": (StorageUnavailable("away"), a_job(2, timedelta(days=2)), RETRY),
 }
 
 
-@pytest.mark.parametrize("name", VERDICTS)
-def test_verdicts(name: str) -> None:
-    error, job, expected = VERDICTS[name]
-    assert verdict(error, fault_of(error, "fetch"), job, 5, NOW) == expected
+@pytest.mark.parametrize("name", DECISIONS)
+def test_errors_and_attempts_decide_about_a_retry(name: str) -> None:
+    error, job, expected = DECISIONS[name]
+    assert decide_retry(error, fault_of(error, "fetch"), job, 5, NOW) == expected
 
 
 @pytest.mark.parametrize(

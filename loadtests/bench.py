@@ -1,8 +1,8 @@
-"""`python -m loadtests.bench [P1 P2 ...]`: our figures beside the rivals', one table, and the same
-as JSON under `loadtests/results/`.
+"""`python -m loadtests.bench [P1 P2 ...]` measures the installed command and reference programs,
+and prints one table; the same results go to `loadtests/results/` as JSON.
 
-A benchmark is no test: a goal that is missed is printed, and the exit status stays 0. A bench that
-cannot run here is listed as skipped with the reason; one that broke ends the run with status 1.
+A benchmark is not a test: a missed goal is printed and the exit status stays 0. A bench that cannot
+run on this machine is listed as skipped with the reason. If a bench fails, the exit status is 1.
 """
 
 from __future__ import annotations
@@ -39,25 +39,29 @@ BENCHES: dict[str, Bench] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the benches named (all without names); 0 unless one of them broke."""
+    """Run the named benches, or all; returns 0 unless one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="P1", help=f"of {' '.join(BENCHES)}")
+    parser.add_argument("names", nargs="*", metavar="P1", help=f"one of {' '.join(BENCHES)}")
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (default 5)")
-    parser.add_argument("--seconds", type=float, default=3, help="of a timed round (default 3)")
+    parser.add_argument(
+        "--seconds", type=float, default=3, help="length of a timed round (default 3)"
+    )
     chosen = parser.parse_args(arguments)
     names = [name.upper() for name in chosen.names] or list(BENCHES)
     if unknown := set(names) - set(BENCHES):
-        parser.error(f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
+        parser.error(
+            f"unknown bench: {', '.join(sorted(unknown))}; choose from {', '.join(BENCHES)}"
+        )
     outcomes: list[Row | Skipped] = []
-    broken = False
+    has_failed = False
     for name in names:
-        found, fine = _run(name, chosen.rounds, chosen.seconds)
-        outcomes += found
-        broken = broken or not fine
+        rows, is_fine = _run(name, chosen.rounds, chosen.seconds)
+        outcomes += rows
+        has_failed = has_failed or not is_fine
     print("\n" + table(outcomes))
     path = write_results(outcomes, {"rounds": chosen.rounds, "seconds": chosen.seconds})
-    print(f"\nwritten to {path}")
-    return 1 if broken else 0
+    print(f"\nresults written to {path}")
+    return 1 if has_failed else 0
 
 
 def _run(name: str, rounds: int, seconds: float) -> tuple[list[Row | Skipped], bool]:
@@ -71,9 +75,9 @@ def _run(name: str, rounds: int, seconds: float) -> tuple[list[Row | Skipped], b
             rows = BENCHES[name](context)
         except (ServerMissingError, ScriptMissingError) as error:
             return [Skipped(name, str(error))], True
-        except Exception as error:  # one broken bench must not cost the figures of the others
+        except Exception as error:  # a failed bench must not lose the figures of the others
             traceback.print_exc()
-            return [Skipped(name, f"broke: {type(error).__name__}: {str(error)[:200]}")], False
+            return [Skipped(name, f"failed: {type(error).__name__}: {str(error)[:200]}")], False
     print(f"  {time.monotonic() - began:.0f} s", flush=True)
     print("\n".join(f"  {line}" for line in table(rows).splitlines()), flush=True)
     return list(rows), True

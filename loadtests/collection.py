@@ -1,6 +1,7 @@
-"""The large pictures of the benchmarks: made once, kept below `build/bench` (or BENCH_DATA).
+"""The large test images of the benchmarks. They are made once and kept below `build/bench`, or
+below the folder in BENCH_DATA.
 
-A bench that needs a cold image in every round asks for copies, one a round.
+A bench that needs a cold image in every round makes one copy for each round.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ LARGE = (8000, 6000)
 _ROOT = Path(__file__).resolve().parents[1]
 
 
-def kept() -> Path:
-    """The folder that made pictures are kept in."""
-    folder = Path(os.environ.get("BENCH_DATA") or _ROOT / "build" / "bench")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def images_folder() -> Path:
+    """The folder of the images, created if there is none."""
+    path = Path(os.environ.get("BENCH_DATA") or _ROOT / "build" / "bench")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
-def _once(name: str, make: Callable[[Path], object]) -> Path:
-    path = kept() / name
+def _make_once(name: str, make: Callable[[Path], object]) -> Path:
+    path = images_folder() / name
     if not path.exists():
         print(f"making {path.name} (once) ...", flush=True)
         part = path.with_name(f"part-{path.name}")
@@ -38,29 +39,29 @@ def _once(name: str, make: Callable[[Path], object]) -> Path:
 
 
 def large_jpeg2000() -> Path:
-    """48 MP, untiled, resolution-ordered with precincts and packet lengths, about 12 MB: as image
-    services write their own.
+    """48 MP, without tiles, in resolution order with precincts and packet lengths, about 12 MB: the
+    form that image services write.
     """
-    return _once("large-rpcl.jp2", lambda path: _write_rpcl(path, tiled=False))
+    return _make_once("large-rpcl.jp2", lambda path: _write_rpcl(path, tiled=False))
 
 
 def large_tiled_jpeg2000() -> Path:
-    """The same picture in codestream tiles of 512 pixels."""
-    return _once("large-tiled.jp2", lambda path: _write_rpcl(path, tiled=True))
+    """The same image in codestream tiles of 512 pixels."""
+    return _make_once("large-tiled.jp2", lambda path: _write_rpcl(path, tiled=True))
 
 
 def large_pyramid() -> Path:
     """48 MP as a pyramid TIFF with JPEG tiles of 256 pixels."""
-    return _once("large-pyramid.tif", lambda path: write_pyramid(path, *LARGE, seed=7))
+    return _make_once("large-pyramid.tif", lambda path: write_pyramid(path, *LARGE, seed=7))
 
 
 def medium_jpeg() -> Path:
-    """A JPEG of 6 MP, little grain: its tiles of 512 pixels are near 12 KB."""
-    return _once("medium.jpg", lambda path: write_jpeg(path, 3000, 2000, seed=5, grain=1.6))
+    """A JPEG of 6 MP with little grain: its tiles of 512 pixels have about 12 KB."""
+    return _make_once("medium.jpg", lambda path: write_jpeg(path, 3000, 2000, seed=5, grain=1.6))
 
 
 def originals() -> list[Path]:
-    """JPEG and TIFF as cameras and scanners give them: 12, 24 and 50 MP, the last a gray page."""
+    """JPEG and TIFF as cameras and scanners write them: 12 to 50 MP, one of them a gray page."""
 
     def tiff(path: Path, width: int, height: int, *, seed: int) -> None:
         scene(width, height, seed=seed, grain=3.0).tiffsave(str(path), compression="lzw")
@@ -72,7 +73,7 @@ def originals() -> list[Path]:
         picture = scene(width, height, seed=seed, grain=3.0).colourspace("b-w")
         picture.tiffsave(str(path), compression="deflate")
 
-    wanted = [
+    specifications = [
         ("12.jpg", jpeg, (4000, 3000)),
         ("24.jpg", jpeg, (6000, 4000)),
         ("24-upright.jpg", jpeg, (4000, 6000)),
@@ -83,8 +84,8 @@ def originals() -> list[Path]:
         ("30-gray.tif", page, (5000, 6000)),
     ]
     return [
-        _once(f"original-{name}", partial(write, width=size[0], height=size[1], seed=seed))
-        for seed, (name, write, size) in enumerate(wanted)
+        _make_once(f"original-{name}", partial(write, width=size[0], height=size[1], seed=seed))
+        for seed, (name, write, size) in enumerate(specifications)
     ]
 
 
@@ -108,10 +109,10 @@ def _write_rpcl(path: Path, *, tiled: bool) -> None:
     )
 
 
-def copies(of: Path, folder: Path, count: int, *, prefix: str = "copy") -> list[Path]:
-    """`count` files of the same content under names of their own."""
+def copies(original: Path, folder: Path, count: int, *, prefix: str = "copy") -> list[Path]:
+    """`count` copies of the file, with different names."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = [folder / f"{prefix}-{number}{of.suffix}" for number in range(count)]
-    for path in made:
-        shutil.copyfile(of, path)
-    return made
+    paths = [folder / f"{prefix}-{number}{original.suffix}" for number in range(count)]
+    for path in paths:
+        shutil.copyfile(original, path)
+    return paths

@@ -1,5 +1,5 @@
-"""How two things are compared fairly on a noisy machine: in one run, in alternating rounds, with
-median and spread of both, and the ratio taken round by round.
+"""Compares two servers fairly on a noisy machine: in one run, in alternating rounds, with the
+median and the spread of both, and the ratio computed for each round.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Spread:
-    """Some values of one figure: the median, and how far they lie apart."""
+    """The values of one figure over all rounds: median, lowest and highest."""
 
     median: float
     low: float
@@ -27,8 +27,8 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        found = list(values)
-        return cls(statistics.median(found), min(found), max(found))
+        samples = list(values)
+        return cls(statistics.median(samples), min(samples), max(samples))
 
     def text(self, unit: str) -> str:
         return f"{_figure(self.median)} {unit} ({_figure(self.low)}-{_figure(self.high)})"
@@ -36,16 +36,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a goal of performance.md, our figure and the rival's."""
+    """One line of the table: our figure, the figure of the reference, and the goal."""
 
     bench: str
     what: str
     unit: str
     ours: Spread
     theirs: Spread
-    rival: str
+    reference: str
+    """Name of the server or program that we are compared with."""
     ratio: Spread
-    """Ours over theirs, round by round."""
+    """Ours divided by theirs, computed for each round."""
     goal: str = ""
     met: bool | None = None
     note: str = ""
@@ -53,18 +54,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A bench that could not run here, and why."""
+    """A bench that cannot run on this machine, and the reason."""
 
     bench: str
-    why: str
+    reason: str
 
 
 Measured = Mapping[str, float]
-"""What one round of one side gave: figure by name."""
+"""The figures of one round of one side, by name."""
 
 
 @dataclass
-class Duel:
+class Comparison:
     """The rounds of two sides."""
 
     ours: list[Measured] = field(default_factory=list)
@@ -76,13 +77,13 @@ class Duel:
         figure: str,
         unit: str,
         *,
-        rival: str,
+        reference: str,
         at_least: float | None = None,
         at_most: float | None = None,
         what: str = "",
         note: str = "",
     ) -> Row:
-        """The line for one figure; the goal is a bound of the ratio ours / theirs."""
+        """The line for one figure. The goal is a limit for the ratio ours / theirs."""
         ours = [each[figure] for each in self.ours]
         theirs = [each[figure] for each in self.theirs]
         ratio = Spread.of(a / b for a, b in zip(ours, theirs, strict=True))
@@ -92,7 +93,7 @@ class Duel:
             unit,
             Spread.of(ours),
             Spread.of(theirs),
-            rival,
+            reference,
             ratio,
             *judge(ratio.median, at_least, at_most),
             note,
@@ -100,7 +101,7 @@ class Duel:
 
 
 def judge(ratio: float, at_least: float | None, at_most: float | None) -> tuple[str, bool | None]:
-    """The goal in words, and whether the ratio meets it."""
+    """The goal as text, and True if the ratio meets it."""
     if at_least is not None:
         return f">= {at_least:g}x", ratio >= at_least
     if at_most is not None:
@@ -110,27 +111,27 @@ def judge(ratio: float, at_least: float | None, at_most: float | None) -> tuple[
 
 def alternate(
     rounds: int, ours: Callable[[int], Measured], theirs: Callable[[int], Measured]
-) -> Duel:
-    """A B A B ...: each side once in every round, told the round's number."""
-    duel = Duel()
+) -> Comparison:
+    """Run both sides once in every round, ours first. Each side gets the number of the round."""
+    comparison = Comparison()
     for number in range(rounds):
-        duel.ours.append(ours(number))
-        duel.theirs.append(theirs(number))
-    return duel
+        comparison.ours.append(ours(number))
+        comparison.theirs.append(theirs(number))
+    return comparison
 
 
 def table(outcomes: Iterable[Row | Skipped]) -> str:
-    """The whole result as text with aligned columns."""
+    """The results as text with aligned columns."""
     lines = [("name", "ours", "theirs", "ratio (spread)", "goal", "")]
     notes = []
     for each in outcomes:
         if isinstance(each, Skipped):
-            lines.append((each.bench, "skipped", "", "", "", each.why))
+            lines.append((each.bench, "skipped", "", "", "", each.reason))
             continue
         ratio = f"{each.ratio.median:.2f} ({each.ratio.low:.2f}-{each.ratio.high:.2f})"
         verdict = "" if each.met is None else ("met" if each.met else "MISSED")
         ours = each.ours.text(each.unit)
-        theirs = f"{each.rival} {each.theirs.text(each.unit)}"
+        theirs = f"{each.reference} {each.theirs.text(each.unit)}"
         lines.append((f"{each.bench} {each.what}", ours, theirs, ratio, each.goal, verdict))
         if each.note:
             notes.append(f"{each.bench} {each.what}: {each.note}")
@@ -144,7 +145,7 @@ def table(outcomes: Iterable[Row | Skipped]) -> str:
 
 
 def write_results(outcomes: Iterable[Row | Skipped], about: Mapping[str, Any]) -> Path:
-    """The same as JSON under `loadtests/results/`; the path."""
+    """Write the results as JSON below `loadtests/results/`; returns the path."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     rows = [{"kind": type(each).__name__.lower(), **_plain(each)} for each in outcomes]
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -161,7 +162,7 @@ def _plain(value: Any) -> Any:
 
 
 def _figure(value: float) -> str:
-    """Three significant digits, thousands as k."""
+    """A figure with three significant digits, thousands as k."""
     if value >= 10_000:
         return f"{value / 1000:.1f}k"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

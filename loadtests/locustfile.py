@@ -1,8 +1,8 @@
-"""`make load`: the mixed scenario. One scenario alone:
+"""`make load` runs the mixed scenario. To run another one:
 
     PYTHONPATH=. locust -f loadtests/scenarios/deep_zoom.py --headless -u 16 -t 60s --host ADDRESS
 
-Every answer is counted under what was asked and the tier that gave it.
+Every response is counted by the kind of request and the tier that answered.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # locust imports this as a bare file
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # locust imports this file outside a package
 
 from loadtests.scenarios.mixed import Mixed
 

@@ -1,4 +1,4 @@
-"""wrk as a function: requests per second and latency percentiles of one address."""
+"""Runs wrk, and reads requests per second and latency percentiles from its report."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
 class LoadError(RuntimeError):
-    """wrk is missing, or some answers were not what was to be measured."""
+    """wrk is not installed, or some responses were not those that the bench must measure."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw."""
+    """The result of one run of wrk."""
 
     requests_s: float
     p50_ms: float
@@ -28,7 +28,7 @@ class Load:
 
 
 def wrk(url: str, *, seconds: float, connections: int = CONNECTIONS) -> Load:
-    """Load one address over keep-alive connections from one thread. Raises LoadError."""
+    """Send requests for one URL over keep-alive connections from one thread. Raises LoadError."""
     program = shutil.which("wrk")
     if program is None:
         raise LoadError("wrk is not installed: apt-get install wrk")
@@ -38,15 +38,17 @@ def wrk(url: str, *, seconds: float, connections: int = CONNECTIONS) -> Load:
 
 
 def parse(text: str) -> Load:
-    """Read wrk's report. Raises LoadError where any answer was not 2xx or 3xx, or broke."""
+    """Read the report of wrk. Raises LoadError if a response was not 2xx or 3xx, or a connection
+    failed.
+    """
     if bad := re.search(r"Non-2xx or 3xx responses: \d+|Socket errors: .*", text):
         raise LoadError(bad[0])
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     if rate is None:
-        raise LoadError(f"wrk said nothing to use: {text[:200]}")
+        raise LoadError(f"the report of wrk has no request rate: {text[:200]}")
     return Load(float(rate[1]), _percentile(text, "50"), _percentile(text, "99"))
 
 
-def _percentile(text: str, which: str) -> float:
-    found = re.search(rf"^\s+{which}%\s+([\d.]+)(us|ms|s)$", text, re.MULTILINE)
-    return float(found[1]) * _UNITS_MS[found[2]] if found else float("nan")
+def _percentile(text: str, percent: str) -> float:
+    match = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s)$", text, re.MULTILINE)
+    return float(match[1]) * _UNITS_MS[match[2]] if match else float("nan")

@@ -1,4 +1,4 @@
-"""What every bench is told: how many rounds, how long, and where its scratch lies."""
+"""The parameters that every bench gets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Context:
     seconds: float
     """Length of one round of a bench that is measured by time."""
     scratch: Path
-    """A temporary folder of this bench's own, removed afterwards."""
-    say: Callable[[str], None]
-    """Progress, one line."""
+    """A temporary folder of this bench, removed afterwards."""
+    print_progress: Callable[[str], None]
+    """Prints one line of progress."""
 
 
 Bench = Callable[[Context], list[Row]]

@@ -1,8 +1,9 @@
-"""P9: the disk cache with 10k, 100k and a million real files: ready after a restart, what a put and
-an eviction cost, what it costs to stand idle, its memory, and a lost index rebuilt while serving.
+"""P9: the disk cache with 10k, 100k and a million real files: time to become ready after a restart,
+time of a put and of an eviction, processor time while idle, memory, and the rebuild of a lost index
+while the cache is in use.
 
-Beside itself: the rival of 100k and a million files is 10k. `python -m loadtests.benches.files` is
-the process that is measured.
+The reference of 100k and of a million files is the cache with 10k files. `python -m
+loadtests.benches.files` is the measured process.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from orchestrator.catalog.embedded.database import embedded
 from tests.support.serve_process import run_server
 
 SIZES = tuple(int(n) for n in os.environ.get("P9_FILES", "10000,100000,1000000").split(","))
-_AN_ASSET = 100
+_FILES_PER_ASSET = 100
 _IDLE_S = float(os.environ.get("P9_IDLE_S", "20"))
 _SETTLE_S = 8.0
 _BODY = bytes(range(256)) * 48
@@ -42,20 +43,20 @@ _READY_S, _IDLE_PART, _RSS_MB = 2.0, 2.0, 300.0
 
 
 def p9(context: Context) -> list[Row]:
-    """All sizes, smallest first; each is removed before the next is made."""
+    """All sizes, smallest first. The files of each size are removed before the next is created."""
     figures: dict[int, dict[str, list[float]]] = {}
     for files in SIZES:
         data = context.scratch / f"p9-{files}"
-        context.say(f"{files:,} files: making them")
-        seconds, used = _made(data / "cache" / "derivatives", files)
-        context.say(f"{files:,} files: made in {seconds:.0f} s; measuring")
+        context.print_progress(f"{files:,} files: creating them")
+        seconds, used = _create_files(data / "cache" / "derivatives", files)
+        context.print_progress(f"{files:,} files: created in {seconds:.0f} s; measuring")
         with embedded(context.scratch / f"postgres-{files}") as database:
             env = {"ORCHESTRATOR_DATABASE__DSN": database.dsn}
             with run_server(data=context.scratch / f"empty-{files}", env=env):
-                pass  # the database is migrated
-            figures[files] = _served(data, used, env, min(context.rounds, 3))
-        figures[files] |= _measured(data, used, context.rounds)
-        context.say(f"{files:,} files: {json.dumps(figures[files])}")
+                pass  # migrates the database
+            figures[files] = _measure_server(data, used, env, min(context.rounds, 3))
+        figures[files] |= _measure_in_process(data, used, context.rounds)
+        context.print_progress(f"{files:,} files: {json.dumps(figures[files])}")
         shutil.rmtree(data)
     smallest = figures[SIZES[0]]
     return [row for files in SIZES for row in _rows(files, figures[files], smallest)]
@@ -65,19 +66,19 @@ def _rows(
     files: int, ours: dict[str, list[float]], smallest: dict[str, list[float]]
 ) -> Iterator[Row]:
     bounds = {
-        "ready after restart": ("s", _READY_S, "the whole command, its imports included"),
+        "ready after restart": ("s", _READY_S, "the whole command, including its imports"),
         "idle, cpu of a core": ("%", _IDLE_PART, ""),
         "resident, serve process": ("MB", _RSS_MB, ""),
         "open, ready to read": ("ms", 1000 * _READY_S, "the cache alone"),
-        "put into the full cache": ("us", 0.0, "with the evictions it takes"),
+        "put into the full cache": ("us", 0.0, "including the evictions that it needs"),
         "evict, each of 200": ("us", 0.0, ""),
         "index rebuilt": ("s", 0.0, "in the background"),
         "get during the rebuild, p99": ("ms", 0.0, ""),
     }
     for name, (unit, bound, note) in bounds.items():
-        rival, theirs = f"{SIZES[0]:,}", smallest[name]
+        reference, theirs = f"{SIZES[0]:,}", smallest[name]
         if name == "ready after restart":
-            rival, theirs = "empty cache", ours["ready, empty"]
+            reference, theirs = "empty cache", ours["ready, empty"]
         spread, other = Spread.of(ours[name]), Spread.of(theirs)
         grown = spread.median / other.median if other.median else 1.0
         goal, met = "", None
@@ -87,19 +88,19 @@ def _rows(
             goal, met = "<= 2x (flat)", grown <= 2.0
         ratio = Spread(grown, grown, grown)
         what = f"{files:,} files: {name}"
-        yield Row("P9", what, unit, spread, other, rival, ratio, goal, met, note)
+        yield Row("P9", what, unit, spread, other, reference, ratio, goal, met, note)
 
 
-# --- making ---------------------------------------------------------------------------------------
+# --- creating the files ---------------------------------------------------------------------------
 
 
 def _product(number: int) -> Product:
     name = f"open/0,0,512,512/256,256/0/{number}"
-    return Product(f"1/1/picture-{number // _AN_ASSET}", 1, name, "jpg")
+    return Product(f"1/1/picture-{number // _FILES_PER_ASSET}", 1, name, "jpg")
 
 
-def _made(folder: Path, files: int) -> tuple[float, int]:
-    """The files and an index that knows them; seconds taken, bytes used."""
+def _create_files(folder: Path, files: int) -> tuple[float, int]:
+    """Create the files and an index of them; returns the seconds taken and the bytes used."""
     began = time.perf_counter()
     parts = [range(start, min(start + 10_000, files)) for start in range(0, files, 10_000)]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
@@ -119,8 +120,8 @@ def _made(folder: Path, files: int) -> tuple[float, int]:
             for number in range(files):
                 ledger.enter(db, place(_product(number)), 4096, now + number)
             seen = {""}
-            for number in range(0, files, _AN_ASSET):
-                asset = f"1/1/picture-{number // _AN_ASSET}"
+            for number in range(0, files, _FILES_PER_ASSET):
+                asset = f"1/1/picture-{number // _FILES_PER_ASSET}"
                 digest = asset_hash(asset)
                 if digest[:2] not in seen:
                     seen.add(digest[:2])
@@ -138,7 +139,7 @@ def _made(folder: Path, files: int) -> tuple[float, int]:
 def _write_part(folder: str, numbers: range) -> None:
     for number in numbers:
         path = f"{folder}/{place(_product(number)).path}"
-        if number % _AN_ASSET == 0:
+        if number % _FILES_PER_ASSET == 0:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.write(descriptor, b"x")
@@ -148,8 +149,10 @@ def _write_part(folder: str, numbers: range) -> None:
 # --- measuring ------------------------------------------------------------------------------------
 
 
-def _served(data: Path, used: int, env: dict[str, str], rounds: int) -> dict[str, list[float]]:
-    """`orchestrator serve` over the cache: ready, idle, resident."""
+def _measure_server(
+    data: Path, used: int, env: dict[str, str], rounds: int
+) -> dict[str, list[float]]:
+    """Run `orchestrator serve` on the cache: seconds to ready, idle processor time, memory."""
     settings = {
         **env,
         "ORCHESTRATOR_CACHE__DERIVATIVES_QUOTA": str(int(used / 0.8)),
@@ -161,11 +164,11 @@ def _served(data: Path, used: int, env: dict[str, str], rounds: int) -> dict[str
             empty.append(server.ready_s)
         with run_server(data=data, env=settings) as server:
             ready.append(server.ready_s)
-            if turn == 0:  # the first start's own work is over after a while
+            if turn == 0:  # wait for the work of the first start to end
                 time.sleep(_SETTLE_S)
-                before, began = _spent(server.process.pid), time.monotonic()
+                before, began = _cpu_seconds(server.process.pid), time.monotonic()
                 time.sleep(_IDLE_S)
-                spent = _spent(server.process.pid) - before
+                spent = _cpu_seconds(server.process.pid) - before
                 idle.append(100 * spent / (time.monotonic() - began))
                 resident.append(psutil.Process(server.process.pid).memory_info().rss / 1e6)
     return {
@@ -176,38 +179,38 @@ def _served(data: Path, used: int, env: dict[str, str], rounds: int) -> dict[str
     }
 
 
-def _spent(pid: int) -> float:
-    """Seconds of processor time of a process and its children, the database's aside."""
+def _cpu_seconds(pid: int) -> float:
+    """Seconds of processor time of a process and its children, without the database."""
     process = psutil.Process(pid)
     times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
     return sum(each.user + each.system for each in times)
 
 
-def _measured(data: Path, used: int, rounds: int) -> dict[str, list[float]]:
+def _measure_in_process(data: Path, used: int, rounds: int) -> dict[str, list[float]]:
     folder = data / "cache" / "derivatives"
     command = [sys.executable, "-m", "loadtests.benches.files"]
     done = subprocess.run(
         [*command, str(folder), str(used), str(rounds)], stdout=subprocess.PIPE, check=True
     )
-    found: dict[str, list[float]] = json.loads(done.stdout)
-    return found
+    figures: dict[str, list[float]] = json.loads(done.stdout)
+    return figures
 
 
 async def _measure(folder: Path, used: int, rounds: int) -> dict[str, list[float]]:
     options = DiskOptions(quota=used + 8_000_000)
     opening, putting, evicting = [], [], []
     for turn in range(rounds):
-        with _timed(opening, 1e3):
+        with _record_time(opening, 1e3):
             cache = await DiskCache.open(folder, options)
-        with _timed(putting, 1e6 / 200):
+        with _record_time(putting, 1e6 / 200):
             for number in range(200):
                 assert await cache.put(_product(10**8 + turn * 1000 + number), _BODY)
         chosen = await cache.candidates(200)
-        with _timed(evicting, 1e6 / 200):
+        with _record_time(evicting, 1e6 / 200):
             await cache.evict(chosen)
         await cache.close()
     shutil.rmtree(folder.with_name(folder.name + ".index"))
-    rebuilt_s, gets = await _rebuilt(folder, options)
+    rebuilt_s, gets = await _rebuild(folder, options)
     gets.sort()
     return {
         "open, ready to read": opening,
@@ -218,8 +221,8 @@ async def _measure(folder: Path, used: int, rounds: int) -> dict[str, list[float
     }
 
 
-async def _rebuilt(folder: Path, options: DiskOptions) -> tuple[float, list[float]]:
-    """Seconds until a lost index is whole again, and how long look-ups took meanwhile."""
+async def _rebuild(folder: Path, options: DiskOptions) -> tuple[float, list[float]]:
+    """Seconds until a lost index is rebuilt, and the seconds of each look-up during that time."""
     began = time.perf_counter()
     cache = await DiskCache.open(folder, options)
     number, gets = 10**8, []
@@ -236,7 +239,7 @@ async def _rebuilt(folder: Path, options: DiskOptions) -> tuple[float, list[floa
 
 
 @contextmanager
-def _timed(into: list[float], factor: float) -> Iterator[None]:
+def _record_time(into: list[float], factor: float) -> Iterator[None]:
     began = time.perf_counter()
     yield
     into.append((time.perf_counter() - began) * factor)

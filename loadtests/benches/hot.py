@@ -1,5 +1,6 @@
-"""P1, P2, P3: a hot tile from memory, the same from the disk cache, a hot info.json; one serve
-process beside nginx with one worker process serving the same bytes as a static file.
+"""P1, P2, P3: a hot tile from memory, the same tile from the disk cache, a hot info.json. One serve
+process is compared with nginx, which serves the same bytes as a static file with one worker
+process.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from loadtests.benches.context import Context
 from loadtests.collection import copies, medium_jpeg
-from loadtests.harness import Duel, Row, alternate
+from loadtests.harness import Comparison, Row, alternate
 from loadtests.wrk import LoadError, wrk
 from tests.support.reference_servers import nginx_static
 from tests.support.serve_process import ServeProcess, fetch, run_server
@@ -20,54 +21,62 @@ _EDGES = (512, 448, 384, 320, 256)
 
 
 def p1(context: Context) -> list[Row]:
-    """Hot tile, access log off on both sides, then on for both."""
+    """Hot tile, first without and then with an access log on both sides."""
     rows = []
     for log in ("off", "on"):
         setting = str(context.scratch / "access.log") if log == "on" else "off"
         env = {"ORCHESTRATOR_LOG__ACCESS": setting}
         with ExitStack() as stack:
-            server, tile = _served(stack, context, f"p1-{log}", env)
-            _expect(server, tile, "memory")
+            server, tile = _serve_one_image(stack, context, f"p1-{log}", env)
+            _check_tier(server, tile, "memory")
             note = f"a tile of {_length(server, tile)} bytes, access log {log} on both sides"
-            duel = _beside_nginx(stack, context, server, tile, ".jpg", access_log=log == "on")
+            comparison = _compare_with_nginx(
+                stack, context, server, tile, ".jpg", access_log=log == "on"
+            )
         what = f"hot tile, log {log}"
         rows += [
-            duel.row("P1", "requests/s", "/s", rival="nginx", at_least=1.0, what=what, note=note),
-            duel.row("P1", "p99", "ms", rival="nginx", at_most=2.0, what=f"{what}, p99"),
+            comparison.row(
+                "P1", "requests/s", "/s", reference="nginx", at_least=1.0, what=what, note=note
+            ),
+            comparison.row("P1", "p99", "ms", reference="nginx", at_most=2.0, what=f"{what}, p99"),
         ]
     return rows
 
 
 def p2(context: Context) -> list[Row]:
-    """The same tile with the memory tier off: read from the disk cache for every request."""
+    """The same tile without the memory tier: every request reads the disk cache."""
     with ExitStack() as stack:
         env = {"ORCHESTRATOR_CACHE__MEMORY": "0"}
-        server, tile = _served(stack, context, "p2", env)
-        _expect(server, tile, "disk")
-        duel = _beside_nginx(stack, context, server, tile, ".jpg")
+        server, tile = _serve_one_image(stack, context, "p2", env)
+        _check_tier(server, tile, "disk")
+        comparison = _compare_with_nginx(stack, context, server, tile, ".jpg")
     return [
-        duel.row("P2", "requests/s", "/s", rival="nginx", at_least=0.5, what="disk cache"),
-        duel.row("P2", "p99", "ms", rival="nginx", what="disk cache p99"),
+        comparison.row(
+            "P2", "requests/s", "/s", reference="nginx", at_least=0.5, what="disk cache"
+        ),
+        comparison.row("P2", "p99", "ms", reference="nginx", what="disk cache p99"),
     ]
 
 
 def p3(context: Context) -> list[Row]:
     """A hot info document."""
     with ExitStack() as stack:
-        server, tile = _served(stack, context, "p3", {})
+        server, tile = _serve_one_image(stack, context, "p3", {})
         info = tile.rsplit("/", 4)[0] + "/info.json"
         fetch(server.public + info)
-        duel = _beside_nginx(stack, context, server, info, ".json")
+        comparison = _compare_with_nginx(stack, context, server, info, ".json")
     return [
-        duel.row("P3", "requests/s", "/s", rival="nginx", at_least=0.8, what="info.json, hot"),
-        duel.row("P3", "p99", "ms", rival="nginx", what="info.json p99"),
+        comparison.row(
+            "P3", "requests/s", "/s", reference="nginx", at_least=0.8, what="info.json, hot"
+        ),
+        comparison.row("P3", "p99", "ms", reference="nginx", what="info.json p99"),
     ]
 
 
-def _served(
+def _serve_one_image(
     stack: ExitStack, context: Context, name: str, env: Mapping[str, str]
 ) -> tuple[ServeProcess, str]:
-    """A converted picture in one serve process, and the path of a tile near 12 KB, asked twice."""
+    """A converted image in one serve process, and the path of a hot tile of about 12 KB."""
     folder = context.scratch / f"{name}-pictures"
     copies(medium_jpeg(), folder, 1)
     data = context.scratch / f"{name}-data"
@@ -84,13 +93,13 @@ def _length(server: ServeProcess, path: str) -> int:
     return len(fetch(server.public + path).body)
 
 
-def _expect(server: ServeProcess, path: str, tier: str) -> None:
-    seen = fetch(server.public + path).headers.get("x-served-from", "")
-    if seen != tier:
-        raise LoadError(f"meant to measure {tier}, answered from {seen or 'nowhere'}")
+def _check_tier(server: ServeProcess, path: str, tier: str) -> None:
+    actual = fetch(server.public + path).headers.get("x-served-from", "")
+    if actual != tier:
+        raise LoadError(f"the answer must come from {tier}, but comes from {actual or 'no tier'}")
 
 
-def _beside_nginx(
+def _compare_with_nginx(
     stack: ExitStack,
     context: Context,
     server: ServeProcess,
@@ -98,17 +107,17 @@ def _beside_nginx(
     suffix: str,
     *,
     access_log: bool = False,
-) -> Duel:
+) -> Comparison:
     folder = context.scratch / "static"
     folder.mkdir(exist_ok=True)
     file = Path(f"{folder}/same{suffix}")
     file.write_bytes(fetch(server.public + path).body)
-    rival = stack.enter_context(nginx_static(folder, access_log=access_log))
-    addresses = server.public + path, f"{rival}/{file.name}"
-    for address in addresses:
-        wrk(address, seconds=1)  # warm-up, not counted
+    reference = stack.enter_context(nginx_static(folder, access_log=access_log))
+    urls = server.public + path, f"{reference}/{file.name}"
+    for url in urls:
+        wrk(url, seconds=1)  # warm-up, not measured
     return alternate(
         context.rounds,
-        lambda _: wrk(addresses[0], seconds=context.seconds).figures(),
-        lambda _: wrk(addresses[1], seconds=context.seconds).figures(),
+        lambda _: wrk(urls[0], seconds=context.seconds).figures(),
+        lambda _: wrk(urls[1], seconds=context.seconds).figures(),
     )

@@ -1,9 +1,9 @@
-"""P7: originals of 12 to 50 megapixels to JPEG2000 and thumbnails on all cores, beside a shell loop
-of `vips jp2ksave` and `vips thumbnail` on the same files.
+"""P7: conversion of originals of 12 to 50 megapixels to JPEG2000 and thumbnails on all cores,
+compared with a shell loop of `vips jp2ksave` and `vips thumbnail` on the same files.
 
-The loop is the best we know to write: as many at once as there are cores, read as a stream, the
-same quality, and each smaller thumbnail made from the largest. It is as nice as our workers are, so
-that a busy machine treats both alike.
+The loop is the fastest that we can write: one process per core, sequential reads, the same quality,
+and each smaller thumbnail made from the largest. It runs with the nice value of our workers, so
+that a busy machine treats both sides alike.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ done
 
 
 def p7(context: Context) -> list[Row]:
-    """Images a minute, the two sides in turn."""
+    """Images per minute of both sides."""
     if shutil.which("vips") is None:
         raise ServerMissingError("vips is not installed: apt-get install libvips-tools")
     files = originals()
@@ -57,21 +57,21 @@ def p7(context: Context) -> list[Row]:
         try:
             warm = write_jpeg(context.scratch / "warm.jpg", 600, 400)
             for _ in range(2):
-                runner.run(_ingest(services, [warm] * cores, cores))
-            duel = alternate(
+                runner.run(_run_ingest(services, [warm] * cores, cores))
+            comparison = alternate(
                 context.rounds,
-                lambda _: runner.run(_ingest(services, files, cores + 1)),
-                lambda _: _shell(files, loop, cores),
+                lambda _: runner.run(_run_ingest(services, files, cores + 1)),
+                lambda _: _run_shell_loop(files, loop, cores),
             )
         finally:
             runner.run(opening.__aexit__(None, None, None))
-    note = f"{len(files)} originals (JPEG, TIFF) a round, {FAST_LOSSY.name}, four thumbnails each"
+    note = f"{len(files)} originals (JPEG, TIFF) per round, {FAST_LOSSY.name}, four thumbnails each"
     return [
-        duel.row(
+        comparison.row(
             "P7",
             "images/min",
             "/min",
-            rival="vips loop",
+            reference="vips loop",
             at_least=0.9,
             what="ingest to JPEG2000",
             note=note,
@@ -79,9 +79,9 @@ def p7(context: Context) -> list[Row]:
     ]
 
 
-async def _ingest(services: Services, files: list[Path], at_once: int) -> Measured:
-    """Every file, by the pipeline that commands, API and queue use."""
-    todo = iter(
+async def _run_ingest(services: Services, files: list[Path], concurrency: int) -> Measured:
+    """Ingest every file with the pipeline that commands, API and queue use."""
+    requests = iter(
         [
             Request(AssetId(1, 1, f"{number}"), str(path), force=True)
             for number, path in enumerate(files)
@@ -89,17 +89,17 @@ async def _ingest(services: Services, files: list[Path], at_once: int) -> Measur
     )
 
     async def work() -> None:
-        for request in todo:
+        for request in requests:
             await services.pipeline.ingest(request)
 
     began = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for _ in range(at_once):
+        for _ in range(concurrency):
             group.create_task(work())
     return {"images/min": 60 * len(files) / (time.perf_counter() - began)}
 
 
-def _shell(files: list[Path], folder: Path, cores: int) -> Measured:
+def _run_shell_loop(files: list[Path], folder: Path, cores: int) -> Measured:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     names = "\0".join(str(path) for path in files)
@@ -109,5 +109,5 @@ def _shell(files: list[Path], folder: Path, cores: int) -> Measured:
     done = subprocess.run(command, input=names, text=True, capture_output=True)
     took = time.perf_counter() - began
     if done.returncode or len(list(folder.iterdir())) != 5 * len(files):
-        raise LoadError(f"the loop failed: {done.stderr[-300:]}")
+        raise LoadError(f"the shell loop failed: {done.stderr[-300:]}")
     return {"images/min": 60 * len(files) / took}

@@ -1,4 +1,4 @@
-"""P8: a thumbnail that lies in S3 and in no cache, beside a bare aiobotocore GET of its key."""
+"""P8: a thumbnail that is in S3 and in no cache, compared with a GET of its key by aiobotocore."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiobotocore.session import get_session
 from yarl import URL
 
 from loadtests.benches.context import Context
-from loadtests.benches.objects import BUCKET, CREDENTIALS, s3_settings, weed_with_counter
+from loadtests.benches.s3_server import BUCKET, CREDENTIALS, counted_s3_server, s3_settings
 from loadtests.harness import Measured, Row, alternate
 from loadtests.wrk import LoadError
 from tests.support.scenes import write_jpeg
@@ -25,30 +25,40 @@ EDGES = (1000, 400, 200)
 
 
 def p8(context: Context) -> list[Row]:
-    """p50 and p99 of one request at a time, each thumbnail asked for once."""
+    """p50 and p99 of single requests; each thumbnail is requested once."""
     folder = context.scratch / "p8"
     for number in range(PICTURES):
         write_jpeg(folder / f"picture-{number}.jpg", 1200, 900, seed=number)
     with ExitStack() as stack:
-        tally = stack.enter_context(weed_with_counter(context.scratch / "weed"))
+        counted = stack.enter_context(counted_s3_server(context.scratch / "weed"))
         data = context.scratch / "p8-data"
-        server = stack.enter_context(run_server(folder, data=data, env=s3_settings(tally.address)))
-        server.wait_converted(expected=PICTURES)
-        keys = asyncio.run(_thumbnail_keys(tally.address))
-        wanted = _wanted(server.public, server.identifiers(), keys)
-        share = len(wanted) // context.rounds
-        parts = [wanted[n * share : (n + 1) * share] for n in range(context.rounds)]
-        duel = alternate(
-            context.rounds,
-            lambda number: asyncio.run(_over_http([url for url, _ in parts[number]])),
-            lambda number: asyncio.run(_bare(tally.address, [key for _, key in parts[number]])),
+        server = stack.enter_context(
+            run_server(folder, data=data, env=s3_settings(counted.address))
         )
-    note = f"{share} thumbnails a round, one at a time, none asked for before"
+        server.wait_converted(expected=PICTURES)
+        keys = asyncio.run(_thumbnail_keys(counted.address))
+        thumbnails = _list_thumbnails(server.public, server.identifiers(), keys)
+        share = len(thumbnails) // context.rounds
+        parts = [thumbnails[n * share : (n + 1) * share] for n in range(context.rounds)]
+        comparison = alternate(
+            context.rounds,
+            lambda number: asyncio.run(_fetch_from_server([url for url, _ in parts[number]])),
+            lambda number: asyncio.run(
+                _fetch_from_s3(counted.address, [key for _, key in parts[number]])
+            ),
+        )
+    note = f"{share} thumbnails per round, one at a time, none requested before"
     return [
-        duel.row(
-            "P8", "p50", "ms", rival="S3 GET", at_most=1.3, what="thumbnail from S3, p50", note=note
+        comparison.row(
+            "P8",
+            "p50",
+            "ms",
+            reference="S3 GET",
+            at_most=1.3,
+            what="thumbnail from S3, p50",
+            note=note,
         ),
-        duel.row("P8", "p99", "ms", rival="S3 GET", what="thumbnail from S3, p99"),
+        comparison.row("P8", "p99", "ms", reference="S3 GET", what="thumbnail from S3, p99"),
     ]
 
 
@@ -58,55 +68,60 @@ async def _thumbnail_keys(endpoint: str) -> set[str]:
         return {each["Key"] async for page in pages for each in page.get("Contents", [])}
 
 
-def _wanted(public: str, identifiers: dict[str, str], keys: set[str]) -> list[tuple[str, str]]:
-    """(address, key) of every thumbnail, those of one picture far apart."""
-    found = []
+def _list_thumbnails(
+    public: str, identifiers: dict[str, str], keys: set[str]
+) -> list[tuple[str, str]]:
+    """(URL, key) of every thumbnail. The thumbnails of one image are far apart in the list."""
+    thumbnails = []
     for edge in EDGES:
         size = f"{edge},{edge * 3 // 4}"
         for asset, identifier in identifiers.items():
             key = next(k for k in keys if k.startswith(f"{asset}/") and k.endswith(f"/{edge}.jpg"))
-            found.append((f"{public}/iiif/3/{identifier}/full/{size}/0/default.jpg", key))
-    return found
+            thumbnails.append((f"{public}/iiif/3/{identifier}/full/{size}/0/default.jpg", key))
+    return thumbnails
 
 
-async def _over_http(urls: Sequence[str]) -> Measured:
+async def _fetch_from_server(urls: Sequence[str]) -> Measured:
     async with aiohttp.ClientSession() as http:
 
-        async def ask(url: str) -> bytes:
+        async def fetch(url: str) -> bytes:
             async with http.get(URL(url, encoded=True)) as response:
                 body = await response.read()
                 tier = response.headers.get("X-Served-From", "")
             if response.status != 200 or tier != "thumb":
-                raise LoadError(f"{response.status} from {tier or 'nowhere'} for {url}")
+                raise LoadError(f"{response.status} from {tier or 'no tier'} for {url}")
             return body
 
         await (await http.get(URL(urls[0]).origin() / "health" / "live")).read()
-        return await _timed(urls, ask)
+        return await _measure(urls, fetch)
 
 
-async def _bare(endpoint: str, keys: Sequence[str]) -> Measured:
+async def _fetch_from_s3(endpoint: str, keys: Sequence[str]) -> Measured:
     async with _client(endpoint) as s3:
 
-        async def ask(key: str) -> bytes:
+        async def fetch(key: str) -> bytes:
             answer = await s3.get_object(Bucket=BUCKET, Key=key)
             async with answer["Body"] as stream:
                 body: bytes = await stream.read()
             return body
 
         await s3.head_bucket(Bucket=BUCKET)
-        return await _timed(keys, ask)
+        return await _measure(keys, fetch)
 
 
-async def _timed(wanted: Sequence[str], ask: Callable[[str], Awaitable[bytes]]) -> Measured:
-    took = []
-    for each in wanted:
+async def _measure(names: Sequence[str], fetch: Callable[[str], Awaitable[bytes]]) -> Measured:
+    durations_ms = []
+    for name in names:
         began = time.perf_counter()
-        body = await ask(each)
-        took.append((time.perf_counter() - began) * 1000)
+        body = await fetch(name)
+        durations_ms.append((time.perf_counter() - began) * 1000)
         if not body.startswith(b"\xff\xd8"):
-            raise LoadError(f"no JPEG: {each}")
-    took.sort()
-    return {"p50": statistics.median(took), "p99": took[int(len(took) * 0.99)]}
+            raise LoadError(f"not a JPEG: {name}")
+    durations_ms.sort()
+    return {
+        "p50": statistics.median(durations_ms),
+        "p99": durations_ms[int(len(durations_ms) * 0.99)],
+    }
 
 
 def _client(endpoint: str) -> Any:

@@ -1,5 +1,5 @@
-"""P5: distinct tiles of a JPEG2000 on local disk that no cache can answer, four at a time, our
-built-in image server beside iipsrv (two processes behind nginx) on the same files.
+"""P5: distinct tiles of a JPEG2000 on local disk that no cache can answer, four at a time. The
+built-in image server is compared with iipsrv (two processes behind nginx) on the same files.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from tests.support.serve_process import run_server
 CONCURRENCY = 4
 EDGE = 512
 TILES = 48
-"""A round: distinct tiles, four in five at full scale."""
+"""Distinct tiles in one round, four of five at full scale."""
 
 
 def p5(context: Context) -> list[Row]:
-    """One row for each kind of source: requests per second on a copy nobody asked for before."""
+    """One row for each kind of source: requests per second on a copy that was never requested."""
     kinds = {
         "JPEG2000, untiled": large_jpeg2000(),
         "JPEG2000, 512 px tiles": large_tiled_jpeg2000(),
         "pyramid TIFF": large_pyramid(),
     }
     folder = context.scratch / "p5"
-    # as it is: a conversion would answer from a pyramid of our own
+    # without a conversion, which would answer from our pyramid
     env = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original"}
     names = {
         kind: copies(path, folder, context.rounds, prefix=path.stem) for kind, path in kinds.items()
@@ -52,73 +52,79 @@ def p5(context: Context) -> list[Row]:
         data = context.scratch / "p5-data"
         server = stack.enter_context(run_server(folder, workers=1, data=data, env=env))
         server.wait_converted(expected=context.rounds * len(kinds))
-        rival = stack.enter_context(iipsrv(folder))
+        reference = stack.enter_context(iipsrv(folder))
         for kind, files in names.items():
-            rows += _rows(context, kind, f"{server.public}/iiif/3/1%2F1%2F", rival, files)
+            rows += _rows(context, kind, f"{server.public}/iiif/3/1%2F1%2F", reference, files)
     return rows
 
 
 def _rows(context: Context, kind: str, ours: str, theirs: str, files: Sequence[Path]) -> list[Row]:
-    context.say(f"P5 {kind}")
-    duel = alternate(
+    context.print_progress(f"P5 {kind}")
+    comparison = alternate(
         context.rounds,
-        lambda number: _round(f"{ours}{files[number].stem}", number),
-        lambda number: _round(f"{theirs}/{files[number].name}", number),
+        lambda number: _run_round(f"{ours}{files[number].stem}", number),
+        lambda number: _run_round(f"{theirs}/{files[number].name}", number),
     )
     goal = 1.2 if kind.startswith("JPEG2000") else None
-    note = f"{TILES} tiles of {EDGE} px a round, {CONCURRENCY} at a time, first touch"
+    note = f"{TILES} tiles of {EDGE} px per round, {CONCURRENCY} at a time, first requests"
     return [
-        duel.row(
+        comparison.row(
             "P5",
             "requests/s",
             "/s",
-            rival="iipsrv",
+            reference="iipsrv",
             at_least=goal,
             what=f"tiles, {kind}",
             note=note,
         ),
-        duel.row("P5", "p50", "ms", rival="iipsrv", what=f"tiles p50, {kind}"),
+        comparison.row("P5", "p50", "ms", reference="iipsrv", what=f"tiles p50, {kind}"),
     ]
 
 
-def _round(base: str, seed: int) -> Measured:
+def _run_round(base: str, seed: int) -> Measured:
     return asyncio.run(fetch_all([f"{base}/{tile}" for tile in distinct_tiles(seed)]))
 
 
 def distinct_tiles(seed: int, count: int = TILES) -> list[str]:
-    """Image requests for tiles on the grid, none twice; 80 % at full scale."""
-    dice = random.Random(seed)
-    chosen: dict[str, None] = {}
-    while len(chosen) < count:
-        factor = 1 if dice.random() < 0.8 else dice.choice((2, 4))
+    """Image requests for different tiles on the grid; 80 % at full scale."""
+    random_numbers = random.Random(seed)
+    requests: dict[str, None] = {}
+    while len(requests) < count:
+        factor = 1 if random_numbers.random() < 0.8 else random_numbers.choice((2, 4))
         step = EDGE * factor
-        x, y = (dice.randrange(side // step) * step for side in LARGE)
-        chosen[f"{x},{y},{step},{step}/{EDGE},/0/default.jpg"] = None
-    return list(chosen)
+        x, y = (random_numbers.randrange(side // step) * step for side in LARGE)
+        requests[f"{x},{y},{step},{step}/{EDGE},/0/default.jpg"] = None
+    return list(requests)
 
 
 async def fetch_all(urls: Sequence[str], concurrency: int = CONCURRENCY) -> Measured:
-    """Ask for every address once; requests/s, and p50 and p99 in milliseconds. Raises LoadError."""
-    waiting = list(reversed(urls))
-    took: list[float] = []
+    """Request every URL once; returns requests/s, and p50 and p99 in milliseconds. Raises
+    LoadError.
+    """
+    remaining = list(reversed(urls))
+    durations_ms: list[float] = []
     connector = aiohttp.TCPConnector(limit=concurrency)
 
-    async def work(http: aiohttp.ClientSession) -> None:
-        while waiting:
-            url = waiting.pop()
+    async def run_client(http: aiohttp.ClientSession) -> None:
+        while remaining:
+            url = remaining.pop()
             began = time.perf_counter()
             async with http.get(URL(url, encoded=True)) as response:
                 body = await response.read()
             if response.status != 200 or not body.startswith(b"\xff\xd8"):
                 raise LoadError(f"{response.status} for {url}: {body[:200]!r}")
-            took.append((time.perf_counter() - began) * 1000)
+            durations_ms.append((time.perf_counter() - began) * 1000)
 
     async with aiohttp.ClientSession(connector=connector) as http:
         started = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
-                group.create_task(work(http))
-        whole = time.perf_counter() - started
-    took.sort()
-    p99 = took[min(len(took) - 1, int(len(took) * 0.99))]
-    return {"requests/s": len(took) / whole, "p50": statistics.median(took), "p99": p99}
+                group.create_task(run_client(http))
+        elapsed_s = time.perf_counter() - started
+    durations_ms.sort()
+    p99 = durations_ms[min(len(durations_ms) - 1, int(len(durations_ms) * 0.99))]
+    return {
+        "requests/s": len(durations_ms) / elapsed_s,
+        "p50": statistics.median(durations_ms),
+        "p99": p99,
+    }

@@ -1,5 +1,5 @@
-"""What the locust scenarios share: the collection, viewers' arithmetic, and a name for each answer
-by the tier that gave it (X-Served-From), as metrics and dashboards name them.
+"""Code that the locust scenarios share: the collection, the tiles that a viewer requests, and a
+name for each response by the tier that answered (X-Served-From), as in metrics and dashboards.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from locust.exception import StopUser
 
 @dataclass(frozen=True)
 class Image:
-    """One image of the collection, as its info document describes it."""
+    """One image of the collection, from its info document."""
 
     service: str
     """Path of the image service."""
@@ -28,7 +28,7 @@ class Image:
 
     def tiles(self, factor: int, window: tuple[float, float, float, float]) -> list[str]:
         """Paths of the tiles at this scale factor that a window (left, top, right, bottom, in
-        pixels of the image) shows, as OpenSeadragon writes them.
+        pixels of the image) shows, in OpenSeadragon's form.
         """
         step_w, step_h = self.tile_width * factor, self.tile_height * factor
         left, top, right, bottom = window
@@ -43,14 +43,14 @@ class Image:
 
 
 class Visitor(FastHttpUser):
-    """Knows the collection; counts each answer under `{what} {tier}`."""
+    """A client that reads the list of images; counts each response as `{kind} {tier}`."""
 
     abstract = True
     network_timeout = 60.0
     connection_timeout = 10.0
 
     def on_start(self) -> None:
-        self.dice = random.Random()
+        self.random = random.Random()
         with self.client.get(
             "/", headers={"Accept": "application/json"}, name="listing", catch_response=True
         ) as answer:
@@ -59,7 +59,7 @@ class Visitor(FastHttpUser):
         if not self.services:
             raise StopUser
 
-    def image(self, service: str) -> Image:
+    def read_info(self, service: str) -> Image:
         """Read the info document."""
         with self.client.get(
             f"{service}/info.json", name="info.json", catch_response=True
@@ -77,13 +77,15 @@ class Visitor(FastHttpUser):
             sizes,
         )
 
-    def picture(self, path: str, what: str) -> None:
-        """Ask for a picture; a failure is anything but 200 (503 with Retry-After is admission)."""
-        with self.client.get(path, name=what, catch_response=True) as answer:
-            tier = (answer.headers or {}).get("X-Served-From", "nowhere")
-            answer.request_meta["name"] = f"{what} {tier}"
+    def fetch_image(self, path: str, kind: str) -> None:
+        """Request an image. Any status but 200 is a failure, except 503 with Retry-After, which is
+        admission.
+        """
+        with self.client.get(path, name=kind, catch_response=True) as answer:
+            tier = (answer.headers or {}).get("X-Served-From", "none")
+            answer.request_meta["name"] = f"{kind} {tier}"
             if answer.status_code == 503:
-                answer.request_meta["name"] = f"{what} refused"
+                answer.request_meta["name"] = f"{kind} refused"
                 answer.success()
             elif answer.status_code != 200 or not answer.content:
                 answer.failure(f"status {answer.status_code}")

@@ -1,4 +1,4 @@
-"""A flood of viewers: each opens a picture and zooms down to full size around one point."""
+"""Viewers: each opens an image and zooms in to full scale around one point."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ WINDOW = (1280, 800)
 
 
 class DeepZoom(Visitor):
-    """Coarse tiles first, then finer ones of a smaller window, none asked for twice."""
+    """Coarse tiles first, then finer tiles of a smaller window; no tile is requested twice."""
 
     wait_time = between(0.5, 2)
 
     @task
     def zoom(self) -> None:
-        image = self.image(self.dice.choice(self.services))
-        asked: set[str] = set()
-        x = self.dice.uniform(0.3, 0.7) * image.width
-        y = self.dice.uniform(0.3, 0.7) * image.height
+        image = self.read_info(self.random.choice(self.services))
+        requested: set[str] = set()
+        x = self.random.uniform(0.3, 0.7) * image.width
+        y = self.random.uniform(0.3, 0.7) * image.height
         for factor in sorted(image.factors, reverse=True):
             half_w, half_h = WINDOW[0] * factor / 2, WINDOW[1] * factor / 2
             window = (
@@ -29,6 +29,6 @@ class DeepZoom(Visitor):
                 min(float(image.height), y + half_h),
             )
             for path in image.tiles(factor, window):
-                if path not in asked:
-                    asked.add(path)
-                    self.picture(path, "tile")
+                if path not in requested:
+                    requested.add(path)
+                    self.fetch_image(path, "tile")

@@ -1,4 +1,4 @@
-"""What a site sees on a day: galleries most, then viewers, a little of the long tail, and pages."""
+"""The traffic of a web site: mostly galleries, then viewers, some of the long tail, and pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from loadtests.scenarios.common import Visitor
 
 
 class Mixed(Visitor):
-    """Each visit is one of the other scenarios' tasks, by weight."""
+    """Runs the tasks of the other scenarios, by weight."""
 
     wait_time = between(0.2, 1)
 

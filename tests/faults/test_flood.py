@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from yarl import URL
 
-from loadtests.benches.objects import s3_settings, weed_with_counter
+from loadtests.benches.s3_server import counted_s3_server, s3_settings
 from tests.support import pictures
 from tests.support.serve_process import assert_log_clean, run_server
 
@@ -24,7 +24,7 @@ TILES = [f"{x},{y},512,512/512,512/0/default.jpg" for y in (0, 512) for x in ran
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    with weed_with_counter(tmp_path_factory.mktemp("weed")) as tally:
+    with counted_s3_server(tmp_path_factory.mktemp("weed")) as tally:
         yield tally
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from loadtests.benches.objects import s3_settings, weed_with_counter
+from loadtests.benches.s3_server import counted_s3_server, s3_settings
 from tests.support import pictures
 from tests.support.serve_process import (
     ServeProcess,
@@ -100,7 +100,7 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Iterator[str]:
-    with weed_with_counter(tmp_path_factory.mktemp("weed")) as tally:
+    with counted_s3_server(tmp_path_factory.mktemp("weed")) as tally:
         yield tally.address
 
 

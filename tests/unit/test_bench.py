@@ -1,4 +1,4 @@
-"""The benchmark harness: its arithmetic, its table, and how it reads wrk."""
+"""The benchmark harness: its arithmetic, its table, and how it reads the report of wrk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Transfer/sec:      1.08GB
 """
 
 
-def test_rounds_alternate_and_the_ratio_is_taken_round_by_round() -> None:
+def test_rounds_alternate_and_the_ratio_is_computed_for_each_round() -> None:
     order = []
 
     def side(name: str, values: list[float]) -> object:
@@ -31,17 +31,17 @@ def test_rounds_alternate_and_the_ratio_is_taken_round_by_round() -> None:
 
         return run
 
-    duel = alternate(3, side("A", [10, 40, 30]), side("B", [10, 20, 20]))  # type: ignore[arg-type]
-    row = duel.row("P0", "rate", "/s", rival="other", at_least=1.2)
+    comparison = alternate(3, side("A", [10, 40, 30]), side("B", [10, 20, 20]))  # type: ignore[arg-type]
+    row = comparison.row("P0", "rate", "/s", reference="other", at_least=1.2)
     assert order == ["A0", "B0", "A1", "B1", "A2", "B2"]
     assert row.ratio == Spread(1.5, 1.0, 2.0)
     assert row.ours == Spread(30, 10, 40)
     assert row.met is True
 
 
-def test_a_missed_goal_is_said_in_the_table_and_a_skipped_bench_with_its_reason() -> None:
-    duel = alternate(1, lambda _: {"p99": 9.0}, lambda _: {"p99": 3.0})
-    row = duel.row("P1", "p99", "ms", rival="nginx", at_most=2.0)
+def test_the_table_shows_missed_goals_and_the_reasons_of_skipped_benches() -> None:
+    comparison = alternate(1, lambda _: {"p99": 9.0}, lambda _: {"p99": 3.0})
+    row = comparison.row("P1", "p99", "ms", reference="nginx", at_most=2.0)
     text = table([row, Skipped("P11", "the script is not here")])
     assert "MISSED" in text
     assert "3.00 (3.00-3.00)" in text
@@ -57,11 +57,11 @@ def test_a_report_of_wrk_is_read_in_requests_and_milliseconds() -> None:
     "line",
     ["  Non-2xx or 3xx responses: 12", "  Socket errors: connect 0, read 3, write 0, timeout 0"],
 )
-def test_a_load_with_wrong_answers_is_no_figure(line: str) -> None:
+def test_a_report_with_failed_responses_is_an_error(line: str) -> None:
     with pytest.raises(LoadError, match=line.strip()[:12]):
         parse(REPORT + line)
 
 
-def test_no_tile_is_asked_for_twice_in_a_round() -> None:
+def test_no_tile_is_requested_twice_in_a_round() -> None:
     tiles = distinct_tiles(3)
     assert len(set(tiles)) == len(tiles) == 48

@@ -1,8 +1,8 @@
-"""Hit ratios of a trace by policy and quota, in one go over it, whole or sampled by key.
+"""Hit ratios of a trace by policy and quota, in one pass over the trace, whole or sampled by key.
 
 Sampling (SHARDS, FAST 2015): a fraction of the keys, chosen by hash, in caches of that fraction of
-the quota, hits nearly as often as all keys in all of it; how far the sample's share of the requests
-is off is made up for as if those missing had been hits (SHARDS-adj).
+the quota, has nearly the hit ratio of all keys in the whole quota. A sample with too few or too
+many requests is corrected as if the difference had been hits (SHARDS-adj).
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from orchestrator.scavenger.simulated_policies import POLICIES, Simulated
+from orchestrator.scavenger.simulated_cache import SimulatedCache
 from orchestrator.scavenger.traces import Request
 
 BELADY = "belady"
-"""Evicts what is asked for latest, or never again: knows the future, so nothing can do better by
-far. The trace is held in memory for it, 24 bytes a request.
+"""The bound: evicts the key that is requested last, or never again. It knows the future, so no
+policy does much better. It holds the trace in memory, 24 bytes a request.
 """
-ALL_POLICIES = (*POLICIES, BELADY)
-_SPACE = 1 << 24
-_SPREAD = 64
+POLICIES = ("lru", "s3-fifo", BELADY)
+"""The policies of `cache.eviction`, and the bound."""
+_HASH_SPACE = 1 << 24
+_COUNTED_ONE_IN = 64
 _NEVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a cache of one policy and quota (bytes) would have answered, as parts of 1."""
+    """The ratios of requests and of bytes that a cache of this policy and quota (bytes) hits."""
 
     policy: str
     quota: int
@@ -36,117 +37,116 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Cell:
+class _Run:
     policy: str
     quota: int
-    cache: Simulated
+    cache: SimulatedCache
     hits: int = 0
     hit_bytes: int = 0
 
 
 class Simulation:
-    """Fed with a trace, then asked for the outcomes."""
+    """Feed it a trace, then read the outcomes."""
 
     def __init__(self, policies: Sequence[str], quotas: Sequence[int], sample: float = 1.0) -> None:
-        """`sample`: the part of the keys that is looked at, over 0 and at most 1."""
+        """`sample` is the part of the keys that is simulated: more than 0, at most 1."""
         self.requests = self.bytes = 0
-        self._sample = sample
-        self._below = max(1, round(sample * _SPACE))
-        self._seen = self._seen_bytes = 0
-        self._known: dict[int, int] = {}
-        """Sizes of some of the keys, to tell how many there are."""
+        self._below = max(1, round(sample * _HASH_SPACE))
+        self._sampled = self._sampled_bytes = 0
+        self._counted: dict[int, int] = {}
+        """Sizes of one in `_COUNTED_ONE_IN` keys, to estimate the number of keys."""
         self._quotas = list(quotas)
-        self._cells = [
-            _Cell(policy, quota, POLICIES[policy](self._scaled(quota)))
+        self._runs = [
+            _Run(policy, quota, SimulatedCache(policy, self._scaled(quota)))
             for policy in policies
             if policy != BELADY
             for quota in quotas
         ]
-        self._kept = (array("Q"), array("Q")) if BELADY in policies else None
+        self._trace = (array("Q"), array("Q")) if BELADY in policies else None
 
     def feed(self, trace: Iterable[Request]) -> None:
-        """Go through a trace, or the next part of one."""
+        """Simulate a trace, or the next part of one."""
         for at, key, size in trace:
             self.requests += 1
             self.bytes += size
-            if key % _SPACE < self._below:
-                self._ask(at, key, size)
+            if key % _HASH_SPACE < self._below:
+                self._request(at, key, size)
 
     @property
     def working_set(self) -> tuple[int, int]:
-        """About how many different keys there were, and their bytes together."""
-        factor = _SPREAD * _SPACE / self._below
-        return round(len(self._known) * factor), round(sum(self._known.values()) * factor)
+        """The approximate number of different keys, and their bytes in all."""
+        factor = _COUNTED_ONE_IN * _HASH_SPACE / self._below
+        return round(len(self._counted) * factor), round(sum(self._counted.values()) * factor)
 
     def outcomes(self) -> Iterator[Outcome]:
         """By policy, then quota."""
-        for cell in self._cells:
-            yield self._outcome(cell.policy, cell.quota, cell.hits, cell.hit_bytes)
-        if self._kept is not None:
-            following = _next_uses(self._kept[0])
+        for run in self._runs:
+            yield self._outcome(run.policy, run.quota, run.hits, run.hit_bytes)
+        if self._trace is not None:
+            next_uses = _next_uses(self._trace[0])
             for quota in self._quotas:
-                hits, hit_bytes = _belady(*self._kept, following, self._scaled(quota))
+                hits, hit_bytes = _belady(*self._trace, next_uses, self._scaled(quota))
                 yield self._outcome(BELADY, quota, hits, hit_bytes)
 
-    def _ask(self, at: float, key: int, size: int) -> None:
-        self._seen += 1
-        self._seen_bytes += size
-        if (key >> 24) % _SPREAD == 0:
-            self._known[key] = size
-        if self._kept is not None:
-            self._kept[0].append(key)
-            self._kept[1].append(size)
-        for cell in self._cells:
-            if cell.cache.ask(at, key, size):
-                cell.hits += 1
-                cell.hit_bytes += size
+    def _request(self, at: float, key: int, size: int) -> None:
+        self._sampled += 1
+        self._sampled_bytes += size
+        if (key >> 24) % _COUNTED_ONE_IN == 0:
+            self._counted[key] = size
+        if self._trace is not None:
+            self._trace[0].append(key)
+            self._trace[1].append(size)
+        for run in self._runs:
+            if run.cache.request(at, key, size):
+                run.hits += 1
+                run.hit_bytes += size
 
     def _scaled(self, quota: int) -> int:
-        return max(1, quota * self._below // _SPACE)
+        return max(1, quota * self._below // _HASH_SPACE)
 
     def _outcome(self, policy: str, quota: int, hits: int, hit_bytes: int) -> Outcome:
-        part = self._below / _SPACE
+        part = self._below / _HASH_SPACE
         return Outcome(
             policy,
             quota,
-            _adjusted(hits, self._seen, self.requests * part),
-            _adjusted(hit_bytes, self._seen_bytes, self.bytes * part),
+            _adjusted(hits, self._sampled, self.requests * part),
+            _adjusted(hit_bytes, self._sampled_bytes, self.bytes * part),
         )
 
 
-def _adjusted(hits: int, seen: int, expected: float) -> float:
+def _adjusted(hits: int, sampled: int, expected: float) -> float:
     if not expected:
         return 0.0
-    return min(1.0, max(0.0, (hits + expected - seen) / expected))
+    return min(1.0, max(0.0, (hits + expected - sampled) / expected))
 
 
 def _next_uses(keys: array[int]) -> array[int]:
-    """For each request, when its key is asked for next."""
-    following = array("Q", bytes(8 * len(keys)))
-    next_use: dict[int, int] = {}
+    """For each request, the index of the next request for its key."""
+    next_uses = array("Q", bytes(8 * len(keys)))
+    next_of_key: dict[int, int] = {}
     for place in range(len(keys) - 1, -1, -1):
-        following[place] = next_use.get(keys[place], _NEVER)
-        next_use[keys[place]] = place
-    return following
+        next_uses[place] = next_of_key.get(keys[place], _NEVER)
+        next_of_key[keys[place]] = place
+    return next_uses
 
 
 def _belady(
-    keys: array[int], sizes: array[int], following: array[int], quota: int
+    keys: array[int], sizes: array[int], next_uses: array[int], quota: int
 ) -> tuple[int, int]:
-    """(hits, bytes hit) when what is asked for latest leaves first, the new one included."""
+    """(hits, bytes hit) when the key requested latest is evicted first, the new one included."""
     cached: dict[int, tuple[int, int]] = {}  # key -> (next use, size)
-    latest: list[tuple[int, int]] = []  # (-next use, key); outdated ones are passed over
+    latest: list[tuple[int, int]] = []  # (-next use, key); outdated pairs are skipped
     room, hits, hit_bytes = quota, 0, 0
-    for key, size, after in zip(keys, sizes, following, strict=True):
-        known = cached.pop(key, None)
-        if known is not None:
+    for key, size, next_use in zip(keys, sizes, next_uses, strict=True):
+        entry = cached.pop(key, None)
+        if entry is not None:
             hits += 1
             hit_bytes += size
-            room += known[1]
-        if after == _NEVER or size > quota:
+            room += entry[1]
+        if next_use == _NEVER or size > quota:
             continue
-        cached[key] = after, size
-        heapq.heappush(latest, (-after, key))
+        cached[key] = next_use, size
+        heapq.heappush(latest, (-next_use, key))
         room -= size
         while room < 0:
             use, victim = heapq.heappop(latest)

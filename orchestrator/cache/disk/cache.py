@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from orchestrator.cache.disk.eviction import Limits, Reason
-from orchestrator.cache.disk.eviction_policies import Candidate, turns_of
+from orchestrator.cache.disk.eviction_policies import Candidate, policy_named
 from orchestrator.cache.disk.file_names import Place, Product, asset_hash, place
 from orchestrator.cache.disk.files import Tree, read_cached, read_whole
 from orchestrator.cache.disk.index import Boot, Index, Totals, this_boot
@@ -72,8 +72,8 @@ class DiskCache:
             boot=boot or this_boot(),
         )
         tree = Tree(folder, index.holder)
-        turns = turns_of(options.eviction, options.quota, options.lease_s)
-        limits = Limits(options.quota, options.floor, options.shares, turns)
+        order = policy_named(options.eviction, options.quota, options.lease_s)
+        limits = Limits(options.quota, options.floor, options.shares, order)
         ledger = Ledger(index, tree, limits, now)
         upkeep = Upkeep(ledger, now)
         worker = Worker(folder.name, ledger, upkeep, options.use_flush_s, options.lease_s)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 from orchestrator import metrics
-from orchestrator.cache.disk.eviction_policies import Candidate, Lru, Turns
+from orchestrator.cache.disk.eviction_policies import Candidate, EvictionOrder, Lru
 from orchestrator.cache.disk.file_names import Place
 from orchestrator.cache.disk.files import Tree
 
@@ -22,7 +22,7 @@ Reason = Literal["quota", "floor", "share", "outdated", "asset", "prefix", "clea
 its asset replaced it; because its asset, a prefix of ids or the whole cache was dropped; because it
 could not be trusted.
 """
-_AT_ONCE = 256
+EVICTED_AT_ONCE = 256
 _ENTRY = "SELECT id, asset, name, bytes, last_used, queue FROM entries "
 
 
@@ -46,7 +46,7 @@ class Limits:
     quota: int
     floor: int
     shares: tuple[tuple[str, int], ...] = ()
-    turns: Turns = Lru()  # noqa: RUF009  it holds nothing
+    order: EvictionOrder = Lru()  # noqa: RUF009  it holds nothing
 
     def share(self, name: str) -> int | None:
         """The bytes of the share of this name; None if it has no bound of its own."""
@@ -74,11 +74,13 @@ class Evictor:
 
     def candidates(self, db: sqlite3.Connection, limit: int) -> list[Candidate]:
         """The entries that may be evicted, about in the order of their turn."""
-        return self._limits.turns.preview(db, self._now(), limit)
+        return self._limits.order.preview(db, self._now(), limit)
 
     def victims(self, db: sqlite3.Connection, wanted: int) -> list[Candidate]:
         """Whose turn it is, until they free `wanted` bytes together; a bounded number at once."""
-        return self._limits.turns.next(db, self._now(), limit=_AT_ONCE, wanted=wanted)
+        return self._limits.order.choose_victims(
+            db, self._now(), limit=EVICTED_AT_ONCE, wanted=wanted
+        )
 
     def unused(self, db: sqlite3.Connection, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Those that were neither used nor leased nor pinned since they were found."""
@@ -134,7 +136,7 @@ class Evictor:
         if not gone:
             return 0, 0
         now, freed = self._now(), sum(c.bytes for c in gone)
-        self._limits.turns.evicted(db, gone, now)
+        self._limits.order.on_evicted(db, gone, now)
         self.done.files += len(gone)
         self.done.bytes += freed
         self.done.last_age_s = max(0.0, now - gone[-1].last_used)
@@ -160,7 +162,7 @@ class Evictor:
         rows = db.execute(
             f"{_ENTRY} WHERE share = ? AND share <> '' AND pinned = 0 AND lease_until <= ? "
             "ORDER BY last_used LIMIT ?",
-            (name, self._now(), _AT_ONCE),
+            (name, self._now(), EVICTED_AT_ONCE),
         )
         return [_candidate(row) for row in rows]
 

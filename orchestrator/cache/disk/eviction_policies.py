@@ -1,10 +1,11 @@
-"""Whose turn it is to be evicted, by the order the index keeps: LRU, or S3-FIFO, which a scan
-cannot spoil (docs/adr/0012-eviction.md).
+"""The two eviction policies of a disk cache, as orders over the rows of its index: LRU, and
+S3-FIFO, where a scan does not evict what was used again (docs/adr/0012-eviction.md).
 
-Both order entries by (queue, turn). LRU has one queue and `turn` is the last use. S3-FIFO has a
-small queue for the new and a main one for what was used again; `turn` is when an entry joined its
-queue, so recording a use touches no order; `ghosts` remember who left the small queue unused and
-enter the main queue when they come back. scavenger/simulated_policies.py simulates it.
+Both policies order entries by (queue, turn). LRU has one queue, and `turn` is the last use. S3-FIFO
+has a small queue for new entries and a main queue for entries that were used again; `turn` is the
+time when the entry joined its queue, so recording a use changes no order. The table `ghosts` keeps
+the names of entries that left the small queue unused; such an entry joins the main queue when it is
+written again. `scavenger/simulator.py` runs this code on an index in memory.
 """
 
 from __future__ import annotations
@@ -20,21 +21,23 @@ from orchestrator.cache.disk.index import read_meta, transaction, write_meta
 
 SMALL, MAIN = 0, 1
 SMALL_PART = 0.1
-"""Of the quota, for what has been asked for once only."""
+"""Part of the quota for entries that were requested only once."""
 ENOUGH_USES = 1
-"""Uses after the first that let an entry out of the small queue into the main one."""
+"""Uses after the first that move an entry from the small queue to the main queue."""
 MOST_USES = 3
-"""Uses of an entry that are counted; each spares it once in the main queue."""
+"""Highest number of uses counted for an entry; each use spares it once in the main queue."""
 _MOVES_AT_ONCE = 512
-"""Entries spared in one search; then the next goes, used or not: the lock is held meanwhile."""
+"""Entries spared in one search. After that the next entry is evicted even if it was used, because
+the search holds the lock of the index.
+"""
 _PAGE = 64
 _TICK_S = 1e-6
-_NAME = "eviction"
+_POLICY_NAME = "eviction"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An entry that may be evicted, as it was found."""
+    """An entry that may be evicted, as it was when the search read it."""
 
     id: int
     place: Place
@@ -47,95 +50,103 @@ Use = tuple[float, str, str]
 """(time used, asset, name)."""
 
 
-class Turns(Protocol):
-    """An eviction policy over the index; every method inside the caller's transaction."""
+class EvictionOrder(Protocol):
+    """An eviction policy over the index; every method runs inside the caller's transaction."""
 
     name: str
-    by_use: bool
-    """Whether `turn` is the last use."""
+    is_by_last_use: bool
+    """True if `turn` is the time of the last use."""
 
-    def joining(self, db: sqlite3.Connection, place: Place, used: float) -> tuple[int, float]:
+    def position_of_new(
+        self, db: sqlite3.Connection, place: Place, used: float
+    ) -> tuple[int, float]:
         """The (queue, turn) of a new entry."""
         ...
 
-    def used(self, db: sqlite3.Connection, uses: Sequence[Use]) -> int:
-        """Take down uses; returns how many of the entries are there."""
+    def record_uses(self, db: sqlite3.Connection, uses: Sequence[Use]) -> int:
+        """Record uses; returns how many of the entries the index knows."""
         ...
 
-    def next(
+    def choose_victims(
         self, db: sqlite3.Connection, now: float, *, limit: int, wanted: int
     ) -> list[Candidate]:
-        """Whose turn it is, in order, until they are `limit` or `wanted` bytes together."""
+        """The entries to evict next, in order: at most `limit` entries, and no more than free
+        `wanted` bytes. Entries that the policy spares move to another position.
+        """
         ...
 
     def preview(self, db: sqlite3.Connection, now: float, limit: int) -> list[Candidate]:
-        """About the same, changing nothing."""
+        """About the same entries as `choose_victims`; changes nothing."""
         ...
 
-    def evicted(self, db: sqlite3.Connection, gone: Iterable[Candidate], now: float) -> None:
-        """Entries of these were removed because it was their turn."""
+    def on_evicted(self, db: sqlite3.Connection, evicted: Iterable[Candidate], now: float) -> None:
+        """Called after these entries were evicted."""
         ...
 
 
 class Lru:
-    """Least recently used first."""
+    """Evicts the least recently used entry first."""
 
     name = "lru"
-    by_use = True
+    is_by_last_use = True
 
-    def joining(self, db: sqlite3.Connection, place: Place, used: float) -> tuple[int, float]:
-        """See Turns."""
+    def position_of_new(
+        self, db: sqlite3.Connection, place: Place, used: float
+    ) -> tuple[int, float]:
+        """See EvictionOrder."""
         return MAIN, used
 
-    def used(self, db: sqlite3.Connection, uses: Sequence[Use]) -> int:
-        """See Turns."""
+    def record_uses(self, db: sqlite3.Connection, uses: Sequence[Use]) -> int:
+        """See EvictionOrder."""
         update = (
             "UPDATE entries SET last_used = max(last_used, ?1), turn = max(turn, ?1) "
             "WHERE asset = ?2 AND name = ?3"
         )
         return db.executemany(update, uses).rowcount
 
-    def next(
+    def choose_victims(
         self, db: sqlite3.Connection, now: float, *, limit: int, wanted: int
     ) -> list[Candidate]:
-        """See Turns."""
-        chosen: list[Candidate] = []
+        """See EvictionOrder."""
+        victims: list[Candidate] = []
         freed = 0
-        for candidate, _ in _heads(db, MAIN, now):
-            if len(chosen) >= limit or freed >= wanted:
+        for candidate, _ in _read_queue(db, MAIN, now):
+            if len(victims) >= limit or freed >= wanted:
                 break
-            chosen.append(candidate)
+            victims.append(candidate)
             freed += candidate.bytes
-        return chosen
+        return victims
 
     def preview(self, db: sqlite3.Connection, now: float, limit: int) -> list[Candidate]:
-        """See Turns."""
-        return _ordered(db, now, limit)
+        """See EvictionOrder."""
+        return _in_order(db, now, limit)
 
-    def evicted(self, db: sqlite3.Connection, gone: Iterable[Candidate], now: float) -> None:
-        """See Turns."""
+    def on_evicted(self, db: sqlite3.Connection, evicted: Iterable[Candidate], now: float) -> None:
+        """See EvictionOrder."""
 
 
 class S3Fifo:
-    """New ones prove themselves in a small queue; the main queue is for those that did."""
+    """New entries go through a small queue; entries used again go to the main queue."""
 
     name = "s3-fifo"
-    by_use = False
+    is_by_last_use = False
 
     def __init__(self, quota: int, settle_s: float) -> None:
-        """`quota` in bytes, 0 for none; uses within `settle_s` of joining a queue are of the same
-        visit and do not count.
+        """`quota` is in bytes, 0 for no quota. A use within `settle_s` seconds after the entry
+        joined its queue belongs to the same visit and does not count.
         """
         self._quota = quota
         self._settle_s = settle_s
 
-    def joining(self, db: sqlite3.Connection, place: Place, used: float) -> tuple[int, float]:
-        """See Turns."""
-        known = db.execute("DELETE FROM ghosts WHERE key = ?", (_ghost(place),)).rowcount
+    def position_of_new(
+        self, db: sqlite3.Connection, place: Place, used: float
+    ) -> tuple[int, float]:
+        """See EvictionOrder."""
+        known = db.execute("DELETE FROM ghosts WHERE key = ?", (_ghost_key(place),)).rowcount
         return MAIN if known else SMALL, used
 
-    def used(self, db: sqlite3.Connection, uses: Sequence[Use]) -> int:
-        """See Turns."""
+    def record_uses(self, db: sqlite3.Connection, uses: Sequence[Use]) -> int:
+        """See EvictionOrder."""
         update = (
             "UPDATE entries SET uses = min(uses + (?1 - turn >= ?4), ?5), "
             "last_used = max(last_used, ?1) WHERE asset = ?2 AND name = ?3"
@@ -143,88 +154,93 @@ class S3Fifo:
         rows = [(*use, self._settle_s, MOST_USES) for use in uses]
         return db.executemany(update, rows).rowcount
 
-    def next(
+    def choose_victims(
         self, db: sqlite3.Connection, now: float, *, limit: int, wanted: int
     ) -> list[Candidate]:
-        """See Turns."""
-        small, allowed = self._small(db)
-        heads = {queue: _heads(db, queue, now) for queue in (SMALL, MAIN)}
-        chosen: list[Candidate] = []
+        """See EvictionOrder."""
+        small_bytes, small_limit = self._small_queue(db)
+        heads = {queue: _read_queue(db, queue, now) for queue in (SMALL, MAIN)}
+        victims: list[Candidate] = []
         freed = moves = 0
-        while heads and len(chosen) < limit and freed < wanted:
-            queue = SMALL if SMALL in heads and (small > allowed or MAIN not in heads) else MAIN
-            found = next(heads[queue], None)
-            if found is None:
+        while heads and len(victims) < limit and freed < wanted:
+            from_small = SMALL in heads and (small_bytes > small_limit or MAIN not in heads)
+            queue = SMALL if from_small else MAIN
+            head = next(heads[queue], None)
+            if head is None:
                 del heads[queue]
                 continue
-            candidate, uses = found
-            small -= candidate.bytes if queue == SMALL else 0
+            candidate, uses = head
+            small_bytes -= candidate.bytes if queue == SMALL else 0
             if uses >= ENOUGH_USES and moves < _MOVES_AT_ONCE:
                 _spare(db, candidate, uses - 1 if queue == MAIN else 0, now)
                 moves += 1
             else:
-                chosen.append(candidate)
+                victims.append(candidate)
                 freed += candidate.bytes
-        return chosen
+        return victims
 
     def preview(self, db: sqlite3.Connection, now: float, limit: int) -> list[Candidate]:
-        """See Turns."""
-        return _ordered(db, now, limit)
+        """See EvictionOrder."""
+        return _in_order(db, now, limit)
 
-    def evicted(self, db: sqlite3.Connection, gone: Iterable[Candidate], now: float) -> None:
-        """See Turns."""
-        left = [(_ghost(c.place), c.bytes, now) for c in gone if c.queue == SMALL]
-        db.executemany("INSERT OR IGNORE INTO ghosts VALUES (?, ?, ?)", left)
-        _, allowed = self._small(db)
-        most = allowed / SMALL_PART - allowed
+    def on_evicted(self, db: sqlite3.Connection, evicted: Iterable[Candidate], now: float) -> None:
+        """Remember the names of entries of the small queue, up to the bytes of the main queue."""
+        ghosts = [(_ghost_key(c.place), c.bytes, now) for c in evicted if c.queue == SMALL]
+        db.executemany("INSERT OR IGNORE INTO ghosts VALUES (?, ?, ?)", ghosts)
+        _, small_limit = self._small_queue(db)
+        most_bytes = small_limit / SMALL_PART - small_limit
         total = db.execute("SELECT ghosts FROM totals").fetchone()[0]
-        while total > most:
+        while total > most_bytes:
             row = db.execute("SELECT key, bytes FROM ghosts ORDER BY since LIMIT 1").fetchone()
             if row is None:
                 break
             db.execute("DELETE FROM ghosts WHERE key = ?", (row[0],))
             total -= row[1]
 
-    def _small(self, db: sqlite3.Connection) -> tuple[int, float]:
-        """Bytes in the small queue, and how many it may have; without a quota, of what is used."""
-        small, used = db.execute("SELECT small, bytes FROM totals").fetchone()
-        return small, (self._quota or used) * SMALL_PART
+    def _small_queue(self, db: sqlite3.Connection) -> tuple[int, float]:
+        """Bytes in the small queue, and the bytes it may have. Without a quota the limit is a part
+        of the bytes in use.
+        """
+        small_bytes, used = db.execute("SELECT small, bytes FROM totals").fetchone()
+        return small_bytes, (self._quota or used) * SMALL_PART
 
 
-def turns_of(name: str, quota: int, settle_s: float) -> Turns:
-    """The policy of this name (`lru`, `s3-fifo`)."""
+def policy_named(name: str, quota: int, settle_s: float) -> EvictionOrder:
+    """The policy of this name (`lru`, `s3-fifo`); see S3Fifo for the other parameters."""
     return S3Fifo(quota, settle_s) if name == S3Fifo.name else Lru()
 
 
-def convert(db: sqlite3.Connection, turns: Turns) -> None:
-    """Order an index that another policy has ordered: once, in time that grows with its rows."""
-    if (read_meta(db, _NAME) or Lru.name) == turns.name:
+def reorder_index(db: sqlite3.Connection, order: EvictionOrder) -> None:
+    """Put an index that another policy has ordered into this order; once, in time that grows with
+    the number of its rows.
+    """
+    if (read_meta(db, _POLICY_NAME) or Lru.name) == order.name:
         return
     with transaction(db):
         db.execute("UPDATE entries SET queue = 1, turn = last_used, uses = 0")
         db.execute("DELETE FROM ghosts")
-        write_meta(db, _NAME, turns.name)
+        write_meta(db, _POLICY_NAME, order.name)
 
 
-def _heads(db: sqlite3.Connection, queue: int, now: float) -> Iterator[tuple[Candidate, int]]:
-    """(entry, uses) from the head of a queue; what joins it meanwhile comes last."""
-    turn, last = -1.0, 0
+def _read_queue(db: sqlite3.Connection, queue: int, now: float) -> Iterator[tuple[Candidate, int]]:
+    """(entry, uses) from the head of a queue; entries that join it during the search come last."""
+    turn, last_id = -1.0, 0
     while True:
         rows = db.execute(
             "SELECT id, asset, name, bytes, last_used, uses, turn FROM entries "
             "WHERE pinned = 0 AND queue = ? AND (turn, id) > (?, ?) AND lease_until <= ? "
             "ORDER BY turn, id LIMIT ?",
-            (queue, turn, last, now, _PAGE),
+            (queue, turn, last_id, now, _PAGE),
         ).fetchall()
         for row in rows:
             candidate = Candidate(row[0], Place(row[1], row[2]), row[3], row[4], queue)
             yield candidate, row[5]
         if not rows:
             return
-        turn, last = rows[-1][6], rows[-1][0]
+        turn, last_id = rows[-1][6], rows[-1][0]
 
 
-def _ordered(db: sqlite3.Connection, now: float, limit: int) -> list[Candidate]:
+def _in_order(db: sqlite3.Connection, now: float, limit: int) -> list[Candidate]:
     rows = db.execute(
         "SELECT id, asset, name, bytes, last_used, queue FROM entries "
         "WHERE pinned = 0 AND lease_until <= ? ORDER BY queue, turn, id LIMIT ?",
@@ -234,7 +250,7 @@ def _ordered(db: sqlite3.Connection, now: float, limit: int) -> list[Candidate]:
 
 
 def _spare(db: sqlite3.Connection, candidate: Candidate, uses: int, now: float) -> None:
-    """To the end of the main queue."""
+    """Move the entry to the end of the main queue."""
     db.execute(
         "UPDATE entries SET queue = 1, turn = ?, uses = ? WHERE id = ?",
         (_last_turn(db, now), uses, candidate.id),
@@ -242,13 +258,15 @@ def _spare(db: sqlite3.Connection, candidate: Candidate, uses: int, now: float) 
 
 
 def _last_turn(db: sqlite3.Connection, now: float) -> float:
-    """The time, a little later than of whoever joined the main queue last: turns there differ."""
+    """A turn after all others in the main queue: now, or just after the last entry's turn, so that
+    turns differ.
+    """
     last = db.execute(
         "SELECT turn FROM entries WHERE pinned = 0 AND queue = 1 ORDER BY turn DESC LIMIT 1"
     ).fetchone()
     return now if last is None else max(now, float(last[0]) + _TICK_S)
 
 
-def _ghost(place: Place) -> int:
+def _ghost_key(place: Place) -> int:
     digest = blake2b(place.path.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.cache.disk.eviction import Evictions, Evictor, Limits, Reason
-from orchestrator.cache.disk.eviction_policies import Candidate, convert
+from orchestrator.cache.disk.eviction_policies import Candidate, reorder_index
 from orchestrator.cache.disk.file_names import TEMP_FOLDER, Place, share_of
 from orchestrator.cache.disk.files import BLOCK, Tree, allocated, rounded
 from orchestrator.cache.disk.index import Index, Totals, read_totals, transaction
@@ -53,7 +53,7 @@ class Ledger:
         self.vanished = 0
         """Files found gone, though nobody evicted them, when they were made again."""
         self.now = now
-        self._spare = min(_SPARE, limits.quota // 64) if limits.quota else _SPARE
+        self._spare = spare_bytes(limits.quota)
 
     @property
     def evictions(self) -> Evictions:
@@ -157,16 +157,16 @@ class Ledger:
 
     def enter(self, db: sqlite3.Connection, place: Place, size: int, used: float) -> None:
         """Count a file, in place of what was known of it."""
-        turns = self.limits.turns
+        order = self.limits.order
         key = place.asset, place.name
-        queue, turn = turns.joining(db, place, used)
+        queue, turn = order.position_of_new(db, place, used)
         db.execute(
             "INSERT INTO entries (asset, name, bytes, last_used, share, queue, turn, pinned) "
             "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, EXISTS (SELECT 1 FROM pins p WHERE p.asset = ?1)) "
             "ON CONFLICT (asset, name) DO UPDATE SET bytes = excluded.bytes, "
             "pinned = excluded.pinned, last_used = max(last_used, excluded.last_used), "
             "turn = CASE WHEN ?8 THEN max(turn, excluded.turn) ELSE turn END",
-            (*key, size, used, share_of(place.name), queue, turn, turns.by_use),
+            (*key, size, used, share_of(place.name), queue, turn, order.is_by_last_use),
         )
 
     def _refill(self, db: sqlite3.Connection, missing: int) -> bool:
@@ -268,7 +268,7 @@ class Ledger:
             return self.evictor.victims(db, wanted)
 
     def _enter_roots(self, db: sqlite3.Connection) -> None:
-        convert(db, self.limits.turns)
+        reorder_index(db, self.limits.order)
         with transaction(db):
             for folder in ("", TEMP_FOLDER):
                 self.enter_folder(db, folder)
@@ -277,6 +277,11 @@ class Ledger:
         with self.charged(db):
             for name in folders:
                 self.enter_folder(db, name)
+
+
+def spare_bytes(quota: int) -> int:
+    """Bytes to reserve beyond what a write needs, so that most writes reserve nothing."""
+    return min(_SPARE, quota // 64) if quota else _SPARE
 
 
 def room_for(size: int) -> int:

@@ -144,7 +144,7 @@ class Upkeep:
     def _record(self, db: sqlite3.Connection, uses: list[tuple[str, float]]) -> None:
         with transaction(db):
             rows = [(used, *_key(path)) for path, used in uses]
-            if self._ledger.limits.turns.used(db, rows) < len(rows):
+            if self._ledger.limits.order.record_uses(db, rows) < len(rows):
                 for used, asset, name in rows:
                     self._adopt(db, Place(asset, name), used)
 
@@ -170,7 +170,7 @@ class Upkeep:
                     (until, asset, name),
                 )
                 if done.rowcount:
-                    self._ledger.limits.turns.used(db, [(self._now(), asset, name)])
+                    self._ledger.limits.order.record_uses(db, [(self._now(), asset, name)])
                     there.add(path)
         return there
 

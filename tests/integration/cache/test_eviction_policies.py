@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.cache.disk.cache import DiskCache, Product
 from orchestrator.cache.disk.files import BLOCK
-from orchestrator.scavenger.simulated_policies import POLICIES, Lru, S3Fifo, Simulated
+from orchestrator.scavenger.simulated_cache import SimulatedCache
 from orchestrator.scavenger.traces import LongTail, Request
 from tests.integration.cache.conftest import Open
 from tests.support.caches import ManualClock, du
@@ -38,8 +38,9 @@ async def replayed(cache: DiskCache, clock: ManualClock, trace: list[Request]) -
     return hits / len(trace)
 
 
-def simulated(cache: Simulated, trace: list[Request]) -> float:
-    return sum(cache.ask(*each) for each in trace) / len(trace)
+def simulated(policy: str, quota: int) -> float:
+    cache = SimulatedCache(policy, quota)
+    return sum(cache.request(*each) for each in TRACE) / len(TRACE)
 
 
 @EACH
@@ -48,15 +49,14 @@ async def test_the_disk_cache_hits_as_often_as_the_simulator_says(
 ) -> None:
     cache = await open_cache(quota=QUOTA, eviction=policy)
     ratio = await replayed(cache, clock, TRACE)
-    # Folders and what is reserved ahead take their part of the quota.
-    usable = QUOTA - 10 * BLOCK - QUOTA // 64
-    assert ratio == pytest.approx(simulated(POLICIES[policy](usable), TRACE), abs=0.015)
+    usable = QUOTA - 10 * BLOCK  # folders take the rest
+    assert ratio == pytest.approx(simulated(policy, usable), abs=0.015)
     assert du(folder) <= QUOTA
     assert (await cache.verify()).sound
 
 
 def test_the_two_policies_differ_on_this_trace_more_than_the_tolerance() -> None:
-    assert simulated(S3Fifo(QUOTA), TRACE) > simulated(Lru(QUOTA), TRACE) + 0.03
+    assert simulated("s3-fifo", QUOTA) > simulated("lru", QUOTA) + 0.03
 
 
 async def test_a_scan_does_not_push_out_what_was_used_again(

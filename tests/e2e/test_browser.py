@@ -214,7 +214,7 @@ CONTRAST = """element => {
 }"""
 
 
-def test_a_browser_asks_for_a_key_and_shows_what_is_cached_queued_and_failing(
+def test_the_admin_page_asks_for_a_key_and_shows_assets_queue_caches_and_failed_jobs(
     browser: Browser, server: ServeProcess
 ) -> None:
     made = run_command("keys", "create", "--admin", "--data", server.data, "--json").json
@@ -225,7 +225,7 @@ def test_a_browser_asks_for_a_key_and_shows_what_is_cached_queued_and_failing(
     answer = page.goto(f"{server.private}/admin")
     assert answer is not None
     assert answer.status == 200
-    for heading in ("Images", "Queue", "Caches of this host", "Failing"):
+    for heading in ("Assets", "Queue", "Disk caches of this host", "Failed jobs"):
         expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
     page.screenshot(path=SHOTS / "admin.png")
     context.close()

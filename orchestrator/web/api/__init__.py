@@ -1,3 +1,3 @@
-"""The management API of the private port: one table of operations, thin handlers, one module a
+"""The management API of the private port: one table of operations, one module of handlers for each
 resource.
 """

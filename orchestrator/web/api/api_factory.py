@@ -1,4 +1,6 @@
-"""The API put together: resources over the installation's parts, the table, the desk."""
+"""Builds the API: the resources over the services of the installation, the table of operations and
+the router.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,17 @@ from typing import Protocol
 
 from aiohttp import web
 
+from orchestrator.cache.disk.cache import DiskCache
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.origins.origin_services import OriginServices
 from orchestrator.settings import Api as ApiSettings
-from orchestrator.web.api.admin_page import AdminPage, Cached
+from orchestrator.web.api.admin_page import AdminPage
+from orchestrator.web.api.batch_resource import BatchResource
+from orchestrator.web.api.batch_validation import BatchValidator
 from orchestrator.web.api.image_resource import ImageResource
-from orchestrator.web.api.ingest_requests import IngestRequestProcessor, Known
+from orchestrator.web.api.ingest_requests import IngestRequestProcessor
 from orchestrator.web.api.job_resource import JobResource
 from orchestrator.web.api.openapi import OpenApiDocument
 from orchestrator.web.api.operation_table import Resources, build_operations
@@ -28,22 +33,22 @@ from orchestrator.web.api.strategy_resource import StrategyResource
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Every operation, and where their requests are received."""
+    """All operations, and the object that routes requests to them."""
 
-    desk: OperationRouter
+    router: OperationRouter
     operations: Sequence[Operation]
 
-    def add_to(self, router: web.UrlDispatcher) -> None:
-        """Put every operation on the router."""
+    def add_to(self, dispatcher: web.UrlDispatcher) -> None:
+        """Add the routes of all operations to an application's dispatcher."""
         for operation in self.operations:
-            self.desk.add(router, operation)
+            self.router.add(dispatcher, operation)
 
 
 class ApiServices(Protocol):
-    """What of the installation the API manages; filled by app.Services."""
+    """The services that the API manages; `app.Services` has them."""
 
     @property
-    def catalog(self) -> Catalog: ...  # noqa: D102  what it says
+    def catalog(self) -> Catalog: ...  # noqa: D102  the types say it
 
     @property
     def pipeline(self) -> Pipeline: ...  # noqa: D102
@@ -52,24 +57,25 @@ class ApiServices(Protocol):
     def origins(self) -> OriginServices: ...  # noqa: D102
 
     @property
-    def derivatives(self) -> Cached: ...  # noqa: D102
+    def derivatives(self) -> DiskCache: ...  # noqa: D102
 
     @property
-    def sources(self) -> Cached: ...  # noqa: D102
+    def sources(self) -> DiskCache: ...  # noqa: D102
 
     @property
     def submitter(self) -> Submitter: ...  # noqa: D102
 
 
-def build_api(parts: ApiServices, settings: ApiSettings, version: str) -> Api:
-    """The API over these parts; `version` is the product's."""
-    catalog, policies = parts.catalog, parts.pipeline.policies
-    intake = IngestRequestProcessor(
-        Known(catalog.assets, catalog.attempts),
-        parts.pipeline,
-        parts.origins.fetcher,
-        parts.submitter,
-        at_once=settings.sync_ingests,
+def build_api(services: ApiServices, settings: ApiSettings, version: str) -> Api:
+    """Return the API over these services; `version` is the version of the product."""
+    catalog, policies = services.catalog, services.pipeline.policies
+    ingest_requests = IngestRequestProcessor(
+        catalog.assets,
+        catalog.attempts,
+        pipeline=services.pipeline,
+        origins=services.origins.fetcher,
+        submitter=services.submitter,
+        max_waiting=settings.sync_ingests,
     )
     document = OpenApiDocument(version)
     resources = Resources(
@@ -77,33 +83,33 @@ def build_api(parts: ApiServices, settings: ApiSettings, version: str) -> Api:
             assets=catalog.assets,
             attempts=catalog.attempts,
             customers=catalog.customers,
-            pipeline=parts.pipeline,
-            intake=intake,
+            pipeline=services.pipeline,
+            ingest_requests=ingest_requests,
         ),
         queue=QueueResource(
-            assets=catalog.assets,
-            jobs=catalog.jobs,
             batches=catalog.batches,
-            submitter=parts.submitter,
-            intake=intake,
-            max_batch=settings.max_batch,
+            validator=BatchValidator(catalog.assets, ingest_requests, settings.max_batch),
+            ingest_requests=ingest_requests,
         ),
-        strategies=StrategyResource(parts.origins.strategies, parts.origins.fetcher),
+        batches=BatchResource(
+            jobs=catalog.jobs, batches=catalog.batches, submitter=services.submitter
+        ),
+        strategies=StrategyResource(services.origins.strategies, services.origins.fetcher),
         optimisation=PolicyResource(policies, "optimisation"),
         thumbnails=PolicyResource(policies, "thumbnail"),
         storage=StorageResource(catalog.quotas),
-        jobs=JobResource(catalog.jobs, parts.submitter),
-        overview=AdminPage(
+        jobs=JobResource(catalog.jobs, services.submitter),
+        admin=AdminPage(
             assets=catalog.assets,
             jobs=catalog.jobs,
             claims=catalog.claims,
-            caches=(parts.derivatives, parts.sources),
+            caches=(services.derivatives, services.sources),
         ),
         document=document,
     )
-    table = build_operations(resources, settings.max_body)
-    document.describe(table)
-    desk = OperationRouter(
+    operations = build_operations(resources, settings.max_body)
+    document.describe(operations)
+    router = OperationRouter(
         catalog.keys, catalog.customers.exists, body_timeout_s=settings.body_timeout_s
     )
-    return Api(desk, table)
+    return Api(router, operations)

@@ -1,7 +1,9 @@
-"""Whose key a request carries, and what it reaches: its own customer, or with an admin key all.
+"""Authentication of API requests. A customer's key gives access to the resources of that customer;
+an admin key gives access to all.
 
-`Authorization: Bearer ID.SECRET` and `Basic` (the key's id as user, its secret as password). A
-missing, malformed, wrong or revoked one is 401 alike; nobody is told which it was.
+A client sends `Authorization: Bearer ID.SECRET`, or `Basic` with the key's id as user and its
+secret as password. A missing, malformed, wrong or revoked key is answered with the same 401, so
+that a client cannot find out which ids exist.
 """
 
 from __future__ import annotations
@@ -16,91 +18,98 @@ from aiohttp import web
 from orchestrator.catalog.values import ApiKey
 from orchestrator.errors import Forbidden, KeyRequired
 
-_NEEDED = (
-    "This needs an API key: send Authorization: Bearer ID.SECRET, or Basic with both;"
-    " see `orchestrator keys create`."
+_KEY_MISSING = (
+    "This request needs an API key. Send Authorization: Bearer ID.SECRET, or Basic with the id"
+    " as user and the secret as password. `orchestrator keys create` makes a key."
 )
-_WRONG = "This API key is not one that is known, or was revoked."
+_KEY_INVALID = "This API key is unknown or revoked. Create one with `orchestrator keys create`."
 _MAX_CHARS = 1000
 
 
 class KeyVerifier(Protocol):
-    """Where keys are known; filled by the catalogue."""
+    """Checks keys; the catalogue implements it."""
 
     async def verify(self, key: str, secret: str) -> ApiKey | None:
-        """The key with this id and secret, or None. Raises CatalogUnavailable."""
+        """Return the key with this id and secret, or None. Raises CatalogUnavailable."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks."""
+    """The holder of the key that a request carries."""
 
     customer: int
     admin: bool
 
-    def reaches(self, customer: int) -> bool:
-        """True if this customer's resources are within reach."""
+    def may_access(self, customer: int) -> bool:
+        """Return True if the key gives access to this customer's resources."""
         return self.admin or customer == self.customer
 
-    def check(self, customer: int) -> None:
-        """Raise Forbidden unless this customer's resources are within reach."""
-        if not self.reaches(customer):
-            raise Forbidden(f"This key is of customer {self.customer}; it reaches no other.")
+    def require_access(self, customer: int) -> None:
+        """Raise Forbidden unless the key gives access to this customer's resources."""
+        if not self.may_access(customer):
+            raise Forbidden(
+                f"This key belongs to customer {self.customer}."
+                f" Use a key of customer {customer} or an admin key."
+            )
 
-    def check_admin(self) -> None:
+    def require_admin(self) -> None:
         """Raise Forbidden unless the key is an admin key."""
         if not self.admin:
-            raise Forbidden("This needs an admin key; see `orchestrator keys create --admin`.")
+            raise Forbidden(
+                "This request needs an admin key. `orchestrator keys create --admin` makes one."
+            )
 
     @property
-    def scope(self) -> int | None:
-        """The only customer whose things are shown; None for all."""
+    def only_customer(self) -> int | None:
+        """The one customer whose resources may be listed; None: those of all customers."""
         return None if self.admin else self.customer
 
 
-def check_own_pages_only(request: web.Request) -> None:
-    """Raise Forbidden for a change that a page of another site has a browser make with the
-    password it remembers (Basic); a bearer token is nothing a browser adds by itself.
+def refuse_cross_site_change(request: web.Request) -> None:
+    """Raise Forbidden for a change that a page of another site makes the browser send.
+
+    A browser adds a remembered Basic password to such a request by itself; it never adds a bearer
+    token.
     """
     origin = request.headers.get("Origin", "")
     is_basic = request.headers.get("Authorization", "")[:6].lower() == "basic "
     if request.method in ("GET", "HEAD") or not origin or not is_basic:
         return
     if origin.partition("://")[2].lower() != request.headers.get("Host", "").lower():
-        raise Forbidden("Pages of other sites change nothing here; send the key as Bearer.")
+        raise Forbidden("A page of another site sent this change. Send the key as a Bearer token.")
 
 
-async def caller_of(request: web.Request, keys: KeyVerifier) -> Caller:
-    """Whose key the request carries. Raises KeyRequired."""
+async def authenticate(request: web.Request, keys: KeyVerifier) -> Caller:
+    """Return the holder of the request's key. Raises KeyRequired, CatalogUnavailable."""
     fields = request.headers.getall("Authorization", [])
-    pair = _pair(fields[0]) if len(fields) == 1 else None
-    if pair is None:
-        raise KeyRequired(_NEEDED)
-    found = await keys.verify(*pair)
-    if found is None:
-        raise KeyRequired(_WRONG)
-    return Caller(found.customer, found.admin)
+    credentials = _read_credentials(fields[0]) if len(fields) == 1 else None
+    if credentials is None:
+        raise KeyRequired(_KEY_MISSING)
+    key = await keys.verify(*credentials)
+    if key is None:
+        raise KeyRequired(_KEY_INVALID)
+    return Caller(key.customer, key.admin)
 
 
-def _pair(field: str) -> tuple[str, str] | None:
-    """(id, secret) as the header has them; None when it has not."""
-    scheme, _, word = field.strip().partition(" ")
-    word = word.strip()
-    if len(word) > _MAX_CHARS:
+def _read_credentials(field: str) -> tuple[str, str] | None:
+    """Return (id, secret) of an Authorization header; None if it is malformed."""
+    scheme, _, value = field.strip().partition(" ")
+    value = value.strip()
+    if len(value) > _MAX_CHARS:
         return None
     match scheme.lower():
         case "bearer":
-            key, found, secret = word.replace(":", ".", 1).partition(".")
+            key, separator, secret = value.replace(":", ".", 1).partition(".")
         case "basic":
-            key, found, secret = _decoded(word).partition(":")
+            key, separator, secret = _decode_base64(value).partition(":")
         case _:
             return None
-    return (key, secret) if found and key and secret else None
+    return (key, secret) if separator and key and secret else None
 
 
-def _decoded(word: str) -> str:
+def _decode_base64(value: str) -> str:
     try:
-        return base64.b64decode(word, validate=True).decode()
+        return base64.b64decode(value, validate=True).decode()
     except (binascii.Error, ValueError):
         return ""

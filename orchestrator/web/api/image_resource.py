@@ -1,4 +1,4 @@
-"""Images: shown, listed, put, changed, deleted, taken in again; and the Engine's own
+"""Handlers that show, list, create, change, delete and reingest assets, and the Engine's
 `/asset-ingest`.
 """
 
@@ -26,12 +26,12 @@ from orchestrator.web.api.image_models import (
     ImageTaken,
 )
 from orchestrator.web.api.ingest_requests import IngestRequestProcessor
-from orchestrator.web.api.json_responses import answer, check_conditions, etag_of
+from orchestrator.web.api.json_responses import check_conditions, compute_etag, json_response
 from orchestrator.web.api.operations import ApiCall
 from orchestrator.web.api.request_models import AfterQuery
 from orchestrator.web.api.work_models import Accepted
 
-ASYNC = {"Preference-Applied": "respond-async"}
+_NO_ORIGIN = "origin: name the address of the asset's bytes, for example https://host/image.jpg."
 
 
 class ImageResource:
@@ -44,145 +44,154 @@ class ImageResource:
         attempts: Attempts,
         customers: Customers,
         pipeline: Pipeline,
-        intake: IngestRequestProcessor,
+        ingest_requests: IngestRequestProcessor,
     ) -> None:
         self._assets = assets
         self._attempts = attempts
         self._customers = customers
         self._pipeline = pipeline
-        self._intake = intake
+        self._ingest_requests = ingest_requests
 
     async def show(self, call: ApiCall) -> web.Response:
-        """200 with the image and the history of its ingests."""
-        asset = await self._known(call.asset_id)
+        """Answer 200 with the asset and the history of its ingests."""
+        asset = await self._assets.get(call.asset_id)
+        if asset is None:
+            raise _not_found(call.asset_id)
         attempts = [AttemptOut.model_validate(each) for each in await self._attempts.of(asset.id)]
         image = ImageOut.model_validate(asset)
         shown = ImageShown.extend(image, attempts=attempts)
-        return answer(shown, headers={"ETag": etag_of(image)})
+        return json_response(shown, headers={"ETag": compute_etag(image)})
 
-    async def page(self, call: ApiCall) -> web.Response:
-        """200 with the images of a space, by name."""
-        query = call.asked(AfterQuery)
-        space = call.number("space")
-        after = _behind(call.customer, space, query.after)
-        found = await self._assets.page(after, query.limit + 1, customer=call.customer, space=space)
-        images = found[: query.limit]
-        following = None
-        if len(found) > query.limit:
-            words = urlencode({"after": images[-1].id.name, "limit": query.limit}, quote_via=quote)
-            following = f"/customers/{call.customer}/spaces/{space}/images?{words}"
-        listed = [ImageOut.model_validate(asset) for asset in images]
-        return answer(Images(images=listed, next=following))
+    async def list_images(self, call: ApiCall) -> web.Response:
+        """Answer 200 with the assets of a space, by name."""
+        query = call.query_as(AfterQuery)
+        customer, space = call.customer, call.path_number("space")
+        # The list may begin after a name that no asset has.
+        after = AssetId(customer, space, query.after) if query.after else None
+        assets = await self._assets.page(after, query.limit + 1, customer=customer, space=space)
+        page = assets[: query.limit]
+        next_page = None
+        if len(assets) > query.limit:
+            parameters = {"after": page[-1].id.name, "limit": query.limit}
+            next_page = (
+                f"/customers/{customer}/spaces/{space}/images"
+                f"?{urlencode(parameters, quote_via=quote)}"
+            )
+        images = [ImageOut.model_validate(asset) for asset in page]
+        return json_response(Images(images=images, next=next_page))
 
     async def put(self, call: ApiCall) -> web.Response:
-        """201 or 200 with the image once it is taken in; 202 with its job where the client would
+        """Answer 201 or 200 with the asset when it is ingested; 202 with the job if the client does
         not wait.
         """
         payload = decode(call.body, asset_id=call.asset_id)
-        asset = await self._current(call, payload.request.id)
+        asset = await self._current_asset(call, payload.request.id)
         if not payload.request.origin and (asset is None or not asset.origin):
-            raise InvalidInput("origin: say where the image is to be taken from.")
-        request = await self._intake.admit(payload.request, asset)
-        return await self._taken(call, replace(payload, request=request), asset)
+            raise InvalidInput(_NO_ORIGIN)
+        request = await self._ingest_requests.complete_request(payload.request, asset)
+        return await self._ingest(call, replace(payload, request=request), asset)
 
     async def patch(self, call: ApiCall) -> web.Response:
-        """200 with the image as it now is: described anew, and taken in again where its origin or a
-        policy is another one.
+        """Answer 200 with the changed asset. It is ingested again if the origin or a policy
+        changes, or if `force` asks for it.
         """
-        given, asset_id = stated(call.body, asset_id=call.asset_id)
-        asset = await self._current(call, asset_id)
+        body, asset_id = stated(call.body, asset_id=call.asset_id)
+        asset = await self._current_asset(call, asset_id)
         if asset is None:
-            raise _unknown(asset_id)
+            raise _not_found(asset_id)
         request = Request(
             asset.id,
-            given.origin or asset.origin,
-            given.image_optimisation_policy or asset.optimisation_policy,
-            given.thumbnail_policy or asset.thumbnail_policy,
-            roles=given.roles,
-            max_unauthorised=given.max_unauthorised,
-            strings=given.all_strings(asset.strings),
-            numbers=given.all_numbers(asset.numbers),
-            tags=given.tags,
-            rights=given.rights,
-            force=given.force,
+            body.origin or asset.origin,
+            body.image_optimisation_policy or asset.optimisation_policy,
+            body.thumbnail_policy or asset.thumbnail_policy,
+            roles=body.roles,
+            max_unauthorised=body.max_unauthorised,
+            strings=body.all_strings(asset.strings),
+            numbers=body.all_numbers(asset.numbers),
+            tags=body.tags,
+            rights=body.rights,
+            force=body.force,
         )
-        if not (given.force or _has_other_pixels(request, asset)):
-            after = await self._intake.describe(request, asset)
-            return _shown(after)
-        if given.origin == "" and not asset.origin:
-            raise InvalidInput("origin: say where the image is to be taken from.")
-        named = given.origin not in ("", asset.origin)
-        admitted = await self._intake.admit(
-            request if named else replace(request, origin=""), asset
-        )
-        return await self._taken(call, Payload(admitted), asset)
+        if not (body.force or _changes_pixels(request, asset)):
+            return _asset_response(await self._ingest_requests.update_fields(request, asset))
+        if body.origin == "" and not asset.origin:
+            raise InvalidInput(_NO_ORIGIN)
+        if body.origin in ("", asset.origin):
+            request = replace(request, origin="")
+        complete = await self._ingest_requests.complete_request(request, asset)
+        return await self._ingest(call, Payload(complete), asset)
 
     async def delete(self, call: ApiCall) -> web.Response:
-        """200 with what the deletion did."""
+        """Answer 200 with the number of objects and bytes that the deletion removes."""
         asset_id = call.asset_id
-        await self._current(call, asset_id)
+        await self._current_asset(call, asset_id)
         deleted = await self._pipeline.delete(asset_id)
-        return answer(Deletion(id=str(asset_id), objects=deleted.objects, bytes=deleted.bytes))
+        return json_response(
+            Deletion(id=str(asset_id), objects=deleted.objects, bytes=deleted.bytes)
+        )
 
     async def reingest(self, call: ApiCall) -> web.Response:
-        """200 with the image once its origin is taken in again; 202 with the job."""
-        asset = await self._current(call, call.asset_id)
+        """Answer 200 with the asset when it is ingested again; 202 with the job if the client does
+        not wait.
+        """
+        asset = await self._current_asset(call, call.asset_id)
         if asset is None:
-            raise _unknown(call.asset_id)
-        if not call.wants_no_wait:
-            return _said(await self._intake.again(asset.id))
-        request = await self._intake.admit(Request(asset.id, "", force=True), asset)
-        return await self._later(Payload(request))
+            raise _not_found(call.asset_id)
+        if not call.prefers_async:
+            return _outcome_response(await self._ingest_requests.reingest(asset.id))
+        request = Request(asset.id, "", force=True)
+        complete = await self._ingest_requests.complete_request(request, asset)
+        return await self._submit_job(Payload(complete))
 
     async def ingest(self, call: ApiCall) -> web.Response:
-        """The Engine's one endpoint: 200 with the image once it is taken in, 202 with its job."""
+        """The Engine's endpoint: answer 200 with the asset when it is ingested, 202 with its
+        job.
+        """
         payload = decode(call.body, call.caller.customer)
         asset_id = payload.request.id
-        call.caller.check(asset_id.customer)
+        call.caller.require_access(asset_id.customer)
         if not await self._customers.exists(asset_id.customer):
-            raise NotFound(f"There is no customer {asset_id.customer}.")
+            raise NotFound(f"There is no customer {asset_id.customer}. Check the id.")
         asset = await self._assets.get(asset_id)
-        request = await self._intake.admit(payload.request, asset)
-        if call.wants_no_wait:
-            return await self._later(replace(payload, request=request))
-        return _said(await self._intake.now(request, asset))
+        request = await self._ingest_requests.complete_request(payload.request, asset)
+        if call.prefers_async:
+            return await self._submit_job(replace(payload, request=request))
+        return _outcome_response(await self._ingest_requests.ingest(request, asset))
 
-    async def _taken(self, call: ApiCall, payload: Payload, asset: Asset | None) -> web.Response:
-        if call.wants_no_wait:
-            return await self._later(payload)
-        outcome = await self._intake.now(payload.request, asset)
+    async def _ingest(self, call: ApiCall, payload: Payload, asset: Asset | None) -> web.Response:
+        if call.prefers_async:
+            return await self._submit_job(payload)
+        outcome = await self._ingest_requests.ingest(payload.request, asset)
         if asset is not None:
-            return _said(outcome)
-        return _said(outcome, 201, Location=call.request.rel_url.raw_path)
+            return _outcome_response(outcome)
+        return _outcome_response(outcome, 201, Location=call.request.rel_url.raw_path)
 
-    async def _later(self, payload: Payload) -> web.Response:
-        recorded = await self._intake.later(
+    async def _submit_job(self, payload: Payload) -> web.Response:
+        recorded = await self._ingest_requests.submit_jobs(
             [payload], customer=payload.request.id.customer, lane="normal", as_batch=False
         )
         job = recorded.ids[0]
-        accepted = Accepted(job=job, image=str(payload.request.id))
-        return answer(accepted, 202, headers={**ASYNC, "Location": f"/jobs/{job}"})
-
-    async def _current(self, call: ApiCall, asset_id: AssetId) -> Asset | None:
-        """The asset as it is now, if the request's conditions allow to change it."""
-        asset = await self._assets.get(asset_id)
-        check_conditions(
-            call.request, None if asset is None else etag_of(ImageOut.model_validate(asset))
+        return json_response(
+            Accepted(job=job, image=str(payload.request.id)),
+            202,
+            headers={"Preference-Applied": "respond-async", "Location": f"/jobs/{job}"},
         )
-        return asset
 
-    async def _known(self, asset_id: AssetId) -> Asset:
+    async def _current_asset(self, call: ApiCall, asset_id: AssetId) -> Asset | None:
+        """Return the asset as it is now. Raises PreconditionFailed if the request's conditions do
+        not allow to change it.
+        """
         asset = await self._assets.get(asset_id)
-        if asset is None:
-            raise _unknown(asset_id)
+        etag = None if asset is None else compute_etag(ImageOut.model_validate(asset))
+        check_conditions(call.request, etag)
         return asset
 
 
-def _unknown(asset_id: AssetId) -> AssetNotFound:
-    return AssetNotFound(f"There is no image {asset_id}.")
+def _not_found(asset_id: AssetId) -> AssetNotFound:
+    return AssetNotFound(f"There is no asset {asset_id}. Check the id, or create it with PUT.")
 
 
-def _has_other_pixels(request: Request, asset: Asset) -> bool:
+def _changes_pixels(request: Request, asset: Asset) -> bool:
     return (request.origin, request.optimisation_policy, request.thumbnail_policy) != (
         asset.origin,
         asset.optimisation_policy,
@@ -190,17 +199,12 @@ def _has_other_pixels(request: Request, asset: Asset) -> bool:
     )
 
 
-def _shown(asset: Asset) -> web.Response:
-    shown = ImageOut.model_validate(asset)
-    return answer(shown, headers={"ETag": etag_of(shown)})
+def _asset_response(asset: Asset) -> web.Response:
+    image = ImageOut.model_validate(asset)
+    return json_response(image, headers={"ETag": compute_etag(image)})
 
 
-def _said(outcome: Outcome, status: int = 200, **headers: str) -> web.Response:
+def _outcome_response(outcome: Outcome, status: int = 200, **headers: str) -> web.Response:
     image = ImageOut.model_validate(outcome.asset)
     taken = ImageTaken.extend(image, changed=outcome.changed)
-    return answer(taken, status, headers={"ETag": etag_of(image), **headers})
-
-
-def _behind(customer: int, space: int, name: str) -> AssetId | None:
-    """Where a page begins; it need not be the name of an image there is."""
-    return AssetId(customer, space, name) if name else None
+    return json_response(taken, status, headers={"ETag": compute_etag(image), **headers})

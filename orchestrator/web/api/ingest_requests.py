@@ -1,14 +1,13 @@
-"""Images that come in through the API: checked, then taken in while the client waits, or handed to
-the queue with the asset declared in the same transaction.
+"""Ingest requests of the API: checks them, then ingests while the client waits, or queues jobs and
+declares their assets in one transaction.
 
-Rights never open before their pixels: what narrows them is in force at once, what widens them only
-once the new version is published.
+The public never sees new pixels under old rights: a change that narrows access takes effect at
+once, a change that widens access only when the new version is published.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.catalog.assets import Assets
@@ -32,145 +31,151 @@ from orchestrator.origins.origin_fetcher import OriginFetcher
 from orchestrator.origins.origin_kinds import kind_of_origin
 
 BUSY_RETRY_S = 5.0
-_BATCHES_AT_ONCE = 2
-"""Each holds a lock an image until it is recorded; the server has room for some thousands."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """The parts of the catalogue that intake reads."""
-
-    assets: Assets
-    attempts: Attempts
+_MAX_SUBMISSIONS = 2
+"""Submissions at the same time. Each holds one lock per asset until its transaction ends, and
+PostgreSQL has room for some thousands of locks.
+"""
 
 
 class IngestRequestProcessor:
-    """What PUT, PATCH, reingest, /asset-ingest and batches have in common."""
+    """Processes the ingest requests of PUT, PATCH, reingest, /asset-ingest and batches."""
 
     def __init__(
         self,
-        known: Known,
+        assets: Assets,
+        attempts: Attempts,
+        *,
         pipeline: Pipeline,
         origins: OriginFetcher,
         submitter: Submitter,
-        *,
-        at_once: int,
+        max_waiting: int,
     ) -> None:
-        """`at_once`: how many may be taken in while their clients wait."""
-        self._known = known
+        """`max_waiting`: how many ingests may run while their clients wait."""
+        self._assets = assets
+        self._attempts = attempts
         self._pipeline = pipeline
         self._origins = origins
         self._submitter = submitter
-        self._at_once = at_once
+        self._max_waiting = max_waiting
         self._waiting = 0
-        self._posting = 0
+        self._submissions = 0
 
-    async def admit(self, request: Request, asset: Asset | None) -> Request:
-        """The request with what the known asset adds to it, once its origin and policies are found
-        to be ones that may be named. Raises InvalidInput, AssetNotFound.
+    async def complete_request(self, request: Request, asset: Asset | None) -> Request:
+        """Return the request with its missing fields taken from `asset`, the asset as it is now.
+
+        Raises InvalidInput for an origin or a policy that a request must not name, AssetNotFound if
+        neither the request nor an asset names an origin.
         """
         if request.origin:
             self._check_origin(request.origin)
-        whole = completed(request, asset)
+        complete = completed(request, asset)
         customer = request.id.customer
         policies = self._pipeline.policies
-        await policies.find("optimisation", customer, whole.optimisation_policy)
-        await policies.find("thumbnail", customer, whole.thumbnail_policy)
-        return whole
+        await policies.find("optimisation", customer, complete.optimisation_policy)
+        await policies.find("thumbnail", customer, complete.thumbnail_policy)
+        return complete
 
-    async def now(self, request: Request, asset: Asset | None) -> Outcome:
-        """Take an admitted request in; a client that leaves does not end it (aiohttp lets a handler
-        run on). Raises as `Pipeline.ingest`, and Overloaded.
-        """
-        return await self._bounded(request.id, lambda: self._taken(request, asset))
-
-    async def again(self, asset_id: AssetId) -> Outcome:
-        """Take a known asset in anew, changed or not. Raises as `Pipeline.reingest`, and
+    async def ingest(self, request: Request, asset: Asset | None) -> Outcome:
+        """Ingest a complete request while the client waits. A client that disconnects does not stop
+        the ingest, because aiohttp does not cancel its handler. Raises as `Pipeline.ingest`, and
         Overloaded.
         """
-        return await self._bounded(asset_id, lambda: self._pipeline.reingest(asset_id))
+        return await self._run_bounded(request.id, lambda: self._narrow_and_ingest(request, asset))
 
-    async def later(
+    async def reingest(self, asset_id: AssetId) -> Outcome:
+        """Ingest an asset again while the client waits, also if its bytes have not changed. Raises
+        as `Pipeline.reingest`, and Overloaded.
+        """
+        return await self._run_bounded(asset_id, lambda: self._pipeline.reingest(asset_id))
+
+    async def submit_jobs(
         self, payloads: Sequence[Payload], *, customer: int, lane: Lane, as_batch: bool
     ) -> Recorded:
-        """Declare the assets of admitted payloads and hand in their jobs: all or none. Rights that
-        narrow are in force before.
+        """Declare the assets of complete requests and queue their jobs: all or none. Changes that
+        narrow access take effect before.
 
         Raises Overloaded, and as `Pipeline.narrow`.
         """
-        if self._posting >= _BATCHES_AT_ONCE:
-            raise Overloaded("Other batches are being recorded; try again.", BUSY_RETRY_S)
-        self._posting += 1
+        if self._submissions >= _MAX_SUBMISSIONS:
+            raise Overloaded(
+                f"{_MAX_SUBMISSIONS} other batches are being recorded. Repeat the request after"
+                " the seconds of Retry-After.",
+                BUSY_RETRY_S,
+            )
+        self._submissions += 1
         try:
             for payload in payloads:
-                await self._narrow(payload.request)
+                await self._narrow_stored_asset(payload.request)
             async with self._submitter.submission() as submission:
                 recorded = await submission.submit(
-                    [_job(payload, lane) for payload in payloads],
+                    [_draft_job(payload, lane) for payload in payloads],
                     BatchDraft(customer, lane) if as_batch else None,
                 )
-                # In one order everywhere, so that two batches cannot wait for each other.
+                # Every transaction locks assets in this order, so that two batches cannot wait for
+                # each other.
                 for payload in sorted(payloads, key=lambda each: each.request.id):
                     await self._pipeline.declare(
                         payload.request, batch=recorded.batch, connection=submission.connection
                     )
         finally:
-            self._posting -= 1
+            self._submissions -= 1
         return recorded
 
-    async def describe(self, request: Request, asset: Asset) -> Asset:
-        """The asset with the rights and fields of the request, without an ingest. Raises as
-        `Pipeline.set_access`.
+    async def update_fields(self, request: Request, asset: Asset) -> Asset:
+        """Change the rights and the descriptive fields of an asset without an ingest. Returns the
+        asset as it is now. Raises as `Pipeline.set_access`.
         """
-        rights = _different(request, asset, ("roles", "max_unauthorised"))
+        rights = _changed_fields(request, asset, ("roles", "max_unauthorised"))
         if rights:
             asset = await self._pipeline.set_access(asset.id, **rights)
-        fields = _different(request, asset, ("strings", "numbers", "tags", "rights"))
+        fields = _changed_fields(request, asset, ("strings", "numbers", "tags", "rights"))
         return await self._pipeline.set_fields(asset.id, **fields) if fields else asset
 
-    async def _narrow(self, request: Request) -> None:
+    async def _narrow_stored_asset(self, request: Request) -> None:
         if request.roles is None and request.max_unauthorised is None:
             return
-        asset = await self._known.assets.get(request.id)
+        asset = await self._assets.get(request.id)
         if asset is not None:
             await self._pipeline.narrow(request, asset)
 
-    async def _bounded(self, asset_id: AssetId, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        if self._waiting >= self._at_once:
+    async def _run_bounded(
+        self, asset_id: AssetId, ingest: Callable[[], Awaitable[Outcome]]
+    ) -> Outcome:
+        if self._waiting >= self._max_waiting:
             raise Overloaded(
-                f"{self._at_once} images are being taken in while their senders wait; try again,"
-                " or post a batch.",
+                f"{self._max_waiting} ingests run while their clients wait. Repeat the request"
+                " after the seconds of Retry-After, or post a batch.",
                 BUSY_RETRY_S,
             )
         self._waiting += 1
         try:
-            return await work()
+            return await ingest()
         except OrchestratorError as error:
-            told = await self._told(asset_id, error)
-            if told is error:
+            api_error = await self._to_api_error(asset_id, error)
+            if api_error is error:
                 raise
-            raise told from error
+            raise api_error from error
         finally:
             self._waiting -= 1
 
-    async def _told(self, asset_id: AssetId, error: OrchestratorError) -> OrchestratorError:
-        """The error with the stage it was recorded with; a picture over our bounds is one that
-        cannot be processed (422), not a body that is too large.
+    async def _to_api_error(self, asset_id: AssetId, error: OrchestratorError) -> OrchestratorError:
+        """Return the error with the stage that the attempt recorded. An image over the limits
+        cannot be processed (422); it is not a request body that is too large (413).
         """
         if isinstance(error, TooLarge):
-            told: OrchestratorError = Unprocessable(error.public)
-            told.code = error.code
+            api_error: OrchestratorError = Unprocessable(error.public)
+            api_error.code = error.code
         else:
-            told = error
+            api_error = error
         if isinstance(error, Unavailable) and not isinstance(error, OriginUnavailable):
-            return told  # the catalogue itself may be away
-        attempts = await self._known.attempts.of(asset_id, 1)
+            return api_error  # the catalogue itself may be the part that does not answer
+        attempts = await self._attempts.of(asset_id, 1)
         if attempts and attempts[0].fault is not None and attempts[0].fault.code == error.code:
-            told.stage = attempts[0].fault.stage
-        return told
+            api_error.stage = attempts[0].fault.stage
+        return api_error
 
-    async def _taken(self, request: Request, asset: Asset | None) -> Outcome:
-        if asset is not None:  # before its turn among the conversions
+    async def _narrow_and_ingest(self, request: Request, asset: Asset | None) -> Outcome:
+        if asset is not None:  # before the ingest waits for its turn to convert
             await self._pipeline.narrow(request, asset)
         return await self._pipeline.ingest(request)
 
@@ -179,19 +184,19 @@ class IngestRequestProcessor:
         try:
             kind_of_origin(origin, None)
         except OriginUnavailable:
-            return  # a strategy of the customer may say how
+            return  # a strategy of the customer may say how to read it
 
 
-def _different(request: Request, asset: Asset, names: Sequence[str]) -> dict[str, Any]:
-    asked = {name: getattr(request, name) for name in names}
+def _changed_fields(request: Request, asset: Asset, names: Sequence[str]) -> dict[str, Any]:
+    requested = {name: getattr(request, name) for name in names}
     return {
         name: value
-        for name, value in asked.items()
+        for name, value in requested.items()
         if value is not None and value != getattr(asset, name)
     }
 
 
-def _job(payload: Payload, lane: Lane) -> JobDraft:
+def _draft_job(payload: Payload, lane: Lane) -> JobDraft:
     request = payload.request
     return JobDraft(
         INGEST,

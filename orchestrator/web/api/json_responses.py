@@ -1,4 +1,6 @@
-"""How the API answers: JSON by the models that /openapi.json describes, never stored by anybody."""
+"""JSON responses of the API, built from the models that /openapi.json describes. Caches must not
+store them.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ from pydantic import BaseModel
 from orchestrator.errors import PreconditionFailed
 
 
-def answer(
+def json_response(
     document: BaseModel, status: int = 200, *, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """The document as JSON."""
+    """Return the document as JSON."""
     return web.Response(
         status=status,
         body=document.model_dump_json(by_alias=True).encode(),
@@ -23,29 +25,34 @@ def answer(
     )
 
 
-def nothing() -> web.Response:
-    """204."""
+def no_content() -> web.Response:
+    """Return a 204 response."""
     return web.Response(status=204, headers={"Cache-Control": "no-store"})
 
 
-def etag_of(document: BaseModel) -> str:
-    """A strong ETag of what the document says."""
-    said = document.model_dump_json(by_alias=True).encode()
-    return f'"{hashlib.blake2b(said, digest_size=12).hexdigest()}"'
+def compute_etag(document: BaseModel) -> str:
+    """Return a strong ETag: a hash of the document's JSON."""
+    body = document.model_dump_json(by_alias=True).encode()
+    return f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
 
 
 def check_conditions(request: web.Request, current: str | None) -> None:
-    """Raise PreconditionFailed unless If-Match and If-None-Match allow a change of what now has
-    this ETag; None: there is nothing yet (RFC 9110, section 13.1).
+    """Raise PreconditionFailed unless If-Match and If-None-Match allow to change a resource whose
+    ETag is `current`; None: the resource does not exist (RFC 9110, section 13.1).
     """
-    wanted = _tags(request, "If-Match")
-    if wanted and (current is None or not wanted & {current, "*"}):
-        raise PreconditionFailed("It is not, or no longer, what If-Match says; read it again.")
-    unwanted = _tags(request, "If-None-Match")
-    if unwanted and current is not None and unwanted & {current, "*"}:
-        raise PreconditionFailed("There is one already, and If-None-Match says there should not.")
+    required = _etags(request, "If-Match")
+    if required and (current is None or not required & {current, "*"}):
+        raise PreconditionFailed(
+            "The asset does not have the ETag of If-Match. Read it again and repeat the change."
+        )
+    excluded = _etags(request, "If-None-Match")
+    if excluded and current is not None and excluded & {current, "*"}:
+        raise PreconditionFailed(
+            "The asset exists, and If-None-Match excludes that. Leave If-None-Match out to change"
+            " the asset."
+        )
 
 
-def _tags(request: web.Request, name: str) -> set[str]:
+def _etags(request: web.Request, name: str) -> set[str]:
     joined = ",".join(request.headers.getall(name, ()))
     return {each.strip() for each in joined.split(",") if each.strip()}

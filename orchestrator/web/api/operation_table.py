@@ -1,5 +1,5 @@
-"""Every operation of the management API, on one screen: routes, validation and /openapi.json are
-made from it.
+"""The table of all operations of the management API. Routes, validation and /openapi.json are
+derived from it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from orchestrator.ingest.payload.fields import Body
 from orchestrator.web.api import image_models, request_models, rule_models, work_models
 from orchestrator.web.api.admin_page import AdminPage
+from orchestrator.web.api.batch_resource import BatchResource
 from orchestrator.web.api.image_resource import ImageResource
 from orchestrator.web.api.job_resource import JobResource
 from orchestrator.web.api.openapi import OpenApiDocument
@@ -24,125 +25,143 @@ from orchestrator.web.api.strategy_resource import StrategyResource
 _IMAGES = "/customers/{customer}/spaces/{space}/images"
 _IMAGE = f"{_IMAGES}/{{image}}"
 _QUEUE = "/customers/{customer}/queue"
-_BATCH = f"{_QUEUE}/batches/{{batch}}"
+_BATCHES = f"{_QUEUE}/batches"
+_BATCH = f"{_BATCHES}/{{batch}}"
 _STRATEGIES = "/customers/{customer}/originStrategies"
 _STRATEGY = f"{_STRATEGIES}/{{strategy}}"
 _STORAGE = "/customers/{customer}/storagePolicy"
 
+Responses = Mapping[int, type[BaseModel] | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The handlers."""
+    """The objects whose methods handle the operations."""
 
     images: ImageResource
     queue: QueueResource
+    batches: BatchResource
     strategies: StrategyResource
     optimisation: PolicyResource
     thumbnails: PolicyResource
     storage: StorageResource
     jobs: JobResource
-    overview: AdminPage
+    admin: AdminPage
     document: OpenApiDocument
 
 
-def build_operations(at: Resources, max_body: int) -> list[Operation]:
-    """The table; `max_body` bounds a batch in bytes."""
+def build_operations(resources: Resources, max_body: int) -> list[Operation]:
+    """Return the table; `max_body` is the largest body of a batch in bytes."""
     return [
-        *_of_images(at.images),
-        *_of_the_queue(at.queue, max_body),
-        *_of_strategies(at.strategies),
-        *_of_policies("/imageOptimisationPolicies", at.optimisation, request_models.OptimisationIn),
-        *_of_policies("/thumbnailPolicies", at.thumbnails, request_models.ThumbnailIn),
-        *_of_storage(at.storage),
-        *_of_jobs(at.jobs),
+        *_image_operations(resources.images),
+        *_queue_operations(resources.queue, max_body),
+        *_batch_operations(resources.batches),
+        *_strategy_operations(resources.strategies),
+        *_policy_operations(
+            "/imageOptimisationPolicies", resources.optimisation, request_models.OptimisationIn
+        ),
+        *_policy_operations("/thumbnailPolicies", resources.thumbnails, request_models.ThumbnailIn),
+        *_storage_operations(resources.storage),
+        *_job_operations(resources.jobs),
         Operation(
             "GET",
             "/admin",
-            at.overview.show,
-            "What is cached, queued and failing",
+            resources.admin.show,
+            "Show assets, disk caches, queue and failed jobs",
             {200: work_models.Overview},
             "admin",
         ),
-        Operation("GET", "/openapi.json", at.document.show, "This document", {200: None}, "open"),
+        Operation(
+            "GET",
+            "/openapi.json",
+            resources.document.show,
+            "Show this document",
+            {200: None},
+            "open",
+        ),
     ]
 
 
-Answers = Mapping[int, type[BaseModel] | None]
-
-
-def _of_images(at: ImageResource) -> list[Operation]:
-    put: Answers = {
+def _image_operations(resource: ImageResource) -> list[Operation]:
+    put: Responses = {
         200: image_models.ImageTaken,
         201: image_models.ImageTaken,
         202: work_models.Accepted,
     }
-    again: Answers = {200: image_models.ImageTaken, 202: work_models.Accepted}
-    changed: Answers = {200: image_models.ImageOut, 202: work_models.Accepted}
+    ingest: Responses = {200: image_models.ImageTaken, 202: work_models.Accepted}
+    patch: Responses = {200: image_models.ImageOut, 202: work_models.Accepted}
     return [
         Operation(
             "POST",
             "/asset-ingest",
-            at.ingest,
-            "Take an image in",
-            again,
+            resource.ingest,
+            "Ingest an asset",
+            ingest,
             body=Body,
             raw=True,
-            prefers=True,
+            can_respond_async=True,
             aliases=("/image-ingest",),
         ),
         Operation(
             "GET",
             _IMAGES,
-            at.page,
-            "The images of a space",
+            resource.list_images,
+            "List the assets of a space",
             {200: image_models.Images},
             query=request_models.AfterQuery,
         ),
-        Operation("GET", _IMAGE, at.show, "An image", {200: image_models.ImageShown}),
+        Operation("GET", _IMAGE, resource.show, "Show an asset", {200: image_models.ImageShown}),
         Operation(
             "PUT",
             _IMAGE,
-            at.put,
-            "Create or replace an image",
+            resource.put,
+            "Create or replace an asset",
             put,
             body=Body,
             raw=True,
-            prefers=True,
+            can_respond_async=True,
         ),
         Operation(
             "PATCH",
             _IMAGE,
-            at.patch,
-            "Change an image",
-            changed,
+            resource.patch,
+            "Change an asset",
+            patch,
             body=Body,
             raw=True,
-            prefers=True,
+            can_respond_async=True,
         ),
-        Operation("DELETE", _IMAGE, at.delete, "Delete an image", {200: image_models.Deletion}),
+        Operation(
+            "DELETE", _IMAGE, resource.delete, "Delete an asset", {200: image_models.Deletion}
+        ),
         Operation(
             "POST",
             f"{_IMAGE}/reingest",
-            at.reingest,
-            "Take an image in again",
-            again,
-            prefers=True,
+            resource.reingest,
+            "Ingest an asset again",
+            ingest,
+            can_respond_async=True,
         ),
     ]
 
 
-def _of_the_queue(at: QueueResource, max_body: int) -> list[Operation]:
-    queue: Answers = {200: work_models.QueueOut}
-    batch: Answers = {201: work_models.BatchOut}
-    again: Answers = {200: work_models.BatchAgain}
+def _queue_operations(resource: QueueResource, max_body: int) -> list[Operation]:
+    queue: Responses = {200: work_models.QueueOut}
+    batch: Responses = {201: work_models.BatchOut}
     return [
-        Operation("GET", _QUEUE, at.show, "What waits in the normal lane", queue),
-        Operation("GET", f"{_QUEUE}/priority", at.show_priority, "And in the priority lane", queue),
+        Operation("GET", _QUEUE, resource.show, "Show the work waiting in the normal lane", queue),
+        Operation(
+            "GET",
+            f"{_QUEUE}/priority",
+            resource.show_priority,
+            "Show the work waiting in the priority lane",
+            queue,
+        ),
         Operation(
             "POST",
             _QUEUE,
-            at.post,
-            "Post a batch",
+            resource.post,
+            "Post a batch to the normal lane",
             batch,
             body=request_models.BatchIn,
             raw=True,
@@ -151,49 +170,63 @@ def _of_the_queue(at: QueueResource, max_body: int) -> list[Operation]:
         Operation(
             "POST",
             f"{_QUEUE}/priority",
-            at.post_priority,
-            "Post a batch that goes first",
+            resource.post_priority,
+            "Post a batch to the priority lane",
             batch,
             body=request_models.BatchIn,
             raw=True,
             max_bytes=max_body,
         ),
-        Operation(
-            "GET",
-            f"{_QUEUE}/batches",
-            at.page,
-            "The batches of a customer",
-            {200: work_models.Batches},
-            query=request_models.BatchesQuery,
-        ),
-        Operation("GET", _BATCH, at.batch, "A batch", {200: work_models.BatchShown}),
-        Operation(
-            "GET",
-            f"{_BATCH}/images",
-            at.images,
-            "What became of each image of a batch",
-            {200: work_models.BatchImages},
-            query=request_models.BeforeQuery,
-        ),
-        Operation("POST", f"{_BATCH}/retry", at.retry, "Try a batch's failures again", again),
-        Operation("POST", f"{_BATCH}/cancel", at.cancel, "Give up what still waits", again),
     ]
 
 
-def _of_strategies(at: StrategyResource) -> list[Operation]:
-    one: Answers = {200: rule_models.StrategyOut}
+def _batch_operations(resource: BatchResource) -> list[Operation]:
+    changed: Responses = {200: work_models.BatchAgain}
+    return [
+        Operation(
+            "GET",
+            _BATCHES,
+            resource.list_batches,
+            "List the batches of a customer",
+            {200: work_models.Batches},
+            query=request_models.BatchesQuery,
+        ),
+        Operation("GET", _BATCH, resource.show, "Show a batch", {200: work_models.BatchShown}),
+        Operation(
+            "GET",
+            f"{_BATCH}/images",
+            resource.list_images,
+            "List the jobs of a batch, one for each asset",
+            {200: work_models.BatchImages},
+            query=request_models.BeforeQuery,
+        ),
+        Operation(
+            "POST", f"{_BATCH}/retry", resource.retry, "Retry the failed jobs of a batch", changed
+        ),
+        Operation(
+            "POST",
+            f"{_BATCH}/cancel",
+            resource.cancel,
+            "Cancel the waiting jobs of a batch",
+            changed,
+        ),
+    ]
+
+
+def _strategy_operations(resource: StrategyResource) -> list[Operation]:
+    strategy: Responses = {200: rule_models.StrategyOut}
     return [
         Operation(
             "GET",
             _STRATEGIES,
-            at.page,
-            "The origin strategies of a customer",
+            resource.list_strategies,
+            "List the origin strategies of a customer",
             {200: rule_models.StrategyList},
         ),
         Operation(
             "POST",
             _STRATEGIES,
-            at.create,
+            resource.create,
             "Create an origin strategy",
             {201: rule_models.StrategyOut},
             body=request_models.StrategyIn,
@@ -201,97 +234,100 @@ def _of_strategies(at: StrategyResource) -> list[Operation]:
         Operation(
             "POST",
             f"{_STRATEGIES}/test",
-            at.test,
-            "Which strategy fits an origin, and can it be fetched",
+            resource.test,
+            "Test which strategy matches an origin, and whether the origin can be fetched",
             {200: rule_models.OriginFound},
             body=request_models.OriginTest,
         ),
-        Operation("GET", _STRATEGY, at.show, "An origin strategy", one),
+        Operation("GET", _STRATEGY, resource.show, "Show an origin strategy", strategy),
         Operation(
             "PUT",
             _STRATEGY,
-            at.put,
+            resource.put,
             "Replace an origin strategy",
-            one,
+            strategy,
             body=request_models.StrategyIn,
         ),
         Operation(
             "PATCH",
             _STRATEGY,
-            at.patch,
+            resource.patch,
             "Change an origin strategy",
-            one,
+            strategy,
             body=request_models.StrategyPatch,
         ),
-        Operation("DELETE", _STRATEGY, at.delete, "Delete an origin strategy", {204: None}),
+        Operation("DELETE", _STRATEGY, resource.delete, "Delete an origin strategy", {204: None}),
     ]
 
 
-def _of_policies(
+def _policy_operations(
     path: str,
-    at: PolicyResource,
+    resource: PolicyResource,
     body: type[request_models.OptimisationIn] | type[request_models.ThumbnailIn],
 ) -> list[Operation]:
-    found: list[Operation] = []
-    put: Answers = {200: rule_models.PolicyOut, 201: rule_models.PolicyOut}
-    for base, writes in ((path, "admin"), (f"/customers/{{customer}}{path}", "key")):
-        one = f"{base}/{{name}}"
-        access: Access = "admin" if writes == "admin" else "key"
-        found += [
+    """Return the operations of the global policies and of a customer's own."""
+    table: list[Operation] = []
+    put: Responses = {200: rule_models.PolicyOut, 201: rule_models.PolicyOut}
+    writers: dict[str, Access] = {path: "admin", f"/customers/{{customer}}{path}": "key"}
+    for policies, access in writers.items():
+        policy = f"{policies}/{{name}}"
+        table += [
             Operation(
                 "GET",
-                base,
-                at.page,
-                "Policies that may be named",
+                policies,
+                resource.list_policies,
+                "List the policies that a request may name",
                 {200: rule_models.PolicyList},
             ),
-            Operation("GET", one, at.show, "A policy", {200: rule_models.PolicyOut}),
-            Operation("PUT", one, at.put, "Create or replace a policy", put, access, body),
-            Operation("DELETE", one, at.delete, "Delete a policy", {204: None}, access),
+            Operation("GET", policy, resource.show, "Show a policy", {200: rule_models.PolicyOut}),
+            Operation("PUT", policy, resource.put, "Create or replace a policy", put, access, body),
+            Operation("DELETE", policy, resource.delete, "Delete a policy", {204: None}, access),
         ]
         if body is request_models.ThumbnailIn:
-            found += [
+            table += [
                 Operation(
                     method,
-                    f"{one}/preview",
-                    at.preview,
-                    "The thumbnails a picture gets by it",
+                    f"{policy}/preview",
+                    resource.preview,
+                    "List the thumbnails that the policy makes of an image",
                     {200: rule_models.Preview},
                     query=request_models.PreviewQuery,
                 )
                 for method in ("GET", "POST")
             ]
-    return found
+    return table
 
 
-def _of_storage(at: StorageResource) -> list[Operation]:
-    shown: Answers = {200: rule_models.StorageOut}
+def _storage_operations(resource: StorageResource) -> list[Operation]:
+    storage: Responses = {200: rule_models.StorageOut}
     return [
-        Operation("GET", _STORAGE, at.show, "What a customer may store, and stores", shown),
+        Operation(
+            "GET", _STORAGE, resource.show, "Show a customer's storage limits and use", storage
+        ),
         Operation(
             "PUT",
             _STORAGE,
-            at.put,
-            "Set a customer's limits",
-            shown,
+            resource.put,
+            "Set a customer's storage limits",
+            storage,
             "admin",
             request_models.StorageIn,
         ),
     ]
 
 
-def _of_jobs(at: JobResource) -> list[Operation]:
-    one: Answers = {200: work_models.JobOut}
+def _job_operations(resource: JobResource) -> list[Operation]:
+    job: Responses = {200: work_models.JobOut}
     return [
         Operation(
             "GET",
             "/jobs",
-            at.page,
-            "Jobs",
+            resource.list_jobs,
+            "List jobs",
             {200: work_models.JobList},
             query=request_models.JobsQuery,
         ),
-        Operation("GET", "/jobs/{job}", at.show, "A job", one),
-        Operation("POST", "/jobs/{job}/retry", at.retry, "Try a failed job again", one),
-        Operation("POST", "/jobs/{job}/cancel", at.cancel, "Give up a job that waits", one),
+        Operation("GET", "/jobs/{job}", resource.show, "Show a job", job),
+        Operation("POST", "/jobs/{job}/retry", resource.retry, "Retry a failed job", job),
+        Operation("POST", "/jobs/{job}/cancel", resource.cancel, "Cancel a waiting job", job),
     ]

@@ -1,7 +1,9 @@
-"""An operation of the API: its address, what it takes and gives, who may ask, and its handler.
+"""An operation of the API: its path, its request and response models, who may call it, and its
+handler.
 
-One table of these (`table.py`) makes the routes, validates what comes in, and is written out as
-`/openapi.json`; so a handler never sees a body that the document does not describe.
+One table of operations (`operation_table.py`) defines the routes, validates the requests, and is
+written to `/openapi.json`. A handler therefore never gets a body that the document does not
+describe.
 """
 
 from __future__ import annotations
@@ -20,11 +22,16 @@ from orchestrator.errors import InvalidImageRequest, InvalidInput, NotFound, Too
 from orchestrator.ingest.payload.envelopes import MAX_BODY_BYTES, read_json
 from orchestrator.ingest.payload.fields import faults_of
 from orchestrator.model import AssetId
-from orchestrator.web.api.authentication import Caller, KeyVerifier, caller_of, check_own_pages_only
+from orchestrator.web.api.authentication import (
+    Caller,
+    KeyVerifier,
+    authenticate,
+    refuse_cross_site_change,
+)
 from orchestrator.web.responses import REQUEST_CLASS
 
 _JSON_TYPES = re.compile(r"application/(?:[\w.+-]+\+)?json|application/octet-stream|text/plain")
-_PLACES = {
+_PARAMETER_PATTERNS = {
     "customer": r"[0-9]{1,9}",
     "space": r"[0-9]{1,9}",
     "batch": r"[0-9]{1,18}",
@@ -33,7 +40,7 @@ _PLACES = {
     "image": r"[^{}/]+",
     "name": r"[^{}/]+",
 }
-"""What may stand in each place of an address; anything else is no address of ours."""
+"""The values that each path parameter accepts; a path with any other value is a 404."""
 
 Access = Literal["open", "key", "admin"]
 M = TypeVar("M", bound=BaseModel)
@@ -41,48 +48,48 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """One request of an operation: who asks, and what was validated of it."""
+    """One request of an operation, authenticated and validated."""
 
     request: web.Request
     caller: Caller
     body: Any = None
-    """An instance of the operation's body model; the parsed JSON where it is `raw`."""
+    """An instance of the operation's body model; the parsed JSON if the operation is `raw`."""
     query: Any = None
 
-    def number(self, place: str) -> int:
-        """The number at a place of the address."""
-        return int(self.request.match_info[place])
+    def path_number(self, name: str) -> int:
+        """Return the value of a numeric path parameter."""
+        return int(self.request.match_info[name])
 
-    def text(self, place: str) -> str:
-        """The text at a place of the address, decoded."""
-        return self.request.match_info[place]
+    def path_text(self, name: str) -> str:
+        """Return the decoded value of a path parameter."""
+        return self.request.match_info[name]
 
     @property
     def customer(self) -> int:
-        """The customer of the address."""
-        return self.number("customer")
+        """The customer in the path."""
+        return self.path_number("customer")
 
     @property
     def asset_id(self) -> AssetId:
-        """The image of the address. Raises NotFound for what no image can be called."""
+        """The id of the asset in the path. Raises NotFound for a name that no asset can have."""
         try:
-            return AssetId(self.customer, self.number("space"), self.text("image"))
+            return AssetId(self.customer, self.path_number("space"), self.path_text("image"))
         except InvalidImageRequest as error:
-            raise NotFound("No image can be called so.") from error
+            raise NotFound("No asset can have this name. Check the path.") from error
 
-    def asked(self, model: type[M]) -> M:
-        """The validated query."""
-        assert isinstance(self.query, model)  # noqa: S101  the table says so
+    def query_as(self, model: type[M]) -> M:
+        """Return the validated query."""
+        assert isinstance(self.query, model)  # noqa: S101  the table names the model
         return self.query
 
-    def given(self, model: type[M]) -> M:
-        """The validated body."""
-        assert isinstance(self.body, model)  # noqa: S101  the table says so
+    def body_as(self, model: type[M]) -> M:
+        """Return the validated body."""
+        assert isinstance(self.body, model)  # noqa: S101  the table names the model
         return self.body
 
     @property
-    def wants_no_wait(self) -> bool:
-        """True if the client would rather be answered before the work is done (RFC 7240)."""
+    def prefers_async(self) -> bool:
+        """True if the client asks for a response before the work is done (RFC 7240)."""
         preferences = ",".join(self.request.headers.getall("Prefer", ())).lower()
         return "respond-async" in (each.split(";")[0].strip() for each in preferences.split(","))
 
@@ -92,27 +99,29 @@ Handler = Callable[[ApiCall], Awaitable[web.Response]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A line of the table."""
+    """A row of the table."""
 
     method: str
     path: str
     handle: Handler
     summary: str
-    answers: Mapping[int, type[BaseModel] | None] = field(default_factory=dict)
-    """What each good status comes with."""
+    responses: Mapping[int, type[BaseModel] | None] = field(default_factory=dict)
+    """The response model of each status below 400; None: no body."""
     access: Access = "key"
     body: type[BaseModel] | None = None
     raw: bool = False
-    """The handler decodes the parsed body itself, by the same model."""
+    """True if the handler itself validates the parsed body with `body`."""
     query: type[BaseModel] | None = None
     max_bytes: int = MAX_BODY_BYTES
-    prefers: bool = False
-    """`Prefer: respond-async` is understood."""
+    can_respond_async: bool = False
+    """True if the operation accepts `Prefer: respond-async`."""
     aliases: tuple[str, ...] = ()
 
 
 class OperationRouter:
-    """Where requests of operations are received: key, customer, query, body, then the handler."""
+    """Routes requests to operations: checks key, customer, query and body, then calls the
+    handler.
+    """
 
     def __init__(
         self,
@@ -126,77 +135,89 @@ class OperationRouter:
         self._body_timeout_s = body_timeout_s
 
     def add(self, router: web.UrlDispatcher, operation: Operation) -> None:
-        """Put an operation on the router."""
+        """Add the routes of an operation."""
         for path in (operation.path, *operation.aliases):
-            pattern = re.sub(r"\{(\w+)\}", lambda m: f"{{{m[1]}:{_PLACES[m[1]]}}}", path)
+            pattern = re.sub(
+                r"\{(\w+)\}", lambda m: f"{{{m[1]}:{_PARAMETER_PATTERNS[m[1]]}}}", path
+            )
             if operation.method == "GET":
-                router.add_get(pattern, self._received(operation))
+                router.add_get(pattern, self._make_handler(operation))
             else:
-                router.add_route(operation.method, pattern, self._received(operation))
+                router.add_route(operation.method, pattern, self._make_handler(operation))
 
-    def _received(self, operation: Operation) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def receive(request: web.Request) -> web.Response:
+    def _make_handler(
+        self, operation: Operation
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
             request[REQUEST_CLASS] = "api"
-            caller = await self._admitted(request, operation)
+            caller = await self._authorise(request, operation)
             query = None
             if operation.query is not None:
-                query = _valid(operation.query, dict(request.query))
+                query = _validate(operation.query, dict(request.query))
             body = None
             if operation.body is not None:
-                body = await self._body_of(request, operation.body, operation)
+                body = await self._read_body(request, operation.body, operation)
             return await operation.handle(ApiCall(request, caller, body, query))
 
-        return receive
+        return handle
 
-    async def _body_of(
+    async def _read_body(
         self, request: web.Request, model: type[BaseModel], operation: Operation
     ) -> Any:
-        most = operation.max_bytes
-        parsed = read_json(await read_body(request, most, self._body_timeout_s), most)
-        return parsed if operation.raw else _valid(model, parsed)
+        max_bytes = operation.max_bytes
+        body = await read_body(request, max_bytes, self._body_timeout_s)
+        document = read_json(body, max_bytes)
+        return document if operation.raw else _validate(model, document)
 
-    async def _admitted(self, request: web.Request, operation: Operation) -> Caller:
-        """Who asks, if they may. Raises KeyRequired, Forbidden, NotFound."""
+    async def _authorise(self, request: web.Request, operation: Operation) -> Caller:
+        """Return the caller if it may call the operation. Raises KeyRequired, Forbidden,
+        NotFound.
+        """
         if operation.access == "open":
             return Caller(0, admin=False)
-        check_own_pages_only(request)
-        caller = await caller_of(request, self._keys)
+        refuse_cross_site_change(request)
+        caller = await authenticate(request, self._keys)
         if operation.access == "admin":
-            caller.check_admin()
+            caller.require_admin()
         if "customer" in request.match_info:
             customer = int(request.match_info["customer"])
-            caller.check(customer)
+            caller.require_access(customer)
             if not await self._customer_exists(customer):
-                raise NotFound(f"There is no customer {customer}.")
+                raise NotFound(f"There is no customer {customer}. Check the path.")
         return caller
 
 
 async def read_body(request: web.Request, max_bytes: int, timeout_s: float) -> bytes:
-    """The body, decompressed, of at most so many bytes. Raises TooLarge, InvalidInput, 408, 415."""
+    """Return the decompressed body of at most `max_bytes` bytes. Raises TooLarge, InvalidInput, and
+    aiohttp's errors for 408 and 415.
+    """
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type and not _JSON_TYPES.fullmatch(media_type):
         raise web.HTTPUnsupportedMediaType
     if (request.content_length or 0) > max_bytes:
-        raise _over(max_bytes)
-    read = bytearray()
+        raise _body_too_large(max_bytes)
+    body = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
             async for chunk in request.content.iter_any():
-                read += chunk
-                if len(read) > max_bytes:
-                    raise _over(max_bytes)
+                body += chunk
+                if len(body) > max_bytes:
+                    raise _body_too_large(max_bytes)
     except TimeoutError as error:
         raise web.HTTPRequestTimeout from error
     except (web.RequestPayloadError, HttpProcessingError) as error:
-        raise InvalidInput("The body is not encoded as its headers say.") from error
-    return bytes(read)
+        raise InvalidInput(
+            "The body does not have the encoding that the headers state."
+            " Check Content-Encoding and Content-Length."
+        ) from error
+    return bytes(body)
 
 
-def _over(max_bytes: int) -> TooLarge:
-    return TooLarge(f"The body is over {max_bytes} bytes.")
+def _body_too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {max_bytes} bytes. Send a smaller one.")
 
 
-def _valid(model: type[BaseModel], value: object) -> BaseModel:
+def _validate(model: type[BaseModel], value: object) -> BaseModel:
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -1,4 +1,6 @@
-"""Policies, global and of a customer; and which thumbnails one of them gives."""
+"""Handlers of global policies and of a customer's policies, and the preview of a thumbnail
+policy.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,14 @@ from pydantic import BaseModel
 from orchestrator.catalog.stored_policies import EVERYONE, PolicyKind
 from orchestrator.errors import NotFound
 from orchestrator.ingest.policies import Policies, PolicyEntry
-from orchestrator.web.api.json_responses import answer, nothing
+from orchestrator.web.api.json_responses import json_response, no_content
 from orchestrator.web.api.operations import ApiCall
 from orchestrator.web.api.request_models import PreviewQuery
 from orchestrator.web.api.rule_models import PolicyList, PolicyOut, Preview
 
 
 class PolicyResource:
-    """Handlers of `/imageOptimisationPolicies` or `/thumbnailPolicies`, and of the same below
+    """Handlers of `/imageOptimisationPolicies` or `/thumbnailPolicies`, and of the same path below
     `/customers/{c}`.
     """
 
@@ -23,36 +25,35 @@ class PolicyResource:
         self._policies = policies
         self._kind: PolicyKind = kind
 
-    async def page(self, call: ApiCall) -> web.Response:
-        """200 with every policy that may be named."""
-        found = await self._policies.list(self._kind, _owner(call))
-        return answer(PolicyList(policies=[PolicyOut.of(each) for each in found]))
+    async def list_policies(self, call: ApiCall) -> web.Response:
+        """Answer 200 with every policy that a request may name."""
+        policies = await self._policies.list(self._kind, _owner(call))
+        return json_response(PolicyList(policies=[PolicyOut.of(policy) for policy in policies]))
 
     async def show(self, call: ApiCall) -> web.Response:
-        """200 with the policy of this name that is in force here."""
-        return answer(PolicyOut.of(await self._named(call)))
+        """Answer 200 with the policy that this name selects."""
+        return json_response(PolicyOut.of(await self._get_policy(call)))
 
     async def put(self, call: ApiCall) -> web.Response:
-        """201 with a new one, or 200 with one replaced."""
-        given = call.given(BaseModel)
-        definition = given.model_dump(by_alias=True, exclude_none=True)
+        """Answer 201 with a new policy, or 200 with a replaced one."""
+        definition = call.body_as(BaseModel).model_dump(by_alias=True, exclude_none=True)
         entry, is_new = await self._policies.put(
-            self._kind, _owner(call), call.text("name"), definition
+            self._kind, _owner(call), call.path_text("name"), definition
         )
         headers = {"Location": call.request.rel_url.raw_path} if is_new else {}
-        return answer(PolicyOut.of(entry), 201 if is_new else 200, headers=headers)
+        return json_response(PolicyOut.of(entry), 201 if is_new else 200, headers=headers)
 
     async def delete(self, call: ApiCall) -> web.Response:
-        """204; what was made by it stays as it is."""
-        await self._policies.delete(self._kind, _owner(call), call.text("name"))
-        return nothing()
+        """Answer 204. Sources and thumbnails that the policy made stay."""
+        await self._policies.delete(self._kind, _owner(call), call.path_text("name"))
+        return no_content()
 
     async def preview(self, call: ApiCall) -> web.Response:
-        """200 with the thumbnails that a picture of this size gets."""
-        query = call.asked(PreviewQuery)
-        name = (await self._named(call)).name
+        """Answer 200 with the thumbnails that the policy makes of an image of this size."""
+        query = call.query_as(PreviewQuery)
+        name = (await self._get_policy(call)).name
         sizes = await self._policies.preview(_owner(call), name, query.width, query.height)
-        return answer(
+        return json_response(
             Preview(
                 policy=name,
                 width=query.width,
@@ -61,14 +62,14 @@ class PolicyResource:
             )
         )
 
-    async def _named(self, call: ApiCall) -> PolicyEntry:
-        name = call.text("name")
-        for entry in await self._policies.list(self._kind, _owner(call)):
-            if entry.name == name:
-                return entry
-        raise NotFound(f"There is no {self._kind} policy {name[:100]!r}.")
+    async def _get_policy(self, call: ApiCall) -> PolicyEntry:
+        name = call.path_text("name")
+        for policy in await self._policies.list(self._kind, _owner(call)):
+            if policy.name == name:
+                return policy
+        raise NotFound(f"There is no {self._kind} policy {name[:100]!r}. Check the name.")
 
 
 def _owner(call: ApiCall) -> int:
-    """Whose policies they are; EVERYONE where the address names no customer."""
+    """Return the customer that owns the policies; EVERYONE if the path names no customer."""
     return call.customer if "customer" in call.request.match_info else EVERYONE

@@ -1,4 +1,7 @@
-"""What the API takes: bodies and queries, which ignore what they do not know."""
+"""Request models of the API: bodies and queries. Properties that a model does not have are ignored.
+
+The docstring of a field is its description in /openapi.json.
+"""
 
 from __future__ import annotations
 
@@ -9,54 +12,54 @@ from pydantic import BeforeValidator, Field
 from orchestrator.catalog.jobs import State
 from orchestrator.ingest.payload.fields import Body, Fields, Text, whole_number
 
-_MOST = 2**62
+_MAX_NUMBER = 2**62
 
-Whole = Annotated[int, BeforeValidator(whole_number)]
+WholeNumber = Annotated[int, BeforeValidator(whole_number)]
 Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(whole_number)]
 
 
 class Paged(Fields):
-    """Which page."""
+    """The part of a list that is answered."""
 
     limit: Limit = 100
-    """At most so many."""
+    """The largest number of entries on a page."""
 
 
 class AfterQuery(Paged):
-    """Which page of a list by name."""
+    """A page of a list that is sorted by name."""
 
     after: Text = ""
-    """Begin behind this name."""
+    """The page begins after this name."""
 
 
 class BeforeQuery(Paged):
-    """Which page of a list by age."""
+    """A page of a list that is sorted by age, newest first."""
 
-    before: Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(whole_number)] | None = None
-    """Begin behind this number."""
+    before: Annotated[int, Field(ge=1, le=_MAX_NUMBER), BeforeValidator(whole_number)] | None = None
+    """The page begins after this number."""
 
 
 class BatchesQuery(BeforeQuery):
-    """Which batches."""
+    """The batches that are listed."""
 
     state: Literal["active", "finished"] | None = None
-    """Only unfinished ones, or only finished ones."""
+    """`active`: only unfinished batches; `finished`: only finished ones."""
 
 
 class JobsQuery(BeforeQuery):
-    """Which jobs."""
+    """The jobs that are listed."""
 
     state: State | None = None
-    batch: Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(whole_number)] | None = None
+    batch: Annotated[int, Field(ge=1, le=_MAX_NUMBER), BeforeValidator(whole_number)] | None = None
     image: Text | None = None
-    """`customer/space/name`."""
+    """The asset that the jobs work on, `customer/space/name`."""
     customer: Annotated[int, Field(ge=1, le=999_999_999), BeforeValidator(whole_number)] | None = (
         None
     )
 
 
 class PreviewQuery(Fields):
-    """A picture's size."""
+    """The size of an image."""
 
     width: Annotated[int, Field(ge=1, le=10_000_000), BeforeValidator(whole_number)]
     """Pixels."""
@@ -68,21 +71,23 @@ class StrategyIn(Fields):
     """An origin strategy."""
 
     regex: Annotated[str, Field(min_length=1, max_length=1000)]
-    """Found anywhere in the origin, in any case."""
+    """A regular expression. The strategy reads the origins in which it matches anywhere; upper and
+    lower case are equal.
+    """
     strategy: Text
     """basic-http-auth, s3, s3-ambient, s3-public, sftp, ftp, file or default."""
     credentials: str | dict[str, Any] | None = None
-    """A JSON object, or a link `s3://region/bucket/key`; left out or `xxx` keeps those there
-    are.
+    """A JSON object, or the address of one, `s3://region/bucket/key`. Absent or `xxx`: the stored
+    credentials stay.
     """
     optimised: bool = False
-    """It is read from where it is by the policy use-original, not copied."""
+    """True: the policy use-original serves the bytes from the origin and does not copy them."""
     place: Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(whole_number)] = 0
-    """Lower places are tried first."""
+    """Strategies with lower places are tried first."""
 
 
 class StrategyPatch(Fields):
-    """What is to be changed of an origin strategy."""
+    """The properties of an origin strategy that change."""
 
     regex: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     strategy: Text | None = None
@@ -92,46 +97,48 @@ class StrategyPatch(Fields):
 
 
 class OriginTest(Fields):
-    """An origin to try."""
+    """An origin to test."""
 
     origin: Annotated[str, Field(min_length=1, max_length=4000)]
 
 
 class OptimisationIn(Fields):
-    """How originals are made tile-ready."""
+    """How an original is converted to a source."""
 
     format: Literal["jpeg2000", "tiff", "original"]
-    """`original`: nothing is made."""
-    quality: Whole | None = None
+    """`original`: the original itself is the source."""
+    quality: WholeNumber | None = None
     """1 to 100."""
-    psnr: Whole | None = None
-    """JPEG2000 only, instead of quality: decibels."""
+    psnr: WholeNumber | None = None
+    """JPEG2000 only, instead of `quality`: peak signal-to-noise ratio in decibels."""
     lossless: bool | None = None
-    tile: Whole | None = None
+    tile: WholeNumber | None = None
     """Tile edge in pixels."""
 
 
 class ThumbnailIn(Fields):
-    """Which thumbnails are made."""
+    """The thumbnails that are made."""
 
     sizes: Annotated[list[int | str], Field(min_length=1, max_length=32)]
     """Longest edges in pixels, or IIIF sizes such as `!400,400` and `200,`."""
 
 
 class StorageIn(Fields):
-    """A customer's limits; null or left out: none."""
+    """A customer's storage limits; absent or null: no limit."""
 
     maximum_number_of_stored_images: (
-        Annotated[int, Field(ge=0, le=_MOST), BeforeValidator(whole_number)] | None
+        Annotated[int, Field(ge=0, le=_MAX_NUMBER), BeforeValidator(whole_number)] | None
     ) = None
     maximum_total_size_of_stored_images: (
-        Annotated[int, Field(ge=0, le=_MOST), BeforeValidator(whole_number)] | None
+        Annotated[int, Field(ge=0, le=_MAX_NUMBER), BeforeValidator(whole_number)] | None
     ) = None
-    """Bytes: sources, originals and thumbnails."""
+    """Bytes of sources, originals and thumbnails."""
 
 
 class BatchIn(Fields):
-    """Images to be taken in together."""
+    """Assets to ingest together."""
 
     member: Annotated[list[Body], Field(min_length=1)]
-    """`members` and `images` are understood, too, and so is a plain list."""
+    """`members` and `images` are accepted as names of this property, and so is a list without an
+    object around it.
+    """

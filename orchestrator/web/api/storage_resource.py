@@ -1,11 +1,11 @@
-"""A customer's storage policy: how much it may store, and how much of that is used."""
+"""Handlers of a customer's storage policy: the limits, and how much of them is used."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from orchestrator.catalog.quotas import Quotas
-from orchestrator.web.api.json_responses import answer
+from orchestrator.web.api.json_responses import json_response
 from orchestrator.web.api.operations import ApiCall
 from orchestrator.web.api.request_models import StorageIn
 from orchestrator.web.api.rule_models import StorageOut
@@ -18,15 +18,15 @@ class StorageResource:
         self._quotas = quotas
 
     async def show(self, call: ApiCall) -> web.Response:
-        """200 with limits and use."""
-        return answer(StorageOut.model_validate(await self._quotas.get(call.customer)))
+        """Answer 200 with the limits and their use."""
+        return json_response(StorageOut.model_validate(await self._quotas.get(call.customer)))
 
     async def put(self, call: ApiCall) -> web.Response:
-        """200 with the new limits."""
-        given = call.given(StorageIn)
+        """Answer 200 with the new limits."""
+        body = call.body_as(StorageIn)
         use = await self._quotas.set_limits(
             call.customer,
-            max_images=given.maximum_number_of_stored_images,
-            max_bytes=given.maximum_total_size_of_stored_images,
+            max_images=body.maximum_number_of_stored_images,
+            max_bytes=body.maximum_total_size_of_stored_images,
         )
-        return answer(StorageOut.model_validate(use))
+        return json_response(StorageOut.model_validate(use))

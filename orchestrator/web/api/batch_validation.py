@@ -1,0 +1,85 @@
+"""Validation of a posted batch: every member is checked before anything is recorded, and one error
+names the faults of all members.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.catalog.assets import Assets
+from orchestrator.errors import AssetNotFound, InvalidInput
+from orchestrator.ingest.payload.decoding import Payload, decode
+from orchestrator.web.api.ingest_requests import IngestRequestProcessor
+
+
+class BatchValidator:
+    """Turns the body of a batch into complete ingest requests."""
+
+    def __init__(
+        self, assets: Assets, ingest_requests: IngestRequestProcessor, max_members: int
+    ) -> None:
+        self._assets = assets
+        self._ingest_requests = ingest_requests
+        self._max_members = max_members
+
+    async def validate(self, body: Any, customer: int) -> list[Payload]:
+        """Return the payload of every member. Raises InvalidInput with the faults of all members if
+        one has a fault.
+        """
+        members = read_members(body, self._max_members)
+        faults: dict[int, str] = {}
+        payloads: dict[int, Payload] = {}
+        for index, member in enumerate(members):
+            try:
+                payloads[index] = await self._validate_member(member, customer)
+            except (InvalidInput, AssetNotFound) as error:
+                faults[index] = "; ".join(error.public.splitlines())
+        counts = Counter(payload.request.id for payload in payloads.values())
+        for index, payload in payloads.items():
+            if counts[payload.request.id] > 1:
+                faults[index] = f"id: {payload.request.id} is in the batch more than once"
+        if faults:
+            lines = [f"member {index}: {faults[index]}" for index in sorted(faults)]
+            raise InvalidInput(
+                f"{len(lines)} of {len(members)} members have a fault, and nothing was recorded."
+                f" Correct them and post the batch again. {lines[0]}",
+                faults=lines,
+            )
+        return [payloads[index] for index in sorted(payloads)]
+
+    async def _validate_member(self, member: Any, customer: int) -> Payload:
+        if not isinstance(member, Mapping):
+            raise InvalidInput("should be an object that describes one asset")
+        request = decode(member, customer).request
+        if request.id.customer != customer:
+            raise InvalidInput(
+                f"id: {request.id} belongs to another customer than the batch;"
+                f" use an id of customer {customer}"
+            )
+        asset = None if request.origin else await self._assets.get(request.id)
+        return Payload(await self._ingest_requests.complete_request(request, asset))
+
+
+def read_members(body: Any, max_members: int) -> list[Any]:
+    """Return the members of a batch: the body itself if it is a list, else its property `member`,
+    `members` or `images`.
+
+    Raises InvalidInput.
+    """
+    if isinstance(body, Mapping):
+        properties = {str(name).lower(): value for name, value in body.items()}
+        names = ("member", "members", "images")
+        members = next((properties[name] for name in names if name in properties), None)
+    else:
+        members = body
+    if not isinstance(members, list):
+        raise InvalidInput('Send a batch as {"member": [...]}, a list of assets.')
+    if not members:
+        raise InvalidInput("member: a batch needs at least one asset.")
+    if len(members) > max_members:
+        raise InvalidInput(
+            f"member: a batch holds at most {max_members} assets. Post several batches."
+        )
+    return members

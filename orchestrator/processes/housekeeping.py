@@ -40,7 +40,7 @@ SWEEP_EVERY_S = 3600.0
 
 
 class Housekeeping:
-    """Everything that one process of an installation does for all of them."""
+    """The tasks that one process of an installation does for all of them."""
 
     def __init__(self, services: Services) -> None:
         settings = services.settings
@@ -59,8 +59,9 @@ class Housekeeping:
         )
 
     async def open(self, stack: AsyncExitStack) -> list[Loop]:
-        """Open the private port, which closing `stack` drains; the loops to run beside it."""
-        # Before the port answers: an earlier run's marker would make this one ready too early.
+        """Open the private port; closing `stack` drains it. Returns the loops to run beside it."""
+        # Removed before the port opens: with the marker of an earlier run, this run would report
+        # that it is ready too early.
         await asyncio.to_thread(self._marker.unlink, missing_ok=True)
         await self._open_port(stack)
         return self._loops()
@@ -70,7 +71,7 @@ class Housekeeping:
         self._conversions.add()
 
     def on_change(self, asset_id: AssetId, version: int) -> None:
-        """Invalidate the cached files of an asset that has this version now; GONE: deleted."""
+        """Remove the cached files of an asset; `version` is its new version, or GONE."""
         self._invalidator.heard(asset_id, version)
 
     def on_prefix(self, prefix: str) -> None:

@@ -1,7 +1,7 @@
-"""Builds a port: what its connections share, its middleware, and the socket it listens on.
+"""Builds a port: the state its connections share, its middleware, and its socket.
 
 The serve, housekeeping and worker processes all build their ports here. Closing the exit stack
-that `open_port` is given drains the port: requests in progress are finished first.
+passed to `open_port` drains the port: requests in progress are finished first.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Address:
 
 
 def public_port(settings: Settings, hot: HotTier[HotEntry], access_log: AccessLog | None) -> Port:
-    """A port that clients reach: it answers from the hot tier and writes the access log."""
+    """A port for clients. It answers from the hot tier and writes the access log."""
     state = PortState(
         addresses=_resolver(settings.server),
         hot=hot,
@@ -68,7 +68,7 @@ def public_port(settings: Settings, hot: HotTier[HotEntry], access_log: AccessLo
 
 
 def private_port(settings: Settings) -> Port:
-    """A port for operators and Prometheus: no response of it may be cached, errors included."""
+    """A port for operators and Prometheus. Its responses, errors included, are never cached."""
     state = PortState(
         addresses=_resolver(settings.server), limits=_limits(settings.server), private=True
     )

@@ -1,6 +1,7 @@
-"""The serve role: the public port and what answers its requests.
+"""The serve role: the public port, and the services that answer its requests.
 
-Changes of assets reach this process through the listener: it drops what memory holds of them.
+When the listener reports a change of an asset, this process drops the snapshot and the responses of
+the asset from its memory.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class PublicServer:
         self._caching = CachingRules.of(settings.cache.rules)
 
     async def open(self, stack: AsyncExitStack) -> list[Loop]:
-        """Open the public port, which closing `stack` drains; the loops to run beside it."""
+        """Open the public port; closing `stack` drains it. Returns the loops to run beside it."""
         settings, services = self._settings, self._services
         port = public_port(settings, self._hot, await self._open_access_log(stack))
         sources = SourceOrchestrator(
@@ -72,7 +73,7 @@ class PublicServer:
         )
         warmer = SourceWarmer(sources, settings.delivery.warm_queue)
         addresses = port.state.addresses
-        images = await self._images(stack, sources, warmer, addresses)
+        images = await self._build_image_routes(stack, sources, warmer, addresses)
         services.imaging.warm()  # so that the first request does not wait for a worker to start
         page = await asyncio.to_thread(LandingPage.load, version("orchestrator"))
         collection = CollectionRoutes(
@@ -84,29 +85,29 @@ class PublicServer:
         return [warmer.run()]
 
     def on_change(self, asset_id: AssetId, version: int) -> None:
-        """Drop what memory holds of an asset that has this version now; GONE: deleted."""
+        """Drop the snapshot and responses of an asset; `version` is its new version, or GONE."""
         self._snapshots.drop(asset_id)
         self._hot.drop_asset(str(asset_id))
         if version == GONE:
             self._drop_later(partial(self._hot.drop_asset, str(asset_id)))
 
     def on_prefix(self, prefix: str) -> None:
-        """Drop the responses in memory of all assets whose id begins with `prefix`."""
+        """Drop the responses of all assets whose id begins with `prefix`."""
         self._hot.drop_prefix(prefix)
         self._drop_later(partial(self._hot.drop_prefix, prefix))
 
     def on_lost(self) -> None:
-        """Changes are not reported until `on_restored`: trust nothing that memory holds."""
+        """Drop all responses: until `on_restored`, changes of assets are not reported."""
         self._snapshots.on_notices_lost()
         self._hot.clear()
 
     def on_restored(self) -> None:
-        """Changes are reported again: snapshots read from now on may be kept."""
+        """Cache snapshots again: changes of assets are reported from now on."""
         self._snapshots.on_notices_restored()
 
     def _drop_later(self, drop: Callable[[], object]) -> None:
-        """Drop once more when the files are removed: a request may have read one back into memory
-        before that.
+        """Repeat a drop once the files are removed: until then a request may read a file into the
+        hot tier again.
         """
         asyncio.get_running_loop().call_later(FILES_REMOVED_S, drop)
 
@@ -117,7 +118,7 @@ class PublicServer:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, access_log.reopen)
         return access_log
 
-    async def _images(
+    async def _build_image_routes(
         self,
         stack: AsyncExitStack,
         sources: SourceOrchestrator,
@@ -127,12 +128,12 @@ class PublicServer:
         settings, services = self._settings, self._services
         limits = limits_of(settings)
         capabilities = await services.imaging.capabilities()
-        server = self._image_server()
+        server = self._build_image_server()
         stack.push_async_callback(server.close)
         maker = DerivativeMaker(
             store=services.store,
             sources=sources,
-            unorchestrated=self._unorchestrated(stack),
+            unorchestrated=self._build_unorchestrated(stack),
             image_server=server,
             pool=services.imaging,
             encoder=encoder_of(settings),
@@ -160,14 +161,14 @@ class PublicServer:
             settings=settings,
         )
 
-    def _image_server(self) -> ImageServer:
+    def _build_image_server(self) -> ImageServer:
         builtin = BuiltinImageServer(self._services.imaging, encoder_of(self._settings))
         if self._settings.image_server.kind == "builtin":
             return builtin
         return RemoteImageServer(self._settings.image_server, builtin)
 
-    def _unorchestrated(self, stack: AsyncExitStack) -> UnorchestratedRenderer:
-        """What answers requests whose source is not copied to fast disk."""
+    def _build_unorchestrated(self, stack: AsyncExitStack) -> UnorchestratedRenderer:
+        """The renderer for sources that are not copied to fast disk."""
         memory = MemorySourceCache(
             self._services.store,
             self._settings.delivery.memory_sources,

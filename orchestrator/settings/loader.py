@@ -73,11 +73,11 @@ class _Reading:
     origins: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
-    def take(self, name: str, value: Any, origin: str) -> None:
+    def set_value(self, name: str, value: Any, origin: str) -> None:
         """Set one value, which overrides earlier ones. An unknown name is a fault."""
         if name in _REMOVED:
-            harmless, advice = _REMOVED[name]
-            if str(value).lower() != str(harmless).lower():
+            ignored, advice = _REMOVED[name]
+            if str(value).lower() != str(ignored).lower():
                 self.faults.append(f"{origin}: {name} {advice}")
             return
         if name not in FIELDS:
@@ -85,7 +85,7 @@ class _Reading:
             return
         self.values[name], self.origins[name] = value, origin
 
-    def fault(self, name: str, problem: str) -> None:
+    def add_fault(self, name: str, problem: str) -> None:
         """Record a fault of the value of `name`, with the origin of that value."""
         self.faults.append(f"{self.origins.get(name, DEFAULT)}: {name}: {problem}")
 
@@ -106,11 +106,11 @@ def load_with_origins(
         _read_file(file, reading)
     _read_environment(environ, reading)
     for name, value in overrides.items():
-        reading.take(name, value, COMMAND_LINE)
+        reading.set_value(name, value, COMMAND_LINE)
     _fill_paths(environ, reading)
     settings = _validated(reading)
     for name, problem in cross_section_faults(settings):
-        reading.fault(name, problem)
+        reading.add_fault(name, problem)
     if reading.faults:
         raise SettingsError("\n".join(reading.faults))
     return Loaded(settings, {name: reading.origins.get(name, DEFAULT) for name in FIELDS})
@@ -149,7 +149,7 @@ def _read_file(file: Path, reading: _Reading) -> None:
             )
         else:
             for key, value in content.items():
-                reading.take(f"{section}.{key}", value, f"{file}:{line_of(section, key)}")
+                reading.set_value(f"{section}.{key}", value, f"{file}:{line_of(section, key)}")
 
 
 def _line_finder(text: str) -> Callable[[str, str], int]:
@@ -173,18 +173,18 @@ def _line_finder(text: str) -> Callable[[str, str], int]:
 
 
 def _read_environment(environ: Mapping[str, str], reading: _Reading) -> None:
-    for variable, name, text in _aliased(environ):
+    for variable, name, text in _read_aliases(environ):
         value = _BACKENDS.get(text, text) if variable == "STORAGE_BACKEND" else text
-        reading.take(name, _from_text(name, value), variable)
+        reading.set_value(name, _from_text(name, value), variable)
     for variable in sorted(environ):
         # A name without a double underscore is no setting: Kubernetes sets ORCHESTRATOR_PORT for a
         # service named orchestrator.
         if variable.startswith(PREFIX) and "__" in variable:
             name = variable.removeprefix(PREFIX).lower().replace("__", ".", 1)
-            reading.take(name, _from_text(name, environ[variable]), variable)
+            reading.set_value(name, _from_text(name, environ[variable]), variable)
 
 
-def _aliased(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+def _read_aliases(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """Every alias that is set, as (variable, name of the setting, text)."""
     names = dict(ALIASES)
     if prefix := environ.get("ACTIVE_PREFIX"):
@@ -248,18 +248,18 @@ def _validated(reading: _Reading) -> Settings:
     except ValidationError as error:
         for details in error.errors(include_url=False, include_context=False):
             name = ".".join(str(part) for part in details["loc"][:2])
-            inside = "".join(
+            position = "".join(
                 f"[{part}]"
                 for part in details["loc"][2:]
                 if isinstance(part, int) or part in details["loc"][-1:]
             )
-            given = (
+            shown = (
                 ""
                 if _holds_secret(FIELDS[name].annotation)
                 else f" (it is {str(details['input'])[:60]!r})"
             )
             problem = details["msg"].removeprefix("Value error, ").replace("Input should", "should")
-            reading.fault(name, f"{inside + ' ' if inside else ''}{problem}{given}")
+            reading.add_fault(name, f"{position + ' ' if position else ''}{problem}{shown}")
             reading.values.pop(name, None)
         return Settings.model_validate(_nested(reading.values))
 

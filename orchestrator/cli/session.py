@@ -1,5 +1,5 @@
-"""The options that commands share (`--config`, `--data`, `--json`), declared once, and what a
-command does with them: load the settings, open the services, print the result.
+"""The options that commands share (`--config`, `--data`, `--json`), declared once, and the session
+of a command: it loads the settings, opens the services and prints the result.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CustomerOption = Annotated[
 
 
 class Session:
-    """One run of a command: its common options, and what they are needed for."""
+    """One run of a command, with its common options."""
 
     def __init__(self, config: Path | None, data: Path | None, as_json: bool = False) -> None:
         self._config = config

@@ -18,8 +18,8 @@ from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrator import migrate
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.hooks import AfterIngest
-from orchestrator.ingest.pipeline import Pipeline
+from orchestrator.ingest.hooks import ChangeHooks
+from orchestrator.ingest.pipeline import Pipeline, build_pipeline
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.jobs.sqs_queues import SqsQueues, open_sqs
@@ -95,10 +95,10 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             rules=CachingRules.of(settings.cache.rules),
             origins=origins.optimised,
         )
-        after = AfterIngest(settings.ingest, warm.orchestrate)
+        hooks = ChangeHooks(settings.ingest, warm.orchestrate)
         sqs = await stack.enter_async_context(open_sqs(settings.jobs))
         submitter = Submitter(catalog, sqs)
-        pipeline = Pipeline(
+        pipeline = build_pipeline(
             catalog=catalog,
             store=store,
             imaging=imaging,
@@ -107,9 +107,9 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             policies=await Policies.open(settings.ingest, catalog.policies),
             settings=settings,
             submitter=submitter,
-            after=after,
+            hooks=hooks,
         )
-        await stack.enter_async_context(after.running())
+        await stack.enter_async_context(hooks.run_workers())
         secret = await asyncio.to_thread(token_secret, settings)
         yield Services(
             settings=settings,

@@ -90,7 +90,7 @@ async def _run_ingest(services: Services, files: list[Path], concurrency: int) -
 
     async def work() -> None:
         for request in requests:
-            await services.pipeline.ingest(request)
+            await services.pipeline.runner.ingest(request)
 
     began = time.perf_counter()
     async with asyncio.TaskGroup() as group:

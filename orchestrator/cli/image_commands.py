@@ -118,13 +118,13 @@ def set_image(  # noqa: PLR0913  one parameter for each option
     async def change(services: Services) -> Asset:
         asset = await _get_asset(services, image)
         if roles is not None or max_unauthorised is not None:
-            asset = await services.pipeline.set_access(
+            asset = await services.pipeline.editor.set_access(
                 asset.id, roles=_split(roles), max_unauthorised=max_unauthorised
             )
         fields: dict[str, Any] = {"rights": rights, "tags": _split(tags)}
         changed = {name: value for name, value in fields.items() if value is not None}
         if changed:
-            asset = await services.pipeline.set_fields(asset.id, **changed)
+            asset = await services.pipeline.editor.set_fields(asset.id, **changed)
         if pin is not None or orchestrate is not None:
             asset = await services.catalog.assets.set_caching(
                 asset.id, pinned=pin, orchestrate=orchestrate
@@ -141,7 +141,7 @@ def delete_image(session: Session, image: AssetArgument) -> None:
     """Delete an asset: its record, its objects and its cached files."""
 
     async def delete(services: Services) -> tuple[Deleted, int]:
-        deleted = await services.pipeline.delete((await _get_asset(services, image)).id)
+        deleted = await services.pipeline.editor.delete((await _get_asset(services, image)).id)
         dropped = [await cache.drop_asset(str(deleted.asset.id)) for cache in services.disk_caches]
         return deleted, sum(dropped)
 
@@ -165,8 +165,8 @@ def reingest_image(session: Session, image: AssetArgument) -> None:
     """Fetch the origin of an asset again and make its source and thumbnails again."""
 
     async def reingest(services: Services) -> Asset:
-        outcome = await services.pipeline.reingest((await _get_asset(services, image)).id)
-        return outcome.asset
+        asset = await _get_asset(services, image)
+        return (await services.pipeline.reingester.reingest(asset.id)).asset
 
     _print_version(session, session.run(reingest))
 

@@ -114,7 +114,7 @@ async def _ingest_when_free(services: Services, request: Request) -> Any:
     """Ingest one image; wait and try again while the imaging pool is full."""
     while True:
         try:
-            return await services.pipeline.ingest(request)
+            return await services.pipeline.runner.ingest(request)
         except Overloaded as error:
             await asyncio.sleep(error.retry_after_s)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.jobs import CONVERT, JobDraft
-from orchestrator.ingest.convert import Conversions
+from orchestrator.ingest.convert import Converter
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.model import Asset
 
@@ -27,10 +27,10 @@ _WORKER_DIED = (
 class ConversionJobs:
     """Submits conversion jobs. Every method raises CatalogUnavailable."""
 
-    def __init__(self, catalog: Catalog, submitter: Submitter, conversions: Conversions) -> None:
+    def __init__(self, catalog: Catalog, submitter: Submitter, converter: Converter) -> None:
         self._catalog = catalog
         self._submitter = submitter
-        self._conversions = conversions
+        self._converter = converter
 
     async def submit(self, asset: Asset) -> None:
         """Record a job that converts this registered asset."""
@@ -49,7 +49,7 @@ class ConversionJobs:
             drafts = []
             for asset, has_failed in waiting:
                 if has_failed:
-                    await self._conversions.record_failure(asset, _WORKER_DIED)
+                    await self._converter.record_failure(asset, _WORKER_DIED)
                 else:
                     drafts.append(_job_of(asset))
             if drafts:

@@ -1,8 +1,8 @@
-"""A folder of pictures registered in place: headers are read, nothing is copied, every request
-can be answered.
+"""Registers the pictures of a folder in place: headers are read, nothing is copied, and every
+request can be answered.
 
-Run again, it finds what is new or changed and leaves the rest alone. Assets whose file is gone
-are reported and left.
+A second registration finds new and changed files and leaves the others as they are. Assets whose
+file no longer exists are reported and not deleted.
 """
 
 from __future__ import annotations
@@ -17,66 +17,68 @@ from pathlib import Path
 from orchestrator.catalog.assets import Assets
 from orchestrator.errors import OriginUnavailable, Overloaded, TooLarge, Unavailable, Unprocessable
 from orchestrator.ingest.folder_listing import Listing, list_pictures
-from orchestrator.ingest.pipeline import Pipeline
-from orchestrator.ingest.policies import OptimisationPolicy
+from orchestrator.ingest.policies import Policies
+from orchestrator.ingest.prepare import Recipes
+from orchestrator.ingest.register import Registrar
 from orchestrator.model import Asset, AssetId
 
 log = logging.getLogger(__name__)
-PAGE = 500
-AT_ONCE = 16
-"""Pictures probed at a time: enough to keep every worker process busy, few enough not to fill
-their queue.
-"""
+_CUSTOMER, _SPACE = 1, 1
+_PAGE = 500
+_FILES_AT_ONCE = 16
+"""Enough files to keep every imaging process busy, few enough not to fill their queue."""
 
 Progress = Callable[[int, int], None]
-"""Told (done, total)."""
+"""Called with the number of files done and the number of all files."""
 
 
 @dataclass(slots=True)
 class FolderReport:
-    """What came of registering a folder."""
+    """The result of registering a folder."""
 
     pictures: int = 0
     registered: int = 0
     unchanged: int = 0
     failed: dict[AssetId, str] = field(default_factory=dict)
-    """Why a picture could not be registered; an older version of it goes on being served."""
+    """Why a file could not be registered; an older version of the asset is still served."""
     skipped: Counter[str] = field(default_factory=Counter)
     vanished: list[AssetId] = field(default_factory=list)
-    """Assets registered from this folder before, whose files are not there now."""
+    """Assets of this folder whose file no longer exists."""
 
 
-class FolderIngest:
-    """Registers folders for `serve FOLDER`."""
+class FolderRegistrar:
+    """Registers the folder of `serve FOLDER`."""
 
-    def __init__(self, assets: Assets, pipeline: Pipeline) -> None:
+    def __init__(self, assets: Assets, registrar: Registrar, policies: Policies) -> None:
         self._assets = assets
-        self._pipeline = pipeline
+        self._registrar = registrar
+        self._policies = policies
 
-    async def register(
-        self, folder: Path, policy: OptimisationPolicy, progress: Progress | None = None
-    ) -> FolderReport:
-        """Register each picture below `folder` as `1/1/{name}`.
+    async def register(self, folder: Path, progress: Progress | None = None) -> FolderReport:
+        """Register each picture below `folder` as `1/1/{name}`. The caller submits the conversion
+        jobs.
 
-        Raises InvalidInput when it is no folder, CatalogUnavailable; a picture that cannot be
-        taken in is reported.
+        Raises InvalidInput if it is not a folder or its policy does not exist, CatalogUnavailable.
+        A file that cannot be registered is reported.
         """
-        listing = await asyncio.to_thread(list_pictures, folder)
+        recipes = Recipes(
+            await self._policies.folder(_CUSTOMER), await self._policies.thumbnails(_CUSTOMER, "")
+        )
+        listing = await asyncio.to_thread(list_pictures, folder, _CUSTOMER, _SPACE)
         report = FolderReport(pictures=len(listing.pictures), skipped=listing.skipped)
-        known = await self._known(listing, report)
-        todo = iter(listing.pictures.items())
+        known = await self._read_known(listing, report)
+        files = iter(listing.pictures.items())
 
-        async def work() -> None:
-            for asset_id, path in todo:
-                await self._one(known.get(asset_id), asset_id, path, policy, report)
+        async def register_files() -> None:
+            for asset_id, path in files:
+                await self._register_file(known.get(asset_id), asset_id, path, recipes, report)
                 if progress is not None:
-                    progress(
-                        report.registered + report.unchanged + len(report.failed), report.pictures
-                    )
+                    done = report.registered + report.unchanged + len(report.failed)
+                    progress(done, report.pictures)
 
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(AT_ONCE, report.pictures)):
-                tasks.create_task(work())
+            for _ in range(min(_FILES_AT_ONCE, report.pictures)):
+                tasks.create_task(register_files())
         log.info(
             "folder registered",
             extra={
@@ -88,55 +90,54 @@ class FolderIngest:
         )
         return report
 
-    async def _one(
+    async def _register_file(
         self,
         known: Asset | None,
         asset_id: AssetId,
         path: Path,
-        policy: OptimisationPolicy,
+        recipes: Recipes,
         report: FolderReport,
     ) -> None:
+        fields = {"asset": str(asset_id), "path": str(path)}
         try:
-            registered = await self._patiently(known, asset_id, path, policy)
+            is_changed = await self._register_when_free(known, asset_id, path, recipes)
         except (Unprocessable, TooLarge, OriginUnavailable) as error:
             report.failed[asset_id] = error.public
-            log.warning(
-                "picture not registered",
-                extra={"asset": str(asset_id), "path": str(path), "reason": error.public},
-            )
+            log.warning("picture not registered", extra={**fields, "reason": error.public})
             return
         except Unavailable:
-            raise  # nothing is wrong with the picture: the whole is tried again
-        except Exception:  # one picture that breaks our code must not keep the others from readers
-            report.failed[asset_id] = "The picture could not be registered."
-            log.exception("registration broke down", extra={"asset": str(asset_id)})
+            raise  # not the picture's fault: the process restarts and registers the folder again
+        except Exception:  # one picture that triggers a bug must not keep the others from readers
+            report.failed[asset_id] = "The picture could not be registered. See the log."
+            log.exception("picture failed unexpectedly", extra=fields)
             return
-        if registered:
+        if is_changed:
             report.registered += 1
         else:
             report.unchanged += 1
 
-    async def _patiently(
-        self, known: Asset | None, asset_id: AssetId, path: Path, policy: OptimisationPolicy
+    async def _register_when_free(
+        self, known: Asset | None, asset_id: AssetId, path: Path, recipes: Recipes
     ) -> bool:
+        """Register the file; wait while the imaging pool is full. Returns whether it changed."""
         while True:
             try:
-                return await self._pipeline.register_in_place(asset_id, path, policy, known)
+                return (await self._registrar.register_file(asset_id, path, recipes, known)).changed
             except Overloaded as error:
                 await asyncio.sleep(error.retry_after_s)
 
-    async def _known(self, listing: Listing, report: FolderReport) -> dict[AssetId, Asset]:
-        """Read the assets there are for these pictures; note those of this folder that have no
-        picture now.
+    async def _read_known(self, listing: Listing, report: FolderReport) -> dict[AssetId, Asset]:
+        """Return the existing assets of these pictures; report the assets of this folder that have
+        no picture now.
         """
         root = f"{listing.root}/"
-        found: dict[AssetId, Asset] = {}
+        known: dict[AssetId, Asset] = {}
         after: AssetId | None = None
-        while page := await self._assets.page(after, PAGE, customer=1, space=1):
+        while page := await self._assets.page(after, _PAGE, customer=_CUSTOMER, space=_SPACE):
             for asset in page:
                 if asset.id in listing.pictures:
-                    found[asset.id] = asset
+                    known[asset.id] = asset
                 elif asset.origin.startswith(root):
                     report.vanished.append(asset.id)
             after = page[-1].id
-        return found
+        return known

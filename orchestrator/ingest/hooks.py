@@ -1,16 +1,14 @@
-"""What follows a change of an asset: the CDN drops what it holds, the source is warmed up, somebody
-is told.
+"""The hooks that follow a change of an asset: purge of the CDN, warm-up of the source, webhook.
 
-None of it can fail an ingest: it is queued, bounded in number and time, tried a few times, and then
-logged, counted and let be. Every process is told of the change itself by the catalogue (NOTIFY);
-this is for the world outside.
+A hook never fails an ingest. Events are queued; the queues and the time of each attempt are
+bounded. After `ingest.after_tries` attempts an event is logged, counted and dropped. The processes
+of the installation learn of the change from the catalogue (NOTIFY); hooks are for other systems.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,56 +20,59 @@ import orjson
 from pydantic import SecretStr
 
 from orchestrator import metrics
+from orchestrator.backoff import backoff_s
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import Asset
 from orchestrator.settings import Ingest
 
 log = logging.getLogger(__name__)
-What = Literal["ingested", "changed", "deleted", "failed"]
-Warm = Callable[[Asset], Awaitable[object]]
-"""Brings the source of an asset to this host's fast disk."""
-Kind = Literal["purge", "warm_up", "webhook"]
-_WORKERS = 2
-"""For each kind."""
-_FIRST_PAUSE_S = 0.5
+Change = Literal["ingested", "changed", "deleted", "failed"]
+WarmUp = Callable[[Asset], Awaitable[object]]
+"""Copies the source of an asset to this host's fast disk."""
+Hook = Literal["purge", "warm_up", "webhook"]
+_WORKERS_PER_HOOK = 2
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """What happened to an asset."""
+class ChangeEvent:
+    """A change of an asset; `error` of an ingest that failed."""
 
-    what: What
+    change: Change
     asset: Asset
     error: str = ""
 
 
-class AfterIngest:
-    """The queues of what happened, and the tasks that work them off while `running`. Each kind of
-    work that is wanted has its own, so that nobody's outage delays another's.
-    """
+class ChangeHooks:
+    """A queue for each configured hook, so that an outage of one does not delay the others."""
 
-    def __init__(self, settings: Ingest, warm: Warm | None = None) -> None:
+    def __init__(self, settings: Ingest, warm_up: WarmUp | None = None) -> None:
         self._settings = settings
-        self._warm = warm if settings.warm_up else None
-        self._queues: dict[Kind, asyncio.Queue[Event]] = {
-            kind: asyncio.Queue(settings.after_queue) for kind in self._wanted
+        self._warm_up = warm_up if settings.warm_up else None
+        is_configured: dict[Hook, bool] = {
+            "purge": bool(settings.purge_url),
+            "warm_up": self._warm_up is not None or bool(settings.warm_url),
+            "webhook": bool(settings.webhook_url),
+        }
+        self._queues: dict[Hook, asyncio.Queue[ChangeEvent]] = {
+            hook: asyncio.Queue(settings.after_queue)
+            for hook, configured in is_configured.items()
+            if configured
         }
         self._session: aiohttp.ClientSession | None = None
 
-    def happened(self, what: What, asset: Asset, error: str = "") -> None:
-        """Queue what follows; dropped and counted where the queue is full."""
-        event = Event(what, asset, error)
-        if what == "failed":
-            self._put("webhook", event)
-            return
-        # The CDN first: what is warmed up before it forgets, it would forget, too.
-        self._put("purge" if "purge" in self._queues else "warm_up", event)
+    def enqueue(self, change: Change, asset: Asset, error: str = "") -> None:
+        """Queue the hooks of a change. A full queue drops the event, which is counted."""
+        event = ChangeEvent(change, asset, error)
+        if change != "failed":
+            # Purge before warm-up: the CDN would drop what is warmed up before it.
+            self._put("purge" if "purge" in self._queues else "warm_up", event)
         self._put("webhook", event)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Work the queue off meanwhile; at the end what waits is finished, for as long as one piece
-        may take with all its tries.
+    async def run_workers(self) -> AsyncIterator[None]:
+        """Handle queued events during the block. At its end, events that wait are handled for at
+        most as long as one event may take with all its attempts.
         """
         if not self._queues:
             yield
@@ -80,41 +81,25 @@ class AfterIngest:
         jar = aiohttp.DummyCookieJar()
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=jar) as session:
             self._session = session
-            # No TaskGroup: what is raised in the block this brackets would come out as a group.
-            workers = [
-                asyncio.create_task(self._work(kind))
-                for kind in self._queues
-                for _ in range(_WORKERS)
-            ]
+            workers = asyncio.create_task(self._run_workers())  # a group would wrap block errors
             try:
                 yield
             finally:
                 await self._finish()
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.wait(workers)
+                workers.cancel()
+                await asyncio.wait([workers])
 
-    @property
-    def _wanted(self) -> list[Kind]:
-        settings = self._settings
-        wanted: dict[Kind, bool] = {
-            "purge": bool(settings.purge_url),
-            "warm_up": self._warm is not None or bool(settings.warm_url),
-            "webhook": bool(settings.webhook_url),
-        }
-        return [kind for kind, is_wanted in wanted.items() if is_wanted]
-
-    def _put(self, kind: Kind, event: Event) -> None:
-        queue = self._queues.get(kind)
-        if queue is None or (kind == "warm_up" and event.what == "deleted"):
+    def _put(self, hook: Hook, event: ChangeEvent) -> None:
+        queue = self._queues.get(hook)
+        if queue is None or (hook == "warm_up" and event.change == "deleted"):
             return
         try:
             queue.put_nowait(event)
             metrics.AFTER_INGEST_WAITING.inc()
         except asyncio.QueueFull:
-            metrics.AFTER_INGEST.labels(kind, "dropped").inc()
+            metrics.AFTER_INGEST.labels(hook, "dropped").inc()
             log.warning(
-                "after-ingest work dropped", extra={"what": kind, "asset": str(event.asset.id)}
+                "hook dropped, queue full", extra={"hook": hook, "asset": str(event.asset.id)}
             )
 
     async def _finish(self) -> None:
@@ -122,78 +107,87 @@ class AfterIngest:
         longest_s = tries * self._settings.after_timeout_s + _FIRST_PAUSE_S * 2**tries
         try:
             async with asyncio.timeout(longest_s):
-                for queue in self._queues.values():  # purge first: warm-up gets more of it
+                for queue in self._queues.values():  # purge first: it queues warm-ups
                     await queue.join()
         except TimeoutError:
             waiting = sum(queue.qsize() for queue in self._queues.values())
-            log.warning("after-ingest work left undone", extra={"waiting": waiting})
+            log.warning("hooks dropped at the end of the process", extra={"waiting": waiting})
 
-    async def _work(self, kind: Kind) -> None:
-        queue = self._queues[kind]
+    async def _run_workers(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for hook in self._queues:
+                for _ in range(_WORKERS_PER_HOOK):
+                    tasks.create_task(self._work_off(hook))
+
+    async def _work_off(self, hook: Hook) -> None:
+        queue = self._queues[hook]
         while True:
             event = await queue.get()
             try:
-                await self._one(kind, event)
-            except Exception:  # the next event is not to wait for ever
-                log.exception("after-ingest work broke down")
+                await self._handle(hook, event)
+            except Exception:  # a bug in one hook must not stop the queue
+                log.exception(
+                    "hook failed unexpectedly", extra={"hook": hook, "asset": str(event.asset.id)}
+                )
             finally:
                 queue.task_done()
                 metrics.AFTER_INGEST_WAITING.dec()
 
-    async def _one(self, kind: Kind, event: Event) -> None:
-        match kind:
+    async def _handle(self, hook: Hook, event: ChangeEvent) -> None:
+        match hook:
             case "purge":
-                await self._tried(kind, event, self._purge)
+                await self._attempt(hook, event, self._purge)
                 self._put("warm_up", event)
             case "warm_up":
-                if self._warm is not None:
-                    await self._tried(kind, event, self._warm_source)
+                if self._warm_up is not None:
+                    await self._attempt(hook, event, self._warm_up_source)
                 if self._settings.warm_url:
-                    await self._tried(kind, event, self._warm_address)
+                    await self._attempt(hook, event, self._request_warm_url)
             case "webhook":
-                await self._tried(kind, event, self._tell)
+                await self._attempt(hook, event, self._post_webhook)
 
-    async def _tried(
-        self, name: Kind, event: Event, work: Callable[[Event], Awaitable[None]]
+    async def _attempt(
+        self, hook: Hook, event: ChangeEvent, call: Callable[[ChangeEvent], Awaitable[None]]
     ) -> None:
+        """Call the hook until it succeeds or its attempts are used up."""
         reason = ""
-        for turn in range(self._settings.after_tries):
-            if turn:
-                await asyncio.sleep(_FIRST_PAUSE_S * 2 ** (turn - 1) * random.uniform(0.5, 1))  # noqa: S311  jitter
+        for tries in range(self._settings.after_tries):
+            if tries:
+                pause_s = backoff_s(tries, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
+                await asyncio.sleep(pause_s)
             try:
-                await work(event)
+                await call(event)
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-                reason = type(error).__name__ if not str(error) else str(error)[:200]
+                reason = str(error)[:200] or type(error).__name__
             except OrchestratorError as error:
                 reason = error.public
             else:
-                metrics.AFTER_INGEST.labels(name, "done").inc()
+                metrics.AFTER_INGEST.labels(hook, "done").inc()
                 return
-        metrics.AFTER_INGEST.labels(name, "failed").inc()
+        metrics.AFTER_INGEST.labels(hook, "failed").inc()
         log.warning(
-            "after-ingest work failed",
-            extra={"what": name, "asset": str(event.asset.id), "reason": reason},
+            "hook failed", extra={"hook": hook, "asset": str(event.asset.id), "reason": reason}
         )
 
-    async def _warm_source(self, event: Event) -> None:
-        if self._warm is not None:
-            await self._warm(event.asset)
+    async def _warm_up_source(self, event: ChangeEvent) -> None:
+        if self._warm_up is not None:
+            await self._warm_up(event.asset)
 
-    async def _warm_address(self, event: Event) -> None:
+    async def _request_warm_url(self, event: ChangeEvent) -> None:
         name = quote(str(event.asset.id), safe="")
-        await self._ask("GET", self._settings.warm_url.replace("{id}", name), {}, None)
+        await self._request("GET", self._settings.warm_url.replace("{id}", name), {}, None)
 
-    async def _purge(self, event: Event) -> None:
+    async def _purge(self, event: ChangeEvent) -> None:
         key = event.asset.id.surrogate_key
         headers = {"Surrogate-Key": key, "Cache-Tag": key, "xkey-purge": key}
         headers |= _plain(self._settings.purge_headers)
         body = {"surrogate_keys": [key], "tags": [key]}
-        await self._ask(self._settings.purge_method, self._settings.purge_url, headers, body)
+        await self._request(self._settings.purge_method, self._settings.purge_url, headers, body)
 
-    async def _tell(self, event: Event) -> None:
+    async def _post_webhook(self, event: ChangeEvent) -> None:
         asset = event.asset
         body = {
-            "event": event.what,
+            "event": event.change,
             "id": str(asset.id),
             "customer": asset.id.customer,
             "space": asset.id.space,
@@ -205,19 +199,21 @@ class AfterIngest:
             "error": event.error,
         }
         headers = _plain(self._settings.webhook_headers)
-        await self._ask("POST", self._settings.webhook_url, headers, body)
+        await self._request("POST", self._settings.webhook_url, headers, body)
 
-    async def _ask(
+    async def _request(
         self, method: str, address: str, headers: Mapping[str, str], body: dict[str, Any] | None
     ) -> None:
         assert self._session is not None, "used while not running"  # noqa: S101  a programming error
-        given = {"Content-Type": "application/json", **headers} if body is not None else headers
-        data = orjson.dumps(body) if body is not None else None
+        data = None
+        if body is not None:
+            headers = {"Content-Type": "application/json", **headers}
+            data = orjson.dumps(body)
         async with self._session.request(
-            method, address, headers=given, data=data, allow_redirects=False
+            method, address, headers=headers, data=data, allow_redirects=False
         ) as response:
             if response.status >= 400:
-                raise ValueError(f"{response.status} was answered")
+                raise ValueError(f"The server answered {response.status}.")
 
 
 def _plain(headers: Mapping[str, SecretStr]) -> dict[str, str]:

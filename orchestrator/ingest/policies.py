@@ -1,9 +1,8 @@
-"""Named policies: how an original is made tile-ready, and which thumbnails are made ahead.
+"""Named policies: how an original is made tile-ready, and which thumbnails are made of it.
 
-A customer's own policy wins over a global one, that over a built-in one of the same name. A name
-that is not known is refused with the names that are, never replaced by another. Policies may be
-named by the last segment of an address, as the Engine's requests do
-(`https://host/imageOptimisationPolicies/fastest`).
+A customer's own policy has precedence over a global one, and that over a built-in one of the same
+name. An unknown name is refused with a list of the known names. A policy can be named by the last
+segment of a URL (`https://host/imageOptimisationPolicies/fastest`).
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from cachetools import TTLCache
 
 from orchestrator.catalog.stored_policies import EVERYONE, PolicyKind, StoredPolicies
 from orchestrator.errors import InvalidInput, NotFound
@@ -25,13 +26,13 @@ from orchestrator.settings import Ingest
 DEFAULT = "default"
 USE_ORIGINAL = "use-original"
 CACHE_S = 5.0
-"""How long a changed policy may not yet be seen by another process."""
-_MOST_CUSTOMERS = 1000
+"""After this many seconds, other processes use a changed policy."""
+_MAX_CACHED = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class OptimisationPolicy:
-    """How the tile-ready source is made; without `conversion` the original is the source."""
+    """How the tile-ready source is made. Without `conversion` the original is the source."""
 
     name: str
     conversion: ConversionPolicy | None
@@ -39,8 +40,8 @@ class OptimisationPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailPolicy:
-    """Sizes to make ahead: longest edges in pixels, or IIIF sizes (`w,` `,h` `!w,h`, each with
-    `^`).
+    """Sizes of thumbnails: longest edges in pixels, or IIIF sizes (`w,` `,h` `!w,h`, optionally
+    with `^`).
     """
 
     name: str
@@ -49,8 +50,8 @@ class ThumbnailPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PolicyEntry:
-    """A policy as a customer sees it. `customer` is whose it is, None for one that is built in;
-    `is_default` if it is taken where none is named.
+    """A policy as a customer sees it. `customer` is the owner, None for a built-in policy.
+    `is_default`: it is used if no policy is named.
     """
 
     kind: PolicyKind
@@ -70,13 +71,14 @@ class Policies:
         *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Without `stored` there are the built-in ones only. Raises InvalidInput when the
-        settings' thumbnail sizes cannot be made.
+        """Without `stored` only the built-in policies exist. Raises InvalidInput for thumbnail
+        sizes in the settings that are not valid.
         """
         self._settings = settings
         self._stored = stored
-        self._now = now
-        self._cache: dict[tuple[PolicyKind, int], tuple[float, dict[str, PolicyEntry]]] = {}
+        self._cache: TTLCache[tuple[PolicyKind, int], dict[str, PolicyEntry]] = TTLCache(
+            _MAX_CACHED, CACHE_S, timer=now
+        )
         self._built_in: dict[PolicyKind, dict[str, PolicyEntry]] = {
             "optimisation": {
                 name: PolicyEntry("optimisation", name, None, _definition(conversion))
@@ -94,8 +96,8 @@ class Policies:
 
     @classmethod
     async def open(cls, settings: Ingest, stored: StoredPolicies) -> Policies:
-        """The same, after a look at the settings' defaults. Raises InvalidInput when one is not
-        there, CatalogUnavailable.
+        """Return the policies after a check of the defaults in the settings. Raises InvalidInput
+        if a default policy does not exist, CatalogUnavailable.
         """
         policies = cls(settings, stored)
         await policies.optimisation(EVERYONE, "")
@@ -103,7 +105,7 @@ class Policies:
         return policies
 
     async def optimisation(self, customer: int, name: str) -> OptimisationPolicy:
-        """Return the policy of this name or address; the default for "". Raises InvalidInput,
+        """Return the policy of this name or URL; the default for "". Raises InvalidInput,
         CatalogUnavailable.
         """
         entry = await self.find("optimisation", customer, name)
@@ -112,48 +114,49 @@ class Policies:
         return OptimisationPolicy(entry.name, conversion_of(entry.name, entry.definition))
 
     async def thumbnails(self, customer: int, name: str) -> ThumbnailPolicy:
-        """Return the policy of this name or address; the default for "". Raises InvalidInput,
+        """Return the policy of this name or URL; the default for "". Raises InvalidInput,
         CatalogUnavailable.
         """
         entry = await self.find("thumbnail", customer, name)
         return ThumbnailPolicy(entry.name, sizes_of(entry.definition))
 
     async def folder(self, customer: int) -> OptimisationPolicy:
-        """Return the policy of pictures that lie in the served folder. Raises as
-        `optimisation`.
-        """
+        """Return the policy for the pictures of the served folder. Raises as `optimisation`."""
         return await self.optimisation(customer, self._settings.folder_policy)
 
     async def preview(self, customer: int, name: str, width: int, height: int) -> list[Dimensions]:
-        """Return the thumbnails that a picture of `width` by `height` pixels gets by a thumbnail
-        policy, largest first. Raises InvalidInput, CatalogUnavailable.
+        """Return the thumbnails that a thumbnail policy makes of a picture of `width` by `height`
+        pixels, largest first. Raises InvalidInput, CatalogUnavailable.
         """
         if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
-            raise InvalidInput(f"Width and height are from 1 to {MAX_SIDE} pixels.")
+            raise InvalidInput(f"Width and height must be from 1 to {MAX_SIDE} pixels.")
         return sizes_by_edge((width, height), (await self.thumbnails(customer, name)).sizes)
 
     async def find(self, kind: PolicyKind, customer: int, name: str) -> PolicyEntry:
-        """Return the policy of this name or address that a customer's pictures are made by; the
-        default for "". Raises InvalidInput naming what there is, CatalogUnavailable.
+        """Return the policy of this name or URL for a customer; the default for "". Raises
+        InvalidInput with the known names, CatalogUnavailable.
         """
-        known = await self._known(kind, customer)
-        asked = name or self._default(kind)
-        found = known.get(asked.rstrip("/").rpartition("/")[2])
-        if found is None:
-            names = ", ".join(sorted(known))
-            raise InvalidInput(f"There is no {kind} policy {asked[:200]!r}; there are: {names}.")
-        return found
+        entries = await self._entries(kind, customer)
+        name = name or self._default(kind)
+        entry = entries.get(name.rstrip("/").rpartition("/")[2])
+        if entry is None:
+            names = ", ".join(sorted(entries))
+            raise InvalidInput(f"There is no {kind} policy {name[:200]!r}. Use one of: {names}.")
+        return entry
 
     async def list(self, kind: PolicyKind, customer: int) -> list[PolicyEntry]:
-        """Return every policy a customer may name, by name. Raises CatalogUnavailable."""
-        known = await self._known(kind, customer)
-        return [known[name] for name in sorted(known)]
+        """Return every policy a customer may name, in order of the names. Raises
+        CatalogUnavailable.
+        """
+        entries = await self._entries(kind, customer)
+        return [entries[name] for name in sorted(entries)]
 
     async def put(
         self, kind: PolicyKind, customer: int, name: str, definition: Mapping[str, Any]
     ) -> tuple[PolicyEntry, bool]:
-        """Create or replace a policy of a customer (EVERYONE: global); True if it is new. What was
-        made by the old one stays as it is. Raises InvalidInput, CatalogUnavailable.
+        """Create or replace a policy of a customer (EVERYONE: global). Returns it, and True if it
+        is new. Assets made with the old policy stay as they are. Raises InvalidInput,
+        CatalogUnavailable.
         """
         check_name(name)
         if kind == "optimisation":
@@ -165,18 +168,18 @@ class Policies:
         return self._entry(kind, name, customer, row.definition), is_new
 
     async def delete(self, kind: PolicyKind, customer: int, name: str) -> None:
-        """Remove a customer's own policy (EVERYONE: a global one). Raises NotFound,
+        """Delete a customer's own policy (EVERYONE: a global one). Raises NotFound,
         CatalogUnavailable.
         """
-        done = await self._rows.delete(kind, customer, name)
+        is_deleted = await self._rows.delete(kind, customer, name)
         self._cache.clear()
-        if not done:
-            raise NotFound(f"There is no {kind} policy {name[:100]!r} of your own to remove.")
+        if not is_deleted:
+            raise NotFound(f"You have no {kind} policy {name[:100]!r} of your own.")
 
     @property
     def _rows(self) -> StoredPolicies:
         if self._stored is None:
-            raise InvalidInput("Policies cannot be stored here.")
+            raise InvalidInput("Policies cannot be stored without a database.")
         return self._stored
 
     def _default(self, kind: PolicyKind) -> str:
@@ -187,31 +190,30 @@ class Policies:
     ) -> PolicyEntry:
         return PolicyEntry(kind, name, customer, definition, name == self._default(kind))
 
-    async def _known(self, kind: PolicyKind, customer: int) -> dict[str, PolicyEntry]:
-        kept = self._cache.get((kind, customer))
-        if kept is not None and self._now() < kept[0]:
-            return kept[1]
-        found = {
+    async def _entries(self, kind: PolicyKind, customer: int) -> dict[str, PolicyEntry]:
+        cached = self._cache.get((kind, customer))
+        if cached is not None:
+            return cached
+        entries = {
             name: self._entry(kind, name, None, entry.definition)
             for name, entry in self._built_in[kind].items()
         }
         if self._stored is not None:
             for row in await self._stored.for_customer(kind, customer):
-                found[row.name] = self._entry(kind, row.name, row.customer, row.definition)
-        if len(self._cache) >= _MOST_CUSTOMERS:
-            self._cache.clear()
-        self._cache[kind, customer] = (self._now() + CACHE_S, found)
-        return found
+                entries[row.name] = self._entry(kind, row.name, row.customer, row.definition)
+        self._cache[kind, customer] = entries
+        return entries
 
 
 def _definition(conversion: ConversionPolicy | None) -> dict[str, Any]:
-    """Return the definition that means a built-in policy."""
+    """Return the definition of a built-in policy."""
     if conversion is None:
         return {"format": "original"}
     is_tiff = conversion.kind is SourceKind.PYRAMID_TIFF
-    found: dict[str, Any] = {"format": "tiff" if is_tiff else "jpeg2000", "tile": conversion.tile}
+    name = "tiff" if is_tiff else "jpeg2000"
+    definition: dict[str, Any] = {"format": name, "tile": conversion.tile}
     if conversion.lossless:
-        return {**found, "lossless": True}
+        return {**definition, "lossless": True}
     if is_tiff:
-        return {**found, "quality": conversion.quality}
-    return {**found, "psnr": int(conversion.psnr)}
+        return {**definition, "quality": conversion.quality}
+    return {**definition, "psnr": int(conversion.psnr)}

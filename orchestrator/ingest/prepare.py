@@ -1,6 +1,6 @@
-"""From an original on local disk to everything that will be stored of it, still on scratch.
+"""Makes everything that is stored of an original, in scratch space.
 
-Touches neither catalogue nor object store, so it can be repeated at will.
+Uses neither the catalogue nor the object store, so it can be repeated.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.ingest.policies import OptimisationPolicy, ThumbnailPolicy
-from orchestrator.ingest.stage_timer import Stages
+from orchestrator.ingest.stage_timer import StageTimer
 from orchestrator.model import Dimensions, SourceKind
 
 THUMBNAIL_QUALITY = 90
-"""JPEG quality of thumbnails: smaller sizes are made from them on the fly and must not show it."""
+"""JPEG quality of thumbnails. Smaller sizes are made from them on request and must not show it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipes:
-    """The policies one asset is made by."""
+    """The two policies that an asset is made with."""
 
     optimisation: OptimisationPolicy
     thumbnails: ThumbnailPolicy
@@ -30,7 +30,7 @@ class Recipes:
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A JPEG on scratch and its (width, height)."""
+    """A JPEG in scratch space and its (width, height) in pixels."""
 
     size: Dimensions
     path: Path
@@ -38,8 +38,8 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The tile-ready source (the original itself where it is used as it is) and its thumbnails,
-    largest first.
+    """The tile-ready source (`is_original`: the original itself) and its thumbnails, largest first.
+    `original` and `probe` describe the original and the source.
     """
 
     original: Probe
@@ -52,44 +52,43 @@ class Prepared:
 async def prepare(
     imaging: ImagingPool,
     original: Path,
-    policies: Recipes,
+    recipes: Recipes,
     folder: Path,
-    stages: Stages | None = None,
     *,
-    found: Probe | None = None,
+    stages: StageTimer | None = None,
+    probe: Probe | None = None,
 ) -> Prepared:
-    """Make source and thumbnails of `original` in `folder`, which is empty; `found` where it was
-    probed already.
+    """Make source and thumbnails of `original` in `folder`, which is empty. `probe` describes the
+    original if it was probed before.
 
-    A file that is tile-ready already is used as it is, whatever the policy says. Raises
+    A file that is already tile-ready is used as it is, whatever the policy says. Raises
     Unprocessable, TooLarge, Overloaded as `imaging` does.
     """
-    stages = stages or Stages()
-    if found is None:
+    stages = stages or StageTimer()
+    if probe is None:
         with stages.step("probe"):
-            found = await imaging.probe(original)
-    probe = found
-    conversion = policies.optimisation.conversion
-    source = original
-    sizes = sizes_for(probe.dimensions, policies.thumbnails)
+            probe = await imaging.probe(original)
+    conversion = recipes.optimisation.conversion
+    source, source_probe = original, probe
+    sizes = thumbnail_sizes(probe.dimensions, recipes.thumbnails)
     thumbnails_folder = folder / "thumbnails"
     thumbnails_folder.mkdir()
     if conversion is not None and probe.kind is SourceKind.ORIGINAL:
         source = folder / f"source.{conversion.extension}"
         request = ThumbnailRequest(tuple(sizes), thumbnails_folder, THUMBNAIL_QUALITY)
         with stages.step("convert"):
-            probe, paths = await imaging.convert_with_thumbnails(
+            source_probe, paths = await imaging.convert_with_thumbnails(
                 original, source, conversion, request
             )
     else:
         with stages.step("thumbnails"):
             paths = await imaging.thumbnails(source, sizes, thumbnails_folder, THUMBNAIL_QUALITY)
-    made = tuple(Thumbnail(size, path) for size, path in zip(sizes, paths, strict=True))
-    return Prepared(found, probe, source, source is original, made)
+    thumbnails = tuple(Thumbnail(size, path) for size, path in zip(sizes, paths, strict=True))
+    return Prepared(probe, source_probe, source, source is original, thumbnails)
 
 
-def sizes_for(dimensions: Dimensions, policy: ThumbnailPolicy) -> list[Dimensions]:
-    """Return the thumbnails of an image, largest first, one for each longest edge, by which they
-    are named.
+def thumbnail_sizes(dimensions: Dimensions, policy: ThumbnailPolicy) -> list[Dimensions]:
+    """Return the sizes of an image's thumbnails, largest first, one for each longest edge: the edge
+    is their name.
     """
     return sizes_by_edge(dimensions, policy.sizes)

@@ -1,8 +1,8 @@
-"""What ingest keeps in the object store for one version of an asset.
+"""Writes what ingest keeps in the object store for one version of an asset.
 
-Keys are known, never listed, and none is written twice. Each is in the ledger before it is
-written; all objects of a version are there before the catalogue names them, `s.json` last of all.
-What is not live at the end of the work is unwanted.
+Keys are computed, never listed, and no key is written twice. Each object is entered in the ledger
+before it is written. All objects of a version exist before the catalogue names them; `s.json` is
+written last. Objects that are not live at the end of the work become unwanted.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _JPEG = "image/jpeg"
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Whose objects are stored: the asset, a number nobody used before, and the longest edge anyone
-    may see (None: any).
+    """The version that objects are stored for: the asset, a number that was not used before, and
+    the longest public edge in pixels (None: no limit).
     """
 
     id: AssetId
@@ -43,7 +43,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """One object to write: what the ledger has of it, and where its bytes are."""
+    """One object to write: its ledger entry and its bytes."""
 
     object: StoredObject
     body: bytes | Path
@@ -52,9 +52,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that is to be written for one version, in this order, and where the source is if it is
-    none of that.
-    """
+    """The objects to write for one version, in this order, and the source if it is none of them."""
 
     version: Version
     puts: tuple[Put, ...]
@@ -64,25 +62,25 @@ class Plan:
 
     @property
     def objects(self) -> tuple[StoredObject, ...]:
-        """What the ledger is to have."""
+        """The ledger entries."""
         return tuple(put.object for put in self.puts)
 
     @property
     def bytes(self) -> int:
         """The bytes that count for the customer's quota."""
-        return sum(one.bytes for one in self.objects if one.kind != "sizes")
+        return sum(each.bytes for each in self.objects if each.kind != "sizes")
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What was stored: the source to record, the thumbnails by access, and every object written."""
+    """The source to record, the thumbnails by access, and every object written."""
 
     source: Source
     thumbnails: ThumbnailSizes
     objects: tuple[StoredObject, ...]
 
 
-class Publisher:
+class ObjectWriter:
     """Writes the objects of asset versions."""
 
     def __init__(self, store: ObjectStore, objects: Objects, remover: Remover) -> None:
@@ -91,102 +89,132 @@ class Publisher:
         self._remover = remover
 
     @asynccontextmanager
-    async def stored(self, plan: Plan) -> AsyncIterator[Stored]:
-        """Have what is planned in the store, for the work that makes the catalogue name it; what
-        this does not is unwanted at its end.
+    async def write(self, plan: Plan) -> AsyncIterator[Stored]:
+        """Write the planned objects for the block, which makes the catalogue name them. Objects
+        that are not live at the end of the block become unwanted.
 
         Raises StorageUnavailable, CatalogUnavailable.
         """
         version = plan.version
         await self._objects.enter(version.id, version.number, plan.objects)
         try:
-            yield await self._write(plan)
+            yield await self._write_objects(plan)
         finally:
             await self._discard(version, plan.objects)
 
     @asynccontextmanager
-    async def refiled(
+    async def copy_thumbnails(
         self, version: Version, rows: list[LedgerRow], sizes: ThumbnailSizes
     ) -> AsyncIterator[tuple[ThumbnailSizes, tuple[StoredObject, ...]]]:
-        """Have copies of the thumbnails in `rows` under a number of their own, filed as `sizes`
-        says; gives the sizes there are and their objects. One lost from the store is left out.
+        """Copy the thumbnails in `rows` to keys of `version`, open or auth as `sizes` says. Yields
+        the sizes and objects that exist: a thumbnail lost from the store is left out.
 
-        What the work in it does not make live is unwanted at its end. Raises StorageUnavailable,
-        CatalogUnavailable.
+        Objects that are not live at the end of the block become unwanted. Raises
+        StorageUnavailable, CatalogUnavailable.
         """
-        found = {row.object.key.rpartition("/")[2]: row.object for row in rows}
-        planned: dict[StoredObject, str] = {}
+        by_name = {row.object.key.rpartition("/")[2]: row.object for row in rows}
+        copies: dict[StoredObject, str] = {}
         for access, dimensions in ((OPEN, sizes.open), (AUTH, sizes.auth)):
             for size in dimensions:
-                before = found.get(f"{max(size)}.jpg")
-                if before is not None:
+                thumbnail = by_name.get(f"{max(size)}.jpg")
+                if thumbnail is not None:
                     key = keys.thumbnail_key(version.id, version.number, access, max(size))
-                    planned[StoredObject(key, "thumbnail", before.bytes)] = before.key
-        listed = _sizes_put(version, sizes)
-        entered = (*planned, listed.object)
+                    copies[StoredObject(key, "thumbnail", thumbnail.bytes)] = thumbnail.key
+        entered = (*copies, _sizes_put(version, sizes).object)
         await self._objects.enter(version.id, version.number, entered)
         try:
-            for copied, before_key in list(planned.items()):
+            for copy, key in list(copies.items()):
                 try:
-                    await self._store.copy(before_key, copied.key)
+                    await self._store.copy(key, copy.key)
                 except ObjectNotFound:
-                    log.warning("thumbnail lost from the store", extra={"key": before_key})
-                    del planned[copied]
-            there = _there(sizes, planned)
-            listed = _sizes_put(version, there)
-            await self._put(listed)
-            made = (*planned, listed.object)
-            yield there, made
+                    log.warning("thumbnail lost from the store", extra={"key": key})
+                    del copies[copy]
+            existing = _existing_sizes(sizes, copies)
+            sizes_put = _sizes_put(version, existing)
+            await self._put(sizes_put)
+            yield existing, (*copies, sizes_put.object)
         finally:
             await self._discard(version, entered)
 
-    async def _write(self, plan: Plan) -> Stored:
+    async def _write_objects(self, plan: Plan) -> Stored:
         source = plan.source
         for put in plan.puts:
             fingerprint = await self._put(put)
             if put.object.kind in ("source", "original"):
-                source = source_of(
-                    plan.probe, STORE + put.object.key, put.object.bytes, fingerprint
-                )
+                location = STORE + put.object.key
+                source = build_source(plan.probe, location, put.object.bytes, fingerprint)
         assert source is not None, "planned without a source"  # noqa: S101  a programming error
         return Stored(source, plan.sizes, plan.objects)
 
     async def _put(self, put: Put) -> str:
-        """Return the ETag."""
+        """Write one object and return its ETag."""
         info = await self._store.put(put.object.key, put.body, media_type=put.media_type)
         return info.etag
 
     async def _discard(self, version: Version, objects: Iterable[StoredObject]) -> None:
-        """Say that those which are not live are unwanted; when the catalogue is away, the sweeper
-        finds them.
+        """Make those objects unwanted that are not live. If the catalogue does not answer, the
+        sweeper does it.
         """
         try:
             await self._objects.discard(version.id, version.number, tuple(objects))
-        except CatalogUnavailable:
-            log.warning("objects left to the sweeper", extra={"asset": str(version.id)})
+        except CatalogUnavailable as error:
+            log.warning(
+                "objects left to the sweeper",
+                extra={"asset": str(version.id), "reason": error.public},
+            )
             return
-        await self._remover.at_once(version.id)
+        await self._remover.remove_without_grace(version.id)
 
 
 async def plan_objects(version: Version, prepared: Prepared, source: Source | None) -> Plan:
-    """Return what is to be stored of a prepared picture.
+    """Return the objects to store of a prepared original.
 
-    `source` is where the source is already (an original used as it is, in place or in the store);
-    without one the prepared source is stored: `original` when it is the file as it came.
+    `source` is given if the original is used as the source where it is (in place or in the store).
+    Without it the prepared source is stored, as `original` if it is the unchanged file.
     """
-    return await asyncio.to_thread(_planned, version, prepared, source)
+    return await asyncio.to_thread(_plan_objects, version, prepared, source)
 
 
 async def plan_original(version: Version, path: Path, probe: Probe, sizes: ThumbnailSizes) -> Plan:
-    """Return what is to be stored of an original that is answered from while it is converted;
-    `sizes` are those its thumbnails will have.
+    """Return the one object to store of an original that is served during its conversion. `sizes`
+    are those of its thumbnails after that.
     """
     key = keys.original_key(version.id, version.number)
     put = await asyncio.to_thread(_file_put, key, "original", path, probe.media_type)
     return Plan(version, (put,), sizes, probe, None)
 
 
-def _planned(version: Version, prepared: Prepared, source: Source | None) -> Plan:
+def build_source(probe: Probe, location: str, size: int, fingerprint: str) -> Source:
+    """Return the source record of a probed file of `size` bytes at `location`."""
+    return Source(
+        location=location,
+        kind=probe.kind,
+        bytes=size,
+        fingerprint=fingerprint,
+        extension=probe.extension,
+        tile_width=probe.tile_width,
+        tile_height=probe.tile_height,
+        levels=probe.levels,
+        natively_tiled=probe.natively_tiled,
+    )
+
+
+def split_by_access(sizes: Iterable[Dimensions], public_edge: int | None) -> ThumbnailSizes:
+    """Divide thumbnails into open ones (longest edge at most `public_edge`; None: all) and auth
+    ones.
+    """
+    largest_first = sorted(sizes, key=lambda size: (-max(size), -min(size)))
+
+    def is_open(size: Dimensions) -> bool:
+        return public_edge is None or max(size) <= public_edge
+
+    return ThumbnailSizes(
+        open=tuple(size for size in largest_first if is_open(size)),
+        auth=tuple(size for size in largest_first if not is_open(size)),
+    )
+
+
+def _plan_objects(version: Version, prepared: Prepared, source: Source | None) -> Plan:
     puts: list[Put] = []
     if source is None:
         kind: ObjectKind = "original" if prepared.is_original else "source"
@@ -194,7 +222,9 @@ def _planned(version: Version, prepared: Prepared, source: Source | None) -> Pla
         if not prepared.is_original:
             key = keys.source_key(version.id, version.number, prepared.probe.extension)
         puts.append(_file_put(key, kind, prepared.source, prepared.probe.media_type))
-    sizes = split([thumbnail.size for thumbnail in prepared.thumbnails], version.public_edge)
+    sizes = split_by_access(
+        [thumbnail.size for thumbnail in prepared.thumbnails], version.public_edge
+    )
     for thumbnail in prepared.thumbnails:
         access = OPEN if thumbnail.size in sizes.open else AUTH
         key = keys.thumbnail_key(version.id, version.number, access, max(thumbnail.size))
@@ -213,38 +243,11 @@ def _sizes_put(version: Version, sizes: ThumbnailSizes) -> Put:
     return Put(StoredObject(key, "sizes", len(body)), body, "application/json")
 
 
-def _there(sizes: ThumbnailSizes, objects: Iterable[StoredObject]) -> ThumbnailSizes:
-    """The sizes of which there is an object."""
-    names = {tuple(one.key.split("/")[-2:]) for one in objects}
+def _existing_sizes(sizes: ThumbnailSizes, objects: Iterable[StoredObject]) -> ThumbnailSizes:
+    """Return the sizes that have an object."""
+    names = {tuple(each.key.split("/")[-2:]) for each in objects}
 
-    def kept(access: str, dimensions: tuple[Dimensions, ...]) -> tuple[Dimensions, ...]:
+    def existing(access: str, dimensions: tuple[Dimensions, ...]) -> tuple[Dimensions, ...]:
         return tuple(size for size in dimensions if (access, f"{max(size)}.jpg") in names)
 
-    return ThumbnailSizes(open=kept(OPEN, sizes.open), auth=kept(AUTH, sizes.auth))
-
-
-def source_of(probe: Probe, location: str, size: int, fingerprint: str) -> Source:
-    """Return the source record of a probed file of `size` bytes at `location`."""
-    return Source(
-        location=location,
-        kind=probe.kind,
-        bytes=size,
-        fingerprint=fingerprint,
-        extension=probe.extension,
-        tile_width=probe.tile_width,
-        tile_height=probe.tile_height,
-        levels=probe.levels,
-        natively_tiled=probe.natively_tiled,
-    )
-
-
-def split(sizes: Iterable[Dimensions], public_edge: int | None) -> ThumbnailSizes:
-    """Part thumbnails into those anyone may see (longest edge at most `public_edge`; None: all) and
-    the others.
-    """
-    largest_first = sorted(sizes, key=lambda size: (-max(size), -min(size)))
-    is_open = [public_edge is None or max(size) <= public_edge for size in largest_first]
-    return ThumbnailSizes(
-        open=tuple(size for size, open_ in zip(largest_first, is_open, strict=True) if open_),
-        auth=tuple(size for size, open_ in zip(largest_first, is_open, strict=True) if not open_),
-    )
+    return ThumbnailSizes(open=existing(OPEN, sizes.open), auth=existing(AUTH, sizes.auth))

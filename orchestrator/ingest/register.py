@@ -1,7 +1,8 @@
-"""Recording originals so that they can be answered from at once, before anything is made of them.
+"""Registers original files in place: an asset can be served from its original before anything is
+made of it.
 
-Only headers are read. Registering the same bytes under the same policies again changes nothing;
-what an older version had in the object store is removed once a newer one has taken its place.
+Only headers are read. Registering the same bytes under the same policies again changes nothing.
+The objects of an older version are removed after the new version has replaced it.
 """
 
 from __future__ import annotations
@@ -17,27 +18,25 @@ from orchestrator.errors import OriginUnavailable
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import pyramid_levels
-from orchestrator.ingest.prepare import Recipes, sizes_for
-from orchestrator.ingest.publish import source_of, split
+from orchestrator.ingest.prepare import Recipes, thumbnail_sizes
+from orchestrator.ingest.publish import build_source, split_by_access
 from orchestrator.ingest.remove import Remover
 from orchestrator.model import (
-    FILE,
     Asset,
     AssetId,
     AssetState,
     Source,
     SourceKind,
     ThumbnailSizes,
-    file_fingerprint,
     public_edge,
 )
-from orchestrator.origins.file_reader import file_status
+from orchestrator.origins.file_reader import location_of_file
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One picture to take in. None leaves what an earlier version of the asset had; policies by
-    name, "" the default.
+    """A request to ingest one asset. None keeps the value of the version before. Policies are
+    given by name, "" for the default.
     """
 
     id: AssetId
@@ -51,11 +50,11 @@ class Request:
     tags: tuple[str, ...] | None = None
     rights: str | None = None
     force: bool = False
-    """Take it in even when nothing about it has changed."""
+    """Ingest the asset even if nothing about it has changed."""
 
 
 class Registrar:
-    """Records originals in the catalogue."""
+    """Records original files in the catalogue."""
 
     def __init__(
         self, assets: Assets, imaging: ImagingPool, remover: Remover, max_bytes: int
@@ -65,62 +64,57 @@ class Registrar:
         self._remover = remover
         self._max_bytes = max_bytes
 
-    async def in_place(
-        self, asset_id: AssetId, path: Path, policies: Recipes, known: Asset | None
+    async def register_file(
+        self, asset_id: AssetId, path: Path, recipes: Recipes, known: Asset | None
     ) -> Registered:
-        """Register the local file `path`, to be read where it is; `known` is the asset as it was
-        read before.
+        """Register the local file `path`, to be read where it is. The caller submits a conversion
+        job if the asset changed.
 
-        Raises OriginUnavailable, Unprocessable, TooLarge, Overloaded; `known` then goes on as it
-        is.
+        `known` is the asset before; an unchanged file then costs one look at its status. Raises
+        OriginUnavailable, Unprocessable, TooLarge, Overloaded; the asset stays as it was.
         """
-        status = await asyncio.to_thread(file_status, path, self._max_bytes)
-        mark = file_fingerprint(status)
+        file = await asyncio.to_thread(location_of_file, path, self._max_bytes)
         request = Request(asset_id, str(path))
-        if known is not None and is_unchanged(known, request, mark, policies):
+        if known is not None and is_unchanged(known, request, file.fingerprint, recipes):
             return Registered(known, changed=False)
         try:
             probe = await self._imaging.probe(path)
         except FileNotFoundError as error:
-            raise OriginUnavailable("The file was removed while it was read.") from error
-        planned = as_planned(probe, policies)
-        source = source_of(planned, f"{FILE}{path}", status.st_size, mark)
-        metrics.INGEST_BYTES.inc(status.st_size)
-        draft = draft_of(request, probe, policies, source, mark)
-        return await self._record(draft, policies, known)
-
-    async def _record(
-        self, draft: AssetDraft, policies: Recipes, known: Asset | None
-    ) -> Registered:
-        """Record a probed original under a new version; its thumbnails are planned, none is there
-        yet.
-        """
-        planned = planned_thumbnails(draft, policies, known)
+            raise OriginUnavailable("The file was deleted while it was read.") from error
+        metrics.INGEST_BYTES.inc(file.bytes)
+        source = build_source(
+            planned_probe(probe, recipes), file.location, file.bytes, file.fingerprint
+        )
+        draft = build_draft(
+            request, probe=probe, recipes=recipes, source=source, fingerprint=file.fingerprint
+        )
+        planned = planned_thumbnails(draft, recipes, known)
         registered = await self._assets.register(draft, thumbnails=planned)
         if registered.changed:
             metrics.INGESTS.labels("registered").inc()
             if known is not None:
-                await self._remover.at_once(draft.id)
+                await self._remover.remove_without_grace(asset_id)
         return registered
 
 
-def draft_of(
+def build_draft(
     request: Request,
-    probe: Probe | None,
-    policies: Recipes | None,
-    source: Source | None,
-    origin_fingerprint: str,
     *,
-    origin_etag: str = "",
-    origin_sha256: str = "",
+    probe: Probe | None = None,
+    recipes: Recipes | None = None,
+    source: Source | None = None,
+    fingerprint: str = "",
+    etag: str = "",
+    sha256: str = "",
     batch: int | None = None,
 ) -> AssetDraft:
-    """Return what the catalogue is to record of a probed original; of one only asked for, without
-    `probe`, and with the policies as they were named.
+    """Return what the catalogue records of a request and of its original, as far as that is known.
+    Without `recipes` the policies are recorded as the request names them. `fingerprint`, `etag` and
+    `sha256` identify the bytes of the origin.
     """
     optimisation, thumbnails = request.optimisation_policy, request.thumbnail_policy
-    if policies is not None:
-        optimisation, thumbnails = policies.optimisation.name, policies.thumbnails.name
+    if recipes is not None:
+        optimisation, thumbnails = recipes.optimisation.name, recipes.thumbnails.name
     return AssetDraft(
         id=request.id,
         origin=request.origin,
@@ -128,9 +122,9 @@ def draft_of(
         height=probe.height if probe else 0,
         media_type=probe.media_type if probe else "",
         source=source,
-        origin_fingerprint=origin_fingerprint,
-        origin_etag=origin_etag,
-        origin_sha256=origin_sha256,
+        origin_fingerprint=fingerprint,
+        origin_etag=etag,
+        origin_sha256=sha256,
         optimisation_policy=optimisation,
         thumbnail_policy=thumbnails,
         roles=request.roles,
@@ -143,11 +137,11 @@ def draft_of(
     )
 
 
-def as_planned(probe: Probe, policies: Recipes) -> Probe:
-    """Return the probe with the tiles and levels its conversion will have, so that the info
-    document stays the same.
+def planned_probe(probe: Probe, recipes: Recipes) -> Probe:
+    """Return the probe with the tiles and levels that the conversion will make: the info document
+    is the same before and after it.
     """
-    conversion = policies.optimisation.conversion
+    conversion = recipes.optimisation.conversion
     if conversion is None or probe.kind is not SourceKind.ORIGINAL:
         return probe
     tile = conversion.advertised_tile
@@ -155,21 +149,14 @@ def as_planned(probe: Probe, policies: Recipes) -> Probe:
     return replace(probe, tile_width=tile, tile_height=tile, levels=levels)
 
 
-def is_unchanged(
-    known: Asset, request: Request, origin_fingerprint: str, policies: Recipes
-) -> bool:
-    """Tell whether the asset was, or is being, made from these very bytes by these policies."""
-    return (
-        known.state is not AssetState.FAILED
-        and known.origin == request.origin
-        and known.origin_fingerprint == origin_fingerprint
-        and known.optimisation_policy == policies.optimisation.name
-        and known.thumbnail_policy == policies.thumbnails.name
-    )
+def planned_thumbnails(draft: AssetDraft, recipes: Recipes, known: Asset | None) -> ThumbnailSizes:
+    """Return the thumbnails that the conversion will make."""
+    sizes = thumbnail_sizes((draft.width, draft.height), recipes.thumbnails)
+    return split_by_access(sizes, public_edge_after(draft, known))
 
 
-def public_edge_of(draft: AssetDraft, known: Asset | None) -> int | None:
-    """Return the longest edge anyone may see once `draft` is recorded over `known`; None without
+def public_edge_after(draft: AssetDraft, known: Asset | None) -> int | None:
+    """Return the longest edge that is public once `draft` is recorded over `known`; None without
     limit.
     """
     roles, limit = draft.roles, draft.max_unauthorised
@@ -180,7 +167,12 @@ def public_edge_of(draft: AssetDraft, known: Asset | None) -> int | None:
     return public_edge(roles, limit)
 
 
-def planned_thumbnails(draft: AssetDraft, policies: Recipes, known: Asset | None) -> ThumbnailSizes:
-    """Return the thumbnails a conversion will make."""
-    sizes = sizes_for((draft.width, draft.height), policies.thumbnails)
-    return split(sizes, public_edge_of(draft, known))
+def is_unchanged(known: Asset, request: Request, fingerprint: str, recipes: Recipes) -> bool:
+    """Return whether the asset was, or is being, made of these bytes with these policies."""
+    return (
+        known.state is not AssetState.FAILED
+        and known.origin == request.origin
+        and known.origin_fingerprint == fingerprint
+        and known.optimisation_policy == recipes.optimisation.name
+        and known.thumbnail_policy == recipes.thumbnails.name
+    )

@@ -1,7 +1,7 @@
-"""Removing objects that no asset wants any more: those the ledger says, exactly; nothing is listed.
+"""Removes the objects that no asset names any more. The ledger lists them; the store is not listed.
 
-A grace lets readers under way finish with the version they began with. Whoever dies in the middle
-is followed by another: an object is deleted before its row is forgotten.
+A grace period lets requests in progress finish with the version they began with. An object is
+deleted before its row is, so another process can continue the work of one that was killed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from orchestrator.model import AssetId
 from orchestrator.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
-_AT_ONCE = 1000
+_OBJECTS_PER_PASS = 1000
 
 
 class Remover:
-    """Removes what has been unwanted for `grace_s` seconds."""
+    """Removes objects that have been unwanted for `grace_s` seconds."""
 
     def __init__(self, objects: Objects, store: ObjectStore, grace_s: float) -> None:
         self._objects = objects
@@ -27,20 +27,24 @@ class Remover:
         self._grace_s = grace_s
 
     async def remove(self, asset_id: AssetId | None = None) -> int:
-        """Remove what is due, of one asset or of all; returns how many objects there were.
+        """Remove the due objects of one asset, or of all. Returns the number of objects.
 
-        Raises StorageUnavailable, CatalogUnavailable; what is left is removed the next time.
+        Raises StorageUnavailable, CatalogUnavailable; a later call removes the rest.
         """
         removed = 0
-        while keys := await self._objects.unwanted(self._grace_s, _AT_ONCE, asset_id=asset_id):
+        while keys := await self._objects.unwanted(
+            self._grace_s, _OBJECTS_PER_PASS, asset_id=asset_id
+        ):
             await self._store.delete(keys)
             await self._objects.forget(keys)
             removed += len(keys)
             metrics.OBJECTS_REMOVED.inc(len(keys))
         return removed
 
-    async def at_once(self, asset_id: AssetId) -> None:
-        """Remove what is due of one asset now where there is no grace; never fails."""
+    async def remove_without_grace(self, asset_id: AssetId) -> None:
+        """Remove the unwanted objects of an asset now, if there is no grace period. An outage is
+        logged, not raised: the sweeper removes the objects.
+        """
         if self._grace_s:
             return
         try:

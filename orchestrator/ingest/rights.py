@@ -1,34 +1,50 @@
-"""Who may see what of an asset: its thumbnails are filed as open or auth by its rights, and are
-filed anew, as copies under a number of their own, when these change.
+"""Changes of an asset that need no ingest: who may see it, its description, its deletion.
 
-A reader of the version before goes on reading what was filed for it; all keys change together.
+Thumbnails are stored as open or auth according to the rights. When these change, the thumbnails are
+copied under a new version number. A client that reads the version before still finds its
+thumbnails; all keys change together.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from typing import Any
 
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.values import Settlement
+from orchestrator.catalog.values import Deleted, Settlement
 from orchestrator.errors import AssetNotFound, Conflict
-from orchestrator.ingest.convert import Conversions
-from orchestrator.ingest.prepare import sizes_for
-from orchestrator.ingest.publish import Publisher, Version, split
+from orchestrator.ingest.convert import Converter
+from orchestrator.ingest.hooks import ChangeHooks
+from orchestrator.ingest.prepare import thumbnail_sizes
+from orchestrator.ingest.publish import ObjectWriter, Version, split_by_access
 from orchestrator.ingest.register import Request
+from orchestrator.ingest.remove import Remover
 from orchestrator.model import Asset, AssetId, Dimensions, ThumbnailSizes, public_edge
 
-_RACES = 5
+log = logging.getLogger(__name__)
+_MAX_TRIES = 5
 
 
-class Filing:
-    """Changes of rights."""
+class AssetEditor:
+    """Changes and deletes assets, and reports it to the hooks."""
 
-    def __init__(self, catalog: Catalog, publisher: Publisher, conversions: Conversions) -> None:
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        writer: ObjectWriter,
+        converter: Converter,
+        remover: Remover,
+        hooks: ChangeHooks,
+    ) -> None:
         self._catalog = catalog
-        self._publisher = publisher
-        self._conversions = conversions
-        # The lock keeps a database connection, of which conversions leave at least two.
-        self._one = asyncio.Semaphore(1)
+        self._writer = writer
+        self._converter = converter
+        self._remover = remover
+        self._hooks = hooks
+        # The lock holds a database connection; conversions leave at least two.
+        self._lock_slot = asyncio.Semaphore(1)
 
     async def set_access(
         self,
@@ -37,84 +53,122 @@ class Filing:
         roles: tuple[str, ...] | None = None,
         max_unauthorised: int | None = None,
     ) -> Asset:
-        """Change who may see how much; None leaves a field.
+        """Change who may see how much of an asset; None keeps a field.
 
-        Raises AssetNotFound, Conflict when the asset does not stop changing, StorageUnavailable.
+        Raises AssetNotFound, Conflict if the asset is changed again and again meanwhile,
+        StorageUnavailable.
         """
-        for _ in range(_RACES):
+        for _ in range(_MAX_TRIES):
             before = await self._catalog.assets.get(asset_id)
             if before is None:
-                raise AssetNotFound(f"There is no asset {asset_id}.")
-            wanted = before.roles if roles is None else roles
+                raise _not_found(asset_id)
+            new_roles = before.roles if roles is None else roles
             limit = before.max_unauthorised if max_unauthorised is None else max_unauthorised
-            sizes = split(await self._sizes_of(before), public_edge(wanted, limit))
-            after = await self._set(before, sizes, roles, max_unauthorised)
+            sizes = split_by_access(
+                await self._thumbnail_sizes(before), public_edge(new_roles, limit)
+            )
+            after = await self._set_access(before, sizes, roles, max_unauthorised)
             if after is not None:
+                self._hooks.enqueue("changed", after)
                 return after
-        raise Conflict("The image keeps changing; try again.")
+        raise Conflict("The asset is being changed by other requests. Try again.")
 
     async def narrow(self, request: Request, known: Asset) -> Asset:
-        """The asset under the rights of the request, if nobody may see more by them than before:
-        those do not wait for the pixels. Raises as `set_access`.
+        """Set the access that the request asks for if it shows no one more than before, and return
+        the asset. Narrower rights are in force before the new pixels are; every ingest begins with
+        this. Raises as `set_access`.
         """
-        if not known.servable or not _narrows(request, known):
+        if not known.servable or not _is_narrower(request, known):
             return known
         return await self.set_access(
             known.id, roles=request.roles, max_unauthorised=request.max_unauthorised
         )
 
-    async def _set(
+    async def set_fields(self, asset_id: AssetId, **fields: Any) -> Asset:
+        """Change descriptive fields (strings, numbers, tags, rights). An ingest in progress
+        continues. Raises AssetNotFound.
+        """
+        asset = await self._catalog.assets.set_fields(asset_id, **fields)
+        self._hooks.enqueue("changed", asset)
+        return asset
+
+    async def delete(self, asset_id: AssetId) -> Deleted:
+        """Delete an asset and return what was deleted. A notification drops its cached files on
+        every host. Its objects are removed after the grace period. An original that is served in
+        place stays where it is.
+
+        Raises AssetNotFound.
+        """
+        deleted = await self._catalog.assets.delete(asset_id)
+        if deleted is None:
+            raise _not_found(asset_id)
+        await self._remover.remove_without_grace(asset_id)
+        self._hooks.enqueue("deleted", deleted.asset)
+        log.info(
+            "asset deleted",
+            extra={"asset": str(asset_id), "objects": deleted.objects, "bytes": deleted.bytes},
+        )
+        return deleted
+
+    async def _set_access(
         self,
         before: Asset,
         sizes: ThumbnailSizes,
         roles: tuple[str, ...] | None,
         max_unauthorised: int | None,
     ) -> Asset | None:
-        """The asset with its new rights; None when its thumbnails were replaced meanwhile."""
+        """Return the changed asset; None if its thumbnails were replaced since `before`."""
         assets = self._catalog.assets
-        old = before.thumbnails_version
+        stored_under = before.thumbnails_version
         try:
-            if not old or sizes == before.thumbnails:
+            if not stored_under or sizes == before.thumbnails:
                 return await assets.set_access(
                     before.id,
                     roles=roles,
                     max_unauthorised=max_unauthorised,
                     thumbnails=sizes,
-                    filed=(old, old),
+                    filed=(stored_under, stored_under),
                 )
             version = Version(before.id, await assets.next_version(), None)
-            rows = await self._catalog.objects.of(before.id)
-            held = [row for row in rows if row.version == old and row.object.kind == "thumbnail"]
+            rows = [
+                row
+                for row in await self._catalog.objects.of(before.id)
+                if row.version == stored_under and row.object.kind == "thumbnail"
+            ]
             async with (
-                self._one,
-                # Held, so that nobody takes the copies for those of somebody dead.
+                self._lock_slot,
+                # Without it, the sweeper would take the copies for those of a killed process.
                 self._catalog.exclusive(filing_lock(before.id)),
-                self._publisher.refiled(version, held, sizes) as (there, objects),
+                self._writer.copy_thumbnails(version, rows, sizes) as (existing, objects),
             ):
                 return await assets.set_access(
                     before.id,
                     roles=roles,
                     max_unauthorised=max_unauthorised,
-                    thumbnails=there,
-                    filed=(old, version.number),
+                    thumbnails=existing,
+                    filed=(stored_under, version.number),
                     settlement=Settlement(objects),
                 )
         except Conflict:
             return None
 
-    async def _sizes_of(self, asset: Asset) -> list[Dimensions]:
+    async def _thumbnail_sizes(self, asset: Asset) -> list[Dimensions]:
         if asset.thumbnails_version or not asset.servable:
             return list(asset.thumbnails.all())
-        policies = await self._conversions.policies_of(asset)
-        return sizes_for(asset.dimensions, policies.thumbnails)
+        recipes = await self._converter.load_recipes(asset)
+        return thumbnail_sizes(asset.dimensions, recipes.thumbnails)
 
 
 def filing_lock(asset_id: AssetId) -> str:
-    """Return the name of the lock that whoever files the asset's thumbnails anew holds."""
+    """Return the name of the lock that a change of rights holds while it copies thumbnails."""
     return f"filing {asset_id}"
 
 
-def _narrows(request: Request, known: Asset) -> bool:
+def _not_found(asset_id: AssetId) -> AssetNotFound:
+    return AssetNotFound(f"There is no asset {asset_id}.")
+
+
+def _is_narrower(request: Request, known: Asset) -> bool:
     roles = known.roles if request.roles is None else request.roles
     limit = known.max_unauthorised if request.max_unauthorised is None else request.max_unauthorised
     if (roles, limit) == (known.roles, known.max_unauthorised):

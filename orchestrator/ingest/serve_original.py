@@ -1,81 +1,67 @@
-"""Answering from an original while it is converted: the first ingest of a picture need not be over
-for the picture to be seen.
+"""Serves the original of a first ingest while it is converted.
 
-The original is stored, and named by the catalogue with the tiles and sizes the conversion will
-have; the end of the ingest replaces it, or takes it back.
+The original is stored, and the catalogue names it, with the tiles and thumbnail sizes that the
+conversion will make. The end of the ingest replaces it, or withdraws it after a failure.
 """
 
 from __future__ import annotations
-
-from collections.abc import Awaitable, Callable
-from uuid import UUID
 
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.values import Settlement
 from orchestrator.errors import OverQuota
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.prepare import Recipes, sizes_for
-from orchestrator.ingest.publish import Publisher, Version, plan_original, split
-from orchestrator.ingest.register import Request, as_planned, draft_of, public_edge_of
-from orchestrator.ingest.stage_timer import Stages
-from orchestrator.model import Asset, SourceKind
+from orchestrator.ingest.ingest_context import IngestContext
+from orchestrator.ingest.prepare import Recipes, thumbnail_sizes
+from orchestrator.ingest.publish import ObjectWriter, Version, plan_original, split_by_access
+from orchestrator.ingest.register import build_draft, planned_probe, public_edge_after
+from orchestrator.model import SourceKind
 from orchestrator.origins.reader_types import FetchedFile
 
-Reserve = Callable[[int], Awaitable[UUID | None]]
-"""Reserves room for so many bytes instead of what was reserved, which whoever gave it holds and
-gives up. Raises OverQuota; what was reserved stays then.
-"""
 
+class OriginalPublisher:
+    """Publishes originals of assets that have nothing to show."""
 
-class Answering:
-    """Makes assets answerable that have nothing to show."""
-
-    def __init__(self, catalog: Catalog, imaging: ImagingPool, publisher: Publisher) -> None:
+    def __init__(self, catalog: Catalog, imaging: ImagingPool, writer: ObjectWriter) -> None:
         self._catalog = catalog
         self._imaging = imaging
-        self._publisher = publisher
+        self._writer = writer
 
-    async def begin(
-        self,
-        request: Request,
-        recipes: Recipes,
-        fetched: FetchedFile,
-        known: Asset | None,
-        reserve: Reserve,
-        stages: Stages,
-    ) -> tuple[Asset | None, Probe | None]:
-        """Have the asset answered from what was fetched; the asset as it now is, and what was
-        found of the original if it was looked at.
+    async def publish(
+        self, context: IngestContext, recipes: Recipes, fetched: FetchedFile
+    ) -> Probe | None:
+        """Serve the asset from the fetched original; `context.known` becomes the asset as it then
+        is. Returns the probe of the original if it was probed.
 
-        Nothing happens to an asset that shows something already, to an original that is not
-        converted at all, or where the customer's quota has no room for it beside the rest. Raises
+        Does nothing for an asset that can be served already, for an original that is not converted,
+        or if the customer's quota has no room for original and source together. Raises
         Unprocessable, TooLarge, Unavailable.
         """
+        known = context.known
         if (known is not None and known.servable) or recipes.optimisation.conversion is None:
-            return known, None
-        with stages.step("probe"):
+            return None
+        with context.stages.step("probe"):
             probe = await self._imaging.probe(fetched.path)
         if probe.kind is not SourceKind.ORIGINAL:
-            return known, probe
-        draft = draft_of(request, probe, recipes, None, "")
+            return probe
+        draft = build_draft(context.request, probe=probe, recipes=recipes)
         number = await self._catalog.assets.next_version()
-        edge = public_edge_of(draft, await self._catalog.assets.get(request.id))
-        sizes = split(sizes_for(probe.dimensions, recipes.thumbnails), edge)
-        plan = await plan_original(
-            Version(request.id, number, edge), fetched.path, as_planned(probe, recipes), sizes
-        )
+        edge = public_edge_after(draft, await self._catalog.assets.get(context.id))
+        sizes = split_by_access(thumbnail_sizes(probe.dimensions, recipes.thumbnails), edge)
+        version = Version(context.id, number, edge)
+        plan = await plan_original(version, fetched.path, planned_probe(probe, recipes), sizes)
         try:
-            reservation = await reserve(plan.bytes)
-        except OverQuota:  # what is made of it may be smaller
-            return known, probe
-        with stages.step("store"):
-            async with self._publisher.stored(plan) as stored:
+            reserved = await context.reservation.reserve(plan.bytes)
+        except OverQuota:  # the source may be smaller than the original
+            return probe
+        with context.stages.step("store"):
+            async with self._writer.write(plan) as stored:
                 asset = await self._catalog.ingesting.answerable(
                     draft,
                     number,
                     stored.source,
                     stored.thumbnails,
-                    Settlement(stored.objects, reservation),
+                    Settlement(stored.objects, reserved),
                 )
-        return asset or known, probe
+        context.known = asset or known
+        return probe

@@ -1,6 +1,4 @@
-"""The stages of one ingest: which one is under way, so that a fault says where it happened, and how
-long each took.
-"""
+"""The stages of one ingest: the current one, which a fault names, and the seconds each one took."""
 
 from __future__ import annotations
 
@@ -14,16 +12,18 @@ from orchestrator import metrics
 Stage = Literal["request", "fetch", "probe", "convert", "thumbnails", "store", "record"]
 
 
-class Stages:
-    """Of one ingest; not shared."""
+class StageTimer:
+    """Belongs to one ingest."""
 
     def __init__(self) -> None:
         self.current: Stage = "request"
-        """The stage under way, or the last that was."""
+        """The stage in progress, or the last one."""
 
     @contextmanager
     def step(self, stage: Stage) -> Iterator[None]:
-        """Be in this stage; its seconds are counted when it ends, well or not."""
+        """Enter the stage. Its seconds are recorded at the end of the block, also after a
+        failure.
+        """
         self.current = stage
         started = time.perf_counter()
         try:

@@ -1,8 +1,8 @@
-"""The sweepers of ingest: what the dead left is found, said and dealt with.
+"""The sweeper of ingest: finds what killed processes left, reports it, and removes or requeues it.
 
-One host of the installation at a time looks (a lock in the catalogue); an asset is touched only
-while nobody is at it (its own lock). Every step may be repeated, and one that fails does not keep
-the others from their work.
+One host of the installation sweeps at a time (a lock in the catalogue). An asset is changed only
+while no ingest or conversion holds its lock. Every step can be repeated, and a step that fails does
+not stop the others.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from orchestrator.model import STORE, Asset, AssetId
 from orchestrator.settings import Ingest
 
 log = logging.getLogger(__name__)
-GAVE_UP = Fault(
+INGEST_DIED = Fault(
     "ingest_died",
     "request",
     retryable=True,
-    detail="The ingest did not end: whoever was at it died, or nobody took it up. Try it again.",
+    detail="The worker that ran this ingest died, or no worker claimed it. Retry it.",
 )
 _DAY_S = 86_400.0
 
 Requeue = Callable[[Asset], Awaitable[bool]]
-"""Hands a stuck ingest in again; False when that cannot be."""
+"""Submits a stuck ingest again; False if that is not possible."""
 
 
 class Sweeper:
-    """Looks for leftovers again and again; `sweep` once."""
+    """Sweeps periodically (`run`) or once (`sweep`)."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Sweeper:
         conversions: ConversionJobs,
         requeue: Requeue | None = None,
     ) -> None:
-        """`scratch` is the folder that scratch space of this host's processes lies in."""
+        """`scratch` is the folder that contains the scratch space of this host's processes."""
         self._catalog = catalog
         self._remover = remover
         self._scratch = scratch
@@ -69,97 +69,94 @@ class Sweeper:
             await asyncio.sleep(self._settings.sweep_every_s * random.uniform(0.8, 1.2))  # noqa: S311  jitter
 
     async def sweep(self) -> Counter[str]:
-        """Look once; returns how much there was of what. What could not be looked for is logged."""
+        """Sweep once. Returns how many leftovers of each kind were handled. An outage is logged."""
         swept: Counter[str] = Counter()
-        swept["scratch"] = await asyncio.to_thread(_scratch, self._scratch)
+        swept["scratch"] = await asyncio.to_thread(_sweep_scratch, self._scratch)
         try:
-            async with self._catalog.exclusive("sweeping") as alone:
-                if alone:
-                    await self._sweep(swept)
+            async with self._catalog.exclusive("sweeping") as is_locked:
+                if is_locked:
+                    await self._run_steps(swept)
         except Unavailable as error:
-            log.warning("sweepers wait for the catalogue", extra={"reason": error.public})
-        found = {what: count for what, count in swept.items() if count}
-        for what, count in found.items():
+            log.warning("ingest not swept", extra={"reason": error.public})
+        handled = {what: count for what, count in swept.items() if count}
+        for what, count in handled.items():
             metrics.SWEPT.labels(what).inc(count)
-        if found:
-            log.info("swept", extra=found)
+        if handled:
+            log.info("leftovers swept", extra=handled)
         return swept
 
-    async def _sweep(self, swept: Counter[str]) -> None:
+    async def _run_steps(self, swept: Counter[str]) -> None:
         steps: dict[str, Callable[[], Awaitable[int]]] = {
-            "stuck_ingests": self._stuck,
-            "stuck_conversions": self._stuck_conversions,
-            "unfinished_objects": self._unfinished,
+            "stuck_ingests": self._end_stuck_ingests,
+            "stuck_conversions": self._submit_stuck_conversions,
+            "unfinished_objects": self._discard_unfinished,
             "unwanted_objects": self._remover.remove,
             "reservations": self._catalog.quotas.expire,
-            "attempts": self._old_attempts,
+            "attempts": self._forget_attempts,
         }
         for what, step in steps.items():
             try:
                 swept[what] = await step()
             except Unavailable as error:
-                log.warning("not swept", extra={"what": what, "reason": error.public})
+                log.warning("sweep step failed", extra={"what": what, "reason": error.public})
 
-    async def _stuck(self) -> int:
-        """Hand in again, or record as failed, what is ingesting with nobody at it."""
+    async def _end_stuck_ingests(self) -> int:
+        """Requeue, or record as failed, each asset in the state ingesting that no process
+        ingests.
+        """
         older_s = self._settings.stuck_after_s
-        dealt_with = 0
+        handled = 0
         for asset in await self._catalog.ingesting.stuck(older_s):
-            async with self._catalog.exclusive(lock_name(asset.id)) as alone:
-                if not alone:
+            async with self._catalog.exclusive(lock_name(asset.id)) as is_locked:
+                if not is_locked:
                     continue
-                # It may have ended between the look and the lock.
-                still = await self._catalog.ingesting.stuck(older_s, only=asset.id)
-                for one in still:
-                    await self._give_up(one)
-                    dealt_with += 1
-        return dealt_with
+                # Read again under the lock: it may have ended since.
+                for stuck in await self._catalog.ingesting.stuck(older_s, only=asset.id):
+                    await self._end_stuck_ingest(stuck)
+                    handled += 1
+        return handled
 
-    async def _stuck_conversions(self) -> int:
-        return await self._conversions.submit_missing(self._settings.stuck_after_s)
-
-    async def _give_up(self, asset: Asset) -> None:
-        # What is served is not taken in again unasked: its origin is that of what is served, and
-        # may not be the one that was asked for.
+    async def _end_stuck_ingest(self, asset: Asset) -> None:
+        # A published asset is not requeued: its recorded origin is that of the version it serves,
+        # which may not be the origin that the lost ingest was requested for.
         is_first = bool(asset.origin) and not _is_published(asset)
         if self._requeue is not None and is_first and await self._requeue(asset):
-            log.warning("stuck ingest handed in again", extra={"asset": str(asset.id)})
+            log.warning("stuck ingest requeued", extra={"asset": str(asset.id)})
             return
         now = datetime.now(UTC)
-        attempt = Attempt(asset.id, asset.declared or now, "failed", fault=GAVE_UP)
-        await self._catalog.ingesting.failed(asset.id, GAVE_UP.detail, attempt)
+        attempt = Attempt(asset.id, asset.declared or now, "failed", fault=INGEST_DIED)
+        await self._catalog.ingesting.failed(asset.id, INGEST_DIED.detail, attempt)
         metrics.INGESTS.labels("failed").inc()
-        log.warning("stuck ingest given up", extra={"asset": str(asset.id)})
+        log.warning("stuck ingest failed", extra={"asset": str(asset.id)})
 
-    async def _unfinished(self) -> int:
-        """Make unwanted what the dead had entered, and perhaps written."""
+    async def _submit_stuck_conversions(self) -> int:
+        return await self._conversions.submit_missing(self._settings.stuck_after_s)
+
+    async def _discard_unfinished(self) -> int:
+        """Make the objects unwanted that killed processes entered in the ledger."""
         older_s = self._settings.stuck_after_s
-        return sum(
-            [
-                await self._abandon(asset_id, older_s)
-                for asset_id in await self._catalog.objects.writers(older_s)
-            ]
-        )
+        writers = await self._catalog.objects.writers(older_s)
+        return sum([await self._abandon(asset_id, older_s) for asset_id in writers])
 
     async def _abandon(self, asset_id: AssetId, older_s: float) -> int:
-        async with AsyncExitStack() as held:
+        async with AsyncExitStack() as locks:
             for name in (lock_name(asset_id), filing_lock(asset_id)):
-                if not await held.enter_async_context(self._catalog.exclusive(name)):
+                if not await locks.enter_async_context(self._catalog.exclusive(name)):
                     return 0
             return await self._catalog.objects.abandon(asset_id, older_s)
 
-    async def _old_attempts(self) -> int:
+    async def _forget_attempts(self) -> int:
         return await self._catalog.attempts.forget(self._settings.keep_attempts_days * _DAY_S)
 
 
 def _is_published(asset: Asset) -> bool:
-    """Tell whether an ingest ever ended well; an original stored by one that did not is answered
-    from, too.
+    """Return whether an ingest of the asset ever succeeded. An asset can also be served from the
+    stored original of a first ingest that did not end.
     """
     if asset.source is None:
         return False
     return asset.thumbnails_version > 0 or not asset.source.location.startswith(STORE)
 
 
-def _scratch(folder: Path) -> int:
+def _sweep_scratch(folder: Path) -> int:
     return sweep_scratch(folder) if folder.is_dir() else 0

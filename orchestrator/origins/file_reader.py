@@ -11,8 +11,8 @@ from pathlib import Path
 
 import aiofiles
 
-from orchestrator.errors import OriginUnavailable
-from orchestrator.model import FILE, file_fingerprint
+from orchestrator.errors import OriginUnavailable, SourceChanged
+from orchestrator.model import FILE, Source, file_fingerprint
 from orchestrator.origins.download import CHUNK_BYTES, too_large
 from orchestrator.origins.origin_address import local_path
 from orchestrator.origins.reader_types import (
@@ -42,10 +42,26 @@ class FileReader:
             raise OriginUnavailable("The file changed while it was read. Try again.")
 
 
-def location_of_file(path: Path) -> OriginLocation:
-    """Return the location of a file to serve in place (blocking). Raises OriginUnavailable."""
-    status = file_status(path)
+def location_of_file(path: Path, max_bytes: int | None = None) -> OriginLocation:
+    """Return the location of a file to serve in place (blocking). Raises OriginUnavailable,
+    TooLarge.
+    """
+    status = file_status(path, max_bytes)
     return OriginLocation(f"{FILE}{path}", status.st_size, file_fingerprint(status))
+
+
+def verify_file(source: Source) -> Path:
+    """Return the path of a source that is served in place (blocking). Raises SourceChanged if the
+    file is not the one that the asset was registered with.
+    """
+    path = Path(source.location.removeprefix(FILE))
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise SourceChanged("The original file cannot be read. Check that it exists.") from error
+    if file_fingerprint(status) != source.fingerprint:
+        raise SourceChanged("The original file is being replaced. Try again.")
+    return path
 
 
 def file_status(path: Path, max_bytes: int | None = None) -> stat_result:

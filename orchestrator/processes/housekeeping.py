@@ -16,7 +16,7 @@ from orchestrator import metrics
 from orchestrator.app import Services
 from orchestrator.errors import StorageUnavailable
 from orchestrator.ingest.conversion_progress import ConversionProgress
-from orchestrator.ingest.folder import FolderIngest
+from orchestrator.ingest.folder import FolderRegistrar
 from orchestrator.model import AssetId
 from orchestrator.processes.ports import (
     Address,
@@ -120,10 +120,11 @@ class Housekeeping:
         services = self._services
         folder = self._settings.ingest.folder
         if folder:
-            ingest = FolderIngest(services.catalog.assets, services.pipeline)
+            registrar = FolderRegistrar(
+                services.catalog.assets, services.pipeline.registrar, services.pipeline.policies
+            )
             progress = ProgressFile(self._settings.data_dir, READING_HEADERS)
-            policy = await services.pipeline.policies.folder(1)
-            await ingest.register(Path(folder), policy, progress)
+            await registrar.register(Path(folder), progress)
         await asyncio.to_thread(_touch, self._marker)
         await services.pipeline.conversion_jobs.submit_missing()
         await self._conversions.run()

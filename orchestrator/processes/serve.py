@@ -144,7 +144,7 @@ class PublicServer:
             derivatives=services.derivatives,
             flights=services.flights,
             maker=maker,
-            refresher=services.pipeline,
+            refresher=services.pipeline.reingester,
             limits=limits,
             thumbnail_rules=thumbnail_rules_of(settings),
             caching_rules=self._caching,

@@ -17,7 +17,12 @@ from orchestrator.app import Services, open_services
 from orchestrator.catalog.jobs import CONVERT, INGEST, JOBS_CHANNEL
 from orchestrator.catalog.listener import Listener
 from orchestrator.errors import Unavailable
-from orchestrator.ingest.job_handler import ConvertHandler, IngestHandler, PostingAgain, intake
+from orchestrator.ingest.job_handler import (
+    ConvertHandler,
+    IngestHandler,
+    LostIngests,
+    draft_from_message,
+)
 from orchestrator.ingest.sweeper import Sweeper
 from orchestrator.jobs.job_sweeper import JobSweeper
 from orchestrator.jobs.sqs_queues import SqsReceiver, check_queue
@@ -43,10 +48,13 @@ def build_worker(services: Services, *, on_converted: Callable[[], None] | None 
     pipeline, assets = services.pipeline, services.catalog.assets
     max_attempts = services.settings.jobs.max_attempts
     permit = services.origins.fetcher.check_permitted
-    handlers: dict[str, Handler] = {INGEST: IngestHandler(pipeline, assets, max_attempts, permit)}
+    ingest = IngestHandler(assets, pipeline.runner, max_attempts, permit)
+    handlers: dict[str, Handler] = {INGEST: ingest}
     options = WorkerOptions.of(services.settings)
     if on_converted is not None:
-        handlers[CONVERT] = ConvertHandler(pipeline, assets, max_attempts, on_converted)
+        handlers[CONVERT] = ConvertHandler(
+            assets, pipeline.converter, pipeline.reingester, max_attempts, on_converted
+        )
         options = replace(options, slots=max(options.slots, services.settings.ingest.workers))
     return Worker(services.catalog.claims, handlers, options)
 
@@ -55,7 +63,9 @@ def worker_loops(services: Services, worker: Worker) -> list[Loop]:
     """The loop of the worker, and with SQS that of the receiver of its messages."""
     loops: list[Loop] = [worker.run()]
     if services.sqs is not None:
-        loops.append(SqsReceiver(services.sqs, services.catalog, intake, worker.wake).run())
+        loops.append(
+            SqsReceiver(services.sqs, services.catalog, draft_from_message, worker.wake).run()
+        )
     return loops
 
 
@@ -74,7 +84,7 @@ def build_ingest_sweeper(services: Services) -> Sweeper:
         services.settings.data_dir / "scratch",
         services.settings.ingest,
         conversions=services.pipeline.conversion_jobs,
-        requeue=PostingAgain(services.catalog.jobs, services.submitter),
+        requeue=LostIngests(services.catalog.jobs, services.submitter),
     )
 
 

@@ -26,10 +26,10 @@ from orchestrator.errors import (
     AssetNotFound,
     NoRoom,
     OrchestratorError,
-    SourceChanged,
     StorageUnavailable,
 )
-from orchestrator.model import FILE, STORE, Asset, Source, file_fingerprint
+from orchestrator.model import FILE, STORE, Asset, Source
+from orchestrator.origins.file_reader import verify_file
 from orchestrator.origins.optimised_origins import OptimisedOrigins
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.source_bytes import SourceBytes
@@ -92,7 +92,7 @@ class SourceOrchestrator:
     async def _local_path(self, source: Source) -> Path | None:
         """The source's file if it is on this host without a copy."""
         if source.location.startswith(FILE):
-            return await asyncio.to_thread(_path_in_place, source)
+            return await asyncio.to_thread(verify_file, source)
         if isinstance(self._store, LocalFiles) and source.location.startswith(STORE):
             return await self._store.local_path(source.location.removeprefix(STORE))
         return None
@@ -197,15 +197,3 @@ def _disk_errors_as_no_room() -> Iterator[None]:
     except OSError as error:
         log.warning("source cache not writable", extra={"error": repr(error)})
         raise NoRoom("The source cache is not writable.") from error
-
-
-def _path_in_place(source: Source) -> Path:
-    """The file of a source in a served folder. Raises SourceChanged if it is another file now."""
-    path = Path(source.location.removeprefix(FILE))
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise SourceChanged("The image's file cannot be read.") from error
-    if file_fingerprint(status) != source.fingerprint:
-        raise SourceChanged("The image is being replaced; try again.")
-    return path

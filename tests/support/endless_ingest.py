@@ -29,13 +29,13 @@ async def run(dsn: str, data: Path, folder: Path, seed: int) -> None:
             with suppress(OrchestratorError):
                 match dice.randrange(6):
                     case 0:
-                        await house.pipeline.set_access(asset_id, roles=("r",))
+                        await house.pipeline.editor.set_access(asset_id, roles=("r",))
                     case 1:
-                        await house.pipeline.set_access(asset_id, roles=())
+                        await house.pipeline.editor.set_access(asset_id, roles=())
                     case 2:
-                        await house.pipeline.delete(asset_id)
+                        await house.pipeline.editor.delete(asset_id)
                     case _:
-                        await house.pipeline.ingest(Request(asset_id, picture, force=True))
+                        await house.pipeline.runner.ingest(Request(asset_id, picture, force=True))
                 print("done", flush=True)
 
 

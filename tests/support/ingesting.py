@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -21,9 +22,13 @@ from orchestrator.catalog.jobs import CONVERT
 from orchestrator.catalog.migrator import migrate
 from orchestrator.catalog.values import LedgerRow
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.hooks import ChangeHooks
+from orchestrator.ingest.ingest_context import Outcome, WillRetry
 from orchestrator.ingest.job_handler import ConvertHandler
-from orchestrator.ingest.pipeline import Pipeline
+from orchestrator.ingest.pipeline import Pipeline, build_pipeline
 from orchestrator.ingest.policies import Policies
+from orchestrator.ingest.prepare import Recipes
+from orchestrator.ingest.register import Request
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.ingest.sweeper import Requeue, Sweeper
 from orchestrator.jobs.submitter import Submitter
@@ -97,6 +102,8 @@ class House:
     settings: Settings
     catalog: Catalog
     store: RecordingStore
+    imaging: ImagingPool
+    build: Callable[..., Pipeline]
     pipeline: Pipeline
     origins: OriginServices
     submitter: Submitter
@@ -112,12 +119,22 @@ class House:
         assert found is not None
         return found
 
+    def use_hooks(self, hooks: ChangeHooks) -> None:
+        """Report the changes of assets to these hooks from now on."""
+        self.pipeline = self.build(hooks=hooks)
+
+    async def ingest(
+        self, request: Request, job: int | None = None, *, will_retry: WillRetry | None = None
+    ) -> Outcome:
+        """As IngestRunner.ingest."""
+        return await self.pipeline.runner.ingest(request, job, will_retry=will_retry)
+
     async def register(self, path: Path, name: str = "picture") -> Asset:
         """Register a file in place by the folder's policy."""
         known = await self.catalog.assets.get(AssetId(1, 1, name))
-        await self.pipeline.register_in_place(
-            AssetId(1, 1, name), path, await self.pipeline.policies.folder(1), known
-        )
+        policies = self.pipeline.policies
+        recipes = Recipes(await policies.folder(1), await policies.thumbnails(1, ""))
+        await self.pipeline.registrar.register_file(AssetId(1, 1, name), path, recipes, known)
         return await self.asset(name)
 
     def conversion_worker(
@@ -127,7 +144,13 @@ class House:
         options = WorkerOptions(
             slots=slots, retry_first_s=0.02, retry_longest_s=0.1, blocked_s=0.02, look_s=0.2
         )
-        handler = ConvertHandler(self.pipeline, self.catalog.assets, options.max_attempts, on_end)
+        handler = ConvertHandler(
+            self.catalog.assets,
+            self.pipeline.converter,
+            self.pipeline.reingester,
+            options.max_attempts,
+            on_end,
+        )
         return Worker(self.catalog.claims, {CONVERT: handler}, options)
 
     async def sweep(self, requeue: Requeue | None = None) -> Counter[str]:
@@ -221,7 +244,8 @@ async def open_house(
     scratch = await Scratch.open(settings.data_dir / "scratch")
     async with open_origins(settings.ingest, catalog.strategies, [make_key()]) as origins:
         submitter = Submitter(catalog)
-        pipeline = Pipeline(
+        build = partial(
+            build_pipeline,
             catalog=catalog,
             store=store,
             imaging=imaging,
@@ -231,8 +255,9 @@ async def open_house(
             settings=settings,
             submitter=submitter,
         )
+        pipeline = build(hooks=ChangeHooks(settings.ingest))
         try:
-            yield House(settings, catalog, store, pipeline, origins, submitter)
+            yield House(settings, catalog, store, imaging, build, pipeline, origins, submitter)
         finally:
             await scratch.close()
             await store.close()

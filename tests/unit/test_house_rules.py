@@ -186,12 +186,6 @@ KNOWN: dict[str, set[str]] = {
     "orchestrator/cache/disk/maintenance.py": {"Upkeep"},
     "orchestrator/cache/single_flight.py": {"SingleFlight", "bare_tasks"},
     "orchestrator/cli/simulate_command.py": {"simulate"},
-    # ingest
-    "orchestrator/ingest/convert.py": {"__init__"},
-    "orchestrator/ingest/hooks.py": {"bare_tasks"},
-    "orchestrator/ingest/ingest_run.py": {"Ingests", "broad_handlers"},
-    "orchestrator/ingest/pipeline.py": {"Pipeline"},
-    "orchestrator/ingest/serve_original.py": {"begin"},
     # web
     "orchestrator/web/hot_lane.py": {"HotLaneProtocol"},
     # processes, app, cli

@@ -34,7 +34,7 @@ class Payload:
     """One picture to take in, and the batch its message named."""
 
     request: Request
-    """`origin` is "" where it was not given: see `completed`."""
+    """`origin` is "" where it was not given: see `complete_request`."""
     batch: int | None = None
 
 
@@ -50,11 +50,11 @@ def decode(
     address the body was sent to, which the body may repeat, not contradict. Raises InvalidInput
     with every fault, one a line.
     """
-    given, found = stated(body, customer, asset_id=asset_id)
+    given, found = parse_body(body, customer, asset_id=asset_id)
     return Payload(_request(given, found), _positive(given.batch_id))
 
 
-def stated(
+def parse_body(
     body: object,
     customer: int | None = None,
     *,
@@ -103,7 +103,7 @@ def encode(payload: Payload) -> dict[str, Any]:
     return {name: value for name, value in written.items() if value is not None}
 
 
-def completed(request: Request, known: Asset | None) -> Request:
+def complete_request(request: Request, known: Asset | None) -> Request:
     """The request with the origin, and then the policies, of the known image where it names none.
 
     Raises AssetNotFound when nobody knows where its bytes are.

@@ -83,7 +83,7 @@ def build_api(services: ApiServices, settings: ApiSettings, version: str) -> Api
             assets=catalog.assets,
             attempts=catalog.attempts,
             customers=catalog.customers,
-            pipeline=services.pipeline,
+            editor=services.pipeline.editor,
             ingest_requests=ingest_requests,
         ),
         queue=QueueResource(

@@ -13,9 +13,10 @@ from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.attempts import Attempts
 from orchestrator.catalog.customers import Customers
 from orchestrator.errors import AssetNotFound, InvalidInput, NotFound
-from orchestrator.ingest.payload.decoding import Payload, decode, stated
-from orchestrator.ingest.pipeline import Outcome, Pipeline
+from orchestrator.ingest.ingest_context import Outcome
+from orchestrator.ingest.payload.decoding import Payload, decode, parse_body
 from orchestrator.ingest.register import Request
+from orchestrator.ingest.rights import AssetEditor
 from orchestrator.model import Asset, AssetId
 from orchestrator.web.api.image_models import (
     AttemptOut,
@@ -43,13 +44,13 @@ class ImageResource:
         assets: Assets,
         attempts: Attempts,
         customers: Customers,
-        pipeline: Pipeline,
+        editor: AssetEditor,
         ingest_requests: IngestRequestProcessor,
     ) -> None:
         self._assets = assets
         self._attempts = attempts
         self._customers = customers
-        self._pipeline = pipeline
+        self._editor = editor
         self._ingest_requests = ingest_requests
 
     async def show(self, call: ApiCall) -> web.Response:
@@ -95,7 +96,7 @@ class ImageResource:
         """Answer 200 with the changed asset. It is ingested again if the origin or a policy
         changes, or if `force` asks for it.
         """
-        body, asset_id = stated(call.body, asset_id=call.asset_id)
+        body, asset_id = parse_body(call.body, asset_id=call.asset_id)
         asset = await self._current_asset(call, asset_id)
         if asset is None:
             raise _not_found(asset_id)
@@ -125,7 +126,7 @@ class ImageResource:
         """Answer 200 with the number of objects and bytes that the deletion removes."""
         asset_id = call.asset_id
         await self._current_asset(call, asset_id)
-        deleted = await self._pipeline.delete(asset_id)
+        deleted = await self._editor.delete(asset_id)
         return json_response(
             Deletion(id=str(asset_id), objects=deleted.objects, bytes=deleted.bytes)
         )

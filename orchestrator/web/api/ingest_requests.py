@@ -22,8 +22,9 @@ from orchestrator.errors import (
     Unavailable,
     Unprocessable,
 )
-from orchestrator.ingest.payload.decoding import Payload, completed, encode
-from orchestrator.ingest.pipeline import Outcome, Pipeline
+from orchestrator.ingest.ingest_context import Outcome
+from orchestrator.ingest.payload.decoding import Payload, complete_request, encode
+from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.register import Request
 from orchestrator.jobs.submitter import Submitter, host_of
 from orchestrator.model import Asset, AssetId
@@ -68,7 +69,7 @@ class IngestRequestProcessor:
         """
         if request.origin:
             self._check_origin(request.origin)
-        complete = completed(request, asset)
+        complete = complete_request(request, asset)
         customer = request.id.customer
         policies = self._pipeline.policies
         await policies.find("optimisation", customer, complete.optimisation_policy)
@@ -77,16 +78,18 @@ class IngestRequestProcessor:
 
     async def ingest(self, request: Request, asset: Asset | None) -> Outcome:
         """Ingest a complete request while the client waits. A client that disconnects does not stop
-        the ingest, because aiohttp does not cancel its handler. Raises as `Pipeline.ingest`, and
-        Overloaded.
+        the ingest, because aiohttp does not cancel its handler. Raises as `IngestRunner.ingest`,
+        and Overloaded.
         """
         return await self._run_bounded(request.id, lambda: self._narrow_and_ingest(request, asset))
 
     async def reingest(self, asset_id: AssetId) -> Outcome:
         """Ingest an asset again while the client waits, also if its bytes have not changed. Raises
-        as `Pipeline.reingest`, and Overloaded.
+        as `Reingester.reingest`, and Overloaded.
         """
-        return await self._run_bounded(asset_id, lambda: self._pipeline.reingest(asset_id))
+        return await self._run_bounded(
+            asset_id, lambda: self._pipeline.reingester.reingest(asset_id)
+        )
 
     async def submit_jobs(
         self, payloads: Sequence[Payload], *, customer: int, lane: Lane, as_batch: bool
@@ -94,7 +97,7 @@ class IngestRequestProcessor:
         """Declare the assets of complete requests and queue their jobs: all or none. Changes that
         narrow access take effect before.
 
-        Raises Overloaded, and as `Pipeline.narrow`.
+        Raises Overloaded, and as `AssetEditor.narrow`.
         """
         if self._submissions >= _MAX_SUBMISSIONS:
             raise Overloaded(
@@ -114,7 +117,7 @@ class IngestRequestProcessor:
                 # Every transaction locks assets in this order, so that two batches cannot wait for
                 # each other.
                 for payload in sorted(payloads, key=lambda each: each.request.id):
-                    await self._pipeline.declare(
+                    await self._pipeline.runner.declare(
                         payload.request, batch=recorded.batch, connection=submission.connection
                     )
         finally:
@@ -123,20 +126,20 @@ class IngestRequestProcessor:
 
     async def update_fields(self, request: Request, asset: Asset) -> Asset:
         """Change the rights and the descriptive fields of an asset without an ingest. Returns the
-        asset as it is now. Raises as `Pipeline.set_access`.
+        asset as it is now. Raises as `AssetEditor.set_access`.
         """
         rights = _changed_fields(request, asset, ("roles", "max_unauthorised"))
         if rights:
-            asset = await self._pipeline.set_access(asset.id, **rights)
+            asset = await self._pipeline.editor.set_access(asset.id, **rights)
         fields = _changed_fields(request, asset, ("strings", "numbers", "tags", "rights"))
-        return await self._pipeline.set_fields(asset.id, **fields) if fields else asset
+        return await self._pipeline.editor.set_fields(asset.id, **fields) if fields else asset
 
     async def _narrow_stored_asset(self, request: Request) -> None:
         if request.roles is None and request.max_unauthorised is None:
             return
         asset = await self._assets.get(request.id)
         if asset is not None:
-            await self._pipeline.narrow(request, asset)
+            await self._pipeline.editor.narrow(request, asset)
 
     async def _run_bounded(
         self, asset_id: AssetId, ingest: Callable[[], Awaitable[Outcome]]
@@ -176,8 +179,8 @@ class IngestRequestProcessor:
 
     async def _narrow_and_ingest(self, request: Request, asset: Asset | None) -> Outcome:
         if asset is not None:  # before the ingest waits for its turn to convert
-            await self._pipeline.narrow(request, asset)
-        return await self._pipeline.ingest(request)
+            await self._pipeline.editor.narrow(request, asset)
+        return await self._pipeline.runner.ingest(request)
 
     def _check_origin(self, origin: str) -> None:
         self._origins.check_permitted(origin)

@@ -18,7 +18,7 @@ from orchestrator.catalog.jobs import CONVERT
 from orchestrator.errors import StorageUnavailable
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.conversion_progress import ConversionProgress
-from orchestrator.jobs.settler import Pace
+from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.model import AssetId, AssetState
 from orchestrator.storage import object_keys as keys
 from tests.support import pictures
@@ -122,7 +122,7 @@ async def test_a_fault_of_our_own_is_tried_again_and_then_recorded(house: House)
     async with converting(house):
         await settled(house, AssetState.READY, "good")
         await settled(house, AssetState.FAILED, "broken")
-    assert len(tries) == Pace().max_attempts
+    assert len(tries) == WorkerOptions().max_attempts
 
 
 async def test_what_a_killed_worker_left_of_a_conversion_is_not_used_and_another_worker_converts(
@@ -146,7 +146,9 @@ async def test_what_a_killed_worker_left_of_a_conversion_is_not_used_and_another
         assert house.scratch() == []
         assert await house.asset("large") == registered
         assert await house.store.keys() == set()
-        await house.catalog.claims.recover(0, Pace().max_attempts)  # as after `jobs.lease_s`
+        await house.catalog.claims.recover(
+            0, WorkerOptions().max_attempts
+        )  # as after `jobs.lease_s`
         async with converting(house):
             await settled(house, AssetState.READY, "large")
         asset = await house.asset("large")
@@ -208,7 +210,7 @@ async def test_rights_changed_during_a_conversion_do_not_leave_the_picture_uncon
 
     async def restrict(key: str) -> None:
         house.store.before_put = None
-        await house.pipeline.set_access(AssetId(1, 1, "a"), roles=("reader",))
+        await house.pipeline.editor.set_access(AssetId(1, 1, "a"), roles=("reader",))
 
     house.store.before_put = restrict
     async with converting(house):

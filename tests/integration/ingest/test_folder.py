@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InvalidInput
-from orchestrator.ingest.folder import FolderIngest, FolderReport
+from orchestrator.ingest.folder import FolderRegistrar, FolderReport
 from orchestrator.ingest.folder_listing import HIDDEN, NOT_A_PICTURE
 from orchestrator.model import AssetId, AssetState
 from tests.support import pictures
@@ -16,10 +16,13 @@ from tests.support.ingesting import House
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+def a_registrar(house: House) -> FolderRegistrar:
+    return FolderRegistrar(house.catalog.assets, house.pipeline.registrar, house.pipeline.policies)
+
+
 async def taken_in(house: House, told: list[tuple[int, int]] | None = None) -> FolderReport:
     progress = None if told is None else lambda done, total: told.append((done, total))
-    folder = FolderIngest(house.catalog.assets, house.pipeline)
-    return await folder.register(house.pictures, await house.pipeline.policies.folder(1), progress)
+    return await a_registrar(house).register(house.pictures, progress)
 
 
 async def names(house: House) -> list[str]:
@@ -51,7 +54,7 @@ async def test_a_second_look_registers_what_is_new_or_changed_and_reports_what_i
     for name in ("kept", "changed", "gone"):
         pictures.jpeg(house.pictures / f"{name}.jpg", 60, 40)
     await taken_in(house)
-    await house.pipeline.convert(AssetId(1, 1, "kept"))
+    await house.pipeline.converter.convert(AssetId(1, 1, "kept"))
     before = {asset.id.name: asset for asset in await house.catalog.assets.page(None, 100)}
     pictures.jpeg(house.pictures / "changed.jpg", 90, 50)
     pictures.jpeg(house.pictures / "new.jpg", 60, 40)
@@ -90,15 +93,15 @@ async def test_names_that_look_like_escapes_and_other_alphabets_are_kept_apart(
     assert report.registered == 6
     for asset in await house.catalog.assets.page(None, 100):
         assert AssetId.parse(str(asset.id)) == asset.id
-        converted = await house.pipeline.convert(asset.id)
+        converted = await house.pipeline.converter.convert(asset.id)
         assert converted is not None
         assert converted.state is AssetState.READY
 
 
 async def test_what_is_no_folder_is_refused(house: House) -> None:
-    folder = FolderIngest(house.catalog.assets, house.pipeline)
+    folder = a_registrar(house)
     with pytest.raises(InvalidInput):
-        await folder.register(Path("/no/such/folder"), await house.pipeline.policies.folder(1))
+        await folder.register(Path("/no/such/folder"))
     pictures.png(house.pictures / "a.png", 30, 20)
     with pytest.raises(InvalidInput):
-        await folder.register(house.pictures / "a.png", await house.pipeline.policies.folder(1))
+        await folder.register(house.pictures / "a.png")

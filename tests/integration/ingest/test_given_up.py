@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft
 from orchestrator.errors import StorageUnavailable
-from orchestrator.ingest.job_handler import PostingAgain
+from orchestrator.ingest.job_handler import LostIngests
 from orchestrator.ingest.register import Request
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.model import AssetId, AssetState
@@ -42,7 +42,7 @@ class Desk:
         return job
 
     async def sweep(self) -> int:
-        again = PostingAgain(self.house.catalog.jobs, self.submitter)
+        again = LostIngests(self.house.catalog.jobs, self.submitter)
         return (await self.house.sweep(again))["stuck_ingests"]
 
     async def states(self) -> list[str]:
@@ -55,12 +55,12 @@ async def desk(house: House) -> Desk:
 
 
 async def test_a_picture_that_kills_its_workers_is_not_handed_in_again(desk: Desk) -> None:
-    await desk.house.pipeline.declare(LOST)
+    await desk.house.pipeline.runner.declare(LOST)
     await desk.post()
     dead: list[Job] = []
     while not dead:
         await desk.claim()
-        await desk.house.pipeline.declare(LOST)  # as each attempt does
+        await desk.house.pipeline.runner.declare(LOST)  # as each attempt does
         dead += (await desk.house.catalog.claims.recover(0, 3)).given_up
     assert dead[0].attempts == 3
     assert await desk.sweep() == 1
@@ -72,7 +72,7 @@ async def test_a_picture_that_kills_its_workers_is_not_handed_in_again(desk: Des
 async def test_one_that_was_asked_for_again_without_a_job_and_got_lost_is(desk: Desk) -> None:
     number = await desk.post()
     await desk.submitter.cancel(number)
-    await desk.house.pipeline.declare(LOST)
+    await desk.house.pipeline.runner.declare(LOST)
     assert await desk.sweep() == 1
     assert await desk.states() == ["queued", "cancelled"]
     assert (await desk.house.asset()).state is AssetState.INGESTING
@@ -87,7 +87,7 @@ async def answered_from_its_original(house: House, path: Path, job: int) -> None
 
     house.store.before_put = away
     with pytest.raises(StorageUnavailable):
-        await house.pipeline.ingest(Request(ID, str(path)), job, will_retry=lambda *_: True)
+        await house.ingest(Request(ID, str(path)), job, will_retry=lambda *_: True)
 
 
 async def test_a_cancelled_ingest_is_over_though_its_original_was_answered_from(

@@ -26,7 +26,7 @@ async def an_optimised_file(house: House) -> Path:
 
 async def test_an_optimised_file_is_served_where_it_is(house: House) -> None:
     path = await an_optimised_file(house)
-    asset = (await house.pipeline.ingest(Request(ID, str(path)))).asset
+    asset = (await house.ingest(Request(ID, str(path)))).asset
     assert asset.source is not None
     assert asset.source.location == f"{FILE}{path}"
     assert asset.source.fingerprint == asset.origin_fingerprint
@@ -36,17 +36,17 @@ async def test_one_that_is_replaced_by_one_of_the_same_length_meanwhile_is_not_p
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = await an_optimised_file(house)
-    imaging = house.pipeline._ingests._imaging
+    imaging = house.imaging
     make = imaging.thumbnails
 
-    async def replaced_meanwhile(*args: object) -> object:
+    async def replace_meanwhile(*args: object) -> object:
         made = await make(*args)  # type: ignore[arg-type]
         path.write_bytes(path.read_bytes()[:-1] + b"\0")
         os.utime(path, (1, 1))
         return made
 
-    monkeypatch.setattr(imaging, "thumbnails", replaced_meanwhile)
+    monkeypatch.setattr(imaging, "thumbnails", replace_meanwhile)
     with pytest.raises(SourceChanged):
-        await house.pipeline.ingest(Request(ID, str(path)))
+        await house.ingest(Request(ID, str(path)))
     assert (await house.asset()).state is AssetState.FAILED
     assert await house.store.keys() == set()

@@ -40,7 +40,7 @@ async def test_every_object_is_in_the_ledger_before_it_is_written(house: House) 
         seen[key] = (await house.ledger())[key].state
 
     house.store.before_put = look
-    await house.pipeline.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 300, 200))))
+    await house.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 300, 200))))
     originals = {key for key in seen if "original" in key}
     assert len(originals) == 1  # which was answered from meanwhile
     assert set(seen) - originals == await house.store.keys()
@@ -50,12 +50,12 @@ async def test_every_object_is_in_the_ledger_before_it_is_written(house: House) 
 
 async def test_no_key_is_ever_written_twice(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.pipeline.ingest(Request(ID, str(path)))
-    await house.pipeline.ingest(Request(ID, str(path), force=True))
-    await house.pipeline.set_access(ID, roles=("reader",))
-    await house.pipeline.set_access(ID, roles=())
+    await house.ingest(Request(ID, str(path)))
+    await house.ingest(Request(ID, str(path), force=True))
+    await house.pipeline.editor.set_access(ID, roles=("reader",))
+    await house.pipeline.editor.set_access(ID, roles=())
     await house.register(path)
-    await house.pipeline.convert(ID)
+    await house.pipeline.converter.convert(ID)
     assert len(house.store.written) == len(set(house.store.written))
     await house.assert_exact()
 
@@ -69,9 +69,9 @@ async def test_an_old_version_goes_after_the_grace_and_not_before(
     )
     async with open_house(patient, imaging) as house:
         path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-        await house.pipeline.ingest(Request(ID, str(path)))
+        await house.ingest(Request(ID, str(path)))
         old = await house.store.keys()  # with the original that was answered from
-        await house.pipeline.ingest(Request(ID, str(path), force=True))
+        await house.ingest(Request(ID, str(path), force=True))
         new = keys_named_by(await house.asset())
         await house.sweep()
         assert await house.store.keys() == old | new
@@ -86,14 +86,14 @@ async def test_an_old_version_goes_after_the_grace_and_not_before(
 
 async def test_the_removal_goes_on_when_the_store_was_away(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.pipeline.ingest(Request(ID, str(path)))
+    await house.ingest(Request(ID, str(path)))
     whole = house.store.delete
 
     async def away(keys: object) -> None:
         raise StorageUnavailable("away")
 
     house.store.delete = away  # type: ignore[method-assign]
-    deleted = await house.pipeline.delete(ID)
+    deleted = await house.pipeline.editor.delete(ID)
     assert (deleted.objects, deleted.asset.id) == (5, ID)
     assert len(await house.store.keys()) == 5
     house.store.delete = whole  # type: ignore[method-assign]
@@ -112,7 +112,7 @@ async def test_who_was_taken_for_dead_publishes_nothing_and_leaves_nothing(house
     house.store.before_put = swept
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     with pytest.raises(Conflict, match="taken for dead"):
-        await house.pipeline.ingest(Request(ID, str(path)))
+        await house.ingest(Request(ID, str(path)))
     assert not (await house.asset()).servable
     await house.sweep()
     assert await house.store.keys() == set()
@@ -123,12 +123,12 @@ async def test_an_asset_deleted_while_it_is_taken_in_stays_deleted(house: House)
     async def delete(key: str) -> None:
         if key.endswith("s.json"):
             house.store.before_put = None
-            await house.pipeline.delete(ID)
+            await house.pipeline.editor.delete(ID)
 
     house.store.before_put = delete
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     with pytest.raises(AssetNotFound):
-        await house.pipeline.ingest(Request(ID, str(path)))
+        await house.ingest(Request(ID, str(path)))
     assert await house.catalog.assets.get(ID) is None
     await house.assert_exact()
 
@@ -137,15 +137,15 @@ async def test_rights_changed_while_it_is_taken_in_again_are_those_it_is_filed_b
     house: House,
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.pipeline.ingest(Request(ID, str(path)))
+    await house.ingest(Request(ID, str(path)))
 
     async def restrict(key: str) -> None:
         if key.endswith("s.json"):
             house.store.before_put = None
-            await house.pipeline.set_access(ID, roles=("reader",))
+            await house.pipeline.editor.set_access(ID, roles=("reader",))
 
     house.store.before_put = restrict
-    await house.pipeline.ingest(Request(ID, str(path), force=True))
+    await house.ingest(Request(ID, str(path), force=True))
     asset = await house.asset()
     assert (asset.roles, asset.thumbnails.open) == (("reader",), ())
     assert len(asset.thumbnails.auth) == 3
@@ -156,9 +156,9 @@ async def test_a_thumbnail_lost_from_the_store_does_not_keep_rights_from_changin
     house: House,
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    before = (await house.pipeline.ingest(Request(ID, str(path)))).asset
+    before = (await house.ingest(Request(ID, str(path)))).asset
     await house.store.delete([f"1/1/picture/{before.thumbnails_version}/open/100.jpg"])
-    after = await house.pipeline.set_access(ID, roles=("reader",))
+    after = await house.pipeline.editor.set_access(ID, roles=("reader",))
     assert [max(size) for size in after.thumbnails.auth] == [200, 50]
     await house.sweep()
     await house.assert_exact()
@@ -171,27 +171,27 @@ Act = Callable[[House], Awaitable[object]]
 
 
 async def first(house: House) -> None:
-    await house.pipeline.ingest(Request(ID, str(house.pictures / "large.jpg")))
+    await house.ingest(Request(ID, str(house.pictures / "large.jpg")))
 
 
 async def deleted(house: House) -> None:
-    await house.pipeline.delete(ID)
+    await house.pipeline.editor.delete(ID)
 
 
 async def restricted(house: House) -> None:
-    await house.pipeline.set_access(ID, roles=("reader",), max_unauthorised=60)
+    await house.pipeline.editor.set_access(ID, roles=("reader",), max_unauthorised=60)
 
 
 async def converted(house: House) -> None:
     await house.register(house.pictures / "large.jpg")
-    await house.pipeline.convert(ID)
+    await house.pipeline.converter.convert(ID)
 
 
 async def prepared(house: House, *, served: bool) -> None:
     pictures.jpeg(house.pictures / "small.jpg", *SMALL)
     pictures.jpeg(house.pictures / "large.jpg", *LARGE, seed=1)
     if served:
-        await house.pipeline.ingest(Request(ID, str(house.pictures / "small.jpg")))
+        await house.ingest(Request(ID, str(house.pictures / "small.jpg")))
 
 
 async def assert_whole(house: House, asset: Asset) -> None:
@@ -248,7 +248,7 @@ async def test_death_between_any_two_steps_leaves_old_or_new_and_no_orphan(
             at += 1
             if not done and swept != before:  # from where it began
                 with suppress(AssetNotFound):
-                    await house.pipeline.delete(ID)
+                    await house.pipeline.editor.delete(ID)
                 await prepared(house, served=served)
                 before = await house.catalog.assets.get(ID)
         assert at > 5
@@ -308,7 +308,7 @@ async def test_the_ledger_is_what_the_store_holds_after_any_sequence(
     await house.assert_exact()
     for name in NAMES:
         with suppress(AssetNotFound):
-            await house.pipeline.delete(AssetId(1, 1, name))
+            await house.pipeline.editor.delete(AssetId(1, 1, name))
     await house.assert_exact()
     assert await house.store.keys() == set()
 
@@ -316,20 +316,20 @@ async def test_the_ledger_is_what_the_store_holds_after_any_sequence(
 async def _take_step(house: House, step: str, asset_id: AssetId, path: Path) -> None:
     pipeline, torn = house.pipeline, house.pictures / "torn.jpg"
     steps: dict[str, Callable[[], Awaitable[object]]] = {
-        "ingest": lambda: pipeline.ingest(Request(asset_id, str(path))),
-        "force": lambda: pipeline.ingest(Request(asset_id, str(path), force=True)),
-        "broken": lambda: pipeline.ingest(Request(asset_id, str(torn))),
+        "ingest": lambda: pipeline.runner.ingest(Request(asset_id, str(path))),
+        "force": lambda: pipeline.runner.ingest(Request(asset_id, str(path), force=True)),
+        "broken": lambda: pipeline.runner.ingest(Request(asset_id, str(torn))),
         "register": lambda: house.register(path, asset_id.name),
-        "convert": lambda: pipeline.convert(asset_id),
-        "restrict": lambda: pipeline.set_access(asset_id, roles=("r",), max_unauthorised=55),
-        "open": lambda: pipeline.set_access(asset_id, roles=(), max_unauthorised=-1),
-        "delete": lambda: pipeline.delete(asset_id),
+        "convert": lambda: pipeline.converter.convert(asset_id),
+        "restrict": lambda: pipeline.editor.set_access(asset_id, roles=("r",), max_unauthorised=55),
+        "open": lambda: pipeline.editor.set_access(asset_id, roles=(), max_unauthorised=-1),
+        "delete": lambda: pipeline.editor.delete(asset_id),
     }
     await steps[step]()
 
 
 async def test_the_account_can_be_counted_anew(house: House) -> None:
-    await house.pipeline.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 300, 200))))
+    await house.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 300, 200))))
     before = await house.catalog.quotas.get(1)
     async with house.catalog.transaction() as connection:
         await connection.execute("UPDATE customer_storage SET images = 7, stored = 1")
@@ -349,5 +349,5 @@ async def test_objects_of_others_are_not_touched(house: House) -> None:
         torn = pictures.truncated(
             house.pictures / "t.jpg", pictures.jpeg(house.pictures / "w.jpg", 600, 500), 0.4
         )
-        await house.pipeline.ingest(Request(ID, str(torn)))
+        await house.ingest(Request(ID, str(torn)))
     await house.assert_exact()

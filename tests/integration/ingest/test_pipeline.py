@@ -21,6 +21,7 @@ from orchestrator.errors import (
     Unprocessable,
 )
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.prepare import Recipes
 from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId, AssetState, SourceKind, ThumbnailSizes
 from orchestrator.storage import object_keys as keys
@@ -68,7 +69,7 @@ async def test_a_registered_file_can_be_answered_before_anything_is_made_of_it(
 
 async def test_conversion_flips_the_same_version_to_source_and_thumbnails(house: House) -> None:
     before = await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
-    assert await house.pipeline.convert(ID) is not None
+    assert await house.pipeline.converter.convert(ID) is not None
     asset = await house.asset()
     assert asset.version == before.version
     assert asset.state is AssetState.READY
@@ -86,7 +87,7 @@ async def test_conversion_flips_the_same_version_to_source_and_thumbnails(house:
 
 async def test_thumbnails_are_stored_largest_first_and_the_list_of_them_last(house: House) -> None:
     await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
-    await house.pipeline.convert(ID)
+    await house.pipeline.converter.convert(ID)
     asset = await house.asset()
     number = asset.thumbnails_version
     names = [key.removeprefix(keys.prefix(ID, number)) for key in house.store.written]
@@ -103,7 +104,7 @@ async def test_thumbnails_are_stored_largest_first_and_the_list_of_them_last(hou
 async def test_a_tile_ready_file_stays_where_it_is_and_gets_thumbnails(house: House) -> None:
     path = pictures.jp2_tiled(house.pictures / "a.jp2", 300, 200)
     before = await house.register(path)
-    await house.pipeline.convert(ID)
+    await house.pipeline.converter.convert(ID)
     asset = await house.asset()
     assert asset.state is AssetState.READY
     assert asset.source == before.source
@@ -116,7 +117,7 @@ async def test_an_unchanged_file_keeps_its_version_before_and_after_conversion(
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     first = await house.register(path)
     assert (await house.register(path)).version == first.version
-    await house.pipeline.convert(ID)
+    await house.pipeline.converter.convert(ID)
     again = await house.register(path)
     assert (again.version, again.state) == (first.version, AssetState.READY)
 
@@ -126,20 +127,20 @@ async def test_a_changed_file_gets_a_version_at_once_and_the_old_ones_objects_go
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     first = await house.register(path)
-    await house.pipeline.convert(ID)
+    await house.pipeline.converter.convert(ID)
     pictures.jpeg(path, 150, 150, seed=1)
     second = await house.register(path)
     assert second.version > first.version
     assert (second.state, second.dimensions) == (AssetState.REGISTERED, (150, 150))
     assert await house.store.keys() == set()
-    await house.pipeline.convert(ID)
+    await house.pipeline.converter.convert(ID)
     assert {max(size) for size in (await house.asset()).thumbnails.open} == {150, 100, 50}
 
 
 async def test_a_file_that_cannot_be_read_leaves_the_version_there_was(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     await house.register(path)
-    await house.pipeline.convert(ID)
+    await house.pipeline.converter.convert(ID)
     before, kept = await house.asset(), await house.store.keys()
     path.write_bytes(b"\xff\xd8\xff\xe0 no more than that")
     with pytest.raises(Unprocessable):
@@ -155,25 +156,24 @@ async def test_an_asset_is_converted_by_one_process_at_a_time(
     async with open_house(house.settings, imaging) as other:
         async with house.catalog.exclusive(f"conversion {ID}") as alone:
             assert alone
-            converting = asyncio.create_task(other.pipeline.convert(ID))
+            converting = asyncio.create_task(other.pipeline.converter.convert(ID))
             await asyncio.sleep(0.2)
             assert not converting.done()
             assert (await house.asset()).state is AssetState.REGISTERED
         assert await converting is not None
-    assert await house.pipeline.convert(ID) is None
+    assert await house.pipeline.converter.convert(ID) is None
 
 
 async def test_who_waits_for_another_process_takes_no_place_of_others(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
     async with house.catalog.exclusive(f"conversion {ID}"):
-        places = house.pipeline._conversions._slots._value
+        places = house.pipeline.converter._slots._value
         waiting = [
-            asyncio.ensure_future(house.pipeline.ingest(Request(ID, str(path))))
-            for _ in range(places)
+            asyncio.ensure_future(house.ingest(Request(ID, str(path)))) for _ in range(places)
         ]
         await asyncio.sleep(0.1)  # they have seen that it is taken
         async with asyncio.timeout(10):
-            await house.pipeline.ingest(Request(AssetId(1, 1, "other"), str(path)))
+            await house.ingest(Request(AssetId(1, 1, "other"), str(path)))
         assert not any(task.done() for task in waiting)
     assert {outcome.asset.id for outcome in await asyncio.gather(*waiting)} == {ID}
 
@@ -189,7 +189,7 @@ async def test_a_conversion_that_was_overtaken_takes_its_objects_away(house: Hou
             await house.register(path)
 
     house.store.before_put = overtake
-    assert await house.pipeline.convert(ID) is None
+    assert await house.pipeline.converter.convert(ID) is None
     assert (await house.asset()).dimensions == (150, 150)
     assert await house.store.keys() == set()
 
@@ -197,7 +197,7 @@ async def test_a_conversion_that_was_overtaken_takes_its_objects_away(house: Hou
 async def test_a_file_replaced_during_its_conversion_is_not_published(house: House) -> None:
     path = pictures.fractal(house.pictures / "a.png", 1600, 1200)
     await house.register(path)
-    converting = asyncio.create_task(house.pipeline.convert(ID))
+    converting = asyncio.create_task(house.pipeline.converter.convert(ID))
     while not list((house.settings.data_dir / "scratch").glob("*/*/*")):
         await asyncio.sleep(0.01)
     os.utime(path, (1, 1))
@@ -220,11 +220,11 @@ async def test_a_store_that_fails_midway_leaves_nothing_and_the_asset_waiting(
 
     house.store.before_put = fail
     with pytest.raises(StorageUnavailable):
-        await house.pipeline.convert(ID)
+        await house.pipeline.converter.convert(ID)
     assert await house.store.keys() == set()
     assert (await house.asset()).state is AssetState.REGISTERED
     house.store.before_put = None
-    assert await house.pipeline.convert(ID) is not None
+    assert await house.pipeline.converter.convert(ID) is not None
 
 
 @pytest.mark.parametrize("policy", ["fastest", "fast-lossy"])
@@ -240,9 +240,10 @@ async def test_tiles_and_levels_are_the_same_before_and_after_conversion(
             seen.append(await house.asset())
 
     house.store.before_put = look
-    recipe = await house.pipeline.policies.optimisation(1, policy)
-    await house.pipeline.register_in_place(ID, path, recipe, None)
-    await house.pipeline.convert(ID)
+    policies = house.pipeline.policies
+    recipes = Recipes(await policies.optimisation(1, policy), await policies.thumbnails(1, ""))
+    await house.pipeline.registrar.register_file(ID, path, recipes, None)
+    await house.pipeline.converter.convert(ID)
     after = await house.asset()
     for asset in seen:
         source = asset.source
@@ -261,7 +262,7 @@ async def test_tiles_and_levels_are_the_same_before_and_after_conversion(
 
 async def test_an_ingested_file_is_copied_converted_and_published(house: House) -> None:
     path = pictures.png(house.pictures / "a.png", 300, 200)
-    outcome = await house.pipeline.ingest(Request(ID, str(path), tags=("first",)))
+    outcome = await house.ingest(Request(ID, str(path), tags=("first",)))
     asset = await house.asset()
     assert outcome.asset == asset
     assert outcome.changed
@@ -281,7 +282,7 @@ async def test_a_first_ingest_can_be_answered_from_its_original_meanwhile(house:
             seen.append(await house.asset())
 
     house.store.before_put = look
-    await house.pipeline.ingest(Request(ID, str(path)))
+    await house.ingest(Request(ID, str(path)))
     [meanwhile] = seen
     assert meanwhile.state is AssetState.INGESTING
     assert meanwhile.servable
@@ -301,7 +302,7 @@ async def test_what_comes_to_nothing_is_not_answered_from_its_original(house: Ho
 
     house.store.before_put = look
     with pytest.raises(Unprocessable):
-        await house.pipeline.ingest(Request(ID, str(torn)))
+        await house.ingest(Request(ID, str(torn)))
     assert any("original" in key for key in answered)
     asset = await house.asset()
     assert asset.state is AssetState.FAILED
@@ -312,7 +313,7 @@ async def test_what_comes_to_nothing_is_not_answered_from_its_original(house: Ho
 
 async def test_a_tile_ready_origin_is_its_own_source(house: House) -> None:
     path = pictures.pyramid_tiff(house.pictures / "a.tif", 300, 200)
-    await house.pipeline.ingest(Request(ID, str(path), "fast-lossy"))
+    await house.ingest(Request(ID, str(path), "fast-lossy"))
     asset = await house.asset()
     assert asset.source is not None
     assert asset.source.location == f"store:{keys.original_key(ID, asset.version)}"
@@ -328,15 +329,15 @@ async def test_the_same_bytes_again_are_no_work_unless_forced(
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     origin.files["/a.jpg"] = path.read_bytes()
     for where in (str(path), origin.url("/a.jpg")):
-        first = await house.pipeline.ingest(Request(ID, where))
+        first = await house.ingest(Request(ID, where))
         house.store.log.clear()
-        again = await house.pipeline.ingest(Request(ID, where))
+        again = await house.ingest(Request(ID, where))
         assert not again.changed
         assert again.asset == replace(
             first.asset, finished=again.asset.finished, declared=again.asset.declared
         )
         assert house.store.log == []
-    forced = await house.pipeline.ingest(Request(ID, where, force=True))
+    forced = await house.ingest(Request(ID, where, force=True))
     assert forced.asset.version > first.asset.version
 
 
@@ -344,7 +345,7 @@ async def test_ingesting_again_serves_the_old_version_until_the_new_one_is_whole
     house: House,
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.pipeline.ingest(Request(ID, str(path)))
+    await house.ingest(Request(ID, str(path)))
     old = await house.asset()
     pictures.jpeg(path, 90, 60, seed=1)
     seen: list[Asset] = []
@@ -354,7 +355,7 @@ async def test_ingesting_again_serves_the_old_version_until_the_new_one_is_whole
         assert all_keys(old) <= await house.store.keys()
 
     house.store.before_put = look
-    await house.pipeline.ingest(Request(ID, str(path)))
+    await house.ingest(Request(ID, str(path)))
     assert {asset.version for asset in seen} == {old.version}
     new = await house.asset()
     assert (new.dimensions, new.thumbnails.open) == ((90, 60), ((90, 60), (50, 33)))
@@ -363,14 +364,14 @@ async def test_ingesting_again_serves_the_old_version_until_the_new_one_is_whole
 
 async def test_a_failed_ingest_leaves_the_version_there_was(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.pipeline.ingest(Request(ID, str(path)))
+    await house.ingest(Request(ID, str(path)))
     before, kept = await house.asset(), await house.store.keys()
     pictures.truncated(path, pictures.jpeg(house.pictures / "b.jpg", 600, 500), 0.4)
     with pytest.raises(Unprocessable):
-        await house.pipeline.ingest(Request(ID, str(path)))
+        await house.ingest(Request(ID, str(path)))
     path.unlink()
     with pytest.raises(OriginUnavailable) as gone:
-        await house.pipeline.ingest(Request(ID, str(path)))
+        await house.ingest(Request(ID, str(path)))
     after = await house.asset()
     assert after == replace(
         before, error=gone.value.public, finished=after.finished, declared=after.declared
@@ -385,7 +386,7 @@ async def test_a_first_ingest_that_cannot_be_converted_tells_why(house: House) -
     whole = pictures.jpeg(house.pictures / "b.jpg", 600, 500)
     path = pictures.truncated(house.pictures / "a.jpg", whole, 0.4)
     with pytest.raises(Unprocessable):
-        await house.pipeline.ingest(Request(ID, str(path)))
+        await house.ingest(Request(ID, str(path)))
     asset = await house.asset()
     assert (asset.state, asset.servable) == (AssetState.FAILED, False)
     assert asset.error
@@ -396,7 +397,7 @@ async def test_a_first_ingest_that_cannot_be_converted_tells_why(house: House) -
     assert attempt.fault.detail == asset.error
     assert await house.store.keys() == set()
     shutil.copy(whole, path)
-    again = (await house.pipeline.ingest(Request(ID, str(path)))).asset
+    again = (await house.ingest(Request(ID, str(path)))).asset
     assert (again.state, again.error) == (AssetState.READY, "")
     assert await house.store.keys() == all_keys(again)
 
@@ -404,7 +405,7 @@ async def test_a_first_ingest_that_cannot_be_converted_tells_why(house: House) -
 async def test_an_origin_over_http_comes_in(house: House, origin: OriginServer) -> None:
     origin.files["/a.jpg"] = pictures.jpeg(house.pictures / "a.jpg", 300, 200).read_bytes()
     origin.redirects["/moved"] = "/a.jpg"
-    outcome = await house.pipeline.ingest(Request(ID, origin.url("/moved")))
+    outcome = await house.ingest(Request(ID, origin.url("/moved")))
     assert outcome.asset.dimensions == (300, 200)
     assert outcome.bytes == len(origin.files["/a.jpg"])
 
@@ -424,7 +425,7 @@ async def test_an_origin_that_gives_no_picture_leaves_nothing(
 ) -> None:
     origin.files["/nonsense"] = b"not a picture at all"
     with pytest.raises(error):
-        await house.pipeline.ingest(Request(ID, origin.url(path)))
+        await house.ingest(Request(ID, origin.url(path)))
     asset = await house.asset()
     assert (asset.state, asset.servable) == (AssetState.FAILED, False)
     assert asset.error
@@ -445,7 +446,7 @@ async def test_a_request_that_cannot_be_met_is_refused_and_the_asset_says_why(
     house: House, request_: Request
 ) -> None:
     with pytest.raises(OrchestratorError):
-        await house.pipeline.ingest(request_)
+        await house.ingest(request_)
     asset = await house.asset()
     assert (asset.state, asset.servable) == (AssetState.FAILED, False)
     [attempt] = await house.catalog.attempts.of(ID)
@@ -473,7 +474,7 @@ async def test_thumbnails_are_filed_by_rights(
     house: House, roles: tuple[str, ...] | None, limit: int | None, open_: object, auth: object
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.pipeline.ingest(Request(ID, str(path), roles=roles, max_unauthorised=limit))
+    await house.ingest(Request(ID, str(path), roles=roles, max_unauthorised=limit))
     asset = await house.asset()
     assert (asset.thumbnails.open, asset.thumbnails.auth) == (open_, auth)
     for access, sizes in (("open", asset.thumbnails.open), ("auth", asset.thumbnails.auth)):
@@ -483,9 +484,9 @@ async def test_thumbnails_are_filed_by_rights(
 
 async def test_ingesting_a_restricted_image_again_does_not_open_it(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.pipeline.ingest(Request(ID, str(path), roles=("reader",)))
+    await house.ingest(Request(ID, str(path), roles=("reader",)))
     pictures.jpeg(path, 300, 200, seed=1)
-    await house.pipeline.ingest(Request(ID, str(path)))
+    await house.ingest(Request(ID, str(path)))
     asset = await house.asset()
     assert asset.roles == ("reader",)
     assert asset.thumbnails == ThumbnailSizes(auth=SIZES)
@@ -493,9 +494,9 @@ async def test_ingesting_a_restricted_image_again_does_not_open_it(house: House)
 
 
 async def test_changed_rights_move_the_thumbnails_and_change_the_version(house: House) -> None:
-    await house.pipeline.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 300, 200))))
+    await house.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 300, 200))))
     before = await house.asset()
-    closed = await house.pipeline.set_access(ID, roles=("reader",))
+    closed = await house.pipeline.editor.set_access(ID, roles=("reader",))
     assert closed.version > before.version
     assert closed.source == before.source
     assert await house.store.keys() == all_keys(closed, "auth")
@@ -503,22 +504,22 @@ async def test_changed_rights_move_the_thumbnails_and_change_the_version(house: 
     listed = await house.store.sizes(keys.sizes_key(ID, closed.thumbnails_version))
     assert listed == {"o": [], "a": [list(size) for size in SIZES]}
 
-    await house.pipeline.set_access(ID, max_unauthorised=100)
+    await house.pipeline.editor.set_access(ID, max_unauthorised=100)
     half = await house.asset()
     assert half.thumbnails == ThumbnailSizes(open=SIZES[1:], auth=SIZES[:1])
 
-    await house.pipeline.set_access(ID, roles=(), max_unauthorised=-1)
+    await house.pipeline.editor.set_access(ID, roles=(), max_unauthorised=-1)
     opened = await house.asset()
     assert not opened.restricted
     assert await house.store.keys() == all_keys(opened)
-    await house.pipeline.delete(ID)
+    await house.pipeline.editor.delete(ID)
     assert await house.store.keys() == set()
 
 
 async def test_rights_changed_before_conversion_are_those_it_files_by(house: House) -> None:
     await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
-    await house.pipeline.set_access(ID, roles=("reader",))
-    await house.pipeline.convert(ID)
+    await house.pipeline.editor.set_access(ID, roles=("reader",))
+    await house.pipeline.converter.convert(ID)
     asset = await house.asset()
     assert asset.thumbnails == ThumbnailSizes(auth=SIZES)
     assert await house.store.keys() == all_keys(asset, "auth")
@@ -531,12 +532,12 @@ async def test_rights_changed_during_conversion_win(house: House, moment: str) -
     async def restrict(key: str) -> None:
         if key.endswith(moment):
             house.store.before_put = None
-            await house.pipeline.set_access(ID, roles=("reader",))
+            await house.pipeline.editor.set_access(ID, roles=("reader",))
 
     house.store.before_put = restrict
-    assert await house.pipeline.convert(ID) is None
+    assert await house.pipeline.converter.convert(ID) is None
     assert await house.store.keys() == set()
-    assert await house.pipeline.convert(ID) is not None
+    assert await house.pipeline.converter.convert(ID) is not None
     assert (await house.asset()).thumbnails == ThumbnailSizes(auth=SIZES)
 
 
@@ -546,27 +547,27 @@ async def test_rights_changed_during_conversion_win(house: House, moment: str) -
 async def test_a_deleted_asset_leaves_nothing_but_its_file_in_place(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     await house.register(path)
-    await house.pipeline.convert(ID)
-    await house.pipeline.delete(ID)
+    await house.pipeline.converter.convert(ID)
+    await house.pipeline.editor.delete(ID)
     assert await house.catalog.assets.get(ID) is None
     assert await house.store.keys() == set()
     assert path.exists()
     with pytest.raises(AssetNotFound):
-        await house.pipeline.delete(ID)
+        await house.pipeline.editor.delete(ID)
     with pytest.raises(AssetNotFound):
-        await house.pipeline.set_access(ID, roles=())
+        await house.pipeline.editor.set_access(ID, roles=())
     with pytest.raises(AssetNotFound):
-        await house.pipeline.reingest(ID)
+        await house.pipeline.reingester.reingest(ID)
 
 
 async def test_a_file_replaced_in_place_is_registered_anew_when_noticed(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     before = await house.register(path)
     pictures.jpeg(path, 150, 150, seed=1)
-    now = await house.pipeline.refresh_source(before)
+    now = await house.pipeline.reingester.refresh_source(before)
     assert now.version > before.version
     assert now.dimensions == (150, 150)
-    assert await house.pipeline.refresh_source(before) == now
+    assert await house.pipeline.reingester.refresh_source(before) == now
 
 
 async def test_a_file_that_is_gone_is_said_to_be(house: House) -> None:
@@ -574,17 +575,17 @@ async def test_a_file_that_is_gone_is_said_to_be(house: House) -> None:
     asset = await house.register(path)
     path.unlink()
     with pytest.raises(OriginUnavailable, match="no such file"):
-        await house.pipeline.refresh_source(asset)
+        await house.pipeline.reingester.refresh_source(asset)
 
 
 async def test_a_source_lost_from_the_store_is_replaced_by_its_local_original(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     await house.register(path)
-    await house.pipeline.convert(ID)
+    await house.pipeline.converter.convert(ID)
     asset = await house.asset()
-    assert await house.pipeline.refresh_source(asset) == asset
+    assert await house.pipeline.reingester.refresh_source(asset) == asset
     await house.store.delete([keys.source_key(ID, asset.thumbnails_version, "tif")])
-    now = await house.pipeline.refresh_source(asset)
+    now = await house.pipeline.reingester.refresh_source(asset)
     assert (now.state, now.version > asset.version) == (AssetState.REGISTERED, True)
     assert now.source is not None
     assert now.source.location == f"file://{path}"
@@ -594,19 +595,19 @@ async def test_a_source_lost_from_the_store_with_a_remote_origin_says_what_to_do
     house: House, origin: OriginServer
 ) -> None:
     origin.files["/a.jpg"] = pictures.jpeg(house.pictures / "a.jpg", 300, 200).read_bytes()
-    asset = (await house.pipeline.ingest(Request(ID, origin.url("/a.jpg")))).asset
+    asset = (await house.ingest(Request(ID, origin.url("/a.jpg")))).asset
     await house.store.delete([keys.source_key(ID, asset.thumbnails_version, "tif")])
     with pytest.raises(SourceChanged, match="ingested again"):
-        await house.pipeline.refresh_source(asset)
+        await house.pipeline.reingester.refresh_source(asset)
     assert (await house.asset()).state is AssetState.FAILED
-    assert (await house.pipeline.reingest(ID)).asset.state is AssetState.READY
+    assert (await house.pipeline.reingester.reingest(ID)).asset.state is AssetState.READY
     assert await house.store.keys() == all_keys(await house.asset())
 
 
 async def test_reingest_makes_everything_anew(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    first = (await house.pipeline.ingest(Request(ID, str(path)))).asset
-    second = (await house.pipeline.reingest(ID)).asset
+    first = (await house.ingest(Request(ID, str(path)))).asset
+    second = (await house.pipeline.reingester.reingest(ID)).asset
     assert second.version > first.version
     assert await house.store.keys() == all_keys(second)
 
@@ -614,9 +615,9 @@ async def test_reingest_makes_everything_anew(house: House) -> None:
 async def test_reingest_of_a_file_in_place_leaves_it_in_place(house: House) -> None:
     path = pictures.jp2_tiled(house.pictures / "a.jp2", 300, 200)
     await house.register(path)
-    await house.pipeline.convert(ID)
+    await house.pipeline.converter.convert(ID)
     house.store.log.clear()
-    asset = (await house.pipeline.reingest(ID)).asset
+    asset = (await house.pipeline.reingester.reingest(ID)).asset
     assert asset.source is not None
     assert asset.source.location == f"file://{path}"
     assert asset.state is AssetState.READY
@@ -626,7 +627,7 @@ async def test_reingest_of_a_file_in_place_leaves_it_in_place(house: House) -> N
 
 async def test_concurrent_ingests_of_one_asset_end_in_one_version(house: House) -> None:
     paths = [pictures.jpeg(house.pictures / f"{n}.jpg", 100 + n, 80, seed=n) for n in range(4)]
-    await asyncio.gather(*(house.pipeline.ingest(Request(ID, str(path))) for path in paths))
+    await asyncio.gather(*(house.ingest(Request(ID, str(path))) for path in paths))
     asset = await house.asset()
     assert asset.state is AssetState.READY
     assert all(key.startswith(keys.prefix(ID, asset.version)) for key in await house.store.keys())

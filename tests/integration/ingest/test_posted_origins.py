@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 def a_handler(house: House) -> IngestHandler:
     check_origin = house.origins.fetcher.check_permitted
-    return IngestHandler(house.pipeline, house.catalog.assets, 5, check_origin)
+    return IngestHandler(house.catalog.assets, house.pipeline.runner, 5, check_origin)
 
 
 def a_job(payload: dict[str, Any], attempts: int = 1) -> Job:

@@ -38,7 +38,7 @@ def a_picture(house: House, name: str, width: int = 120, seed: int = 0) -> Path:
 
 async def test_without_a_policy_there_is_no_limit_and_yet_an_account(house: House) -> None:
     assert await used(house) == (0, 0, 0, 0)
-    await house.pipeline.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
+    await house.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
     images, stored, _, _ = await used(house)
     assert images == 1
     assert stored > 1000
@@ -50,7 +50,7 @@ async def test_over_quota_leaves_nothing_and_the_asset_and_its_attempt_say_why(
 ) -> None:
     await limit(house, size=2000)
     with pytest.raises(OverQuota, match="2000 bytes"):
-        await house.pipeline.ingest(Request(an_id("a"), str(a_picture(house, "a", 900))))
+        await house.ingest(Request(an_id("a"), str(a_picture(house, "a", 900))))
     asset = await house.asset("a")
     assert (asset.state, asset.servable) == (AssetState.FAILED, False)
     assert "size limit" in asset.error
@@ -67,13 +67,13 @@ async def test_over_quota_leaves_nothing_and_the_asset_and_its_attempt_say_why(
 async def test_a_full_account_takes_nothing_new_and_asks_no_origin_for_it(
     house: House, origin: OriginServer
 ) -> None:
-    await house.pipeline.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
+    await house.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
     _, stored, _, _ = await used(house)
     origin.files["/b.jpg"] = a_picture(house, "b").read_bytes()
     for images, size in ((1, None), (None, stored), (0, 0)):
         await limit(house, images, size)
         with pytest.raises(OverQuota):
-            await house.pipeline.ingest(Request(an_id("b"), origin.url("/b.jpg")))
+            await house.ingest(Request(an_id("b"), origin.url("/b.jpg")))
     assert origin.requests == []
     await house.assert_exact()
 
@@ -82,17 +82,17 @@ async def test_a_reingest_may_shrink_under_a_limit_that_is_passed_and_may_not_gr
     house: House,
 ) -> None:
     path = a_picture(house, "a", 900)
-    large = (await house.pipeline.ingest(Request(an_id("a"), str(path)))).asset
+    large = (await house.ingest(Request(an_id("a"), str(path)))).asset
     _, before, _, _ = await used(house)
     await limit(house, images=0, size=10)
     a_picture(house, "a", 100, seed=1)
-    small = (await house.pipeline.ingest(Request(an_id("a"), str(path)))).asset
+    small = (await house.ingest(Request(an_id("a"), str(path)))).asset
     assert small.version > large.version
     _, after, _, _ = await used(house)
     assert after < before
     a_picture(house, "a", 900, seed=2)
     with pytest.raises(OverQuota):
-        await house.pipeline.ingest(Request(an_id("a"), str(path)))
+        await house.ingest(Request(an_id("a"), str(path)))
     asset = await house.asset("a")
     assert (asset.version, asset.state) == (small.version, AssetState.READY)
     assert "size limit" in asset.error
@@ -100,14 +100,14 @@ async def test_a_reingest_may_shrink_under_a_limit_that_is_passed_and_may_not_gr
 
 
 async def test_ingests_that_go_on_together_do_not_get_over_together(house: House) -> None:
-    await house.pipeline.ingest(Request(an_id("probe"), str(a_picture(house, "probe"))))
+    await house.ingest(Request(an_id("probe"), str(a_picture(house, "probe"))))
     _, one, _, _ = await used(house)
     await limit(house, size=one * 4 + one // 2)  # the first and three more
     requests = [
         Request(an_id(n), str(a_picture(house, f"race{n}", 120, seed=0))) for n in range(10)
     ]
     done = await asyncio.gather(
-        *(house.pipeline.ingest(request) for request in requests), return_exceptions=True
+        *(house.ingest(request) for request in requests), return_exceptions=True
     )
     refused = [error for error in done if isinstance(error, OverQuota)]
     assert len(refused) == 7
@@ -163,7 +163,7 @@ async def test_an_ingest_that_outlived_its_reservation_is_held_to_the_limit_agai
 
     house.store.before_put = tighten
     with pytest.raises(OverQuota):
-        await house.pipeline.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
+        await house.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
     assert await house.store.keys() == set()
     await house.assert_exact()
 
@@ -172,7 +172,7 @@ async def test_what_fails_gives_its_reservation_back(house: House) -> None:
     await limit(house, images=5, size=10**9)
     torn = pictures.truncated(house.pictures / "torn.jpg", a_picture(house, "w", 900), 0.4)
     with pytest.raises(Unprocessable):
-        await house.pipeline.ingest(Request(an_id("a"), str(torn)))
+        await house.ingest(Request(an_id("a"), str(torn)))
     assert await used(house) == (0, 0, 0, 0)
 
 
@@ -185,10 +185,10 @@ async def test_so_does_one_whose_original_cannot_be_stored_however_often(house: 
     house.store.before_put = away
     for _ in range(5):
         with pytest.raises(StorageUnavailable):
-            await house.pipeline.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
+            await house.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
         assert await used(house) == (0, 0, 0, 0)
     house.store.before_put = None
-    await house.pipeline.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
+    await house.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
     await house.assert_exact()
 
 
@@ -204,18 +204,18 @@ async def test_a_picture_of_the_folder_over_quota_goes_on_from_its_original(hous
     await limit(house, size=100)
     await house.register(a_picture(house, "a", 900), "a")
     with pytest.raises(OverQuota):
-        await house.pipeline.convert(an_id("a"))
+        await house.pipeline.converter.convert(an_id("a"))
     assert (await house.asset("a")).servable
     assert await house.store.keys() == set()
     await limit(house)
-    assert await house.pipeline.convert(an_id("a")) is not None
+    assert await house.pipeline.converter.convert(an_id("a")) is not None
     await house.assert_exact()
 
 
 async def test_deletion_gives_everything_back(house: House) -> None:
-    await house.pipeline.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
+    await house.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
     _, stored, _, _ = await used(house)
-    deleted = await house.pipeline.delete(an_id("a"))
+    deleted = await house.pipeline.editor.delete(an_id("a"))
     assert deleted.bytes > stored  # the list of sizes is an object, too, and not charged for
     assert await used(house) == (0, 0, 0, 0)
 

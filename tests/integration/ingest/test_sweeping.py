@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 async def test_an_ingest_nobody_is_at_is_given_up_and_says_so(house: House) -> None:
-    await house.pipeline.declare(Request(ID, "http://example.org/a.jpg"))
+    await house.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
     swept = await house.sweep()
     assert swept["stuck_ingests"] == 1
     asset = await house.asset()
@@ -43,8 +43,8 @@ async def test_an_ingest_nobody_is_at_is_given_up_and_says_so(house: House) -> N
 
 async def test_what_was_served_is_served_on_when_its_reingest_is_given_up(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
-    before = (await house.pipeline.ingest(Request(ID, str(path)))).asset
-    await house.pipeline.declare(Request(ID, str(path)))
+    before = (await house.ingest(Request(ID, str(path)))).asset
+    await house.pipeline.runner.declare(Request(ID, str(path)))
     await house.sweep()
     after = await house.asset()
     assert (after.state, after.version) == (AssetState.READY, before.version)
@@ -52,7 +52,7 @@ async def test_what_was_served_is_served_on_when_its_reingest_is_given_up(house:
 
 
 async def test_it_is_handed_in_again_where_somebody_takes_it(house: House) -> None:
-    await house.pipeline.declare(Request(ID, "http://example.org/a.jpg"))
+    await house.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
     taken: list[Asset] = []
 
     async def requeue(asset: Asset) -> bool:
@@ -78,19 +78,19 @@ async def test_so_is_one_that_is_answered_from_its_original_only(house: House) -
 
     house.store.before_put = die
     with pytest.raises(Dead):
-        await house.pipeline.ingest(Request(ID, str(path)))
+        await house.ingest(Request(ID, str(path)))
     assert (await house.asset()).servable
     assert (await house.sweep(requeue))["stuck_ingests"] == 1
     assert [asset.origin for asset in taken] == [str(path)]
     house.store.before_put = None
-    await house.pipeline.ingest(Request(ID, str(path)))
+    await house.ingest(Request(ID, str(path)))
     assert (await house.asset()).state is AssetState.READY
     await house.assert_exact()
 
 
 async def test_one_whose_job_waits_or_runs_is_left_alone(house: House) -> None:
     name = AssetId(1, 1, "a/b%c")
-    await house.pipeline.declare(Request(name, "http://example.org/a.jpg"))
+    await house.pipeline.runner.declare(Request(name, "http://example.org/a.jpg"))
     async with house.catalog.transaction() as connection:
         draft = JobDraft(kind="ingest", payload={}, customer=1, asset=str(name))
         await house.catalog.jobs.record(connection, [draft])
@@ -108,25 +108,25 @@ async def test_one_that_is_being_taken_in_is_left_alone(house: House) -> None:
         swept.append(sum((await house.sweep()).values()))
 
     house.store.before_put = sweep
-    await house.pipeline.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 90, 60))))
+    await house.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 90, 60))))
     assert swept
     assert not any(swept)
     assert (await house.asset()).state is AssetState.READY
 
 
 async def test_rights_that_are_being_changed_are_left_alone(house: House) -> None:
-    await house.pipeline.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 90, 60))))
+    await house.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 90, 60))))
 
     async def sweep(key: str) -> None:
         assert sum((await house.sweep()).values()) == 0
 
     house.store.before_put = sweep
-    await house.pipeline.set_access(ID, roles=("reader",))
+    await house.pipeline.editor.set_access(ID, roles=("reader",))
     await house.assert_exact()
 
 
 async def test_fresh_work_is_left_alone_even_by_nobody(house: House) -> None:
-    await house.pipeline.declare(Request(ID, "http://example.org/a.jpg"))
+    await house.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
     await house.catalog.objects.enter(ID, 1, [StoredObject("1/1/picture/1/s.json", "sizes", 1)])
     sweeper = Sweeper(
         house.catalog,
@@ -148,7 +148,7 @@ async def test_objects_of_the_dead_are_removed_written_or_not(house: House) -> N
 
 
 async def test_one_host_sweeps_at_a_time(house: House, imaging: ImagingPool) -> None:
-    await house.pipeline.declare(Request(ID, "http://example.org/a.jpg"))
+    await house.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
     async with open_house(house.settings, imaging) as other:
         async with other.catalog.exclusive("sweeping"):
             assert (await house.sweep())["stuck_ingests"] == 0
@@ -157,7 +157,7 @@ async def test_one_host_sweeps_at_a_time(house: House, imaging: ImagingPool) -> 
 
 
 async def test_a_step_that_fails_does_not_keep_the_others_from_their_work(house: House) -> None:
-    await house.pipeline.declare(Request(ID, "http://example.org/a.jpg"))
+    await house.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
     await house.catalog.objects.discard(ID, 9, [StoredObject("1/1/x/9/s.json", "sizes", 1)])
     old = datetime.now(UTC) - timedelta(days=200)
     await house.catalog.attempts.record(Attempt(ID, old, "unchanged"))
@@ -198,11 +198,11 @@ async def test_scratch_of_a_dead_worker_goes_and_that_of_the_living_stays(house:
     assert any(path.name == "original" for path in scratch.rglob("*"))
     assert (await house.sweep())["scratch"] == 1
     assert not any(path.name == "original" for path in scratch.rglob("*"))
-    await house.pipeline.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 90, 60))))
+    await house.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 90, 60))))
 
 
 async def test_the_lock_is_that_of_the_asset(house: House) -> None:
-    await house.pipeline.declare(Request(ID, "http://example.org/a.jpg"))
+    await house.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
     async with house.catalog.exclusive(lock_name(ID)):
         assert (await house.sweep())["stuck_ingests"] == 0
     assert (await house.sweep())["stuck_ingests"] == 1

@@ -32,9 +32,9 @@ async def outcomes(house: House) -> list[str]:
 async def test_an_etag_that_is_the_same_still_spares_the_download(
     house: House, origin: OriginServer, request_: Request
 ) -> None:
-    first = (await house.pipeline.ingest(request_)).asset
+    first = (await house.ingest(request_)).asset
     assert first.origin_etag
-    again = await house.pipeline.ingest(request_)
+    again = await house.ingest(request_)
     assert (again.changed, again.bytes, again.asset.version) == (False, 0, first.version)
     assert origin.headers[-1]["if-none-match"] == first.origin_etag
     assert (again.asset.state, again.asset.error) == (AssetState.READY, "")
@@ -44,11 +44,11 @@ async def test_an_etag_that_is_the_same_still_spares_the_download(
 async def test_another_etag_for_the_same_bytes_is_told_by_their_hash(
     house: House, request_: Request
 ) -> None:
-    first = (await house.pipeline.ingest(request_)).asset
+    first = (await house.ingest(request_)).asset
     async with house.catalog.transaction() as connection:
         await connection.execute("UPDATE assets SET origin_etag = '\"another\"'")
     house.store.log.clear()
-    again = await house.pipeline.ingest(request_)
+    again = await house.ingest(request_)
     assert not again.changed
     assert again.bytes > 0
     assert house.store.log == []
@@ -59,15 +59,15 @@ async def test_a_file_that_was_written_again_with_the_same_bytes_is_no_work(
     house: House,
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    first = (await house.pipeline.ingest(Request(ID, str(path)))).asset
+    first = (await house.ingest(Request(ID, str(path)))).asset
     for where in (path, house.pictures / "moved.jpg"):
         where.write_bytes(path.read_bytes())
         house.store.log.clear()
-        again = await house.pipeline.ingest(Request(ID, str(where)))
+        again = await house.ingest(Request(ID, str(where)))
         assert (again.changed, again.asset.version) == (False, first.version)
         assert house.store.log == []
         assert again.asset.origin == str(where)
-        once_more = await house.pipeline.ingest(Request(ID, str(where)))
+        once_more = await house.ingest(Request(ID, str(where)))
         assert (once_more.changed, once_more.bytes) == (False, 0)  # known by its status now
 
 
@@ -79,8 +79,8 @@ async def test_a_file_that_was_written_again_with_the_same_bytes_is_no_work(
 async def test_work_that_is_asked_for_is_done(
     house: House, request_: Request, change: dict[str, object]
 ) -> None:
-    first = (await house.pipeline.ingest(request_)).asset
-    again = await house.pipeline.ingest(replace(request_, **change))  # type: ignore[arg-type]
+    first = (await house.ingest(request_)).asset
+    again = await house.ingest(replace(request_, **change))  # type: ignore[arg-type]
     assert again.changed
     assert again.asset.version > first.version
 
@@ -88,9 +88,9 @@ async def test_work_that_is_asked_for_is_done(
 async def test_other_bytes_of_another_origin_with_the_same_etag_are_not_taken_for_the_same(
     house: House, origin: OriginServer, request_: Request
 ) -> None:
-    await house.pipeline.ingest(request_)
+    await house.ingest(request_)
     origin.files["/b.jpg"] = pictures.jpeg(house.pictures / "b.jpg", 90, 60).read_bytes()
-    asset = (await house.pipeline.ingest(Request(ID, origin.url("/b.jpg")))).asset
+    asset = (await house.ingest(Request(ID, origin.url("/b.jpg")))).asset
     assert asset.dimensions == (90, 60)
     assert "if-none-match" not in origin.headers[-1]
 
@@ -100,8 +100,8 @@ async def test_rights_and_description_in_the_request_are_applied_all_the_same(
     house: House, request_: Request, kind: str
 ) -> None:
     plain = request_ if kind == "http" else Request(ID, str(house.pictures / "a.jpg"))
-    first = (await house.pipeline.ingest(plain)).asset
-    again = await house.pipeline.ingest(
+    first = (await house.ingest(plain)).asset
+    again = await house.ingest(
         replace(plain, roles=("reader",), max_unauthorised=100, tags=("new",), rights="http://r")
     )
     assert not again.changed
@@ -111,23 +111,23 @@ async def test_rights_and_description_in_the_request_are_applied_all_the_same(
     assert asset.version > first.version
     assert asset.source == first.source  # nothing was made anew
     assert [max(size) for size in asset.thumbnails.open] == [100, 50]
-    assert (await house.pipeline.ingest(plain)).asset.roles == ("reader",)
+    assert (await house.ingest(plain)).asset.roles == ("reader",)
     await house.assert_exact()
 
 
 async def test_a_source_that_was_lost_is_made_again_though_its_origin_is_the_same(
     house: House, request_: Request
 ) -> None:
-    first = (await house.pipeline.ingest(request_)).asset
-    await house.pipeline.record_failure(first, "The stored source is gone.")
-    await house.pipeline.declare(request_)
-    assert (await house.pipeline.ingest(request_)).changed
+    first = (await house.ingest(request_)).asset
+    await house.pipeline.converter.record_failure(first, "The stored source is gone.")
+    await house.pipeline.runner.declare(request_)
+    assert (await house.ingest(request_)).changed
 
 
 async def test_a_new_original_is_looked_at_once(
     house: House, request_: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    imaging = house.pipeline._ingests._imaging
+    imaging = house.imaging
     probe, looked_at = imaging.probe, list[Path]()
 
     async def counted(path: Path) -> Probe:
@@ -135,7 +135,7 @@ async def test_a_new_original_is_looked_at_once(
         return await probe(path)
 
     monkeypatch.setattr(imaging, "probe", counted)
-    asset = (await house.pipeline.ingest(request_)).asset
+    asset = (await house.ingest(request_)).asset
     assert asset.state is AssetState.READY
     assert len(looked_at) == 1
 
@@ -146,19 +146,19 @@ async def test_a_new_original_is_looked_at_once(
 async def test_a_declared_asset_has_nothing_to_show_and_no_converter_takes_it_up(
     house: House, request_: Request
 ) -> None:
-    asset = await house.pipeline.declare(replace(request_, tags=("t",)), batch=7)
+    asset = await house.pipeline.runner.declare(replace(request_, tags=("t",)), batch=7)
     assert (asset.state, asset.servable, asset.batch) == (AssetState.INGESTING, False, 7)
     assert (asset.tags, asset.origin) == (("t",), request_.origin)
     assert await house.pipeline.conversion_jobs.submit_missing() == 0
-    done = (await house.pipeline.ingest(request_)).asset
+    done = (await house.ingest(request_)).asset
     assert (done.state, done.tags, done.batch) == (AssetState.READY, ("t",), 7)
 
 
 async def test_declaring_what_is_served_changes_nothing_of_what_it_shows(
     house: House, request_: Request
 ) -> None:
-    first = (await house.pipeline.ingest(request_)).asset
-    declared = await house.pipeline.declare(Request(ID, "http://other/x.jpg", roles=("r",)))
+    first = (await house.ingest(request_)).asset
+    declared = await house.pipeline.runner.declare(Request(ID, "http://other/x.jpg", roles=("r",)))
     assert declared.state is AssetState.INGESTING
     assert declared == replace(
         first,
@@ -176,10 +176,10 @@ async def test_rights_asked_for_while_a_first_ingest_is_under_way_are_those_it_i
 
     async def post_again(key: str) -> None:
         if not asked:
-            asked.append(await house.pipeline.declare(replace(plain, roles=("secret",))))
+            asked.append(await house.pipeline.runner.declare(replace(plain, roles=("secret",))))
 
     house.store.before_put = post_again
-    asset = (await house.pipeline.ingest(plain)).asset
+    asset = (await house.ingest(plain)).asset
     assert asset.roles == ("secret",)
     assert asset.thumbnails.open == ()
     assert asset.thumbnails.auth
@@ -192,13 +192,13 @@ async def test_rights_that_narrow_are_in_force_though_the_origin_fails(
     house: House, origin: OriginServer, request_: Request
 ) -> None:
     """Whoever asked: a worker, a message, the command line."""
-    await house.pipeline.ingest(request_)
+    await house.ingest(request_)
     with pytest.raises(OriginUnavailable):
-        await house.pipeline.ingest(Request(ID, origin.url("/status/404"), roles=("secret",)))
+        await house.ingest(Request(ID, origin.url("/status/404"), roles=("secret",)))
     asset = await house.asset()
     assert (asset.roles, asset.thumbnails.open) == (("secret",), ())
     with pytest.raises(OriginUnavailable):
-        await house.pipeline.ingest(Request(ID, origin.url("/status/404"), roles=()))
+        await house.ingest(Request(ID, origin.url("/status/404"), roles=()))
     assert (await house.asset()).roles == ("secret",)
     await house.sweep()
     await house.assert_exact()
@@ -207,8 +207,8 @@ async def test_rights_that_narrow_are_in_force_though_the_origin_fails(
 async def test_a_description_changed_during_an_ingest_does_not_end_it(
     house: House, request_: Request
 ) -> None:
-    await house.pipeline.declare(request_)
-    asset = await house.pipeline.set_fields(ID, tags=["x"])
+    await house.pipeline.runner.declare(request_)
+    asset = await house.pipeline.editor.set_fields(ID, tags=["x"])
     assert (asset.state, asset.tags) == (AssetState.INGESTING, ("x",))
 
 
@@ -221,11 +221,11 @@ async def test_a_failure_that_is_tried_again_leaves_the_asset_ingesting(
 ) -> None:
     gone = Request(ID, origin.url("/status/503"))
     with pytest.raises(OriginUnavailable):
-        await house.pipeline.ingest(gone, job=5, will_retry=if_it_may_pass)
+        await house.ingest(gone, job=5, will_retry=if_it_may_pass)
     assert (await house.asset()).state is AssetState.INGESTING
     never = Request(ID, origin.url("/status/404"))
     with pytest.raises(OriginUnavailable):
-        await house.pipeline.ingest(never, job=5, will_retry=if_it_may_pass)
+        await house.ingest(never, job=5, will_retry=if_it_may_pass)
     asset = await house.asset()
     assert (asset.state, "404" in asset.error) == (AssetState.FAILED, True)
     attempts = await house.catalog.attempts.of(ID)
@@ -241,6 +241,6 @@ async def test_an_ingest_that_was_declared_in_a_transaction_rolled_back_never_wa
 ) -> None:
     with pytest.raises(ZeroDivisionError):
         async with house.catalog.transaction() as connection:
-            await house.pipeline.declare(request_, connection=connection)
+            await house.pipeline.runner.declare(request_, connection=connection)
             raise ZeroDivisionError
     assert await house.catalog.assets.get(ID) is None

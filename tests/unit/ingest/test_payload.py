@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import AssetNotFound, InvalidImageRequest, InvalidInput
-from orchestrator.ingest.payload.decoding import Payload, completed, decode, encode
+from orchestrator.ingest.payload.decoding import Payload, complete_request, decode, encode
 from orchestrator.ingest.payload.envelopes import MAX_BODY_BYTES
 from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId, AssetState
@@ -235,11 +235,11 @@ def test_an_image_named_alone_is_taken_from_the_origin_that_is_known() -> None:
         optimisation_policy="fastest",
         thumbnail_policy="museum",
     )
-    assert completed(request, known) == Request(FOO, ORIGIN, "fastest", "museum")
+    assert complete_request(request, known) == Request(FOO, ORIGIN, "fastest", "museum")
     with pytest.raises(AssetNotFound):
-        completed(request, None)
+        complete_request(request, None)
     stated = Request(FOO, "https://other/x")
-    assert completed(stated, known) == stated
+    assert complete_request(stated, known) == stated
 
 
 # --- envelopes ----------------------------------------------------------------------------------

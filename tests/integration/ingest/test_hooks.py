@@ -1,5 +1,5 @@
-"""What follows an ingest: the CDN is told, the source warmed up, a webhook called; whatever becomes
-of it, the ingest stands.
+"""Hooks: after a change of an asset the CDN is purged, the source warmed up, a webhook called. None
+of them can fail the ingest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from orchestrator import metrics
 from orchestrator.errors import StorageUnavailable, Unprocessable
 from orchestrator.ingest import hooks as module
-from orchestrator.ingest.hooks import AfterIngest
+from orchestrator.ingest.hooks import ChangeHooks
 from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId
 from orchestrator.settings import Ingest
@@ -30,25 +30,25 @@ ID = AssetId(1, 1, "a b/c")
 
 
 @dataclass
-class World:
+class WebServer:
     """A CDN, a webhook and a public port in one; `statuses` are answered first, then 200."""
 
     base: str = ""
-    asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
+    requests: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.read()
-        said = json.loads(body) if body else None
-        self.asked.append((request.method, request.raw_path, dict(request.headers), said))
+        body = json.loads(body) if body else None
+        self.requests.append((request.method, request.raw_path, dict(request.headers), body))
         return web.Response(status=self.statuses.pop(0) if self.statuses else 200)
 
 
 @asynccontextmanager
-async def a_world() -> AsyncIterator[World]:
-    world = World()
-    async with a_server(world.answer) as world.base:
-        yield world
+async def a_web_server() -> AsyncIterator[WebServer]:
+    server = WebServer()
+    async with a_server(server.answer) as server.base:
+        yield server
 
 
 @asynccontextmanager
@@ -76,35 +76,34 @@ def counted(what: str, outcome: str) -> float:
     return float(metrics.AFTER_INGEST.labels(what, outcome)._value.get())
 
 
-async def taken_in(house: House, after: AfterIngest) -> Asset:
-    house.pipeline.after = after
-    house.pipeline._ingests._after = after
+async def ingest_with(house: House, hooks: ChangeHooks) -> Asset:
+    house.use_hooks(hooks)
     path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
-    return (await house.pipeline.ingest(Request(ID, str(path)))).asset
+    return (await house.ingest(Request(ID, str(path)))).asset
 
 
-async def test_the_cdn_forgets_before_the_source_is_warmed_up_and_the_webhook_is_told(
+async def test_the_cdn_is_purged_before_the_source_is_warmed_up_and_the_webhook_is_called(
     house: House,
 ) -> None:
     warmed: list[bool] = []
-    async with a_world() as world:
+    async with a_web_server() as server:
 
         async def warm(asset: Asset) -> None:
-            warmed.append(any(path == "/purge" for _, path, *_ in world.asked))
+            warmed.append(any(path == "/purge" for _, path, *_ in server.requests))
 
         settings = Ingest(
-            purge_url=f"{world.base}/purge",
+            purge_url=f"{server.base}/purge",
             purge_headers={"Fastly-Key": SecretStr("s3cret")},
-            webhook_url=f"{world.base}/hook",
-            warm_url=f"{world.base}/iiif/3/{{id}}/info.json",
+            webhook_url=f"{server.base}/hook",
+            warm_url=f"{server.base}/iiif/3/{{id}}/info.json",
             warm_up=True,
         )
-        after = AfterIngest(settings, warm)
-        async with after.running():
-            asset = await taken_in(house, after)
+        hooks = ChangeHooks(settings, warm)
+        async with hooks.run_workers():
+            asset = await ingest_with(house, hooks)
         assert warmed == [True]
-        purge, info = [each for each in world.asked if each[1] != "/hook"]
-        [hook] = [each for each in world.asked if each[1] == "/hook"]
+        purge, info = [each for each in server.requests if each[1] != "/hook"]
+        [hook] = [each for each in server.requests if each[1] == "/hook"]
         assert purge[:2] == ("POST", "/purge")
         key = "asset-1%2F1%2Fa%20b%252Fc"
         assert (purge[2]["Surrogate-Key"], purge[2]["Cache-Tag"]) == (key, key)
@@ -114,100 +113,100 @@ async def test_the_cdn_forgets_before_the_source_is_warmed_up_and_the_webhook_is
         assert hook[3] | {"event": "ingested", "id": str(ID), "version": asset.version} == hook[3]
 
 
-async def test_every_change_and_the_end_are_told_and_what_has_not_changed_is_not(
+async def test_every_change_and_the_deletion_are_reported_and_an_unchanged_ingest_is_not(
     house: House,
 ) -> None:
-    async with a_world() as world:
+    async with a_web_server() as server:
         settings = Ingest(
-            webhook_url=f"{world.base}/hook", purge_url=f"{world.base}/", purge_method="PURGE"
+            webhook_url=f"{server.base}/hook", purge_url=f"{server.base}/", purge_method="PURGE"
         )
-        after = AfterIngest(settings)
-        async with after.running():
-            await taken_in(house, after)
-            await taken_in(house, after)  # the very same
-            await house.pipeline.set_access(ID, roles=("reader",))
+        hooks = ChangeHooks(settings)
+        async with hooks.run_workers():
+            await ingest_with(house, hooks)
+            await ingest_with(house, hooks)  # unchanged
+            await house.pipeline.editor.set_access(ID, roles=("reader",))
             torn = pictures.truncated(
                 house.pictures / "t.jpg", pictures.jpeg(house.pictures / "w.jpg", 600, 500), 0.4
             )
             with pytest.raises(Unprocessable):
-                await house.pipeline.ingest(Request(ID, str(torn)))
-            await house.pipeline.delete(ID)
-        events = [said["event"] for _, path, _, said in world.asked if path == "/hook"]
+                await house.ingest(Request(ID, str(torn)))
+            await house.pipeline.editor.delete(ID)
+        events = [body["event"] for _, path, _, body in server.requests if path == "/hook"]
         assert sorted(events) == ["changed", "deleted", "failed", "ingested"]
-        [failed] = [said for _, _, _, said in world.asked if said.get("event") == "failed"]
+        [failed] = [body for _, _, _, body in server.requests if body.get("event") == "failed"]
         assert failed["error"]
-        purges = [method for method, path, _, _ in world.asked if path == "/"]
+        purges = [method for method, path, _, _ in server.requests if path == "/"]
         assert purges == ["PURGE"] * 3
 
 
-async def test_a_cdn_that_comes_back_is_told_in_the_end(house: House) -> None:
-    async with a_world() as world:
-        world.statuses = [503, 500]
-        after = AfterIngest(Ingest(purge_url=f"{world.base}/purge"))
+async def test_a_purge_is_retried_until_the_cdn_answers(house: House) -> None:
+    async with a_web_server() as server:
+        server.statuses = [503, 500]
+        hooks = ChangeHooks(Ingest(purge_url=f"{server.base}/purge"))
         before = counted("purge", "done")
-        async with after.running():
-            await taken_in(house, after)
-        assert len(world.asked) == 3
+        async with hooks.run_workers():
+            await ingest_with(house, hooks)
+        assert len(server.requests) == 3
         assert counted("purge", "done") == before + 1
 
 
-async def test_whatever_fails_the_ingest_stands_and_the_failure_is_counted(house: House) -> None:
+async def test_a_hook_that_fails_is_counted_and_does_not_fail_the_ingest(house: House) -> None:
     async def broken(asset: Asset) -> None:
         raise StorageUnavailable("away")
 
     settings = Ingest(
-        purge_url="http://127.0.0.1:9/purge",  # nobody there
+        purge_url="http://127.0.0.1:9/purge",  # nothing listens there
         webhook_url="http://127.0.0.1:9/hook",
         warm_up=True,
         after_tries=2,
     )
-    after = AfterIngest(settings, broken)
+    hooks = ChangeHooks(settings, broken)
     before = [counted(what, "failed") for what in ("purge", "warm_up", "webhook")]
-    async with after.running():
-        assert (await taken_in(house, after)).servable
+    async with hooks.run_workers():
+        assert (await ingest_with(house, hooks)).servable
     assert [counted(what, "failed") for what in ("purge", "warm_up", "webhook")] == [
         count + 1 for count in before
     ]
 
 
-async def test_a_full_queue_drops_and_counts(house: House) -> None:
-    after = AfterIngest(Ingest(purge_url="http://127.0.0.1:9/", after_queue=1))
-    asset = await taken_in(house, AfterIngest(Ingest()))
+async def test_a_full_queue_drops_and_counts_the_event(house: House) -> None:
+    hooks = ChangeHooks(Ingest(purge_url="http://127.0.0.1:9/", after_queue=1))
+    asset = await ingest_with(house, ChangeHooks(Ingest()))
     before = counted("purge", "dropped")
-    after.happened("changed", asset)
-    after.happened("changed", asset)
+    hooks.enqueue("changed", asset)
+    hooks.enqueue("changed", asset)
     assert counted("purge", "dropped") == before + 1
 
 
-async def test_a_webhook_that_never_answers_delays_no_purge(house: House) -> None:
+async def test_a_webhook_that_never_answers_does_not_delay_a_purge(house: House) -> None:
     never = asyncio.Event()
 
     async def silent(request: web.Request) -> web.Response:
         await never.wait()
         return web.Response()
 
-    asset = await taken_in(house, AfterIngest(Ingest()))
-    async with a_world() as world, a_server(silent) as dead:
+    asset = await ingest_with(house, ChangeHooks(Ingest()))
+    async with a_web_server() as server, a_server(silent) as dead:
         settings = Ingest(
-            purge_url=f"{world.base}/purge",
+            purge_url=f"{server.base}/purge",
             webhook_url=f"{dead}/hook",
             warm_url=f"{dead}/{{id}}",
             after_queue=8,
         )
-        after = AfterIngest(settings)
+        hooks = ChangeHooks(settings)
         dropped = counted("purge", "dropped")
-        async with after.running():
-            async with asyncio.timeout(4):  # one try of the webhook takes 5 s
+        async with hooks.run_workers():
+            async with asyncio.timeout(4):  # one attempt of the webhook takes 5 s
                 for number in range(1, 33):
-                    after.happened("changed", asset)
-                    while len(world.asked) < number:
+                    hooks.enqueue("changed", asset)
+                    while len(server.requests) < number:
                         await asyncio.sleep(0.005)
             never.set()
         assert counted("purge", "dropped") == dropped
 
 
-async def test_nothing_is_queued_where_nothing_is_wanted(house: House) -> None:
-    after = AfterIngest(Ingest())
-    async with after.running():
-        await taken_in(house, after)
-    assert not after._queues
+async def test_nothing_is_queued_if_no_hook_is_configured(house: House) -> None:
+    hooks = ChangeHooks(Ingest())
+    async with hooks.run_workers():
+        await ingest_with(house, hooks)
+    assert not hooks._queues

@@ -1,0 +1,63 @@
+"""What one ingest knows, from its request to its outcome; passed to each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from orchestrator.catalog.values import Attempt, AttemptOutcome
+from orchestrator.errors import Fault
+from orchestrator.ingest.register import Request
+from orchestrator.ingest.reservation import Reservation
+from orchestrator.ingest.stage_timer import StageTimer
+from orchestrator.model import Asset, AssetId
+
+WillRetry = Callable[[Exception, Fault], bool]
+"""True if the caller will retry after this failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The asset after an ingest. `changed` is False if the origin had nothing new; `bytes` is the
+    size of the original if it was read, else 0.
+    """
+
+    asset: Asset
+    changed: bool
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class IngestContext:
+    """One ingest in progress."""
+
+    request: Request
+    reservation: Reservation
+    job: int | None = None
+    known: Asset | None = None
+    """The asset that this ingest replaces."""
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    stages: StageTimer = field(default_factory=StageTimer)
+    is_declared: bool = False
+    bytes: int = 0
+    """Read of the original."""
+
+    @property
+    def id(self) -> AssetId:
+        """The asset."""
+        return self.request.id
+
+    def attempt(
+        self, outcome: AttemptOutcome, version: int | None = None, fault: Fault | None = None
+    ) -> Attempt:
+        """Return this ingest as an entry of the asset's history."""
+        return Attempt(
+            asset=self.id,
+            started=self.started,
+            outcome=outcome,
+            job=self.job,
+            version=version,
+            bytes=self.bytes,
+            fault=fault,
+        )

@@ -1,0 +1,118 @@
+"""The second half of an ingest: from the fetched original to the published version."""
+
+from __future__ import annotations
+
+from orchestrator import metrics
+from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.values import Settlement
+from orchestrator.errors import AssetNotFound, Conflict, SourceChanged
+from orchestrator.imaging import Probe
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.ingest_context import IngestContext
+from orchestrator.ingest.prepare import Prepared, Recipes, prepare
+from orchestrator.ingest.publish import ObjectWriter, Version, build_source, plan_objects
+from orchestrator.ingest.register import build_draft, public_edge_after
+from orchestrator.ingest.scratch import Scratch
+from orchestrator.model import Asset, Source
+from orchestrator.origins.origin_services import OriginServices
+from orchestrator.origins.reader_types import FetchedFile
+
+_MAX_TRIES = 5
+
+
+class VersionPublisher:
+    """Makes source and thumbnails of an original, stores them and publishes the version."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        imaging: ImagingPool,
+        scratch: Scratch,
+        origins: OriginServices,
+        writer: ObjectWriter,
+    ) -> None:
+        self._catalog = catalog
+        self._imaging = imaging
+        self._scratch = scratch
+        self._origins = origins
+        self._writer = writer
+
+    async def publish(
+        self, context: IngestContext, recipes: Recipes, fetched: FetchedFile, probe: Probe | None
+    ) -> Asset:
+        """Return the published asset. `probe` describes the original if it was probed before.
+
+        Raises AssetNotFound if the asset was deleted meanwhile, Conflict if another ingest replaced
+        it, SourceChanged, OverQuota, and as `prepare`.
+        """
+        async with self._scratch.folder(expected_bytes=2 * fetched.bytes) as folder:
+            prepared = await prepare(
+                self._imaging, fetched.path, recipes, folder, stages=context.stages, probe=probe
+            )
+            context.stages.current = "store"
+            source = await self._optimised_source(context, recipes, fetched, prepared)
+            return await self._store_and_publish(context, recipes, fetched, prepared, source=source)
+
+    async def _optimised_source(
+        self, context: IngestContext, recipes: Recipes, fetched: FetchedFile, prepared: Prepared
+    ) -> Source | None:
+        """Return the origin as the source, if its strategy and the policy say so."""
+        if recipes.optimisation.conversion is not None:
+            return None
+        origin = await self._origins.optimised.locate(context.id.customer, context.request.origin)
+        if origin is None:
+            return None
+        if origin.bytes != fetched.bytes or (
+            origin.fingerprint and origin.fingerprint not in (fetched.etag, fetched.fingerprint)
+        ):
+            raise SourceChanged("The origin changed during the ingest. Try again.")
+        return build_source(prepared.probe, origin.location, origin.bytes, origin.fingerprint)
+
+    async def _store_and_publish(
+        self,
+        context: IngestContext,
+        recipes: Recipes,
+        fetched: FetchedFile,
+        prepared: Prepared,
+        *,
+        source: Source | None,
+    ) -> Asset:
+        """Store the objects and switch the asset to them, under the rights it has at that
+        moment.
+        """
+        known, assets = context.known, self._catalog.assets
+        draft = build_draft(
+            context.request,
+            probe=prepared.original,
+            recipes=recipes,
+            fingerprint=fetched.fingerprint,
+            etag=fetched.etag,
+            sha256=fetched.sha256,
+        )
+        for _ in range(_MAX_TRIES):
+            number = await assets.next_version()
+            now = await assets.get(context.id)
+            if now is None:
+                raise AssetNotFound("The asset was deleted during its ingest.")
+            if known is not None and now.source != known.source:
+                raise Conflict("A later ingest of the asset has already been published.")
+            version = Version(context.id, number, public_edge_after(draft, now))
+            plan = await plan_objects(version, prepared, source)
+            reserved = await context.reservation.reserve(plan.bytes)
+            with context.stages.step("store"):
+                async with self._writer.write(plan) as stored:
+                    context.stages.current = "record"
+                    attempt = context.attempt("completed", number)
+                    published = await assets.publish(
+                        draft,
+                        number,
+                        stored.source,
+                        stored.thumbnails,
+                        Settlement(stored.objects, reserved, attempt),
+                    )
+            if published is not None:
+                metrics.INGEST_STORED_BYTES.inc(plan.bytes)
+                return published
+            # A change of rights, a deletion or a registration was recorded under a later version.
+        raise Conflict("The asset is being changed by other requests. Try again.")

@@ -1,0 +1,130 @@
+"""Ingests of assets that exist, from the origin recorded with them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from orchestrator.catalog.assets import Assets
+from orchestrator.errors import (
+    AssetNotFound,
+    Conflict,
+    ObjectNotFound,
+    OverQuota,
+    SourceChanged,
+    TooLarge,
+    Unprocessable,
+)
+from orchestrator.ingest.conversion_jobs import ConversionJobs
+from orchestrator.ingest.convert import Converter
+from orchestrator.ingest.ingest_context import Outcome
+from orchestrator.ingest.ingest_run import IngestRunner
+from orchestrator.ingest.register import Registrar, Request
+from orchestrator.model import FILE, STORE, Asset, AssetId, AssetState
+from orchestrator.origins.origin_address import local_path, scheme_of
+from orchestrator.storage.store import ObjectStore
+
+
+class Reingester:
+    """Ingests known assets again, by request or because their source changed."""
+
+    def __init__(
+        self,
+        *,
+        assets: Assets,
+        store: ObjectStore,
+        registrar: Registrar,
+        converter: Converter,
+        conversion_jobs: ConversionJobs,
+        runner: IngestRunner,
+    ) -> None:
+        self._assets = assets
+        self._store = store
+        self._registrar = registrar
+        self._converter = converter
+        self._conversion_jobs = conversion_jobs
+        self._runner = runner
+
+    async def reingest(self, asset_id: AssetId) -> Outcome:
+        """Ingest an asset again from its origin, changed or not. Raises AssetNotFound, and as
+        `IngestRunner.ingest`.
+        """
+        asset = await self._assets.get(asset_id)
+        if asset is None:
+            raise AssetNotFound(f"There is no asset {asset_id}.")
+        if asset.source is None or asset.source.location != f"{FILE}{asset.origin}":
+            request = Request(
+                asset.id,
+                asset.origin,
+                asset.optimisation_policy,
+                asset.thumbnail_policy,
+                force=True,
+            )
+            return await self._runner.ingest(request)
+        recipes = await self._converter.load_recipes(asset)
+        await self._registrar.register_file(asset.id, local_path(asset.origin), recipes, asset)
+        async with self._converter.lock(asset_id):
+            now = await self._assets.get(asset_id)
+            if now is not None and now.state is not AssetState.REGISTERED:
+                now = await self._assets.reopen(asset_id, now.version)
+            if now is None:
+                raise _overtaken()
+            # In case this conversion fails or the process is killed.
+            await self._conversion_jobs.submit(now)
+            return await self._convert(now)
+
+    async def refresh_source(self, asset: Asset) -> Asset:
+        """Register an asset again whose source does not have the bytes that were recorded. Returns
+        the asset as it is now.
+
+        Raises OriginUnavailable, Unprocessable or TooLarge if its origin has no usable picture,
+        SourceChanged if the asset must be ingested again.
+        """
+        now = await self._assets.get(asset.id)
+        if now is None:
+            raise AssetNotFound("The asset was deleted.")
+        is_replaced = (now.version, now.source) != (asset.version, asset.source)
+        if is_replaced or not await self._is_source_lost(now):
+            return now
+        if scheme_of(now.origin) != "file":
+            raise SourceChanged("The stored source no longer exists. Ingest the asset again.")
+        recipes = await self._converter.load_recipes(now)
+        known = await self._assets.get(now.id)
+        registered = await self._registrar.register_file(
+            now.id, local_path(now.origin), recipes, known
+        )
+        if registered.changed:
+            await self._conversion_jobs.submit(registered.asset)
+        return registered.asset
+
+    async def _convert(self, asset: Asset) -> Outcome:
+        try:
+            converted = await self._converter.convert_locked(asset)
+        except (Unprocessable, TooLarge, OverQuota) as error:
+            await self._converter.record_failure(asset, error.public)
+            raise
+        if converted is None:
+            raise _overtaken()
+        return Outcome(converted, changed=True, bytes=asset.source.bytes if asset.source else 0)
+
+    async def _is_source_lost(self, asset: Asset) -> bool:
+        """Return whether the bytes that the asset names do not exist. A loss from the object store
+        is recorded as a failure.
+        """
+        source = asset.source
+        if source is None or not source.location.startswith(STORE):
+            return True  # a file in place: the registrar reads its status
+        with suppress(ObjectNotFound):
+            info = await self._store.head(source.location.removeprefix(STORE))
+            if info.etag == source.fingerprint:
+                return False
+        now = await self._assets.get(asset.id)
+        if now is None or now.source != source:
+            return False  # another version was published meanwhile and this one's objects removed
+        await self._converter.record_failure(
+            asset, "The stored source no longer exists. Ingest the asset again."
+        )
+        return True
+
+
+def _overtaken() -> Conflict:
+    return Conflict("The asset was changed during its ingest. Try again.")

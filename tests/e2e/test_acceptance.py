@@ -12,7 +12,8 @@ from tests.support.scenes import write_jpeg, write_jpeg2000, write_png
 from tests.support.serve_process import ServeProcess, assert_log_clean, run_server
 
 pytestmark = pytest.mark.skipif(
-    acceptance_folder() is None, reason="the acceptance scripts are not here (set ACCEPTANCE_DIR)"
+    acceptance_folder() is None,
+    reason="the acceptance scripts are not on this machine (set ACCEPTANCE_DIR)",
 )
 
 PICTURES = ("1/1/photograph", "1/1/map", "1/1/drawing", "1/1/album%2Fsheet 1")

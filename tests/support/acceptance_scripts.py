@@ -1,4 +1,4 @@
-"""Finds and runs the black-box scripts that live outside the repository."""
+"""Finds and runs the black-box test scripts, which are not in the repository."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run_script(
     """Run one of the scripts with this interpreter; its output is in `stdout`."""
     folder = acceptance_folder()
     if folder is None:
-        pytest.skip("the acceptance scripts are not here (set ACCEPTANCE_DIR)")
+        pytest.skip("the acceptance scripts are not on this machine (set ACCEPTANCE_DIR)")
     return subprocess.run(
         [sys.executable, "-B", str(folder / name), *arguments],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Builders of values for tests: say only what the test is about."""
+"""Builders of values for tests. A test names only the fields that it depends on."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A plain TCP proxy that counts HTTP request lines on their way: what really reached the store.
+"""A TCP proxy that counts the HTTP requests that reach the server behind it.
 
-It changes no byte, so signatures hold as long as the client signs for the proxy's own address.
+It changes no byte, so signatures stay valid if the client signs for the address of the proxy.
 """
 
 from __future__ import annotations
@@ -14,61 +14,67 @@ _METHODS = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ")
 
 
 class CountedRequests:
-    """Every request seen, in order, as (method, target)."""
+    """Every request that passed the proxy, in order, as (method, target)."""
 
     def __init__(self, address: str) -> None:
         self.address = address
-        """Where to connect instead, `http://127.0.0.1:P`."""
-        self._seen: list[tuple[str, str]] = []
+        """Address of the proxy, `http://127.0.0.1:P`."""
+        self._requests: list[tuple[str, str]] = []
         self._received = 0
         self._lock = threading.Lock()
 
     @property
     def received(self) -> int:
-        """Bytes that came back, heads of answers included."""
+        """Bytes of the responses, including their heads."""
         with self._lock:
             return self._received
 
-    def note_answer(self, count: int) -> None:
-        """Count bytes on their way back."""
+    def count_response(self, count: int) -> None:
+        """Count bytes of a response."""
         with self._lock:
             self._received += count
 
-    def note(self, chunk: bytes) -> None:
-        """Count the chunk if a request's head begins it (clients write heads in one piece)."""
+    def count_request(self, chunk: bytes) -> None:
+        """Count the chunk if it begins with the head of a request (clients write heads in one
+        piece).
+        """
         if chunk.startswith(_METHODS):
             method, _, rest = chunk.partition(b"\r\n")[0].decode("latin-1").partition(" ")
             with self._lock:
-                self._seen.append((method, rest.rpartition(" ")[0]))
+                self._requests.append((method, rest.rpartition(" ")[0]))
 
     def requests(self, method: str = "", containing: str = "") -> list[tuple[str, str]]:
-        """Those of this method (all without) with this text in their target."""
+        """The requests of this method (all methods if empty) with this text in their target."""
         with self._lock:
-            seen = list(self._seen)
-        return [each for each in seen if method in ("", each[0]) and containing in each[1]]
+            requests = list(self._requests)
+        return [
+            (name, target)
+            for name, target in requests
+            if method in ("", name) and containing in target
+        ]
 
     def clear(self) -> None:
-        """Forget what was seen so far."""
+        """Forget all requests so far."""
         with self._lock:
-            self._seen.clear()
+            self._requests.clear()
             self._received = 0
 
 
 @contextmanager
 def counting_proxy(upstream: str) -> Iterator[CountedRequests]:
-    """Stand before `http://host:port`; lives in a thread of its own."""
+    """A proxy for `http://host:port`, in its own thread."""
     host, _, port = upstream.removeprefix("http://").rstrip("/").partition(":")
     ready: threading.Event = threading.Event()
-    box: list[CountedRequests] = []
+    result: list[CountedRequests] = []
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
 
     async def serve() -> None:
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await _splice(reader, writer, host, int(port), box[0])
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await _connect(reader, writer, host, int(port), result[0])
 
-        server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=512)
-        box.append(CountedRequests(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+        server = await asyncio.start_server(handle, "127.0.0.1", 0, backlog=512)
+        result.append(CountedRequests(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
         ready.set()
         await stop.wait()
         server.close()
@@ -81,14 +87,14 @@ def counting_proxy(upstream: str) -> Iterator[CountedRequests]:
     thread.start()
     ready.wait(10)
     try:
-        yield box[0]
+        yield result[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(10)
         loop.close()
 
 
-async def _splice(
+async def _connect(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     host: str,
@@ -96,23 +102,23 @@ async def _splice(
     counted: CountedRequests,
 ) -> None:
     try:
-        far_reader, far_writer = await asyncio.open_connection(host, port)
+        server_reader, server_writer = await asyncio.open_connection(host, port)
     except OSError:
         writer.close()
         return
     with suppress(asyncio.CancelledError):
         await asyncio.gather(
-            _pump(reader, far_writer, counted.note),
-            _pump(far_reader, writer, lambda chunk: counted.note_answer(len(chunk))),
+            _copy(reader, server_writer, counted.count_request),
+            _copy(server_reader, writer, lambda chunk: counted.count_response(len(chunk))),
         )
 
 
-async def _pump(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[bytes], None]
+async def _copy(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: Callable[[bytes], None]
 ) -> None:
     try:
         while chunk := await reader.read(1 << 18):
-            note(chunk)
+            count(chunk)
             writer.write(chunk)
             await writer.drain()
     except (OSError, asyncio.CancelledError):

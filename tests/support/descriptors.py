@@ -1,4 +1,4 @@
-"""How many files, sockets and folders this process has open."""
+"""Counts the file descriptors of this process."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def open_descriptors() -> int:
-    """All of them, as Linux lists them; the one that reads the list is counted every time."""
+    """The number of open descriptors, including the one that reads the list."""
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # iterdir leaves its own open

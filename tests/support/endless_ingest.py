@@ -1,5 +1,5 @@
-"""A process that takes pictures in, changes their rights and deletes them without end, to be
-killed: `python -m tests.support.endless_ingest DSN DATA FOLDER SEED`.
+"""A process that ingests images, changes their rights and deletes them until a test kills it:
+`python -m tests.support.endless_ingest DSN DATA FOLDER SEED`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tests.support.ingesting import open_house, settings_for
 
 
 async def run(dsn: str, data: Path, folder: Path, seed: int) -> None:
-    """Never ends by itself."""
-    dice = random.Random(seed)
+    """Run until the process is killed; prints `done` after each operation."""
+    random_numbers = random.Random(seed)
     pictures = sorted(folder.glob("*.jpg"))
     async with open_house(settings_for(dsn, data), ImagingPool(Imaging(processes=1))) as house:
         while True:
-            asset_id = AssetId(1, 1, dice.choice("abcd"))
-            picture = str(dice.choice(pictures))
+            asset_id = AssetId(1, 1, random_numbers.choice("abcd"))
+            picture = str(random_numbers.choice(pictures))
             with suppress(OrchestratorError):
-                match dice.randrange(6):
+                match random_numbers.randrange(6):
                     case 0:
                         await house.pipeline.editor.set_access(asset_id, roles=("r",))
                     case 1:

@@ -28,17 +28,19 @@ _LOG_FORMAT = (
 
 
 class ServerMissingError(RuntimeError):
-    """The program is not installed; the message names the package that has it."""
+    """The program is not installed. The message names the package to install."""
 
 
 @contextmanager
 def nginx_static(folder: Path, *, access_log: bool = False) -> Iterator[str]:
-    """nginx, one worker process, serving the files of `folder`; yields `http://127.0.0.1:P`.
+    """nginx with one worker process that serves the files of `folder`; yields `http://127.0.0.1:P`.
 
-    With `access_log` one JSON line a request goes to a file, buffered as an operator would have it.
+    With `access_log` it writes one JSON line per request to a file, buffered as in production.
     """
-    place = f"root {folder}; sendfile on; tcp_nopush on; open_file_cache max=1000 inactive=60s;"
-    with _nginx(f"location / {{ {place} }}", access_log=access_log) as address:
+    directives = (
+        f"root {folder}; sendfile on; tcp_nopush on; open_file_cache max=1000 inactive=60s;"
+    )
+    with _nginx(f"location / {{ {directives} }}", access_log=access_log) as address:
         yield address
 
 
@@ -46,8 +48,8 @@ def nginx_static(folder: Path, *, access_log: bool = False) -> Iterator[str]:
 def iipsrv(folder: Path, *, processes: int = 2, quality: int = 80) -> Iterator[str]:
     """iipsrv in `processes` processes behind nginx; yields the prefix `http://127.0.0.1:P/iiif/2`.
 
-    An identifier is a path below `folder`, percent-encoded. Debian 12 has 1.1, which speaks only
-    version 2 of the API.
+    An identifier is a path below `folder`, percent-encoded. Debian 12 has iipsrv 1.1, which
+    implements only version 2 of the API.
     """
     if not IIPSRV.exists():
         raise ServerMissingError("iipsrv is not installed: apt-get install iipimage-server")
@@ -71,8 +73,8 @@ def iipsrv(folder: Path, *, processes: int = 2, quality: int = 80) -> Iterator[s
 
 
 def _fastcgi(path: Path) -> str:
-    """Hands the raw target over, so that %2F and friends reach iipsrv as the client wrote them;
-    answers `/iiif/2/...` and `/fcgi-bin/iipsrv.fcgi?IIIF=...`.
+    """A location that passes the raw target to iipsrv, with %2F as the client wrote it. It accepts
+    `/iiif/2/...` and `/fcgi-bin/iipsrv.fcgi?IIIF=...`.
     """
     return f"""
     location / {{

@@ -39,7 +39,7 @@ _ALARMS = (
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on now."""
+    """A TCP port of the loopback interface that no process listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -47,7 +47,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole HTTP answer; header names in lower case."""
+    """An HTTP response. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -59,11 +59,11 @@ class Reply:
 
 
 def fetch(url: str, *, method: str = "GET", timeout_s: float = 60, **headers: str) -> Reply:
-    """One request; header names are given with `_` for `-`. Any status is an answer; no answer
-    raises OSError.
+    """Send one request; header names are written with `_` for `-`. Returns the response with any
+    status. Raises OSError without a response.
     """
-    wire = {name.replace("_", "-"): value for name, value in headers.items()}
-    request = urllib.request.Request(url, method=method, headers=wire)
+    wire_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, method=method, headers=wire_headers)
     try:
         with urllib.request.urlopen(request, timeout=timeout_s) as response:
             return _reply(response.status, response.headers, response.read())
@@ -78,7 +78,7 @@ def _reply(status: int, headers: Any, body: bytes) -> Reply:
 
 @dataclass
 class ServeProcess:
-    """A started `orchestrator serve`."""
+    """A running `orchestrator serve`, ready to answer."""
 
     public: str
     """Base address of the public port, `http://127.0.0.1:P`."""
@@ -92,27 +92,25 @@ class ServeProcess:
     _stopped: bool = field(default=False)
 
     def images(self) -> list[dict[str, Any]]:
-        """Every picture of the listing, all its pages."""
-        found: list[dict[str, Any]] = []
+        """Every asset of the list of images, from all its pages."""
+        images: list[dict[str, Any]] = []
         address: str | None = "/"
         while address:
             url = address if address.startswith("http") else self.public + address
             listing = fetch(url, Accept="application/json").json
-            found += listing["images"]
+            images += listing["images"]
             address = listing.get("next")
-        return found
+        return images
 
     def identifiers(self) -> dict[str, str]:
-        """From each picture's id to its identifier as it stands in an IIIF address,
-        percent-encoded.
-        """
+        """The identifier of each asset in IIIF URLs, percent-encoded, by asset id."""
         return {
             each["id"]: each["info"].split("/iiif/3/")[1].removesuffix("/info.json")
             for each in self.images()
         }
 
     def wait_converted(self, timeout_s: float = 300, expected: int = 1) -> list[dict[str, Any]]:
-        """The pictures, once at least `expected` are there and none is still being prepared."""
+        """Wait until at least `expected` assets are listed and all are done; returns the list."""
         deadline = time.monotonic() + timeout_s
         while True:
             images = self.images()
@@ -120,21 +118,19 @@ class ServeProcess:
             if len(images) >= expected and not busy:
                 return images
             if time.monotonic() > deadline:
-                seen = f"{len(images)} pictures after {timeout_s} s, still preparing {busy[:5]}"
-                raise TimeoutError(f"{seen}\n{self.log_tail()}")
+                progress = f"{len(images)} assets after {timeout_s} s, not ready: {busy[:5]}"
+                raise TimeoutError(f"{progress}\n{self.log_tail()}")
             self.check_alive()
             time.sleep(0.2)
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples (`renders_total`), of those with these labels where any are
-        named.
-        """
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        """The sum of the samples of a metric (`renders_total`) that have these labels."""
+        pairs = [f'{label}="{value}"' for label, value in labels.items()]
         total = 0.0
         for line in fetch(f"{self.private}/metrics").body.decode().splitlines():
             sample, _, value = line.rpartition(" ")
             if sample.partition("{")[0] == f"orchestrator_{name}" and all(
-                each in sample for each in wanted
+                pair in sample for pair in pairs
             ):
                 total += float(value)
         return total
@@ -152,12 +148,12 @@ class ServeProcess:
         return "\n".join(self.log().splitlines()[-lines:])
 
     def processes(self) -> dict[int, str]:
-        """Every process that descends from this run, parent or orphan: pid and command line."""
+        """Every process of this run, including orphans: pid and command line."""
         return processes_marked(self.mark)
 
     def stop(self, *, graceful: bool = True) -> None:
-        """End it. Graceful: SIGTERM, exit status 0 and nothing left, or AssertionError; else
-        without mercy.
+        """Stop all processes. If graceful: send SIGTERM, and raise AssertionError unless the exit
+        status is 0 and no process is left. Otherwise send SIGKILL.
         """
         if self._stopped:
             return
@@ -165,14 +161,14 @@ class ServeProcess:
         try:
             if graceful:
                 self.process.send_signal(signal.SIGTERM)
-                self._check_end()
+                self._check_exit()
         finally:
             for pid in self.processes():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self.process.wait(timeout=10)
 
-    def _check_end(self) -> None:
+    def _check_exit(self) -> None:
         try:
             status = self.process.wait(timeout=STOP_S)
         except subprocess.TimeoutExpired:
@@ -187,18 +183,16 @@ class ServeProcess:
 
 
 def processes_marked(mark: str) -> dict[int, str]:
-    """Processes whose environment holds the mark of a run; children inherit it, daemons of ours
-    too.
-    """
-    found = {}
+    """The processes whose environment has the mark of a run. Children inherit it, daemons too."""
+    processes = {}
     needle = f"{_MARK}={mark}".encode()
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
             if entry.name.isdigit() and needle in (entry / "environ").read_bytes().split(b"\0"):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if any(words):  # a zombie has none
-                    found[int(entry.name)] = b" ".join(words).decode(errors="replace").strip()
-    return found
+                if any(words):  # a zombie process has no command line
+                    processes[int(entry.name)] = b" ".join(words).decode(errors="replace").strip()
+    return processes
 
 
 @contextmanager
@@ -210,12 +204,12 @@ def run_server(
     env: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
 ) -> Iterator[ServeProcess]:
-    """`orchestrator serve`, ready. Without `data` its data directory is a temporary one, removed
-    afterwards.
+    """Start `orchestrator serve`, wait until it is ready, stop it after the block. Without `data`,
+    its data directory is a temporary folder.
     """
-    own = None if data else Path(tempfile.mkdtemp(prefix="orchestrator-run-"))
-    place = data or Path(f"{own}/data")
-    server = start_server(folder, workers=workers, data=place, env=env, arguments=arguments)
+    temporary = None if data else Path(tempfile.mkdtemp(prefix="orchestrator-run-"))
+    data_dir = data or Path(f"{temporary}/data")
+    server = start_server(folder, workers=workers, data=data_dir, env=env, arguments=arguments)
     try:
         yield server
     except BaseException:
@@ -224,8 +218,8 @@ def run_server(
     else:
         server.stop()
     finally:
-        if own is not None:
-            shutil.rmtree(own, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def start_server(
@@ -236,13 +230,15 @@ def start_server(
     env: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
 ) -> ServeProcess:
-    """Start it and wait until `GET /health/ready` answers 200; the caller stops it."""
+    """Start `orchestrator serve` and wait until `GET /health/ready` answers 200. The caller stops
+    it.
+    """
     data.mkdir(parents=True, exist_ok=True)
     port, private_port, mark = free_port(), free_port(), secrets.token_hex(8)
     words = [str(COMMAND), "serve", *([str(folder)] if folder else [])]
     words += ["--port", str(port), "--private-port", str(private_port)]
     words += ["--data", str(data), "--workers", str(workers), *arguments]
-    clean = {
+    environment = {
         name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")
     }
     log_path = data.parent / f"{data.name}-serve-{port}.log"
@@ -253,7 +249,7 @@ def start_server(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**clean, **(env or {}), _MARK: mark},
+            env={**environment, **(env or {}), _MARK: mark},
         )
     server = ServeProcess(
         f"http://127.0.0.1:{port}",
@@ -284,19 +280,19 @@ def _wait_ready(server: ServeProcess) -> None:
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30) -> float:
-    """Ask again and again until `condition` holds; the seconds that took. Fails saying `what` did
-    not come about in time.
+    """Poll until `condition` is true; returns the seconds waited. Fails with `what` after
+    `timeout_s`.
     """
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < timeout_s, f"never: {what}"
+        assert time.monotonic() - began < timeout_s, f"not within {timeout_s} s: {what}"
         time.sleep(0.02)
     return time.monotonic() - began
 
 
 def assert_log_clean(log: str, *, allowed: tuple[str, ...] = ()) -> None:
-    """No line of level error or critical, no traceback, no forgotten task; `allowed` names events a
-    test provokes.
+    """Assert that the log has no line of level error or critical, no traceback and no task whose
+    exception was never retrieved. `allowed` names events that a test causes.
     """
     lines = log.splitlines()
     for number, line in enumerate(lines):

@@ -1,7 +1,8 @@
-"""Real servers as fixtures, one of each per test process: import them in a folder's conftest.py.
+"""Fixtures with real servers, one of each per test process. The conftest.py of a folder imports
+them.
 
-Ports are free ones (PostgreSQL has a Unix socket only), data lies in pytest's temporary folders,
-and each is stopped at the end whatever happened.
+Ports are free ones (PostgreSQL has only a Unix socket), data is in pytest's temporary folders, and
+each server is stopped at the end.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ class S3Server:
     endpoint: str
 
     def storage(self, **changes: object) -> Storage:
-        """Settings of a store of its own in the bucket: every call gives another prefix."""
+        """Settings of a store in the bucket; every call uses a new prefix."""
         access, secret = CREDENTIALS
-        given = {
+        values = {
             "kind": "s3",
             "endpoint": self.endpoint,
             "bucket": BUCKET,
@@ -44,18 +45,18 @@ class S3Server:
             "secret_key": SecretStr(secret),
             **changes,
         }
-        return Storage.model_validate(given)
+        return Storage.model_validate(values)
 
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with ExitStack() as stack:
-        yield S3Server(_started(stack, tmp_path_factory))
+        yield S3Server(_start(stack, tmp_path_factory))
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a PostgreSQL server; `database` is what most tests want."""
+    """The address of a PostgreSQL server. Most tests use the fixture `database` instead."""
     with embedded(tmp_path_factory.mktemp("postgres")) as server:
         yield server.dsn
 
@@ -75,15 +76,15 @@ async def database(postgres: str) -> Database:
 
 @pytest.fixture
 async def catalog(database: Database) -> AsyncIterator[Catalog]:
-    """The catalogue over that database."""
+    """The catalogue in that database."""
     await migrate(database)
     opened = await Catalog.open(database)
     yield opened
     await opened.close()
 
 
-def _started(stack: ExitStack, folders: pytest.TempPathFactory) -> str:
-    """A free port may be taken by somebody else before the server has it: then once more."""
+def _start(stack: ExitStack, folders: pytest.TempPathFactory) -> str:
+    """Start the server; once more if another process took its free port first."""
     try:
         return stack.enter_context(weed(folders.mktemp("s3")))
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""The official IIIF validator (PyPI `iiif-validator`) as a library, and its reference picture."""
+"""Runs the official IIIF validator (PyPI `iiif-validator`), and writes its reference image."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy as np
 import pyvips
 
 IDENTIFIER = "67352ccc-d1b0-11e1-89ae-279075081939"
-"""The reference picture's name; its dashes are what the escaping test is about."""
+"""The name of the reference image. The escaping test needs its dashes."""
 IMPOSSIBLE = frozenset({"format_jp2", "format_pdf", "format_webp"})
-"""Level 3 tests that cannot pass anywhere on Python 3: their code calls what only Python 2 had."""
+"""Level 3 tests that fail with every server on Python 3: they call functions of Python 2."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one run said."""
+    """The result of one run."""
 
     passed: tuple[str, ...]
     failed: dict[str, str]
-    """Test name to the validator's own words."""
+    """The validator's message, by test name."""
 
 
 def write_reference(folder: Path, *, jpeg2000: bool = False) -> Path:
@@ -43,35 +43,39 @@ def write_reference(folder: Path, *, jpeg2000: bool = False) -> Path:
 
 
 def validate(prefix: str, identifier: str, *, version: str, level: int) -> Verdict:
-    """Run every test of `version` ("2.0" or "3.0") up to and with `level` against `prefix`, the
-    address that identifiers hang from.
+    """Run every test of `version` ("2.0" or "3.0") up to `level` against `prefix`, the URL that
+    identifiers are appended to.
     """
     validator = _validator()
     address = urlsplit(prefix)
     tests: dict[str, Any] = validator.TestSuite(validator.ValidationInfo()).list_tests(version)
     passed, failed = [], {}
-    for name, about in sorted(tests.items()):
-        if about["level"] > level:
+    for name, properties in sorted(tests.items()):
+        if properties["level"] > level:
             continue
-        words = _run(validator, name, address.netloc, address.path.strip("/"), identifier, version)
-        if words:
-            failed[name] = words
+        message = _run_test(
+            validator, name, address.netloc, address.path.strip("/"), identifier, version
+        )
+        if message:
+            failed[name] = message
         else:
             passed.append(name)
     return Verdict(tuple(passed), failed)
 
 
-def _run(validator: Any, name: str, server: str, prefix: str, identifier: str, version: str) -> str:
-    """What is wrong, or nothing."""
+def _run_test(
+    validator: Any, name: str, server: str, prefix: str, identifier: str, version: str
+) -> str:
+    """The message of a failed test; empty if it passed."""
     suite = validator.TestSuite(validator.ValidationInfo())
-    asked = validator.ImageAPI(identifier, server, prefix, "http", "", version, debug=False)
+    image_api = validator.ImageAPI(identifier, server, prefix, "http", "", version, debug=False)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it leaves sockets to the garbage collector
-            suite.run_test(name, asked)
-    except Exception as error:  # a test of theirs that crashes has not passed
-        return f"{type(error).__name__}: {error} {asked.urls[-1:]}"
-    return f"{asked.exception} {asked.urls[-1:]}" if asked.exception else ""
+            warnings.simplefilter("ignore")  # the validator never closes its sockets
+            suite.run_test(name, image_api)
+    except Exception as error:  # a test that raises has not passed
+        return f"{type(error).__name__}: {error} {image_api.urls[-1:]}"
+    return f"{image_api.exception} {image_api.urls[-1:]}" if image_api.exception else ""
 
 
 def _validator() -> Any:

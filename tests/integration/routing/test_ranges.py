@@ -1,5 +1,6 @@
-"""Sources that are not copied, read in ranges: the right pixels for a small part of the bytes,
-within a budget smaller than the source, and nothing trusted that did not arrive whole.
+"""Sources that are not copied and are read in ranges: correct pixels from a small part of the
+bytes, within a budget that is smaller than the source. Ranges that did not arrive completely are
+not used.
 """
 
 from __future__ import annotations
@@ -56,24 +57,24 @@ VIEWS = [
 Maker = Callable[[Path, Path], None]
 
 
-def saved(**options: Any) -> Maker:
-    """A pyramid by libvips."""
+def written_by_libvips(**options: Any) -> Maker:
+    """A maker of a pyramid TIFF."""
 
     def make(original: Path, target: Path) -> None:
         image = pyvips.Image.pngload(str(original))
-        given = {"tile_width": 256, "tile_height": 256, **options}
-        image.tiffsave(str(target), tile=True, pyramid=True, **given)
+        values = {"tile_width": 256, "tile_height": 256, **options}
+        image.tiffsave(str(target), tile=True, pyramid=True, **values)
 
     return make
 
 
 TIFFS: dict[str, Maker | ConversionPolicy] = {
     "ours": FASTEST,
-    "bigtiff": saved(compression="jpeg", Q=90, bigtiff=True),
-    "subifd": saved(compression="deflate", subifd=True),
-    "uncompressed": saved(tile_width=128, tile_height=192),
+    "bigtiff": written_by_libvips(compression="jpeg", Q=90, bigtiff=True),
+    "subifd": written_by_libvips(compression="deflate", subifd=True),
+    "uncompressed": written_by_libvips(tile_width=128, tile_height=192),
 }
-"""Where uncompressed tiles are missing a decoder sees black and no error."""
+"""A missing uncompressed tile decodes as black, without an error."""
 JP2S: dict[str, Maker | ConversionPolicy] = {
     "jp2": FAST_LOSSY,
     "one piece": replace(FAST_LOSSY, tile=0),
@@ -101,15 +102,15 @@ def renderer(pool) -> BuiltinImageServer:
 @pytest.fixture(scope="module")
 def sources(scene, pool, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("sources")
-    made = {}
+    paths = {}
     for name, maker in EVERY.items():
-        made[name] = folder / (f"{name}.jp2" if name in JP2S else f"{name}.tif")
+        paths[name] = folder / (f"{name}.jp2" if name in JP2S else f"{name}.tif")
         if isinstance(maker, ConversionPolicy):
-            asyncio.run(pool.convert(scene, made[name], maker))
+            asyncio.run(pool.convert(scene, paths[name], maker))
         else:
-            maker(scene, made[name])
-        assert made[name].stat().st_size > WORTH_PARTS
-    return made
+            maker(scene, paths[name])
+        assert paths[name].stat().st_size > WORTH_PARTS
+    return paths
 
 
 @pytest.fixture(params=["filesystem", "s3"])
@@ -148,11 +149,11 @@ def resolved(path: str = TILE) -> ResolvedImage:
     return resolve(parse_image_request(tuple(path.split("/")), 3), SIZE, Limits())
 
 
-def counted(how: str) -> float:
+def answers_counted(how: str) -> float:
     return metrics.SOURCES_NOT_COPIED.labels(why="no_room", how=how)._value.get()
 
 
-def fetched() -> float:
+def bytes_fetched() -> float:
     return metrics.SOURCE_RANGE_BYTES._value.get()
 
 
@@ -161,127 +162,129 @@ def pixels(body: bytes) -> Any:
 
 
 @pytest.mark.parametrize("name", EVERY)
-async def test_every_view_is_that_of_the_whole_file(sources, local, renderer, name):
+async def test_every_view_has_the_pixels_of_the_whole_file(sources, local, renderer, name):
     asset = await stored(local, sources[name])
     for view in VIEWS:
         whole = await renderer.render(asset, sources[name], resolved(view))
         memory = MemorySourceCache(local, 10**9)
-        before = counted("range")
+        before = answers_counted("range")
         got = await UnorchestratedRenderer(memory, renderer, None).render(
             asset, resolved(view), "no_room"
         )
         memory.close()
         assert (pixels(got) == pixels(whole)).all(), view
-        assert counted("range") - before == 1, view
+        assert answers_counted("range") - before == 1, view
 
 
 @pytest.mark.parametrize("name", ["ours", "bigtiff", "jp2"])
-async def test_a_tile_of_a_low_level_is_right_and_costs_a_small_part(
+async def test_a_tile_of_a_small_level_is_correct_and_fetches_a_small_part(
     sources, store, renderer, scene, name, record_property
 ):
     asset = await stored(store, sources[name])
     memory = MemorySourceCache(store, asset.source.bytes // 3)
     unorchestrated = UnorchestratedRenderer(memory, renderer, None)
-    before = fetched()
+    before = bytes_fetched()
     body = await unorchestrated.render(asset, resolved(), "no_room")
     truth = np.asarray(Image.open(scene).convert("RGB"))
     wanted = reference(truth, (1024, 1024, 1024, 1024), (256, 256))
     assert_alike(pixels(body), wanted, mean=6, p99=40)
-    cost = fetched() - before
+    cost = bytes_fetched() - before
     record_property("bytes", f"{cost:.0f} of {asset.source.bytes}")
     print(name, type(store).__name__, f"{cost:.0f} of {asset.source.bytes}")
     assert 0 < cost < asset.source.bytes * 0.15
     assert cost <= memory.bytes + 4096
-    assert memory.bytes <= cost + 40 * 4096, "counted by what is filled, not by the length"
+    assert memory.bytes <= cost + 40 * 4096, "the budget counts filled pages, not the length"
     assert await unorchestrated.render(asset, resolved(), "no_room") == body
-    assert fetched() - before == cost, "remembered"
+    assert bytes_fetched() - before == cost, "the second answer fetches nothing"
     memory.close()
 
 
-async def test_what_crosses_the_wire_is_what_is_counted(sources, s3_server: S3Server, renderer):
-    with counting_proxy(s3_server.endpoint) as tally:
-        settings = S3Server(tally.address).storage()
+async def test_the_metric_counts_the_bytes_that_the_store_sends(
+    sources, s3_server: S3Server, renderer
+):
+    with counting_proxy(s3_server.endpoint) as counted:
+        settings = S3Server(counted.address).storage()
         async with open_store(settings, Path()) as store:
             asset = await stored(store, sources["ours"])
-            tally.clear()
-            before = fetched()
+            counted.clear()
+            before = bytes_fetched()
             memory = MemorySourceCache(store, asset.source.bytes // 2)
             unorchestrated = UnorchestratedRenderer(memory, renderer, None)
             await asyncio.gather(
                 *(unorchestrated.render(asset, resolved(), "no_room") for _ in range(20))
             )
-            cost = fetched() - before
-            assert cost <= tally.received <= cost + 1000 * len(tally.requests("GET"))
-            assert len(tally.requests("GET")) <= 12
+            cost = bytes_fetched() - before
+            assert cost <= counted.received <= cost + 1000 * len(counted.requests("GET"))
+            assert len(counted.requests("GET")) <= 12
             memory.close()
 
 
 @pytest.mark.parametrize("name", ["ours", "jp2"])
-async def test_a_budget_smaller_than_the_source_answers(sources, local, renderer, name):
+async def test_a_budget_smaller_than_the_source_is_enough(sources, local, renderer, name):
     asset = await stored(local, sources[name])
     budget = asset.source.bytes // 4
     memory = MemorySourceCache(local, budget)
     unorchestrated = UnorchestratedRenderer(memory, renderer, None)
     assert await unorchestrated.render(asset, resolved(), "no_room")
-    before = counted("refused")
+    before = answers_counted("refused")
     with pytest.raises(Overloaded):
         await unorchestrated.render(asset, resolved("full/max/0/default.png"), "no_room")
-    assert counted("refused") - before == 1
+    assert answers_counted("refused") - before == 1
     assert await unorchestrated.render(asset, resolved(), "no_room")
     assert 0 < memory.bytes <= budget
     memory.close()
 
 
 @pytest.mark.parametrize("name", ["jp2", "one piece", "ours"])
-async def test_parts_grow_while_others_read_them(sources, local, renderer, name):
+async def test_a_partial_file_grows_while_other_callers_read_it(sources, local, renderer, name):
     asset = await stored(local, sources[name])
     memory = MemorySourceCache(local, 10**9)
     unorchestrated = UnorchestratedRenderer(memory, renderer, None)
     levels = [f"0,0,1600,1600/{1600 >> n},/0/default.png" for n in (4, 3, 2, 1, 0)]
     whole = {view: await renderer.render(asset, sources[name], resolved(view)) for view in levels}
-    before, answered = fetched(), counted("range")
+    before, answered = bytes_fetched(), answers_counted("range")
     views = [*levels * 3]
     random.Random(5).shuffle(views)
 
-    async def is_right(view: str) -> bool:
+    async def is_correct(view: str) -> bool:
         body = await unorchestrated.render(asset, resolved(view), "no_room")
         return bool((pixels(body) == pixels(whole[view])).all())
 
     for view in levels:  # from the shortest prefix to the longest
-        assert await is_right(view)
-    assert fetched() - before <= asset.source.bytes, "nothing is fetched twice"
-    assert all(await asyncio.gather(*map(is_right, views)))
+        assert await is_correct(view)
+    assert bytes_fetched() - before <= asset.source.bytes, "nothing is fetched twice"
+    assert all(await asyncio.gather(*map(is_correct, views)))
     memory.close()
     fresh = MemorySourceCache(local, 10**9)
     unorchestrated = UnorchestratedRenderer(fresh, renderer, None)
-    assert all(await asyncio.gather(*map(is_right, views)))
+    assert all(await asyncio.gather(*map(is_correct, views)))
     fresh.close()
-    assert counted("range") - answered == 5 + 15 + 15
+    assert answers_counted("range") - answered == 5 + 15 + 15
 
 
 @pytest.mark.parametrize("name", ["ours", "jp2"])
 @pytest.mark.parametrize("longer", [0, 1000, -1_000_000])
-async def test_an_object_that_was_replaced_is_not_cut_from(sources, store, renderer, name, longer):
+async def test_a_replaced_object_is_not_used(sources, store, renderer, name, longer):
     asset = await stored(store, sources[name])
     memory = MemorySourceCache(store, 10**9)
     unorchestrated = UnorchestratedRenderer(memory, renderer, None)
     await unorchestrated.render(asset, resolved(), "no_room")
-    there = memory.bytes
+    allocated = memory.bytes
     body = sources[name].read_bytes()
     await store.put(KEY, (body[:-5000] + bytes(5000 + max(longer, 0)))[: len(body) + longer])
     with pytest.raises(SourceChanged):
         await unorchestrated.render(
             asset, resolved("2048,0,1000,1000/max/0/default.png"), "no_room"
         )
-    assert there <= memory.bytes <= asset.source.bytes
+    assert allocated <= memory.bytes <= asset.source.bytes
     memory.close()
     with pytest.raises(SourceChanged):
         await unorchestrated.render(asset, resolved(), "no_room")
     assert memory.bytes == 0
 
 
-class Failing(FilesystemStore):
-    """A store whose answers end in the middle as often as `fails` says, or wait for `gate`."""
+class FailingStore(FilesystemStore):
+    """A store that ends the next `fails` large reads early, or makes them wait for `gate`."""
 
     fails = 0
     gate: asyncio.Event | None = None
@@ -290,18 +293,18 @@ class Failing(FilesystemStore):
     async def open(self, key, **options):
         async with super().open(key, **options) as stream:
             if self.gate is not None and stream.length > 40_000:
-                yield self._held_up(stream)
+                yield self._wait_at_gate(stream)
             elif self.fails and stream.length > 40_000:
                 self.fails -= 1
-                yield Broken(stream)
+                yield BrokenStream(stream)
             else:
                 yield stream
 
-    def _held_up(self, stream):
-        return HeldUp(stream, self.gate)
+    def _wait_at_gate(self, stream):
+        return WaitingStream(stream, self.gate)
 
 
-class Broken:
+class BrokenStream:
     def __init__(self, stream):
         self.info = stream.info
 
@@ -310,7 +313,7 @@ class Broken:
         raise StorageUnavailable("The object store sent too few bytes.")
 
 
-class HeldUp:
+class WaitingStream:
     def __init__(self, stream, gate):
         self.info = stream.info
         self._stream, self._gate = stream, gate
@@ -318,12 +321,14 @@ class HeldUp:
     async def __aiter__(self):
         yield (await self._stream.read())[:9000]
         await self._gate.wait()
-        raise AssertionError("the reader had left")
+        raise AssertionError("the reader was cancelled")
 
 
 @pytest.mark.parametrize("name", ["uncompressed", "jp2"])
-async def test_what_did_not_arrive_whole_is_not_trusted(sources, tmp_path, renderer, name):
-    store = Failing(tmp_path / "objects")
+async def test_ranges_that_did_not_arrive_completely_are_not_used(
+    sources, tmp_path, renderer, name
+):
+    store = FailingStore(tmp_path / "objects")
     asset = await stored(store, sources[name])
     view = "0,0,2048,2048/512,512/0/default.png"
     whole = await renderer.render(asset, sources[name], resolved(view))
@@ -336,14 +341,14 @@ async def test_what_did_not_arrive_whole_is_not_trusted(sources, tmp_path, rende
         with pytest.raises(StorageUnavailable):
             await unorchestrated.render(asset, resolved(view), "no_room")
     store.gate = asyncio.Event()
-    leaving = asyncio.create_task(unorchestrated.render(asset, resolved(view), "no_room"))
+    cancelled = asyncio.create_task(unorchestrated.render(asset, resolved(view), "no_room"))
     await asyncio.sleep(0.05)
-    leaving.cancel()
-    await asyncio.gather(leaving, return_exceptions=True)
+    cancelled.cancel()
+    await asyncio.gather(cancelled, return_exceptions=True)
     store.gate = None
-    before = counted("range")
-    assert await unorchestrated.render(asset, resolved(low), "no_room") == small, "as it was"
-    assert counted("range") - before == 1
+    before = answers_counted("range")
+    assert await unorchestrated.render(asset, resolved(low), "no_room") == small, "unchanged"
+    assert answers_counted("range") - before == 1
     got = await unorchestrated.render(asset, resolved(view), "no_room")
     assert (pixels(got) == pixels(whole)).all()
     memory.close()
@@ -351,7 +356,7 @@ async def test_what_did_not_arrive_whole_is_not_trusted(sources, tmp_path, rende
 
 
 def tag_at(body: bytes, tag: int, directory: int = 0) -> int:
-    """Where in a classic little-endian TIFF the entry of a tag is."""
+    """The offset of the entry of a tag in a classic little-endian TIFF."""
     (at,) = struct.unpack_from("<I", body, 4)
     for _ in range(directory):
         (count,) = struct.unpack_from("<H", body, at)
@@ -393,7 +398,7 @@ def no_directory(body: bytes) -> bytes:
 
 
 def tiles_of_others(body: bytes) -> bytes:
-    """The level's tiles are said to be where the first's are, which are larger."""
+    """The tile offsets of a level are those of the first level, whose tiles are larger."""
     return with_long(
         body, tag_at(body, 324, 2) + 8, struct.unpack_from("<I", body, tag_at(body, 324) + 8)[0]
     )
@@ -417,12 +422,12 @@ async def outcome(work: Any) -> Any:
         return type(error)
 
 
-@pytest.mark.parametrize("spoil", HOSTILE, ids=lambda spoil: spoil.__name__)
-async def test_a_directory_that_lies_gives_what_the_whole_file_gives(
-    sources, tmp_path, local, renderer, spoil
+@pytest.mark.parametrize("corrupt", HOSTILE, ids=lambda corrupt: corrupt.__name__)
+async def test_an_invalid_directory_gives_the_same_result_as_the_whole_file(
+    sources, tmp_path, local, renderer, corrupt
 ):
-    path = tmp_path / "spoilt.tif"
-    path.write_bytes(spoil(sources["ours"].read_bytes()))
+    path = tmp_path / "corrupt.tif"
+    path.write_bytes(corrupt(sources["ours"].read_bytes()))
     asset = await stored(local, path)
     memory = MemorySourceCache(local, 10**9)
     got = await outcome(
@@ -432,23 +437,23 @@ async def test_a_directory_that_lies_gives_what_the_whole_file_gives(
     memory.close()
 
 
-async def test_a_list_of_tile_parts_that_lies_is_found_out(sources, tmp_path, local, renderer):
+async def test_a_wrong_list_of_tile_parts_is_detected(sources, tmp_path, local, renderer):
     body = sources["jp2"].read_bytes()
     at = body.index(b"\xff\x55") + 6  # entries are (tile, length)
     (length,) = struct.unpack_from(">I", body, at + 2)
     (following,) = struct.unpack_from(">I", body, at + 8)
-    lying = bytearray(body)
-    struct.pack_into(">I", lying, at + 2, length + 7)
-    struct.pack_into(">I", lying, at + 8, following - 7)
-    path = tmp_path / "lying.jp2"
-    path.write_bytes(lying)
+    wrong = bytearray(body)
+    struct.pack_into(">I", wrong, at + 2, length + 7)
+    struct.pack_into(">I", wrong, at + 8, following - 7)
+    path = tmp_path / "wrong.jp2"
+    path.write_bytes(wrong)
     asset = await stored(local, path)
     memory = MemorySourceCache(local, 10**9)
-    before = counted("memory")
+    before = answers_counted("memory")
     for _ in range(2):
         got = await UnorchestratedRenderer(memory, renderer, None).render(
             asset, resolved(), "no_room"
         )
         assert (pixels(got) == pixels(await renderer.render(asset, path, resolved()))).all()
-    assert counted("memory") - before == 2
+    assert answers_counted("memory") - before == 2
     memory.close()

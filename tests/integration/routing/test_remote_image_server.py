@@ -1,4 +1,4 @@
-"""Image servers over HTTP: what they are asked, and that nothing broken of theirs gets through."""
+"""Image servers over HTTP: the requests that they get, and the verification of their responses."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ WHOLE = JPEG.getvalue()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Refuses:
-    """A fallback that says what fell to it."""
+class Fallback:
+    """A fallback renderer with a recognisable answer."""
 
     async def render(self, asset, path, image):
         return b"fallback"
@@ -51,7 +51,7 @@ def asset():
 
 
 @asynccontextmanager
-async def upstream(handler: Handler, **changes) -> AsyncIterator[RemoteImageServer]:
+async def remote_server(handler: Handler, **changes) -> AsyncIterator[RemoteImageServer]:
     app = web.Application()
     app.router.add_get("/{path:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -60,7 +60,7 @@ async def upstream(handler: Handler, **changes) -> AsyncIterator[RemoteImageServ
     await site.start()
     address = f"http://127.0.0.1:{runner.addresses[0][1]}"
     settings = ImageServer(kind="cantaloupe", addresses=[address], **changes)
-    server = RemoteImageServer(settings, Refuses())
+    server = RemoteImageServer(settings, Fallback())
     try:
         yield server
     finally:
@@ -71,12 +71,12 @@ async def upstream(handler: Handler, **changes) -> AsyncIterator[RemoteImageServ
 @pytest.fixture
 def source(tmp_path):
     path = tmp_path / "a b@1.jp2"
-    path.write_bytes(b"not read by the stand-in")
+    path.write_bytes(b"the fake server does not read it")
     return path
 
 
 @pytest.mark.parametrize(
-    ("asked", "form"),
+    ("request_text", "form"),
     [
         ("0,0,4001,3001/500,375/0/default.jpg", "full/500,/0/default.jpg"),
         ("0,0,2048,2048/512,512/0/default.jpg", "0,0,2048,2048/512,/0/default.jpg"),
@@ -87,32 +87,30 @@ def source(tmp_path):
         ("2048,0,1953,2048/244,256/0/default.jpg", "2048,0,1953,2048/244,/0/default.jpg"),
     ],
 )
-def test_sizes_are_asked_in_the_form_that_image_servers_answer_fast(asked, form):
-    got = request_path(resolved(asked))
-    wanted = resolved(asked).size
+def test_sizes_are_requested_in_the_form_that_image_servers_answer_fast(request_text, form):
+    got = request_path(resolved(request_text))
+    size = resolved(request_text).size
     assert got.split("/")[0] == form.split("/")[0]
-    assert (
-        resolve(parse_image_request(tuple(got.split("/")), 3), DIMENSIONS, Limits()).size == wanted
-    )
-    if form != asked:
+    assert resolve(parse_image_request(tuple(got.split("/")), 3), DIMENSIONS, Limits()).size == size
+    if form != request_text:
         assert got == form
 
 
-async def test_the_path_is_encoded_and_no_header_of_a_client_travels(source):
+async def test_the_path_is_encoded_and_no_client_header_is_forwarded(source):
     seen: list[web.Request] = []
 
     async def answer(request: web.Request) -> web.Response:
         seen.append(request)
         return web.Response(body=WHOLE, content_type="image/jpeg")
 
-    async with upstream(answer) as server:
+    async with remote_server(answer) as server:
         body = await server.render(asset(), source, resolved("0,0,512,512/512,512/0/default.jpg"))
     assert body == WHOLE
     encoded = str(source).replace("/", "%2F").replace(" ", "%20").replace("@", "%40")
     assert seen[0].raw_path == f"/iiif/3/{encoded}/0,0,512,512/512,/0/default.jpg"
 
 
-LIES = {
+INVALID_RESPONSES = {
     "status 500": (500, "image/jpeg", b"java.lang.OutOfMemoryError at /opt/images"),
     "empty 200": (200, "image/jpeg", b""),
     "truncated": (200, "image/jpeg", WHOLE[:-40]),
@@ -123,20 +121,20 @@ LIES = {
 }
 
 
-def lying(how: str) -> Handler:
+def invalid_response(how: str) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
-        if how in LIES:
-            status, kind, body = LIES[how]
+        if how in INVALID_RESPONSES:
+            status, kind, body = INVALID_RESPONSES[how]
             headers = {"Location": "http://127.0.0.1:1/"} if status == 302 else {}
             return web.Response(status=status, content_type=kind, body=body, headers=headers)
         if how == "hang":
             await asyncio.sleep(30)
-        return await cut_short(request)
+        return await close_early(request)
 
     return answer
 
 
-async def cut_short(request: web.Request) -> web.StreamResponse:
+async def close_early(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Length": "100000"})
     response.content_type = "image/jpeg"
     await response.prepare(request)
@@ -151,16 +149,16 @@ async def cut_short(request: web.Request) -> web.StreamResponse:
     ["status 500", "empty 200", "truncated", "poisoned tail", "text with 200", "another format",
      "redirect", "cut connection", "hang"],
 )  # fmt: skip
-async def test_what_does_not_verify_is_not_served(source, how):
-    async with upstream(lying(how), first_byte_timeout_s=0.5) as server:
+async def test_a_response_that_fails_verification_is_not_served(source, how):
+    async with remote_server(invalid_response(how), first_byte_timeout_s=0.5) as server:
         with pytest.raises(ImageServerUnavailable) as caught:
             await server.render(asset(), source, resolved("0,0,512,512/512,/0/default.jpg"))
     assert "/opt" not in caught.value.public
 
 
-async def test_a_server_that_is_not_there_is_unavailable_and_named_by_the_check(source):
+async def test_a_server_that_does_not_listen_is_unavailable_and_named_by_the_check(source):
     server = RemoteImageServer(
-        ImageServer(kind="cantaloupe", addresses=["http://127.0.0.1:1"]), Refuses()
+        ImageServer(kind="cantaloupe", addresses=["http://127.0.0.1:1"]), Fallback()
     )
     with pytest.raises(ImageServerUnavailable):
         await server.render(asset(), source, resolved("full/500,/0/default.jpg"))
@@ -168,22 +166,22 @@ async def test_a_server_that_is_not_there_is_unavailable_and_named_by_the_check(
     await server.close()
 
 
-async def test_a_source_that_vanished_is_said_before_anybody_is_asked(source):
-    async with upstream(lying("status 500")) as server:
+async def test_a_missing_source_file_is_reported_without_a_request_to_the_server(source):
+    async with remote_server(invalid_response("status 500")) as server:
         with pytest.raises(FileNotFoundError):
             await server.render(
                 asset(), source.with_name("gone.jp2"), resolved("full/5,/0/default.jpg")
             )
 
 
-async def test_beyond_its_queue_work_is_refused_at_once(source):
+async def test_requests_beyond_the_queue_are_refused_at_once(source):
     gate = asyncio.Event()
 
     async def slow(_request: web.Request) -> web.Response:
         await gate.wait()
         return web.Response(body=WHOLE, content_type="image/jpeg")
 
-    async with upstream(slow, connections=1, queue=2) as server:
+    async with remote_server(slow, connections=1, queue=2) as server:
         image = resolved("0,0,512,512/512,/0/default.jpg")
         waiting = [asyncio.create_task(server.render(asset(), source, image)) for _ in range(2)]
         await asyncio.sleep(0.05)
@@ -202,12 +200,12 @@ async def test_beyond_its_queue_work_is_refused_at_once(source):
         "full/500,/0/gray.jpg",
     ],
 )
-async def test_what_the_server_cannot_make_falls_to_the_built_in_renderer(source, path):
-    async with upstream(lying("status 500")) as server:
+async def test_images_that_the_server_cannot_make_go_to_the_built_in_renderer(source, path):
+    async with remote_server(invalid_response("status 500")) as server:
         assert await server.render(asset(), source, resolved(path)) == b"fallback"
 
 
-async def test_a_real_iipsrv_cuts_what_it_is_asked_from_the_shared_folder(tmp_path):
+async def test_a_real_iipsrv_cuts_images_from_the_shared_folder(tmp_path):
     path = pictures.jp2_tiled(tmp_path / "large.jp2", *DIMENSIONS)
     with iipsrv(tmp_path) as address:
         settings = ImageServer(
@@ -216,14 +214,14 @@ async def test_a_real_iipsrv_cuts_what_it_is_asked_from_the_shared_folder(tmp_pa
             path_template="/{path}/{image}",
             sources_root=str(tmp_path),
         )
-        server = RemoteImageServer(settings, Refuses())
+        server = RemoteImageServer(settings, Fallback())
         try:
-            for asked in (
+            for request_text in (
                 "0,0,512,512/512,512/0/default.jpg",
                 "full/500,375/0/default.jpg",
                 "3584,2560,417,441/209,221/0/default.jpg",
             ):
-                image = resolved(asked)
+                image = resolved(request_text)
                 body = await server.render(asset(), path, image)
                 assert Image.open(io.BytesIO(body)).size == image.size
         finally:

@@ -1,5 +1,5 @@
-"""Sources that are not copied to fast disk: cut from memory, by the special pool, or 503; within
-bounds, and read once.
+"""Sources that are not copied to fast disk: images are cut from memory or by the special pool, or
+the client gets 503. Memory and descriptors are bounded, and each source is read once.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ KEY = "1/1/sample/1/source.tif"
 TILE = "256,256,512,512/256,256/0/default.jpg"
 
 
-class Counted(FilesystemStore):
-    """A store that counts how often an object is read, each slowly."""
+class CountingStore(FilesystemStore):
+    """A store that counts how often an object is opened."""
 
     opened = 0
 
@@ -52,13 +52,13 @@ class Counted(FilesystemStore):
 
 
 @pytest.fixture
-async def store(tmp_path) -> AsyncIterator[Counted]:
-    store = Counted(tmp_path / "objects")
+async def store(tmp_path) -> AsyncIterator[CountingStore]:
+    store = CountingStore(tmp_path / "objects")
     yield store
     await store.close()
 
 
-async def stored(store: Counted, path: Path, kind: SourceKind, key: str = KEY) -> Asset:
+async def stored(store: CountingStore, path: Path, kind: SourceKind, key: str = KEY) -> Asset:
     info = await store.put(key, path)
     source = a_source(
         location=f"store:{key}",
@@ -75,7 +75,7 @@ def resolved(path: str = TILE):
     return resolve(parse_image_request(tuple(path.split("/")), 3), (1500, 1000), Limits())
 
 
-def counted(why: str, how: str) -> float:
+def answers_counted(why: str, how: str) -> float:
     return metrics.SOURCES_NOT_COPIED.labels(why=why, how=how)._value.get()
 
 
@@ -92,13 +92,15 @@ async def renderer() -> AsyncIterator[BuiltinImageServer]:
 
 
 @pytest.mark.parametrize("make", [pictures.pyramid_tiff, pictures.jp2_tiled], ids=["tif", "jp2"])
-async def test_from_memory_come_the_same_pixels_as_from_the_file(tmp_path, store, renderer, make):
+async def test_an_image_cut_from_memory_has_the_same_pixels_as_one_cut_from_the_file(
+    tmp_path, store, renderer, make
+):
     suffix = "jp2" if make is pictures.jp2_tiled else "tif"
     kind = SourceKind.JPEG2000 if suffix == "jp2" else SourceKind.PYRAMID_TIFF
     path = make(tmp_path / f"source.{suffix}", 1500, 1000)
     asset = await stored(store, path, kind)
     memory = MemorySourceCache(store, 100_000_000)
-    before = counted("never", "memory")
+    before = answers_counted("never", "memory")
     bodies = await asyncio.gather(
         *(
             UnorchestratedRenderer(memory, renderer, None).render(asset, resolved(), "never")
@@ -106,8 +108,8 @@ async def test_from_memory_come_the_same_pixels_as_from_the_file(tmp_path, store
         )
     )
     assert set(bodies) == {await renderer.render(asset, path, resolved())}
-    assert counted("never", "memory") - before == 8
-    assert store.opened == 1, "read once, however many ask"
+    assert answers_counted("never", "memory") - before == 8
+    assert store.opened == 1, "read once for all callers"
     memory.close()
     assert memory.bytes == 0
 
@@ -120,24 +122,24 @@ async def test_sources_in_memory_stay_within_their_budget(tmp_path, store):
         assets.append(await stored(store, path, SourceKind.PYRAMID_TIFF, f"k/{number}"))
     memory = MemorySourceCache(store, 2_500_000)
 
-    def opened(number: int):
+    def open_source(number: int):
         return memory.open_whole(*product_of(assets[number]))
 
-    async with opened(0) as one, opened(1):
+    async with open_source(0) as one, open_source(1):
         with pytest.raises(NoRoom):
-            async with opened(2):
+            async with open_source(2):
                 pass
         assert one.read_bytes() == bytes(1_000_000)
-    async with opened(2):  # the least recently used makes room
+    async with open_source(2):  # the least recently used one is dropped
         assert memory.bytes == 2_000_000
-    async with opened(1):
-        assert store.opened == 3, "was still there"
+    async with open_source(1):
+        assert store.opened == 3, "was still in memory"
     before = open_descriptors()
     memory.close()
     assert open_descriptors() == before - 2
 
 
-async def test_sources_in_memory_leave_descriptors_to_connections(tmp_path, store):
+async def test_sources_in_memory_use_at_most_the_permitted_descriptors(tmp_path, store):
     assets = []
     for number in range(4):
         path = tmp_path / f"{number}"
@@ -154,9 +156,9 @@ async def test_sources_in_memory_leave_descriptors_to_connections(tmp_path, stor
         await read(number)
     assert open_descriptors() == before + 2
     await read(3)
-    assert store.opened == 4, "the last used are still there"
+    assert store.opened == 4, "the last used ones are still in memory"
     async with AsyncExitStack() as stack:
-        for asset in assets:  # more at once than are kept
+        for asset in assets:  # more readers than files that are kept
             await stack.enter_async_context(memory.open_whole(*product_of(asset)))
     assert open_descriptors() == before + 2
     assert memory.bytes == 2000
@@ -164,9 +166,7 @@ async def test_sources_in_memory_leave_descriptors_to_connections(tmp_path, stor
     assert (open_descriptors(), memory.bytes) == (before, 0)
 
 
-async def test_making_room_among_many_sources_looks_at_none_but_those_that_go(
-    tmp_path, store, monkeypatch
-):
+async def test_making_room_examines_only_the_sources_that_are_dropped(tmp_path, store, monkeypatch):
     path = tmp_path / "source"
     path.write_bytes(bytes(4096))
     asset = await stored(store, path, SourceKind.PYRAMID_TIFF)
@@ -175,15 +175,15 @@ async def test_making_room_among_many_sources_looks_at_none_but_those_that_go(
     for number in range(100):
         async with memory.open_whole(asset, replace(product, version=number), source):
             pass
-    looked_at, total = [], Spans.total.fget
-    monkeypatch.setattr(Spans, "total", property(lambda held: looked_at.append(0) or total(held)))
+    examined, total = [], Spans.total.fget
+    monkeypatch.setattr(Spans, "total", property(lambda held: examined.append(0) or total(held)))
     async with memory.open_whole(asset, replace(product, version=100), source):
         assert memory.bytes == 100 * 4096
-    assert 0 < len(looked_at) < 10
+    assert 0 < len(examined) < 10
     memory.close()
 
 
-async def test_of_a_source_without_parts_nothing_is_kept_but_the_whole(tmp_path, store):
+async def test_a_source_that_cannot_be_read_in_parts_leaves_no_partial_file(tmp_path, store):
     path = tmp_path / "source"
     path.write_bytes(bytes(2 * WORTH_PARTS))
     asset, product, source = product_of(await stored(store, path, SourceKind.PYRAMID_TIFF))
@@ -196,7 +196,7 @@ async def test_of_a_source_without_parts_nothing_is_kept_but_the_whole(tmp_path,
     assert (open_descriptors(), memory.bytes) == (before, 0)
 
 
-async def test_a_source_that_was_replaced_is_not_cut_from(tmp_path, store):
+async def test_a_replaced_source_is_not_used(tmp_path, store):
     path = tmp_path / "source.tif"
     path.write_bytes(bytes(5000))
     asset = await stored(store, path, SourceKind.PYRAMID_TIFF)
@@ -208,7 +208,7 @@ async def test_a_source_that_was_replaced_is_not_cut_from(tmp_path, store):
     assert memory.bytes == 0
 
 
-async def test_a_reader_that_leaves_does_not_spoil_it_for_the_next(tmp_path, store):
+async def test_a_cancelled_reader_does_not_affect_the_next_one(tmp_path, store):
     path = tmp_path / "source.tif"
     path.write_bytes(os.urandom(3_000_000))
     asset = await stored(store, path, SourceKind.PYRAMID_TIFF)
@@ -228,13 +228,13 @@ async def test_a_reader_that_leaves_does_not_spoil_it_for_the_next(tmp_path, sto
 
 @asynccontextmanager
 async def special_pool() -> AsyncIterator[tuple[RemoteImageServer, list[str]]]:
-    """Stands in for a Cantaloupe with S3Source."""
-    asked: list[str] = []
+    """A fake of Cantaloupe with S3Source."""
+    requests: list[str] = []
     jpeg = io.BytesIO()
     Image.new("RGB", (256, 256), (9, 9, 9)).save(jpeg, "JPEG")
 
     async def answer(request: web.Request) -> web.Response:
-        asked.append(request.raw_path)
+        requests.append(request.raw_path)
         return web.Response(body=jpeg.getvalue(), content_type="image/jpeg")
 
     app = web.Application()
@@ -247,39 +247,43 @@ async def special_pool() -> AsyncIterator[tuple[RemoteImageServer, list[str]]]:
         ImageServer(kind="cantaloupe", addresses=[address]), BuiltinImageServer
     )
     try:
-        yield server, asked
+        yield server, requests
     finally:
         await server.close()
         await runner.cleanup()
 
 
-async def test_what_does_not_fit_memory_is_left_to_the_special_pool(tmp_path, store, renderer):
+async def test_a_source_that_does_not_fit_in_memory_goes_to_the_special_pool(
+    tmp_path, store, renderer
+):
     path = pictures.pyramid_tiff(tmp_path / "source.tif", 1500, 1000)
     asset = await stored(store, path, SourceKind.PYRAMID_TIFF)
-    before = counted("no_room", "special")
-    async with special_pool() as (special, asked):
+    before = answers_counted("no_room", "special")
+    async with special_pool() as (special, requests):
         unorchestrated = UnorchestratedRenderer(MemorySourceCache(store, 1000), renderer, special)
         assert await unorchestrated.render(asset, resolved(), "no_room")
-        assert asked == [f"/iiif/3/{KEY.replace('/', '%2F')}/256,256,512,512/256,/0/default.jpg"]
-        with pytest.raises(Overloaded):  # which it cannot make, and nobody else can
+        assert requests == [f"/iiif/3/{KEY.replace('/', '%2F')}/256,256,512,512/256,/0/default.jpg"]
+        with pytest.raises(
+            Overloaded
+        ):  # the special pool cannot make webp, and no other way is left
             await unorchestrated.render(asset, resolved(TILE.replace("jpg", "webp")), "no_room")
-    assert counted("no_room", "special") - before == 1
+    assert answers_counted("no_room", "special") - before == 1
     assert store.opened == 0
 
 
-async def test_without_a_special_pool_the_client_is_told_to_come_again(store, renderer, caplog):
+async def test_without_a_special_pool_the_client_gets_503_with_retry_after(store, renderer, caplog):
     asset = an_asset()
-    before = counted("no_room", "refused")
+    before = answers_counted("no_room", "refused")
     with pytest.raises(Overloaded) as refused:
         await UnorchestratedRenderer(MemorySourceCache(store, 0), renderer, None).render(
             asset, resolved(), "no_room"
         )
     assert refused.value.retry_after_s == 5
-    assert counted("no_room", "refused") - before == 1
+    assert answers_counted("no_room", "refused") - before == 1
     assert "source not orchestrated" in [record.message for record in caplog.records]
 
 
-def test_rules_and_fields_say_what_the_caches_may_do():
+def test_rules_and_fields_of_the_asset_decide_pins_and_copies():
     rules = CachingRules.of(
         [
             CacheRule(asset_id="^1/2/", pinned=True),

@@ -1,5 +1,5 @@
-"""Sources brought to fast disk: what happens when the disk does not take them, and who waits for
-whom.
+"""Sources copied to fast disk: disks that refuse a copy, and copies that must not block each
+other.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Writing:
 
 
 class Cache:
-    """A cache that holds nothing; what is written goes to `path`."""
+    """An empty cache. Every write goes to `path`."""
 
     def __init__(self, path: Path) -> None:
         self.written_to = path
         self.room: dict[str, asyncio.Event] = {}
-        """By asset: its writers wait for that."""
+        """The event that the writers of an asset wait for, by asset id."""
         self.waiting = asyncio.Event()
 
     async def path(self, _product: Any) -> Path | None:
@@ -56,8 +56,8 @@ class Cache:
         yield Writing(self.written_to)
 
 
-class Elsewhere:
-    """The store as one that is not of this machine."""
+class RemoteStore:
+    """A store on another host: it gives no local paths."""
 
     def __init__(self, store: FilesystemStore) -> None:
         self.open = store.open
@@ -83,13 +83,13 @@ def sources(
     store: FilesystemStore, cache: Cache, tmp_path: Path, **settings: Any
 ) -> SourceOrchestrator:
     flights = SingleFlight(tmp_path / "locks", remember=lambda _: 0)
-    return SourceOrchestrator(Elsewhere(store), cache, flights, Delivery(**settings))  # type: ignore[arg-type]
+    return SourceOrchestrator(RemoteStore(store), cache, flights, Delivery(**settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "path", [Path("/dev/full"), Path("/proc/nowhere/.temp/x")], ids=["full", "no folder"]
 )
-async def test_a_disk_that_takes_no_source_is_no_room(
+async def test_a_disk_that_refuses_writes_counts_as_no_room(
     store: FilesystemStore, tmp_path: Path, path: Path
 ) -> None:
     files = sources(store, Cache(path), tmp_path)
@@ -99,26 +99,26 @@ async def test_a_disk_that_takes_no_source_is_no_room(
     assert refused.value.reason == "no_room"
 
 
-async def test_a_warm_up_survives_whatever_fails() -> None:
+async def test_the_warm_up_loop_survives_every_failure() -> None:
     failures: list[Exception] = [OSError(), ExceptionGroup("two", [ValueError()])]
     done = asyncio.Event()
 
-    class Broken:
+    class FailingSources:
         async def orchestrate(self, _asset: Asset) -> None:
             if failures:
                 raise failures.pop()
             done.set()
 
-    warmer = SourceWarmer(Broken(), 10)  # type: ignore[arg-type]
+    warmer = SourceWarmer(FailingSources(), 10)  # type: ignore[arg-type]
     for name in "abc":
         warmer.enqueue(an_asset(id=AssetId(1, 1, name)))
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(warmer.run())
+        loop = tasks.create_task(warmer.run())
         await done.wait()
-        running.cancel()
+        loop.cancel()
 
 
-async def test_who_waits_for_room_or_another_host_holds_up_no_copy(
+async def test_a_copy_that_waits_for_room_does_not_block_other_copies(
     store: FilesystemStore, tmp_path: Path
 ) -> None:
     cache = Cache(tmp_path / "copy")
@@ -133,7 +133,9 @@ async def test_who_waits_for_room_or_another_host_holds_up_no_copy(
         cache.room[str(slow.id)].set()
 
 
-async def test_waiting_for_another_host_has_an_end(store: FilesystemStore, tmp_path: Path) -> None:
+async def test_waiting_for_room_ends_with_the_copy_timeout(
+    store: FilesystemStore, tmp_path: Path
+) -> None:
     cache = Cache(tmp_path / "copy")
     files = sources(store, cache, tmp_path, copy_timeout_s=0.05)
     asset = await stored(store, tmp_path)

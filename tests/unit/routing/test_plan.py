@@ -1,5 +1,5 @@
-"""The decision table of reference delivery.md section 2 as corrected in its 12.1 and 12.5, with
-Appendix A as vectors.
+"""The table of decisions: which stored thumbnails may answer which requests, and when the source is
+needed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.builders import LANDSCAPE, PORTRAIT, SQUARES, an_asset
 
 LIMITS = Limits()
 SHAPES = {"L": (4096, 2604), "P": (2604, 4096), "Q": (4096, 4096)}
-HELD = {"L": LANDSCAPE, "P": PORTRAIT, "Q": SQUARES}
+THUMBNAILS = {"L": LANDSCAPE, "P": PORTRAIT, "Q": SQUARES}
 
 
 def resolved(path: str, dimensions: tuple[int, int], version: int = 3):
@@ -33,7 +33,7 @@ def resolved(path: str, dimensions: tuple[int, int], version: int = 3):
 def steps(shape: str, path: str, rules: ThumbnailRules | None = None, **changes):
     width, height = SHAPES[shape]
     asset = an_asset(
-        width=width, height=height, thumbnails=ThumbnailSizes(open=HELD[shape]), **changes
+        width=width, height=height, thumbnails=ThumbnailSizes(open=THUMBNAILS[shape]), **changes
     )
     image = resolved(path, (width, height))
     return plan(
@@ -41,7 +41,8 @@ def steps(shape: str, path: str, rules: ThumbnailRules | None = None, **changes)
     )
 
 
-def described(found: tuple) -> str:
+def first_step(found: tuple) -> str:
+    """E: exact thumbnail, R: resized thumbnail, each with its longest edge; S: source."""
     match found[0]:
         case ExactThumbnail(size):
             return f"E {max(size)}"
@@ -73,18 +74,18 @@ def described(found: tuple) -> str:
         ("max", "S", "S", "S"),
     ],
 )
-def test_the_worked_examples_of_appendix_a_with_its_faults_corrected(
+def test_the_first_step_for_each_form_of_size_and_each_shape_of_image(
     size, landscape, portrait, square
 ):
     path = f"full/{size}/0/default.jpg"
-    assert described(steps("L", path)) == landscape
-    assert described(steps("P", path)) == portrait
-    assert described(steps("Q", path)) == square
+    assert first_step(steps("L", path)) == landscape
+    assert first_step(steps("P", path)) == portrait
+    assert first_step(steps("Q", path)) == square
 
 
 @pytest.mark.parametrize("region", ["full", "0,0,4096,4096", "square", "pct:0,0,100,100"])
-def test_every_spelling_of_the_whole_picture_may_use_a_thumbnail(region):
-    assert described(steps("Q", f"{region}/400,/0/default.jpg")) == "E 400"
+def test_every_form_of_the_full_region_may_use_a_thumbnail(region):
+    assert first_step(steps("Q", f"{region}/400,/0/default.jpg")) == "E 400"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_every_spelling_of_the_whole_picture_may_use_a_thumbnail(region):
         "full/400,/0/default.webp",
     ],
 )
-def test_other_pictures_of_the_whole_are_cut_from_the_source(path):
+def test_other_formats_rotations_and_qualities_of_the_full_region_need_the_source(path):
     assert steps("L", path) == (FromSource(),)
 
 
@@ -110,57 +111,56 @@ def test_other_pictures_of_the_whole_are_cut_from_the_source(path):
         "0,0,4095,2604/400,/0/default.jpg",
     ],
 )
-def test_a_region_is_cut_by_the_image_server_even_if_a_thumbnail_has_its_size(path):
+def test_a_region_needs_the_source_even_if_a_thumbnail_has_its_size(path):
     assert steps("L", path) == (FromSource(),)
 
 
-def test_every_plan_ends_with_the_source_so_that_a_failing_tier_falls_through():
+def test_every_plan_ends_with_the_source_so_that_a_failed_tier_has_a_successor():
     found = steps("L", "full/200,/0/default.jpg")
     assert [type(step) for step in found] == [ExactThumbnail, ResizedThumbnail, FromSource]
 
 
-def test_a_smaller_thumbnail_is_enlarged_only_where_a_rule_allows_that_much():
+def test_a_smaller_thumbnail_is_enlarged_only_as_far_as_a_rule_allows():
     rules = ThumbnailRules.of(resize_thumbnails=True, upscale=[("^1/1/", 20.0)], tolerance_px=0)
-    assert described(steps("L", "full/!1200,1200/0/default.jpg", rules)) == "R 1024"
-    assert described(steps("L", "full/!1300,1300/0/default.jpg", rules)) == "S"
+    assert first_step(steps("L", "full/!1200,1200/0/default.jpg", rules)) == "R 1024"
+    assert first_step(steps("L", "full/!1300,1300/0/default.jpg", rules)) == "S"
     elsewhere = ThumbnailRules.of(resize_thumbnails=True, upscale=[("^2/", 20.0)], tolerance_px=0)
-    assert described(steps("L", "full/!1200,1200/0/default.jpg", elsewhere)) == "S"
+    assert first_step(steps("L", "full/!1200,1200/0/default.jpg", elsewhere)) == "S"
 
 
-def test_an_enlargement_that_outgrows_one_side_only_is_judged_by_that_side():
+def test_an_enlargement_of_one_side_is_limited_by_that_side():
     rules = ThumbnailRules.of(resize_thumbnails=True, upscale=[(".", 20.0)], tolerance_px=0)
     asset = an_asset(thumbnails=ThumbnailSizes(open=((200, 127),)))
     image = resolved("full/150,150/0/default.jpg", asset.dimensions)
-    assert described(plan(asset, image, "open", rules)) == "R 200"
+    assert first_step(plan(asset, image, "open", rules)) == "R 200"
     image = resolved("full/150,170/0/default.jpg", asset.dimensions)
-    assert described(plan(asset, image, "open", rules)) == "S"
+    assert first_step(plan(asset, image, "open", rules)) == "S"
 
 
-def test_resizing_can_be_switched_off():
+def test_a_setting_turns_resizing_off():
     assert (
-        described(steps("L", "full/180,/0/default.jpg", ThumbnailRules(resize_thumbnails=False)))
+        first_step(steps("L", "full/180,/0/default.jpg", ThumbnailRules(resize_thumbnails=False)))
         == "S"
     )
 
 
-def test_thumbnails_a_pixel_off_count_as_exact_within_the_tolerance():
+def test_a_thumbnail_within_the_size_tolerance_counts_as_exact():
     near = ThumbnailRules(size_tolerance_px=1)
-    assert described(steps("L", "full/400,255/0/default.jpg", near)) == "E 400"
-    assert described(steps("L", "full/400,256/0/default.jpg", near)) == "R 1024"
+    assert first_step(steps("L", "full/400,255/0/default.jpg", near)) == "E 400"
+    assert first_step(steps("L", "full/400,256/0/default.jpg", near)) == "R 1024"
 
 
-def test_thumbnails_that_are_not_made_yet_are_not_asked_for():
-    assert described(steps("L", "full/200,/0/default.jpg", thumbnails_version=0)) == "S"
+def test_thumbnails_that_do_not_exist_yet_are_not_in_the_plan():
+    assert first_step(steps("L", "full/200,/0/default.jpg", thumbnails_version=0)) == "S"
 
 
-def test_without_thumbnails_the_source_answers():
+def test_an_asset_without_thumbnails_needs_the_source():
     asset = an_asset(thumbnails=ThumbnailSizes())
     image = resolved("full/200,/0/default.jpg", asset.dimensions)
     assert plan(asset, image, "open", ThumbnailRules()) == (FromSource(),)
 
 
-# --- restricted images
-# -------------------------------------------------------------------------------------------
+# --- restricted assets ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_without_thumbnails_the_source_answers():
         "square/,900/0/default.jpg",
     ],
 )
-def test_up_to_the_public_edge_a_restricted_image_is_open(path):
+def test_an_image_within_the_public_edge_of_a_restricted_asset_is_open(path):
     asset = an_asset(width=1800, height=1800, max_unauthorised=900, roles=("staff",))
     image = resolved(path, asset.dimensions)
     assert access_class(asset, image, authorised=False) == "open"
@@ -190,7 +190,7 @@ def test_up_to_the_public_edge_a_restricted_image_is_open(path):
         "square/!901,901/0/default.jpg",
     ],
 )
-def test_above_the_public_edge_a_right_is_needed(path):
+def test_an_image_above_the_public_edge_needs_authorisation(path):
     asset = an_asset(width=1800, height=1800, max_unauthorised=900)
     image = resolved(path, asset.dimensions)
     with pytest.raises(NotAuthorised):
@@ -215,18 +215,18 @@ def test_a_coarse_tile_within_the_public_scale_is_open():
         (("a",), 10, True),
     ],
 )
-def test_what_restricts_an_asset(roles, edge, restricted):
+def test_roles_or_a_public_edge_restrict_an_asset(roles, edge, restricted):
     assert an_asset(roles=roles, max_unauthorised=edge).restricted is restricted
 
 
-def test_roles_without_a_public_edge_open_nothing_to_strangers():
+def test_an_asset_with_roles_and_no_public_edge_is_closed_to_anonymous_clients():
     asset = an_asset(roles=("staff",))
     image = resolved("full/100,/0/default.jpg", asset.dimensions)
     with pytest.raises(NotAuthorised):
         access_class(asset, image, authorised=False)
 
 
-def test_only_who_holds_a_right_is_given_auth_thumbnails():
+def test_auth_thumbnails_are_only_in_the_plan_of_authorised_clients():
     sizes = ThumbnailSizes(open=((200, 127),), auth=((1024, 651),))
     asset = an_asset(thumbnails=sizes, roles=("staff",), max_unauthorised=200)
     image = resolved("full/1024,/0/default.jpg", asset.dimensions)
@@ -235,11 +235,10 @@ def test_only_who_holds_a_right_is_given_auth_thumbnails():
     assert plan(asset, small, "open", ThumbnailRules())[0] == ResizedThumbnail((200, 127), "open")
 
 
-# --- /thumbs ------------------------------------------------------------------------------------
-# -----------------
+# --- /thumbs --------------------------------------------------------------------------------------
 
 
-def test_thumbs_never_touches_the_source_and_looks_at_the_region():
+def test_the_plan_of_thumbs_never_uses_the_source_and_needs_the_full_region():
     asset = an_asset(width=4096, height=2604)
     whole = resolved("full/200,/0/default.jpg", asset.dimensions)
     assert FromSource not in {type(step) for step in thumbnail_plan(asset, whole, ThumbnailRules())}

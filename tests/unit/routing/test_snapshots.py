@@ -1,4 +1,4 @@
-"""What a process remembers of assets, and when it must not."""
+"""The in-memory cache of assets and names: what it keeps, and when it must read again."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ OTHER = AssetId(1, 1, "other")
 
 
 class Catalogue:
-    """A reader that counts, can be away, and can be held back."""
+    """A catalogue that counts reads, and can fail or wait."""
 
     def __init__(self) -> None:
         self.assets = {SAMPLE: an_asset()}
         self.reads = 0
-        self.away = False
+        self.is_away = False
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -30,20 +30,20 @@ class Catalogue:
         self.reads += 1
         found = self.assets.get(asset_id)
         await self.gate.wait()
-        if self.away:
+        if self.is_away:
             raise CatalogUnavailable("away")
         return found
 
     async def resolve_alias(self, alias):
         self.reads += 1
         await self.gate.wait()
-        if self.away:
+        if self.is_away:
             raise CatalogUnavailable("away")
         return SAMPLE if alias == "alias" else None
 
     async def customer_id(self, name):
         self.reads += 1
-        if self.away:
+        if self.is_away:
             raise CatalogUnavailable("away")
         return 7 if name == "acme" else None
 
@@ -71,7 +71,7 @@ def snapshots(catalogue, clock):
     return Snapshots(catalogue, settings, stale_restricted_s=60, now=clock)
 
 
-async def test_an_asset_is_read_once_and_remembered(snapshots, catalogue):
+async def test_an_asset_is_read_once_and_kept(snapshots, catalogue):
     for _ in range(3):
         assert (await snapshots.get(SAMPLE)).asset.version == 1
     assert catalogue.reads == 1
@@ -96,7 +96,7 @@ async def test_a_changed_asset_is_read_again_at_once(snapshots, catalogue):
     assert (await snapshots.get(SAMPLE)).asset.version == 2
 
 
-async def test_a_read_that_a_change_overtook_is_not_remembered(snapshots, catalogue):
+async def test_a_read_during_which_the_asset_changed_is_not_kept(snapshots, catalogue):
     catalogue.gate.clear()
     early = asyncio.create_task(snapshots.get(SAMPLE))
     await asyncio.sleep(0.01)
@@ -107,7 +107,7 @@ async def test_a_read_that_a_change_overtook_is_not_remembered(snapshots, catalo
     assert (await snapshots.get(SAMPLE)).asset.version == 2
 
 
-async def test_a_missing_asset_is_remembered_briefly(snapshots, catalogue, clock):
+async def test_a_missing_asset_is_kept_as_missing_for_a_short_time(snapshots, catalogue, clock):
     missing = AssetId(1, 1, "missing")
     for _ in range(2):
         with pytest.raises(AssetNotFound):
@@ -118,7 +118,7 @@ async def test_a_missing_asset_is_remembered_briefly(snapshots, catalogue, clock
     assert (await snapshots.get(missing)).asset.id == missing
 
 
-async def test_without_change_notices_every_use_asks(snapshots, catalogue):
+async def test_without_change_notices_every_use_reads_the_catalogue(snapshots, catalogue):
     await snapshots.get(SAMPLE)
     snapshots.on_notices_lost()
     await snapshots.get(SAMPLE)
@@ -132,7 +132,7 @@ async def test_without_change_notices_every_use_asks(snapshots, catalogue):
 
 async def test_without_the_catalogue_public_assets_are_served_stale(snapshots, catalogue, clock):
     await snapshots.get(SAMPLE)
-    catalogue.away = True
+    catalogue.is_away = True
     clock.time += 601
     snapshot = await snapshots.get(SAMPLE)
     assert snapshot.stale
@@ -141,12 +141,12 @@ async def test_without_the_catalogue_public_assets_are_served_stale(snapshots, c
     assert (await snapshots.get(SAMPLE)).stale
 
 
-async def test_without_the_catalogue_restricted_assets_end_after_a_minute(
+async def test_without_the_catalogue_restricted_assets_are_unavailable_after_a_minute(
     snapshots, catalogue, clock
 ):
     catalogue.assets[SAMPLE] = an_asset(roles=("staff",))
     await snapshots.get(SAMPLE)
-    catalogue.away = True
+    catalogue.is_away = True
     snapshots.on_notices_lost()
     clock.time += 59
     assert (await snapshots.get(SAMPLE)).stale
@@ -158,35 +158,35 @@ async def test_without_the_catalogue_restricted_assets_end_after_a_minute(
 async def test_without_the_catalogue_unknown_assets_are_unavailable_not_missing(
     snapshots, catalogue
 ):
-    catalogue.away = True
+    catalogue.is_away = True
     with pytest.raises(CatalogUnavailable):
         await snapshots.get(SAMPLE)
 
 
-async def test_aliases_and_customers_are_remembered_until_they_may_have_changed(
+async def test_aliases_and_customers_are_kept_until_they_may_have_changed(
     snapshots, catalogue, clock
 ):
-    async def asked() -> int:
+    async def reads() -> int:
         before = catalogue.reads
         assert await snapshots.names.asset_of_alias("alias") == SAMPLE
         assert await snapshots.names.asset_of_alias("none") is None
         assert await snapshots.names.customer_of_name("acme") == 7
         return catalogue.reads - before
 
-    assert [await asked(), await asked()] == [3, 0]
+    assert [await reads(), await reads()] == [3, 0]
     snapshots.drop(OTHER)
-    assert await asked() == 1, "what is no alias may be one of the changed asset's now"
+    assert await reads() == 1, "an unknown alias may belong to the changed asset now"
     snapshots.drop(SAMPLE)
-    assert await asked() == 2, "and an alias changes with its asset"
+    assert await reads() == 2, "an alias changes with its asset"
     clock.time += 11
-    assert [await asked(), await asked()] == [3, 0]
+    assert [await reads(), await reads()] == [3, 0]
     snapshots.on_notices_lost()
-    assert [await asked(), await asked()] == [3, 3]
+    assert [await reads(), await reads()] == [3, 3]
     snapshots.on_notices_restored()
-    assert [await asked(), await asked()] == [3, 0]
+    assert [await reads(), await reads()] == [3, 0]
 
 
-async def test_an_alias_whose_reading_a_change_overtook_is_read_again(snapshots, catalogue):
+async def test_an_alias_whose_asset_changed_during_the_read_is_read_again(snapshots, catalogue):
     catalogue.gate.clear()
     early = asyncio.create_task(snapshots.names.asset_of_alias("alias"))
     await asyncio.sleep(0)
@@ -197,13 +197,11 @@ async def test_an_alias_whose_reading_a_change_overtook_is_read_again(snapshots,
     assert catalogue.reads == 2
 
 
-async def test_without_the_catalogue_a_name_stands_for_what_it_last_did(
-    snapshots, catalogue, clock
-):
+async def test_without_the_catalogue_a_name_keeps_its_last_meaning(snapshots, catalogue, clock):
     await snapshots.names.asset_of_alias("alias")
     await snapshots.names.asset_of_alias("none")
     await snapshots.names.customer_of_name("acme")
-    catalogue.away = True
+    catalogue.is_away = True
     snapshots.drop(OTHER)
     snapshots.on_notices_lost()
     clock.time += 1000
@@ -217,7 +215,7 @@ async def test_without_the_catalogue_a_name_stands_for_what_it_last_did(
         await snapshots.names.asset_of_alias("alias")
 
 
-async def test_a_change_of_another_asset_takes_nothing_from_a_read_under_way(snapshots, catalogue):
+async def test_a_change_of_another_asset_does_not_discard_a_running_read(snapshots, catalogue):
     catalogue.gate.clear()
     early = asyncio.create_task(snapshots.get(SAMPLE))
     await asyncio.sleep(0)
@@ -229,7 +227,9 @@ async def test_a_change_of_another_asset_takes_nothing_from_a_read_under_way(sna
     assert catalogue.reads == 1
 
 
-async def test_a_read_begun_before_notices_were_lost_is_nobodys_answer_after(snapshots, catalogue):
+async def test_a_read_that_began_before_notices_were_lost_answers_no_later_caller(
+    snapshots, catalogue
+):
     catalogue.gate.clear()
     early = asyncio.create_task(snapshots.get(SAMPLE))
     await asyncio.sleep(0)
@@ -245,28 +245,26 @@ async def test_a_read_begun_before_notices_were_lost_is_nobodys_answer_after(sna
     assert (await snapshots.get(SAMPLE)).asset.version == 2
 
 
-async def test_the_minute_begins_when_notices_stop_not_when_the_asset_was_read(
+async def test_the_minute_begins_when_notices_stop_and_not_when_the_asset_was_read(
     snapshots, catalogue, clock
 ):
     catalogue.assets[SAMPLE] = an_asset(roles=("staff",))
     await snapshots.get(SAMPLE)
     clock.time += 500
-    catalogue.away = True
+    catalogue.is_away = True
     snapshots.on_notices_lost()
     clock.time += 59
     assert (await snapshots.get(SAMPLE)).stale
 
 
-async def test_an_asset_with_nothing_to_show_is_missing_until_it_has_something(
-    snapshots, catalogue
-):
+async def test_an_asset_without_a_source_is_missing_until_it_has_one(snapshots, catalogue):
     catalogue.assets[SAMPLE] = an_asset(source=None, width=0, height=0)
     with pytest.raises(AssetNotFound):
         await snapshots.get(SAMPLE)
-    catalogue.away = True
+    catalogue.is_away = True
     snapshots.on_notices_lost()
     with pytest.raises(AssetNotFound):
         await snapshots.get(SAMPLE)
-    catalogue.away = False
+    catalogue.is_away = False
     catalogue.assets[SAMPLE] = an_asset()
     assert (await snapshots.get(SAMPLE)).asset.servable

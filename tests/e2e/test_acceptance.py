@@ -1,4 +1,4 @@
-"""The black-box acceptance scripts against the installed command with two workers."""
+"""Runs the black-box acceptance scripts against the installed command with two workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 PICTURES = ("1/1/photograph", "1/1/map", "1/1/drawing", "1/1/album%2Fsheet 1")
-"""A JPEG, a JPEG2000, a PNG, and one whose identifier holds %2F (and a space)."""
+"""A JPEG, a JPEG2000, a PNG, and an identifier with %2F and a space."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_every_check_of_iiif_and_http_passes(
     assert " 0 failed" in result.stdout
 
 
-def test_a_picture_that_is_served_from_its_original_passes_every_check(tmp_path: Path) -> None:
+def test_an_asset_served_from_its_original_passes_every_check(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     write_jpeg2000(folder / "early.jp2", 1801, 1203)
     env = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original"}
@@ -60,19 +60,21 @@ def test_a_picture_that_is_served_from_its_original_passes_every_check(tmp_path:
 @pytest.mark.parametrize(
     ("version", "picture"), [(3, "1/1/photograph"), (2, "1/1/map")], ids=["3-jpeg", "2-jpeg2000"]
 )
-def test_torture_finds_no_fault(server: ServeProcess, version: int, picture: str) -> None:
-    _torture(server, version, picture, requests=1500, seed=1)
+def test_random_requests_find_no_fault(server: ServeProcess, version: int, picture: str) -> None:
+    _run_random_requests(server, version, picture, requests=1500, seed=1)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("version", [2, 3])
-def test_long_torture_finds_no_fault(server: ServeProcess, version: int, seed: int) -> None:
-    _torture(server, version, "1/1/photograph", requests=5000, seed=seed)
+def test_many_random_requests_find_no_fault(server: ServeProcess, version: int, seed: int) -> None:
+    _run_random_requests(server, version, "1/1/photograph", requests=5000, seed=seed)
 
 
-def _torture(server: ServeProcess, version: int, picture: str, *, requests: int, seed: int) -> None:
+def _run_random_requests(
+    server: ServeProcess, version: int, picture: str, *, requests: int, seed: int
+) -> None:
     identifier = server.identifiers()[picture]
     prefix = f"{server.public}/iiif/{version}"
     options = ("--requests", str(requests), "--seed", str(seed))

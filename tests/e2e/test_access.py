@@ -1,5 +1,5 @@
-"""Roles and maxUnauthorised end to end: `images set`, `token create`, and what strangers and
-readers then get.
+"""Roles and maxUnauthorised end to end: `images set`, `token create`, and the answers for anonymous
+and authorised clients.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def command(server, *words: str) -> str:
     return done.stdout
 
 
-def eventually(check, seconds: float = 1.5):
-    """True as soon as `check` is, False if it is not within `seconds`."""
+def becomes_true(check, seconds: float = 1.5):
+    """Poll `check`; returns True as soon as it is true, False after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if check():
@@ -56,7 +56,7 @@ def status(server, rest: str, **headers: str) -> int:
     return fetch(f"{server.public}{BASE}/{rest}", **headers).status
 
 
-def test_a_right_is_needed_above_the_public_edge_and_a_token_gives_it(server):
+def test_images_above_the_public_edge_need_a_token_with_a_role(server):
     url = server.public + BASE
     assert status(server, "0,0,256,256/256,/0/default.jpg") == 200
     before = fetch(f"{url}/full/max/0/default.jpg")
@@ -64,7 +64,7 @@ def test_a_right_is_needed_above_the_public_edge_and_a_token_gives_it(server):
     assert "public" in before.headers["cache-control"]
 
     command(server, "images", "set", "1/1/secret", "--roles", "staff", "--max-unauthorised", "400")
-    assert eventually(lambda: status(server, "0,0,256,256/256,/0/default.jpg") == 401)
+    assert becomes_true(lambda: status(server, "0,0,256,256/256,/0/default.jpg") == 401)
     for _ in range(8):  # both processes
         refused = fetch(f"{url}/0,0,256,256/256,/0/default.jpg")
         assert refused.status == 401
@@ -95,7 +95,9 @@ def test_a_right_is_needed_above_the_public_edge_and_a_token_gives_it(server):
     assert Image.open(io.BytesIO(whole.body)).size == (1800, 1200)
     assert whole.headers["cache-control"].startswith("private")
     assert "maxWidth" in fetch(f"{url}/info.json", **bearer).json
-    assert status(server, "0,0,256,256/256,/0/default.jpg") == 401, "the reader's tile leaked"
+    assert status(server, "0,0,256,256/256,/0/default.jpg") == 401, (
+        "an anonymous client got the tile of the authorised one"
+    )
 
     other = json.loads(
         command(server, "token", "create", "--roles", "visitor", "--expires", "1h", "--json")
@@ -103,15 +105,15 @@ def test_a_right_is_needed_above_the_public_edge_and_a_token_gives_it(server):
     assert status(server, "0,0,256,256/256,/0/default.jpg", Authorization=f"Bearer {other}") == 401
 
     command(server, "images", "set", "1/1/secret", "--roles", "", "--max-unauthorised=-1")
-    assert eventually(lambda: status(server, "0,0,256,256/256,/0/default.jpg") == 200)
+    assert becomes_true(lambda: status(server, "0,0,256,256/256,/0/default.jpg") == 200)
     opened = fetch(f"{url}/full/max/0/default.jpg")
     assert Image.open(io.BytesIO(opened.body)).size == (1800, 1200)
 
 
-def test_nothing_of_an_image_with_roles_alone_is_public(server):
+def test_an_asset_with_roles_and_no_public_edge_has_no_public_image(server):
     command(server, "images", "set", "1/1/secret", "--roles", "staff", "--max-unauthorised=-1")
     try:
-        assert eventually(lambda: status(server, "info.json") == 401)
+        assert becomes_true(lambda: status(server, "info.json") == 401)
         assert status(server, "full/100,/0/default.jpg") == 401
         assert fetch(f"{server.public}/thumbs/1/1/secret/full/100,/0/default.jpg").status == 401
         assert fetch(f"{server.public}/thumbs/1/1/secret/info.json").status == 401

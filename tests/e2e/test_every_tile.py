@@ -1,4 +1,4 @@
-"""Everything an info document advertises is answered, at its size, with the right pixels."""
+"""Every size and tile in an info document is answered, in its size, with the correct pixels."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def server(folder):
 
 
 def reference(folder: Path, name: str) -> Image.Image:
-    """The original as plain Pillow reads it; what every answer is compared to."""
+    """The original as read by Pillow, which every answer is compared with."""
     return Image.open(next(folder.glob(f"{name}.*"))).convert("RGB")
 
 
 def difference(answer: bytes, crop: Image.Image) -> float:
-    seen = Image.open(io.BytesIO(answer)).convert("RGB")
-    wanted = crop.resize(seen.size, Image.Resampling.LANCZOS)
-    return float(np.abs(np.asarray(seen, np.int16) - np.asarray(wanted, np.int16)).mean())
+    actual = Image.open(io.BytesIO(answer)).convert("RGB")
+    expected = crop.resize(actual.size, Image.Resampling.LANCZOS)
+    return float(np.abs(np.asarray(actual, np.int16) - np.asarray(expected, np.int16)).mean())
 
 
-def ask(server: ServeProcess, name: str, rest: str, size: tuple[int, int]) -> bytes:
+def fetch_image(server: ServeProcess, name: str, rest: str, size: tuple[int, int]) -> bytes:
     answer = fetch(f"{server.public}/iiif/3/1%2F1%2F{name}/{rest}")
     assert answer.status == 200, (name, rest, answer.status, answer.body[:200])
     assert Image.open(io.BytesIO(answer.body)).size == size, (name, rest)
@@ -60,7 +60,7 @@ def ask(server: ServeProcess, name: str, rest: str, size: tuple[int, int]) -> by
 
 @pytest.mark.parametrize("kind", ["png", "jp2"])
 @pytest.mark.parametrize(("width", "height"), SIZES, ids=[f"{w}x{h}" for w, h in SIZES])
-def test_every_advertised_tile_and_size_shows_its_part_of_the_picture(
+def test_every_advertised_tile_and_size_has_the_pixels_of_its_region(
     server, folder, kind, width, height
 ):
     name = f"{kind}-{width}x{height}"
@@ -69,7 +69,7 @@ def test_every_advertised_tile_and_size_shows_its_part_of_the_picture(
     assert (info["width"], info["height"]) == (width, height)
     for size in info["sizes"]:
         w, h = size["width"], size["height"]
-        body = ask(server, name, f"full/{w},{h}/0/default.jpg", (w, h))
+        body = fetch_image(server, name, f"full/{w},{h}/0/default.jpg", (w, h))
         assert difference(body, whole) < TOLERANCE, size
     spec = info["tiles"][0]
     tile_width, tile_height = spec["width"], spec.get("height", spec["width"])
@@ -79,5 +79,5 @@ def test_every_advertised_tile_and_size_shows_its_part_of_the_picture(
                 w, h = min(tile_width * factor, width - x), min(tile_height * factor, height - y)
                 out = math.ceil(w / factor), math.ceil(h / factor)
                 rest = f"{x},{y},{w},{h}/{out[0]},{out[1]}/0/default.jpg"
-                body = ask(server, name, rest, out)
+                body = fetch_image(server, name, rest, out)
                 assert difference(body, whole.crop((x, y, x + w, y + h))) < TOLERANCE, rest

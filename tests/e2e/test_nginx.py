@@ -1,6 +1,4 @@
-"""The example configuration for nginx, run as it is but for ports and folders, in front of a
-server.
-"""
+"""The example configuration for nginx, with other ports and folders, in front of a server."""
 
 from __future__ import annotations
 
@@ -45,7 +43,7 @@ def nginx(server: ServeProcess, tmp_path_factory: pytest.TempPathFactory) -> Ite
     text = text.replace("http {", f"http {{ client_body_temp_path {folder}/body;", 1)
     (folder / "nginx.conf").write_text(text)
     words = ["nginx", "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", "stderr"]
-    if os.geteuid() == 0:  # else its workers could not read the test's folder
+    if os.geteuid() == 0:  # otherwise its workers cannot read the test's folder
         words += ["-g", "user root;"]
     with subprocess.Popen(words) as process:
         try:
@@ -63,19 +61,19 @@ def nginx(server: ServeProcess, tmp_path_factory: pytest.TempPathFactory) -> Ite
             process.terminate()
 
 
-def test_a_tile_is_kept_by_nginx_and_its_address_arrives_as_it_was_written(nginx: str) -> None:
+def test_nginx_caches_a_tile_and_passes_its_url_unchanged(nginx: str) -> None:
     first, second = fetch(nginx + TILE), fetch(nginx + TILE)
     assert (first.status, second.status) == (200, 200)
     assert (first.headers["x-cache"], second.headers["x-cache"]) == ("MISS", "HIT")
     assert first.body == second.body
 
 
-def test_ids_in_info_documents_are_those_seen_from_outside(nginx: str) -> None:
+def test_the_id_in_an_info_document_is_the_url_that_the_client_uses(nginx: str) -> None:
     address = nginx + TILE.partition("/0,0,")[0]
     assert fetch(address + "/info.json").json["id"] == address
 
 
-def test_a_restricted_image_is_never_kept_by_nginx(nginx: str, server: ServeProcess) -> None:
+def test_nginx_never_caches_a_restricted_image(nginx: str, server: ServeProcess) -> None:
     token = run_command("token", "create", "--roles", "staff", "--data", server.data).out.strip()
     words = ("images", "set", "1/1/sub%2Fpage", "--roles", "staff", "--max-unauthorised", "0")
     assert run_command(*words, "--data", server.data).status == 0
@@ -89,5 +87,5 @@ def test_a_restricted_image_is_never_kept_by_nginx(nginx: str, server: ServeProc
         assert fetch(nginx + other).status == 401
 
 
-def test_probes_are_not_open_to_the_world(nginx: str) -> None:
+def test_health_checks_are_not_public(nginx: str) -> None:
     assert fetch(f"{nginx}/health/ready").status == 404

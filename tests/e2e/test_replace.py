@@ -1,4 +1,4 @@
-"""A replaced original: within a second no process of the host serves anything of the old one."""
+"""A replaced original: after one second no process of the host serves the old image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RED, BLUE = (200, 30, 30), (30, 30, 200)
 RESTS = ("0,0,256,256/256,256/0/default.jpg", "full/200,/0/default.jpg", "full/180,/0/default.jpg")
 
 
-def flat(path, colour, size=(1400, 1000)):
+def write_flat_image(path, colour, size=(1400, 1000)):
     Image.new("RGB", size, colour).save(path, quality=90)
     return path
 
@@ -39,21 +39,23 @@ def ingest(server, path, identifier):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_no_process_serves_the_old_picture_a_second_after_a_new_ingest(tmp_path):
-    picture = flat(tmp_path / "page.jpg", RED)
+def test_no_process_serves_the_old_image_one_second_after_a_new_ingest(tmp_path):
+    picture = write_flat_image(tmp_path / "page.jpg", RED)
     with run_server(workers=3, data=tmp_path / "data") as server:
         ingest(server, picture, "1/1/page")
         base = f"{server.public}/iiif/3/1%2F1%2Fpage"
-        with ThreadPoolExecutor(8) as pool:  # several connections, so that every process has it hot
+        with ThreadPoolExecutor(
+            8
+        ) as pool:  # several connections, so that every process has the image in its hot tier
             for rest in RESTS:
                 answers = list(pool.map(fetch, [f"{base}/{rest}"] * 24))
                 assert {colour_of(a.body) for a in answers} == {"red"}, rest
                 assert {a.status for a in answers} == {200}
             assert {a.json["width"] for a in pool.map(fetch, [f"{base}/info.json"] * 24)} == {1400}
 
-            flat(picture, BLUE, (1200, 900))
+            write_flat_image(picture, BLUE, (1200, 900))
             ingest(server, picture, "1/1/page")
-            time.sleep(1.0)  # the promise itself: from one second after the ingest on
+            time.sleep(1.0)  # the documented limit: one second after the ingest
             for rest in RESTS:
                 answers = list(pool.map(fetch, [f"{base}/{rest}"] * 24))
                 assert {colour_of(a.body) for a in answers} == {"blue"}, rest
@@ -61,14 +63,12 @@ def test_no_process_serves_the_old_picture_a_second_after_a_new_ingest(tmp_path)
         assert_log_clean(server.log())
 
 
-def test_an_original_replaced_in_the_served_folder_is_served_fresh_at_once(tmp_path):
-    """Nobody tells the server; it sees at the next look at the source that the file is another
-    one.
-    """
+def test_an_original_replaced_in_the_served_folder_is_served_at_once(tmp_path):
+    """The server gets no notice. It detects at the next use of the source that the file changed."""
     folder = tmp_path / "pictures"
     folder.mkdir()
-    source = flat(tmp_path / "new.jpg", BLUE, (1200, 900))
-    flat(folder / "page.jpg", RED)
+    source = write_flat_image(tmp_path / "new.jpg", BLUE, (1200, 900))
+    write_flat_image(folder / "page.jpg", RED)
     settings = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original"}
     with run_server(folder, workers=2, data=tmp_path / "data", env=settings) as server:
         server.wait_converted()

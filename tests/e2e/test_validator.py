@@ -1,4 +1,4 @@
-"""The official IIIF validator against the installed command: from a PNG and from its JPEG2000,
+"""Runs the official IIIF validator against the installed command: from a PNG and from a JPEG2000,
 through the built-in renderer and through iipsrv.
 """
 
@@ -17,25 +17,25 @@ from tests.support.validator import IDENTIFIER, IMPOSSIBLE, validate, write_refe
 
 pytestmark = [
     pytest.mark.timeout(300),
-    # the validator leaves its sockets and files to the garbage collector
+    # the validator never closes its sockets and files
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
 VERSIONS = {"2.0": (2, 30), "3.0": (3, 33)}
-"""Version of the API, and how many tests there are up to level 2."""
+"""Version of the API, and the number of tests up to level 2."""
 REFUSE = {"ORCHESTRATOR_IIIF__OVERSIZE_CONFINED": "refuse"}
 
 
-@pytest.fixture(scope="module", params=["png", "jpeg2000", "jpeg2000 as it is"])
+@pytest.fixture(scope="module", params=["png", "jpeg2000", "jpeg2000 unconverted"])
 def builtin(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServeProcess]:
-    """Our own renderer: from a PNG, from a JPEG2000, and from a JPEG2000 left as it is."""
+    """The built-in renderer: from a PNG, from a JPEG2000, and from a JPEG2000 without conversion."""
     home: Path = tmp_path_factory.mktemp("validator")
     write_reference(home / "pictures", jpeg2000=request.param != "png")
     env = dict(REFUSE)
-    if "as it is" in request.param:
+    if "unconverted" in request.param:
         env["ORCHESTRATOR_INGEST__FOLDER_POLICY"] = "use-original"
     with run_server(home / "pictures", workers=2, data=home / "data", env=env) as server:
         server.wait_converted()
@@ -50,7 +50,9 @@ def test_every_level_passes_through_the_built_in_renderer(
     number, up_to_level_2 = VERSIONS[version]
     identifier = f"1%2F1%2F{IDENTIFIER}"
     verdict = validate(f"{builtin.public}/iiif/{number}", identifier, version=version, level=3)
-    assert {name: words for name, words in verdict.failed.items() if name not in IMPOSSIBLE} == {}
+    assert {
+        name: message for name, message in verdict.failed.items() if name not in IMPOSSIBLE
+    } == {}
     levels_0_to_2 = validate(
         f"{builtin.public}/iiif/{number}", identifier, version=version, level=2
     )
@@ -58,12 +60,12 @@ def test_every_level_passes_through_the_built_in_renderer(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_level_passes_in_the_customer_space_image_shape(
+def test_every_level_passes_on_the_route_of_customer_space_and_image(
     builtin: ServeProcess, version: str
 ) -> None:
     prefix = f"{builtin.public}/iiif-img/v{VERSIONS[version][0]}/1/1"
     verdict = validate(prefix, IDENTIFIER, version=version, level=2)
-    # the shape has a place for customer and space, so a raw slash makes one segment too many: 400
+    # the route has segments for customer and space, so a raw slash is one segment too many: 400
     assert set(verdict.failed) == {"id_error_escapedslash"}
 
 
@@ -73,7 +75,7 @@ IIPSRV_CANNOT = frozenset(
         "linkheader_canonical", "linkheader_profile",
     }
 )  # fmt: skip
-"""What iipsrv 1.1 fails when it is asked itself, of levels 0 to 3; through us these pass too."""
+"""The tests of levels 0 to 3 that iipsrv 1.1 alone fails. Through our server they pass."""
 
 
 @pytest.mark.parametrize("source", ["png", "jpeg2000"])
@@ -81,12 +83,12 @@ def test_every_level_passes_through_iipsrv(tmp_path: Path, source: str) -> None:
     write_reference(tmp_path / "pictures", jpeg2000=source == "jpeg2000")
     with ExitStack() as stack:
         prefix = stack.enter_context(iipsrv(Path("/")))
-        seen = stack.enter_context(counting_proxy(prefix.removesuffix("/iiif/2")))
+        counted = stack.enter_context(counting_proxy(prefix.removesuffix("/iiif/2")))
         env = {
             **REFUSE,
             "ORCHESTRATOR_INGEST__FOLDER_POLICY": "fastest" if source == "png" else "use-original",
             "ORCHESTRATOR_IMAGE_SERVER__KIND": "iipimage",
-            "ORCHESTRATOR_IMAGE_SERVER__ADDRESSES": f'["{seen.address}"]',
+            "ORCHESTRATOR_IMAGE_SERVER__ADDRESSES": f'["{counted.address}"]',
         }
         data = tmp_path / "data"
         server = stack.enter_context(
@@ -97,11 +99,11 @@ def test_every_level_passes_through_iipsrv(tmp_path: Path, source: str) -> None:
             address = f"{server.public}/iiif/{number}"
             verdict = validate(address, f"1%2F1%2F{IDENTIFIER}", version=version, level=3)
             assert set(verdict.failed) - IMPOSSIBLE == set(), verdict.failed
-        assert len(seen.requests("GET")) > 20, "it was not iipsrv that cut the pictures"
+        assert len(counted.requests("GET")) > 20, "iipsrv must cut the images"
     assert_log_clean(server.log())
 
 
-def test_iipsrv_itself_cannot_do_what_is_listed(tmp_path: Path) -> None:
+def test_iipsrv_alone_fails_the_listed_tests(tmp_path: Path) -> None:
     path = write_reference(tmp_path, jpeg2000=True)
     with iipsrv(tmp_path) as prefix:
         verdict = validate(prefix, path.name, version="2.0", level=3)

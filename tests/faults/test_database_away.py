@@ -1,5 +1,5 @@
-"""The database killed while pictures are served: what is known goes on, and all is well again by
-itself.
+"""The database is killed while images are served: known images are still served, and the server
+recovers without an operator.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from tests.support import pictures
 from tests.support.serve_process import assert_log_clean, fetch, run_server
 
 
-def test_pictures_go_on_without_the_database_and_it_comes_back(tmp_path):
+def test_known_images_are_served_without_the_database_until_it_is_restarted(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     pictures.jpeg(folder / "sample.jpg", 2000, 1500)
     with run_server(folder, workers=2, data=tmp_path / "data") as server:
         server.wait_converted()
         base = f"{server.public}/iiif/3/1%2F1%2Fsample"
-        for _ in range(12):  # both processes know the picture
+        for _ in range(12):  # both processes have a snapshot of the asset
             assert fetch(f"{base}/0,0,256,256/256,256/0/default.jpg").status == 200
             assert fetch(f"{base}/info.json").status == 200
         for pid, command in server.processes().items():
@@ -28,7 +28,7 @@ def test_pictures_go_on_without_the_database_and_it_comes_back(tmp_path):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         statuses = {
-            fetch(f"{base}/{x},256,256,256/256,256/0/default.jpg").status  # never asked for before
+            fetch(f"{base}/{x},256,256,256/256,256/0/default.jpg").status  # never requested before
             for x in range(0, 1792, 256)
         }
         assert statuses == {200}

@@ -1,5 +1,5 @@
-"""A thousand callers at once over four processes: one fetch of the source, one render a tile, all
-right.
+"""A thousand concurrent requests over four processes: one fetch of the source, one render per tile,
+and correct answers.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ TILES = [f"{x},{y},512,512/512,512/0/default.jpg" for y in (0, 512) for x in ran
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    with counted_s3_server(tmp_path_factory.mktemp("weed")) as tally:
-        yield tally
+    with counted_s3_server(tmp_path_factory.mktemp("weed")) as counted:
+        yield counted
 
 
 async def flood(urls: list[str]) -> dict[str, list[tuple[int, bytes]]]:
     answers: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
 
-    async def ask(http: aiohttp.ClientSession, url: str) -> None:
+    async def fetch(http: aiohttp.ClientSession, url: str) -> None:
         async with http.get(URL(url, encoded=True)) as response:
             answers[url].append((response.status, await response.read()))
 
@@ -42,11 +42,11 @@ async def flood(urls: list[str]) -> dict[str, list[tuple[int, bytes]]]:
         asyncio.TaskGroup() as group,
     ):
         for url in urls:
-            group.create_task(ask(http, url))
+            group.create_task(fetch(http, url))
     return answers
 
 
-def test_a_thousand_callers_cost_one_fetch_and_one_render_a_tile(tmp_path, store):
+def test_a_thousand_callers_cost_one_fetch_and_one_render_per_tile(tmp_path, store):
     folder = tmp_path / "pictures"
     folder.mkdir()
     pictures.jpeg(folder / "large.jpg", 3000, 2000)
@@ -60,13 +60,15 @@ def test_a_thousand_callers_cost_one_fetch_and_one_render_a_tile(tmp_path, store
         urls = [f"{base}/{TILES[n % len(TILES)]}" for n in range(CALLERS)]
         answers = asyncio.run(flood(urls))
         assert sum(map(len, answers.values())) == CALLERS
-        for url, seen in answers.items():
-            assert {status for status, _ in seen} == {200}, url
-            assert len({body for _, body in seen}) == 1, url
-            assert Image.open(io.BytesIO(seen[0][1])).size == (
+        for url, responses in answers.items():
+            assert {status for status, _ in responses} == {200}, url
+            assert len({body for _, body in responses}) == 1, url
+            assert Image.open(io.BytesIO(responses[0][1])).size == (
                 (512, 512) if "2560" not in url else (440, 512)
             )
-        deadline = time.monotonic() + 5  # figures of other processes are written within a second
+        deadline = (
+            time.monotonic() + 5
+        )  # the metrics of other processes are written within a second
         while server.metric("renders_total") - before < len(TILES) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert server.metric("renders_total") - before == len(TILES)
@@ -74,8 +76,10 @@ def test_a_thousand_callers_cost_one_fetch_and_one_render_a_tile(tmp_path, store
         assert_log_clean(server.log())
 
 
-def test_a_source_lost_from_the_store_is_healed_from_the_original_for_all_callers(tmp_path, store):
-    """The object is gone behind our back: the picture is taken in again, the store not hammered."""
+def test_a_source_deleted_from_the_store_is_made_again_from_the_original_for_all_callers(
+    tmp_path, store
+):
+    """The image is ingested again, and the callers do not flood the store with requests."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     pictures.jpeg(folder / "lost.jpg", 2000, 1500)
@@ -87,15 +91,15 @@ def test_a_source_lost_from_the_store_is_healed_from_the_original_for_all_caller
         store.clear()
         base = f"{server.public}/iiif/3/1%2F1%2Flost"
         answers = asyncio.run(flood([f"{base}/{TILES[0]}"] * 200))
-        statuses = {status for seen in answers.values() for status, _ in seen}
+        statuses = {status for responses in answers.values() for status, _ in responses}
         assert statuses == {200}
         assert 1 <= len(store.requests("GET", "/source.")) <= 8
         thumbnail = asyncio.run(flood([f"{base}/full/200,/0/default.jpg"]))
-        assert [status for seen in thumbnail.values() for status, _ in seen] == [200]
+        assert [status for responses in thumbnail.values() for status, _ in responses] == [200]
 
 
 async def delete_sources(address: str) -> None:
-    """Take every source away behind the product's back."""
+    """Delete every source from the store without the product."""
     from orchestrator.settings import Storage
     from orchestrator.storage.s3_store import open_s3
 

@@ -1,4 +1,4 @@
-"""Hostile and broken pictures in a served folder: clear errors, and nobody else notices."""
+"""Hostile and broken images in a served folder: clear errors, and no effect on other requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def server(tmp_path_factory):
 
 
 def resident_mb(server: ServeProcess) -> float:
-    """Of the processes that serve and decode, not of the database."""
+    """Resident memory of the processes that serve and decode, without the database."""
     total = 0.0
     for pid, command in server.processes().items():
         if "postgres" not in command:
@@ -64,10 +64,10 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_broken_picture_gets_a_clear_error_and_harms_nobody(server, name):
+def test_a_broken_image_gets_a_clear_error_and_does_not_affect_other_requests(server, name):
     base = f"{server.public}/iiif/3/1%2F1%2F"
-    right = fetch(f"{base}good/{GOOD}")
-    assert right.status == 200
+    expected = fetch(f"{base}good/{GOOD}")
+    assert expected.status == 200
     before = resident_mb(server)
     with ThreadPoolExecutor(6) as pool:
         broken = [
@@ -82,18 +82,18 @@ def test_a_broken_picture_gets_a_clear_error_and_harms_nobody(server, name):
         began = time.monotonic()
         during = [fetch(f"{base}good/{GOOD}") for _ in range(20)]
         waited = time.monotonic() - began
-        answers = [one.result() for one in broken]
-    assert all(answer.body == right.body for answer in during)
+        answers = [future.result() for future in broken]
+    assert all(answer.body == expected.body for answer in during)
     assert waited < 5
     for answer in answers:
-        # A part of a cut file may be whole and is then answered; what is not is refused by name.
+        # A region of a truncated file may be intact, and is then served; others get an error.
         assert answer.status in (200, 400, 404, 413, 422), (answer.status, answer.body[:200])
         assert answer.status == 200 or b"Error" not in answer.body
     assert any(answer.status != 200 for answer in answers)
     assert resident_mb(server) - before < MEMORY_GROWTH_MB
 
 
-def test_every_broken_picture_is_recorded_with_its_reason(server):
+def test_every_broken_image_is_recorded_as_failed(server):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         states = {each["id"]: each["state"] for each in server.images()}

@@ -1,5 +1,5 @@
-"""kill -9 of any process at any moment: no torn byte is served, nothing partial is trusted after
-a restart.
+"""kill -9 of any process at any moment: no incomplete image is served, and no partial file is used
+after a restart.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ TILES = [
 RESTARTED = ("process died, restarting it", "decode worker ended")
 
 
-def seen_whole(body: bytes) -> bool:
-    """True if the picture decodes to its last row."""
+def is_complete(body: bytes) -> bool:
+    """True if the image decodes to its last row."""
     with suppress(OSError, SyntaxError):
         picture = Image.open(io.BytesIO(body))
         picture.load()
@@ -44,8 +44,8 @@ def seen_whole(body: bytes) -> bool:
     return False
 
 
-def victims(server: ServeProcess) -> list[int]:
-    """Every process of the run but the supervisor and the database."""
+def killable_processes(server: ServeProcess) -> list[int]:
+    """Every process of the run except the supervisor and the database."""
     return [
         pid
         for pid, command in server.processes().items()
@@ -55,18 +55,18 @@ def victims(server: ServeProcess) -> list[int]:
     ]
 
 
-def published(data: Path) -> list[Path]:
-    """The tiles that lie in the cache under their final names."""
+def published_tiles(data: Path) -> list[Path]:
+    """The tiles in the cache that have their final names."""
     return list((data / "cache" / "derivatives").glob("??/*/*.jpg"))
 
 
 class Reader:
-    """Asks for tiles all the time; a refused connection is an outage, a torn picture a fault."""
+    """Requests tiles without pause. A refused connection is tolerated; an incomplete image is not."""
 
     def __init__(self, base: str) -> None:
         self.base = base
         self.bodies: dict[str, set[str]] = {}
-        self.torn: list[str] = []
+        self.incomplete: list[str] = []
         self.answered = 0
         self.statuses: dict[int, int] = {}
         self._stop = threading.Event()
@@ -83,25 +83,23 @@ class Reader:
             thread.join()
 
     def _run(self, seed: int) -> None:
-        dice = random.Random(seed)
+        random_numbers = random.Random(seed)
         while not self._stop.is_set():
-            tile = dice.choice(TILES)
-            with suppress(
-                OSError
-            ):  # a process died while answering: the client sees it and asks again
+            tile = random_numbers.choice(TILES)
+            with suppress(OSError):  # a process was killed during the answer; the client repeats it
                 answer = fetch(f"{self.base}/{tile}", timeout_s=30)
                 self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
                 if answer.status == 200:
                     self.answered += 1
                     self.bodies.setdefault(tile, set()).add(hashlib.sha256(answer.body).hexdigest())
-                    if not seen_whole(answer.body):
-                        self.torn.append(f"{tile}: {len(answer.body)} bytes")
+                    if not is_complete(answer.body):
+                        self.incomplete.append(f"{tile}: {len(answer.body)} bytes")
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Iterator[str]:
-    with counted_s3_server(tmp_path_factory.mktemp("weed")) as tally:
-        yield tally.address
+    with counted_s3_server(tmp_path_factory.mktemp("weed")) as counted:
+        yield counted.address
 
 
 @pytest.fixture
@@ -112,70 +110,72 @@ def folder(tmp_path) -> Path:
     return folder
 
 
-def test_processes_killed_one_after_another_tear_nothing(tmp_path, folder, store):
-    """During copies (S3), renders and publishes; caches are emptied between, so that there are
-    some.
+def test_no_image_is_incomplete_while_processes_are_killed_one_after_another(
+    tmp_path, folder, store
+):
+    """The caches are emptied in between, so that copies (from S3), renders and publishes happen all
+    the time.
     """
-    dice = random.Random(5)
+    random_numbers = random.Random(5)
     with run_server(folder, workers=2, data=tmp_path / "data", env=s3_settings(store)) as server:
         server.wait_converted()
         base = f"{server.public}/iiif/3/1%2F1%2Flarge"
         with Reader(base) as reader:
             for _ in range(10):
-                time.sleep(dice.uniform(0.1, 0.5))
+                time.sleep(random_numbers.uniform(0.1, 0.5))
                 for cached in (server.data / "cache").glob("*/??/*/*"):
                     with suppress(OSError):
                         cached.unlink()
                 with suppress(ProcessLookupError, IndexError):
-                    os.kill(dice.choice(victims(server)), signal.SIGKILL)
+                    os.kill(random_numbers.choice(killable_processes(server)), signal.SIGKILL)
             deadline = time.monotonic() + 30
             before = reader.answered
             while reader.answered < before + 100 and time.monotonic() < deadline:
                 time.sleep(0.1)
-        assert not reader.torn
+        assert not reader.incomplete
         assert reader.answered >= before + 100, reader.statuses
         assert set(reader.statuses) <= {200, 503}, reader.statuses
-        different = {tile: len(found) for tile, found in reader.bodies.items() if len(found) > 1}
+        different = {tile: len(hashes) for tile, hashes in reader.bodies.items() if len(hashes) > 1}
         assert not different, different
         assert_log_clean(server.log(), allowed=RESTARTED)
 
 
-def test_everything_killed_at_once_leaves_nothing_that_is_trusted(tmp_path, folder, store):
-    """Thrice: kill all in the middle of cold work, look at what lies on disk, start again,
-    compare.
+def test_no_partial_file_is_used_after_all_processes_are_killed_at_once(tmp_path, folder, store):
+    """Three times: kill all processes during cold requests and check the files on disk. Then start
+    again and compare.
     """
     data, env = tmp_path / "data", s3_settings(store)
-    right: dict[str, str] = {}
     for turn in range(3):
         server = start_server(folder, workers=2, data=data, env=env)
         try:
             server.wait_converted()
             base = f"{server.public}/iiif/3/1%2F1%2Flarge"
             with ThreadPoolExecutor(8) as pool:
-                asked = [pool.submit(fetch, f"{base}/{tile}", timeout_s=20) for tile in TILES]
-                kept_before = turn and 2 * turn  # first before any work is done, then in its middle
+                requests = [pool.submit(fetch, f"{base}/{tile}", timeout_s=20) for tile in TILES]
+                tiles_before = (
+                    2 * turn
+                )  # in the first turn before any tile is published, then later
                 deadline = time.monotonic() + 10
-                while len(published(data)) < kept_before and time.monotonic() < deadline:
+                while len(published_tiles(data)) < tiles_before and time.monotonic() < deadline:
                     time.sleep(0.01)
                 for pid in server.processes():
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-                for one in asked:
+                for request in requests:
                     with suppress(OSError):
-                        answer = one.result()
-                        assert answer.status == 503 or seen_whole(answer.body)
+                        answer = request.result()
+                        assert answer.status == 503 or is_complete(answer.body)
         finally:
             server.stop(graceful=False)
-        assert len(published(data)) >= kept_before
-        for path in published(data):
-            assert seen_whole(path.read_bytes()), f"torn file under its final name: {path}"
+        assert len(published_tiles(data)) >= tiles_before
+        for path in published_tiles(data):
+            assert is_complete(path.read_bytes()), f"incomplete file with its final name: {path}"
     with run_server(folder, workers=2, data=data, env=env) as server:
         base = f"{server.public}/iiif/3/1%2F1%2Flarge"
         for tile in TILES:
             answer = fetch(f"{base}/{tile}")
             assert answer.status == 200
-            assert seen_whole(answer.body)
-            right.setdefault(tile, hashlib.sha256(answer.body).hexdigest())
+            assert is_complete(answer.body)
         leftovers = list((data / "scratch").glob("*/*")) if (data / "scratch").exists() else []
         owned = [p for p in leftovers if any(str(pid) in str(p) for pid in server.processes())]
         assert leftovers == owned, leftovers

@@ -1,5 +1,5 @@
-"""A picture taken in again while it is asked for all the time: every answer is all of the old
-version or all of the new one, whatever it is asked.
+"""An asset is ingested again while clients request it without pause: every answer is entirely of
+the old version or entirely of the new one.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from PIL import Image
 from tests.support.serve_process import COMMAND, ServeProcess, assert_log_clean, fetch, run_server
 
 RED, BLUE = ((200, 30, 30), (1400, 1000)), ((30, 30, 200), (1200, 900))
-PATIENT = {
+LONG_TIMEOUTS = {
     "ORCHESTRATOR_DATABASE__CONNECT_TIMEOUT_S": "60",
     "ORCHESTRATOR_DATABASE__QUERY_TIMEOUT_S": "60",
 }
-"""The test is not of how a busy machine is borne."""
-ASKED = (
+"""A busy machine must not make this test fail."""
+REQUESTS = (
     "info.json",
-    "full/200,/0/default.jpg",  # a thumbnail as it is stored
-    "full/180,/0/default.jpg",  # one made smaller
+    "full/200,/0/default.jpg",  # a stored thumbnail
+    "full/180,/0/default.jpg",  # a resized thumbnail
     "full/max/0/default.jpg",
     "0,0,256,256/256,256/0/default.jpg",
-    "1000,800,256,256/max/0/default.jpg",  # how much of it there is tells the size of the image
+    "1000,800,256,256/max/0/default.jpg",  # its size depends on the size of the image
 )
 SIZES = {
     "full/200,/0/default.jpg": {"red": (200, 143), "blue": (200, 150)},
@@ -48,27 +48,27 @@ def ingest(server: ServeProcess, path: Path) -> None:
         text=True,
         timeout=120,
         check=False,
-        env={**os.environ, **PATIENT},
+        env={**os.environ, **LONG_TIMEOUTS},
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def stored(server: ServeProcess) -> list[str]:
-    """Every object of the store."""
+def stored_objects(server: ServeProcess) -> list[str]:
+    """The keys of all objects in the store."""
     root = server.data / "objects"
     files = [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
     return [name.removesuffix("=.json") for name in files if name.endswith("=.json")]
 
 
 class Reader:
-    """Asks for everything from several threads and notes every answer that is not of one piece."""
+    """Sends all requests from several threads and records every answer that mixes two versions."""
 
     def __init__(self, base: str) -> None:
         self.base = base
         self.mixed: list[str] = []
         self.statuses: dict[int, int] = defaultdict(int)
         self.colours: dict[str, set[str]] = defaultdict(set)
-        """Of which version there was an answer, by what was asked."""
+        """The versions that were answered, by request."""
         self._stop = threading.Event()
 
     def __enter__(self) -> Reader:
@@ -83,22 +83,22 @@ class Reader:
             thread.join()
 
     def _run(self, seed: int) -> None:
-        dice = random.Random(seed)
+        random_numbers = random.Random(seed)
         while not self._stop.is_set():
-            rest = dice.choice(ASKED)
+            rest = random_numbers.choice(REQUESTS)
             with suppress(OSError):
                 answer = fetch(f"{self.base}/{rest}", timeout_s=30)
                 self.statuses[answer.status] += 1
                 if answer.status == 200:
-                    self._look(rest, answer.body, answer.json if rest == "info.json" else None)
+                    self._check(rest, answer.body, answer.json if rest == "info.json" else None)
 
-    def _look(self, rest: str, body: bytes, document: dict[str, object] | None) -> None:
+    def _check(self, rest: str, body: bytes, document: dict[str, object] | None) -> None:
         if document is not None:
             size = (document["width"], document["height"])
             colour = {RED[1]: "red", BLUE[1]: "blue"}.get(size, "neither")
             listed = {(each["width"], each["height"]) for each in document["sizes"]}
-            own = {"red": (200, 143), "blue": (200, 150)}.get(colour)
-            if own not in listed:
+            thumbnail = {"red": (200, 143), "blue": (200, 150)}.get(colour)
+            if thumbnail not in listed:
                 self.mixed.append(f"info.json of {size} lists {sorted(listed)}")
         else:
             picture = Image.open(io.BytesIO(body)).convert("RGB")
@@ -109,13 +109,13 @@ class Reader:
         self.colours[rest].add(colour)
 
 
-def test_no_answer_is_of_two_versions_while_a_picture_is_taken_in_again(tmp_path):
-    """The objects of an old version are removed at once here, so that readers under way meet
-    that.
+def test_no_answer_mixes_two_versions_while_an_asset_is_ingested_again(tmp_path):
+    """Objects of an old version are removed at once here, so that running requests lose their
+    source.
     """
     path = tmp_path / "page.jpg"
     env = {
-        **PATIENT,
+        **LONG_TIMEOUTS,
         "ORCHESTRATOR_INGEST__REMOVE_AFTER_S": "0",
         "ORCHESTRATOR_INGEST__SWEEP_EVERY_S": "0.3",
     }
@@ -131,9 +131,11 @@ def test_no_answer_is_of_two_versions_while_a_picture_is_taken_in_again(tmp_path
         assert not reader.mixed, reader.mixed[:10]
         assert set(reader.statuses) <= {200, 503}, reader.statuses
         assert reader.statuses[503] <= reader.statuses[200] / 100, reader.statuses
-        assert {rest: len(seen) for rest, seen in reader.colours.items()} == dict.fromkeys(ASKED, 2)
+        assert {rest: len(colours) for rest, colours in reader.colours.items()} == dict.fromkeys(
+            REQUESTS, 2
+        )
         deadline = time.monotonic() + 20
-        while len(stored(server)) != 6 and time.monotonic() < deadline:
+        while len(stored_objects(server)) != 6 and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert len(stored(server)) == 6, stored(server)
+        assert len(stored_objects(server)) == 6, stored_objects(server)
         assert_log_clean(server.log())

@@ -31,7 +31,7 @@ REFUSE = {"ORCHESTRATOR_IIIF__OVERSIZE_CONFINED": "refuse"}
 def builtin(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServeProcess]:
-    """The built-in renderer: from a PNG, from a JPEG2000, and from a JPEG2000 without conversion."""
+    """The built-in renderer: from a PNG, a JPEG2000, and a JPEG2000 without conversion."""
     home: Path = tmp_path_factory.mktemp("validator")
     write_reference(home / "pictures", jpeg2000=request.param != "png")
     env = dict(REFUSE)

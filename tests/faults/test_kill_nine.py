@@ -61,7 +61,7 @@ def published_tiles(data: Path) -> list[Path]:
 
 
 class Reader:
-    """Requests tiles without pause. A refused connection is tolerated; an incomplete image is not."""
+    """Requests tiles without pause. A refused connection is no failure; an incomplete image is."""
 
     def __init__(self, base: str) -> None:
         self.base = base

@@ -1,4 +1,4 @@
-"""The object store in both forms, and the server one of them needs."""
+"""Both implementations of the object store, and the S3 server that one of them needs."""
 
 from __future__ import annotations
 

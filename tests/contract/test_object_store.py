@@ -1,4 +1,4 @@
-"""What every object store does, on a folder and on a real S3 server."""
+"""The contract of every object store, run on a folder and on a real S3 server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator.errors import (
 from orchestrator.storage.store import CHUNK_BYTES, ObjectStore, delete_prefix, read
 
 LARGE = 20 * 1024**2
-ODD_KEYS = [
+UNUSUAL_KEYS = [
     "1/1/caf\u00e9 \u65e5\u672c \U0001f5bc/7/s.json",
     "1/1/a%2Fb%25c/7/open/400.jpg",
     "1/1/cafe\u0301 (decomposed)",
@@ -34,27 +34,27 @@ async def keys_below(store: ObjectStore, prefix: str) -> list[str]:
     return sorted([info.key async for info in store.list(prefix)])
 
 
-async def test_what_was_put_is_read_back_with_its_type_and_metadata(store: ObjectStore) -> None:
+async def test_an_object_is_read_back_with_its_type_and_metadata(store: ObjectStore) -> None:
     before = datetime.now(UTC) - timedelta(seconds=2)
     metadata = {"origin": "file:///pictures/caf\u00e9 100%.tif", "n-2": "2"}
     put = await store.put("1/1/a/5/s.json", b"{}", media_type="application/json", metadata=metadata)
-    found = await store.head("1/1/a/5/s.json")
+    info = await store.head("1/1/a/5/s.json")
     async with store.open("1/1/a/5/s.json") as stream:
         assert await stream.read() == b"{}"
-        assert stream.info == found
-    assert (found.key, found.bytes, found.media_type) == ("1/1/a/5/s.json", 2, "application/json")
-    assert dict(found.metadata) == metadata == dict(put.metadata)
-    assert found.etag == put.etag
-    assert found.etag.startswith('"')
-    assert before < found.modified < datetime.now(UTC) + timedelta(seconds=2)
+        assert stream.info == info
+    assert (info.key, info.bytes, info.media_type) == ("1/1/a/5/s.json", 2, "application/json")
+    assert dict(info.metadata) == metadata == dict(put.metadata)
+    assert info.etag == put.etag
+    assert info.etag.startswith('"')
+    assert before < info.modified < datetime.now(UTC) + timedelta(seconds=2)
 
 
-async def test_without_a_media_type_an_object_is_just_bytes(store: ObjectStore) -> None:
+async def test_the_default_media_type_is_octet_stream(store: ObjectStore) -> None:
     await store.put("a", b"x")
     assert (await store.head("a")).media_type == "application/octet-stream"
 
 
-async def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
+async def test_an_empty_object_can_be_stored_and_read(store: ObjectStore) -> None:
     await store.put("empty", b"")
     assert (await store.head("empty")).bytes == 0
     assert await read(store, "empty", max_bytes=0) == b""
@@ -67,9 +67,9 @@ async def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
 async def test_putting_again_replaces_bytes_etag_and_metadata(store: ObjectStore) -> None:
     first = await store.put("a", b"first", metadata={"n": "1"}, media_type="text/plain")
     second = await store.put("a", b"second!")
-    found = await store.head("a")
-    assert first.etag != second.etag == found.etag
-    assert (found.bytes, dict(found.metadata)) == (7, {})
+    info = await store.head("a")
+    assert first.etag != second.etag == info.etag
+    assert (info.bytes, dict(info.metadata)) == (7, {})
     assert await read(store, "a", max_bytes=100) == b"second!"
 
 
@@ -100,7 +100,7 @@ async def test_a_range_is_cut_at_the_end_and_counted_from_the_end_when_negative(
 @pytest.mark.parametrize(
     ("start", "length"), [(10, None), (11, 5), (10**12, 1), (3, 0), (0, -1), (-3, 2)]
 )
-async def test_a_range_that_cannot_be_met_is_refused(
+async def test_a_range_outside_of_the_object_is_refused(
     store: ObjectStore, start: int, length: int | None
 ) -> None:
     await store.put("digits", b"0123456789")
@@ -109,7 +109,7 @@ async def test_a_range_that_cannot_be_met_is_refused(
             pass
 
 
-async def test_a_range_of_nothing_is_not_found(store: ObjectStore) -> None:
+async def test_a_range_of_a_missing_object_is_not_found(store: ObjectStore) -> None:
     with pytest.raises(ObjectNotFound):
         async with store.open("nothing", start=3, length=5):
             pass
@@ -133,9 +133,9 @@ async def test_a_file_is_stored_in_parts_and_read_back_bit_for_bit(
     path = tmp_path / "large.tif"
     path.write_bytes(os.urandom(LARGE))
     put = await store.put("large.tif", path, media_type="image/tiff", metadata={"n": "1"})
-    found = await store.head("large.tif")
-    assert (put.bytes, put.etag) == (LARGE, found.etag) == (found.bytes, put.etag)
-    assert (found.media_type, dict(found.metadata)) == ("image/tiff", {"n": "1"})
+    info = await store.head("large.tif")
+    assert (put.bytes, put.etag) == (LARGE, info.etag) == (info.bytes, put.etag)
+    assert (info.media_type, dict(info.metadata)) == ("image/tiff", {"n": "1"})
     digest = hashlib.sha256()
     async with store.open("large.tif", if_match=put.etag) as stream:
         async for chunk in stream:
@@ -148,7 +148,7 @@ async def test_a_file_is_stored_in_parts_and_read_back_bit_for_bit(
             assert await stream.read() == file.read(10)
 
 
-async def test_a_body_that_is_no_readable_file_is_the_callers_mistake(
+async def test_a_body_file_that_cannot_be_read_is_an_invalid_input(
     store: ObjectStore, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidInput):
@@ -175,8 +175,8 @@ async def test_a_key_may_be_an_object_and_a_prefix_in_either_order(store: Object
     assert await keys_below(store, "") == ["a/b/c", "a/bc", "x/y"]
 
 
-@pytest.mark.parametrize("key", ODD_KEYS, ids=lambda key: ascii(key)[:20])
-async def test_odd_keys_are_kept_apart_listed_copied_and_deleted(
+@pytest.mark.parametrize("key", UNUSUAL_KEYS, ids=lambda key: ascii(key)[:20])
+async def test_unusual_keys_are_stored_listed_copied_and_deleted(
     store: ObjectStore, key: str
 ) -> None:
     body = key.encode()
@@ -216,9 +216,7 @@ async def test_composed_and_decomposed_names_are_two_objects(store: ObjectStore)
     ],
     ids=lambda key: ascii(key)[:20],
 )
-async def test_a_key_that_could_climb_out_is_refused_before_anything_happens(
-    store: ObjectStore, key: str
-) -> None:
+async def test_an_invalid_key_is_refused_and_changes_nothing(store: ObjectStore, key: str) -> None:
     with pytest.raises(InvalidInput):
         await store.put(key, b"x")
     with pytest.raises(InvalidInput):
@@ -231,12 +229,12 @@ async def test_a_key_that_could_climb_out_is_refused_before_anything_happens(
     assert await keys_below(store, "") == []
 
 
-async def test_a_listing_goes_past_one_page_and_tells_bytes_and_etags(store: ObjectStore) -> None:
+async def test_a_listing_has_several_pages_and_reports_bytes_and_etags(store: ObjectStore) -> None:
     names = [f"many/{number % 7}/{number:04}" for number in range(1203)]
-    gate = asyncio.Semaphore(16)
+    slots = asyncio.Semaphore(16)
 
     async def write(name: str) -> None:
-        async with gate:
+        async with slots:
             await store.put(name, name.encode())
 
     async with asyncio.TaskGroup() as group:
@@ -246,13 +244,13 @@ async def test_a_listing_goes_past_one_page_and_tells_bytes_and_etags(store: Obj
     listed = [info async for info in store.list("many/")]
     assert sorted(info.key for info in listed) == sorted(names)
     assert {info.bytes for info in listed} == {len(names[0])}
-    one = listed[600]
-    assert one.etag == (await store.head(one.key)).etag
+    info = listed[600]
+    assert info.etag == (await store.head(info.key)).etag
     assert await delete_prefix(store, "many/") == len(names)
     assert await keys_below(store, "") == ["other"]
 
 
-async def test_a_copy_has_the_bytes_the_type_and_the_metadata_and_a_life_of_its_own(
+async def test_a_copy_has_the_bytes_type_and_metadata_and_outlives_the_original(
     store: ObjectStore,
 ) -> None:
     await store.put("a", b"body", media_type="image/jpeg", metadata={"n": "\u00e9"})
@@ -266,7 +264,7 @@ async def test_a_copy_has_the_bytes_the_type_and_the_metadata_and_a_life_of_its_
     assert await read(store, "b/c", max_bytes=10) == b"body"
 
 
-async def test_read_refuses_more_than_it_was_told_to_expect(store: ObjectStore) -> None:
+async def test_read_refuses_an_object_over_the_limit(store: ObjectStore) -> None:
     await store.put("a", b"12345")
     assert await read(store, "a", max_bytes=5) == b"12345"
     with pytest.raises(TooLarge):
@@ -285,7 +283,7 @@ async def test_read_refuses_more_than_it_was_told_to_expect(store: ObjectStore) 
         {"a": "x" * 3000},
     ],
 )
-async def test_metadata_that_not_every_store_could_keep_is_refused(
+async def test_metadata_that_not_every_store_can_hold_is_refused(
     store: ObjectStore, metadata: dict[str, str]
 ) -> None:
     with pytest.raises(InvalidInput):

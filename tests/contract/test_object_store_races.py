@@ -1,6 +1,4 @@
-"""Conditions, races and readers who leave: every object store, on a folder and on a real S3
-server.
-"""
+"""The contract of every object store under concurrency: conditions, races, cancelled readers."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ async def keys_below(store: ObjectStore, prefix: str) -> list[str]:
     return sorted([info.key async for info in store.list(prefix)])
 
 
-async def test_reading_with_the_right_etag_works_and_with_another_does_not(
+async def test_a_read_with_another_etag_fails(
     store: ObjectStore,
 ) -> None:
     old = await store.put("a", b"old")
@@ -43,7 +41,7 @@ async def test_put_if_absent_never_replaces(store: ObjectStore) -> None:
     assert await read(store, "a", max_bytes=100) == b"first"
 
 
-async def test_of_many_writers_who_put_if_absent_exactly_one_wins(store: ObjectStore) -> None:
+async def test_exactly_one_of_many_concurrent_puts_if_absent_succeeds(store: ObjectStore) -> None:
     async def write(number: int) -> int | None:
         try:
             await store.put("race", b"%d" % number, if_absent=True)
@@ -58,7 +56,7 @@ async def test_of_many_writers_who_put_if_absent_exactly_one_wins(store: ObjectS
     assert await read(store, "race", max_bytes=10) == b"%d" % winners[0]
 
 
-async def test_put_if_match_replaces_only_what_it_expects(store: ObjectStore) -> None:
+async def test_put_if_match_replaces_only_the_object_with_that_etag(store: ObjectStore) -> None:
     first = await store.put("a", b"first")
     second = await store.put("a", b"second", if_match=first.etag)
     with pytest.raises(PreconditionFailed):
@@ -69,7 +67,7 @@ async def test_put_if_match_replaces_only_what_it_expects(store: ObjectStore) ->
     assert await keys_below(store, "") == ["a"]
 
 
-async def test_of_many_writers_who_expect_the_same_object_exactly_one_wins(
+async def test_exactly_one_of_many_concurrent_puts_if_match_succeeds(
     store: ObjectStore,
 ) -> None:
     first = await store.put("race", b"first")
@@ -84,7 +82,7 @@ async def test_of_many_writers_who_expect_the_same_object_exactly_one_wins(
     assert sum(await asyncio.gather(*map(write, range(16)))) == 1
 
 
-async def test_readers_during_replacements_see_whole_objects_only(store: ObjectStore) -> None:
+async def test_readers_see_only_whole_objects_while_they_are_replaced(store: ObjectStore) -> None:
     bodies = {bytes([letter]) * 300_000 for letter in b"abcd"}
     await store.put("hot", next(iter(bodies)))
     done = asyncio.Event()
@@ -94,23 +92,23 @@ async def test_readers_during_replacements_see_whole_objects_only(store: ObjectS
             await store.put("hot", body)
         done.set()
 
-    async def look() -> int:
-        seen = 0
+    async def read_repeatedly() -> int:
+        reads = 0
         while not done.is_set():
             async with store.open("hot") as stream:
                 body = await stream.read()
             assert body in bodies
             assert len(body) == stream.info.bytes
-            seen += 1
-        return seen
+            reads += 1
+        return reads
 
     async with asyncio.TaskGroup() as group:
         group.create_task(write())
-        readers = [group.create_task(look()) for _ in range(4)]
+        readers = [group.create_task(read_repeatedly()) for _ in range(4)]
     assert all(reader.result() > 0 for reader in readers)
 
 
-async def test_a_large_write_under_a_condition_that_fails_leaves_what_was_there(
+async def test_a_large_write_whose_condition_fails_leaves_the_current_object(
     store: ObjectStore, tmp_path: Path
 ) -> None:
     await store.put("large.tif", b"small")
@@ -123,26 +121,26 @@ async def test_a_large_write_under_a_condition_that_fails_leaves_what_was_there(
     assert await read(store, "large.tif", max_bytes=100) == b"small"
 
 
-async def test_reads_left_early_or_cancelled_leave_no_connection_and_no_file_behind(
+async def test_reads_that_end_early_or_are_cancelled_leak_no_connection_and_no_file(
     store: ObjectStore, tmp_path: Path
 ) -> None:
     path = tmp_path / "large"
     path.write_bytes(bytes(LARGE))
     await store.put("large", path)
 
-    async def begin() -> None:
+    async def read_slowly() -> None:
         async with store.open("large") as stream:
             async for _ in stream:
                 await asyncio.sleep(60)
 
-    async def leave() -> None:
+    async def read_one_chunk() -> None:
         async with store.open("large") as stream:
             await anext(stream)
 
-    await asyncio.gather(*(leave() for _ in range(8)))
+    await asyncio.gather(*(read_one_chunk() for _ in range(8)))
     before = await _open_files()
     for pause_s in (0, 0.0005, 0.002, 0.02, 0.2):
-        tasks = [asyncio.create_task(begin()) for _ in range(100)]
+        tasks = [asyncio.create_task(read_slowly()) for _ in range(100)]
         await asyncio.sleep(pause_s)
         for task in tasks:
             task.cancel()
@@ -150,8 +148,8 @@ async def test_reads_left_early_or_cancelled_leave_no_connection_and_no_file_beh
             isinstance(end, asyncio.CancelledError)
             for end in await asyncio.gather(*tasks, return_exceptions=True)
         )
-    await asyncio.gather(*(leave() for _ in range(8)))
-    # Connections to the S3 server are at most 64 and kept; five rounds of a hundred reads are not.
+    await asyncio.gather(*(read_one_chunk() for _ in range(8)))
+    # At most 64 connections to the S3 server stay open, but not those of five rounds of 100 reads.
     assert await _open_files() <= before + 64
     assert await read(store, "large", max_bytes=LARGE) == path.read_bytes()
 

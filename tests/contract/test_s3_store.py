@@ -1,4 +1,4 @@
-"""What only the S3 form has: faults of the service, large copies, uploads nobody finished."""
+"""The store in S3: faults of the service, large copies, unfinished uploads."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ PART = 5 * 1024**2
 
 
 @asynccontextmanager
-async def bare(storage: Storage) -> AsyncIterator[tuple[Any, dict[str, str]]]:
-    """A client of the same place, to look behind the store."""
+async def raw_client(storage: Storage) -> AsyncIterator[tuple[Any, dict[str, str]]]:
+    """Open a client of the same bucket, to inspect it without the store."""
     async with open_client(storage) as client:
         yield client, {"Bucket": storage.bucket, "Prefix": f"{storage.prefix}/"}
 
 
 @asynccontextmanager
 async def answering(answer: bytes) -> AsyncIterator[Storage]:
-    """A service that answers every request with these bytes and hangs up."""
+    """Run a service that answers every request with these bytes and closes the connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -44,10 +44,10 @@ async def answering(answer: bytes) -> AsyncIterator[Storage]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
-        yield elsewhere(port)
+        yield storage_at(port)
 
 
-def elsewhere(port: int) -> Storage:
+def storage_at(port: int) -> Storage:
     return Storage(
         kind="s3",
         endpoint=f"http://127.0.0.1:{port}",
@@ -59,9 +59,9 @@ def elsewhere(port: int) -> Storage:
     )
 
 
-async def test_a_service_that_is_not_there_is_unavailable_for_every_method(tmp_path: Path) -> None:
+async def test_every_method_of_a_missing_service_raises_unavailable(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(17 * 1024**2))
-    async with open_s3(elsewhere(free_port())) as store:
+    async with open_s3(storage_at(free_port())) as store:
         attempts = (
             store.head("a"),
             store.put("a", b"x"),
@@ -87,7 +87,7 @@ async def test_a_service_that_is_not_there_is_unavailable_for_every_method(tmp_p
     ],
     ids=["500", "503", "403", "garbage", "silence"],
 )
-async def test_a_service_in_trouble_is_unavailable_and_not_an_empty_one(answer: bytes) -> None:
+async def test_a_failing_service_is_unavailable_and_not_empty(answer: bytes) -> None:
     async with answering(answer) as storage, open_s3(storage) as store:
         ends = await asyncio.gather(
             store.head("a"), read(store, "a", max_bytes=9), return_exceptions=True
@@ -96,7 +96,7 @@ async def test_a_service_in_trouble_is_unavailable_and_not_an_empty_one(answer: 
 
 
 @pytest.mark.parametrize("sent", [0, 1, 999])
-async def test_a_body_that_ends_early_is_never_taken_for_the_object(sent: int) -> None:
+async def test_a_body_that_ends_early_is_unavailable(sent: int) -> None:
     answer = (
         b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nETag: "x"\r\n'
         b"Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n"
@@ -106,7 +106,7 @@ async def test_a_body_that_ends_early_is_never_taken_for_the_object(sent: int) -
             await read(store, "a", max_bytes=1000)
 
 
-async def test_a_body_that_stalls_is_given_up_after_the_read_timeout() -> None:
+async def test_a_stalled_body_is_unavailable_after_the_read_timeout() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\nETag: "x"\r\n')
@@ -116,12 +116,12 @@ async def test_a_body_that_stalls_is_given_up_after_the_read_timeout() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, open_s3(elsewhere(port)) as store:
+    async with server, open_s3(storage_at(port)) as store:
         with pytest.raises(StorageUnavailable):
             await asyncio.wait_for(read(store, "a", max_bytes=9), 5)
 
 
-async def test_a_service_that_ignores_ranges_is_found_out() -> None:
+async def test_an_answer_without_the_requested_range_is_unavailable() -> None:
     answer = (
         b'HTTP/1.1 200 OK\r\nContent-Length: 4\r\nETag: "x"\r\n'
         b"Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\nabcd"
@@ -132,7 +132,7 @@ async def test_a_service_that_ignores_ranges_is_found_out() -> None:
                 pass
 
 
-async def test_a_bucket_that_does_not_exist_is_unavailable_to_writers(s3_server: S3Server) -> None:
+async def test_a_missing_bucket_is_not_an_empty_one(s3_server: S3Server) -> None:
     async with open_s3(s3_server.storage(bucket="no-such-bucket-here")) as store:
         with pytest.raises((StorageUnavailable, ObjectNotFound)):
             await read(store, "a", max_bytes=9)
@@ -140,7 +140,7 @@ async def test_a_bucket_that_does_not_exist_is_unavailable_to_writers(s3_server:
             _ = [info async for info in store.list("")]
 
 
-async def test_stores_with_different_prefixes_in_one_bucket_do_not_see_each_other(
+async def test_stores_with_different_prefixes_in_one_bucket_are_separate(
     s3_server: S3Server,
 ) -> None:
     async with open_s3(s3_server.storage()) as one, open_s3(s3_server.storage()) as other:
@@ -152,7 +152,7 @@ async def test_stores_with_different_prefixes_in_one_bucket_do_not_see_each_othe
         assert await read(one, "a", max_bytes=9) == b"one"
 
 
-async def test_an_object_too_large_for_one_copy_is_copied_in_parts(s3_server: S3Server) -> None:
+async def test_a_large_object_is_copied_in_parts(s3_server: S3Server) -> None:
     storage, body = s3_server.storage(), os.urandom(17 * 1024**2)
     async with open_client(storage) as client:
         store = S3Store(client, storage.bucket, storage.prefix, copy_bytes=PART)
@@ -163,13 +163,11 @@ async def test_an_object_too_large_for_one_copy_is_copied_in_parts(s3_server: S3
         assert await read(store, "b", max_bytes=len(body), if_match=copied.etag) == body
 
 
-async def test_an_upload_in_parts_that_is_cancelled_leaves_nothing_at_the_service(
-    s3_server: S3Server, tmp_path: Path
-) -> None:
+async def test_a_cancelled_upload_in_parts_is_aborted(s3_server: S3Server, tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(bytes(64 * 1024**2))
     storage = s3_server.storage()
-    async with open_s3(storage) as store, bare(storage) as (client, where):
+    async with open_s3(storage) as store, raw_client(storage) as (client, where):
         for pause_s in (0.01, 0.05, 0.1):
             task = asyncio.create_task(store.put("large", path))
             await asyncio.sleep(pause_s)
@@ -180,11 +178,11 @@ async def test_an_upload_in_parts_that_is_cancelled_leaves_nothing_at_the_servic
         assert [info.key async for info in store.list("")] == []
 
 
-async def test_uploads_a_killed_process_left_are_aborted_when_they_are_old(
+async def test_old_uploads_of_killed_processes_are_aborted(
     s3_server: S3Server,
 ) -> None:
     storage = s3_server.storage()
-    async with open_s3(storage) as store, bare(storage) as (client, where):
+    async with open_s3(storage) as store, raw_client(storage) as (client, where):
         key = f"{storage.prefix}/left"
         await client.create_multipart_upload(Bucket=storage.bucket, Key=key)
         assert await store.sweep_temporary(older_than_s=3600) == 0
@@ -192,16 +190,16 @@ async def test_uploads_a_killed_process_left_are_aborted_when_they_are_old(
         assert not (await client.list_multipart_uploads(**where)).get("Uploads")
 
 
-async def test_no_more_connections_are_made_than_the_settings_allow(s3_server: S3Server) -> None:
+async def test_the_number_of_connections_is_limited_by_the_settings(s3_server: S3Server) -> None:
     async with open_s3(s3_server.storage(max_connections=3)) as store:
         await store.put("a", bytes(100_000))
         before = open_descriptors()
         most = 0
 
-        async def look(one: ObjectStore) -> None:
+        async def read_object(store: ObjectStore) -> None:
             nonlocal most
-            assert len(await read(one, "a", max_bytes=100_000)) == 100_000
+            assert len(await read(store, "a", max_bytes=100_000)) == 100_000
             most = max(most, open_descriptors())
 
-        await asyncio.gather(*(look(store) for _ in range(60)))
+        await asyncio.gather(*(read_object(store) for _ in range(60)))
         assert most <= before + 3

@@ -1,4 +1,4 @@
-"""SFTP and FTP servers on loopback, for tests of single origins: one folder each, and faults."""
+"""SFTP and FTP servers on loopback that serve one folder each, and servers that fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOREVER_S = 3600
 
 @dataclass
 class SftpServer:
-    """A running server; `host_key` and `user_key` as they are written in files."""
+    """A running server; `host_key` and `user_key` have the format of key files."""
 
     port: int
     host_key: str
@@ -83,7 +83,7 @@ async def sftp_server(folder: Path, port: int = 0) -> AsyncIterator[SftpServer]:
 
 @asynccontextmanager
 async def ftp_server(folder: Path, *, anonymous: Path | None = None) -> AsyncIterator[int]:
-    """Serve `folder` to USER by PASSWORD, and `anonymous` to anybody; gives the port."""
+    """Serve `folder` to USER by PASSWORD, and `anonymous` to anonymous users; yields the port."""
     users = [aioftp.User(USER, PASSWORD, base_path=folder)]
     if anonymous is not None:
         users.append(aioftp.User(base_path=anonymous))
@@ -97,18 +97,18 @@ async def ftp_server(folder: Path, *, anonymous: Path | None = None) -> AsyncIte
 
 @dataclass
 class ScriptedFtp:
-    """Answers each command of FTP as a table says, and remembers what it heard."""
+    """Answers each FTP command from a table, and records the commands."""
 
     port: int = 0
     answers: dict[str, str] = field(default_factory=dict)
-    heard: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 ready\r\n")
         try:
             while line := await reader.readline():
                 command = line.decode().strip()
-                self.heard.append(command)
+                self.commands.append(command)
                 writer.write(f"{self.answers.get(command.split(' ')[0], '502 no')}\r\n".encode())
                 await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
@@ -119,8 +119,10 @@ class ScriptedFtp:
 
 @asynccontextmanager
 async def scripted_ftp(**answers: str) -> AsyncIterator[ScriptedFtp]:
-    """Run one on a free port."""
-    script = ScriptedFtp(answers={"USER": "331 who", "PASS": "230 in", "TYPE": "200 ok", **answers})
+    """Run a scripted server on a free port."""
+    script = ScriptedFtp(
+        answers={"USER": "331 password", "PASS": "230 ok", "TYPE": "200 ok", **answers}
+    )
     async with listening(script.serve) as port:
         script.port = port
         yield script
@@ -128,7 +130,7 @@ async def scripted_ftp(**answers: str) -> AsyncIterator[ScriptedFtp]:
 
 @asynccontextmanager
 async def listening(serve: Any) -> AsyncIterator[int]:
-    """Serve each connection with `serve(reader, writer)` on a free port, cut at the end."""
+    """Serve each connection with `serve(reader, writer)` on a free port; the end cuts them all."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -155,5 +157,5 @@ async def listening(serve: Any) -> AsyncIterator[int]:
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A server that takes the connection and says nothing."""
+    """Accept the connection and send nothing."""
     await asyncio.sleep(FOREVER_S)

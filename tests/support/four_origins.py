@@ -1,5 +1,5 @@
-"""One folder of files behind four kinds of origin at once: HTTP with basic authentication, a
-private S3 bucket, SFTP with a password, FTP; real servers on loopback, in a background thread.
+"""Four origins that serve the same folder: HTTP with basic authentication, a private S3 bucket,
+SFTP with a password, and FTP. Real servers on loopback, in a background thread.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from tests.support.weed import CREDENTIALS, s3_client
 KINDS = ("http", "s3", "sftp", "ftp")
 USER, PASSWORD = "archivist", "correct horse"
 ORIGINALS = "originals"
-"""The bucket the files lie in."""
+"""The bucket with the files."""
 
 
 @dataclass
 class FourOrigins:
-    """Where the files are to be had, and how."""
+    """The addresses of the files, and the strategies that read them."""
 
     http_port: int
     sftp_port: int
     ftp_port: int
     s3_endpoint: str
     host_key: str = ""
-    """The SFTP server's public key, as a line of known_hosts has it (`ssh-ed25519 AAAA...`)."""
-    asked: dict[str, int] = field(default_factory=dict)
-    """How often each file was asked for over HTTP."""
+    """The SFTP server's public key in the format of known_hosts (`ssh-ed25519 AAAA...`)."""
+    requests: dict[str, int] = field(default_factory=dict)
+    """The number of HTTP requests for each file."""
 
     def origin(self, kind: str, name: str) -> str:
-        """The address of a file."""
+        """Return the address of a file."""
         return {
             "http": f"http://127.0.0.1:{self.http_port}/{name}",
             "s3": f"s3://us-east-1/{ORIGINALS}/{name}",
@@ -49,7 +49,7 @@ class FourOrigins:
         }[kind]
 
     def strategies(self) -> list[dict[str, Any]]:
-        """The bodies that make a customer's origin strategies of them."""
+        """Return the request bodies that create the origin strategies."""
         login = {"user": USER, "password": PASSWORD}
         access, secret = CREDENTIALS
         keys = {"access_key": access, "secret_key": secret, "endpoint": self.s3_endpoint}
@@ -67,7 +67,7 @@ def _strategy(regex: str, strategy: str, credentials: Mapping[str, str]) -> dict
 
 @contextmanager
 def four_origins(folder: Path, s3_endpoint: str) -> Iterator[FourOrigins]:
-    """Serve the files of `folder`, which are also put into a bucket of the S3 server."""
+    """Serve the files of `folder`, and put them into a bucket of the S3 server."""
     _fill_bucket(folder, s3_endpoint)
     origins = FourOrigins(free_port(), free_port(), free_port(), s3_endpoint)
     ready, stop = threading.Event(), asyncio.Event()
@@ -111,13 +111,13 @@ def _fill_bucket(folder: Path, endpoint: str) -> None:
 
 
 async def _http(stack: AsyncExitStack, folder: Path, origins: FourOrigins) -> None:
-    wanted = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    authorization = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        if request.headers.get("Authorization") != wanted:
+        if request.headers.get("Authorization") != authorization:
             return web.Response(status=401)
         name = request.match_info["name"]
-        origins.asked[name] = origins.asked.get(name, 0) + 1
+        origins.requests[name] = origins.requests.get(name, 0) + 1
         path = folder / name
         if not path.is_file():
             return web.Response(status=404)

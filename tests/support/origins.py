@@ -1,6 +1,6 @@
-"""A real HTTP origin on loopback that can misbehave in every way an origin does, one path each.
+"""A real HTTP origin on loopback; each kind of failure has its own path.
 
-Speaks HTTP over raw streams, because a well-made server library refuses to send most of this.
+It writes HTTP to raw streams, because server libraries refuse to send most of these answers.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ FOREVER_S = 3600
 
 @dataclass
 class OriginServer:
-    """`files` by path are served properly; everything else is a fault named by its path."""
+    """Serves `files` by path; the other paths are the failures of FAULTS."""
 
     port: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
     media_types: dict[str, str] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     logins: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Paths that ask for a user and password (Basic, UTF-8)."""
+    """Paths that need a user and password (Basic, UTF-8)."""
     requests: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
-        """Address of `path` here."""
+        """Return the address of `path` on this server."""
         return f"http://{host}:{self.port}{path}"
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, one request."""
+        """Answer the one request of a connection."""
         try:
             await self._answer(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -77,19 +77,19 @@ class OriginServer:
 
 
 def basic(user: str, password: str) -> str:
-    """The Authorization header of this login."""
+    """Return the Authorization header of this login."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def etag_of(body: bytes) -> str:
-    """The strong ETag these bytes are served with."""
+    """Return the strong ETag of these bytes."""
     return f'"{hashlib.sha256(body).hexdigest()[:16]}"'
 
 
 def send_head(
     writer: asyncio.StreamWriter, status: int, headers: dict[str, str], length: int | None
 ) -> None:
-    """Write the status line and headers of one last answer on this connection."""
+    """Write the status line and headers of the last answer on this connection."""
     lines = [f"HTTP/1.1 {status} X", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if length is not None:
@@ -206,7 +206,7 @@ FAULTS: dict[str, Fault] = {
 
 @asynccontextmanager
 async def origin_server() -> AsyncIterator[OriginServer]:
-    """Run one on a free port of loopback until the block ends; open connections are then cut."""
+    """Run the origin on a free port of loopback; the end of the block cuts open connections."""
     origin = OriginServer()
     tasks: set[asyncio.Task[None]] = set()
 

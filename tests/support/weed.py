@@ -1,4 +1,4 @@
-"""A real S3 server (SeaweedFS, from its PyPI wheel) on free loopback ports, with one bucket."""
+"""A real S3 server (SeaweedFS, from its PyPI wheel) on free loopback ports, with two buckets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.serve_process import free_port
 
 BUCKET = "pictures"
 PUBLIC_BUCKET = "public-pictures"
-"""Anybody may read it; only the owner of CREDENTIALS may write."""
+"""A bucket that anonymous clients may read; writing needs CREDENTIALS."""
 CREDENTIALS = ("testing-access", "testing-secret")
 _PORTS = (
     "master.port",
@@ -36,7 +36,7 @@ _PORTS = (
 
 @contextmanager
 def weed(folder: Path) -> Iterator[str]:
-    """Start it with its data in `folder`; yields the endpoint, `http://127.0.0.1:P`."""
+    """Run the server with its data in `folder`; yields the endpoint, `http://127.0.0.1:P`."""
     folder.mkdir(parents=True, exist_ok=True)
     access, secret = CREDENTIALS
     identity = {
@@ -44,9 +44,9 @@ def weed(folder: Path) -> Iterator[str]:
         "credentials": [{"accessKey": access, "secretKey": secret}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
-    anybody = {"name": "anonymous", "actions": [f"Read:{PUBLIC_BUCKET}"]}
+    anonymous = {"name": "anonymous", "actions": [f"Read:{PUBLIC_BUCKET}"]}
     configuration = folder / "s3.json"
-    configuration.write_text(json.dumps({"identities": [identity, anybody]}))
+    configuration.write_text(json.dumps({"identities": [identity, anonymous]}))
     ports = {name: free_port() for name in _PORTS}
     words = [
         str(Path(sys.executable).with_name("weed")),
@@ -74,7 +74,7 @@ def weed(folder: Path) -> Iterator[str]:
 
 
 def s3_client(endpoint: str) -> Any:
-    """A client with the server's credentials; its user closes it."""
+    """Return a client with the server's credentials; the caller closes it."""
     access, secret = CREDENTIALS
     return botocore.session.get_session().create_client(
         "s3",
@@ -93,7 +93,9 @@ def _make_bucket(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> 
             with suppress(BotoCoreError, ClientError):
                 client.create_bucket(Bucket=BUCKET)
                 client.create_bucket(Bucket=PUBLIC_BUCKET)
-                client.put_object(Bucket=BUCKET, Key="probe", Body=b"x")  # a volume is there too
+                client.put_object(
+                    Bucket=BUCKET, Key="probe", Body=b"x"
+                )  # fails until there is a volume
                 client.delete_object(Bucket=BUCKET, Key="probe")
                 return
             time.sleep(0.2)
@@ -103,7 +105,7 @@ def _make_bucket(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> 
 
 
 def s3_settings(endpoint: str) -> dict[str, str]:
-    """The environment that has the product keep its objects there."""
+    """Return the environment variables that put the product's object store there."""
     access, secret = CREDENTIALS
     return {
         "ORCHESTRATOR_STORAGE__KIND": "s3",
@@ -115,7 +117,7 @@ def s3_settings(endpoint: str) -> dict[str, str]:
 
 
 def s3_objects(endpoint: str, bucket: str) -> list[str]:
-    """Every key of a bucket."""
+    """Return every key of a bucket."""
     client = s3_client(endpoint)
     try:
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)

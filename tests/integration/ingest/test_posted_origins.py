@@ -1,6 +1,4 @@
-"""What a message from outside may name as an origin, and what an ingest says that it will be tried
-again.
-"""
+"""Ingest jobs from outside: the origins they may name, and whether they are retried."""
 
 from __future__ import annotations
 
@@ -44,18 +42,20 @@ def a_job(payload: dict[str, Any], attempts: int = 1) -> Job:
     )
 
 
-async def test_a_posted_ingest_reads_no_file_that_only_this_machine_may(house: House) -> None:
+async def test_a_posted_ingest_cannot_read_local_files_outside_the_file_roots(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 60, 40)
     handler = a_handler(house)
     for origin in (str(path), f"file://{path}"):
         with pytest.raises(InvalidInput, match="file_roots"):
             await handler(a_job({"id": "1/1/posted", "origin": origin}))
     await house.register(path, "known")
-    await handler(a_job({"id": "1/1/known", "origin": str(path)}))  # the operator's own
+    await handler(
+        a_job({"id": "1/1/known", "origin": str(path)})
+    )  # the operator registered this file
     assert (await house.asset("known")).servable
 
 
-async def test_an_outage_of_ours_after_the_last_attempt_is_waited_for_still(house: House) -> None:
+async def test_an_outage_of_the_store_in_the_last_attempt_is_still_retried(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 60, 40)
     await house.register(path, "known")
     handler = a_handler(house)
@@ -70,7 +70,7 @@ async def test_an_outage_of_ours_after_the_last_attempt_is_waited_for_still(hous
 
 
 @pytest.mark.parametrize(("attempts", "state"), [(4, AssetState.INGESTING), (5, AssetState.FAILED)])
-async def test_an_origin_that_is_away_is_given_up_with_the_last_attempt(
+async def test_an_unavailable_origin_fails_the_asset_with_the_last_attempt(
     house: House, origin: OriginServer, attempts: int, state: AssetState
 ) -> None:
     handler = a_handler(house)

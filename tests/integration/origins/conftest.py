@@ -1,4 +1,4 @@
-"""Origins of every kind on real servers, by the strategies of a customer in a real catalogue."""
+"""The origins of one customer, with strategies in a real catalogue."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ MAX_BYTES = 2_000_000
 
 
 @dataclass
-class Desk:
-    """What a test of origins has before it."""
+class CustomerOrigins:
+    """Adds strategies to CUSTOMER and fetches origins into `folder`."""
 
     catalog: Catalog
-    opened: OriginServices
+    services: OriginServices
     folder: Path
 
     @property
     def strategies(self) -> StrategyEditor:
-        return self.opened.strategies
+        return self.services.strategies
 
     @property
     def matcher(self) -> StrategyMatcher:
-        return self.opened.matcher
+        return self.services.matcher
 
     @property
-    def origins(self) -> OriginFetcher:
-        return self.opened.fetcher
+    def fetcher(self) -> OriginFetcher:
+        return self.services.fetcher
 
     async def add(
         self, regex: str, strategy: str, credentials: Any = None, **more: Any
@@ -60,24 +60,24 @@ class Desk:
         )
 
     async def fetch(self, origin: str) -> FetchedFile:
-        return await self.origins.fetch(CUSTOMER, origin, self.folder / "fetched")
+        return await self.fetcher.fetch(CUSTOMER, origin, self.folder / "fetched")
 
-    async def code(self, origin: str) -> str:
-        """The code of the error that fetching gives."""
+    async def fault_code(self, origin: str) -> str:
+        """Return the code of the error that a fetch raises."""
         with pytest.raises(OrchestratorError) as caught:
             await self.fetch(origin)
         return caught.value.code
 
 
 @asynccontextmanager
-async def a_desk(
+async def customer_origins(
     database: Database, folder: Path, keys: list[str] | None = None, **settings: Any
-) -> AsyncIterator[Desk]:
-    """All of origins over the database, with short patience and loopback allowed."""
+) -> AsyncIterator[CustomerOrigins]:
+    """Open origin services with short timeouts that may connect to loopback addresses."""
     await migrate(database)
     catalog = await Catalog.open(database)
     await catalog.customers.ensure(CUSTOMER, "seven")
-    given = {
+    values = {
         "allow_private_addresses": True,
         "max_bytes": MAX_BYTES,
         "connect_timeout_s": 2,
@@ -86,15 +86,15 @@ async def a_desk(
         "max_redirects": 3,
         **settings,
     }
-    ingest = Ingest.model_validate(given)
+    ingest = Ingest.model_validate(values)
     try:
-        async with open_origins(ingest, catalog.strategies, keys or [make_key()]) as opened:
-            yield Desk(catalog, opened, folder)
+        async with open_origins(ingest, catalog.strategies, keys or [make_key()]) as services:
+            yield CustomerOrigins(catalog, services, folder)
     finally:
         await catalog.close()
 
 
 @pytest.fixture
-async def desk(database: Database, tmp_path: Path) -> AsyncIterator[Desk]:
-    async with a_desk(database, tmp_path) as one:
-        yield one
+async def origins(database: Database, tmp_path: Path) -> AsyncIterator[CustomerOrigins]:
+    async with customer_origins(database, tmp_path) as opened:
+        yield opened

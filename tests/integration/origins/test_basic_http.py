@@ -1,4 +1,4 @@
-"""HTTP origins behind a login, conditional reads, and the dry run."""
+"""HTTP origins that need a login, conditional reads, and examining an origin."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from aiohttp import encode_basic_auth, web
 
 from orchestrator.origins.reader_types import FetchedFile, NotModified
 from orchestrator.settings import Database
-from tests.integration.origins.conftest import CUSTOMER, HTML, PICTURE, Desk, a_desk
+from tests.integration.origins.conftest import (
+    CUSTOMER,
+    HTML,
+    PICTURE,
+    CustomerOrigins,
+    customer_origins,
+)
 from tests.support.origins import OriginServer, origin_server
 from tests.support.serve_process import free_port
 
@@ -27,13 +33,15 @@ async def origin() -> AsyncIterator[OriginServer]:
         yield server
 
 
-async def test_a_login_in_any_alphabet_opens_the_origin(desk: Desk, origin: OriginServer) -> None:
-    await desk.add("^http", "basic-http-authentication", CREDENTIALS)
-    fetched = await desk.fetch(origin.url("/picture"))
+async def test_a_login_with_any_characters_opens_the_origin(
+    origins: CustomerOrigins, origin: OriginServer
+) -> None:
+    await origins.add("^http", "basic-http-authentication", CREDENTIALS)
+    fetched = await origins.fetch(origin.url("/picture"))
     assert fetched.path.read_bytes() == PICTURE
 
 
-async def test_a_server_of_another_make_takes_the_login(desk: Desk) -> None:
+async def test_another_http_server_accepts_the_login(origins: CustomerOrigins) -> None:
     async def handle(request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != encode_basic_auth(*LOGIN):
             return web.Response(status=403)
@@ -46,8 +54,8 @@ async def test_a_server_of_another_make_takes_the_login(desk: Desk) -> None:
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        await desk.add("^http", "basic-http-auth", CREDENTIALS)
-        assert (await desk.fetch(f"http://127.0.0.1:{port}/picture")).bytes == len(PICTURE)
+        await origins.add("^http", "basic-http-auth", CREDENTIALS)
+        assert (await origins.fetch(f"http://127.0.0.1:{port}/picture")).bytes == len(PICTURE)
     finally:
         await runner.cleanup()
 
@@ -66,37 +74,37 @@ async def test_a_server_of_another_make_takes_the_login(desk: Desk) -> None:
         ("/hops/9", "origin_redirects"),
     ],
 )
-async def test_each_way_of_failing_has_its_code(
-    desk: Desk, origin: OriginServer, path: str, code: str
+async def test_each_failure_has_its_code(
+    origins: CustomerOrigins, origin: OriginServer, path: str, code: str
 ) -> None:
-    await desk.add("^http", "basic-http-auth", CREDENTIALS)
-    assert await desk.code(origin.url(path)) == code
+    await origins.add("^http", "basic-http-auth", CREDENTIALS)
+    assert await origins.fault_code(origin.url(path)) == code
 
 
-async def test_a_wrong_password_and_missing_credentials_are_told_apart(
-    desk: Desk, origin: OriginServer
+async def test_a_wrong_password_and_missing_credentials_have_different_codes(
+    origins: CustomerOrigins, origin: OriginServer
 ) -> None:
-    await desk.add("picture", "basic-http-auth", {**CREDENTIALS, "password": "wrong"})
-    assert await desk.code(origin.url("/picture")) == "origin_refused"
-    await desk.add("page", "basic-http-auth", "s3://no-bucket/login.json")
-    assert await desk.code(origin.url("/page")) == "origin_credentials"
+    await origins.add("picture", "basic-http-auth", {**CREDENTIALS, "password": "wrong"})
+    assert await origins.fault_code(origin.url("/picture")) == "origin_refused"
+    await origins.add("page", "basic-http-auth", "s3://no-bucket/login.json")
+    assert await origins.fault_code(origin.url("/page")) == "origin_credentials"
 
 
 async def test_a_private_address_is_refused(
     database: Database, tmp_path: Path, origin: OriginServer
 ) -> None:
-    async with a_desk(database, tmp_path, allow_private_addresses=False) as desk:
-        await desk.add("^http", "basic-http-auth", CREDENTIALS)
-        assert await desk.code(origin.url("/picture")) == "origin_private_address"
+    async with customer_origins(database, tmp_path, allow_private_addresses=False) as origins:
+        await origins.add("^http", "basic-http-auth", CREDENTIALS)
+        assert await origins.fault_code(origin.url("/picture")) == "origin_private_address"
     assert origin.requests == []
 
 
-async def test_a_redirect_takes_the_login_along_on_the_same_host_only(
-    desk: Desk, origin: OriginServer
+async def test_a_redirect_sends_the_login_only_to_the_same_host(
+    origins: CustomerOrigins, origin: OriginServer
 ) -> None:
-    await desk.add("^http", "basic-http-auth", CREDENTIALS)
+    await origins.add("^http", "basic-http-auth", CREDENTIALS)
     origin.redirects["/here"] = "/picture"
-    assert (await desk.fetch(origin.url("/here"))).bytes == len(PICTURE)
+    assert (await origins.fetch(origin.url("/here"))).bytes == len(PICTURE)
     async with origin_server() as other:
         other.files["/picture"] = PICTURE
         other.redirects["/back"] = origin.url("/picture")
@@ -106,34 +114,38 @@ async def test_a_redirect_takes_the_login_along_on_the_same_host_only(
             ("/away", other.url("/back")),
         ):
             origin.redirects[name] = to
-        assert (await desk.fetch(origin.url("/port"))).bytes == len(PICTURE)
+        assert (await origins.fetch(origin.url("/port"))).bytes == len(PICTURE)
         assert "authorization" not in other.headers[-1]
-        assert await desk.code(origin.url("/name")) == "origin_refused"
+        assert await origins.fault_code(origin.url("/name")) == "origin_refused"
         assert "authorization" not in origin.headers[-1]
-        await desk.fetch(origin.url("/away"))  # the origin itself is asked with the login again
+        await origins.fetch(
+            origin.url("/away")
+        )  # the redirect back to the origin sends the login again
         assert "authorization" in origin.headers[-1]
         assert all("authorization" not in headers for headers in other.headers)
 
 
-async def test_an_origin_that_has_its_etag_still_is_not_sent_again(
-    desk: Desk, origin: OriginServer
+async def test_an_origin_with_an_unchanged_etag_is_not_sent_again(
+    origins: CustomerOrigins, origin: OriginServer
 ) -> None:
-    await desk.add("^http", "basic-http-auth", CREDENTIALS)
+    await origins.add("^http", "basic-http-auth", CREDENTIALS)
     url = origin.url("/picture")
-    first = await desk.fetch(url)
-    again = await desk.origins.fetch(CUSTOMER, url, desk.folder / "2", first.etag)
+    first = await origins.fetch(url)
+    again = await origins.fetcher.fetch(CUSTOMER, url, origins.folder / "2", first.etag)
     assert again == NotModified(first.etag)
     origin.files["/picture"] = PICTURE + b"more"
-    changed = await desk.origins.fetch(CUSTOMER, url, desk.folder / "3", first.etag)
+    changed = await origins.fetcher.fetch(CUSTOMER, url, origins.folder / "3", first.etag)
     assert isinstance(changed, FetchedFile)
     assert changed.bytes == len(PICTURE) + 4
 
 
-async def test_a_dry_run_tells_strategy_size_and_fault(desk: Desk, origin: OriginServer) -> None:
-    made = await desk.add("^http", "basic-http-auth", CREDENTIALS)
-    good = await desk.origins.examine(CUSTOMER, origin.url("/picture"))
+async def test_a_report_has_the_strategy_the_size_and_the_fault(
+    origins: CustomerOrigins, origin: OriginServer
+) -> None:
+    strategy = await origins.add("^http", "basic-http-auth", CREDENTIALS)
+    good = await origins.fetcher.examine(CUSTOMER, origin.url("/picture"))
     assert (good.strategy, good.kind, good.bytes, good.fault) == (
-        made,
+        strategy,
         "basic-http-auth",
         len(PICTURE),
         None,
@@ -144,11 +156,11 @@ async def test_a_dry_run_tells_strategy_size_and_fault(desk: Desk, origin: Origi
         ("/large", "too_large"),
         ("/hang", "origin_timeout"),
     ):
-        bad = await desk.origins.examine(CUSTOMER, origin.url(path))
-        assert bad.strategy == made
+        bad = await origins.fetcher.examine(CUSTOMER, origin.url(path))
+        assert bad.strategy == strategy
         assert bad.fault is not None
         assert bad.fault.code == code
-    odd = await desk.origins.examine(CUSTOMER, "gopher://x/y")
+    odd = await origins.fetcher.examine(CUSTOMER, "gopher://x/y")
     assert odd.fault is not None
     assert odd.fault.code == "invalid_input"
 
@@ -156,16 +168,18 @@ async def test_a_dry_run_tells_strategy_size_and_fault(desk: Desk, origin: Origi
 @pytest.mark.parametrize(
     "target", ["/a%2Fb%7e?sig=x%2Fy%3d%2B&a=1%202", "/a%20b", "/%E6%97%A5?q=%e6", "/x//y/./z"]
 )
-async def test_an_address_is_asked_for_in_its_own_spelling(
-    desk: Desk, origin: OriginServer, target: str
+async def test_an_address_is_requested_in_its_own_spelling(
+    origins: CustomerOrigins, origin: OriginServer, target: str
 ) -> None:
     origin.files[target] = PICTURE
     origin.redirects["/to"] = target
-    assert (await desk.fetch(origin.url(target))).bytes == len(PICTURE)
+    assert (await origins.fetch(origin.url(target))).bytes == len(PICTURE)
     if "/." not in target:
-        assert (await desk.fetch(origin.url("/to"))).bytes == len(PICTURE)
+        assert (await origins.fetch(origin.url("/to"))).bytes == len(PICTURE)
 
 
-async def test_what_may_not_be_sent_as_written_is_escaped(desk: Desk, origin: OriginServer) -> None:
+async def test_characters_that_cannot_be_sent_are_escaped(
+    origins: CustomerOrigins, origin: OriginServer
+) -> None:
     origin.files["/b%C3%A4ume%20a.jpg"] = PICTURE
-    assert (await desk.fetch(origin.url("/bäume a.jpg"))).bytes == len(PICTURE)
+    assert (await origins.fetch(origin.url("/bäume a.jpg"))).bytes == len(PICTURE)

@@ -17,41 +17,41 @@ BODY = b"\xff\xd8\xff" + b"x" * 1000
 
 
 @pytest.fixture
-def origins() -> OriginFetcher:
+def fetcher() -> OriginFetcher:
     return OriginFetcher(
         {OriginKind.FILE: FileReader()}, AccessResolver(), settings=Ingest(max_bytes=2000)
     )
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}", "file://localhost{}"])
-async def test_a_file_is_copied_and_known_by_time_and_size(
-    origins: OriginFetcher, tmp_path: Path, form: str
+async def test_a_file_is_copied_and_its_fingerprint_is_time_and_size(
+    fetcher: OriginFetcher, tmp_path: Path, form: str
 ) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(BODY)
-    fetched = await origins.fetch(1, form.format(path), tmp_path / "original")
+    fetched = await fetcher.fetch(1, form.format(path), tmp_path / "original")
     assert fetched.path.read_bytes() == BODY
     assert fetched.sha256 == hashlib.sha256(BODY).hexdigest()
     assert fetched.fingerprint == f"{path.stat().st_mtime_ns}-{len(BODY)}"
 
 
-async def test_a_path_is_taken_literally_and_an_address_is_decoded(
-    origins: OriginFetcher, tmp_path: Path
+async def test_a_path_is_literal_and_an_address_is_percent_decoded(
+    fetcher: OriginFetcher, tmp_path: Path
 ) -> None:
     (tmp_path / "100%25 a.jpg").write_bytes(BODY)
     (tmp_path / "100% a.jpg").write_bytes(BODY + b"y")
-    literal = await origins.fetch(1, f"{tmp_path}/100%25 a.jpg", tmp_path / "1")
-    decoded = await origins.fetch(1, f"file://{tmp_path}/100%25%20a.jpg", tmp_path / "2")
+    literal = await fetcher.fetch(1, f"{tmp_path}/100%25 a.jpg", tmp_path / "1")
+    decoded = await fetcher.fetch(1, f"file://{tmp_path}/100%25%20a.jpg", tmp_path / "2")
     assert (literal.bytes, decoded.bytes) == (len(BODY), len(BODY) + 1)
 
 
-async def test_what_is_no_ordinary_file_is_refused(origins: OriginFetcher, tmp_path: Path) -> None:
+async def test_only_regular_files_are_read(fetcher: OriginFetcher, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(OriginUnavailable, match="not a regular file"):
-            await origins.fetch(1, str(path), tmp_path / "original")
+            await fetcher.fetch(1, str(path), tmp_path / "original")
     with pytest.raises(OriginUnavailable, match="no such file") as caught:
-        await origins.fetch(1, str(tmp_path / "none"), tmp_path / "original")
+        await fetcher.fetch(1, str(tmp_path / "none"), tmp_path / "original")
     assert not caught.value.retryable
 
 
@@ -60,20 +60,20 @@ async def test_what_is_no_ordinary_file_is_refused(origins: OriginFetcher, tmp_p
     [(b"", Unprocessable), (b"<!DOCTYPE html>", Unprocessable), (b"x" * 2001, TooLarge)],
     ids=["empty", "html", "too large"],
 )
-async def test_what_is_no_picture_or_too_large_is_named(
-    origins: OriginFetcher, tmp_path: Path, body: bytes, error: type[Exception]
+async def test_a_file_that_is_no_image_or_too_large_is_refused(
+    fetcher: OriginFetcher, tmp_path: Path, body: bytes, error: type[Exception]
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(body)
     with pytest.raises(error):
-        await origins.fetch(1, str(tmp_path / "a.jpg"), tmp_path / "original")
+        await fetcher.fetch(1, str(tmp_path / "a.jpg"), tmp_path / "original")
 
 
 @pytest.mark.parametrize(
     "origin",
     ["a.jpg", "", "file://host/a.jpg", "file:a.jpg", "s3://bucket/a.jpg", "//host/a", "x:"],
 )
-async def test_an_origin_that_cannot_be_meant_is_refused(
-    origins: OriginFetcher, tmp_path: Path, origin: str
+async def test_an_origin_that_is_no_local_file_is_refused(
+    fetcher: OriginFetcher, tmp_path: Path, origin: str
 ) -> None:
     with pytest.raises((InvalidInput, OriginUnavailable)):
-        await origins.fetch(1, origin, tmp_path / "original")
+        await fetcher.fetch(1, origin, tmp_path / "original")

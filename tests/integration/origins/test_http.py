@@ -1,4 +1,4 @@
-"""HTTP origins against a real server that misbehaves."""
+"""HTTP origins on a real server that can fail in every way."""
 
 import hashlib
 import time
@@ -44,7 +44,7 @@ async def origin() -> AsyncIterator[OriginServer]:
 
 
 @asynccontextmanager
-async def reading(
+async def open_fetcher(
     settings: Ingest, is_permitted: Callable[[str], bool] = is_public
 ) -> AsyncIterator[OriginFetcher]:
     async with HttpReader(settings, is_permitted) as http:
@@ -53,8 +53,8 @@ async def reading(
 
 @pytest.fixture
 async def fetcher() -> AsyncIterator[OriginFetcher]:
-    async with reading(SETTINGS) as one:
-        yield one
+    async with open_fetcher(SETTINGS) as opened:
+        yield opened
 
 
 async def test_a_picture_arrives_whole_with_its_hash_etag_and_type(
@@ -77,7 +77,7 @@ async def test_as_many_redirects_as_allowed_are_followed(
 
 
 @pytest.mark.parametrize(
-    ("path", "kind", "says"),
+    ("path", "kind", "message"),
     [
         ("/hops/3", OriginUnavailable, "more than 3 times"),
         ("/redirect-nowhere", OriginUnavailable, "without a Location"),
@@ -101,16 +101,16 @@ async def test_as_many_redirects_as_allowed_are_followed(
         ("/two-lengths", OriginUnavailable, "not valid HTTP"),
     ],
 )
-async def test_each_way_of_failing_is_named(
+async def test_each_failure_has_its_message(
     origin: OriginServer,
     fetcher: OriginFetcher,
     tmp_path: Path,
     path: str,
     kind: type[OrchestratorError],
-    says: str,
+    message: str,
 ) -> None:
     began = time.monotonic()
-    with pytest.raises(kind, match=says) as caught:
+    with pytest.raises(kind, match=message) as caught:
         await fetcher.fetch(1, origin.url(path), tmp_path / "original")
     assert type(caught.value) is kind
     assert time.monotonic() - began < 3
@@ -120,7 +120,7 @@ async def test_each_way_of_failing_is_named(
     ("path", "retryable"),
     [("/status/503", True), ("/status/429", True), ("/status/404", False), ("/hang", True)],
 )
-async def test_only_what_may_pass_is_worth_a_retry(
+async def test_only_temporary_failures_are_retryable(
     origin: OriginServer, fetcher: OriginFetcher, tmp_path: Path, path: str, retryable: bool
 ) -> None:
     with pytest.raises(OriginUnavailable) as caught:
@@ -131,7 +131,7 @@ async def test_only_what_may_pass_is_worth_a_retry(
 @pytest.mark.parametrize(
     "target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://[::1", "http://u:p@127.0.0.1/"]
 )
-async def test_a_redirect_to_something_else_than_http_is_refused(
+async def test_a_redirect_to_an_address_that_is_not_http_is_refused(
     origin: OriginServer, fetcher: OriginFetcher, tmp_path: Path, target: str
 ) -> None:
     origin.redirects["/away"] = target
@@ -139,7 +139,7 @@ async def test_a_redirect_to_something_else_than_http_is_refused(
         await fetcher.fetch(1, origin.url("/away"), tmp_path / "original")
 
 
-async def test_a_host_that_does_not_exist_and_a_closed_port_are_told_apart(
+async def test_an_unknown_host_and_a_closed_port_have_different_messages(
     fetcher: OriginFetcher, tmp_path: Path
 ) -> None:
     with pytest.raises(OriginUnavailable, match="refused the connection"):
@@ -149,7 +149,7 @@ async def test_a_host_that_does_not_exist_and_a_closed_port_are_told_apart(
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..b", ".a"])
-async def test_a_host_name_that_cannot_be_one_is_the_origins_fault_for_good(
+async def test_an_invalid_host_name_is_a_permanent_fault_of_the_origin(
     origin: OriginServer, fetcher: OriginFetcher, tmp_path: Path, host: str
 ) -> None:
     origin.redirects["/away"] = f"http://{host}/x.jpg"
@@ -159,11 +159,13 @@ async def test_a_host_name_that_cannot_be_one_is_the_origins_fault_for_good(
         assert not caught.value.retryable
 
 
-async def test_any_number_is_read_at_once_from_one_host(origin: OriginServer) -> None:
-    async with HttpReader(SETTINGS) as reader, AsyncExitStack() as held:
+async def test_the_number_of_concurrent_reads_from_one_host_is_not_limited(
+    origin: OriginServer,
+) -> None:
+    async with HttpReader(SETTINGS) as reader, AsyncExitStack() as stack:
         for _ in range(70):
             opened = reader.open(origin.url("/stall"), OriginAccess(OriginKind.DEFAULT))
-            assert isinstance(await held.enter_async_context(opened), OriginStream)
+            assert isinstance(await stack.enter_async_context(opened), OriginStream)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +185,11 @@ async def test_a_malformed_origin_is_the_callers_fault(
 async def test_a_private_address_is_refused_in_every_spelling(
     origin: OriginServer, tmp_path: Path, host: str
 ) -> None:
-    async with reading(SETTINGS.model_copy(update={"allow_private_addresses": False})) as one:
+    async with open_fetcher(
+        SETTINGS.model_copy(update={"allow_private_addresses": False})
+    ) as fetcher:
         with pytest.raises(OriginUnavailable) as caught:
-            await one.fetch(1, origin.url("/picture", host), tmp_path / "original")
+            await fetcher.fetch(1, origin.url("/picture", host), tmp_path / "original")
     assert "public internet" in caught.value.public
     assert not caught.value.retryable
     assert origin.requests == []
@@ -197,9 +201,11 @@ async def test_a_private_address_is_refused_in_every_spelling(
 async def test_odd_spellings_of_loopback_never_connect(
     origin: OriginServer, tmp_path: Path, host: str
 ) -> None:
-    async with reading(SETTINGS.model_copy(update={"allow_private_addresses": False})) as one:
+    async with open_fetcher(
+        SETTINGS.model_copy(update={"allow_private_addresses": False})
+    ) as fetcher:
         with pytest.raises(OrchestratorError):
-            await one.fetch(1, origin.url("/picture", host), tmp_path / "original")
+            await fetcher.fetch(1, origin.url("/picture", host), tmp_path / "original")
     assert origin.requests == []
 
 
@@ -208,7 +214,7 @@ async def test_a_redirect_to_a_private_address_is_refused(
 ) -> None:
     origin.redirects["/away"] = f"http://127.0.0.2:{origin.port}/picture"
     strict = SETTINGS.model_copy(update={"allow_private_addresses": False})
-    async with reading(strict, is_permitted=lambda address: address == "127.0.0.1") as one:
+    async with open_fetcher(strict, is_permitted=lambda address: address == "127.0.0.1") as fetcher:
         with pytest.raises(OriginUnavailable, match="public internet"):
-            await one.fetch(1, origin.url("/away"), tmp_path / "original")
+            await fetcher.fetch(1, origin.url("/away"), tmp_path / "original")
     assert origin.requests == ["/away"]

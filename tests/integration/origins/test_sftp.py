@@ -1,4 +1,4 @@
-"""SFTP origins on a real server: by password, by key, and every way of failing."""
+"""SFTP origins on a real server: by password, by key, and each failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import asyncssh
 import pytest
 
 from orchestrator.settings import Database
-from tests.integration.origins.conftest import HTML, MAX_BYTES, PICTURE, Desk, a_desk
+from tests.integration.origins.conftest import (
+    HTML,
+    MAX_BYTES,
+    PICTURE,
+    CustomerOrigins,
+    customer_origins,
+)
 from tests.support.file_servers import (
     PASSWORD,
     USER,
@@ -36,40 +42,46 @@ def served(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def server(served: Path) -> AsyncIterator[SftpServer]:
-    async with sftp_server(served) as one:
-        yield one
+    async with sftp_server(served) as server:
+        yield server
 
 
 @pytest.mark.parametrize("path", ["a%20b/picture.jpg", "a b/picture.jpg", "~/a%20b/picture.jpg"])
-async def test_a_file_is_fetched_by_password(desk: Desk, server: SftpServer, path: str) -> None:
-    await desk.add("^sftp://", "sftp", {**LOGIN, "host_key": server.host_key})
-    fetched = await desk.fetch(server.url(path))
+async def test_a_file_is_fetched_by_password(
+    origins: CustomerOrigins, server: SftpServer, path: str
+) -> None:
+    await origins.add("^sftp://", "sftp", {**LOGIN, "host_key": server.host_key})
+    fetched = await origins.fetch(server.url(path))
     assert fetched.path.read_bytes() == PICTURE
     assert fetched.sha256 == fetched.fingerprint == hashlib.sha256(PICTURE).hexdigest()
 
 
 @pytest.mark.parametrize("passphrase", ["", "open sesame"])
-async def test_a_file_is_fetched_by_key(desk: Desk, server: SftpServer, passphrase: str) -> None:
+async def test_a_file_is_fetched_by_key(
+    origins: CustomerOrigins, server: SftpServer, passphrase: str
+) -> None:
     key = asyncssh.import_private_key(server.user_key)
     text = key.export_private_key("pkcs8-pem", passphrase or None).decode()
     login = {"user": USER, "private_key": text, "passphrase": passphrase}
-    await desk.add("^sftp://", "sftp", {**login, "host_key": server.host_key})
-    assert (await desk.fetch(server.url("a%20b/picture.jpg"))).bytes == len(PICTURE)
+    await origins.add("^sftp://", "sftp", {**login, "host_key": server.host_key})
+    assert (await origins.fetch(server.url("a%20b/picture.jpg"))).bytes == len(PICTURE)
 
 
 async def test_the_host_key_may_be_in_known_hosts(
-    desk: Desk, server: SftpServer, database: Database, tmp_path: Path
+    origins: CustomerOrigins, server: SftpServer, database: Database, tmp_path: Path
 ) -> None:
     line = f"[127.0.0.1]:{server.port} {server.host_key}\n"
-    await desk.add("one", "sftp", {**LOGIN, "known_hosts": line})
-    await desk.add("two", "sftp", LOGIN)
+    await origins.add("one", "sftp", {**LOGIN, "known_hosts": line})
+    await origins.add("two", "sftp", LOGIN)
     (tmp_path / "served" / "one.jpg").write_bytes(PICTURE)
     (tmp_path / "served" / "two.jpg").write_bytes(PICTURE)
-    assert (await desk.fetch(server.url("one.jpg"))).bytes == len(PICTURE)
-    assert await desk.code(server.url("two.jpg")) == "origin_host_key"
+    assert (await origins.fetch(server.url("one.jpg"))).bytes == len(PICTURE)
+    assert await origins.fault_code(server.url("two.jpg")) == "origin_host_key"
     file = tmp_path / "known_hosts"
     file.write_text(line)
-    async with a_desk(database, tmp_path, sftp_known_hosts=str(file), credentials_keys="") as other:
+    async with customer_origins(
+        database, tmp_path, sftp_known_hosts=str(file), credentials_keys=""
+    ) as other:
         await other.add("^sftp://.*", "sftp", LOGIN, place=0)
         for each in await other.strategies.list(7):
             if each.regex != "^sftp://.*":
@@ -88,61 +100,63 @@ async def test_the_host_key_may_be_in_known_hosts(
         ("x%00y.jpg", "invalid_input"),
     ],
 )
-async def test_each_way_of_failing_has_its_code(
-    desk: Desk, server: SftpServer, path: str, code: str
+async def test_each_failure_has_its_code(
+    origins: CustomerOrigins, server: SftpServer, path: str, code: str
 ) -> None:
-    await desk.add("^sftp://", "sftp", {**LOGIN, "host_key": server.host_key})
-    assert await desk.code(server.url(path)) == code
+    await origins.add("^sftp://", "sftp", {**LOGIN, "host_key": server.host_key})
+    assert await origins.fault_code(server.url(path)) == code
 
 
-async def test_a_wrong_password_is_told_from_a_wrong_key(desk: Desk, server: SftpServer) -> None:
-    stranger = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
+async def test_a_wrong_password_or_key_and_a_malformed_key_have_different_codes(
+    origins: CustomerOrigins, server: SftpServer
+) -> None:
+    other_key = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
     known = {"host_key": server.host_key}
-    await desk.add("one", "sftp", {"user": USER, "password": "wrong", **known})
-    await desk.add("two", "sftp", {"user": USER, "private_key": stranger, **known})
-    await desk.add("three", "sftp", {"user": USER, "private_key": "no key at all", **known})
-    assert await desk.code(server.url("one.jpg")) == "origin_refused"
-    assert await desk.code(server.url("two.jpg")) == "origin_refused"
-    assert await desk.code(server.url("three.jpg")) == "origin_credentials"
+    await origins.add("one", "sftp", {"user": USER, "password": "wrong", **known})
+    await origins.add("two", "sftp", {"user": USER, "private_key": other_key, **known})
+    await origins.add("three", "sftp", {"user": USER, "private_key": "no key at all", **known})
+    assert await origins.fault_code(server.url("one.jpg")) == "origin_refused"
+    assert await origins.fault_code(server.url("two.jpg")) == "origin_refused"
+    assert await origins.fault_code(server.url("three.jpg")) == "origin_credentials"
 
 
 async def test_a_changed_host_key_is_refused_before_the_password_is_sent(
-    desk: Desk, served: Path
+    origins: CustomerOrigins, served: Path
 ) -> None:
     async with sftp_server(served) as first:
-        await desk.add("^sftp://", "sftp", {**LOGIN, "host_key": first.host_key})
-        assert (await desk.fetch(first.url("a%20b/picture.jpg"))).bytes == len(PICTURE)
+        await origins.add("^sftp://", "sftp", {**LOGIN, "host_key": first.host_key})
+        assert (await origins.fetch(first.url("a%20b/picture.jpg"))).bytes == len(PICTURE)
         port = first.port
     async with sftp_server(served, port) as second:
-        assert await desk.code(second.url("a%20b/picture.jpg")) == "origin_host_key"
+        assert await origins.fault_code(second.url("a%20b/picture.jpg")) == "origin_host_key"
 
 
-async def test_an_unknown_host_key_is_refused(desk: Desk, server: SftpServer) -> None:
-    await desk.add("^sftp://", "sftp", LOGIN)
-    assert await desk.code(server.url("a%20b/picture.jpg")) == "origin_host_key"
+async def test_an_unknown_host_key_is_refused(origins: CustomerOrigins, server: SftpServer) -> None:
+    await origins.add("^sftp://", "sftp", LOGIN)
+    assert await origins.fault_code(server.url("a%20b/picture.jpg")) == "origin_host_key"
 
 
-async def test_a_server_that_says_nothing_and_one_that_is_not_there_are_told_apart(
-    desk: Desk, server: SftpServer
+async def test_a_silent_server_and_a_missing_one_have_different_codes(
+    origins: CustomerOrigins, server: SftpServer
 ) -> None:
-    await desk.add("^sftp://", "sftp", {**LOGIN, "host_key": server.host_key})
+    await origins.add("^sftp://", "sftp", {**LOGIN, "host_key": server.host_key})
     async with listening(silent) as port:
-        assert await desk.code(f"sftp://127.0.0.1:{port}/a.jpg") == "origin_timeout"
-    assert await desk.code("sftp://127.0.0.1:1/a.jpg") == "origin_unavailable"
+        assert await origins.fault_code(f"sftp://127.0.0.1:{port}/a.jpg") == "origin_timeout"
+    assert await origins.fault_code("sftp://127.0.0.1:1/a.jpg") == "origin_unavailable"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.1", "2130706433"])
 async def test_a_private_address_is_refused(
     database: Database, tmp_path: Path, server: SftpServer, host: str
 ) -> None:
-    async with a_desk(database, tmp_path, allow_private_addresses=False) as desk:
-        await desk.add("^sftp://", "sftp", {**LOGIN, "host_key": server.host_key})
-        assert await desk.code(server.url("a.jpg", host)) == "origin_private_address"
+    async with customer_origins(database, tmp_path, allow_private_addresses=False) as origins:
+        await origins.add("^sftp://", "sftp", {**LOGIN, "host_key": server.host_key})
+        assert await origins.fault_code(server.url("a.jpg", host)) == "origin_private_address"
 
 
 async def test_sftp_without_a_strategy_or_with_a_password_in_the_address_is_refused(
-    desk: Desk, server: SftpServer
+    origins: CustomerOrigins, server: SftpServer
 ) -> None:
-    assert await desk.code(server.url("a.jpg")) == "origin_config"
-    await desk.add("^sftp://", "sftp", {**LOGIN, "host_key": server.host_key})
-    assert await desk.code(f"sftp://u:p@127.0.0.1:{server.port}/a.jpg") == "invalid_input"
+    assert await origins.fault_code(server.url("a.jpg")) == "origin_config"
+    await origins.add("^sftp://", "sftp", {**LOGIN, "host_key": server.host_key})
+    assert await origins.fault_code(f"sftp://u:p@127.0.0.1:{server.port}/a.jpg") == "invalid_input"

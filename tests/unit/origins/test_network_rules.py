@@ -40,7 +40,7 @@ from orchestrator.origins.network_rules import is_public
         "",
     ],
 )
-def test_an_address_inside_or_not_of_the_internet_is_not_public(address: str) -> None:
+def test_a_private_or_reserved_address_is_not_public(address: str) -> None:
     assert not is_public(address)
 
 

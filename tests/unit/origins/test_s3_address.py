@@ -1,4 +1,4 @@
-"""The spellings of an object in a bucket (reference/engine.md 7.5)."""
+"""The spellings of the address of an object in a bucket."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from orchestrator.storage.customer_buckets import BucketReader, S3Login, S3Objec
     ],
 )
 def test_every_spelling_names_the_same_object(address: str, region: str) -> None:
-    found = parse_address(address, "https://minio.example.org:9000")
-    assert found == BucketObject("bucket", "a/key.jpg", region)
+    parsed = parse_address(address, "https://minio.example.org:9000")
+    assert parsed == BucketObject("bucket", "a/key.jpg", region)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_every_spelling_names_the_same_object(address: str, region: str) -> None
         ),
     ],
 )
-def test_keys_are_decoded_and_queries_left_out(address: str, key: str) -> None:
+def test_keys_are_percent_decoded_and_queries_removed(address: str, key: str) -> None:
     assert parse_address(address).key == key
 
 
@@ -85,18 +85,18 @@ def test_keys_are_decoded_and_queries_left_out(address: str, key: str) -> None:
         "/bucket/key",
     ],
 )
-def test_anything_else_is_refused(address: str) -> None:
+def test_any_other_address_is_refused(address: str) -> None:
     with pytest.raises(InvalidInput):
         parse_address(address)
 
 
-def test_a_link_is_an_s3_address_only() -> None:
+def test_a_link_must_have_the_scheme_s3() -> None:
     with pytest.raises(InvalidInput):
         parse_link("https://bucket.s3.amazonaws.com/key")
 
 
 @pytest.mark.parametrize("name", ["eu-west-1", "us-gov-west-1", "ap-southeast-2"])
-def test_a_region_of_aws_is_one(name: str) -> None:
+def test_a_region_of_aws_is_a_region(name: str) -> None:
     assert is_region(name)
 
 
@@ -107,18 +107,18 @@ def test_a_region_of_aws_is_one(name: str) -> None:
 )
 @example("scans/a.jp2", "auto")
 @example("/", "eu-west-1")
-def test_the_location_of_an_object_reads_back_as_it(key: str, region: str) -> None:
-    one = BucketObject("bucket", key, region if is_region(region) else "")
+def test_the_location_of_an_object_parses_as_that_object(key: str, region: str) -> None:
+    named = BucketObject("bucket", key, region if is_region(region) else "")
     try:
         key.encode()
     except UnicodeEncodeError:
         return
     if "\0" in key or any(part in (".", "..") for part in key.split("/")):
         return
-    assert parse_address(one.location()) == one
+    assert parse_address(named.location()) == named
 
 
-class Objects:
+class FakeBuckets:
     """A service with one object."""
 
     async def head(self, login: S3Login, bucket: str, key: str) -> S3Object:
@@ -126,13 +126,13 @@ class Objects:
 
 
 @pytest.mark.parametrize("region", ["auto", "fr-par", "nyc3", "us-east-1", "eu-central-2"])
-async def test_the_place_of_an_object_is_that_object_whatever_its_region_is_called(
+async def test_a_located_object_is_found_again_with_any_name_of_a_region(
     region: str,
 ) -> None:
-    reader = S3Reader(Ingest(), cast("BucketReader", Objects()))
-    given = {"access_key": "a", "secret_key": "b", "endpoint": "https://x.example"}
-    access = OriginAccess(OriginKind.S3, parse_credentials(json.dumps(given | {"region": region})))
-    place = await reader.locate("s3://museum/scans/a.jp2", access)
-    found = parse_address(place.location)
-    assert (found.bucket, found.key) == ("museum", "scans/a.jp2")
-    assert found.region == (region if is_region(region) else "")
+    reader = S3Reader(Ingest(), cast("BucketReader", FakeBuckets()))
+    values = {"access_key": "a", "secret_key": "b", "endpoint": "https://x.example"}
+    access = OriginAccess(OriginKind.S3, parse_credentials(json.dumps(values | {"region": region})))
+    located = await reader.locate("s3://museum/scans/a.jp2", access)
+    parsed = parse_address(located.location)
+    assert (parsed.bucket, parsed.key) == ("museum", "scans/a.jp2")
+    assert parsed.region == (region if is_region(region) else "")

@@ -1,4 +1,4 @@
-"""What only the filesystem form has: files read in place, leftovers of killed writers, damage."""
+"""The store in a folder: files read in place, leftovers of killed writers, damaged files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from orchestrator.storage.object_writer import ObjectWriter
 root, at, action = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 calls = 0
 
-def deadly(name):
+def kill_before(name):
     real = getattr(os, name)
     def call(*arguments, **named):
         global calls
@@ -40,7 +40,7 @@ def deadly(name):
     setattr(os, name, call)
 
 for name in ("rename", "unlink", "fsync", "mkdir", "rmdir", "open"):
-    deadly(name)
+    kill_before(name)
 writer = ObjectWriter(ObjectFolder(root))
 if action == "delete":
     writer.delete("a/b.tif")
@@ -72,7 +72,7 @@ async def test_the_local_file_has_exactly_the_objects_bytes_and_its_extension(
     assert await store.local_path("1/1/a/5/other.tif") is None
 
 
-def test_it_is_a_store_of_local_files(tmp_path: Path) -> None:
+def test_the_store_provides_local_files(tmp_path: Path) -> None:
     store: ObjectStore = FilesystemStore(tmp_path)
     assert isinstance(store, LocalFiles)
 
@@ -89,7 +89,7 @@ async def test_a_file_read_in_place_stays_whole_while_its_object_is_replaced(
     assert not path.exists()
 
 
-async def test_a_stream_begun_before_a_replacement_or_deletion_ends_with_the_old_bytes(
+async def test_a_stream_opened_before_a_replacement_or_deletion_reads_the_old_bytes(
     store: FilesystemStore,
 ) -> None:
     body = os.urandom(3 * 1024**2)
@@ -101,7 +101,7 @@ async def test_a_stream_begun_before_a_replacement_or_deletion_ends_with_the_old
         assert await deleted.read() == body
 
 
-async def test_deleting_everything_leaves_no_folders_behind(
+async def test_deleting_every_object_removes_the_folders(
     store: FilesystemStore, tmp_path: Path
 ) -> None:
     keys = ["a/b/c", "a/b", "a/x/y/z", "q"]
@@ -113,11 +113,11 @@ async def test_deleting_everything_leaves_no_folders_behind(
     assert files_below(tmp_path / "objects") == []
 
 
-def test_writers_and_deleters_of_one_folder_do_not_trip_over_each_other(
+def test_concurrent_writes_and_deletions_in_one_folder_succeed(
     tmp_path: Path,
 ) -> None:
     stop = time.monotonic() + 1.5
-    troubles: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def work(number: int) -> None:
         writer = ObjectWriter(ObjectFolder(tmp_path / "objects"))
@@ -126,15 +126,15 @@ def test_writers_and_deleters_of_one_folder_do_not_trip_over_each_other(
             while time.monotonic() < stop:
                 writer.put(key, b"x", media_type="", metadata={}, condition=Condition())
                 writer.delete(key)
-        except BaseException as trouble:
-            troubles.append(trouble)
+        except BaseException as error:
+            errors.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert troubles == []
+    assert errors == []
     assert files_below(tmp_path / "objects") == []
 
 
@@ -142,33 +142,33 @@ def test_writers_and_deleters_of_one_folder_do_not_trip_over_each_other(
 async def test_a_writer_killed_at_any_step_leaves_the_old_or_the_new_object_and_is_swept(
     tmp_path: Path, action: str
 ) -> None:
-    """Every system call that changes anything is, in turn, the one before which the writer dies."""
-    survived = False
+    """The writer is killed before each system call that changes files, one call per round."""
+    finished = False
     step = 0
-    while not survived:
+    while not finished:
         step += 1
         root = tmp_path / f"{step}"
         store = FilesystemStore(root)
         if action != "put over nothing":
             await store.put("a/b.tif", b"old", metadata={"n": "old"})
         run = subprocess.run([sys.executable, "-c", KILLED_WRITER, root, str(step), action])
-        survived = run.returncode == 0
+        finished = run.returncode == 0
         assert run.returncode in (0, -9)
-        found = await _state(store)
+        body = await _read_or_none(store)
         if action == "put over nothing":
-            assert found in (None, b"new" * 100)
+            assert body in (None, b"new" * 100)
         else:
-            assert found in (b"old", None if action == "delete" else b"new" * 100)
+            assert body in (b"old", None if action == "delete" else b"new" * 100)
         await store.sweep_temporary(older_than_s=-1)
-        assert await _state(store) == found
+        assert await _read_or_none(store) == body
         objects = [name for name in files_below(root) if not name.endswith("=.json")]
-        assert len(objects) == (0 if found is None else 1), (step, objects)
+        assert len(objects) == (0 if body is None else 1), (step, objects)
         assert not list((root / "=tmp").glob("*")) if (root / "=tmp").exists() else True
         await store.close()
     assert step > 4
 
 
-async def test_the_sweep_leaves_writers_at_work_alone(
+async def test_the_sweep_leaves_files_of_running_writers(
     store: FilesystemStore, tmp_path: Path
 ) -> None:
     await store.put("a", b"x")
@@ -180,7 +180,7 @@ async def test_the_sweep_leaves_writers_at_work_alone(
     assert await read(store, "a", max_bytes=1) == b"x"
 
 
-async def test_a_truncated_file_and_a_torn_record_are_told_apart_from_missing_objects(
+async def test_a_truncated_file_or_record_is_unavailable_and_not_missing(
     store: FilesystemStore, tmp_path: Path
 ) -> None:
     await store.put("a", b"whole")
@@ -194,7 +194,7 @@ async def test_a_truncated_file_and_a_torn_record_are_told_apart_from_missing_ob
         await store.head("a")
 
 
-async def test_an_object_whose_file_somebody_removed_is_not_found(store: FilesystemStore) -> None:
+async def test_an_object_whose_file_was_removed_is_not_found(store: FilesystemStore) -> None:
     await store.put("a", b"whole")
     path = await store.local_path("a")
     assert path is not None
@@ -203,7 +203,7 @@ async def test_an_object_whose_file_somebody_removed_is_not_found(store: Filesys
         await read(store, "a", max_bytes=9)
 
 
-async def test_a_folder_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
+async def test_a_store_whose_folder_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "objects").write_text("a file, not a folder")
     store = FilesystemStore(tmp_path / "objects")
     with pytest.raises(StorageUnavailable):
@@ -213,7 +213,7 @@ async def test_a_folder_that_cannot_be_written_is_unavailable(tmp_path: Path) ->
     await store.close()
 
 
-async def _state(store: FilesystemStore) -> bytes | None:
+async def _read_or_none(store: FilesystemStore) -> bytes | None:
     try:
         return await read(store, "a/b.tif", max_bytes=1000)
     except ObjectNotFound:

@@ -1,4 +1,4 @@
-"""Keys: readable, unique for every asset, and never out of an asset's own prefix."""
+"""Object keys are readable, unique for every asset, and always below the asset's prefix."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=23
 ODD = st.text(st.sampled_from("aA.%/2F~ \u00e9\u65e5\U0001f5bc-_=+"), min_size=1, max_size=230)
 
 
-def made(name: str) -> AssetId | None:
+def asset_or_none(name: str) -> AssetId | None:
     try:
         return AssetId(1, 2, name)
     except InvalidImageRequest:
         return None
 
 
-def test_an_assets_keys_are_these() -> None:
+def test_the_keys_of_an_asset() -> None:
     asset_id = AssetId(3, 5, "page 1/recto.tif")
     assert keys.asset_prefix(asset_id) == "3/5/page%201%2Frecto.tif/"
     assert keys.prefix(asset_id, 7) == "3/5/page%201%2Frecto.tif/7/"
@@ -36,8 +36,8 @@ def test_an_assets_keys_are_these() -> None:
 
 
 @given(st.one_of(TEXT, ODD))
-def test_every_asset_has_keys_that_every_store_can_hold(name: str) -> None:
-    asset_id = made(name)
+def test_every_store_can_hold_the_keys_of_every_asset(name: str) -> None:
+    asset_id = asset_or_none(name)
     if asset_id is not None:
         for key in (
             keys.source_key(asset_id, 2**63 - 1, "tif"),
@@ -51,22 +51,22 @@ def test_every_asset_has_keys_that_every_store_can_hold(name: str) -> None:
 
 @given(st.one_of(TEXT, ODD), st.one_of(TEXT, ODD))
 def test_no_two_assets_share_a_prefix(one: str, other: str) -> None:
-    first, second = made(one), made(other)
+    first, second = asset_or_none(one), asset_or_none(other)
     if first is not None and second is not None and one != other:
         assert not keys.asset_prefix(first).startswith(keys.asset_prefix(second))
 
 
-def test_a_name_that_is_no_unicode_text_is_no_assets() -> None:
-    assert made("undecodable \udcff") is None
+def test_a_name_that_is_not_unicode_text_is_refused() -> None:
+    assert asset_or_none("undecodable \udcff") is None
 
 
-def test_long_names_that_begin_alike_are_kept_apart() -> None:
+def test_long_names_with_the_same_beginning_have_different_prefixes() -> None:
     one, other = AssetId(1, 1, "\u65e5" * 200), AssetId(1, 1, "\u65e5" * 199 + "\u672c")
     assert keys.asset_prefix(one) != keys.asset_prefix(other)
 
 
 @pytest.mark.parametrize("extension", ["", "..", "a/b", "TIF", ".tif", "jp2/../../x"])
-def test_an_extension_is_plain(extension: str) -> None:
+def test_an_extension_with_other_characters_is_refused(extension: str) -> None:
     with pytest.raises(InvalidInput):
         keys.source_key(AssetId(1, 1, "a"), 1, extension)
 

@@ -1,6 +1,4 @@
-"""Fixtures over the installed command: `orchestrator` run to its end, and `orchestrator serve`
-meanwhile.
-"""
+"""Fixtures that run the installed command `orchestrator` and wait for its end."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from tests.support.serve_process import COMMAND
 
 @dataclass(frozen=True)
 class Done:
-    """A command that has ended."""
+    """The result of a command."""
 
     status: int
     out: str
@@ -34,8 +32,8 @@ Command = Callable[..., Done]
 
 
 def run_command(*words: object, env: dict[str, str] | None = None) -> Done:
-    """Run `orchestrator WORDS` to its end, whatever its exit status."""
-    clean = {
+    """Run `orchestrator WORDS` and wait for its end; any exit status is a result."""
+    environment = {
         name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")
     }
     done = subprocess.run(
@@ -45,7 +43,7 @@ def run_command(*words: object, env: dict[str, str] | None = None) -> Done:
         timeout=120,
         check=False,
         stdin=subprocess.DEVNULL,
-        env={**clean, **(env or {})},
+        env={**environment, **(env or {})},
     )
     return Done(done.returncode, done.stdout, done.stderr)
 
@@ -58,5 +56,5 @@ def command() -> Command:
 
 @pytest.fixture(scope="module")
 def module_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty folder for the pictures of one test module."""
+    """An empty folder for the images of one test module."""
     return tmp_path_factory.mktemp("pictures")

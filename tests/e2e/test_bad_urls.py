@@ -1,5 +1,5 @@
-"""The corpus of bad addresses over HTTP: each a clear 4xx, none a 500, nothing read, nothing
-given away.
+"""The corpus of invalid URLs over HTTP: each gets a clear 4xx and none a 500. Invalid syntax causes
+no work, and no answer reveals internals.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def server(tmp_path_factory):
         assert_log_clean(server.log())
 
 
-def ask(host: str, target: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+def send(host: str, target: str) -> tuple[int, http.client.HTTPMessage, bytes]:
     connection = http.client.HTTPConnection(host, timeout=10)
-    connection._validate_path = lambda _path: None  # hostile targets are the point
+    connection._validate_path = lambda _path: None  # the client must send invalid targets
     connection._encode_request = lambda text: text.encode("utf-8")
     try:
         connection.request("GET", target)
@@ -52,33 +52,31 @@ def test_the_corpus_is_large():
     assert len(set(corpus())) >= 500
 
 
-def test_every_bad_address_is_refused_clearly(server):
+def test_every_invalid_url_gets_the_required_status_and_a_clear_error(server):
     host = server.public.removeprefix("http://")
-    wrong = []
+    failures = []
     for expected, target in corpus():
-        status, headers, body = ask(host, target)
+        status, headers, body = send(host, target)
         faults = []
         if status != expected:
             faults.append(f"{status} instead of {expected}")
         if headers.get("Access-Control-Allow-Origin") != "*":
             faults.append("no CORS")
         try:
-            shape = json.loads(body)
-            if set(shape) != {"error", "status", "requestId"} or shape["status"] != status:
-                faults.append(f"another shape: {body[:100]!r}")
+            document = json.loads(body)
+            if set(document) != {"error", "status", "requestId"} or document["status"] != status:
+                faults.append(f"other fields: {body[:100]!r}")
         except ValueError:
             faults.append(f"not JSON: {body[:100]!r}")
         if LEAKS.search(body) or len(body) > 2000:
-            faults.append(f"tells too much: {body[:200]!r}")
+            faults.append(f"reveals internals: {body[:200]!r}")
         if faults:
-            wrong.append(f"{target[:150]}: {'; '.join(faults)}")
-    assert not wrong, f"{len(wrong)} wrong\n" + "\n".join(wrong[:40])
+            failures.append(f"{target[:150]}: {'; '.join(faults)}")
+    assert not failures, f"{len(failures)} failures\n" + "\n".join(failures[:40])
 
 
-def test_syntax_errors_cost_no_look_up_and_no_render(server):
-    """A malformed request for an unknown image is 400, not 404, and leaves every work counter
-    where it was.
-    """
+def test_invalid_syntax_causes_no_look_up_and_no_render(server):
+    """A malformed request for an unknown asset is 400, not 404, and changes no counter of work."""
     before = server.metric("renders_total"), server.metric("tier_lookups_total")
     host = server.public.removeprefix("http://")
     for rest in (
@@ -87,5 +85,5 @@ def test_syntax_errors_cost_no_look_up_and_no_render(server):
         "full/max/361/default.jpg",
         "full/max/0/default.exe",
     ):
-        assert ask(host, f"/iiif/3/1%2F1%2Fno-such-image/{rest}")[0] == 400
+        assert send(host, f"/iiif/3/1%2F1%2Fno-such-image/{rest}")[0] == 400
     assert (server.metric("renders_total"), server.metric("tier_lookups_total")) == before

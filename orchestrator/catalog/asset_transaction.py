@@ -1,5 +1,5 @@
-"""What every change of an asset does: one at a time for each asset, told to every process as it
-commits.
+"""The steps that changes of an asset share: lock it, take a version number, write the row, notify
+every process.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ def key(asset_id: AssetId) -> tuple[int, int, str]:
     return asset_id.customer, asset_id.space, asset_id.name
 
 
-async def locked(connection: asyncpg.Connection, asset_id: AssetId) -> Asset | None:
-    """The asset, which nobody else changes, or makes, until the end of the transaction.
+async def lock_asset(connection: asyncpg.Connection, asset_id: AssetId) -> Asset | None:
+    """Lock the asset until the transaction ends: no other one changes or creates it. Returns the
+    asset, or None.
 
-    Only then is a version taken, so a later change always has a higher one.
+    A version number is taken only after this, so a later change always has a higher number.
     """
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", str(asset_id))
     row = await connection.fetchrow(
@@ -37,20 +38,23 @@ async def locked(connection: asyncpg.Connection, asset_id: AssetId) -> Asset | N
 
 
 async def next_version(connection: asyncpg.Connection) -> int:
-    """A number nobody else has or will have."""
+    """Take a version number, which no other caller gets."""
     return int(await connection.fetchval("SELECT nextval('asset_versions')"))
 
 
-async def upsert(
+async def write_version(
     connection: asyncpg.Connection,
     draft: AssetDraft,
+    *,
     version: int,
     state: AssetState,
     source: Source | None,
     thumbnails: ThumbnailSizes,
-    thumbnails_version: int,
+    thumbnails_version: int = 0,
 ) -> Asset:
-    """Write the draft as the asset's new version; what it leaves open stays as it was."""
+    """Write the draft as the asset's new version. Fields that are None in the draft stay as they
+    are.
+    """
     fingerprint = draft.origin_fingerprint or (draft.source.fingerprint if draft.source else "")
     row = await connection.fetchrow(
         f"""INSERT INTO assets (customer, space, name, version, state, width, height, origin,
@@ -87,7 +91,7 @@ async def upsert(
         draft.media_type,
         draft.optimisation_policy,
         draft.thumbnail_policy,
-        *told(draft),
+        *optional_fields(draft),
         sizes_row(thumbnails),
         thumbnails_version,
         source_row(source),
@@ -96,13 +100,13 @@ async def upsert(
         draft.origin_sha256,
     )
     if row is None:
-        raise CatalogUnavailable("The catalogue did not keep the asset.")
-    return await notified(connection, asset_of(row))
+        raise CatalogUnavailable("The catalogue did not record the asset. Try again.")
+    return await notify_change(connection, asset_of(row))
 
 
-def told(draft: AssetDraft) -> tuple[Any, ...]:
-    """What a draft says of rights and description, each None where it leaves things as they are:
-    roles, max_unauthorised, strings, numbers, tags, rights.
+def optional_fields(draft: AssetDraft) -> tuple[Any, ...]:
+    """The draft's roles, max_unauthorised, strings, numbers, tags and rights; each is None if the
+    draft leaves it unchanged.
     """
     return (
         _listed(draft.roles),
@@ -118,9 +122,11 @@ def _listed(values: Sequence[Any] | None) -> list[Any] | None:
     return None if values is None else list(values)
 
 
-async def notified(connection: asyncpg.Connection, asset: Asset, *, gone: bool = False) -> Asset:
-    """The asset itself; notifies every process when the transaction commits."""
-    await notify(connection, 0 if gone else asset.version, str(asset.id))
+async def notify_change(
+    connection: asyncpg.Connection, asset: Asset, *, is_gone: bool = False
+) -> Asset:
+    """Notify every process of the version when the transaction commits. Returns the asset."""
+    await notify(connection, 0 if is_gone else asset.version, str(asset.id))
     return asset
 
 

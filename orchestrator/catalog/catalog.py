@@ -7,6 +7,8 @@ from typing import Self
 
 import asyncpg
 
+from orchestrator.catalog.aliases import Aliases
+from orchestrator.catalog.asset_versions import AssetVersions
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.attempts import Attempts
 from orchestrator.catalog.batches import Batches
@@ -31,6 +33,8 @@ class Catalog:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.assets = Assets(pool)
+        self.versions = AssetVersions(pool)
+        self.aliases = Aliases(pool)
         self.objects = Objects(pool)
         self.quotas = Quotas(pool)
         self.attempts = Attempts(pool)
@@ -77,7 +81,7 @@ class Catalog:
 
     async def resolve_alias(self, alias: str) -> AssetId | None:
         """The asset an alias stands for, or None."""
-        return await self.assets.resolve_alias(alias)
+        return await self.aliases.resolve(alias)
 
     async def customer_id(self, name: str) -> int | None:
         """The number of the customer with this name, or None."""

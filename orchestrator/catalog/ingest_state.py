@@ -12,11 +12,11 @@ from orchestrator.catalog.asset_accounting import settle
 from orchestrator.catalog.asset_transaction import (
     WHERE,
     key,
-    locked,
+    lock_asset,
     next_version,
-    notified,
-    told,
-    upsert,
+    notify_change,
+    optional_fields,
+    write_version,
 )
 from orchestrator.catalog.attempts import insert_attempt
 from orchestrator.catalog.connection import Pool
@@ -60,7 +60,7 @@ class Ingesting:
         if connection is None:
             async with self._pool.transaction() as own:
                 return await self.declare(draft, own)
-        known = await locked(connection, draft.id)
+        known = await lock_asset(connection, draft.id)
         if known is None or not known.servable:
             return await _declare(connection, draft)
         row = await connection.fetchrow(
@@ -86,11 +86,17 @@ class Ingesting:
         None when there is something to show already, or the asset was deleted. Raises as `settle`.
         """
         async with self._pool.transaction() as connection:
-            known = await locked(connection, draft.id)
+            known = await lock_asset(connection, draft.id)
             if known is None or known.servable or known.version > version:
                 return None
-            state = AssetState.INGESTING
-            asset = await upsert(connection, draft, version, state, source, thumbnails, 0)
+            asset = await write_version(
+                connection,
+                draft,
+                version=version,
+                state=AssetState.INGESTING,
+                source=source,
+                thumbnails=thumbnails,
+            )
             await connection.execute(
                 f"UPDATE assets SET finished = NULL WHERE {WHERE}",  # noqa: S608  constants
                 *key(draft.id),
@@ -160,7 +166,7 @@ class Ingesting:
 
     async def _cancelled(self, asset_id: AssetId, job: int | None, batch: int | None) -> bool:
         async with self._pool.transaction() as connection:
-            await locked(connection, asset_id)
+            await lock_asset(connection, asset_id)
             still = await connection.fetchval(
                 f"""SELECT 1 FROM assets
                     WHERE {_GIVEN_UP} AND customer = $3 AND space = $4 AND name = $5""",  # noqa: S608
@@ -233,7 +239,7 @@ class Ingesting:
 
 async def _withdraw(connection: asyncpg.Connection, asset_id: AssetId) -> None:
     """Stop answering from the original of a first ingest that came to nothing."""
-    known = await locked(connection, asset_id)
+    known = await lock_asset(connection, asset_id)
     if known is None or known.thumbnails_version or known.source is None:
         return
     if not known.source.location.startswith(STORE):
@@ -244,7 +250,7 @@ async def _withdraw(connection: asyncpg.Connection, asset_id: AssetId) -> None:
         *key(asset_id),
         sizes_row(ThumbnailSizes()),
     )
-    asset = await notified(connection, _asset(row), gone=True)
+    asset = await notify_change(connection, _asset(row), is_gone=True)
     await settle(connection, asset_id, asset)
 
 
@@ -275,7 +281,7 @@ async def _declare(connection: asyncpg.Connection, draft: AssetDraft) -> Asset:
         draft.origin,
         draft.optimisation_policy,
         draft.thumbnail_policy,
-        *told(draft),
+        *optional_fields(draft),
         draft.batch,
     )
     return _asset(row)

@@ -61,7 +61,7 @@ def show_image(session: Session, image: AssetArgument) -> None:
         live = [row.object.bytes for row in rows if row.state == "live"]
         attempts = await services.catalog.attempts.of(asset.id)
         return _asset_row(asset) | {
-            "aliases": await services.catalog.assets.aliases(asset.id),
+            "aliases": await services.catalog.aliases.of(asset.id),
             "objects": len(live),
             "storedBytes": sum(live),
             "attempts": [_attempt_row(attempt) for attempt in attempts],
@@ -130,7 +130,7 @@ def set_image(  # noqa: PLR0913  one parameter for each option
                 asset.id, pinned=pin, orchestrate=orchestrate
             )
         if alias is not None:
-            await services.catalog.assets.set_aliases(asset.id, _split(alias) or ())
+            await services.catalog.aliases.replace(asset.id, _split(alias) or ())
         return asset
 
     _print_version(session, session.run(change))
@@ -176,7 +176,7 @@ def _print_version(session: Session, asset: Asset) -> None:
 
 
 async def _get_asset(services: Services, image: str) -> Asset:
-    asset_id = await services.catalog.assets.resolve_alias(image) or AssetId.parse(image)
+    asset_id = await services.catalog.aliases.resolve(image) or AssetId.parse(image)
     asset = await services.catalog.assets.get(asset_id)
     if asset is None:
         raise AssetNotFound(

@@ -115,7 +115,7 @@ class Converter:
         still answered. Raises CatalogUnavailable.
         """
         metrics.INGESTS.labels("failed").inc()
-        await self._catalog.assets.fail(asset.id, asset.version, reason)
+        await self._catalog.versions.fail(asset.id, asset.version, reason)
         log.warning("conversion failed", extra={"asset": str(asset.id), "reason": reason})
 
     async def load_recipes(self, asset: Asset) -> Recipes:
@@ -129,7 +129,7 @@ class Converter:
 
     async def _publish(self, asset: Asset, source: Source, prepared: Prepared) -> Asset | None:
         """Store the objects and switch the asset to them; None if a newer version replaced it."""
-        number = await self._catalog.assets.next_version()
+        number = await self._catalog.versions.next_version()
         version = Version(asset.id, number, asset.public_edge)
         kept_source = source if prepared.is_original else None
         plan = await plan_objects(version, prepared, kept_source)
@@ -138,7 +138,7 @@ class Converter:
         reserved = await reservation.reserve(plan.bytes + (source.bytes if is_in_store else 0))
         try:
             async with self._writer.write(plan) as stored:
-                return await self._catalog.assets.complete(
+                return await self._catalog.versions.complete(
                     asset.id,
                     asset.version,
                     source=stored.source,

@@ -70,7 +70,7 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
     reserve_s = settings.ingest.total_timeout_s + settings.imaging.convert_timeout_s + _STORE_S
     remover = Remover(catalog.objects, store, settings.ingest.remove_after_s)
     writer = ObjectWriter(store, catalog.objects, remover)
-    registrar = Registrar(assets, imaging, remover, settings.ingest.max_bytes)
+    registrar = Registrar(catalog.versions, imaging, remover, settings.ingest.max_bytes)
     converter = Converter(
         catalog=catalog,
         store=store,
@@ -101,7 +101,7 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
         reserve_s=reserve_s,
     )
     reingester = Reingester(
-        assets=assets,
+        catalog=catalog,
         store=store,
         registrar=registrar,
         converter=converter,

@@ -81,7 +81,7 @@ class VersionPublisher:
         """Store the objects and switch the asset to them, under the rights it has at that
         moment.
         """
-        known, assets = context.known, self._catalog.assets
+        known, versions = context.known, self._catalog.versions
         draft = build_draft(
             context.request,
             probe=prepared.original,
@@ -91,8 +91,8 @@ class VersionPublisher:
             sha256=fetched.sha256,
         )
         for _ in range(_MAX_TRIES):
-            number = await assets.next_version()
-            now = await assets.get(context.id)
+            number = await versions.next_version()
+            now = await self._catalog.assets.get(context.id)
             if now is None:
                 raise AssetNotFound("The asset was deleted during its ingest.")
             if known is not None and now.source != known.source:
@@ -104,7 +104,7 @@ class VersionPublisher:
                 async with self._writer.write(plan) as stored:
                     context.stages.current = "record"
                     attempt = context.attempt("completed", number)
-                    published = await assets.publish(
+                    published = await versions.publish(
                         draft,
                         number,
                         stored.source,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import metrics
-from orchestrator.catalog.assets import Assets
+from orchestrator.catalog.asset_versions import AssetVersions
 from orchestrator.catalog.values import AssetDraft, Registered
 from orchestrator.errors import OriginUnavailable
 from orchestrator.imaging import Probe
@@ -57,9 +57,9 @@ class Registrar:
     """Records original files in the catalogue."""
 
     def __init__(
-        self, assets: Assets, imaging: ImagingPool, remover: Remover, max_bytes: int
+        self, versions: AssetVersions, imaging: ImagingPool, remover: Remover, max_bytes: int
     ) -> None:
-        self._assets = assets
+        self._versions = versions
         self._imaging = imaging
         self._remover = remover
         self._max_bytes = max_bytes
@@ -89,7 +89,7 @@ class Registrar:
             request, probe=probe, recipes=recipes, source=source, fingerprint=file.fingerprint
         )
         planned = planned_thumbnails(draft, recipes, known)
-        registered = await self._assets.register(draft, thumbnails=planned)
+        registered = await self._versions.register(draft, thumbnails=planned)
         if registered.changed:
             metrics.INGESTS.labels("registered").inc()
             if known is not None:

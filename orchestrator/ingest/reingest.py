@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from orchestrator.catalog.assets import Assets
+from orchestrator.catalog.catalog import Catalog
 from orchestrator.errors import (
     AssetNotFound,
     Conflict,
@@ -30,14 +30,14 @@ class Reingester:
     def __init__(
         self,
         *,
-        assets: Assets,
+        catalog: Catalog,
         store: ObjectStore,
         registrar: Registrar,
         converter: Converter,
         conversion_jobs: ConversionJobs,
         runner: IngestRunner,
     ) -> None:
-        self._assets = assets
+        self._catalog = catalog
         self._store = store
         self._registrar = registrar
         self._converter = converter
@@ -48,7 +48,7 @@ class Reingester:
         """Ingest an asset again from its origin, changed or not. Raises AssetNotFound, and as
         `IngestRunner.ingest`.
         """
-        asset = await self._assets.get(asset_id)
+        asset = await self._catalog.assets.get(asset_id)
         if asset is None:
             raise AssetNotFound(f"There is no asset {asset_id}.")
         if asset.source is None or asset.source.location != f"{FILE}{asset.origin}":
@@ -63,9 +63,9 @@ class Reingester:
         recipes = await self._converter.load_recipes(asset)
         await self._registrar.register_file(asset.id, local_path(asset.origin), recipes, asset)
         async with self._converter.lock(asset_id):
-            now = await self._assets.get(asset_id)
+            now = await self._catalog.assets.get(asset_id)
             if now is not None and now.state is not AssetState.REGISTERED:
-                now = await self._assets.reopen(asset_id, now.version)
+                now = await self._catalog.versions.reopen(asset_id, now.version)
             if now is None:
                 raise _overtaken()
             # In case this conversion fails or the process is killed.
@@ -79,7 +79,7 @@ class Reingester:
         Raises OriginUnavailable, Unprocessable or TooLarge if its origin has no usable picture,
         SourceChanged if the asset must be ingested again.
         """
-        now = await self._assets.get(asset.id)
+        now = await self._catalog.assets.get(asset.id)
         if now is None:
             raise AssetNotFound("The asset was deleted.")
         is_replaced = (now.version, now.source) != (asset.version, asset.source)
@@ -88,7 +88,7 @@ class Reingester:
         if scheme_of(now.origin) != "file":
             raise SourceChanged("The stored source no longer exists. Ingest the asset again.")
         recipes = await self._converter.load_recipes(now)
-        known = await self._assets.get(now.id)
+        known = await self._catalog.assets.get(now.id)
         registered = await self._registrar.register_file(
             now.id, local_path(now.origin), recipes, known
         )
@@ -117,7 +117,7 @@ class Reingester:
             info = await self._store.head(source.location.removeprefix(STORE))
             if info.etag == source.fingerprint:
                 return False
-        now = await self._assets.get(asset.id)
+        now = await self._catalog.assets.get(asset.id)
         if now is None or now.source != source:
             return False  # another version was published meanwhile and this one's objects removed
         await self._converter.record_failure(

@@ -118,18 +118,18 @@ class AssetEditor:
         max_unauthorised: int | None,
     ) -> Asset | None:
         """Return the changed asset; None if its thumbnails were replaced since `before`."""
-        assets = self._catalog.assets
+        versions = self._catalog.versions
         stored_under = before.thumbnails_version
         try:
             if not stored_under or sizes == before.thumbnails:
-                return await assets.set_access(
+                return await versions.set_access(
                     before.id,
                     roles=roles,
                     max_unauthorised=max_unauthorised,
                     thumbnails=sizes,
                     filed=(stored_under, stored_under),
                 )
-            version = Version(before.id, await assets.next_version(), None)
+            version = Version(before.id, await versions.next_version(), None)
             rows = [
                 row
                 for row in await self._catalog.objects.of(before.id)
@@ -141,7 +141,7 @@ class AssetEditor:
                 self._catalog.exclusive(filing_lock(before.id)),
                 self._writer.copy_thumbnails(version, rows, sizes) as (existing, objects),
             ):
-                return await assets.set_access(
+                return await versions.set_access(
                     before.id,
                     roles=roles,
                     max_unauthorised=max_unauthorised,

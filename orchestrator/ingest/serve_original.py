@@ -45,7 +45,7 @@ class OriginalPublisher:
         if probe.kind is not SourceKind.ORIGINAL:
             return probe
         draft = build_draft(context.request, probe=probe, recipes=recipes)
-        number = await self._catalog.assets.next_version()
+        number = await self._catalog.versions.next_version()
         edge = public_edge_after(draft, await self._catalog.assets.get(context.id))
         sizes = split_by_access(thumbnail_sizes(probe.dimensions, recipes.thumbnails), edge)
         version = Version(context.id, number, edge)

@@ -176,8 +176,6 @@ RULES: dict[str, Rule] = {
 
 KNOWN: dict[str, set[str]] = {
     # jobs, catalog
-    "orchestrator/catalog/asset_transaction.py": {"upsert"},
-    "orchestrator/catalog/assets.py": {"Assets"},
     # cache, scavenger
     "orchestrator/cache/disk/cache.py": {"DiskCache"},
     "orchestrator/cache/disk/index.py": {"Index", "broad_handlers"},

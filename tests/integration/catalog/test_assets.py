@@ -79,7 +79,7 @@ async def test_what_is_registered_is_read_back_whole(catalog: Catalog) -> None:
         tags=("x", "y z"),
         rights="https://creativecommons.org/licenses/by/4.0/",
     )
-    registered = await catalog.assets.register(draft, thumbnails=PLANNED)
+    registered = await catalog.versions.register(draft, thumbnails=PLANNED)
     asset = registered.asset
     assert registered.changed
     assert asset == await catalog.assets.get(draft.id)
@@ -96,7 +96,7 @@ async def test_what_is_registered_is_read_back_whole(catalog: Catalog) -> None:
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 async def test_every_name_is_kept_apart_and_found_again(catalog: Catalog, name: str) -> None:
     for other in NAMES:
-        await catalog.assets.register(a_draft(other))
+        await catalog.versions.register(a_draft(other))
     found = await catalog.assets.get(AssetId(1, 1, name))
     assert found is not None
     assert found.id.name == name
@@ -114,11 +114,11 @@ async def test_what_was_never_registered_is_none(catalog: Catalog) -> None:
 async def test_the_same_original_again_changes_nothing_not_even_after_its_conversion(
     catalog: Catalog,
 ) -> None:
-    first = (await catalog.assets.register(a_draft())).asset
-    again = await catalog.assets.register(a_draft())
+    first = (await catalog.versions.register(a_draft())).asset
+    again = await catalog.versions.register(a_draft())
     assert (again.changed, again.asset) == (False, first)
-    await catalog.assets.complete(first.id, first.version, source=CONVERTED, thumbnails=PLANNED)
-    restarted = await catalog.assets.register(a_draft())
+    await catalog.versions.complete(first.id, first.version, source=CONVERTED, thumbnails=PLANNED)
+    restarted = await catalog.versions.register(a_draft())
     assert (restarted.changed, restarted.asset.version) == (False, first.version)
     assert restarted.asset.source == CONVERTED
 
@@ -139,8 +139,8 @@ async def test_the_same_original_again_changes_nothing_not_even_after_its_conver
 async def test_another_original_policy_or_right_makes_another_version(
     catalog: Catalog, changes: dict[str, Any]
 ) -> None:
-    first = (await catalog.assets.register(a_draft())).asset
-    second = await catalog.assets.register(a_draft(**changes))
+    first = (await catalog.versions.register(a_draft())).asset
+    second = await catalog.versions.register(a_draft(**changes))
     assert second.changed
     assert second.asset.version > first.version
 
@@ -148,20 +148,20 @@ async def test_another_original_policy_or_right_makes_another_version(
 async def test_a_failed_original_is_tried_again_when_it_is_registered_again(
     catalog: Catalog,
 ) -> None:
-    first = (await catalog.assets.register(a_draft())).asset
-    failed = await catalog.assets.fail(first.id, first.version, "The image is broken.")
+    first = (await catalog.versions.register(a_draft())).asset
+    failed = await catalog.versions.fail(first.id, first.version, "The image is broken.")
     assert failed is not None
     assert (failed.state, failed.error) == (AssetState.FAILED, "The image is broken.")
-    second = await catalog.assets.register(a_draft())
+    second = await catalog.versions.register(a_draft())
     assert (second.changed, second.asset.state) == (True, AssetState.REGISTERED)
     assert second.asset.error == ""
 
 
 async def test_taking_a_picture_in_again_keeps_its_rights_and_fields(catalog: Catalog) -> None:
-    await catalog.assets.register(
+    await catalog.versions.register(
         a_draft(roles=("staff",), max_unauthorised=200, tags=("t",), rights="r")
     )
-    after = (await catalog.assets.register(a_draft(mark="2-2"))).asset
+    after = (await catalog.versions.register(a_draft(mark="2-2"))).asset
     assert (after.roles, after.max_unauthorised) == (("staff",), 200)
     assert (after.tags, after.rights) == (("t",), "r")
 
@@ -169,9 +169,11 @@ async def test_taking_a_picture_in_again_keeps_its_rights_and_fields(catalog: Ca
 async def test_completing_flips_source_thumbnails_and_state_under_the_same_version(
     catalog: Catalog,
 ) -> None:
-    first = (await catalog.assets.register(a_draft(), thumbnails=PLANNED)).asset
+    first = (await catalog.versions.register(a_draft(), thumbnails=PLANNED)).asset
     real = ThumbnailSizes(open=((400, 300),))
-    done = await catalog.assets.complete(first.id, first.version, source=CONVERTED, thumbnails=real)
+    done = await catalog.versions.complete(
+        first.id, first.version, source=CONVERTED, thumbnails=real
+    )
     assert done is not None
     assert (done.version, done.state) == (first.version, AssetState.READY)
     assert (done.source, done.thumbnails) == (CONVERTED, real)
@@ -180,23 +182,25 @@ async def test_completing_flips_source_thumbnails_and_state_under_the_same_versi
 
 
 async def test_completing_or_failing_an_outdated_version_changes_nothing(catalog: Catalog) -> None:
-    old = (await catalog.assets.register(a_draft())).asset
-    new = (await catalog.assets.register(a_draft(mark="2-2"))).asset
-    done = await catalog.assets.complete(old.id, old.version, source=CONVERTED, thumbnails=PLANNED)
+    old = (await catalog.versions.register(a_draft())).asset
+    new = (await catalog.versions.register(a_draft(mark="2-2"))).asset
+    done = await catalog.versions.complete(
+        old.id, old.version, source=CONVERTED, thumbnails=PLANNED
+    )
     assert done is None
-    assert await catalog.assets.fail(old.id, old.version, "too late") is None
+    assert await catalog.versions.fail(old.id, old.version, "too late") is None
     assert await catalog.assets.get(old.id) == new
 
 
 async def test_publishing_is_refused_once_a_later_version_is_there(catalog: Catalog) -> None:
-    await catalog.assets.register(a_draft())
-    slow = await catalog.assets.next_version()
-    quick = await catalog.assets.next_version()
-    published = await catalog.assets.publish(a_draft(), quick, CONVERTED, PLANNED)
+    await catalog.versions.register(a_draft())
+    slow = await catalog.versions.next_version()
+    quick = await catalog.versions.next_version()
+    published = await catalog.versions.publish(a_draft(), quick, CONVERTED, PLANNED)
     assert published is not None
     assert (published.version, published.state) == (quick, AssetState.READY)
     assert published.thumbnails_version == quick
-    assert await catalog.assets.publish(a_draft(mark="9"), slow, CONVERTED, PLANNED) is None
+    assert await catalog.versions.publish(a_draft(mark="9"), slow, CONVERTED, PLANNED) is None
     assert await catalog.assets.get(published.id) == published
 
 
@@ -206,14 +210,14 @@ async def test_versions_of_one_asset_only_rise_whoever_changes_it_at_the_same_ti
     seen: list[int] = []
 
     async def register(number: int) -> None:
-        result = await catalog.assets.register(a_draft(mark=f"{number}"))
+        result = await catalog.versions.register(a_draft(mark=f"{number}"))
         seen.append(result.asset.version)
 
     async def restrict(number: int) -> None:
         try:
             seen.append(
                 (
-                    await catalog.assets.set_access(AssetId(1, 1, "a"), max_unauthorised=number)
+                    await catalog.versions.set_access(AssetId(1, 1, "a"), max_unauthorised=number)
                 ).version
             )
         except AssetNotFound:
@@ -230,7 +234,7 @@ async def test_versions_of_one_asset_only_rise_whoever_changes_it_at_the_same_ti
 async def test_many_who_register_the_same_new_original_agree_on_one_version(
     catalog: Catalog,
 ) -> None:
-    results = await asyncio.gather(*(catalog.assets.register(a_draft()) for _ in range(20)))
+    results = await asyncio.gather(*(catalog.versions.register(a_draft()) for _ in range(20)))
     assert sum(result.changed for result in results) == 1
     assert len({result.asset.version for result in results}) == 1
 
@@ -239,10 +243,10 @@ async def test_a_race_of_completion_and_a_new_version_never_mixes_the_two(
     catalog: Catalog,
 ) -> None:
     for round_ in range(10):
-        old = (await catalog.assets.register(a_draft(mark=f"old {round_}"))).asset
+        old = (await catalog.versions.register(a_draft(mark=f"old {round_}"))).asset
         done, new = await asyncio.gather(
-            catalog.assets.complete(old.id, old.version, source=CONVERTED, thumbnails=PLANNED),
-            catalog.assets.register(a_draft(mark=f"new {round_}")),
+            catalog.versions.complete(old.id, old.version, source=CONVERTED, thumbnails=PLANNED),
+            catalog.versions.register(a_draft(mark=f"new {round_}")),
         )
         final = await catalog.assets.get(old.id)
         assert final == new.asset
@@ -251,25 +255,25 @@ async def test_a_race_of_completion_and_a_new_version_never_mixes_the_two(
 
 
 async def test_a_change_of_rights_is_a_new_version_of_the_same_pixels(catalog: Catalog) -> None:
-    first = (await catalog.assets.register(a_draft(), thumbnails=PLANNED)).asset
-    done = await catalog.assets.complete(
+    first = (await catalog.versions.register(a_draft(), thumbnails=PLANNED)).asset
+    done = await catalog.versions.complete(
         first.id, first.version, source=CONVERTED, thumbnails=PLANNED
     )
     assert done is not None
-    after = await catalog.assets.set_access(first.id, roles=["staff"])
+    after = await catalog.versions.set_access(first.id, roles=["staff"])
     assert after.version > done.version
     assert (after.roles, after.max_unauthorised) == (("staff",), -1)
     assert (after.source, after.thumbnails) == (CONVERTED, PLANNED)
     assert after.thumbnails_version == first.version
     assert after.restricted
-    opened = await catalog.assets.set_access(first.id, roles=[])
+    opened = await catalog.versions.set_access(first.id, roles=[])
     assert not opened.restricted
     with pytest.raises(AssetNotFound):
-        await catalog.assets.set_access(AssetId(1, 1, "nothing"), roles=[])
+        await catalog.versions.set_access(AssetId(1, 1, "nothing"), roles=[])
 
 
 async def test_descriptive_fields_change_without_a_new_version(catalog: Catalog) -> None:
-    first = (await catalog.assets.register(a_draft(tags=("old",)))).asset
+    first = (await catalog.versions.register(a_draft(tags=("old",)))).asset
     after = await catalog.assets.set_fields(
         first.id, strings=("a", "b", "c"), numbers=(1, 2, 3), rights="r"
     )
@@ -280,7 +284,7 @@ async def test_descriptive_fields_change_without_a_new_version(catalog: Catalog)
 
 
 async def test_values_that_no_column_holds_are_the_callers_mistake(catalog: Catalog) -> None:
-    asset = (await catalog.assets.register(a_draft())).asset
+    asset = (await catalog.versions.register(a_draft())).asset
     for fields in ({"numbers": (2**70, 0, 0)}, {"rights": "nul\0"}, {"rights": "\ud800"}):
         with pytest.raises(InvalidInput):
             await catalog.assets.set_fields(asset.id, **fields)
@@ -294,7 +298,7 @@ async def test_pages_go_through_all_assets_once_in_order_of_their_bytes(catalog:
         for name in ("B", "a", "a/b", "z", "\u00e9")
     ]
     for asset_id in reversed(ids):
-        await catalog.assets.register(a_draft(id=asset_id))
+        await catalog.versions.register(a_draft(id=asset_id))
 
     async def through(**within: int) -> list[AssetId]:
         found: list[AssetId] = []
@@ -320,53 +324,53 @@ async def a_conversion_job(catalog: Catalog, name: str) -> int:
 
 
 async def test_registered_assets_without_a_job_are_found_oldest_first(catalog: Catalog) -> None:
-    await catalog.assets.register(a_draft("b"))
-    second = (await catalog.assets.register(a_draft("a"))).asset
-    third = (await catalog.assets.register(a_draft("c"))).asset
-    await catalog.assets.complete(second.id, second.version, source=CONVERTED, thumbnails=PLANNED)
+    await catalog.versions.register(a_draft("b"))
+    second = (await catalog.versions.register(a_draft("a"))).asset
+    third = (await catalog.versions.register(a_draft("c"))).asset
+    await catalog.versions.complete(second.id, second.version, source=CONVERTED, thumbnails=PLANNED)
     assert await waiting(catalog) == [("b", False), ("c", False)]
     assert await waiting(catalog, 1) == [("b", False)]
     assert await catalog.ingesting.unconverted(60, 10) == []
-    await catalog.assets.fail(third.id, third.version, "broken")
+    await catalog.versions.fail(third.id, third.version, "broken")
     assert await waiting(catalog) == [("b", False)]
     assert await catalog.assets.count() == {"registered": 1, "ready": 1, "failed": 1}
-    assert await catalog.assets.reopen(third.id, third.version) is not None
+    assert await catalog.versions.reopen(third.id, third.version) is not None
     assert await waiting(catalog) == [("b", False), ("c", False)]
 
 
 async def test_a_registered_asset_with_a_queued_job_does_not_wait_for_one(catalog: Catalog) -> None:
-    await catalog.assets.register(a_draft("a"))
+    await catalog.versions.register(a_draft("a"))
     job = await a_conversion_job(catalog, "a")
     assert await waiting(catalog) == []
     await catalog.jobs.cancel(job)
     assert await waiting(catalog) == [("a", True)]
-    await catalog.assets.register(a_draft("a", origin="/other.jpg"))
+    await catalog.versions.register(a_draft("a", origin="/other.jpg"))
     assert await waiting(catalog) == [("a", False)]
 
 
 async def test_an_alias_stands_for_one_asset_and_goes_with_it(catalog: Catalog) -> None:
-    one = (await catalog.assets.register(a_draft("one"))).asset.id
-    other = (await catalog.assets.register(a_draft("a/b \u00e9"))).asset.id
-    await catalog.assets.set_aliases(one, ["ark:/12345/x", "\u00e9"])
+    one = (await catalog.versions.register(a_draft("one"))).asset.id
+    other = (await catalog.versions.register(a_draft("a/b \u00e9"))).asset.id
+    await catalog.aliases.replace(one, ["ark:/12345/x", "\u00e9"])
     assert await catalog.resolve_alias("ark:/12345/x") == one
-    assert await catalog.assets.aliases(one) == ["ark:/12345/x", "\u00e9"]
+    assert await catalog.aliases.of(one) == ["ark:/12345/x", "\u00e9"]
     with pytest.raises(Conflict):
-        await catalog.assets.set_aliases(other, ["new", "\u00e9"])
+        await catalog.aliases.replace(other, ["new", "\u00e9"])
     assert await catalog.resolve_alias("new") is None
-    await catalog.assets.set_aliases(one, ["ark:/12345/x"])
-    await catalog.assets.set_aliases(other, ["\u00e9"])
+    await catalog.aliases.replace(one, ["ark:/12345/x"])
+    await catalog.aliases.replace(other, ["\u00e9"])
     assert await catalog.resolve_alias("\u00e9") == other
     await catalog.assets.delete(one)
     assert await catalog.resolve_alias("ark:/12345/x") is None
     with pytest.raises(AssetNotFound):
-        await catalog.assets.set_aliases(one, ["x"])
+        await catalog.aliases.replace(one, ["x"])
 
 
 @pytest.mark.parametrize("alias", ["", "x" * 221, "nul\0", "\ud800", "1/2/name"], ids=ascii)
 async def test_an_alias_nobody_could_ask_for_is_refused(catalog: Catalog, alias: str) -> None:
-    one = (await catalog.assets.register(a_draft("one"))).asset.id
+    one = (await catalog.versions.register(a_draft("one"))).asset.id
     with pytest.raises(InvalidInput):
-        await catalog.assets.set_aliases(one, [alias])
+        await catalog.aliases.replace(one, [alias])
 
 
 @pytest.mark.parametrize("alias", ["nothing", "nul\0", "\ud800", "x" * 100_000], ids=range(4))

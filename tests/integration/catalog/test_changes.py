@@ -68,7 +68,7 @@ async def test_every_kind_of_change_is_told_with_the_version_that_is_now_current
 ) -> None:
     asset_id = AssetId(1, 1, "a")
     async with listening(database) as heard:
-        version = (await catalog.assets.register(a_draft())).asset.version
+        version = (await catalog.versions.register(a_draft())).asset.version
         await heard.until(f"{asset_id} {version}")
 
         async def again(change: Callable[[], Awaitable[object]]) -> None:
@@ -78,25 +78,27 @@ async def test_every_kind_of_change_is_told_with_the_version_that_is_now_current
             await heard.until(f"{asset_id} {now.version if now else 0}")
 
         await again(
-            lambda: catalog.assets.complete(asset_id, version, source=CONVERTED, thumbnails=PLANNED)
+            lambda: catalog.versions.complete(
+                asset_id, version, source=CONVERTED, thumbnails=PLANNED
+            )
         )
         await again(lambda: catalog.assets.set_fields(asset_id, tags=("t",)))
-        await again(lambda: catalog.assets.set_aliases(asset_id, ["other"]))
-        await again(lambda: catalog.assets.set_access(asset_id, roles=["staff"]))
-        await again(lambda: catalog.assets.register(a_draft(mark="2-2")))
+        await again(lambda: catalog.aliases.replace(asset_id, ["other"]))
+        await again(lambda: catalog.versions.set_access(asset_id, roles=["staff"]))
+        await again(lambda: catalog.versions.register(a_draft(mark="2-2")))
         latest = await catalog.assets.get(asset_id)
         assert latest is not None
-        await again(lambda: catalog.assets.fail(asset_id, latest.version, "broken"))
+        await again(lambda: catalog.versions.fail(asset_id, latest.version, "broken"))
         await again(lambda: catalog.assets.delete(asset_id))
 
 
 async def test_a_cleared_prefix_is_remembered_beside_an_asset_of_the_same_text(
     catalog: Catalog,
 ) -> None:
-    asset_id = (await catalog.assets.register(a_draft("abc"))).asset.id
+    asset_id = (await catalog.versions.register(a_draft("abc"))).asset.id
     _, start = await catalog.changes.since(None)
     await catalog.changes.clear_prefix("1/1/abc")
-    changed = await catalog.assets.set_access(asset_id, roles=["staff"])
+    changed = await catalog.versions.set_access(asset_id, roles=["staff"])
     await catalog.changes.clear(AssetId(1, 1, "gone"))
     changes, _ = await catalog.changes.since(start)
     assert set(changes) == {
@@ -109,15 +111,15 @@ async def test_a_cleared_prefix_is_remembered_beside_an_asset_of_the_same_text(
 async def test_what_changes_nothing_or_is_rolled_back_is_not_told(
     catalog: Catalog, database: Database
 ) -> None:
-    await catalog.assets.register(a_draft())
+    await catalog.versions.register(a_draft())
     async with listening(database) as heard:
-        await catalog.assets.register(a_draft())
-        await catalog.assets.fail(AssetId(1, 1, "a"), 10**9, "outdated")
+        await catalog.versions.register(a_draft())
+        await catalog.versions.fail(AssetId(1, 1, "a"), 10**9, "outdated")
         with suppress(Exception):
             async with catalog._pool.transaction() as connection:
                 await connection.execute("SELECT pg_notify('orchestrator_assets', '9 1/1/a')")
                 raise RuntimeError
-        last = (await catalog.assets.register(a_draft("last"))).asset
+        last = (await catalog.versions.register(a_draft("last"))).asset
         await heard.until(f"{last.id} {last.version}")
         assert heard.events == ["restored", f"{last.id} {last.version}"]
 
@@ -127,7 +129,7 @@ async def test_every_name_arrives_as_it_was_sent(
     catalog: Catalog, database: Database, name: str
 ) -> None:
     async with listening(database) as heard:
-        asset = (await catalog.assets.register(a_draft(name))).asset
+        asset = (await catalog.versions.register(a_draft(name))).asset
         await heard.until(f"{asset.id} {asset.version}")
 
 
@@ -139,7 +141,7 @@ async def test_a_notice_that_nobody_understands_does_not_end_the_listening(
         for text in ("", "nonsense", "x 1/1/a", "5 not/an/id", "5 1/1/"):
             await connection.execute("SELECT pg_notify('orchestrator_assets', $1)", text)
         await connection.close()
-        asset = (await catalog.assets.register(a_draft())).asset
+        asset = (await catalog.versions.register(a_draft())).asset
         await heard.until(f"{asset.id} {asset.version}")
         assert "lost" not in heard.events
 
@@ -158,7 +160,7 @@ async def test_a_connection_the_server_ends_is_noticed_at_once_and_made_again(
         await heard.until("lost", 2)
         await heard.until("restored", 5)
         assert heard.events == ["lost", "restored"]
-        asset = (await catalog.assets.register(a_draft())).asset
+        asset = (await catalog.versions.register(a_draft())).asset
         await heard.until(f"{asset.id} {asset.version}")
 
 
@@ -213,7 +215,7 @@ async def test_a_restart_of_the_database_is_survived_by_pool_and_listener(tmp_pa
     try:
         await migrate(settings)
         catalog = await Catalog.open(settings)
-        asset = (await catalog.assets.register(a_draft())).asset
+        asset = (await catalog.versions.register(a_draft())).asset
         async with listening(settings) as heard:
             heard.events.clear()
             await asyncio.to_thread(PostgresFolder(tmp_path / "postgres").stop)
@@ -225,7 +227,7 @@ async def test_a_restart_of_the_database_is_survived_by_pool_and_listener(tmp_pa
             await heard.until("restored", 15)
             assert await catalog.assets.get(asset.id) == asset
             assert await catalog.check() == ""
-            after = (await catalog.assets.register(a_draft(mark="2-2"))).asset
+            after = (await catalog.versions.register(a_draft(mark="2-2"))).asset
             await heard.until(f"{after.id} {after.version}")
         await catalog.close()
     finally:

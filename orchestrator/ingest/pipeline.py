@@ -64,7 +64,6 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
     hooks: ChangeHooks,
 ) -> Pipeline:
     """Return the parts of ingest."""
-    assets = catalog.assets
     max_at_once = max(2, settings.ingest.workers, settings.jobs.workers)
     max_at_once = max(1, min(max_at_once, settings.database.pool_max - _OTHER_CONNECTIONS))
     reserve_s = settings.ingest.total_timeout_s + settings.imaging.convert_timeout_s + _STORE_S

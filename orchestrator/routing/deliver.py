@@ -124,7 +124,7 @@ class Deliverer:
                     snapshot = await self._reread(snapshot)
                     answer = await self._answer(snapshot, request, rights, planner)
         except TimeoutError as error:
-            raise Unavailable("This image took too long to make; try again shortly.") from error
+            raise Unavailable("This image took too long to make. Try again shortly.") from error
         ended = time.perf_counter()
         timings = (
             ("asset", (snapshot_read - started) * 1e3),
@@ -200,7 +200,7 @@ class Deliverer:
             if not await self._derivatives.put(product, derivative.body):
                 metrics.UNCACHED.labels(cache="derivatives").inc()
             return derivative
-        raise AssetNotFound("No stored image can answer this request.")
+        raise AssetNotFound("No tier can answer this request.")
 
     async def _reread(self, snapshot: Snapshot) -> Snapshot:
         """The asset as the catalogue has it now. If it is unchanged there, the bytes at its source
@@ -221,5 +221,5 @@ def _plan_without_source(
 ) -> tuple[Step, ...]:
     steps = thumbnail_plan(asset, image, rules)
     if not steps:
-        raise AssetNotFound("No stored thumbnail answers this; ask /iiif-img for other sizes.")
+        raise AssetNotFound("No stored thumbnail answers this. Request it from /iiif-img.")
     return steps

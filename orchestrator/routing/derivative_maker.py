@@ -84,7 +84,7 @@ class DerivativeMaker:
         """
         levels = asset.source.levels if asset.source else 0
         if decoded_pixels(image, levels) > self._max_decode_pixels:
-            raise TooLarge("This size needs too much of the image decoded; ask for a smaller one.")
+            raise TooLarge("This request needs too many decoded pixels. Request a smaller size.")
 
     async def _render(self, asset: Asset, image: ResolvedImage) -> bytes:
         """Cut the image from the source. If the source file was deleted between the look-up and the
@@ -97,7 +97,7 @@ class DerivativeMaker:
         try:
             return await self._render_once(asset, image)
         except FileNotFoundError as error:
-            raise SourceChanged("The image is being replaced; try again.") from error
+            raise SourceChanged("The asset is being replaced. Try again.") from error
 
     async def _render_once(self, asset: Asset, image: ResolvedImage) -> bytes:
         try:

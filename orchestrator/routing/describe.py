@@ -91,7 +91,7 @@ class InfoDescriber:
     def _input_of(self, asset: Asset, id_url: str, *, authorised: bool) -> InfoInput:
         edge = None if authorised else asset.public_edge
         if edge == 0:
-            raise NotAuthorised("This image is restricted. Send a token with one of its roles.")
+            raise NotAuthorised("This asset is restricted. Send a token with one of its roles.")
         limits = self._limits if edge is None else _within_edge(self._limits, edge)
         shown = asset.thumbnails.all() if edge is None else asset.thumbnails.open
         tile = _tile_of(asset)
@@ -117,7 +117,7 @@ class InfoDescriber:
 def _with_open_thumbnails(asset: Asset, fields: InfoInput) -> InfoInput:
     """The input for /thumbs: its sizes are the stored open thumbnails, and no computed size."""
     if not asset.thumbnails.open:
-        raise AssetNotFound("This image has no public thumbnails.")
+        raise AssetNotFound("This asset has no public thumbnails.")
     return replace(fields, sizes=sorted(asset.thumbnails.open))
 
 

@@ -37,7 +37,7 @@ from orchestrator.origins.optimised_origins import OptimisedOrigins
 from orchestrator.routing.source_bytes import SourceBytes
 from orchestrator.storage.store import ObjectStore
 
-_NO_ROOM = "The server has no memory for this image now; try again shortly."
+_NO_ROOM = "The server has no memory for this image now. Try again shortly."
 _PAGE = 4096
 """Memory is allocated in pages of this size."""
 WORTH_PARTS = 1024**2

@@ -119,7 +119,7 @@ class SourceOrchestrator:
         except TimeoutError as error:
             metrics.SOURCE_COPY_FAILURES.labels(error="TimeoutError").inc()
             raise StorageUnavailable(
-                "The source was not copied from storage in time; try again shortly."
+                "The source was not copied from storage in time. Try again shortly."
             ) from error
 
     async def _copy_verified(self, asset: Asset, product: Product, source: Source) -> Path:

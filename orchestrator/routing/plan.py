@@ -85,7 +85,7 @@ def access_class(asset: Asset, image: ResolvedImage, *, authorised: bool) -> Acc
         return "open"
     if authorised:
         return "auth"
-    raise NotAuthorised("This image is restricted. Send a token with one of its roles.")
+    raise NotAuthorised("This asset is restricted. Send a token with one of its roles.")
 
 
 def plan(

@@ -35,13 +35,13 @@ _TEMPLATES = {
     "cantaloupe": "/iiif/3/{path}/{image}",
     "iipimage": "/fcgi-bin/iipsrv.fcgi?IIIF={path}/{image}",
 }
-_HEADS = {
+_FIRST_BYTES = {
     "jpg": b"\xff\xd8\xff",
     "png": b"\x89PNG\r\n\x1a\n",
     "gif": b"GIF8",
     "webp": b"RIFF",
 }
-_TAILS = {"jpg": b"\xff\xd9", "png": b"IEND\xaeB`\x82", "gif": b";"}
+_LAST_BYTES = {"jpg": b"\xff\xd9", "png": b"IEND\xaeB`\x82", "gif": b";"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class RemoteImageServer:
 
     async def _request(self, asset: Asset, name: str, image: ResolvedImage) -> bytes:
         if self._waiting >= self._settings.queue:
-            raise Overloaded("The image servers are busy; try again shortly.", 2)
+            raise Overloaded("The image servers are busy. Try again shortly.", 2)
         self._waiting += 1
         try:
             async with self._connections:
@@ -135,14 +135,14 @@ class RemoteImageServer:
     def _can_make(self, asset: Asset, image: ResolvedImage) -> bool:
         abilities, source = self._abilities, asset.source
         is_enlarged = image.size[0] > image.region[2] or image.size[1] > image.region[3]
-        is_turned = image.mirror or (image.rotation % 90 != 0)
+        needs_free_rotation = image.mirror or (image.rotation % 90 != 0)
         return (
             source is not None
             and source.kind in abilities.sources
             and image.format in abilities.formats
             and image.quality == "default"
             and not is_enlarged
-            and (abilities.any_rotation or not is_turned)
+            and (abilities.any_rotation or not needs_free_rotation)
         )
 
     def _client(self) -> aiohttp.ClientSession:
@@ -227,6 +227,8 @@ def _problem_of(answer: aiohttp.ClientResponse, body: bytes, image_format: str) 
         return "media type"
     if not body or (answer.content_length is not None and answer.content_length != len(body)):
         return "length"
-    if not body.startswith(_HEADS[image_format]) or not body.endswith(_TAILS[image_format]):
+    if not body.startswith(_FIRST_BYTES[image_format]) or not body.endswith(
+        _LAST_BYTES[image_format]
+    ):
         return "truncated"
     return ""

@@ -125,10 +125,10 @@ class Snapshots:
 
     def _stale_snapshot(self, entry: _Entry | None) -> Snapshot:
         if entry is None or entry.asset is None:
-            raise CatalogUnavailable("The catalogue does not answer; try again shortly.")
+            raise CatalogUnavailable("The catalogue does not answer. Try again shortly.")
         age_s = self._now() - entry.confirmed_at
         if entry.asset.restricted and age_s > self._stale_restricted_s:
-            raise CatalogUnavailable("The catalogue does not answer; try again shortly.")
+            raise CatalogUnavailable("The catalogue does not answer. Try again shortly.")
         return _snapshot_of(entry.asset, stale=True)
 
 

@@ -23,7 +23,7 @@ from orchestrator.model import STORE, Asset, Source
 from orchestrator.origins.optimised_origins import OptimisedOrigins
 from orchestrator.storage.store import ObjectStore
 
-_CHANGED = "The image is being replaced; try again."
+_CHANGED = "The asset is being replaced. Try again."
 _CHANGED_CODES = frozenset({"origin_changed", "origin_not_found"})
 
 
@@ -52,7 +52,7 @@ class SourceBytes:
                 raise SourceChanged(_CHANGED) from error
             return
         if self._origins is None:
-            raise StorageUnavailable("This process cannot read the image's origin.")
+            raise StorageUnavailable("This process cannot read the origin of this asset.")
         try:
             async with self._origins.read(
                 asset.id.customer, asset.origin, source.location, source.fingerprint
@@ -62,7 +62,7 @@ class SourceBytes:
             if error.code in _CHANGED_CODES:
                 raise SourceChanged(_CHANGED) from error
             raise StorageUnavailable(
-                "The image's origin does not answer; try again shortly."
+                "The origin of this asset does not answer. Try again shortly."
             ) from error
 
     @asynccontextmanager

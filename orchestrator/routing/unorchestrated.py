@@ -88,7 +88,7 @@ class UnorchestratedRenderer:
                 return body
         _report(asset, reason, "refused")
         raise Overloaded(
-            "The server has no room for this image now; try again shortly.", RETRY_AFTER_S
+            "The server has no room for this image now. Try again shortly.", RETRY_AFTER_S
         )
 
 

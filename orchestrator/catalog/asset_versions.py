@@ -20,7 +20,7 @@ from orchestrator.catalog.asset_transaction import (
 )
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row, source_row
-from orchestrator.catalog.values import AssetDraft, Registered, Settlement
+from orchestrator.catalog.values import AssetDraft, Registration, Settlement
 from orchestrator.errors import AssetNotFound, Conflict
 from orchestrator.model import Asset, AssetId, AssetState, Source, ThumbnailSizes
 
@@ -38,7 +38,7 @@ class AssetVersions:
 
     async def register(
         self, draft: AssetDraft, *, thumbnails: ThumbnailSizes | None = None
-    ) -> Registered:
+    ) -> Registration:
         """Record an original that can be served: a new version in the state registered, with the
         thumbnails that are planned.
 
@@ -48,7 +48,7 @@ class AssetVersions:
         async with self._pool.transaction() as connection:
             known = await lock_asset(connection, draft.id)
             if known is not None and _is_same(known, draft):
-                return Registered(known, changed=False)
+                return Registration(known, changed=False)
             asset = await write_version(
                 connection,
                 draft,
@@ -59,7 +59,7 @@ class AssetVersions:
             )
             if known is not None:
                 await settle(connection, draft.id, asset)
-            return Registered(asset, changed=True)
+            return Registration(asset, changed=True)
 
     async def publish(
         self,

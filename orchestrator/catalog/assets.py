@@ -12,7 +12,7 @@ from orchestrator.catalog.asset_accounting import settle
 from orchestrator.catalog.asset_transaction import WHERE, key, lock_asset, notify_change
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import COLUMNS, asset_of
-from orchestrator.catalog.values import Deleted
+from orchestrator.catalog.values import Deletion
 from orchestrator.errors import AssetNotFound
 from orchestrator.model import Asset, AssetId
 
@@ -86,7 +86,7 @@ class Assets:
         )
         return await self._update(asset_id, changes, pinned, orchestrate)
 
-    async def delete(self, asset_id: AssetId) -> Deleted | None:
+    async def delete(self, asset_id: AssetId) -> Deletion | None:
         """Delete the asset. Returns what it was and what of it is in the store, or None when there
         is no such asset.
         """
@@ -101,7 +101,7 @@ class Assets:
                 return None
             asset = await notify_change(connection, asset_of(row), is_gone=True)
             unwanted = await settle(connection, asset_id, None)
-            return Deleted(asset, len(unwanted), sum(each.bytes for each in unwanted))
+            return Deletion(asset, len(unwanted), sum(each.bytes for each in unwanted))
 
     async def _update(self, asset_id: AssetId, changes: str, *values: object) -> Asset:
         async with self._pool.transaction() as connection:

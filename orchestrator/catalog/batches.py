@@ -67,7 +67,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Backlog:
     """What of a customer's lane has not ended: unfinished batches, jobs that wait, that run."""
 
     batches: int
@@ -144,7 +144,7 @@ class Batches:
         )
         return [_batch(row) for row in rows]
 
-    async def waiting(self, customer: int, lane: Lane) -> Waiting:
+    async def backlog(self, customer: int, lane: Lane) -> Backlog:
         """What of a customer's lane has not ended."""
         row = await self._pool.fetchrow(
             """SELECT (SELECT count(*) FROM batches
@@ -156,7 +156,7 @@ class Batches:
             customer,
             lane,
         )
-        return Waiting(**row) if row is not None else Waiting(0, 0, 0)
+        return Backlog(**row) if row is not None else Backlog(0, 0, 0)
 
     async def sweep(self, keep_days: float, limit: int = 100) -> int:
         """Forget batches finished longer ago than this, with their jobs; how many."""

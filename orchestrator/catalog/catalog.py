@@ -16,7 +16,7 @@ from orchestrator.catalog.changes import Changes
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.customers import ApiKeys, Customers
-from orchestrator.catalog.ingest_state import Ingesting
+from orchestrator.catalog.ingest_state import IngestStates
 from orchestrator.catalog.jobs import Jobs
 from orchestrator.catalog.objects import Objects
 from orchestrator.catalog.quotas import Quotas
@@ -38,7 +38,7 @@ class Catalog:
         self.objects = Objects(pool)
         self.quotas = Quotas(pool)
         self.attempts = Attempts(pool)
-        self.ingesting = Ingesting(pool)
+        self.ingest_states = IngestStates(pool)
         self.changes = Changes(pool)
         self.customers = Customers(pool)
         self.keys = ApiKeys(pool)

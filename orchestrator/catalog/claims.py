@@ -21,7 +21,7 @@ LOST = Fault("worker_lost", "work", retryable=True, detail="The workers that had
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class ClaimOutcome:
     """What became of a claim. `was_ours` is False when it had been taken away: nothing was counted
     then. `batch_finished`: this was the last job of its batch.
     """
@@ -41,7 +41,7 @@ class Depth:
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovery:
     """Jobs of workers that fell silent: those that wait again, those given up as dead letters."""
 
     requeued: tuple[int, ...]
@@ -90,15 +90,15 @@ class Claims:
         )
         return frozenset(row["id"] for row in rows)
 
-    async def done(self, job: Job) -> Settled:
+    async def complete(self, job: Job) -> ClaimOutcome:
         """Settle a claim as done."""
         return await self._end(job, "done", "completed", None)
 
-    async def fail(self, job: Job, fault: Fault) -> Settled:
+    async def fail(self, job: Job, fault: Fault) -> ClaimOutcome:
         """Settle a claim as failed for good: a dead letter."""
         return await self._end(job, "failed", "errors", fault)
 
-    async def put_off(
+    async def postpone(
         self, job: Job, delay_s: float, fault: Fault | None = None, *, counted: bool = True
     ) -> bool:
         """Let a claimed job wait again, due after `delay_s`; False when it was not ours any more.
@@ -117,7 +117,7 @@ class Claims:
         )
         return row is not None
 
-    async def recover(self, silent_s: float, max_attempts: int) -> Recovered:
+    async def recover(self, silent_s: float, max_attempts: int) -> Recovery:
         """Take the jobs of workers that have been silent for this long: they wait again, to be
         announced, unless they have used up their attempts.
         """
@@ -137,7 +137,7 @@ class Claims:
                     WHERE {_SILENT} RETURNING id""",  # noqa: S608
                 silent_s,
             )
-        return Recovered(
+        return Recovery(
             tuple(row["id"] for row in requeued), tuple(job_of(row) for row in given_up)
         )
 
@@ -156,7 +156,7 @@ class Claims:
             Depth(row["lane"], row["state"], row["number"], max(row["age_s"], 0.0)) for row in rows
         ]
 
-    async def _end(self, job: Job, state: State, column: str, fault: Fault | None) -> Settled:
+    async def _end(self, job: Job, state: State, column: str, fault: Fault | None) -> ClaimOutcome:
         row = await self._pool.fetchrow(
             f"""WITH ended AS (
                     UPDATE jobs SET state = $3, finished = clock_timestamp(), fault = $4::jsonb
@@ -175,5 +175,7 @@ class Claims:
 _SILENT = """state = 'running' AND heartbeat < clock_timestamp() - make_interval(secs => $1)"""
 
 
-def _settled(row: asyncpg.Record | None) -> Settled:
-    return Settled(False) if row is None else Settled(row["was_ours"], row["batch_finished"])
+def _settled(row: asyncpg.Record | None) -> ClaimOutcome:
+    return (
+        ClaimOutcome(False) if row is None else ClaimOutcome(row["was_ours"], row["batch_finished"])
+    )

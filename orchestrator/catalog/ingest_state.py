@@ -42,7 +42,7 @@ _GIVEN_UP = f"""state = 'ingesting'
 _CANCELLED = "The ingest was cancelled."
 
 
-class Ingesting:
+class IngestStates:
     """The repository of what is being taken in. Raises CatalogUnavailable."""
 
     def __init__(self, pool: Pool) -> None:
@@ -72,7 +72,7 @@ class Ingesting:
         )
         return _asset(row)
 
-    async def answerable(
+    async def publish_original(
         self,
         draft: AssetDraft,
         version: int,
@@ -104,7 +104,7 @@ class Ingesting:
             await settle(connection, draft.id, asset, settlement)
             return asset
 
-    async def failed(self, asset_id: AssetId, error: str, attempt: Attempt) -> Asset | None:
+    async def record_failure(self, asset_id: AssetId, error: str, attempt: Attempt) -> Asset | None:
         """Record that an ingest ended badly, with its attempt. What was served before it still is,
         in the state it had; what has nothing to show is failed. None when the asset was deleted.
         """
@@ -113,12 +113,12 @@ class Ingesting:
             await _withdraw(connection, asset_id)
             return await self._end(connection, asset_id, error)
 
-    async def retrying(self, attempt: Attempt) -> None:
+    async def record_retry(self, attempt: Attempt) -> None:
         """Record an attempt after which another is to come: the asset goes on ingesting."""
         async with self._pool.connection() as connection:
             await insert_attempt(connection, attempt)
 
-    async def unchanged(
+    async def record_unchanged(
         self, asset_id: AssetId, attempt: Attempt, found: AssetDraft | None = None
     ) -> Asset | None:
         """Record that there was nothing to do; `found` is where the same bytes are now, and what
@@ -140,7 +140,7 @@ class Ingesting:
                 )
             return await self._end(connection, asset_id, "")
 
-    async def cancelled(self, *, job: int | None = None, batch: int | None = None) -> int:
+    async def cancel(self, *, job: int | None = None, batch: int | None = None) -> int:
         """End the ingests that waited for this job, or for what was given up of this batch, and
         that no other job will do; returns how many. What was answered from its original no longer
         is.
@@ -179,7 +179,7 @@ class Ingesting:
             await _withdraw(connection, asset_id)
             return await self._end(connection, asset_id, _CANCELLED) is not None
 
-    async def stuck(
+    async def find_stuck(
         self, older_s: float, limit: int = 100, *, only: AssetId | None = None
     ) -> list[Asset]:
         """Assets (`only` this one) that have been ingesting for longer, with no job that could
@@ -202,7 +202,7 @@ class Ingesting:
         )
         return [asset_of(row) for row in rows]
 
-    async def unconverted(self, older_s: float, limit: int) -> list[tuple[Asset, bool]]:
+    async def find_unconverted(self, older_s: float, limit: int) -> list[tuple[Asset, bool]]:
         """Registered assets that no queued or running job will convert, changed longer ago than
         `older_s`, oldest first. The second value is True if a conversion job of the asset failed or
         was cancelled since its last change.

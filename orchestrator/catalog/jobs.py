@@ -74,7 +74,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedJobs:
     """Jobs as they were recorded, in the drafts' order; `batch` is theirs."""
 
     batch: int | None
@@ -95,7 +95,7 @@ class Jobs:
         connection: asyncpg.Connection,
         drafts: Sequence[JobDraft],
         batch: BatchDraft | None = None,
-    ) -> Recorded:
+    ) -> RecordedJobs:
         """Record jobs, and the batch they make, in the connection's transaction; they are run once
         it commits.
 
@@ -127,7 +127,7 @@ class Jobs:
             [draft.dedupe for draft in drafts],
             number,
         )
-        return Recorded(number, tuple(row["id"] for row in rows))
+        return RecordedJobs(number, tuple(row["id"] for row in rows))
 
     async def get(self, job: int, *, customer: int | None = None) -> Job | None:
         """The job, or None; only of this customer where one is given."""

@@ -107,7 +107,7 @@ class StorageUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Deleted:
+class Deletion:
     """What the end of an asset did: how many objects of the store, and bytes, nobody wants now."""
 
     asset: Asset
@@ -116,7 +116,7 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class Registration:
     """The asset as it now is; `changed` is False when the draft told nothing new of its pixels."""
 
     asset: Asset

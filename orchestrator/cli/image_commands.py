@@ -13,7 +13,7 @@ from orchestrator.model import Asset, AssetId
 
 if TYPE_CHECKING:
     from orchestrator.app import Services
-    from orchestrator.catalog.values import Attempt, Deleted
+    from orchestrator.catalog.values import Attempt, Deletion
 
 _PAGE = 500
 AssetArgument = Annotated[
@@ -140,7 +140,7 @@ def set_image(  # noqa: PLR0913  one parameter for each option
 def delete_image(session: Session, image: AssetArgument) -> None:
     """Delete an asset: its record, its objects and its cached files."""
 
-    async def delete(services: Services) -> tuple[Deleted, int]:
+    async def delete(services: Services) -> tuple[Deletion, int]:
         deleted = await services.pipeline.editor.delete((await _get_asset(services, image)).id)
         dropped = [await cache.drop_asset(str(deleted.asset.id)) for cache in services.disk_caches]
         return deleted, sum(dropped)

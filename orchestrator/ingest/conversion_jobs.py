@@ -45,7 +45,7 @@ class ConversionJobs:
         """
         number = 0
         while True:
-            waiting = await self._catalog.ingesting.unconverted(older_s, _PAGE)
+            waiting = await self._catalog.ingest_states.find_unconverted(older_s, _PAGE)
             drafts = []
             for asset, has_failed in waiting:
                 if has_failed:

@@ -83,7 +83,9 @@ class IngestRunner:
         cleared, what is served stays. Uses the transaction of `connection`
         (`Catalog.transaction`) if it is given.
         """
-        return await self._catalog.ingesting.declare(build_draft(request, batch=batch), connection)
+        return await self._catalog.ingest_states.declare(
+            build_draft(request, batch=batch), connection
+        )
 
     async def ingest(
         self, request: Request, job: int | None = None, *, will_retry: WillRetry | None = None
@@ -173,7 +175,7 @@ class IngestRunner:
             given = {name: value for name, value in values.items() if value is not None}
             known = await self._catalog.assets.set_fields(context.id, **given)
         attempt = context.attempt("unchanged", known.version)
-        asset = await self._catalog.ingesting.unchanged(context.id, attempt, draft)
+        asset = await self._catalog.ingest_states.record_unchanged(context.id, attempt, draft)
         if asset is None:
             raise AssetNotFound("The asset was deleted during its ingest.")
         if (before.version, before.rights) != (asset.version, asset.rights):
@@ -198,9 +200,11 @@ class IngestRunner:
             if not context.is_declared and await self._catalog.assets.get(context.id) is None:
                 await self.declare(context.request)
             if will_retry is not None and will_retry(error, fault):
-                await self._catalog.ingesting.retrying(attempt)
+                await self._catalog.ingest_states.record_retry(attempt)
                 return
-            failed = await self._catalog.ingesting.failed(context.id, fault.detail, attempt)
+            failed = await self._catalog.ingest_states.record_failure(
+                context.id, fault.detail, attempt
+            )
             await self._remover.remove_without_grace(context.id)
         except Unavailable as outage:
             log.warning("failed ingest not recorded", extra={**fields, "reason": outage.public})

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orchestrator import metrics
 from orchestrator.catalog.asset_versions import AssetVersions
-from orchestrator.catalog.values import AssetDraft, Registered
+from orchestrator.catalog.values import AssetDraft, Registration
 from orchestrator.errors import OriginUnavailable
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
@@ -66,7 +66,7 @@ class Registrar:
 
     async def register_file(
         self, asset_id: AssetId, path: Path, recipes: Recipes, known: Asset | None
-    ) -> Registered:
+    ) -> Registration:
         """Register the local file `path`, to be read where it is. The caller submits a conversion
         job if the asset changed.
 
@@ -76,7 +76,7 @@ class Registrar:
         file = await asyncio.to_thread(location_of_file, path, self._max_bytes)
         request = Request(asset_id, str(path))
         if known is not None and is_unchanged(known, request, file.fingerprint, recipes):
-            return Registered(known, changed=False)
+            return Registration(known, changed=False)
         try:
             probe = await self._imaging.probe(path)
         except FileNotFoundError as error:

@@ -12,7 +12,7 @@ import logging
 from typing import Any
 
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.values import Deleted, Settlement
+from orchestrator.catalog.values import Deletion, Settlement
 from orchestrator.errors import AssetNotFound, Conflict
 from orchestrator.ingest.convert import Converter
 from orchestrator.ingest.hooks import ChangeHooks
@@ -92,7 +92,7 @@ class AssetEditor:
         self._hooks.enqueue("changed", asset)
         return asset
 
-    async def delete(self, asset_id: AssetId) -> Deleted:
+    async def delete(self, asset_id: AssetId) -> Deletion:
         """Delete an asset and return what was deleted. A notification drops its cached files on
         every host. Its objects are removed after the grace period. An original that is served in
         place stays where it is.

@@ -56,7 +56,7 @@ class OriginalPublisher:
             return probe
         with context.stages.step("store"):
             async with self._writer.write(plan) as stored:
-                asset = await self._catalog.ingesting.answerable(
+                asset = await self._catalog.ingest_states.publish_original(
                     draft,
                     number,
                     stored.source,

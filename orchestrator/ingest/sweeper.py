@@ -106,12 +106,12 @@ class Sweeper:
         """
         older_s = self._settings.stuck_after_s
         handled = 0
-        for asset in await self._catalog.ingesting.stuck(older_s):
+        for asset in await self._catalog.ingest_states.find_stuck(older_s):
             async with self._catalog.exclusive(lock_name(asset.id)) as is_locked:
                 if not is_locked:
                     continue
                 # Read again under the lock: it may have ended since.
-                for stuck in await self._catalog.ingesting.stuck(older_s, only=asset.id):
+                for stuck in await self._catalog.ingest_states.find_stuck(older_s, only=asset.id):
                     await self._end_stuck_ingest(stuck)
                     handled += 1
         return handled
@@ -125,7 +125,7 @@ class Sweeper:
             return
         now = datetime.now(UTC)
         attempt = Attempt(asset.id, asset.declared or now, "failed", fault=INGEST_DIED)
-        await self._catalog.ingesting.failed(asset.id, INGEST_DIED.detail, attempt)
+        await self._catalog.ingest_states.record_failure(asset.id, INGEST_DIED.detail, attempt)
         metrics.INGESTS.labels("failed").inc()
         log.warning("stuck ingest failed", extra={"asset": str(asset.id)})
 

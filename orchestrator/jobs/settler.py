@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from orchestrator import metrics
 from orchestrator.backoff import backoff_s
-from orchestrator.catalog.claims import Claims, Settled
+from orchestrator.catalog.claims import ClaimOutcome, Claims
 from orchestrator.catalog.jobs import Job
 from orchestrator.errors import Unavailable, fault_of
 from orchestrator.jobs.retry_decision import GiveUp, Retry, decide_retry
@@ -38,7 +38,7 @@ class Settler:
     async def settle_done(self, running: RunningJob) -> None:
         """Record that the job is done."""
         running.is_settling, self._outages = True, 0
-        settled = await _repeat(lambda: self._claims.done(running.job))
+        settled = await _repeat(lambda: self._claims.complete(running.job))
         _report(running.job, "done", settled)
 
     async def settle_failed(self, running: RunningJob, error: Exception) -> None:
@@ -52,7 +52,9 @@ class Settler:
             _report(job, "failed", settled, fault.code)
             return
         wait_s = self._wait_s(decision, job)
-        await _repeat(lambda: self._claims.put_off(job, wait_s, fault, counted=decision.is_counted))
+        await _repeat(
+            lambda: self._claims.postpone(job, wait_s, fault, counted=decision.is_counted)
+        )
         metrics.JOB_RETRIES.labels(fault.code).inc()
         log.info(
             "job retry scheduled",
@@ -80,7 +82,7 @@ async def _repeat(settle: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(backoff_s(tries, first_s=ERROR_FIRST_S, longest_s=ERROR_LONGEST_S))
 
 
-def _report(job: Job, outcome: str, settled: Settled, code: str = "") -> None:
+def _report(job: Job, outcome: str, settled: ClaimOutcome, code: str = "") -> None:
     if not settled.was_ours:
         metrics.JOBS_LOST.inc()
         log.warning("job claim lost", extra=log_fields(job))

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from orchestrator.catalog.batches import BatchDraft, Lane
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.connection import Connection
-from orchestrator.catalog.jobs import Job, JobDraft, Jobs, Recorded
+from orchestrator.catalog.jobs import Job, JobDraft, Jobs, RecordedJobs
 from orchestrator.errors import Unavailable
 from orchestrator.jobs.sqs_queues import SqsQueues
 
@@ -32,7 +32,9 @@ class Submission:
         self.submitted: list[tuple[int, Lane]] = []
         self._jobs = jobs
 
-    async def submit(self, drafts: Sequence[JobDraft], batch: BatchDraft | None = None) -> Recorded:
+    async def submit(
+        self, drafts: Sequence[JobDraft], batch: BatchDraft | None = None
+    ) -> RecordedJobs:
         """Record jobs, any number in one statement, and the batch they form. Raises NotFound when
         there is no such customer.
         """
@@ -58,7 +60,9 @@ class Submitter:
             yield submission
         await self._announce(submission.submitted)
 
-    async def submit(self, drafts: Sequence[JobDraft], batch: BatchDraft | None = None) -> Recorded:
+    async def submit(
+        self, drafts: Sequence[JobDraft], batch: BatchDraft | None = None
+    ) -> RecordedJobs:
         """Submit jobs, and the batch they form, in a transaction of their own.
 
         Raises NotFound when there is no such customer.
@@ -85,7 +89,7 @@ class Submitter:
         state.
         """
         cancelled = await self._catalog.jobs.cancel(job)
-        await self._catalog.ingesting.cancelled(job=job)
+        await self._catalog.ingest_states.cancel(job=job)
         return cancelled
 
     async def cancel_batch(self, batch: int) -> int:
@@ -93,7 +97,7 @@ class Submitter:
         there were.
         """
         number = await self._catalog.jobs.cancel_batch(batch)
-        await self._catalog.ingesting.cancelled(batch=batch)
+        await self._catalog.ingest_states.cancel(batch=batch)
         return number
 
     async def _announce(self, jobs: Iterable[tuple[int, Lane]]) -> None:

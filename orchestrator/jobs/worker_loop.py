@@ -155,7 +155,7 @@ class Worker:
             return
         with suppress(Unavailable, TimeoutError):  # the claim ends without heartbeats
             async with asyncio.timeout(_RELEASE_S):
-                await self._claims.put_off(running.job, 0, counted=False)
+                await self._claims.postpone(running.job, 0, counted=False)
         log.info("job released", extra=log_fields(running.job))
 
     async def _drain(self) -> None:

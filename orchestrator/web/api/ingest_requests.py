@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.attempts import Attempts
 from orchestrator.catalog.batches import BatchDraft, Lane
-from orchestrator.catalog.jobs import INGEST, JobDraft, Recorded
+from orchestrator.catalog.jobs import INGEST, JobDraft, RecordedJobs
 from orchestrator.errors import (
     OrchestratorError,
     OriginUnavailable,
@@ -93,7 +93,7 @@ class IngestRequestProcessor:
 
     async def submit_jobs(
         self, payloads: Sequence[Payload], *, customer: int, lane: Lane, as_batch: bool
-    ) -> Recorded:
+    ) -> RecordedJobs:
         """Declare the assets of complete requests and queue their jobs: all or none. Changes that
         narrow access take effect before.
 

@@ -44,7 +44,7 @@ class QueueResource:
         return await self._post(call, "priority")
 
     async def _show(self, call: ApiCall, lane: Lane) -> web.Response:
-        waiting = await self._batches.waiting(call.customer, lane)
+        waiting = await self._batches.backlog(call.customer, lane)
         return json_response(QueueOut.model_validate(waiting))
 
     async def _post(self, call: ApiCall, lane: Lane) -> web.Response:

@@ -314,7 +314,9 @@ async def test_pages_go_through_all_assets_once_in_order_of_their_bytes(catalog:
 
 
 async def waiting(catalog: Catalog, limit: int = 10) -> list[tuple[str, bool]]:
-    return [(a.id.name, failed) for a, failed in await catalog.ingesting.unconverted(0, limit)]
+    return [
+        (a.id.name, failed) for a, failed in await catalog.ingest_states.find_unconverted(0, limit)
+    ]
 
 
 async def a_conversion_job(catalog: Catalog, name: str) -> int:
@@ -330,7 +332,7 @@ async def test_registered_assets_without_a_job_are_found_oldest_first(catalog: C
     await catalog.versions.complete(second.id, second.version, source=CONVERTED, thumbnails=PLANNED)
     assert await waiting(catalog) == [("b", False), ("c", False)]
     assert await waiting(catalog, 1) == [("b", False)]
-    assert await catalog.ingesting.unconverted(60, 10) == []
+    assert await catalog.ingest_states.find_unconverted(60, 10) == []
     await catalog.versions.fail(third.id, third.version, "broken")
     assert await waiting(catalog) == [("b", False)]
     assert await catalog.assets.count() == {"registered": 1, "ready": 1, "failed": 1}

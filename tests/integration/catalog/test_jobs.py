@@ -9,9 +9,9 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from orchestrator.catalog.batches import Batch, BatchDraft, Lane, Waiting
+from orchestrator.catalog.batches import Backlog, Batch, BatchDraft, Lane
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.jobs import LANES, Job, JobDraft, Recorded
+from orchestrator.catalog.jobs import LANES, Job, JobDraft, RecordedJobs
 from orchestrator.errors import Conflict, Fault, NotFound
 from orchestrator.settings import Database
 from tests.support.jobs import KIND, a_draft, drafts
@@ -30,7 +30,7 @@ async def books(catalog: Catalog) -> Catalog:
 
 async def record(
     books: Catalog, given: list[JobDraft], batch: BatchDraft | None = None
-) -> Recorded:
+) -> RecordedJobs:
     async with books.transaction() as connection:
         return await books.jobs.record(connection, given, batch)
 
@@ -57,7 +57,7 @@ async def test_a_job_is_recorded_claimed_once_and_settled(books: Catalog) -> Non
     assert (job.id, job.state, job.attempts, job.worker) == (number, "running", 1, "w1")
     assert (job.payload, job.host, job.asset, job.batch) == ({"number": 7}, "h", "1/1/a", None)
     assert await claim(books) is None
-    assert (await books.claims.done(job)).was_ours
+    assert (await books.claims.complete(job)).was_ours
     now = await books.jobs.get(number)
     assert now is not None
     assert (now.state, now.fault) == ("done", None)
@@ -97,7 +97,7 @@ async def test_the_customer_with_the_fewest_running_jobs_is_next(books: Catalog)
     assert Counter(job.customer for job in got) == {1: 3, 2: 3, 3: 3}
     for job in got:
         if job.customer == 1:
-            await books.claims.done(job)
+            await books.claims.complete(job)
     await record(books, drafts(1, customer=2))
     assert (await claimed(books)).customer == 1  # 0 running, against 3
 
@@ -119,7 +119,7 @@ async def test_of_one_host_no_more_run_than_allowed_whoever_claims(books: Catalo
     got = [job for some in await asyncio.gather(*(take(n) for n in range(6))) for job in some]
     assert Counter(job.host for job in got) == {"slow": 2, "quick": 2, "": 3}
     slow = next(job for job in got if job.host == "slow")
-    await books.claims.put_off(slow, 0)
+    await books.claims.postpone(slow, 0)
     again = await claim(books, per_host=2)
     assert again is not None
     assert again.host == "slow"
@@ -132,7 +132,7 @@ async def test_of_one_asset_one_job_runs_and_the_others_hold_nobody_up(books: Ca
     others = [(await claimed(books)).id for _ in range(3)]
     assert (first.id, *others) == (recorded.ids[0], *recorded.ids[3:])
     assert await claim(books) is None
-    await books.claims.done(first)
+    await books.claims.complete(first)
     assert (await claimed(books)).id == recorded.ids[1]
 
 
@@ -141,7 +141,7 @@ async def test_a_job_remembers_its_first_beginning_until_a_person_has_it_done_ag
 ) -> None:
     await record(books, drafts(1))
     first = await claimed(books)
-    await books.claims.put_off(first, 0, FAULT)
+    await books.claims.postpone(first, 0, FAULT)
     again = await claimed(books)
     assert first.begun == again.begun is not None
     await books.claims.fail(again, FAULT)
@@ -185,8 +185,10 @@ async def test_counts_of_a_batch_are_exact_and_it_is_finished_once(books: Catalo
     async def work(worker: int) -> None:
         nonlocal finished
         while (job := await claim(books, f"w{worker}")) is not None:
-            ends = [books.claims.fail(job, FAULT) if job.id % 3 == 0 else books.claims.done(job)]
-            ends += [books.claims.done(job), books.claims.fail(job, FAULT)]  # and races itself
+            ends = [
+                books.claims.fail(job, FAULT) if job.id % 3 == 0 else books.claims.complete(job)
+            ]
+            ends += [books.claims.complete(job), books.claims.fail(job, FAULT)]  # and races itself
             settled = await asyncio.gather(*ends)
             assert sum(each.was_ours for each in settled) == 1
             finished += sum(each.batch_finished for each in settled)
@@ -208,11 +210,11 @@ async def test_what_was_taken_away_cannot_be_settled(books: Catalog) -> None:
     assert await books.claims.heartbeat([slow]) == frozenset()
     quick = await claimed(books, "quick")
     assert quick.attempts == 2
-    assert not (await books.claims.done(slow)).was_ours
+    assert not (await books.claims.complete(slow)).was_ours
     assert not (await books.claims.fail(slow, FAULT)).was_ours
-    assert not await books.claims.put_off(slow, 0)
+    assert not await books.claims.postpone(slow, 0)
     assert await books.claims.heartbeat([slow, quick]) == {quick.id}
-    assert (await books.claims.done(quick)).batch_finished
+    assert (await books.claims.complete(quick)).batch_finished
     assert (await batch_of(books, recorded.batch)).completed == 1
 
 
@@ -235,10 +237,10 @@ async def test_silent_workers_lose_their_jobs_and_the_last_attempt_ends_them(
 
 async def test_a_job_put_off_keeps_its_fault_and_counts_unless_told_not_to(books: Catalog) -> None:
     await record(books, drafts(1))
-    assert await books.claims.put_off(await claimed(books), 0, FAULT)
+    assert await books.claims.postpone(await claimed(books), 0, FAULT)
     job = await claimed(books)
     assert (job.attempts, job.fault) == (2, FAULT)
-    assert await books.claims.put_off(job, 0, counted=False)
+    assert await books.claims.postpone(job, 0, counted=False)
     job = await claimed(books)
     assert (job.attempts, job.fault) == (2, FAULT)
 
@@ -255,7 +257,7 @@ async def test_cancelling_ends_what_waits_and_leaves_what_runs(books: Catalog) -
     assert await books.jobs.cancel_batch(recorded.batch or 0) == 0
     batch = await batch_of(books, recorded.batch)
     assert (batch.cancelled, batch.remaining, batch.finished) == (3, 1, None)
-    assert (await books.claims.done(running)).batch_finished
+    assert (await books.claims.complete(running)).batch_finished
     with pytest.raises(Conflict):
         await books.jobs.cancel(running.id)
 
@@ -270,7 +272,7 @@ async def test_a_retry_takes_the_counts_back_and_opens_the_batch(books: Catalog)
     recorded = await record(books, drafts(3), BatchDraft(1))
     for _ in range(2):
         await books.claims.fail(await claimed(books), FAULT)
-    await books.claims.done(await claimed(books))
+    await books.claims.complete(await claimed(books))
     assert (await batch_of(books, recorded.batch)).finished is not None
     async with books.transaction() as connection:
         one = await books.jobs.retry(connection, recorded.ids[0])
@@ -281,7 +283,7 @@ async def test_a_retry_takes_the_counts_back_and_opens_the_batch(books: Catalog)
         again = await books.jobs.retry_batch(connection, recorded.batch or 0)
     assert [job.id for job in again] == [recorded.ids[1]]
     for _ in range(2):
-        settled = await books.claims.done(await claimed(books))
+        settled = await books.claims.complete(await claimed(books))
     assert settled.batch_finished
     batch = await batch_of(books, recorded.batch)
     assert (batch.completed, batch.errors) == (3, 0)
@@ -331,7 +333,7 @@ async def test_an_estimate_comes_of_the_rate_so_far(books: Catalog) -> None:
     assert (await batch_of(books, recorded.batch)).estimate is None
     job = await claimed(books)
     await asyncio.sleep(0.2)
-    await books.claims.done(job)
+    await books.claims.complete(job)
     batch = await batch_of(books, recorded.batch)
     assert batch.estimate is not None
     ended = (await books.jobs.page(states=("done",)))[0].finished
@@ -359,7 +361,7 @@ async def test_lists_go_by_customer_batch_state_and_asset_newest_first(books: Ca
     assert [batch.id for batch in await books.batches.page(customer=1)] == [first.batch]
     assert await books.batches.page(finished=True) == []
     assert await books.batches.get(first.batch or 0, customer=2) is None
-    assert await books.batches.waiting(1, "normal") == Waiting(batches=1, queued=2, running=0)
+    assert await books.batches.backlog(1, "normal") == Backlog(batches=1, queued=2, running=0)
 
 
 async def test_what_ended_long_ago_is_forgotten_and_nothing_else(
@@ -368,7 +370,7 @@ async def test_what_ended_long_ago_is_forgotten_and_nothing_else(
     await record(books, drafts(2), BatchDraft(1))
     await record(books, drafts(2))
     for _ in range(3):
-        await books.claims.done(await claimed(books))
+        await books.claims.complete(await claimed(books))
     assert await books.batches.sweep(1) == await books.jobs.sweep(1) == 0
     connection = await asyncpg.connect(database.dsn.get_secret_value())
     try:

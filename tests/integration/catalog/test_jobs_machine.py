@@ -64,9 +64,9 @@ class Life(RuleBasedStateMachine):
         if how == "beat":
             assert (job.id in self.run(claims.heartbeat([job]))) == is_ours
         elif how == "put off":
-            assert self.run(claims.put_off(job, 0, FAULT, counted=bool(which % 2))) == is_ours
+            assert self.run(claims.postpone(job, 0, FAULT, counted=bool(which % 2))) == is_ours
         else:
-            work = claims.done(job) if how == "done" else claims.fail(job, FAULT)
+            work = claims.complete(job) if how == "done" else claims.fail(job, FAULT)
             settled = self.run(work)
             assert settled.was_ours == is_ours
             assert not (settled.batch_finished and self.finished)

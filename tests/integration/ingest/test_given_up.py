@@ -100,7 +100,7 @@ async def test_a_cancelled_ingest_is_over_though_its_original_was_answered_from(
 
     await answered_from_its_original(house, path, number)
     assert (await house.asset()).servable
-    await house.catalog.claims.put_off(job, 60)
+    await house.catalog.claims.postpone(job, 60)
     await desk.submitter.cancel(number)
     asset = await house.asset()
     assert (asset.state, asset.servable) == (AssetState.FAILED, False)

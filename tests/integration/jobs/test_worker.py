@@ -201,7 +201,7 @@ async def test_a_worker_whose_job_was_taken_stops_it_and_counts_nothing(system: 
             while not handler.cancelled:
                 await asyncio.sleep(0.02)
         assert (await system.job(taken.id)).worker == "other"
-        assert (await system.catalog.claims.done(taken)).batch_finished
+        assert (await system.catalog.claims.complete(taken)).batch_finished
     batch = await system.catalog.batches.get(recorded.batch or 0)
     assert batch is not None
     assert batch.completed == 1

@@ -1,8 +1,9 @@
-"""An image request bound to one image: the exact region, size and canonical form (Image API,
-sections 4.1, 4.2, 4.7).
+"""Binds an image request to one image: the exact region, size and canonical form (Image API,
+sections 4.1, 4.2 and 4.7).
 
-Pure integer arithmetic, rounded half up. `resolve` refuses what the specification or the limits
-refuse; what it returns lies inside the image, is at least one pixel and within the limits.
+All arithmetic is in integers; halves are rounded up. `resolve` refuses what the specification or
+the limits refuse. Its result lies inside the image, has at least one pixel and is within the
+limits.
 """
 
 from __future__ import annotations
@@ -55,12 +56,12 @@ _ExplicitSize = WidthSize | HeightSize | ExactSize | PercentSize
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one response may be: pixels wide, high and in all, and how many times the region's own
-    size.
+    """The limits of one response: width, height and number of pixels, and how many times larger
+    than the region it may be.
 
-    `oversize_confined` is what version 3 does where the region is smaller than the box of `!w,h`:
-    "clamp" answers at the region's own size (the text of 4.2); "refuse" is the official validator's
-    reading, which also wants `^max` not enlarged.
+    `oversize_confined` applies to version 3 when the box of `!w,h` is larger than the region. With
+    "clamp" the response has the size of the region (the text of section 4.2). "refuse" follows the
+    official validator, which also expects that `^max` does not enlarge.
     """
 
     max_width: int = 12_000
@@ -72,11 +73,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedImage:
-    """Exactly which pixels to make. `rotation` is 0 <= degrees < 360; `quality` is default, gray or
-    bitonal.
+    """Exactly which pixels to render. `rotation` is 0 <= degrees < 360; `quality` is default, gray
+    or bitonal.
 
-    `size` is before rotation. `canonical` is the canonical region/size/rotation/quality.format of
-    the request's version. `full_region`: the region is the whole image, however it was spelt.
+    `size` is the size before rotation. `canonical` is the canonical
+    region/size/rotation/quality.format in the version of the request. `full_region` is True if the
+    region is the whole image, in any spelling.
     """
 
     region: Box
@@ -90,10 +92,10 @@ class ResolvedImage:
 
     @property
     def product(self) -> str:
-        """The same pixels, the same text, whatever the version and spelling: the key of everything
-        derived.
+        """`x,y,w,h/w,h/rotation/quality.format`, always in pixels.
 
-        `x,y,w,h/w,h/rotation/quality.format`, always in pixels.
+        The text is the same for the same pixels, in any version and spelling. Caches use it as the
+        key of derivatives.
         """
         (x, y, w, h), (width, height) = self.region, self.size
         rotation = rotation_text(self.mirror, self.rotation)
@@ -105,13 +107,13 @@ def resolve(
 ) -> ResolvedImage:
     """Bind `request` to an image of `dimensions`. Raises InvalidImageRequest (region or size).
 
-    With `public_edge` (see `within_public_edge`) `max` is what someone without a right may have at
-    most, instead of a refusal; all other sizes are left for that predicate to judge. 0 is no size
-    to scale to and changes nothing.
+    With `public_edge` (see `within_public_edge`), `max` is reduced to what a client without access
+    rights may see. Other sizes are not changed; the caller checks them with that function.
+    `public_edge` 0 changes nothing.
     """
-    region = _region(request.region, dimensions)
+    region = _resolve_region(request.region, dimensions)
     full_region = region[2:] == dimensions
-    size = _size(request, region[2:], limits)
+    size = _resolve_size(request, region[2:], limits)
     if public_edge and isinstance(request.size, MaxSize):
         size = _public_size(region, size, dimensions, public_edge)
     rotation = request.rotation if request.rotation != 360 else Fraction(0)
@@ -130,11 +132,11 @@ def resolve(
 
 
 def within_public_edge(resolved: ResolvedImage, dimensions: Dimensions, edge: int) -> bool:
-    """True if the whole image at the request's scale fits in a square of `edge` pixels: low-zoom
-    tiles do, crops in full detail do not.
+    """True if the whole image at the scale of the request fits in a square of `edge` pixels. So
+    tiles at low zoom are allowed, and regions in full detail are not.
 
-    A side that ends at the image's right or lower edge may be rounded up, as viewers round their
-    last tiles.
+    A side that ends at the right or lower edge of the image may be rounded up, because viewers
+    round up the last tile.
     """
     (x, y, width, height), (image_width, image_height) = resolved.region, dimensions
     longest = max(dimensions)
@@ -143,13 +145,13 @@ def within_public_edge(resolved: ResolvedImage, dimensions: Dimensions, edge: in
     across = (resolved.size[0], width, image_width, x + width == image_width)
     down = (resolved.size[1], height, image_height, y + height == image_height)
     return all(
-        asked * whole <= part * edge or (last and (asked - 1) * longest < part * edge)
-        for asked, part, whole, last in (across, down)
+        size * whole <= part * edge or (is_last and (size - 1) * longest < part * edge)
+        for size, part, whole, is_last in (across, down)
     )
 
 
 def decoded_pixels(resolved: ResolvedImage, levels: int) -> int:
-    """Pixels to decode for this product from a source that can be halved `levels` times."""
+    """Pixels to decode for this derivative, if the source can be halved `levels` times."""
     (_, _, width, height), (out_width, out_height) = resolved.region, resolved.size
     factor = 1
     while levels > 0 and width >= 2 * factor * out_width and height >= 2 * factor * out_height:
@@ -171,32 +173,34 @@ def rotation_text(mirror: bool, rotation: Fraction) -> str:
     return f"{sign}{digits[:-places]}.{digits[-places:]}"
 
 
-def _region(region: Region, dimensions: Dimensions) -> Box:
-    """Section 4.1: the region clipped to the image."""
+def _resolve_region(region: Region, dimensions: Dimensions) -> Box:
+    """The region cropped to the image (section 4.1). Raises InvalidImageRequest."""
     width, height = dimensions
     match region:
         case FullRegion():
             return 0, 0, width, height
         case PixelRegion(x, y, w, h):
             if x >= width or y >= height:
-                raise InvalidImageRequest("region", "The region starts outside the image.")
+                raise InvalidImageRequest(
+                    "region", "The region starts outside the image. Use a smaller x or y."
+                )
             return x, y, min(w, width - x), min(h, height - y)
         case SquareRegion():
             side = min(dimensions)
             return (width - side) // 2, (height - side) // 2, side, side
         case PercentRegion():
-            return _percent_region(region, dimensions)
+            return _resolve_percent_region(region, dimensions)
         case _:
             assert_never(region)
 
 
-def _percent_region(region: PercentRegion, dimensions: Dimensions) -> Box:
-    """Each of the four numbers to its nearest pixel; what starts inside the image has at least its
-    last pixel.
+def _resolve_percent_region(region: PercentRegion, dimensions: Dimensions) -> Box:
+    """Each of the four numbers is rounded to the nearest pixel. A region that starts inside the
+    image has at least its last pixel.
     """
     if region.x >= 100 or region.y >= 100:
         raise InvalidImageRequest(
-            "region", "The region starts outside the image, at 100 percent or more."
+            "region", "The region starts outside the image. Use x and y below 100 percent."
         )
     width, height = dimensions
     x, w = _percent_span(region.x, region.width, width)
@@ -209,35 +213,33 @@ def _percent_span(start: Fraction, length: Fraction, whole: int) -> tuple[int, i
     return first, min(round_half_up(length * whole / 100), whole - first)
 
 
-def _size(request: ImageRequest, region: Dimensions, limits: Limits) -> Dimensions:
-    """Section 4.2: the size of a region of `region` pixels."""
+def _resolve_size(request: ImageRequest, region: Dimensions, limits: Limits) -> Dimensions:
+    """The size of a region of `region` pixels (section 4.2). Raises InvalidImageRequest."""
     size = request.size
     match size:
         case MaxSize():
-            return _largest(region, limits, upscale=size.upscale)
+            return _max_size(region, limits, upscale=size.upscale)
         case ConfinedSize(w, h):
-            if _refuses_confined(request, region, limits):
+            if _is_refused_as_confined(request, region, limits):
                 raise InvalidImageRequest(
-                    "size", "The size's box is larger than the region; write ^!w,h to enlarge."
+                    "size", "The box of the size is larger than the region. Write ^!w,h to enlarge."
                 )
-            ceiling = _ceiling(region, limits, upscale=size.upscale)
-            return fit_within_area(
-                region, (min(w, ceiling[0]), min(h, ceiling[1])), limits.max_area
-            )
+            bounds = _size_bounds(region, limits, upscale=size.upscale)
+            return fit_within_area(region, (min(w, bounds[0]), min(h, bounds[1])), limits.max_area)
         case FullSize():
             _check_limits(region, limits)
             return region
         case WidthSize() | HeightSize() | ExactSize() | PercentSize():
-            wanted = _explicit(size, region)
-            _check_enlargement(wanted, region, limits, upscale=size.upscale)
-            _check_limits(wanted, limits)
-            return wanted
+            explicit = _explicit_size(size, region)
+            _check_enlargement(explicit, region, limits, upscale=size.upscale)
+            _check_limits(explicit, limits)
+            return explicit
         case _:
             assert_never(size)
 
 
-def _explicit(size: _ExplicitSize, region: Dimensions) -> Dimensions:
-    """A size that says how large, limits not considered."""
+def _explicit_size(size: _ExplicitSize, region: Dimensions) -> Dimensions:
+    """A size that names numbers, without regard to the limits."""
     width, height = region
     match size:
         case WidthSize(w):
@@ -253,8 +255,8 @@ def _explicit(size: _ExplicitSize, region: Dimensions) -> Dimensions:
             assert_never(size)
 
 
-def _refuses_confined(request: ImageRequest, region: Dimensions, limits: Limits) -> bool:
-    """`!w,h` around a smaller region, where the settings want the validator's answer."""
+def _is_refused_as_confined(request: ImageRequest, region: Dimensions, limits: Limits) -> bool:
+    """True for a `!w,h` larger than the region, if the settings refuse it."""
     size = request.size
     if (
         limits.oversize_confined == "clamp"
@@ -265,9 +267,9 @@ def _refuses_confined(request: ImageRequest, region: Dimensions, limits: Limits)
     return not size.upscale and size.width > region[0] and size.height > region[1]
 
 
-def _ceiling(region: Dimensions, limits: Limits, *, upscale: bool) -> Dimensions:
-    """The box no answer for this region leaves: the region's own size, or with `upscale` its
-    greatest enlargement.
+def _size_bounds(region: Dimensions, limits: Limits, *, upscale: bool) -> Dimensions:
+    """The largest width and height of a response for this region: its own size, or with `upscale`
+    its greatest enlargement; both within the limits.
     """
     width, height = region
     if upscale:
@@ -275,8 +277,8 @@ def _ceiling(region: Dimensions, limits: Limits, *, upscale: bool) -> Dimensions
     return min(width, limits.max_width), min(height, limits.max_height)
 
 
-def _largest(region: Dimensions, limits: Limits, *, upscale: bool) -> Dimensions:
-    """`max` or `^max` of a region."""
+def _max_size(region: Dimensions, limits: Limits, *, upscale: bool) -> Dimensions:
+    """The size of `max` or `^max` for a region."""
     width, height = region
     if (
         not upscale
@@ -286,7 +288,7 @@ def _largest(region: Dimensions, limits: Limits, *, upscale: bool) -> Dimensions
     ):
         return region
     enlarges = upscale and limits.oversize_confined == "clamp"
-    return fit_within_area(region, _ceiling(region, limits, upscale=enlarges), limits.max_area)
+    return fit_within_area(region, _size_bounds(region, limits, upscale=enlarges), limits.max_area)
 
 
 def _check_enlargement(
@@ -296,33 +298,35 @@ def _check_enlargement(
         return
     if not upscale:
         raise InvalidImageRequest(
-            "size", "The size is larger than the region; write ^ before it to enlarge."
+            "size", "The size is larger than the region. Write ^ before it to enlarge."
         )
-    most = limits.max_enlargement
-    if size[0] > math.ceil(region[0] * most) or size[1] > math.ceil(region[1] * most):
-        raise InvalidImageRequest("size", f"The size is more than {most:g} times the region's own.")
+    factor = limits.max_enlargement
+    if size[0] > math.ceil(region[0] * factor) or size[1] > math.ceil(region[1] * factor):
+        raise InvalidImageRequest(
+            "size", f"The size must be at most {factor:g} times the size of the region."
+        )
 
 
 def _check_limits(size: Dimensions, limits: Limits) -> None:
     width, height = size
     if width > limits.max_width:
-        bound = f"{limits.max_width} pixels wide (maxWidth)"
+        limit = f"{limits.max_width} pixels wide (maxWidth)"
     elif height > limits.max_height:
-        bound = f"{limits.max_height} pixels high (maxHeight)"
+        limit = f"{limits.max_height} pixels high (maxHeight)"
     elif width * height > limits.max_area:
-        bound = f"{limits.max_area} pixels in all (maxArea)"
+        limit = f"{limits.max_area} pixels in total (maxArea)"
     else:
         return
     raise InvalidImageRequest(
-        "size", f"The size is above {bound}; write max for the largest there is."
+        "size", f"The size must be at most {limit}. Or write max for the largest size."
     )
 
 
 def _public_size(region: Box, size: Dimensions, dimensions: Dimensions, edge: int) -> Dimensions:
-    """`size`, or less where the public may see the image at no more than `edge` pixels.
+    """`size`, reduced to what clients without access rights may see: the image at `edge` pixels.
 
-    The whole image gives the size of its thumbnail; a part is rounded down, so that
-    `within_public_edge` holds.
+    For the whole image this is the size of its thumbnail. The size of a part is rounded down, so
+    that `within_public_edge` is true.
     """
     longest = max(dimensions)
     if edge >= longest:
@@ -337,14 +341,14 @@ def _public_size(region: Box, size: Dimensions, dimensions: Dimensions, edge: in
 
 
 def _canonical_size(version: int, region: Dimensions, size: Dimensions, limits: Limits) -> str:
-    """The size of the canonical form (section 4.7; 2.1: `w,` where the ratio is kept)."""
+    """The size in the canonical form (section 4.7; in 2.1 `w,` if the aspect ratio is kept)."""
     width, height = size
     if version == 2:
         if size == region:
             return "full"
         return f"{width}," if scaled(region[1], width, region[0]) == height else f"{width},{height}"
-    if size == _largest(region, limits, upscale=False):
+    if size == _max_size(region, limits, upscale=False):
         return "max"
     if width <= region[0] and height <= region[1]:
         return f"{width},{height}"
-    return "^max" if size == _largest(region, limits, upscale=True) else f"^{width},{height}"
+    return "^max" if size == _max_size(region, limits, upscale=True) else f"^{width},{height}"

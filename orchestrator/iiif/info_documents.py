@@ -1,9 +1,8 @@
-"""Info documents of the Image API 2.1 (section 5) and 3.0 (section 5), and of the level 0 thumbnail
-service.
+"""Builds info documents of the Image API 2.1 (section 5) and 3.0 (section 5), and of the level 0
+thumbnail service.
 
-They claim only what is true: every size, tile, format and feature in them is answered within the
-limits they name. What goes in is the same before and after an image's conversion, so the documents
-are too.
+A document advertises only sizes, tiles, formats and features that a request gets within the limits
+in the document. Its input does not change when an image is converted, so neither does the document.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ CONTEXTS = {
     3: "http://iiif.io/api/image/3/context.json",
 }
 FALLBACK_EDGE = 1000
-"""Longest edge in pixels of the one size advertised where no thumbnail can be."""
+"""Longest edge in pixels of the one size that is advertised if no thumbnail can be."""
 
 _LEVEL2_FORMATS = ("jpg", "png")
 _QUALITIES = ("color", "gray", "bitonal")
-# What level 2 does not say already; all by the names of the specification's own lists.
+# Features beyond level 2, by their names in the specification.
 _SERVICE_FEATURES = (
     "baseUriRedirect",
     "canonicalLinkHeader",
@@ -49,12 +48,12 @@ _ENLARGING = {2: "sizeAboveFull", 3: "sizeUpscaling"}
 
 @dataclass(frozen=True, slots=True)
 class InfoInput:
-    """What an info document says of one image; sides in pixels.
+    """The values of the info document of one image; sides in pixels.
 
-    `id_url` is the image's base URI without a closing slash. `sizes` and `scale_factors` ascend
-    (`advertised_sizes`, `scale_factors`). `limits` are those for everyone: for a restricted image,
-    what the public may see. `formats` are those that are encoded here. `services` are written as
-    they are.
+    `id_url` is the base URI of the image without a slash at the end. `sizes` and `scale_factors`
+    ascend (see the functions `advertised_sizes` and `scale_factors`). `limits` apply to every
+    client: for a restricted image they are those of the public. `formats` are those that this
+    installation encodes. `services` are written without change.
     """
 
     id_url: str
@@ -72,17 +71,16 @@ class InfoInput:
 
 
 def info_document(version: int, facts: InfoInput) -> dict[str, Any]:
-    """The level 2 document of version 2 or 3, its keys in the order they are to be written."""
+    """The level 2 document of version 2 or 3, with its keys in the order of the output."""
     tile = tile_shape((facts.tile_width, facts.tile_height), facts.limits)
     tiles = [{"width": tile[0], "height": tile[1], "scaleFactors": list(facts.scale_factors)}]
     return _document_2(facts, tiles) if version == 2 else _document_3(facts, tiles)
 
 
 def level0_document(version: int, facts: InfoInput) -> dict[str, Any]:
-    """The document of /thumbs: no tiles, only the sizes listed, `max` the largest of them.
+    """The document of /thumbs: no tiles, and only the listed sizes. `max` is the largest of them.
 
-    `facts.sizes` must not be empty; limits, tiles, formats and services of `facts` are not looked
-    at.
+    `facts.sizes` must not be empty. Limits, tiles, formats and services of `facts` are not used.
     """
     largest = {"maxWidth": facts.sizes[-1][0], "maxHeight": facts.sizes[-1][1]}
     sizes = _size_list(facts.sizes)
@@ -113,18 +111,18 @@ def profile_uri(version: int, *, level: int = 2) -> str:
 def advertised_sizes(
     dimensions: Dimensions, thumbnails: Iterable[Dimensions], limits: Limits
 ) -> list[Dimensions]:
-    """The thumbnails a request may ask for, ascending by width; without any, one small size."""
+    """The thumbnails that a client may request, ascending by width. If there are none, one size."""
     width, height = dimensions
-    most = Limits(min(width, limits.max_width), min(height, limits.max_height), limits.max_area)
-    sizes = {size for size in thumbnails if _fits(size, most)}
+    allowed = Limits(min(width, limits.max_width), min(height, limits.max_height), limits.max_area)
+    sizes = {size for size in thumbnails if _fits(size, allowed)}
     if not sizes:
-        box = (min(most.max_width, FALLBACK_EDGE), min(most.max_height, FALLBACK_EDGE))
+        box = (min(allowed.max_width, FALLBACK_EDGE), min(allowed.max_height, FALLBACK_EDGE))
         sizes.add(fit_within_area(dimensions, box, limits.max_area))
     return sorted(sizes)
 
 
 def scale_factors(dimensions: Dimensions, tile: Dimensions) -> list[int]:
-    """Powers of two from 1 to the first at which one tile holds the whole image."""
+    """Powers of two from 1 to the first at which one tile contains the whole image."""
     factors = [1]
     while tile[0] * factors[-1] < dimensions[0] or tile[1] * factors[-1] < dimensions[1]:
         factors.append(2 * factors[-1])
@@ -132,7 +130,7 @@ def scale_factors(dimensions: Dimensions, tile: Dimensions) -> list[int]:
 
 
 def tile_shape(tile: Dimensions, limits: Limits) -> Dimensions:
-    """`tile`, its sides halved until a whole tile is within the limits."""
+    """`tile`, with its sides halved until a whole tile is within the limits."""
     width, height = tile
     while not _fits((width, height), limits) and (width > 1 or height > 1):
         width, height = max(1, width // 2), max(1, height // 2)
@@ -224,6 +222,6 @@ def _extra_formats(facts: InfoInput) -> list[str]:
 
 
 def _features(version: int, limits: Limits) -> list[str]:
-    """The features beyond level 2, those of enlarging only where something can be enlarged."""
+    """The features beyond level 2. Enlarging is included only if the limits allow it."""
     enlarging = [_ENLARGING[version]] if limits.max_enlargement > 1 else []
     return sorted([*_FEATURES[version], *enlarging])

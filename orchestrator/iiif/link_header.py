@@ -1,5 +1,5 @@
-"""The Link header of images and info documents (Image API 3.0, sections 4.7, 5.10 and 6; 2.1 the
-same).
+"""The Link header of images and info documents (Image API 3.0, sections 4.7, 5.10 and 6; the same
+in 2.1).
 """
 
 from __future__ import annotations
@@ -8,17 +8,16 @@ from orchestrator.iiif.info_documents import CONTEXTS, profile_uri
 
 
 def image_link(version: int, canonical_url: str, *, level: int = 2) -> str:
-    """`Link` of an image: its canonical URL (already encoded) and the compliance level, in one
-    header.
+    """`Link` of an image: its canonical URL (already encoded) and the compliance level.
 
-    One, because the official validator reads only the first.
+    Both are in one header, because the official validator reads only the first `Link` header.
     """
     return f'<{canonical_url}>;rel="canonical",<{profile_uri(version, level=level)}>;rel="profile"'
 
 
 def info_link(version: int, *, linked: bool, level: int = 2) -> str:
-    """`Link` of an info document: the compliance level, and the context where the media type is
-    plain JSON.
+    """`Link` of an info document: the compliance level, and the JSON-LD context if the media type
+    is application/json.
     """
     profile = f'<{profile_uri(version, level=level)}>;rel="profile"'
     if linked:
@@ -28,8 +27,8 @@ def info_link(version: int, *, linked: bool, level: int = 2) -> str:
 
 
 def info_media_type(version: int, *, linked: bool) -> str:
-    """`Content-Type` of an info document as linked or plain JSON (3.0, section 5.1: with the
-    profile).
+    """`Content-Type` of an info document: application/ld+json if `linked`, otherwise
+    application/json. In 3.0 the former has the context as its profile (section 5.1).
     """
     if not linked:
         return "application/json"

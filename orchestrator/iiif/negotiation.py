@@ -1,8 +1,6 @@
-"""What a client prefers by Accept and Accept-Encoding (RFC 9110, section 12): total functions with
-bounded work.
+"""Content negotiation by Accept and Accept-Encoding (RFC 9110, section 12), with bounded work.
 
-A header that makes no sense gives the default; nothing here raises. Entries with a malformed weight
-do not count.
+No function raises: an invalid header gives the default. Entries with an invalid weight are ignored.
 """
 
 from __future__ import annotations
@@ -25,14 +23,14 @@ _Entry = tuple[str, dict[str, str], float]
 
 
 def prefers_linked(accept: str, version: int) -> bool:
-    """True if an info document of `version` goes out as application/ld+json, False for
+    """True if an info document of `version` is sent as application/ld+json, False for
     application/json.
 
-    The higher weight wins, then the more exact range, then the version's own default: linked for 3,
-    plain for 2.
+    The higher weight decides, then the more specific media range, then the default of the version:
+    application/ld+json for 3, application/json for 2.
     """
     linked = plain = (0.0, -1)
-    for value, _, weight in _entries(accept):
+    for value, _, weight in _parse_entries(accept):
         rank = _SPECIFICITY.get(value, 2)
         if value in (_LINKED, *_SPECIFICITY) and rank > linked[1]:
             linked = (weight, rank)
@@ -44,32 +42,34 @@ def prefers_linked(accept: str, version: int) -> bool:
 
 
 def version_from_accept(accept: str, default: int) -> int:
-    """The Image API version (2 or 3) whose context the Accept header names as a media type's
-    profile, else `default`.
+    """The Image API version (2 or 3) whose context the Accept header has as the profile of a media
+    type; otherwise `default`.
 
-    The highest weight wins, then the newer version.
+    The highest weight decides, then the newer version.
     """
     best = (0.0, default)
-    for _, parameters, weight in _entries(accept):
+    for _, parameters, weight in _parse_entries(accept):
         for uri in parameters.get("profile", "").split():
-            found = _CONTEXT.fullmatch(uri)
-            if found and weight:
-                named = (weight, int(found[1]))
-                best = named if not best[0] else max(best, named)
+            match = _CONTEXT.fullmatch(uri)
+            if match and weight:
+                candidate = (weight, int(match[1]))
+                best = candidate if not best[0] else max(best, candidate)
     return best[1]
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """True if the client takes gzip (by name or *) no less gladly than the plain bytes. Nothing
-    said: False.
+    """True if the client accepts gzip (by name or *) with at least the weight of identity. False
+    without a header.
     """
-    weights = {value: weight for value, _, weight in reversed(list(_entries(accept_encoding)))}
+    weights = {
+        value: weight for value, _, weight in reversed(list(_parse_entries(accept_encoding)))
+    }
     gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
     return gzip > 0 and gzip >= weights.get("identity", 0.0)
 
 
-def _entries(header: str) -> Iterator[_Entry]:
-    """The members of a comma-separated header; quoted strings may hold commas and semicolons."""
+def _parse_entries(header: str) -> Iterator[_Entry]:
+    """The entries of a comma-separated header. Quoted strings may contain commas and semicolons."""
     entry: list[str] = [""]
     count = 0
     for part in _PART.findall(header[:MAX_HEADER_CHARS] + ","):
@@ -81,12 +81,12 @@ def _entries(header: str) -> Iterator[_Entry]:
             count += 1
             if count > MAX_ENTRIES:
                 return
-            if parsed := _entry(entry):
+            if parsed := _parse_entry(entry):
                 yield parsed
             entry = [""]
 
 
-def _entry(parts: list[str]) -> _Entry | None:
+def _parse_entry(parts: list[str]) -> _Entry | None:
     value = parts[0].strip().lower()
     parameters: dict[str, str] = {}
     for part in parts[1:]:

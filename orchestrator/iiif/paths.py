@@ -1,9 +1,8 @@
-"""The raw path of an image request, taken apart: which route, which version, which image, which
-parameters.
+"""Parses the raw path of an image request: route, version, identifier and parameters.
 
-Every segment is percent-decoded exactly once, after splitting, so an encoded slash never makes a
-segment and nothing encoded twice is ever decoded twice. What is not an image path is an error here,
-before any look-up.
+The path is split first; then each segment is percent-decoded exactly once. So an encoded slash
+never separates segments, and text that is encoded twice is never decoded twice. A path that cannot
+name an image is refused here, before any look-up.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from orchestrator.errors import InvalidImageRequest, NotFound
 
 MAX_PATH_CHARS = 4096
 MAX_IDENTIFIER_CHARS = 220
-"""Longest identifier text; the same bound as an AssetId's text form."""
+"""Longest identifier. The text form of an AssetId has the same limit."""
 MAX_NUMBER_DIGITS = 9
 
 ASSET_PREFIXES = ("iiif-img", "thumbs")
-"""Routes of the shape /prefix/[v2/|v3/]customer/space/image/..."""
+"""Routes of the form /prefix/[v2/|v3/]customer/space/image/..."""
 IDENTIFIER_PREFIX = "iiif"
-"""The route of the shape /iiif/{2,3}/{identifier}/..."""
+"""The route of the form /iiif/{2,3}/{identifier}/..."""
 
 _AUTHORITY = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _RAW_FORBIDDEN = re.compile(r"[\x00-\x20\x7f#]")
@@ -37,9 +36,10 @@ class ImagePath:
     """One request path. `rest` is () for the base URI, ("info.json",) or the four image parameters,
     all decoded.
 
-    `prefix` is iiif-img, thumbs or iiif. `version` is 2, 3 or None where the path does not say.
-    `identifier` is `customer/space/name` with the name's own slashes as %2F (the AssetId text form,
-    the customer as typed: a number or a name), or, below /iiif/, the decoded text.
+    `prefix` is iiif-img, thumbs or iiif. `version` is 2 or 3, or None if the path has no version.
+    `identifier` is `customer/space/name` with the slashes of the name as %2F (the text form of an
+    AssetId, with the customer's number or name as in the path). Below /iiif/ it is the decoded
+    text.
     """
 
     prefix: str
@@ -49,8 +49,8 @@ class ImagePath:
 
     @property
     def base(self) -> str:
-        """The path of the image's base URI in the shape of this request, canonically encoded,
-        without a closing slash.
+        """The path of the base URI of the image, in the route of this request, canonically encoded,
+        without a slash at the end.
         """
         if self.prefix == IDENTIFIER_PREFIX:
             return f"/{self.prefix}/{self.version}/{encode_identifier(self.identifier)}"
@@ -63,126 +63,135 @@ class ImagePath:
 
 
 def parse_path(raw_path: str) -> ImagePath:
-    """Read a request target as it came over the wire; a query is ignored, an absolute-form target
-    is understood.
+    """Parse a request target as the client sent it. The query is ignored. The target may be in
+    absolute form.
 
-    Raises InvalidImageRequest (path, identifier or version) for what no image can be asked for by,
-    and NotFound for other routes and for identifiers whose slashes are not encoded (they have too
-    many segments).
+    Raises InvalidImageRequest (path, identifier or version) if the target cannot name an image, and
+    NotFound for other routes and for identifiers whose slashes are not encoded (they have too many
+    segments).
     """
-    prefix, *rest = _segments(raw_path)
+    prefix, *rest = _split_path(raw_path)
     if prefix == IDENTIFIER_PREFIX:
-        return _identifier_path(rest)
+        return _parse_identifier_path(rest)
     if prefix in ASSET_PREFIXES:
-        return _asset_path(prefix, rest)
-    raise NotFound("There is nothing at this address.")
+        return _parse_asset_path(prefix, rest)
+    raise NotFound("No resource has this address. Check the path.")
 
 
 def encode_identifier(identifier: str) -> str:
-    """`identifier` as one path segment: everything but letters, digits and -._~ percent-encoded."""
+    """`identifier` as one path segment. All but letters, digits and -._~ is percent-encoded."""
     return quote(identifier, safe="")
 
 
-def _segments(raw_path: str) -> list[str]:
+def _split_path(raw_path: str) -> list[str]:
     """The decoded segments after the leading slash."""
     path = raw_path.partition("?")[0]
     if not path.startswith("/"):
         authority = _AUTHORITY.match(path)
         path = path[authority.end() :] if authority else path
     if len(path) > MAX_PATH_CHARS:
-        raise InvalidImageRequest("path", f"The path is longer than {MAX_PATH_CHARS} characters.")
+        raise InvalidImageRequest(
+            "path", f"The path must have at most {MAX_PATH_CHARS} characters."
+        )
     if _RAW_FORBIDDEN.search(path):
         raise InvalidImageRequest(
             "path",
-            "The path holds a space, a control character or a #; write them percent-encoded.",
+            "The path contains a space, a control character or a #. Percent-encode it.",
         )
     if not path.startswith("/"):
-        raise NotFound("There is nothing at this address.")
+        raise NotFound("No resource has this address. Check the path.")
     segments = path[1:].split("/")
     if "%" in path or not path.isascii():
-        return [_decoded(segment) for segment in segments]
+        return [_decode_segment(segment) for segment in segments]
     return segments
 
 
-def _decoded(segment: str) -> str:
+def _decode_segment(segment: str) -> str:
     """One segment percent-decoded once as strict UTF-8."""
     if _BAD_ESCAPE.search(segment):
         raise InvalidImageRequest(
-            "path", "The path holds a % that two hexadecimal digits do not follow; write %25."
+            "path", "The path contains a % without two hexadecimal digits after it. Write %25."
         )
     try:
         text = unquote_to_bytes(segment).decode()
     except UnicodeError:
-        raise InvalidImageRequest("path", "The path is not percent-encoded UTF-8.") from None
+        raise InvalidImageRequest(
+            "path", "The path is not valid UTF-8. Encode it as UTF-8, then percent-encode it."
+        ) from None
     if _CONTROLS.search(text):
-        raise InvalidImageRequest("path", "The path holds an encoded control character.")
+        raise InvalidImageRequest(
+            "path", "The path contains an encoded control character. Remove it."
+        )
     return text
 
 
-def _identifier_path(segments: list[str]) -> ImagePath:
+def _parse_identifier_path(segments: list[str]) -> ImagePath:
     """/iiif/{2,3}/{identifier}/..."""
     if not segments or segments[0] not in ("2", "3"):
         raise InvalidImageRequest(
             "version",
-            "The version in the path is not 2 or 3, as in /iiif/3/{identifier}/info.json.",
+            "The version in the path must be 2 or 3, as in /iiif/3/{identifier}/info.json.",
         )
     version, *named = segments
     identifier, *rest = named or [""]
-    _checked_identifier(identifier)
+    _check_identifier(identifier)
     if len(rest) > 4 or (len(rest) in (2, 3) and rest[-1] == "info.json"):
-        raise NotFound("No identifier has so many parts. A slash inside one is written %2F.")
-    return ImagePath(IDENTIFIER_PREFIX, int(version), identifier, _checked_rest(rest))
+        raise NotFound("The path has too many parts. Write a slash in the identifier as %2F.")
+    return ImagePath(IDENTIFIER_PREFIX, int(version), identifier, _check_rest(rest))
 
 
-def _asset_path(prefix: str, segments: list[str]) -> ImagePath:
+def _parse_asset_path(prefix: str, segments: list[str]) -> ImagePath:
     """/prefix/[v2/|v3/]customer/space/image/..."""
     version = None
     if segments and _VERSION_SLUG.fullmatch(segments[0]):
         if segments[0] not in ("v2", "v3"):
-            raise InvalidImageRequest("version", "The version in the path is not v2 or v3.")
+            raise InvalidImageRequest("version", "The version in the path must be v2 or v3.")
         version = int(segments[0][1])
         segments = segments[1:]
     if len(segments) < 3:
-        raise InvalidImageRequest("identifier", "The path does not name customer/space/image.")
+        raise InvalidImageRequest(
+            "identifier", "The path must contain an identifier: customer/space/image."
+        )
     customer, space, name, *rest = segments
     if not _is_customer(customer):
         raise InvalidImageRequest(
-            "identifier", "The identifier's customer is neither a number nor a name."
+            "identifier", "The customer in the identifier must be a number or a name."
         )
     if not _is_number(space):
-        raise InvalidImageRequest("identifier", "The identifier's space is not a number.")
-    _checked_identifier(name)
+        raise InvalidImageRequest("identifier", "The space in the identifier must be a number.")
+    _check_identifier(name)
     text = name.replace("%", "%25").replace("/", "%2F") if "%" in name or "/" in name else name
     return ImagePath(
-        prefix, version, _checked_identifier(f"{customer}/{space}/{text}"), _checked_rest(rest)
+        prefix, version, _check_identifier(f"{customer}/{space}/{text}"), _check_rest(rest)
     )
 
 
-def _checked_identifier(text: str) -> str:
-    """`text` if an image could have this identifier: no empty or dot part, no backslash, not too
-    long.
+def _check_identifier(text: str) -> str:
+    """`text` if an image can have this identifier: no empty part, no dot part, no backslash, not
+    too long. Raises InvalidImageRequest.
     """
     if len(text) > MAX_IDENTIFIER_CHARS:
         raise InvalidImageRequest(
-            "identifier", f"The identifier is longer than {MAX_IDENTIFIER_CHARS} characters."
+            "identifier", f"The identifier must have at most {MAX_IDENTIFIER_CHARS} characters."
         )
     parts = text.split("/")
     if "" in parts or "." in parts or ".." in parts or "\\" in text:
         raise InvalidImageRequest(
             "identifier",
-            "The identifier is empty or holds an empty part, a dot part or a backslash.",
+            "The identifier must have no empty part, no part . or .. and no backslash.",
         )
     return text
 
 
-def _checked_rest(rest: list[str]) -> tuple[str, ...]:
-    """What follows the identifier, if it has one of the three forms."""
+def _check_rest(rest: list[str]) -> tuple[str, ...]:
+    """The segments after the identifier, in one of the three forms. Raises InvalidImageRequest."""
     if not rest or rest == [""]:
         return ()
     if len(rest) == 4 or rest == ["info.json"]:
         return tuple(rest)
     raise InvalidImageRequest(
-        "path", "After the identifier comes info.json or region/size/rotation/quality.format."
+        "path",
+        "After the identifier write info.json or region/size/rotation/quality.format.",
     )
 
 

@@ -1,8 +1,8 @@
-"""The five image parameters as typed values (IIIF Image API 2.1 and 3.0, section 4).
+"""Parses the five image parameters into typed values (IIIF Image API 2.1 and 3.0, section 4).
 
-Needs no image. ASCII digits only, bounded in number; no signs, exponents or underscores. What does
-not parse raises InvalidImageRequest, whose sentence names the parameter and says what to write
-instead.
+The parser needs no image. It accepts a bounded number of ASCII digits, and no signs, exponents or
+underscores. Anything else raises InvalidImageRequest, whose message names the parameter and says
+what to write.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ FORMATS = {
     "gif": "image/gif",
     "avif": "image/avif",
 }
-"""Format as written in a request -> media type."""
+"""Media type of each format that a request may name."""
 
 _INTEGER = r"([0-9]{1,9})"
-# Also without the leading zero, which is only the canonical form's (3.0, section 4.7).
+# Only the canonical form requires a digit before the point (3.0, section 4.7).
 _DECIMAL = r"([0-9]{1,9}(?:\.[0-9]{1,20})?|\.[0-9]{1,20})"
 _PIXELS = re.compile(",".join([_INTEGER] * 4))
 _PERCENT = re.compile("pct:" + ",".join([_DECIMAL] * 4))
@@ -34,13 +34,13 @@ _SCALE = re.compile("pct:" + _DECIMAL)
 _ROTATION = re.compile("(!?)" + _DECIMAL)
 _NO_ROTATION = Fraction(0)
 
-_REGION_FORMS = "full, square, x,y,w,h or pct:x,y,w,h in plain decimal digits"
+_REGION_FORMS = "full, square, x,y,w,h or pct:x,y,w,h, in numbers of at most 9 digits"
 _SIZE_FORMS = {
-    2: "full, max, w, or ,h or w,h or !w,h or pct:n in plain decimal digits of at most nine places",
-    3: "max, w, or ,h or w,h or !w,h or pct:n in plain decimal digits of at most nine places, "
+    2: "full, max, w, or ,h or w,h or !w,h or pct:n, in numbers of at most 9 digits",
+    3: "max, w, or ,h or w,h or !w,h or pct:n, in numbers of at most 9 digits, "
     "with ^ before it to enlarge",
 }
-_ROTATION_FORMS = "degrees from 0 to 360 in plain decimal digits, with ! before them to mirror"
+_ROTATION_FORMS = "a decimal number of degrees from 0 to 360, with ! before it to mirror"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,14 @@ class FullRegion:
 
 @dataclass(frozen=True, slots=True)
 class SquareRegion:
-    """The centred square of the shorter side."""
+    """The centred square whose side is the shorter side of the image."""
 
 
 @dataclass(frozen=True, slots=True)
 class PixelRegion:
-    """x, y, width and height in pixels, not yet clipped; width and height are positive."""
+    """x, y, width and height in pixels, not yet cropped to the image; width and height are
+    positive.
+    """
 
     x: int
     y: int
@@ -78,19 +80,19 @@ Region = FullRegion | SquareRegion | PixelRegion | PercentRegion
 
 @dataclass(frozen=True, slots=True)
 class MaxSize:
-    """`max` and `^max`: as large as the limits allow."""
+    """`max` and `^max`: the largest size that the limits allow."""
 
     upscale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FullSize:
-    """`full`, version 2 only: the region unscaled."""
+    """`full`, in version 2 only: the size of the region."""
 
 
 @dataclass(frozen=True, slots=True)
 class WidthSize:
-    """`w,`: this width, the height by the region's ratio."""
+    """`w,`: this width; the height follows from the aspect ratio of the region."""
 
     width: int
     upscale: bool = False
@@ -98,7 +100,7 @@ class WidthSize:
 
 @dataclass(frozen=True, slots=True)
 class HeightSize:
-    """`,h`: this height, the width by the region's ratio."""
+    """`,h`: this height; the width follows from the aspect ratio of the region."""
 
     height: int
     upscale: bool = False
@@ -106,7 +108,7 @@ class HeightSize:
 
 @dataclass(frozen=True, slots=True)
 class ExactSize:
-    """`w,h`: both sides, distorting if need be."""
+    """`w,h`: this width and height. The aspect ratio may change."""
 
     width: int
     height: int
@@ -115,7 +117,7 @@ class ExactSize:
 
 @dataclass(frozen=True, slots=True)
 class ConfinedSize:
-    """`!w,h`: as large as fits in this box, the ratio kept."""
+    """`!w,h`: the largest size that fits in this box and keeps the aspect ratio."""
 
     width: int
     height: int
@@ -131,8 +133,8 @@ class PercentSize:
 
 
 SizeRequest = MaxSize | FullSize | WidthSize | HeightSize | ExactSize | ConfinedSize | PercentSize
-"""`upscale` is the ^ of version 3; version 2 enlarges without it, so there it is true for w, ,h w,h
-and pct:n.
+"""`upscale` is the ^ of version 3. Version 2 enlarges without it, so there it is True for `w,`,
+`,h`, `w,h` and `pct:n`.
 """
 
 
@@ -152,14 +154,14 @@ class ImageRequest:
 
 
 def parse_image_request(rest: tuple[str, ...], version: int) -> ImageRequest:
-    """Parse the decoded segments (region, size, rotation, quality.format) by version 2 or 3 of the
-    Image API.
+    """Parse the decoded segments (region, size, rotation, quality.format) as version 2 or 3 of the
+    Image API defines them.
 
-    Raises InvalidImageRequest naming the first parameter at fault, in that order.
+    Raises InvalidImageRequest for the first invalid parameter, in this order.
     """
     if len(rest) != 4:
         raise InvalidImageRequest(
-            "path", "An image is asked for as region/size/rotation/quality.format."
+            "path", "The path of an image must end with region/size/rotation/quality.format."
         )
     region = parse_region(rest[0])
     size = parse_size(rest[1], version)
@@ -169,59 +171,64 @@ def parse_image_request(rest: tuple[str, ...], version: int) -> ImageRequest:
 
 
 def parse_region(text: str) -> Region:
-    """Section 4.1. Raises InvalidImageRequest("region", ...)."""
+    """The region (section 4.1). Raises InvalidImageRequest("region", ...)."""
     if text == "full":
         return FullRegion()
     if text == "square":
         return SquareRegion()
-    if found := _PIXELS.fullmatch(text):
-        x, y, width, height = map(int, found.groups())
+    if match := _PIXELS.fullmatch(text):
+        x, y, width, height = map(int, match.groups())
         if width and height:
             return PixelRegion(x, y, width, height)
-    elif found := _PERCENT.fullmatch(text):
-        percents = [Fraction(number) for number in found.groups()]
+    elif match := _PERCENT.fullmatch(text):
+        percents = [Fraction(number) for number in match.groups()]
         if percents[2] and percents[3]:
             return PercentRegion(*percents)
     else:
-        raise InvalidImageRequest("region", f"The region is not one of the forms {_REGION_FORMS}.")
-    raise InvalidImageRequest("region", "The region's width and height must both be above zero.")
+        raise InvalidImageRequest("region", f"The region must be {_REGION_FORMS}.")
+    raise InvalidImageRequest(
+        "region", "The width and height of the region must be greater than zero."
+    )
 
 
 def parse_size(text: str, version: int) -> SizeRequest:
-    """Section 4.2 of the version. Raises InvalidImageRequest("size", ...)."""
+    """The size (section 4.2 of the version). Raises InvalidImageRequest("size", ...)."""
     upscale = version == 2
     if text.startswith("^"):
         if version == 2:
             raise InvalidImageRequest(
-                "size", "The size's ^ is of version 3; version 2 enlarges without it."
+                "size",
+                "Version 2 does not allow ^ in the size. Remove it: version 2 enlarges without it.",
             )
         upscale, text = True, text[1:]
-    if found := _BOX.fullmatch(text):
-        return _box_size(found[1], found[2], found[3], upscale=upscale, version=version)
+    if match := _BOX.fullmatch(text):
+        return _parse_box_size(match[1], match[2], match[3], upscale=upscale, version=version)
     if text == "max":
         return MaxSize(upscale and version != 2)
-    if found := _SCALE.fullmatch(text):
-        return _percent_size(Fraction(found[1]), upscale=upscale)
+    if match := _SCALE.fullmatch(text):
+        return _parse_percent_size(Fraction(match[1]), upscale=upscale)
     if text == "full":
         if version == 2:
             return FullSize()
-        raise InvalidImageRequest("size", "The size full is of version 2; version 3 has max.")
-    raise _no_size(version)
+        raise InvalidImageRequest("size", "Version 3 does not allow the size full. Write max.")
+    raise _unknown_size(version)
 
 
-def _no_size(version: int) -> InvalidImageRequest:
-    return InvalidImageRequest("size", f"The size is not one of the forms {_SIZE_FORMS[version]}.")
+def _unknown_size(version: int) -> InvalidImageRequest:
+    return InvalidImageRequest("size", f"The size must be {_SIZE_FORMS[version]}.")
 
 
-def _box_size(
+def _parse_box_size(
     confined: str, width: str, height: str, *, upscale: bool, version: int
 ) -> SizeRequest:
-    """The forms with a comma; `width` and `height` are digits or empty."""
+    """The size forms with a comma. `width` and `height` are digits or empty."""
     if not (width or height) or (confined and not (width and height)):
-        raise _no_size(version)
+        raise _unknown_size(version)
     w, h = int(width or 1), int(height or 1)
     if not (w and h):
-        raise InvalidImageRequest("size", "The size's width and height must be above zero.")
+        raise InvalidImageRequest(
+            "size", "The width and height of the size must be greater than zero."
+        )
     if confined:
         return ConfinedSize(w, h, upscale and version != 2)
     if not height:
@@ -231,34 +238,36 @@ def _box_size(
     return ExactSize(w, h, upscale)
 
 
-def _percent_size(percent: Fraction, *, upscale: bool) -> PercentSize:
+def _parse_percent_size(percent: Fraction, *, upscale: bool) -> PercentSize:
     if not percent:
-        raise InvalidImageRequest("size", "The size's percentage must be above zero.")
+        raise InvalidImageRequest("size", "The percentage of the size must be greater than zero.")
     if percent > 100 and not upscale:
-        raise InvalidImageRequest("size", "A size above 100 percent is written ^pct:n.")
+        raise InvalidImageRequest(
+            "size", "A size above 100 percent enlarges the image. Write ^pct:n to allow it."
+        )
     return PercentSize(percent, upscale)
 
 
 def parse_rotation(text: str) -> tuple[bool, Fraction]:
-    """Section 4.3: (mirror first, degrees clockwise from 0 to 360). Raises
+    """The rotation (section 4.3): (mirror first, degrees clockwise from 0 to 360). Raises
     InvalidImageRequest("rotation", ...).
     """
     if text == "0":
         return False, _NO_ROTATION
-    found = _ROTATION.fullmatch(text)
-    degrees = Fraction(found[2]) if found else Fraction(-1)
-    if found is None or degrees > 360:
-        raise InvalidImageRequest("rotation", f"The rotation is not {_ROTATION_FORMS}.")
-    return bool(found[1]), degrees
+    match = _ROTATION.fullmatch(text)
+    degrees = Fraction(match[2]) if match else Fraction(-1)
+    if match is None or degrees > 360:
+        raise InvalidImageRequest("rotation", f"The rotation must be {_ROTATION_FORMS}.")
+    return bool(match[1]), degrees
 
 
 def _parse_output(text: str) -> tuple[str, str]:
-    """Sections 4.4 and 4.5: (quality, format)."""
+    """(quality, format), sections 4.4 and 4.5. Raises InvalidImageRequest."""
     quality, dot, extension = text.partition(".")
     if quality not in QUALITIES:
-        raise InvalidImageRequest("quality", f"The quality is not one of {', '.join(QUALITIES)}.")
+        raise InvalidImageRequest("quality", f"The quality must be one of {', '.join(QUALITIES)}.")
     if not dot or extension not in FORMATS:
         raise InvalidImageRequest(
-            "format", f"The format is not one of {', '.join(FORMATS)}, as in default.jpg."
+            "format", f"The format must be one of {', '.join(FORMATS)}, as in default.jpg."
         )
     return quality, extension

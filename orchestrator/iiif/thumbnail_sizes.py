@@ -1,8 +1,7 @@
-"""Which thumbnails a policy gives for one image: sizes by IIIF arithmetic, never distorted, never
-none.
+"""Computes which thumbnails a policy makes of one image. The sizes follow the IIIF Image API and
+keep the aspect ratio.
 
-Golden vectors: `reference/engine.md` 9.4. Without ^ nothing is enlarged: a size above the image is
-the image's own.
+Without ^ nothing is enlarged: an entry larger than the image gives the size of the image.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from orchestrator.errors import InvalidInput
 from orchestrator.iiif.scale import Dimensions, fit_within
 
 MAX_THUMBNAIL_EDGE = 10_000
-"""Longest edge of a thumbnail in pixels: a 3 x 70,000 picture's `1000,` stays a file that JPEG can
-hold.
+"""Longest edge of a thumbnail in pixels. JPEG has at most 65,535, which `1000,` of an image of
+3 x 70,000 pixels would exceed.
 """
 
 _ENTRY = re.compile(r"(\^?)(?:(!)([0-9]{1,5}),([0-9]{1,5})|([0-9]{1,5}),|,([0-9]{1,5}))")
@@ -24,13 +23,13 @@ _ENTRY = re.compile(r"(\^?)(?:(!)([0-9]{1,5}),([0-9]{1,5})|([0-9]{1,5}),|,([0-9]
 def thumbnail_size(dimensions: Dimensions, entry: int | str) -> Dimensions:
     """The (width, height) in pixels of one policy entry for an image of `dimensions`.
 
-    `entry` is a number n (the same as `!n,n`) or one of `w,` `,h` `!w,h`, with ^ before it to
+    `entry` is a number n (the same as `!n,n`), or `w,` or `,h` or `!w,h`, with ^ before it to
     enlarge. Raises InvalidInput for anything else.
     """
     width, height = dimensions
-    upscale, box = _box(entry)
-    own = (MAX_THUMBNAIL_EDGE,) * 2 if upscale else (width, height)
-    limits = (min(own[0], MAX_THUMBNAIL_EDGE), min(own[1], MAX_THUMBNAIL_EDGE))
+    upscale, box = _parse_entry(entry)
+    largest = (MAX_THUMBNAIL_EDGE,) * 2 if upscale else (width, height)
+    limits = (min(largest[0], MAX_THUMBNAIL_EDGE), min(largest[1], MAX_THUMBNAIL_EDGE))
     return fit_within(dimensions, (min(box[0], limits[0]), min(box[1], limits[1])))
 
 
@@ -43,8 +42,8 @@ def thumbnail_sizes(dimensions: Dimensions, entries: Iterable[int | str]) -> lis
 
 
 def sizes_by_edge(dimensions: Dimensions, entries: Iterable[int | str]) -> list[Dimensions]:
-    """The sizes of a policy, largest first, one for each longest edge, by which thumbnails are
-    named. Raises InvalidInput.
+    """The sizes of a policy, largest first, one for each longest edge. Thumbnails are named by
+    their longest edge. Raises InvalidInput.
     """
     by_edge: dict[int, Dimensions] = {}
     for size in thumbnail_sizes(dimensions, entries):
@@ -52,20 +51,22 @@ def sizes_by_edge(dimensions: Dimensions, entries: Iterable[int | str]) -> list[
     return list(by_edge.values())
 
 
-def _box(entry: int | str) -> tuple[bool, Dimensions]:
-    """Whether an entry enlarges, and the box it confines to; an open side is as long as a thumbnail
-    may be.
+def _parse_entry(entry: int | str) -> tuple[bool, Dimensions]:
+    """(True if the entry enlarges, the box that it confines to). A side that the entry omits has
+    the longest length a thumbnail may have.
     """
     text = f"!{entry},{entry}" if isinstance(entry, int) or entry.isdigit() else entry
-    found = _ENTRY.fullmatch(text)
-    if found is None:
-        forms = "a number of pixels, w, or ,h or !w,h, or one of these after ^"
-        raise InvalidInput(f"The thumbnail size {str(entry)[:40]!r} is not {forms}.")
-    upscale, _, *sides = found.groups()
+    match = _ENTRY.fullmatch(text)
+    if match is None:
+        forms = "a number of pixels, w, or ,h or !w,h, with ^ before it to enlarge"
+        raise InvalidInput(f"The thumbnail size {str(entry)[:40]!r} must be {forms}.")
+    upscale, _, *sides = match.groups()
     box_width, box_height, width, height = (
         int(side) if side else MAX_THUMBNAIL_EDGE for side in sides
     )
     box = (min(box_width, width), min(box_height, height))
     if 0 in box:
-        raise InvalidInput(f"The thumbnail size {str(entry)[:40]!r} has a side of zero pixels.")
+        raise InvalidInput(
+            f"The thumbnail size {str(entry)[:40]!r} has a side of zero pixels. Use at least 1."
+        )
     return bool(upscale), box

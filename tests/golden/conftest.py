@@ -14,7 +14,7 @@ from orchestrator.settings import Imaging
 
 @pytest.fixture(scope="session")
 def pool() -> Iterator[ImagingPool]:
-    """A pool with small limits and one process a lane."""
+    """A pool with small limits and one process in each lane."""
     pool = ImagingPool(Imaging(processes=1, threads=2, max_pixels=200_000_000))
     yield pool
     asyncio.run(pool.close())
@@ -22,13 +22,13 @@ def pool() -> Iterator[ImagingPool]:
 
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`gallery(maker, width, height)`: the picture that `maker` of tests/support/pictures.py makes,
-    made once.
+    """`gallery(maker, width, height)` is the path of the picture that `maker` of
+    tests/support/pictures.py writes. Each picture is written once.
     """
     folder = tmp_path_factory.mktemp("gallery")
 
-    def made(maker: Callable[..., Path], width: int, height: int) -> Path:
+    def picture_path(maker: Callable[..., Path], width: int, height: int) -> Path:
         path = folder / f"{maker.__name__}-{width}x{height}"
         return path if path.exists() else maker(path, width, height)
 
-    return made
+    return picture_path

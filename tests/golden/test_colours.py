@@ -1,4 +1,4 @@
-"""What becomes of 16 bits, CMYK, palettes, one bit, transparency, profiles, drawings, documents and
+"""Colours of derivatives: 16 bits, CMYK, palettes, one bit, transparency, profiles, SVG, PDF and
 animations.
 """
 
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from orchestrator.imaging.pool import ImagingPool
-from tests.golden.comparing import a_recipe, assert_alike, decoded
+from tests.golden.comparison import a_recipe, assert_alike, decode
 from tests.support import pictures
 
 W, H = 300, 200
@@ -34,7 +34,7 @@ async def test_16_bits_are_kept_in_png_and_become_8_in_jpeg(
     probe = await pool.probe(path)
     assert probe.bits == 16
     assert (deep_png(await pool.render(a_recipe(path, probe))) == pictures.deep(W, H)).all()
-    jpeg = decoded(await pool.render(a_recipe(path, probe, format="jpg")))
+    jpeg = decode(await pool.render(a_recipe(path, probe, format="jpg")))
     assert_alike(jpeg, pictures.pattern(W, H), mean=4.0)
 
 
@@ -47,50 +47,50 @@ async def test_cmyk_becomes_srgb(
     path = gallery(maker, W, H)
     probe = await pool.probe(path)
     assert probe.bands == 4
-    got = decoded(await pool.render(a_recipe(path, probe, format="jpg")))
-    # Inks differ by profile, so only the drift of light and of hue is held against the truth.
+    actual = decode(await pool.render(a_recipe(path, probe, format="jpg")))
+    # The colours of inks depend on the profile, so only the correlation of each band is checked.
     truth = pictures.pattern(W, H).astype(float)
-    assert got.shape == (H, W, 3)
+    assert actual.shape == (H, W, 3)
     for band in range(3):
         assert (
-            np.corrcoef(got[..., band].ravel(), truth[..., band].ravel())[0, 1] > 0.65
-        )  # blue leaves the gamut
+            np.corrcoef(actual[..., band].ravel(), truth[..., band].ravel())[0, 1] > 0.65
+        )  # blue is outside the gamut
 
 
 @pytest.mark.parametrize(
     "maker", [pictures.palette_png, pictures.gif, pictures.animated_gif], ids=lambda m: m.__name__
 )
-async def test_palettes_become_plain_colours(
+async def test_palette_colours_are_converted_to_rgb(
     pool: ImagingPool, gallery: Callable[..., Path], maker: Callable[..., Path]
 ) -> None:
     path = gallery(maker, W, H)
-    got = decoded(await pool.render(a_recipe(path, await pool.probe(path), format="jpg")))
-    assert_alike(got, pictures.pattern(W, H), mean=9.0, p99=60.0)
+    actual = decode(await pool.render(a_recipe(path, await pool.probe(path), format="jpg")))
+    assert_alike(actual, pictures.pattern(W, H), mean=9.0, p99=60.0)
 
 
-async def test_an_animation_is_its_first_frame(
+async def test_an_animation_is_rendered_as_its_first_frame(
     pool: ImagingPool, gallery: Callable[..., Path]
 ) -> None:
     path = gallery(pictures.animated_gif, W, H)
     probe = await pool.probe(path)
     assert (probe.dimensions, probe.pages) == ((W, H), 5)
-    got = decoded(await pool.render(a_recipe(path, probe)))[..., :3]
+    actual = decode(await pool.render(a_recipe(path, probe)))[..., :3]
     with Image.open(path) as first:
-        assert (got == np.asarray(first.convert("RGB"))).all()
+        assert (actual == np.asarray(first.convert("RGB"))).all()
 
 
 @pytest.mark.parametrize(
     "maker", [pictures.one_bit_png, pictures.one_bit_tiff], ids=lambda m: m.__name__
 )
-async def test_one_bit_is_black_and_white(
+async def test_a_one_bit_picture_is_black_and_white(
     pool: ImagingPool, gallery: Callable[..., Path], maker: Callable[..., Path]
 ) -> None:
     path = gallery(maker, W, H)
-    got = decoded(await pool.render(a_recipe(path, await pool.probe(path))))
-    assert (got == np.asarray(Image.open(path).convert("L"))).all()
+    actual = decode(await pool.render(a_recipe(path, await pool.probe(path))))
+    assert (actual == np.asarray(Image.open(path).convert("L"))).all()
 
 
-async def test_transparency_is_kept_where_the_format_can_and_white_in_jpeg(
+async def test_transparency_is_kept_if_the_format_supports_it_and_is_white_in_jpeg(
     pool: ImagingPool, gallery: Callable[..., Path]
 ) -> None:
     path = gallery(pictures.alpha_png, W, H)
@@ -98,24 +98,24 @@ async def test_transparency_is_kept_where_the_format_can_and_white_in_jpeg(
     assert probe.has_alpha
     truth = pictures.alpha(W, H)
     for output in ("png", "webp", "tif"):
-        got = decoded(await pool.render(a_recipe(path, probe, format=output)))
-        assert (got[..., 3] == truth[..., 3]).all()
-    jpeg = decoded(await pool.render(a_recipe(path, probe, format="jpg")))
+        actual = decode(await pool.render(a_recipe(path, probe, format=output)))
+        assert (actual[..., 3] == truth[..., 3]).all()
+    jpeg = decode(await pool.render(a_recipe(path, probe, format="jpg")))
     assert (jpeg[:, : W // 4 - 8] > 250).all()
     assert_alike(jpeg[:, W // 2 + 8 :], truth[:, W // 2 + 8 :, :3], mean=4.0)
 
 
-async def test_hidden_colours_do_not_bleed_into_a_smaller_picture(
+async def test_colours_of_transparent_pixels_do_not_bleed_into_a_smaller_picture(
     pool: ImagingPool, tmp_path: Path
 ) -> None:
     array = np.zeros((64, 64, 4), np.uint8)
-    array[:, :32] = (255, 0, 0, 0)  # clear, but red underneath
+    array[:, :32] = (255, 0, 0, 0)  # transparent, but red
     array[:, 32:] = (0, 0, 255, 255)
     path = tmp_path / "bleed.png"
     Image.fromarray(array).save(path)
     body = await pool.render(a_recipe(path, await pool.probe(path), size=(9, 9)))
-    got = decoded(body)
-    assert got[got[..., 3] > 20][:, 0].max() < 30
+    actual = decode(body)
+    assert actual[actual[..., 3] > 20][:, 0].max() < 30
 
 
 async def test_an_embedded_profile_is_applied(pool: ImagingPool, tmp_path: Path) -> None:
@@ -124,9 +124,9 @@ async def test_an_embedded_profile_is_applied(pool: ImagingPool, tmp_path: Path)
     path = tmp_path / "swapped.jpg"
     profile = _swapped_profile()
     pictures.jpeg(path, W, H, icc_profile=profile)
-    got = decoded(await pool.render(a_recipe(path, await pool.probe(path), format="jpg")))
+    actual = decode(await pool.render(a_recipe(path, await pool.probe(path), format="jpg")))
     truth = pictures.pattern(W, H).astype(float)
-    assert np.corrcoef(got[..., 0].ravel(), truth[..., 1].ravel())[0, 1] > 0.8
+    assert np.corrcoef(actual[..., 0].ravel(), truth[..., 1].ravel())[0, 1] > 0.8
 
 
 def _swapped_profile() -> bytes:
@@ -139,7 +139,7 @@ def _swapped_profile() -> bytes:
         body[green + 4 : green + 12],
         body[red + 4 : red + 12],
     )
-    # The description says sRGB, which is believed without looking: say something else.
+    # A profile whose description says sRGB is not applied, so the description is changed too.
     return (
         bytes(body)
         .replace(b"sRGB", b"xRGB")
@@ -147,48 +147,48 @@ def _swapped_profile() -> bytes:
     )
 
 
-async def test_a_broken_profile_is_no_reason_to_show_nothing(
-    pool: ImagingPool, tmp_path: Path
-) -> None:
+async def test_a_broken_profile_is_ignored(pool: ImagingPool, tmp_path: Path) -> None:
     path = pictures.jpeg(tmp_path / "p.jpg", W, H, icc_profile=b"not a profile" * 20)
-    got = decoded(await pool.render(a_recipe(path, await pool.probe(path), format="jpg")))
-    assert_alike(got, pictures.pattern(W, H))
+    actual = decode(await pool.render(a_recipe(path, await pool.probe(path), format="jpg")))
+    assert_alike(actual, pictures.pattern(W, H))
 
 
-async def test_a_drawing_is_drawn(pool: ImagingPool, gallery: Callable[..., Path]) -> None:
+async def test_an_svg_is_rendered(pool: ImagingPool, gallery: Callable[..., Path]) -> None:
     path = gallery(pictures.svg, W, H)
     probe = await pool.probe(path)
     assert (probe.format, probe.dimensions) == ("svg", (W, H))
-    got = decoded(await pool.render(a_recipe(path, probe, format="jpg")))
-    assert got[H // 2, W // 2, 0] > 240
-    assert got[5, 5, 2] > 240
+    actual = decode(await pool.render(a_recipe(path, probe, format="jpg")))
+    assert actual[H // 2, W // 2, 0] > 240
+    assert actual[5, 5, 2] > 240
 
 
-async def test_page_1_of_a_document_is_drawn(
+async def test_the_first_page_of_a_pdf_is_rendered(
     pool: ImagingPool, gallery: Callable[..., Path]
 ) -> None:
     path = gallery(pictures.pdf, 144, 72)
     probe = await pool.probe(path)
     assert (probe.format, probe.dimensions) == ("pdf", (300, 150))
     image = Image.open(io.BytesIO(await pool.render(a_recipe(path, probe, format="jpg"))))
-    got = np.asarray(image.convert("RGB"))
-    assert tuple(got[140, 10] > 128) == (True, False, False)
-    assert (got[10, 290] > 240).all()
+    actual = np.asarray(image.convert("RGB"))
+    assert tuple(actual[140, 10] > 128) == (True, False, False)
+    assert (actual[10, 290] > 240).all()
 
 
-async def test_the_validators_colours_come_out_right(pool: ImagingPool, tmp_path: Path) -> None:
+async def test_the_colours_of_the_validators_reference_image_are_correct(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
     path = pictures.colour_grid(tmp_path / "grid.png")
     probe = await pool.probe(path)
     truth = np.asarray(Image.open(path).convert("RGB"))
     recipe = a_recipe(path, probe, region=(300, 700, 200, 100), size=(20, 10), format="jpg")
-    got = decoded(await pool.render(recipe))
-    assert np.abs(got[5, 5].astype(int) - truth[750, 350]).max() < 6
-    assert np.abs(got[5, 15].astype(int) - truth[750, 450]).max() < 6
+    actual = decode(await pool.render(recipe))
+    assert np.abs(actual[5, 5].astype(int) - truth[750, 350]).max() < 6
+    assert np.abs(actual[5, 15].astype(int) - truth[750, 450]).max() < 6
 
 
 @pytest.mark.parametrize("extension", ["jp2", "j2k"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "I;16"])
-async def test_every_sort_of_jpeg2000_in_one_piece_comes_out_right(
+async def test_every_kind_of_untiled_jpeg2000_is_decoded_correctly(
     pool: ImagingPool, tmp_path: Path, mode: str, extension: str
 ) -> None:
     truth = pictures.picture(W, H).convert("L" if mode == "I;16" else mode)
@@ -202,22 +202,22 @@ async def test_every_sort_of_jpeg2000_in_one_piece_comes_out_right(
     probe = await pool.probe(path)
     assert probe.bits == (16 if mode == "I;16" else 8)
     if mode == "I;16":
-        got = deep_png(await pool.render(a_recipe(path, probe)))
-        assert (got.reshape(H, W) == deep).all()
+        actual = deep_png(await pool.render(a_recipe(path, probe)))
+        assert (actual.reshape(H, W) == deep).all()
     elif mode in ("RGB", "L"):
-        assert (decoded(await pool.render(a_recipe(path, probe))) == np.asarray(truth)).all()
+        assert (decode(await pool.render(a_recipe(path, probe))) == np.asarray(truth)).all()
     else:
-        got = decoded(await pool.render(a_recipe(path, probe, format="jpg")))
-        assert_alike(got, np.asarray(truth.convert("RGB" if mode == "RGBA" else "L")), mean=4.0)
+        actual = decode(await pool.render(a_recipe(path, probe, format="jpg")))
+        assert_alike(actual, np.asarray(truth.convert("RGB" if mode == "RGBA" else "L")), mean=4.0)
 
 
 async def test_the_profile_of_a_jpeg2000_is_applied(pool: ImagingPool, tmp_path: Path) -> None:
     path = tmp_path / "a.jp2"
     pictures.picture(W, H).save(path, irreversible=False)
     path.write_bytes(_with_profile(path.read_bytes(), _swapped_profile()))
-    got = decoded(await pool.render(a_recipe(path, await pool.probe(path), format="jpg")))
+    actual = decode(await pool.render(a_recipe(path, await pool.probe(path), format="jpg")))
     truth = pictures.pattern(W, H).astype(float)
-    assert np.corrcoef(got[..., 0].ravel(), truth[..., 1].ravel())[0, 1] > 0.8
+    assert np.corrcoef(actual[..., 0].ravel(), truth[..., 1].ravel())[0, 1] > 0.8
 
 
 def _with_profile(jp2: bytes, profile: bytes) -> bytes:

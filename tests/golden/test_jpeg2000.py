@@ -1,4 +1,6 @@
-"""JPEG2000 of ours: low resolutions in a prefix, as good as the policy says, readable by others."""
+"""The JPEG2000 files that we write: low resolutions are in a prefix, the quality is that of the
+policy, and other programs read them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ from orchestrator.imaging.jpeg2000.tile_parts import (
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.model import SourceKind
 from orchestrator.settings import Imaging
-from tests.golden.comparing import a_recipe, assert_alike, decoded, reference
+from tests.golden.comparison import a_recipe, assert_alike, decode, reference
 from tests.support import pictures
 from tests.support.reference_servers import iipsrv
 from tests.support.scenes import write_png
@@ -43,33 +45,35 @@ LAYOUTS = pytest.mark.parametrize(
 )
 
 
-async def made(
+async def convert_scene(
     pool: ImagingPool, gallery: Callable[..., Path], folder: Path, policy: ConversionPolicy
 ) -> Path:
-    """A scene of SIZE by `policy`."""
+    """A scene of SIZE, converted by `policy`."""
     target = folder / "made.jp2"
     await pool.convert(gallery(write_png, *SIZE), target, policy)
     return target
 
 
 def truth_of(gallery: Callable[..., Path]) -> Any:
-    """What `made` should look like."""
+    """The pixels that `convert_scene` should give."""
     return np.asarray(Image.open(gallery(write_png, *SIZE)))
 
 
 def pixels(path: Path, reduction: int = 0) -> Any:
-    """What libvips reads, in a process of its own: in ours the loader is not allowed."""
+    """What libvips reads. It runs in another process, because the loader is not allowed in this
+    one.
+    """
     out = path.with_name("pixels.tif")
     source = f"{path}[page={reduction},fail_on=error]"
     subprocess.run(["vips", "copy", source, out], check=True, capture_output=True)
-    found = pyvips.Image.tiffload(str(out)).numpy()
+    result = pyvips.Image.tiffload(str(out)).numpy()
     out.unlink()
-    return found
+    return result
 
 
-def psnr(got: Any, wanted: Any) -> float:
+def psnr(actual: Any, expected: Any) -> float:
     """In dB, of 8-bit samples."""
-    error = np.mean((got.astype(float) - wanted) ** 2)
+    error = np.mean((actual.astype(float) - expected) ** 2)
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
@@ -77,7 +81,7 @@ def psnr(got: Any, wanted: Any) -> float:
 async def test_a_prefix_of_the_file_decodes_to_the_same_pixels_at_each_reduction(
     pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path, policy: ConversionPolicy
 ) -> None:
-    path = await made(pool, gallery, tmp_path, policy)
+    path = await convert_scene(pool, gallery, tmp_path, policy)
     body = path.read_bytes()
     lengths = read_prefix_lengths(io.BytesIO(body))
     levels = read_codestream(path).levels
@@ -99,10 +103,10 @@ async def test_a_prefix_of_the_file_decodes_to_the_same_pixels_at_each_reduction
         assert (np.asarray(Image.open(out)) == whole).all()
 
 
-async def test_the_first_kilobytes_tell_where_each_resolution_ends(
+async def test_the_first_kilobytes_list_where_each_resolution_ends(
     pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path
 ) -> None:
-    path = await made(pool, gallery, tmp_path, FAST_LOSSY)
+    path = await convert_scene(pool, gallery, tmp_path, FAST_LOSSY)
     with path.open("rb") as file:
         whole = read_prefix_lengths(file)
     assert whole
@@ -129,9 +133,9 @@ def test_a_file_without_tile_parts_by_resolution_has_no_prefixes(
         [(0, 0), (0, 1), (0, 2), (0, 3)],
         [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)],
     ],
-    ids=["none", "too few", "out of order", "too many", "of more tiles than there are"],
+    ids=["none", "too few", "out of order", "too many", "of too many tiles"],
 )
-def test_tile_parts_that_are_no_resolutions_give_no_prefix(
+def test_tile_parts_that_do_not_separate_resolutions_give_no_prefix(
     tmp_path: Path, parts: list[tuple[int, int]]
 ) -> None:
     path = pictures.jp2_untiled(tmp_path / "a.jp2", 200, 100)
@@ -143,7 +147,7 @@ def test_tile_parts_that_are_no_resolutions_give_no_prefix(
     assert prefix_lengths(right, stream) == (300, 200, 100)
 
 
-def test_a_header_that_lies_about_tile_parts_is_no_error(tmp_path: Path) -> None:
+def test_false_tile_part_lengths_give_no_prefix(tmp_path: Path) -> None:
     body = pictures.jp2_untiled(tmp_path / "a.jp2", 200, 100).read_bytes()
     at = body.index(b"\xff\x90")
     for size in (0, 5, 2**32 - 1):
@@ -155,23 +159,23 @@ def test_a_header_that_lies_about_tile_parts_is_no_error(tmp_path: Path) -> None
 
 
 @EACH
-async def test_a_picture_is_as_good_as_its_policy_says(
+async def test_a_picture_has_the_quality_of_its_policy(
     pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path, policy: ConversionPolicy
 ) -> None:
     truth = truth_of(gallery)
-    got = pixels(await made(pool, gallery, tmp_path, policy))
+    actual = pixels(await convert_scene(pool, gallery, tmp_path, policy))
     if policy.lossless:
-        assert (got == truth).all()
+        assert (actual == truth).all()
     else:
-        assert policy.psnr - 1.5 <= psnr(got, truth) <= policy.psnr + 1.5
+        assert policy.psnr - 1.5 <= psnr(actual, truth) <= policy.psnr + 1.5
 
 
-async def test_policies_differ_in_size_as_in_quality(
+async def test_a_policy_of_higher_quality_makes_larger_files(
     pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path
 ) -> None:
     sizes = []
     for policy in (FAST_LOSSY, FAST_HIGHER, MAX_QUALITY):
-        sizes.append((await made(pool, gallery, tmp_path, policy)).stat().st_size)
+        sizes.append((await convert_scene(pool, gallery, tmp_path, policy)).stat().st_size)
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[1] < sizes[2]
 
@@ -186,7 +190,7 @@ async def test_policies_differ_in_size_as_in_quality(
     ],
     ids=["colour", "gray", "transparency", "16 bits"],
 )
-async def test_the_file_says_what_its_components_mean(
+async def test_the_header_describes_the_components(
     pool: ImagingPool,
     gallery: Callable[..., Path],
     tmp_path: Path,
@@ -214,13 +218,13 @@ async def test_the_file_says_what_its_components_mean(
     assert b"\xff\x55" in header  # TLM
 
 
-async def test_sixteen_bits_are_kept_by_the_lossless_policy_and_shown_in_eight(
+async def test_sixteen_bits_are_kept_by_the_lossless_policy_and_served_in_eight(
     pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path
 ) -> None:
     path, target = gallery(pictures.png_16, 300, 200), tmp_path / "made.jp2"
     probe = await pool.convert(path, target, MAX_QUALITY)
     assert (pixels(target) == pictures.deep(300, 200)).all()
-    tile = decoded(await pool.render(a_recipe(target, probe, format="jpg")))
+    tile = decode(await pool.render(a_recipe(target, probe, format="jpg")))
     assert_alike(tile, pictures.pattern(300, 200))
 
 
@@ -236,7 +240,7 @@ async def test_transparency_is_exact_when_lossless(
 async def test_iipsrv_and_opj_decompress_read_our_files(
     pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path, policy: ConversionPolicy
 ) -> None:
-    path = await made(pool, gallery, tmp_path, policy)
+    path = await convert_scene(pool, gallery, tmp_path, policy)
     truth = truth_of(gallery)
     out = tmp_path / "whole.png"
     subprocess.run(["opj_decompress", "-i", path, "-o", out], check=True, capture_output=True)
@@ -252,12 +256,12 @@ async def test_iipsrv_and_opj_decompress_read_our_files(
             url = f"{address}/made.jp2/{x},{y},{w},{h}/{size[0]},{size[1]}/0/default.jpg"
             answer = await asyncio.to_thread(fetch, url)
             assert answer.status == 200
-            assert_alike(decoded(answer.body), reference(truth, region, size), mean=5, p99=50)
+            assert_alike(decode(answer.body), reference(truth, region, size), mean=5, p99=50)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 7000), (7000, 3), (63, 65), (513, 1025)], ids=str)
 @EACH
-async def test_odd_pictures_come_back(
+async def test_pictures_of_unusual_sizes_are_decoded_to_the_same_pixels(
     pool: ImagingPool, tmp_path: Path, policy: ConversionPolicy, size: tuple[int, int]
 ) -> None:
     original, target = pictures.png(tmp_path / "a.png", *size), tmp_path / "made.jp2"
@@ -269,7 +273,7 @@ async def test_odd_pictures_come_back(
 
 
 @pytest.mark.parametrize("rows", [7, 28, 100, 513])
-async def test_a_tiff_in_strips_of_any_height_is_read_once_from_the_top(
+async def test_a_tiff_with_strips_of_any_height_is_converted(
     pool: ImagingPool, tmp_path: Path, rows: int
 ) -> None:
     original, target = tmp_path / "a.tif", tmp_path / "made.jp2"
@@ -280,7 +284,7 @@ async def test_a_tiff_in_strips_of_any_height_is_read_once_from_the_top(
     assert (pixels(target) == pictures.pattern(*SIZE)).all()
 
 
-async def test_a_picture_that_breaks_off_leaves_nothing_but_what_was_there(
+async def test_an_incomplete_original_leaves_no_files(
     pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path
 ) -> None:
     whole = gallery(pictures.png, *SIZE)
@@ -290,7 +294,7 @@ async def test_a_picture_that_breaks_off_leaves_nothing_but_what_was_there(
     assert [path.name for path in tmp_path.iterdir()] == ["cut.png"]
 
 
-async def test_an_encoding_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+async def test_an_encoding_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     original = pictures.png(tmp_path / "a.png", 4000, 3000)
     pool = ImagingPool(Imaging(processes=1, convert_timeout_s=0.2))
     try:

@@ -1,4 +1,4 @@
-"""How much memory a conversion takes, whatever the picture: the bound of docs/policies.md."""
+"""The memory that a conversion needs stays below the limit in docs/policies.md."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from orchestrator.settings import Imaging
 from tests.support import pictures
 
 WORKER_MB = 300
-"""A decode worker stays below this for any striped or tiled original, in any of our policies."""
+"""A decode worker uses less than this for any striped or tiled original, in every policy."""
 EACH = pytest.mark.parametrize("policy", POLICIES.values(), ids=lambda policy: policy.name)
 
 
 def a_large_tiff(path: Path, width: int, height: int) -> Path:
-    """One pattern again and again, and a slow gradient."""
+    """One pattern, repeated, with a gradient over it."""
     block = pyvips.Image.new_from_array(pictures.pattern(1000, 1000))
     tiled = block.replicate(-(-width // 1000), -(-height // 1000)).crop(0, 0, width, height)
     shade = pyvips.Image.xyz(width, height)[0] * (60 / width)
@@ -29,16 +29,16 @@ def a_large_tiff(path: Path, width: int, height: int) -> Path:
 
 
 async def peak_mb(original: Path, folder: Path, policy: ConversionPolicy) -> float:
-    """The most that was resident in the worker that made source and thumbnails of `original`."""
+    """The peak resident memory of the worker that makes source and thumbnails of `original`."""
     pool = ImagingPool(Imaging(processes=1, max_pixels=300_000_000))
     try:
         size = (await pool.probe(original)).dimensions
         (pid,) = pool.pids
         sizes = tuple((edge, edge * size[1] // size[0]) for edge in (1000, 400))
-        made, thumbnails = await pool.convert_with_thumbnails(
+        source, thumbnails = await pool.convert_with_thumbnails(
             original, folder / "source", policy, ThumbnailRequest(sizes, folder, 90)
         )
-        assert made.dimensions == size
+        assert source.dimensions == size
         assert all(path.stat().st_size for path in thumbnails)
         status = Path(f"/proc/{pid}/status").read_text()
     finally:
@@ -48,7 +48,7 @@ async def peak_mb(original: Path, folder: Path, policy: ConversionPolicy) -> flo
 
 
 @pytest.mark.parametrize("policy", [FASTEST, FAST_LOSSY], ids=lambda policy: policy.name)
-async def test_fifty_megapixels_are_converted_within_the_stated_memory(
+async def test_fifty_megapixels_are_converted_within_the_documented_memory(
     tmp_path: Path, policy: ConversionPolicy
 ) -> None:
     original = a_large_tiff(tmp_path / "large.tif", 8200, 6100)
@@ -59,7 +59,7 @@ async def test_fifty_megapixels_are_converted_within_the_stated_memory(
 
 @pytest.mark.soak
 @EACH
-async def test_two_hundred_megapixels_are_converted_within_the_stated_memory(
+async def test_two_hundred_megapixels_are_converted_within_the_documented_memory(
     tmp_path: Path, policy: ConversionPolicy
 ) -> None:
     original = a_large_tiff(tmp_path / "large.tif", 16_400, 12_200)

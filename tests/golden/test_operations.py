@@ -1,4 +1,4 @@
-"""Regions, sizes, mirrors, turns, qualities and formats against the same by numpy and Pillow."""
+"""Regions, sizes, mirroring, rotation, qualities and formats, compared with numpy and Pillow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from orchestrator.imaging.pool import ImagingPool
-from tests.golden.comparing import a_recipe, assert_alike, decoded, reference
+from tests.golden.comparison import a_recipe, assert_alike, decode, reference
 from tests.support import pictures
 
 W, H = 1001, 703
@@ -33,8 +33,8 @@ CUTS = {
     "the whole picture, tiny": ((0, 0, W, H), (10, 7)),
     "the whole picture, larger": ((0, 0, W, H), (1502, 1055)),
     "a region as it is": ((113, 59, 200, 300), (200, 300)),
-    "a region of odd place and scale": ((113, 59, 611, 402), (173, 114)),
-    "a region out of shape": ((300, 100, 400, 400), (50, 350)),
+    "a region at an odd position and scale": ((113, 59, 611, 402), (173, 114)),
+    "a distorted region": ((300, 100, 400, 400), (50, 350)),
     "the last pixel": ((1000, 702, 1, 1), (1, 1)),
     "one row": ((0, 351, W, 1), (500, 1)),
     "one pixel, much larger": ((500, 350, 1, 1), (64, 64)),
@@ -54,16 +54,17 @@ async def test_a_region_at_a_size_looks_like_that_part_of_the_picture(
     path = gallery(maker, W, H)
     probe = await pool.probe(path)
     body = await pool.render(a_recipe(path, probe, region=region, size=size))
-    wanted = reference(pictures.pattern(W, H), region, size)
+    expected = reference(pictures.pattern(W, H), region, size)
     # A single pixel has no neighbours to average a lossy error with.
-    assert_alike(decoded(body), wanted, mean=12.0 if region[2:] == (1, 1) else 5.0, p99=40.0)
+    assert_alike(decode(body), expected, mean=12.0 if region[2:] == (1, 1) else 5.0, p99=40.0)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(
-    "cut", ["the whole picture, smaller", "a region of odd place and scale", "a region as it is"]
+    "cut",
+    ["the whole picture, smaller", "a region at an odd position and scale", "a region as it is"],
 )
-async def test_all_eight_orientations_look_the_same(
+async def test_all_eight_exif_orientations_give_the_same_picture(
     pool: ImagingPool, tmp_path: Path, orientation: int, cut: str
 ) -> None:
     path = pictures.with_orientation(tmp_path / "o.jpg", W, H, orientation)
@@ -72,13 +73,13 @@ async def test_all_eight_orientations_look_the_same(
     assert probe.orientation == orientation
     region, size = CUTS[cut]
     body = await pool.render(a_recipe(path, probe, region=region, size=size))
-    assert_alike(decoded(body), reference(pictures.pattern(W, H), region, size), mean=4.0)
+    assert_alike(decode(body), reference(pictures.pattern(W, H), region, size), mean=4.0)
 
 
 @pytest.mark.parametrize(("angle", "turns"), [(90, 3), (180, 2), (270, 1)])
 @pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
 @pytest.mark.parametrize("maker", [pictures.png, pictures.pyramid_tiff], ids=["png", "pyramid"])
-async def test_mirroring_comes_before_a_clockwise_turn(
+async def test_mirroring_comes_before_a_clockwise_rotation(
     pool: ImagingPool,
     gallery: Callable[..., Path],
     maker: Callable[..., Path],
@@ -89,12 +90,12 @@ async def test_mirroring_comes_before_a_clockwise_turn(
     path = gallery(maker, 257, 255)
     recipe = a_recipe(path, await pool.probe(path), mirror=mirror, rotation=float(angle))
     truth = pictures.pattern(257, 255)
-    wanted = np.rot90(truth[:, ::-1] if mirror else truth, turns)
-    assert_alike(decoded(await pool.render(recipe)), wanted)
+    expected = np.rot90(truth[:, ::-1] if mirror else truth, turns)
+    assert_alike(decode(await pool.render(recipe)), expected)
 
 
 @pytest.mark.parametrize("output", ["jpg", "png", "webp", "tif", "gif", "avif"])
-async def test_any_angle_encloses_the_picture_on_clear_or_white_ground(
+async def test_a_rotation_by_any_angle_encloses_the_picture_on_a_transparent_or_white_background(
     pool: ImagingPool, gallery: Callable[..., Path], output: str
 ) -> None:
     path = gallery(pictures.png, 200, 100)
@@ -120,7 +121,7 @@ async def test_any_angle_encloses_the_picture_on_clear_or_white_ground(
 
 @pytest.mark.parametrize("output", ["jpg", "png", "webp", "tif", "gif"])
 @pytest.mark.parametrize("quality", ["default", "color", "gray", "bitonal"])
-async def test_every_quality_comes_in_every_format(
+async def test_every_quality_is_encoded_in_every_format(
     pool: ImagingPool, gallery: Callable[..., Path], output: str, quality: str
 ) -> None:
     path = gallery(pictures.png, 257, 255)
@@ -140,13 +141,13 @@ async def test_every_quality_comes_in_every_format(
 
 
 def luminance(srgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Gray of the same light (Rec. 709 in linear light), as libvips understands it."""
+    """Gray of the same luminance (Rec. 709, in linear light), as libvips computes it."""
     linear = (srgb / 255.0) ** 2.2 @ np.array([0.2126, 0.7152, 0.0722])
     gray: NDArray[np.uint8] = np.rint(255 * linear ** (1 / 2.2)).astype(np.uint8)
     return gray
 
 
-async def test_a_bitonal_png_has_one_bit_a_pixel(
+async def test_a_bitonal_png_has_one_bit_for_each_pixel(
     pool: ImagingPool, gallery: Callable[..., Path]
 ) -> None:
     path = gallery(pictures.png, 257, 255)
@@ -161,7 +162,7 @@ async def test_gray_stays_one_band(pool: ImagingPool, gallery: Callable[..., Pat
         assert Image.open(io.BytesIO(await pool.render(recipe))).mode == mode
 
 
-async def test_no_metadata_is_left_in_a_tile(pool: ImagingPool, tmp_path: Path) -> None:
+async def test_a_tile_has_no_metadata(pool: ImagingPool, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010E] = "secret description"
     path = pictures.jpeg(tmp_path / "m.jpg", 200, 100, exif=exif, comment=b"secret comment")

@@ -1,4 +1,4 @@
-"""Every tile that an info document would advertise looks like that part of the picture."""
+"""Every tile that an info document advertises looks like that part of the picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyvips
 
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.model import SourceKind
-from tests.golden.comparing import a_recipe, advertised_tiles, assert_alike, decoded, reference
+from tests.golden.comparison import a_recipe, advertised_tiles, assert_alike, decode, reference
 from tests.support import pictures
 
 KINDS = (
@@ -39,27 +39,29 @@ async def test_every_advertised_tile_is_that_part_of_the_picture(
     truth = pictures.pattern(*size)
     for region, tile in advertised_tiles(probe):
         body = await pool.render(a_recipe(path, probe, region=region, size=tile))
-        assert_alike(decoded(body), reference(truth, region, tile), mean=5.0, p99=48.0)
+        assert_alike(decode(body), reference(truth, region, tile), mean=5.0, p99=48.0)
 
 
-async def test_neighbouring_tiles_join_without_a_seam(
+async def test_neighbouring_tiles_have_no_seam(
     pool: ImagingPool, gallery: Callable[..., Path]
 ) -> None:
     path = gallery(pictures.jp2_untiled, 1001, 703)
     probe = await pool.probe(path)
-    whole = decoded(await pool.render(a_recipe(path, probe)))
-    left = decoded(
+    whole = decode(await pool.render(a_recipe(path, probe)))
+    left = decode(
         await pool.render(a_recipe(path, probe, region=(0, 0, 300, 703), size=(300, 703)))
     )
-    right = decoded(
+    right = decode(
         await pool.render(a_recipe(path, probe, region=(300, 0, 701, 703), size=(701, 703)))
     )
     assert (whole[:, :300] == left).all()
     assert (whole[:, 300:] == right).all()
 
 
-async def test_the_kinds_are_told_apart(pool: ImagingPool, gallery: Callable[..., Path]) -> None:
-    found = {
+async def test_the_kinds_of_sources_are_recognised(
+    pool: ImagingPool, gallery: Callable[..., Path]
+) -> None:
+    probes = {
         maker.__name__: (await pool.probe(gallery(maker, 1001, 703)))
         for maker in (
             pictures.jp2_tiled,
@@ -69,7 +71,7 @@ async def test_the_kinds_are_told_apart(pool: ImagingPool, gallery: Callable[...
         )
     }
     assert {
-        name: (p.kind, p.natively_tiled, p.tile_width, p.levels) for name, p in found.items()
+        name: (p.kind, p.natively_tiled, p.tile_width, p.levels) for name, p in probes.items()
     } == {
         "jp2_tiled": (SourceKind.JPEG2000, True, 512, 1),
         "jp2_untiled": (SourceKind.JPEG2000, False, 512, 1),
@@ -78,22 +80,22 @@ async def test_the_kinds_are_told_apart(pool: ImagingPool, gallery: Callable[...
     }
 
 
-async def test_tiles_of_a_large_codestream_come_right_from_a_decoder_kept_open(
+async def test_tiles_of_a_large_codestream_are_correct_when_the_decoder_stays_open(
     pool: ImagingPool, gallery: Callable[..., Path]
 ) -> None:
-    """Larger than what is decoded whole, so that one decoder reads area after area."""
+    """The file is too large to be decoded whole, so one decoder reads several areas."""
     path = gallery(pictures.jp2_untiled, 2050, 1030)
     probe = await pool.probe(path)
     truth = pictures.pattern(2050, 1030)
     for _ in range(2):
         for region, tile in advertised_tiles(probe):
             body = await pool.render(a_recipe(path, probe, region=region, size=tile))
-            assert_alike(decoded(body), reference(truth, region, tile), mean=5.0, p99=48.0)
+            assert_alike(decode(body), reference(truth, region, tile), mean=5.0, p99=48.0)
 
 
 @pytest.mark.parametrize("bands", [1, 3], ids=["gray", "colour"])
 @pytest.mark.parametrize("quality", [75, 95], ids=["subsampled", "full colour"])
-async def test_stored_tiles_are_handed_on_without_a_second_loss(
+async def test_stored_tiles_are_served_without_encoding_them_again(
     pool: ImagingPool, tmp_path: Path, bands: int, quality: int
 ) -> None:
     truth = pictures.pattern(1001, 703)
@@ -110,17 +112,17 @@ async def test_stored_tiles_are_handed_on_without_a_second_loss(
     )
     probe = await pool.probe(path)
     stored = path.read_bytes()
-    handed_on = 0
+    served_as_stored = 0
     for region, tile in advertised_tiles(probe):
         body = await pool.render(a_recipe(path, probe, region=region, size=tile, format="jpg"))
-        wanted = reference(truth, region, tile)
-        got = decoded(body)
-        assert_alike(got, wanted if bands == 3 else wanted[..., 0], mean=6.0, p99=48.0)
-        handed_on += body[-200:] in stored
-    assert handed_on == 3 * 2 + 1 * 1  # whole tiles of 1001x703 and 500x351
+        expected = reference(truth, region, tile)
+        actual = decode(body)
+        assert_alike(actual, expected if bands == 3 else expected[..., 0], mean=6.0, p99=48.0)
+        served_as_stored += body[-200:] in stored
+    assert served_as_stored == 3 * 2 + 1 * 1  # whole tiles of 1001x703 and 500x351
 
 
-async def test_other_qualities_and_turns_of_a_stored_tile_are_drawn(
+async def test_other_qualities_and_rotations_of_a_stored_tile_are_rendered(
     pool: ImagingPool, gallery: Callable[..., Path]
 ) -> None:
     path = gallery(pictures.pyramid_tiff, 1001, 703)

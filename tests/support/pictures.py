@@ -1,7 +1,7 @@
-"""Test pictures, made on the spot and the same on every machine: `kind(path, width, height, seed)`
+"""Writes test pictures, which are the same on every machine: `kind(path, width, height, seed)`
 writes one file.
 
-`pattern` is the truth behind most of them: the array that a correct reader gets back.
+Most of them show `pattern`: the array of pixels that a correct reader returns.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ Pixels = NDArray[np.uint8]
 
 
 def pattern(width: int, height: int, seed: int = 0) -> Pixels:
-    """Gradients, soft waves and text-like strokes, (height, width, 3); position can be read from
-    the colours.
+    """Gradients, waves and short dark bars, (height, width, 3). The colours change with the
+    position.
     """
-    dice = np.random.default_rng(seed)
+    random = np.random.default_rng(seed)
     x = np.arange(width, dtype=np.float32)[None, :]
     y = np.arange(height, dtype=np.float32)[:, None]
-    wave = 24 * np.sin(x / 37 + float(dice.uniform(0, 6))) * np.cos(y / 53)
+    wave = 24 * np.sin(x / 37 + float(random.uniform(0, 6))) * np.cos(y / 53)
     red = 200 * x / max(width - 1, 1) + 20 + wave + 0 * y
     green = 200 * y / max(height - 1, 1) + 20 - wave + 0 * x
     blue = 128 + 60 * np.sin((x + y) / 211) + wave
     array = np.clip(np.stack([red, green, blue], axis=-1), 0, 255).astype(np.uint8)
-    return _strokes(array, dice)
+    return _strokes(array, random)
 
 
-def _strokes(array: Pixels, dice: np.random.Generator) -> Pixels:
-    """A line of dark bars here and there, soft enough for lossy formats."""
+def _strokes(array: Pixels, random: np.random.Generator) -> Pixels:
+    """Rows of dark bars at random positions, with a contrast that lossy formats keep."""
     height, width = array.shape[:2]
     for _ in range(max(1, width * height // 60_000)):
-        left, top = int(dice.integers(0, width)), int(dice.integers(0, height))
-        for n in range(int(dice.integers(4, 12))):
+        left, top = int(random.integers(0, width)), int(random.integers(0, height))
+        for n in range(int(random.integers(4, 12))):
             at = left + n * 14
             array[top : top + 24, at : at + 6] = (array[top : top + 24, at : at + 6] * 0.6).astype(
                 np.uint8
@@ -84,7 +84,7 @@ def png(path: Path, width: int, height: int, seed: int = 0) -> Path:
 
 
 def deep(width: int, height: int, seed: int = 0) -> NDArray[np.uint16]:
-    """The pattern in 16 bits, with low bits of its own."""
+    """The pattern in 16 bits, with random low bits."""
     low = np.random.default_rng(seed).integers(0, 256, (height, width, 3))
     return (pattern(width, height, seed).astype(np.uint16) * 256 + low.astype(np.uint16)).astype(
         np.uint16
@@ -103,7 +103,9 @@ def tiff_16(path: Path, width: int, height: int, seed: int = 0) -> Path:
 
 
 def alpha(width: int, height: int, seed: int = 0) -> Pixels:
-    """The pattern with alpha: a clear left quarter, a half-clear second one, the rest opaque."""
+    """The pattern with alpha: the left quarter transparent, the second half-transparent, the rest
+    opaque.
+    """
     array = np.full((height, width, 4), 255, np.uint8)
     array[..., :3] = pattern(width, height, seed)
     array[:, : width // 4, 3] = 0
@@ -172,7 +174,7 @@ def gif(path: Path, width: int, height: int, seed: int = 0) -> Path:
 
 
 def animated_gif(path: Path, width: int, height: int, seed: int = 0) -> Path:
-    """Five frames, of which all but the first repaint only a small moving square."""
+    """Five frames. All but the first change only a small moving square."""
     first = picture(width, height, seed).quantize(64, dither=Image.Dither.NONE).convert("RGB")
     frames = [first]
     for n in range(1, 5):
@@ -194,8 +196,8 @@ def jp2_tiled(path: Path, width: int, height: int, seed: int = 0, *, tile: int =
 
 
 def jp2_untiled(path: Path, width: int, height: int, seed: int = 0) -> Path:
-    """One codestream tile, packets by resolution with precincts and PLT, as libraries' converters
-    write it.
+    """One codestream tile, packets by resolution with precincts and PLT, as the converters of
+    libraries and museums write it.
     """
     picture(width, height, seed).save(
         path, "JPEG2000", **_lossy(width, height), progression="RPCL",
@@ -205,7 +207,7 @@ def jp2_untiled(path: Path, width: int, height: int, seed: int = 0) -> Path:
 
 
 def _lossy(width: int, height: int) -> dict[str, Any]:
-    """Near-lossless, but for tiny pictures, in which the encoder misses its aim by far."""
+    """Near-lossless. Lossless for tiny pictures, in which the lossy encoder misses its aim."""
     if min(width, height) < 64:
         return {"irreversible": False}
     return {"irreversible": True, "quality_mode": "dB", "quality_layers": [50]}
@@ -216,7 +218,7 @@ def _resolutions(side: int) -> int:
 
 
 def svg(path: Path, width: int, height: int, seed: int = 0) -> Path:
-    """A blue ground with a red disc in the middle."""
+    """A red disc in the middle of a blue background."""
     del seed
     path.write_text(
         f'<?xml version="1.0"?>\n<!-- a drawing -->\n'
@@ -228,8 +230,8 @@ def svg(path: Path, width: int, height: int, seed: int = 0) -> Path:
     return path
 
 
-def svg_that_asks_for(path: Path, address: str) -> Path:
-    """A white drawing that tries to show, style and include what is at `address`."""
+def svg_with_external_references(path: Path, address: str) -> Path:
+    """A white drawing that refers to `address` as image, style sheet and included text."""
     path.write_text(
         f'<?xml version="1.0"?>\n<!DOCTYPE svg [<!ENTITY leak SYSTEM "{address}">]>\n'
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
@@ -243,8 +245,8 @@ def svg_that_asks_for(path: Path, address: str) -> Path:
 
 
 def pdf(path: Path, width: int, height: int, seed: int = 0, *, pages: int = 3) -> Path:
-    """`pages` pages of `width` x `height` points; page 1 has a red block in its lower left quarter,
-    others are green.
+    """`pages` pages of `width` x `height` points. The lower left quarter is red on page 1 and green
+    on the others.
     """
     del seed
     objects = [b"<< /Type /Catalog /Pages 2 0 R >>"]
@@ -274,9 +276,7 @@ def pdf(path: Path, width: int, height: int, seed: int = 0, *, pages: int = 3) -
 
 
 def with_orientation(path: Path, width: int, height: int, orientation: int, seed: int = 0) -> Path:
-    """A JPEG that looks like `pattern(width, height)` to who obeys EXIF, stored turned by the
-    inverse.
-    """
+    """A JPEG that shows `pattern(width, height)` to a reader that applies the EXIF orientation."""
     turn = Image.Transpose
     inverse = {
         2: turn.FLIP_LEFT_RIGHT,
@@ -304,7 +304,7 @@ def truncated(path: Path, whole: Path, part: float) -> Path:
 
 
 def png_bomb(path: Path, width: int = 60_000, height: int = 60_000) -> Path:
-    """A small PNG that says it is enormous."""
+    """A small PNG whose header has enormous dimensions."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (
@@ -320,7 +320,7 @@ def png_bomb(path: Path, width: int = 60_000, height: int = 60_000) -> Path:
 
 
 def gif_bomb(path: Path, width: int = 60_000, height: int = 60_000) -> Path:
-    """A GIF of a few bytes with an enormous screen."""
+    """A GIF of a few bytes whose header has enormous dimensions."""
     screen = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
     frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x4c\x01\x00"
     path.write_bytes(screen + frame + b"\x3b")
@@ -328,7 +328,7 @@ def gif_bomb(path: Path, width: int = 60_000, height: int = 60_000) -> Path:
 
 
 def svg_bomb(path: Path, width: int = 60_000, height: int = 60_000) -> Path:
-    """A drawing of one rectangle the size of a field."""
+    """An SVG with enormous dimensions."""
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"><rect/></svg>'
     )
@@ -336,7 +336,7 @@ def svg_bomb(path: Path, width: int = 60_000, height: int = 60_000) -> Path:
 
 
 def jp2_bomb(path: Path, width: int = 60_000, height: int = 60_000) -> Path:
-    """A real small codestream whose header claims an enormous image in one tile."""
+    """A small codestream whose header has enormous dimensions, in one tile."""
     body = bytearray(jp2_untiled(path, 64, 64).read_bytes())
     siz = body.index(b"\xff\x51")
     for offset, value in ((6, width), (10, height), (22, width), (26, height)):
@@ -348,7 +348,7 @@ def jp2_bomb(path: Path, width: int = 60_000, height: int = 60_000) -> Path:
 
 
 def tiff_bomb(path: Path, width: int = 60_000, height: int = 60_000) -> Path:
-    """A TIFF of a few hundred bytes that says it is enormous."""
+    """A TIFF of a few hundred bytes whose header has enormous dimensions."""
     body = bytearray(tiff(path, 16, 16).read_bytes())
     start = struct.unpack_from("<I", body, 4)[0]
     for n in range(struct.unpack_from("<H", body, start)[0]):
@@ -366,7 +366,7 @@ def html_as_jpeg(path: Path) -> Path:
 
 
 def bmp(path: Path, width: int, height: int, seed: int = 0) -> Path:
-    """What only ImageMagick would read."""
+    """A format that only ImageMagick reads."""
     picture(width, height, seed).save(path, "BMP")
     return path
 
@@ -377,8 +377,8 @@ def ico(path: Path, width: int, height: int, seed: int = 0) -> Path:
 
 
 def colour_grid(path: Path) -> Path:
-    """The official validator's reference picture: 10 x 10 squares of 100 pixels, colours from its
-    own table.
+    """The reference picture of the official validator: 10 x 10 squares of 100 pixels, in the
+    colours of its table.
     """
     from iiif_validator.validator import ValidationInfo  # type: ignore[import-untyped]
 
@@ -389,8 +389,8 @@ def colour_grid(path: Path) -> Path:
 
 
 def fractal(path: Path, width: int = 12_000, height: int = 9_000, seed: int = 0) -> Path:
-    """A piece of the Mandelbrot set with fine texture at every scale; the format by the extension
-    of `path`.
+    """A part of the Mandelbrot set with fine texture at every scale. The extension of `path`
+    chooses the format.
     """
     coarse = _mandelbrot(-(-width // 8), -(-height // 8))
     large = _vips(coarse).resize(

@@ -1,7 +1,7 @@
-"""Colour pictures for the black-box tests and the benchmarks, made by arithmetic: a Julia set over
-soft colour fields with fine grain, so that every part of a picture differs from every other.
+"""Computes colour pictures for the black-box tests and the benchmarks: a Julia set over colour
+gradients with fine grain, so that every part of a picture differs from all others.
 
-Written with libvips, the same bytes for the same arguments.
+They are written with libvips. The same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import pyvips
 
 _BASE_EDGE = 2400
-"""The fractal is computed at no more than this edge and enlarged beyond; grain is added after."""
+"""The fractal is computed with at most this edge and then enlarged. Grain is added afterwards."""
 
 
 def scene(width: int, height: int, *, seed: int = 1, grain: float = 6.0) -> pyvips.Image:
@@ -32,21 +32,21 @@ def scene(width: int, height: int, *, seed: int = 1, grain: float = 6.0) -> pyvi
 
 
 def _julia(width: int, height: int, seed: int) -> np.ndarray:
-    dice = np.random.default_rng(seed)
-    angle = dice.uniform(0, 2 * np.pi)
+    random = np.random.default_rng(seed)
+    angle = random.uniform(0, 2 * np.pi)
     c = 0.7885 * np.exp(1j * angle)
     x, y = np.linspace(-1.4, 1.4, width), np.linspace(-1.4, 1.4, height) * height / width
     z = (x[None, :] + 1j * y[:, None]).astype(np.complex64)
-    age = np.zeros(z.shape, np.float32)
+    iterations = np.zeros(z.shape, np.float32)
     for _ in range(28):
         alive = np.abs(z) < 4
         z = np.where(alive, z * z + np.complex64(c), z)
-        age += alive
+        iterations += alive
     u, v = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
-    phase = dice.uniform(0, 6, 3)
+    phase = random.uniform(0, 6, 3)
     bands = [
         128
-        + 60 * np.sin(age / 4 + phase[i])
+        + 60 * np.sin(iterations / 4 + phase[i])
         + 60 * np.sin(3 * (u * (i + 1) + v * (3 - i)) + phase[i])
         for i in range(3)
     ]

@@ -26,8 +26,13 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId, AssetState
 from tests.support import pictures
-from tests.support.cutting import CutStore, Dead, Scissors, cut_catalog
 from tests.support.ingesting import House, keys_named_by, open_house, settings_for
+from tests.support.simulated_kill import (
+    KillableStore,
+    KillSwitch,
+    ProcessKilled,
+    open_killable_catalog,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ID = AssetId(1, 1, "picture")
@@ -231,8 +236,8 @@ async def test_death_between_any_two_steps_leaves_old_or_new_and_no_orphan(
         before = await house.catalog.assets.get(ID)
         at, done = 0, False
         while not done:
-            scissors = Scissors(at)
-            done = await _cut(house, imaging, scissors, act)
+            kill_switch = KillSwitch(at)
+            done = await _cut(house, imaging, kill_switch, act)
             after = await house.catalog.assets.get(ID)
             if after is not None and after.servable:
                 await assert_whole(house, after)
@@ -254,18 +259,18 @@ async def test_death_between_any_two_steps_leaves_old_or_new_and_no_orphan(
         assert at > 5
 
 
-async def _cut(house: House, imaging: ImagingPool, scissors: Scissors, act: Act) -> bool:
+async def _cut(house: House, imaging: ImagingPool, kill_switch: KillSwitch, act: Act) -> bool:
     """True when the work was done before the cut."""
-    catalog = await cut_catalog(house.settings.database, scissors)
-    store = CutStore(house.settings.data_dir / "objects", scissors)
+    catalog = await open_killable_catalog(house.settings.database, kill_switch)
+    store = KillableStore(house.settings.data_dir / "objects", kill_switch)
     async with open_house(house.settings, imaging, catalog=catalog, store=store) as dying:
-        scissors.armed = True
+        kill_switch.armed = True
         try:
             await act(dying)
-        except Dead:
+        except ProcessKilled:
             return False
         finally:
-            scissors.armed = False
+            kill_switch.armed = False
     return True
 
 

@@ -20,8 +20,8 @@ from orchestrator.ingest.register import Request
 from orchestrator.ingest.sweeper import Sweeper
 from orchestrator.model import Asset, AssetId, AssetState
 from tests.support import pictures
-from tests.support.cutting import Dead
 from tests.support.ingesting import House, open_house
+from tests.support.simulated_kill import ProcessKilled
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ID = AssetId(1, 1, "picture")
@@ -70,14 +70,14 @@ async def test_so_is_one_that_is_answered_from_its_original_only(house: House) -
 
     async def die(key: str) -> None:
         if "source" in key:
-            raise Dead
+            raise ProcessKilled
 
     async def requeue(asset: Asset) -> bool:
         taken.append(asset)
         return True
 
     house.store.before_put = die
-    with pytest.raises(Dead):
+    with pytest.raises(ProcessKilled):
         await house.ingest(Request(ID, str(path)))
     assert (await house.asset()).servable
     assert (await house.sweep(requeue))["stuck_ingests"] == 1

@@ -35,7 +35,7 @@ from orchestrator.settings import Imaging, Storage
 from orchestrator.storage.filesystem_store import FilesystemStore
 from orchestrator.storage.store import ObjectStore
 from orchestrator.storage.store_factory import open_store
-from tests.golden.comparing import assert_alike, reference
+from tests.golden.comparison import assert_alike, reference
 from tests.support.builders import an_asset
 from tests.support.counting_proxy import counting_proxy
 from tests.support.scenes import write_png

@@ -1,4 +1,4 @@
-"""No deadline for one hypothesis example: a busy machine is not a broken property."""
+"""Hypothesis has no deadline for one example: on a busy machine an example may take long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The corpus of bad URLs: what needs no look-up is refused by the pure package alone."""
+"""The corpus of bad URLs: a request that needs no look-up is refused without one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.errors import InvalidImageRequest, NotFound
 from orchestrator.iiif.geometry import resolve
 from orchestrator.iiif.paths import parse_path
 from orchestrator.iiif.syntax import parse_image_request
-from tests.unit.iiif.asking import IMAGE, LIMITS
+from tests.unit.iiif.resolving import IMAGE, LIMITS
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "bad_urls.txt"
 LINES = [
@@ -20,8 +20,8 @@ LINES = [
 ]
 
 
-def answer(target: str) -> str:
-    """The identifier to look up. Raises what the package refuses for the sample image."""
+def parse_target(target: str) -> str:
+    """The identifier to look up. Raises InvalidImageRequest, NotFound for the sample image."""
     path = parse_path(target)
     if len(path.rest) == 4:
         resolve(parse_image_request(path.rest, path.version or 3), IMAGE, LIMITS)
@@ -39,7 +39,7 @@ def test_the_corpus_has_at_least_520_distinct_targets_of_two_kinds() -> None:
 )
 def test_a_bad_request_is_refused_without_any_look_up(target: str) -> None:
     with pytest.raises(InvalidImageRequest) as refused:
-        answer(target)
+        parse_target(target)
     assert refused.value.parameter in (
         "path",
         "version",
@@ -54,9 +54,9 @@ def test_a_bad_request_is_refused_without_any_look_up(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", [t for status, t in LINES if status == "404"])
-def test_what_is_not_found_is_no_route_or_another_image(target: str) -> None:
+def test_a_target_with_status_404_is_no_route_or_names_another_image(target: str) -> None:
     try:
-        identifier = answer(target)
+        identifier = parse_target(target)
     except NotFound:
         return
     assert identifier != "1/1/sample"

@@ -16,7 +16,7 @@ from orchestrator.iiif.geometry import (
     scaled,
 )
 from orchestrator.iiif.scale import fit_within_area
-from tests.unit.iiif.asking import ask
+from tests.unit.iiif.resolving import resolve_text
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,16 @@ from tests.unit.iiif.asking import ask
         ("pct:99.999,99.999,10,10", (1199, 899, 1, 1), False),
     ],
 )
-def test_a_region_is_clipped_to_the_image(
+def test_a_region_past_the_edge_is_cropped_to_the_image(
     region: str, box: tuple[int, int, int, int], whole: bool
 ) -> None:
-    resolved = ask(f"{region}/max")
+    resolved = resolve_text(f"{region}/max")
     assert (resolved.region, resolved.full_region) == (box, whole)
 
 
 def test_the_square_of_a_square_image_is_the_whole_image() -> None:
-    assert ask("square/max", dimensions=(300, 300)).full_region
-    assert ask("square/max", dimensions=(300, 300)).canonical == "full/max/0/default.jpg"
+    assert resolve_text("square/max", dimensions=(300, 300)).full_region
+    assert resolve_text("square/max", dimensions=(300, 300)).canonical == "full/max/0/default.jpg"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_square_of_a_square_image_is_the_whole_image() -> None:
 @pytest.mark.parametrize("version", [2, 3])
 def test_a_region_that_starts_outside_the_image_is_refused(version: int, region: str) -> None:
     with pytest.raises(InvalidImageRequest, match="region") as refused:
-        ask(f"{region}/10,", version)
+        resolve_text(f"{region}/10,", version)
     assert refused.value.parameter == "region"
 
 
@@ -79,8 +79,10 @@ def test_a_region_that_starts_outside_the_image_is_refused(version: int, region:
     ],
 )
 @pytest.mark.parametrize("version", [2, 3])
-def test_a_size_is_exact_in_both_versions(version: int, text: str, size: Dimensions) -> None:
-    assert ask(text, version).size == size
+def test_a_size_is_resolved_to_the_same_pixels_in_both_versions(
+    version: int, text: str, size: Dimensions
+) -> None:
+    assert resolve_text(text, version).size == size
 
 
 @pytest.mark.parametrize(
@@ -99,13 +101,13 @@ def test_a_size_is_exact_in_both_versions(version: int, text: str, size: Dimensi
     ],
 )
 def test_version_three_enlarges_only_with_the_caret(text: str, size: Dimensions) -> None:
-    assert ask(text).size == size
+    assert resolve_text(text).size == size
 
 
 @pytest.mark.parametrize("size", ["200,", ",90", "101,80", "50,81", "200,200"])
 def test_version_three_refuses_a_size_above_the_region_without_the_caret(size: str) -> None:
     with pytest.raises(InvalidImageRequest, match=r"size .* \^") as refused:
-        ask(f"0,0,100,80/{size}")
+        resolve_text(f"0,0,100,80/{size}")
     assert refused.value.parameter == "size"
 
 
@@ -113,14 +115,16 @@ def test_version_three_refuses_a_size_above_the_region_without_the_caret(size: s
     ("size", "expected"),
     [("200,", (200, 160)), ("pct:150", (150, 120)), ("300,90", (300, 90)), ("!200,200", (100, 80))],
 )
-def test_version_two_enlarges_where_a_size_is_named(size: str, expected: Dimensions) -> None:
-    assert ask(f"0,0,100,80/{size}", 2).size == expected
+def test_version_two_enlarges_to_a_size_that_names_a_number(
+    size: str, expected: Dimensions
+) -> None:
+    assert resolve_text(f"0,0,100,80/{size}", 2).size == expected
 
 
 @pytest.mark.parametrize(("version", "size"), [(2, "401,"), (3, "^401,"), (3, "^10,321")])
 def test_enlarging_has_a_limit(version: int, size: str) -> None:
     with pytest.raises(InvalidImageRequest, match="4 times"):
-        ask(f"0,0,100,80/{size}", version)
+        resolve_text(f"0,0,100,80/{size}", version)
 
 
 NARROW = Limits(max_width=500, max_height=400, max_area=90_000)
@@ -143,40 +147,40 @@ NARROW = Limits(max_width=500, max_height=400, max_area=90_000)
 def test_max_and_confined_sizes_are_scaled_to_the_limits(
     limits: Limits, text: str, size: Dimensions
 ) -> None:
-    assert ask(text, limits=limits).size == size
+    assert resolve_text(text, limits=limits).size == size
 
 
 @pytest.mark.parametrize(
     ("size", "limit"), [("501,", "maxWidth"), ("500,401", "maxHeight"), ("500,200", "maxArea")]
 )
 @pytest.mark.parametrize("version", [2, 3])
-def test_a_named_size_above_a_limit_is_refused_and_the_limit_named(
+def test_a_size_above_a_limit_is_refused_and_the_error_names_the_limit(
     version: int, size: str, limit: str
 ) -> None:
     with pytest.raises(InvalidImageRequest, match=limit):
-        ask(f"full/{size}", version, limits=NARROW)
+        resolve_text(f"full/{size}", version, limits=NARROW)
 
 
 def test_version_twos_full_is_never_scaled() -> None:
-    assert ask("full/full", 2).size == (1200, 900)
-    with pytest.raises(InvalidImageRequest, match="write max"):
-        ask("full/full", 2, limits=NARROW)
+    assert resolve_text("full/full", 2).size == (1200, 900)
+    with pytest.raises(InvalidImageRequest, match="Or write max"):
+        resolve_text("full/full", 2, limits=NARROW)
 
 
-def test_refuse_is_the_validators_reading_of_a_box_above_the_region() -> None:
+def test_the_setting_refuse_refuses_a_box_larger_than_the_region_as_the_validator_expects() -> None:
     refuse = Limits(oversize_confined="refuse")
     square = (1000, 1000)
     with pytest.raises(InvalidImageRequest, match=r"\^!w,h"):
-        ask("full/!2000,3000", dimensions=square, limits=refuse)
-    assert ask("full/!2000,500", dimensions=square, limits=refuse).size == (500, 500)
-    assert ask("full/!1000,2000", dimensions=square, limits=refuse).size == square
-    assert ask("full/^!2000,3000", dimensions=square, limits=refuse).size == (2000, 2000)
-    assert ask("full/^max", dimensions=square, limits=refuse).size == square
-    assert ask("full/!2000,3000", 2, dimensions=square, limits=refuse).size == square
+        resolve_text("full/!2000,3000", dimensions=square, limits=refuse)
+    assert resolve_text("full/!2000,500", dimensions=square, limits=refuse).size == (500, 500)
+    assert resolve_text("full/!1000,2000", dimensions=square, limits=refuse).size == square
+    assert resolve_text("full/^!2000,3000", dimensions=square, limits=refuse).size == (2000, 2000)
+    assert resolve_text("full/^max", dimensions=square, limits=refuse).size == square
+    assert resolve_text("full/!2000,3000", 2, dimensions=square, limits=refuse).size == square
 
 
 @pytest.mark.parametrize(
-    ("version", "asked", "canonical"),
+    ("version", "text", "canonical"),
     [
         (3, "0,0,1200,900/max/0/default.jpg", "full/max/0/default.jpg"),
         (2, "0,0,1200,900/full/0/default.jpg", "full/full/0/default.jpg"),
@@ -200,8 +204,8 @@ def test_refuse_is_the_validators_reading_of_a_box_above_the_region() -> None:
         (3, "square/90,/0/default.jpg", "150,0,900,900/90,90/0/default.jpg"),
     ],
 )
-def test_the_canonical_form_follows_the_version(version: int, asked: str, canonical: str) -> None:
-    assert ask(asked, version).canonical == canonical
+def test_the_canonical_form_follows_the_version(version: int, text: str, canonical: str) -> None:
+    assert resolve_text(text, version).canonical == canonical
 
 
 @pytest.mark.parametrize(
@@ -218,13 +222,17 @@ def test_the_canonical_form_follows_the_version(version: int, asked: str, canoni
         ["full/300,/0/color.jpg", "full/300,/360/default.jpg", "full/300,/0.0/default.jpg"],
     ],
 )
-def test_the_same_pixels_have_the_same_product_however_spelt(spellings: list[str]) -> None:
-    products = {ask(spelling, version).product for spelling in spellings for version in (2, 3)}
+def test_the_same_pixels_have_the_same_product_in_every_spelling(spellings: list[str]) -> None:
+    products = {
+        resolve_text(spelling, version).product for spelling in spellings for version in (2, 3)
+    }
     assert len(products) == 1
 
 
-def test_the_product_says_everything_in_pixels() -> None:
-    assert ask("full/300,/!22.50/gray.webp").product == "0,0,1200,900/300,225/!22.5/gray.webp"
+def test_the_product_is_written_in_pixels() -> None:
+    assert (
+        resolve_text("full/300,/!22.50/gray.webp").product == "0,0,1200,900/300,225/!22.5/gray.webp"
+    )
 
 
 @pytest.mark.parametrize(
@@ -246,20 +254,19 @@ def test_the_product_says_everything_in_pixels() -> None:
         ((1024, 651), "!1200,1200", (1024, 651)),
     ],
 )
-def test_the_sizes_of_appendix_a_are_rounded_half_up_and_confined_by_the_right_side(
+def test_sizes_are_rounded_half_up_and_confined_by_the_side_that_reaches_the_box_first(
     dimensions: Dimensions, size: str, expected: Dimensions
 ) -> None:
-    """delivery.md, Appendix A with BUG-7 and the truncation of 2.4 corrected."""
-    assert ask(f"full/{size}", dimensions=dimensions).size == expected
+    assert resolve_text(f"full/{size}", dimensions=dimensions).size == expected
 
 
 @pytest.mark.parametrize(
     ("dimensions", "expected"), [((1024, 651), (2000, 1271)), ((651, 1024), (2000, 3146))]
 )
-def test_version_two_enlarges_appendix_as_last_line(
+def test_version_two_enlarges_to_a_width_above_the_image(
     dimensions: Dimensions, expected: Dimensions
 ) -> None:
-    assert ask("full/2000,", 2, dimensions=dimensions).size == expected
+    assert resolve_text("full/2000,", 2, dimensions=dimensions).size == expected
 
 
 @pytest.mark.parametrize(
@@ -279,7 +286,7 @@ def test_fitting_keeps_the_ratio_inside_the_box() -> None:
 
 
 def test_decoding_is_counted_at_the_smallest_level_that_is_large_enough() -> None:
-    assert decoded_pixels(ask("full/300,"), levels=5) == 300 * 225
-    assert decoded_pixels(ask("full/300,"), levels=1) == 600 * 450
-    assert decoded_pixels(ask("full/301,"), levels=5) == 600 * 450
-    assert decoded_pixels(ask("full/max"), levels=5) == 1200 * 900
+    assert decoded_pixels(resolve_text("full/300,"), levels=5) == 300 * 225
+    assert decoded_pixels(resolve_text("full/300,"), levels=1) == 600 * 450
+    assert decoded_pixels(resolve_text("full/301,"), levels=5) == 600 * 450
+    assert decoded_pixels(resolve_text("full/max"), levels=5) == 1200 * 900

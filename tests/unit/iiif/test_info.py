@@ -1,4 +1,4 @@
-"""Info documents say what the specification wants, and only what is true."""
+"""Info documents follow the specification, and advertise only what a request gets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.iiif.info_documents import (
 )
 from orchestrator.iiif.link_header import image_link, info_link, info_media_type
 from orchestrator.iiif.thumbnail_sizes import thumbnail_sizes
-from tests.unit.iiif.asking import ask
+from tests.unit.iiif.resolving import resolve_text
 
 POLICY = (1000, 400, 200, 100)
 LIMITS = Limits()
@@ -45,7 +45,7 @@ def facts(dimensions: Dimensions = (1200, 900), limits: Limits = LIMITS) -> Info
     )
 
 
-def test_a_version_three_document_is_written_in_order() -> None:
+def test_the_keys_of_a_version_three_document_are_in_order() -> None:
     document = info_document(3, facts())
     keys = (
         "@context id type protocol profile width height maxWidth maxHeight maxArea sizes tiles "
@@ -72,7 +72,7 @@ def test_a_version_three_document_is_written_in_order() -> None:
     ]
 
 
-def test_a_version_two_document_is_written_in_order() -> None:
+def test_the_keys_of_a_version_two_document_are_in_order() -> None:
     document = info_document(2, facts())
     keys = "@context @id protocol width height sizes tiles profile"
     assert list(document) == keys.split()
@@ -89,32 +89,33 @@ def test_a_version_two_document_is_written_in_order() -> None:
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_rights_and_services_are_there_when_given(version: int) -> None:
+def test_rights_and_services_are_written_if_the_image_has_them(version: int) -> None:
     service = {"id": "https://example.org/auth", "type": "AuthProbeService2"}
-    given = replace(facts(), rights="http://creativecommons.org/licenses/by/4.0/")
-    one = info_document(version, replace(given, services=[service]))
-    assert one["license" if version == 2 else "rights"] == given.rights
+    described = replace(facts(), rights="http://creativecommons.org/licenses/by/4.0/")
+    one = info_document(version, replace(described, services=[service]))
+    assert one["license" if version == 2 else "rights"] == described.rights
     assert one["service"] == (service if version == 2 else [service])
     assert (
-        info_document(version, replace(given, services=[service] * 2))["service"] == [service] * 2
+        info_document(version, replace(described, services=[service] * 2))["service"]
+        == [service] * 2
     )
 
 
-def test_preferred_formats_are_written_where_set() -> None:
+def test_preferred_formats_are_written_if_they_are_set() -> None:
     document = info_document(3, replace(facts(), preferred_formats=("webp", "jpg")))
     assert document["preferredFormats"] == ["webp", "jpg"]
 
 
-def test_a_format_that_is_not_encoded_here_is_not_claimed() -> None:
-    given = replace(facts(), formats=("jpg", "png", "webp"))
-    assert info_document(3, given)["extraFormats"] == ["webp"]
-    assert info_document(2, given)["profile"][1]["formats"] == ["jpg", "png", "webp"]
+def test_a_format_that_is_not_encoded_is_not_advertised() -> None:
+    described = replace(facts(), formats=("jpg", "png", "webp"))
+    assert info_document(3, described)["extraFormats"] == ["webp"]
+    assert info_document(2, described)["profile"][1]["formats"] == ["jpg", "png", "webp"]
 
 
-def test_enlarging_is_not_claimed_where_nothing_can_be_enlarged() -> None:
-    given = facts(limits=Limits(max_enlargement=1.0))
-    assert "sizeUpscaling" not in info_document(3, given)["extraFeatures"]
-    assert "sizeAboveFull" not in info_document(2, given)["profile"][1]["supports"]
+def test_enlarging_is_not_advertised_if_the_limits_do_not_allow_it() -> None:
+    described = facts(limits=Limits(max_enlargement=1.0))
+    assert "sizeUpscaling" not in info_document(3, described)["extraFeatures"]
+    assert "sizeAboveFull" not in info_document(2, described)["profile"][1]["supports"]
 
 
 @pytest.mark.parametrize("dimensions", SHAPES, ids=lambda d: f"{d[0]}x{d[1]}")
@@ -132,7 +133,10 @@ def test_every_advertised_size_and_tile_is_answered_at_exactly_that_size(
     assert sizes
     assert sizes == sorted(sizes)
     for width, height in sizes:
-        assert ask(f"full/{width},{height}", version, dimensions, limits).size == (width, height)
+        assert resolve_text(f"full/{width},{height}", version, dimensions, limits).size == (
+            width,
+            height,
+        )
         assert (
             abs(height - width * dimensions[1] / dimensions[0]) <= 1 + dimensions[1] / dimensions[0]
         )
@@ -144,11 +148,10 @@ def test_every_advertised_size_and_tile_is_answered_at_exactly_that_size(
             h = min(tile["height"] * factor, dimensions[1] - y)
             size = (-(-w // factor), -(-h // factor))
             text = f"{x},{y},{w},{h}/{size[0]},{size[1]}"
-            assert ask(text, version, dimensions, limits).size == size
+            assert resolve_text(text, version, dimensions, limits).size == size
 
 
 def test_a_restricted_images_tile_is_halved_until_it_is_within_the_limits() -> None:
-    """delivery.md, Appendix A: maxUnauthorised 500, tiles of 512 -> 256."""
     assert tile_shape((512, 512), Limits(500, 500)) == (256, 256)
     assert tile_shape((512, 512), LIMITS) == (512, 512)
     assert tile_shape((300, 7), Limits(1, 1, 1)) == (1, 1)
@@ -165,7 +168,7 @@ def test_a_restricted_images_tile_is_halved_until_it_is_within_the_limits() -> N
         ((1000, 1000), (1000, 16), [1, 2, 4, 8, 16, 32, 64]),
     ],
 )
-def test_scale_factors_end_where_one_tile_holds_the_image(
+def test_scale_factors_end_where_one_tile_contains_the_image(
     dimensions: Dimensions, tile: Dimensions, expected: list[int]
 ) -> None:
     assert scale_factors(dimensions, tile) == expected
@@ -184,7 +187,7 @@ def test_an_image_without_thumbnails_still_advertises_a_size() -> None:
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_the_level_zero_document_promises_no_more_than_its_largest_thumbnail(version: int) -> None:
+def test_the_level_zero_document_advertises_at_most_its_largest_thumbnail(version: int) -> None:
     document = level0_document(version, replace(facts(), rights="http://example.org/r"))
     limits: dict[str, Any] = document if version == 3 else document["profile"][1]
     assert "tiles" not in document

@@ -1,4 +1,4 @@
-"""Accept and Accept-Encoding: weights, profiles, and nonsense."""
+"""Accept and Accept-Encoding: weights, profiles and invalid headers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TWO, THREE = (f"http://iiif.io/api/image/{version}/context.json" for version in 
         ('"unclosed', False, True),
     ],
 )
-def test_accept_decides_between_linked_and_plain(accept: str, two: bool, three: bool) -> None:
+def test_accept_decides_between_ld_json_and_json(accept: str, two: bool, three: bool) -> None:
     assert prefers_linked(accept, 2) is two
     assert prefers_linked(accept, 3) is three
 
@@ -87,12 +87,14 @@ def test_the_profile_names_the_version(accept: str, version: int | None) -> None
         ("br", False),
     ],
 )
-def test_gzip_is_given_where_it_is_wanted(header: str, accepted: bool) -> None:
+def test_gzip_is_sent_only_if_the_client_accepts_it_as_much_as_identity(
+    header: str, accepted: bool
+) -> None:
     assert accepts_gzip(header) is accepted
 
 
 @given(st.text(max_size=200) | st.text(alphabet='application/ld+json;q=0.5,* "\\', max_size=200))
-def test_any_header_has_an_answer(header: str) -> None:
+def test_any_header_gives_a_decision(header: str) -> None:
     assert prefers_linked(header, 3) in (True, False)
     assert version_from_accept(header, 3) in (2, 3)
     assert accepts_gzip(header) in (True, False)

@@ -1,4 +1,4 @@
-"""Taking the raw path apart: routes, versions, identifiers, encodings."""
+"""Parsing of the raw path: routes, versions, identifiers, encodings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FOUR = ("full", "max", "0", "default.jpg")
         ("/iiif/3/full/full/max/0/default.jpg", ImagePath("iiif", 3, "full", FOUR)),
     ],
 )
-def test_a_path_is_taken_apart(target: str, expected: ImagePath) -> None:
+def test_a_path_is_parsed(target: str, expected: ImagePath) -> None:
     assert parse_path(target) == expected
 
 
@@ -92,7 +92,9 @@ def test_a_path_is_taken_apart(target: str, expected: ImagePath) -> None:
         ("/iiif/3/" + "a" * 5000, "path"),
     ],
 )
-def test_a_path_that_can_name_no_image_is_refused_by_its_part(target: str, parameter: str) -> None:
+def test_the_error_for_a_path_that_cannot_name_an_image_says_which_part_is_wrong(
+    target: str, parameter: str
+) -> None:
     with pytest.raises(InvalidImageRequest) as refused:
         parse_path(target)
     assert refused.value.parameter == parameter
@@ -120,7 +122,7 @@ def test_other_routes_and_unencoded_slashes_are_not_found(target: str) -> None:
         parse_path(target)
 
 
-def test_an_identifier_at_the_bound_of_length_is_read() -> None:
+def test_an_identifier_of_the_greatest_length_is_parsed() -> None:
     assert parse_path("/iiif-img/1/1/" + "a" * 216).identifier == "1/1/" + "a" * 216
 
 
@@ -134,7 +136,9 @@ def test_an_identifier_at_the_bound_of_length_is_read() -> None:
         ("/thumbs/1/1/a%252fb/", "/thumbs/1/1/a%252fb"),
     ],
 )
-def test_the_base_path_is_the_same_image_canonically_encoded(target: str, base: str) -> None:
+def test_the_base_path_names_the_same_image_and_is_canonically_encoded(
+    target: str, base: str
+) -> None:
     path = parse_path(target)
     assert path.base == base
     assert parse_path(path.base).identifier == path.identifier
@@ -145,15 +149,15 @@ def test_all_but_unreserved_characters_of_an_identifier_are_encoded() -> None:
 
 
 def test_an_encoded_dot_dot_never_reaches_another_image() -> None:
-    """BUG-1 of delivery.md 12.1: decoded twice, an encoded `..` resolved to another asset's key."""
+    """A path that is decoded twice would resolve an encoded `..` to the key of another asset."""
     assert parse_path("/iiif/3/1%2F1%2F%252e%252e%252Fb").identifier == "1/1/%2e%2e%2Fb"
     with pytest.raises(InvalidImageRequest):
         parse_path("/iiif/3/1%2F1%2F%2e%2e%2Fb")
 
 
 @pytest.mark.parametrize("name", ["full", "default.jpg", "0", "max", "1", "info.json", "iiif-img"])
-def test_a_name_equal_to_a_parameter_leaves_the_parameters_alone(name: str) -> None:
-    """BUG-5: the tail was made by deleting every occurrence of the key."""
+def test_an_image_may_have_the_name_of_a_parameter(name: str) -> None:
+    """The parameters are the segments after the identifier, not the path without the identifier."""
     assert parse_path(f"/iiif-img/1/1/{name}/full/max/0/default.jpg") == ImagePath(
         "iiif-img", None, f"1/1/{name}", FOUR
     )
@@ -163,7 +167,6 @@ def test_a_name_equal_to_a_parameter_leaves_the_parameters_alone(name: str) -> N
     ("slug", "version"), [("v2", 2), ("v3", 3)], ids=["version two", "version three"]
 )
 def test_a_version_slug_is_v_and_exactly_one_digit(slug: str, version: int) -> None:
-    """BUG-22: the route's expression took more for a version than it should."""
     assert parse_path(f"/iiif-img/{slug}/1/1/a").version == version
     assert parse_path(f"/iiif-img/{slug}0/1/a").version is None
     assert parse_path(f"/iiif-img/x{slug}/1/a").identifier == f"x{slug}/1/a"

@@ -1,4 +1,4 @@
-"""What holds for every path, every request and every image (hypothesis)."""
+"""Properties of every path, every request and every image (hypothesis)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.iiif.info_documents import advertised_sizes, scale_factors, ti
 from orchestrator.iiif.paths import encode_identifier, parse_path
 from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.iiif.thumbnail_sizes import thumbnail_size, thumbnail_sizes
-from tests.unit.iiif.asking import ask
+from tests.unit.iiif.resolving import resolve_text
 
 sides = st.integers(1, 3_000) | st.integers(1, 100_000)
 images = st.tuples(sides, sides)
@@ -80,17 +80,19 @@ PIECES += [
 ]
 
 
-def met(text: str, version: int, dimensions: Dimensions, within: Limits) -> ResolvedImage | None:
-    """The resolved request, or None for one that is refused."""
+def resolve_or_none(
+    text: str, version: int, dimensions: Dimensions, within: Limits
+) -> ResolvedImage | None:
+    """The resolved request, or None if it is refused."""
     try:
-        return ask(text, version, dimensions, within)
+        return resolve_text(text, version, dimensions, within)
     except InvalidImageRequest:
         return None
 
 
 @given(st.text(max_size=60) | st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
 @example("/iiif/3/\ud800")
-def test_any_target_is_a_path_or_a_clear_refusal(target: str) -> None:
+def test_any_target_is_parsed_or_refused_with_a_message(target: str) -> None:
     for text in (target, "/iiif/3/" + target, "/iiif-img/1/1/a/" + target):
         try:
             path = parse_path(text)
@@ -103,7 +105,7 @@ def test_any_target_is_a_path_or_a_clear_refusal(target: str) -> None:
 
 
 @given(st.text(min_size=1, max_size=60))
-def test_an_identifier_that_is_encoded_comes_back_as_it_was(identifier: str) -> None:
+def test_an_encoded_identifier_is_decoded_to_the_same_text(identifier: str) -> None:
     try:
         target = f"/iiif/3/{encode_identifier(identifier)}/info.json"
         path = parse_path(target)
@@ -122,10 +124,10 @@ def test_any_four_parameters_parse_or_are_refused(parts: list[str], version: int
 
 @settings(max_examples=400)
 @given(requests, versions, images, limits)
-def test_what_resolves_is_inside_the_image_and_within_the_limits(
+def test_a_resolved_request_is_inside_the_image_and_within_the_limits(
     text: str, version: int, dimensions: Dimensions, within: Limits
 ) -> None:
-    resolved = met(text, version, dimensions, within)
+    resolved = resolve_or_none(text, version, dimensions, within)
     if resolved is None:
         return
     x, y, w, h = resolved.region
@@ -146,18 +148,18 @@ def test_what_resolves_is_inside_the_image_and_within_the_limits(
 
 @settings(max_examples=400)
 @given(requests, versions, images, limits)
-def test_a_canonical_form_is_its_own_canonical_form_and_the_same_product(
+def test_a_canonical_form_is_canonical_and_has_the_same_product(
     text: str, version: int, dimensions: Dimensions, within: Limits
 ) -> None:
-    resolved = met(text, version, dimensions, within)
+    resolved = resolve_or_none(text, version, dimensions, within)
     if resolved is None:
         return
-    assert ask(resolved.canonical, version, dimensions, within) == resolved
+    assert resolve_text(resolved.canonical, version, dimensions, within) == resolved
     x, y, w, h = resolved.region
     size = f"^{resolved.size[0]},{resolved.size[1]}"
     _, _, rotation, output = resolved.canonical.split("/")
-    spelt_out = f"{x},{y},{w},{h}/{size}/{rotation}/{output}"
-    assert ask(spelt_out, 3, dimensions, within).product == resolved.product
+    explicit = f"{x},{y},{w},{h}/{size}/{rotation}/{output}"
+    assert resolve_text(explicit, 3, dimensions, within).product == resolved.product
 
 
 @given(images, limits, st.integers(1, 4000), regions)
@@ -165,7 +167,7 @@ def test_a_public_max_is_always_public_for_the_whole_image_and_never_more_for_a_
     dimensions: Dimensions, within: Limits, edge: int, region: str
 ) -> None:
     try:
-        resolved = ask(f"{region}/max", 3, dimensions, within, public_edge=edge)
+        resolved = resolve_text(f"{region}/max", 3, dimensions, within, public_edge=edge)
     except InvalidImageRequest:
         return
     allowed = within_public_edge(resolved, dimensions, edge)
@@ -173,7 +175,7 @@ def test_a_public_max_is_always_public_for_the_whole_image_and_never_more_for_a_
 
 
 @given(images, limits, st.sampled_from([256, 512, 1024]))
-def test_what_an_info_document_advertises_is_within_the_limits(
+def test_advertised_sizes_and_tiles_are_within_the_limits(
     dimensions: Dimensions, within: Limits, tile: int
 ) -> None:
     thumbnails = thumbnail_sizes(dimensions, [1000, 400, 200, 100])
@@ -184,7 +186,7 @@ def test_what_an_info_document_advertises_is_within_the_limits(
         assert 1 <= height <= within.max_height
         assert width * height <= within.max_area
     for size in advertised:
-        assert ask(f"full/{size[0]},{size[1]}", 3, dimensions, within).size == size
+        assert resolve_text(f"full/{size[0]},{size[1]}", 3, dimensions, within).size == size
     factors = scale_factors(dimensions, (tile, tile))
     assert tile * factors[-1] >= max(dimensions)
     assert factors == [2**n for n in range(len(factors))]
@@ -193,7 +195,7 @@ def test_what_an_info_document_advertises_is_within_the_limits(
 @given(
     images, st.integers(1, 5000), st.sampled_from(["{0}", "{0},", ",{0}", "!{0},77", "^!{0},900"])
 )
-def test_a_thumbnail_has_a_pixel_and_without_the_caret_is_no_larger_than_the_image(
+def test_a_thumbnail_has_at_least_one_pixel_and_is_enlarged_only_with_the_caret(
     dimensions: Dimensions, side: int, form: str
 ) -> None:
     width, height = thumbnail_size(dimensions, form.format(side))

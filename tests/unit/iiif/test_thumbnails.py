@@ -1,4 +1,4 @@
-"""Thumbnail policies: the golden vectors of engine.md 9.4 and what must never come out."""
+"""Thumbnail policies: known sizes, and entries that must be refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from orchestrator.iiif.thumbnail_sizes import (
         ((1200, 900), "400", (400, 300)),
     ],
 )
-def test_a_policy_entry_gives_the_golden_size(
+def test_a_policy_entry_gives_the_known_size(
     dimensions: Dimensions, entry: int | str, expected: Dimensions
 ) -> None:
     assert thumbnail_size(dimensions, entry) == expected
@@ -58,7 +58,7 @@ def test_an_entry_that_distorts_or_does_not_parse_is_refused(entry: str) -> None
 
 
 @pytest.mark.parametrize("entry", [0, -1, 10**9])
-def test_a_number_that_is_no_edge_is_refused(entry: int) -> None:
+def test_a_number_that_is_not_a_valid_edge_is_refused(entry: int) -> None:
     with pytest.raises(InvalidInput):
         thumbnail_size((1200, 900), entry)
 
@@ -72,6 +72,6 @@ def test_the_sizes_of_a_policy_are_distinct_and_largest_first() -> None:
     ]
 
 
-def test_the_tiniest_picture_has_one_thumbnail() -> None:
+def test_an_image_smaller_than_all_entries_has_one_thumbnail() -> None:
     assert thumbnail_sizes((1, 1), [1000, 400, 200, 100]) == [(1, 1)]
     assert thumbnail_sizes((90, 60), [1000, 400, 200, 100]) == [(90, 60)]

@@ -1,4 +1,4 @@
-"""A pool of one worker a lane, with small limits, for all tests here that do it no harm."""
+"""A pool with one worker in each lane and small limits, shared by tests that do not break it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL = Imaging(processes=1, threads=1, max_pixels=50_000_000, max_frames=100, q
 
 @pytest.fixture(scope="session")
 def pool() -> Iterator[ImagingPool]:
-    """One process and one thread a lane; pictures up to 50 megapixels and 100 frames."""
+    """One process in each lane and one thread; pictures up to 50 megapixels and 100 frames."""
     pool = ImagingPool(SMALL)
     yield pool
     asyncio.run(pool.close())

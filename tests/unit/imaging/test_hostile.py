@@ -1,5 +1,5 @@
-"""Broken and hostile files: a named error, a worker that lives on, nothing fetched, no memory
-taken.
+"""Broken and hostile files: the error is precise, the worker survives, nothing is fetched, and
+memory use is bounded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from orchestrator.errors import TooLarge, Unprocessable
 from orchestrator.imaging import FASTEST, Recipe
 from orchestrator.imaging.pool import ImagingPool
-from tests.golden.comparing import a_recipe, decoded
+from tests.golden.comparison import a_recipe, decode
 from tests.support import pictures
 
 W, H = 1001, 703
@@ -28,7 +28,7 @@ W, H = 1001, 703
     ids=lambda maker: maker.__name__,
 )  # fmt: skip
 @pytest.mark.parametrize("part", [0.01, 0.5, 0.9])
-async def test_a_file_cut_short_is_an_error_and_never_black_pixels(
+async def test_an_incomplete_file_is_an_error_and_never_black_pixels(
     pool: ImagingPool, tmp_path: Path, maker: Callable[..., Path], part: float
 ) -> None:
     whole = maker(tmp_path / "whole", W, H)
@@ -39,7 +39,7 @@ async def test_a_file_cut_short_is_an_error_and_never_black_pixels(
     except Unprocessable:
         with pytest.raises(Unprocessable):
             await pool.convert(cut, tmp_path / "out.tif", FASTEST)
-    else:  # what is missing was not needed, such as a pyramid's smaller levels
+    else:  # the missing bytes were not needed, such as the smaller levels of a pyramid
         assert body == await pool.render(a_recipe(whole, facts))
         assert maker is pictures.pyramid_tiff
     assert len(await pool.render(a_recipe(whole, facts))) > 1000
@@ -50,7 +50,7 @@ async def test_a_file_cut_short_is_an_error_and_never_black_pixels(
     [pictures.jpeg, pictures.png, pictures.jp2_tiled, pictures.jp2_untiled],
     ids=lambda maker: maker.__name__,
 )
-async def test_damage_in_the_middle_is_noticed_or_harmless(
+async def test_a_damaged_file_is_refused_or_decoded_at_full_size(
     pool: ImagingPool, tmp_path: Path, maker: Callable[..., Path]
 ) -> None:
     whole = maker(tmp_path / "whole", W, H)
@@ -59,7 +59,7 @@ async def test_damage_in_the_middle_is_noticed_or_harmless(
     body[len(body) // 2 : len(body) // 2 + 400] = bytes(400)
     (tmp_path / "bad").write_bytes(bytes(body))
     try:
-        got = decoded(await pool.render(a_recipe(tmp_path / "bad", facts)))
+        got = decode(await pool.render(a_recipe(tmp_path / "bad", facts)))
     except Unprocessable:
         return
     assert got.shape == (H, W, 3)
@@ -76,7 +76,7 @@ async def test_damage_in_the_middle_is_noticed_or_harmless(
     ],
     ids=lambda maker: maker.__name__,
 )
-async def test_a_picture_that_says_it_is_enormous_is_refused_by_its_header(
+async def test_a_picture_whose_header_has_enormous_dimensions_is_refused_without_decoding(
     pool: ImagingPool, tmp_path: Path, bomb: Callable[..., Path]
 ) -> None:
     path = bomb(tmp_path / "bomb")
@@ -98,7 +98,7 @@ async def test_a_picture_that_says_it_is_enormous_is_refused_by_its_header(
         pytest.param(lambda path: path.touch() or path, id="empty"),
     ],
 )
-async def test_what_is_no_picture_is_refused_whatever_its_name(
+async def test_a_file_that_is_no_picture_is_refused_with_any_name(
     pool: ImagingPool, tmp_path: Path, maker: Callable[[Path], Path]
 ) -> None:
     path = maker(tmp_path / "photo.jpg")
@@ -108,7 +108,7 @@ async def test_what_is_no_picture_is_refused_whatever_its_name(
         await pool.render(Recipe(str(path), "original", (10, 10), 0, (0, 0, 10, 10), (10, 10)))  # type: ignore[arg-type]
 
 
-async def test_a_stored_tile_that_is_no_picture_is_never_handed_on(
+async def test_a_stored_tile_that_is_no_picture_is_never_served(
     pool: ImagingPool, tmp_path: Path
 ) -> None:
     path = pictures.pyramid_tiff(tmp_path / "p.tif", 600, 600)
@@ -123,7 +123,7 @@ async def test_a_stored_tile_that_is_no_picture_is_never_handed_on(
         await pool.render(recipe)
 
 
-async def test_a_gif_of_too_many_frames_is_refused(pool: ImagingPool, tmp_path: Path) -> None:
+async def test_a_gif_with_too_many_frames_is_refused(pool: ImagingPool, tmp_path: Path) -> None:
     body = bytearray(pictures.gif(tmp_path / "one.gif", 8, 8).read_bytes())
     start = body.index(b"\x2c")
     frame = bytes(body[start:-1])
@@ -134,13 +134,13 @@ async def test_a_gif_of_too_many_frames_is_refused(pool: ImagingPool, tmp_path: 
 
 
 @pytest.fixture
-def listener() -> Iterator[tuple[str, list[str]]]:
-    """The address of a web server and the paths that were asked of it."""
-    asked: list[str] = []
+def web_server() -> Iterator[tuple[str, list[str]]]:
+    """The address of a web server, and the paths that were requested from it."""
+    requested: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
             self.send_error(404)
 
         def log_message(self, *_: object) -> None:
@@ -149,27 +149,27 @@ def listener() -> Iterator[tuple[str, list[str]]]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/leak.png", asked
+    yield f"http://127.0.0.1:{server.server_port}/leak.png", requested
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-async def test_a_drawing_cannot_make_us_fetch_anything(
-    pool: ImagingPool, tmp_path: Path, listener: tuple[str, list[str]]
+async def test_an_svg_with_external_references_fetches_nothing(
+    pool: ImagingPool, tmp_path: Path, web_server: tuple[str, list[str]]
 ) -> None:
-    address, asked = listener
-    path = pictures.svg_that_asks_for(tmp_path / "a.svg", address)
+    address, requested = web_server
+    path = pictures.svg_with_external_references(tmp_path / "a.svg", address)
     try:
         facts = await pool.probe(path)
-        got = decoded(await pool.render(a_recipe(path, facts, format="jpg")))
+        got = decode(await pool.render(a_recipe(path, facts, format="jpg")))
         assert got.min() > 250
     except Unprocessable:
         pass
-    assert asked == []
+    assert requested == []
 
 
-async def test_a_drawing_cannot_show_a_file_of_ours(pool: ImagingPool, tmp_path: Path) -> None:
+async def test_an_svg_cannot_show_a_local_file(pool: ImagingPool, tmp_path: Path) -> None:
     secret = pictures.png(tmp_path / "secret.png", 100, 100)
     for address in (secret.as_uri(), str(secret), "secret.png"):
         path = tmp_path / "a.svg"
@@ -179,11 +179,13 @@ async def test_a_drawing_cannot_show_a_file_of_ours(pool: ImagingPool, tmp_path:
             f'<image width="100" height="100" xlink:href="{address}"/></svg>'
         )
         facts = await pool.probe(path)
-        got = decoded(await pool.render(a_recipe(path, facts, format="jpg")))
+        got = decode(await pool.render(a_recipe(path, facts, format="jpg")))
         assert got.min() > 250
 
 
-async def test_the_worker_lives_on_after_refusals(pool: ImagingPool, tmp_path: Path) -> None:
+async def test_the_worker_keeps_running_after_it_refused_files(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
     good = pictures.jp2_untiled(tmp_path / "good", 300, 200)
     await pool.probe(good)
     before = pool.pids

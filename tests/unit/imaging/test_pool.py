@@ -1,4 +1,4 @@
-"""The pool's promises: bounded, killed when overdue, retried once, nothing left behind."""
+"""Decode workers: bounded queues, time limits, one retry after a crash, no process left behind."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from orchestrator.imaging.lanes import Lane
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.model import SourceKind
 from orchestrator.settings import Imaging
-from tests.golden.comparing import a_recipe
+from tests.golden.comparison import a_recipe
 from tests.support import pictures
 from tests.unit.imaging.conftest import SMALL
 
 
 @pytest.fixture
 async def pool() -> AsyncIterator[ImagingPool]:
-    """A pool for one test alone."""
+    """A pool for one test."""
     pool = ImagingPool(SMALL)
     yield pool
     await pool.close()
@@ -44,11 +44,11 @@ async def pool() -> AsyncIterator[ImagingPool]:
 
 @pytest.fixture
 def lane(pool: ImagingPool) -> Lane:
-    """The pool's lane of one worker for tiles, to be given any call."""
+    """The tile lane of the pool, which has one worker. Tests run any call in it."""
     return pool._tiles
 
 
-async def test_an_overdue_call_is_killed_and_the_next_one_served(
+async def test_a_call_over_its_time_limit_is_killed_and_the_next_one_succeeds(
     pool: ImagingPool, lane: Lane, tmp_path: Path
 ) -> None:
     began = time.monotonic()
@@ -59,7 +59,7 @@ async def test_an_overdue_call_is_killed_and_the_next_one_served(
     assert await pool.render(a_recipe(path, await pool.probe(path)))
 
 
-async def test_a_call_whose_worker_is_killed_is_tried_again(lane: Lane, tmp_path: Path) -> None:
+async def test_a_call_whose_worker_is_killed_is_retried(lane: Lane, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     running = asyncio.ensure_future(lane.run(_slow_once, str(mark), timeout_s=30))
     await _until(mark.exists)
@@ -67,7 +67,7 @@ async def test_a_call_whose_worker_is_killed_is_tried_again(lane: Lane, tmp_path
     assert await running == "second time"
 
 
-async def test_a_call_that_kills_its_worker_twice_is_given_up(lane: Lane) -> None:
+async def test_a_call_that_ends_its_worker_twice_fails(lane: Lane) -> None:
     with pytest.raises(Unprocessable):
         await lane.run(_die, timeout_s=30)
     assert await lane.run(_echo, "after", timeout_s=30) == "after"
@@ -80,21 +80,21 @@ async def test_a_worker_killed_while_idle_is_replaced(lane: Lane) -> None:
     assert await lane.run(os.getpid, timeout_s=30) != first
 
 
-async def test_jobs_of_a_group_are_done_in_one_call_and_each_gets_its_own(lane: Lane) -> None:
+async def test_jobs_of_a_group_run_in_one_call_and_each_gets_its_own_result(lane: Lane) -> None:
     await lane.run(_echo, 0, timeout_s=30)
     group = [JobGroup("level", _all_at_once, (n,)) for n in range(4)]
     jobs = [lane.run(_alone, n, timeout_s=30, group=group[n]) for n in range(4)]
     answers: list[object] = [*await asyncio.gather(*jobs, return_exceptions=True)]
     assert answers[:3] == [(0, 4), (1, 4), (2, 4)]
-    assert isinstance(answers[3], Unprocessable)  # its own error, and nobody else's
+    assert isinstance(answers[3], Unprocessable)  # its own error only
 
 
-async def test_one_that_kills_the_worker_of_its_group_takes_none_with_it(lane: Lane) -> None:
+async def test_a_group_whose_call_ends_the_worker_is_retried_one_by_one(lane: Lane) -> None:
     jobs = [lane.run(_alone, n, timeout_s=30, group=JobGroup("k", _die_all)) for n in range(3)]
     assert await asyncio.gather(*jobs) == [0, 1, 2]
 
 
-async def test_tiles_asked_together_are_those_asked_alone(
+async def test_tiles_rendered_together_equal_tiles_rendered_alone(
     pool: ImagingPool, tmp_path: Path
 ) -> None:
     path = pictures.jp2_untiled(tmp_path / "a", 2050, 1030)
@@ -110,7 +110,7 @@ async def test_tiles_asked_together_are_those_asked_alone(
         assert await pool.render(replace(recipe, path=str(copy))) == body
 
 
-async def test_beyond_the_queue_callers_hear_when_to_come_back(lane: Lane) -> None:
+async def test_a_full_queue_refuses_a_call_and_says_when_to_retry(lane: Lane) -> None:
     running = [asyncio.ensure_future(lane.run(_echo, n, timeout_s=30)) for n in range(8)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded) as refused:
@@ -119,7 +119,9 @@ async def test_beyond_the_queue_callers_hear_when_to_come_back(lane: Lane) -> No
     assert await asyncio.gather(*running) == list(range(8))
 
 
-async def test_a_waiter_that_leaves_does_not_stop_the_work(lane: Lane, tmp_path: Path) -> None:
+async def test_a_caller_that_leaves_does_not_stop_a_running_call(
+    lane: Lane, tmp_path: Path
+) -> None:
     mark = tmp_path / "mark"
     await lane.run(_echo, 1, timeout_s=30)
     pids = lane.pids
@@ -131,7 +133,7 @@ async def test_a_waiter_that_leaves_does_not_stop_the_work(lane: Lane, tmp_path:
     assert lane.pids == pids
 
 
-async def test_a_waiter_that_leaves_the_queue_makes_room(lane: Lane) -> None:
+async def test_a_caller_that_leaves_the_queue_makes_room(lane: Lane) -> None:
     running = [asyncio.ensure_future(lane.run(_echo, n, timeout_s=30)) for n in range(8)]
     await asyncio.sleep(0)
     running[-1].cancel()
@@ -140,7 +142,7 @@ async def test_a_waiter_that_leaves_the_queue_makes_room(lane: Lane) -> None:
     await asyncio.gather(*running, return_exceptions=True)
 
 
-async def test_closing_ends_the_workers_and_tells_who_waits() -> None:
+async def test_closing_ends_the_workers_and_fails_the_calls_that_wait() -> None:
     pool = ImagingPool(Imaging(processes=1, threads=1))
     running = asyncio.ensure_future(pool._tiles.run(time.sleep, 60, timeout_s=90))
     await _until(lambda: bool(pool.pids))
@@ -154,7 +156,9 @@ async def test_closing_ends_the_workers_and_tells_who_waits() -> None:
         await pool._tiles.run(_echo, 1, timeout_s=1)
 
 
-async def test_the_loop_turns_while_workers_start(pool: ImagingPool, lane: Lane) -> None:
+async def test_the_event_loop_is_not_blocked_while_workers_start(
+    pool: ImagingPool, lane: Lane
+) -> None:
     running = asyncio.ensure_future(lane.run(_echo, 1, timeout_s=30))
     longest, last = 0.0, time.monotonic()
     while not running.done():
@@ -164,9 +168,7 @@ async def test_the_loop_turns_while_workers_start(pool: ImagingPool, lane: Lane)
     assert longest < 0.25
 
 
-async def test_a_source_that_vanished_is_said_to_be_missing(
-    pool: ImagingPool, tmp_path: Path
-) -> None:
+async def test_a_deleted_source_is_reported_as_missing(pool: ImagingPool, tmp_path: Path) -> None:
     for maker in (pictures.jp2_untiled, pictures.pyramid_tiff):
         path = maker(tmp_path / "a", 300, 200)
         recipe = a_recipe(path, await pool.probe(path))
@@ -178,7 +180,7 @@ async def test_a_source_that_vanished_is_said_to_be_missing(
             await pool.probe(path)
 
 
-async def test_a_replaced_source_is_never_served_from_the_old_ones_decoder(
+async def test_a_replaced_source_is_never_served_from_the_decoder_of_the_old_one(
     pool: ImagingPool, tmp_path: Path
 ) -> None:
     for maker in (pictures.jp2_untiled, pictures.pyramid_tiff, pictures.png):
@@ -205,16 +207,18 @@ async def test_a_thumbnail_is_resized_exactly(pool: ImagingPool, tmp_path: Path)
         await pool.resize(b"<html>", (10, 10), "default", "jpg", Encoder())
 
 
-async def test_sandboxed_kinds_are_never_decoded_in_this_process(tmp_path: Path) -> None:
+async def test_sandboxed_formats_are_never_decoded_in_the_serving_process(tmp_path: Path) -> None:
     pool = ImagingPool(Imaging(processes=1, threads=1))
     path = pictures.jp2_untiled(tmp_path / "a", 300, 200)
     recipe = Recipe(str(path), SourceKind.PYRAMID_TIFF, (300, 200), 0, (0, 0, 300, 200), (300, 200))
     with pytest.raises(Unprocessable):
-        await pool.render(recipe)  # a thread, by its kind: and JPEG2000 is blocked here
+        await pool.render(recipe)  # its kind selects a thread, where JPEG2000 is blocked
     await pool.close()
 
 
-async def test_a_decode_beyond_the_memory_limit_harms_nobody(tmp_path: Path) -> None:
+async def test_a_decode_over_the_memory_limit_fails_and_the_pool_still_works(
+    tmp_path: Path,
+) -> None:
     pool = ImagingPool(Imaging(processes=1, threads=1, memory_limit=600_000_000))
     path = pictures.png_bomb(tmp_path / "a.png", 25_000, 25_000)
     recipe = Recipe(
@@ -228,7 +232,7 @@ async def test_a_decode_beyond_the_memory_limit_harms_nobody(tmp_path: Path) -> 
     await pool.close()
 
 
-def test_killing_the_parent_leaves_no_worker(tmp_path: Path) -> None:
+def test_killing_the_parent_ends_its_workers(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         textwrap.dedent("""
@@ -263,7 +267,7 @@ def test_killing_the_parent_leaves_no_worker(tmp_path: Path) -> None:
         parent.kill()
     deadline = time.monotonic() + 5
     while any(psutil.pid_exists(pid) for pid in pids):
-        assert time.monotonic() < deadline, "a worker outlived its parent"
+        assert time.monotonic() < deadline, "a worker still runs after its parent was killed"
         time.sleep(0.05)
 
 

@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def test_every_sample_is_read_whole_by_our_own_workers(folder: Path) -> None:
+async def test_every_sample_is_rendered_by_the_decode_workers(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == set(COLLECTION)
     pool = ImagingPool(Imaging(processes=1, threads=1))
     try:
@@ -41,12 +41,12 @@ def test_the_landscape_is_a_tiled_pyramid_of_land_and_sea(folder: Path) -> None:
     assert 0.2 < green.avg() / 255 < 0.8
 
 
-def test_the_islands_lie_on_their_side(folder: Path) -> None:
+def test_the_islands_picture_has_an_exif_orientation(folder: Path) -> None:
     image = pyvips.Image.new_from_file(str(folder / "islands.jpg"))
     assert image.get("orientation") == 6
 
 
-def test_samples_that_are_there_are_kept(folder: Path) -> None:
+def test_existing_samples_are_not_written_again(folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     list(make_samples(folder, side=640))
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before

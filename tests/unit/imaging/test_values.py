@@ -18,11 +18,11 @@ from tests.support import pictures
 
 
 @pytest.mark.parametrize(
-    ("region", "size", "levels", "wanted"),
+    ("region", "size", "levels", "expected"),
     [
         pytest.param((4096, 4096), (512, 512), 5, 3, id="a tile at scale 8"),
         pytest.param((873, 512), (437, 256), 5, 1, id="an edge tile rounded up"),
-        pytest.param((873, 512), (438, 256), 5, 0, id="a pixel more than there is"),
+        pytest.param((873, 512), (438, 256), 5, 0, id="one pixel more than the level has"),
         pytest.param((512, 512), (512, 512), 5, 0, id="full scale"),
         pytest.param((512, 512), (600, 600), 5, 0, id="enlarged"),
         pytest.param((8192, 6144), (100, 75), 2, 2, id="no more than the file has"),
@@ -31,9 +31,9 @@ from tests.support import pictures
     ],
 )
 def test_the_coarsest_level_with_enough_pixels_is_read(
-    region: tuple[int, int], size: tuple[int, int], levels: int, wanted: int
+    region: tuple[int, int], size: tuple[int, int], levels: int, expected: int
 ) -> None:
-    assert reduction(region, size, levels) == wanted
+    assert reduction(region, size, levels) == expected
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_the_coarsest_level_with_enough_pixels_is_read(
         ((1, 1), 256, 0),
     ],
 )
-def test_a_pyramid_ends_where_the_picture_fits_a_tile(
+def test_a_pyramid_ends_at_the_level_that_fits_one_tile(
     size: tuple[int, int], tile: int, levels: int
 ) -> None:
     assert pyramid_levels(size, tile) == levels
 
 
-def test_oriented_regions_map_back_into_the_file() -> None:
+def test_a_region_of_an_oriented_picture_is_mapped_to_the_file() -> None:
     for orientation in range(1, 9):
         dimensions = (30, 20)
         stored = (20, 30) if orientation >= 5 else dimensions
@@ -79,24 +79,24 @@ def test_oriented_regions_map_back_into_the_file() -> None:
         pytest.param(b"<?xml" + b"<!--" * 900, id="endless comment"),
     ],
 )
-def test_what_is_not_on_the_list_is_refused_by_its_first_bytes(head: bytes) -> None:
+def test_an_unsupported_format_is_refused_by_its_first_bytes(head: bytes) -> None:
     with pytest.raises(Unprocessable):
         sniff(head)
 
 
-def test_a_drawing_is_known_behind_its_preamble() -> None:
+def test_an_svg_is_recognised_after_its_preamble() -> None:
     preamble = b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- one --><!-- two -->\n'
     assert sniff(preamble + b'<!DOCTYPE svg PUBLIC "a" "b">\n<svg>') == "svg"
 
 
-def test_the_codestream_says_its_tiles_and_levels(tmp_path: Path) -> None:
+def test_tiles_and_levels_are_read_from_the_codestream_header(tmp_path: Path) -> None:
     tiled = read_codestream(pictures.jp2_tiled(tmp_path / "a", 1001, 703, tile=256))
     assert (tiled.dimensions, tiled.tile, tiled.tiled) == ((1001, 703), (256, 256), True)
     whole = read_codestream(pictures.jp2_untiled(tmp_path / "b", 1001, 703))
     assert (whole.tile, whole.tiled, whole.levels, whole.bits) == ((1001, 703), False, 5, 8)
 
 
-def test_a_codestream_cut_anywhere_in_its_header_is_refused(tmp_path: Path) -> None:
+def test_a_codestream_with_an_incomplete_header_is_refused(tmp_path: Path) -> None:
     body = pictures.jp2_untiled(tmp_path / "a", 64, 64).read_bytes()
     end = body.index(b"\xff\x90")
     for length in range(12, end, 5):
@@ -105,7 +105,7 @@ def test_a_codestream_cut_anywhere_in_its_header_is_refused(tmp_path: Path) -> N
             read_codestream(tmp_path / "cut")
 
 
-def test_a_pyramids_layout_is_read_from_its_directories(tmp_path: Path) -> None:
+def test_the_layout_of_a_pyramid_is_read_from_its_directories(tmp_path: Path) -> None:
     layout = read_layout(pictures.pyramid_tiff(tmp_path / "p", 1001, 703))
     assert [level.dimensions for level in layout.levels] == [(1001, 703), (500, 351), (250, 175)]
     assert layout.levels[0].tile == (256, 256)
@@ -113,7 +113,7 @@ def test_a_pyramids_layout_is_read_from_its_directories(tmp_path: Path) -> None:
     assert (len(strips.levels), strips.pages, strips.levels[0].tile) == (1, 3, (0, 0))
 
 
-def test_a_tiff_cut_or_looped_is_refused_or_ends(tmp_path: Path) -> None:
+def test_a_tiff_with_an_incomplete_or_invalid_directory_is_refused(tmp_path: Path) -> None:
     body = pictures.tiff(tmp_path / "t", 16, 16).read_bytes()
     for broken in (
         b"",
@@ -127,7 +127,7 @@ def test_a_tiff_cut_or_looped_is_refused_or_ends(tmp_path: Path) -> None:
             read_layout(tmp_path / "b")
 
 
-def test_recipes_and_errors_cross_processes_unchanged() -> None:
+def test_recipes_and_errors_are_unchanged_by_pickling() -> None:
     recipe = Recipe("/a", SourceKind.ORIGINAL, (10, 10), 0, (0, 0, 10, 10), (5, 5))
     assert pickle.loads(pickle.dumps(recipe)) == recipe
     for error in (
@@ -137,5 +137,5 @@ def test_recipes_and_errors_cross_processes_unchanged() -> None:
         SourceChanged("a"),
         Overloaded("a", 2.0),
     ):
-        again = pickle.loads(pickle.dumps(error))
-        assert (type(again), again.public) == (type(error), "a")
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), copy.public) == (type(error), "a")

@@ -1,5 +1,5 @@
-"""What a derivative should look like, made from the truth by other means (numpy, Pillow), and how
-near is near enough.
+"""Reference images for derivatives, made by other libraries (numpy, Pillow), and a comparison with
+tolerance.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FINE = Encoder(jpeg_quality=97, webp_quality=97, avif_quality=90)
 
 
 def a_recipe(path: object, probe: Probe, **changes: Any) -> Recipe:
-    """The whole picture at its own size as PNG, but for `changes`."""
+    """A recipe for the whole picture at its own size as PNG, with `changes`."""
     values: dict[str, Any] = {
         "path": str(path),
         "kind": probe.kind,
@@ -32,7 +32,7 @@ def a_recipe(path: object, probe: Probe, **changes: Any) -> Recipe:
     return Recipe(**{**values, **changes})
 
 
-def decoded(body: bytes) -> NDArray[Any]:
+def decode(body: bytes) -> NDArray[Any]:
     """The pixels of an encoded picture."""
     return np.asarray(Image.open(io.BytesIO(body)))
 
@@ -40,18 +40,20 @@ def decoded(body: bytes) -> NDArray[Any]:
 def reference(
     truth: NDArray[np.uint8], region: tuple[int, int, int, int], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """`region` of `truth` at `size`, by Pillow."""
+    """`region` of the pixels `truth` at `size`, resized by Pillow."""
     x, y, w, h = region
     crop = Image.fromarray(np.ascontiguousarray(truth[y : y + h, x : x + w]))
     return np.asarray(crop.resize(size, Image.Resampling.LANCZOS) if crop.size != size else crop)
 
 
 def assert_alike(
-    got: NDArray[Any], wanted: NDArray[Any], *, mean: float = 3.0, p99: float = 24.0
+    actual: NDArray[Any], expected: NDArray[Any], *, mean: float = 3.0, p99: float = 24.0
 ) -> None:
-    """Same shape; mean and 99th percentile of the absolute difference (0 to 255) within bounds."""
-    assert got.shape == wanted.shape
-    difference = np.abs(got.astype(int) - wanted.astype(int))
+    """Assert the same shape, and bounds for the mean and the 99th percentile of the absolute
+    difference (0 to 255).
+    """
+    assert actual.shape == expected.shape
+    difference = np.abs(actual.astype(int) - expected.astype(int))
     assert difference.mean() <= mean, f"mean difference {difference.mean():.2f}"
     worst = float(np.percentile(difference, 99))
     assert worst <= p99, f"99th percentile of the difference {worst:.1f}"

@@ -1,4 +1,4 @@
-"""Short ways to ask the pure package for things, shared by its tests."""
+"""Parses and resolves a request in one call, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ LIMITS = Limits()
 IMAGE: Dimensions = (1200, 900)
 
 
-def ask(
+def resolve_text(
     text: str,
     version: int = 3,
     dimensions: Dimensions = IMAGE,
     limits: Limits = LIMITS,
     public_edge: int | None = None,
 ) -> ResolvedImage:
-    """Resolve `region/size` or all four parameters; what is left out is `/0/default.jpg`."""
+    """Resolve `region/size` or all four parameters. The default of the last two is
+    `/0/default.jpg`.
+    """
     rest = text if text.count("/") == 3 else f"{text}/0/default.jpg"
     request = parse_image_request(tuple(rest.split("/")), version)
     return resolve(request, dimensions, limits, public_edge=public_edge)

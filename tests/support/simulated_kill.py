@@ -1,7 +1,9 @@
-"""Death of a process at a chosen step, without the process: from that step on nothing it does
-reaches the database or the object store, which is all that others see of kill -9.
+"""Simulates the death of a process at a chosen step, without killing a process. From that step on,
+nothing that the code under test does reaches the database or the object store. That is all that
+other processes see of a kill -9.
 
-Every use of the catalogue and the store is a step: before it, and after it with the answer lost.
+Every use of the catalogue and of the store is two steps: before it, and after it when its answer is
+lost.
 """
 
 from __future__ import annotations
@@ -19,60 +21,60 @@ from orchestrator.storage.store import DEFAULT_MEDIA_TYPE, ObjectInfo
 from tests.support.ingesting import RecordingStore
 
 
-class Dead(BaseException):
-    """The process is no more."""
+class ProcessKilled(BaseException):
+    """The simulated process has been killed. It must not run any further step."""
 
 
-class Scissors:
-    """Cuts at the step number `at`, counted from 0 once `armed`; `steps` has the names of those
-    that were taken.
+class KillSwitch:
+    """Kills the simulated process at step `at`, counted from 0 once `armed` is True. `steps` has
+    the names of the steps that were run.
     """
 
     def __init__(self, at: int | None = None) -> None:
         self.at = at
         self.steps: list[str] = []
         self.armed = False
-        self.is_cut = False
+        self.is_killed = False
 
     def step(self, name: str) -> None:
-        """Die here, or go on."""
+        """Run the step `name`, or raise ProcessKilled."""
         if not self.armed:
             return
-        if self.is_cut:
-            raise Dead
+        if self.is_killed:
+            raise ProcessKilled
         if len(self.steps) == self.at:
-            self.is_cut = True
-            raise Dead
+            self.is_killed = True
+            raise ProcessKilled
         self.steps.append(name)
 
 
-class CutPool(Pool):
-    """A pool whose every use is a step."""
+class KillablePool(Pool):
+    """A connection pool that passes a step before and after each use."""
 
-    scissors: Scissors
+    kill_switch: KillSwitch
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
         """As Pool.connection."""
-        self.scissors.step("query")
+        self.kill_switch.step("query")
         async with super().connection() as connection:
             yield connection
-        self.scissors.step("queried")
+        self.kill_switch.step("queried")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
-        """As Pool.transaction; its end, before the commit, is a step, too."""
+        """As Pool.transaction. Its end, before the commit, is a step too."""
         async with self.connection() as connection, connection.transaction():
             yield connection
-            self.scissors.step("commit")
+            self.kill_switch.step("commit")
 
 
-class CutStore(RecordingStore):
-    """A store whose every change is a step."""
+class KillableStore(RecordingStore):
+    """An object store that passes a step before and after each change."""
 
-    def __init__(self, root: Path, scissors: Scissors) -> None:
+    def __init__(self, root: Path, kill_switch: KillSwitch) -> None:
         super().__init__(root)
-        self._scissors = scissors
+        self._kill_switch = kill_switch
 
     async def put(
         self,
@@ -85,7 +87,7 @@ class CutStore(RecordingStore):
         if_match: str = "",
     ) -> ObjectInfo:
         """As ObjectStore.put."""
-        self._scissors.step(f"put {key}")
+        self._kill_switch.step(f"put {key}")
         info = await super().put(
             key,
             body,
@@ -94,27 +96,27 @@ class CutStore(RecordingStore):
             if_absent=if_absent,
             if_match=if_match,
         )
-        self._scissors.step(f"was put {key}")
+        self._kill_switch.step(f"was put {key}")
         return info
 
     async def copy(self, source: str, target: str) -> ObjectInfo:
         """As ObjectStore.copy."""
-        self._scissors.step(f"copy {target}")
+        self._kill_switch.step(f"copy {target}")
         info = await super().copy(source, target)
-        self._scissors.step(f"copied {target}")
+        self._kill_switch.step(f"copied {target}")
         return info
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """As ObjectStore.delete; one key at a time, so that it can be cut between two."""
+        """As ObjectStore.delete. Deletes one key at a time, so that a kill can come between two."""
         for key in keys:
-            self._scissors.step(f"delete {key}")
+            self._kill_switch.step(f"delete {key}")
             await super().delete([key])
-        self._scissors.step("deleted")
+        self._kill_switch.step("deleted")
 
 
-async def cut_catalog(settings: Database, scissors: Scissors) -> Catalog:
-    """A catalogue that `scissors` cuts off."""
-    pool = await CutPool.open(settings)
-    assert isinstance(pool, CutPool)
-    pool.scissors = scissors
+async def open_killable_catalog(settings: Database, kill_switch: KillSwitch) -> Catalog:
+    """A catalogue whose connections pass the steps of `kill_switch`."""
+    pool = await KillablePool.open(settings)
+    assert isinstance(pool, KillablePool)
+    pool.kill_switch = kill_switch
     return Catalog(pool)

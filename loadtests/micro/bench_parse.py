@@ -1,5 +1,4 @@
-"""Microseconds to take a request target apart, parse, resolve and name its product: best of several
-rounds.
+"""Measures the microseconds to parse and resolve a request target: the best of several rounds.
 
 python loadtests/micro/bench_parse.py [--json]
 """
@@ -19,13 +18,14 @@ TARGETS = {
     "tile w,h": "/iiif/3/1%2F1%2Fsample/1024,512,512,512/256,256/0/default.jpg",
     "tile w,": "/iiif/2/1%2F1%2Fsample/1024,512,512,512/256,/0/default.jpg",
     "customer route": "/iiif-img/v3/1/1/sample/full/!400,400/0/default.jpg",
-    "percent, turned": "/iiif/3/1%2F1%2Fsample/pct:10.5,10,20,20/^pct:150/22.5/gray.png",
+    "percent, rotated": "/iiif/3/1%2F1%2Fsample/pct:10.5,10,20,20/^pct:150/22.5/gray.png",
 }
 DIMENSIONS = (12_000, 9_000)
 ROUNDS, REPEATS = 7, 2_000
 
 
-def whole_way(target: str, limits: Limits) -> str:
+def resolve_target(target: str, limits: Limits) -> str:
+    """The product of one target."""
     path = parse_path(target)
     request = parse_image_request(path.rest, path.version or 3)
     return resolve(request, DIMENSIONS, limits).product
@@ -33,7 +33,7 @@ def whole_way(target: str, limits: Limits) -> str:
 
 def measure(target: str) -> float:
     """Microseconds for one target."""
-    timer = timeit.Timer(partial(whole_way, target, Limits()))
+    timer = timeit.Timer(partial(resolve_target, target, Limits()))
     return min(timer.repeat(ROUNDS, REPEATS)) / REPEATS * 1e6
 
 
@@ -45,8 +45,8 @@ def main() -> None:
     if as_json:
         print(json.dumps({"microseconds": results}))
         return
-    for name, taken in results.items():
-        print(f"{name:16} {taken:7.2f} us")
+    for name, microseconds in results.items():
+        print(f"{name:16} {microseconds:7.2f} us")
 
 
 if __name__ == "__main__":

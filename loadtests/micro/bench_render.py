@@ -1,11 +1,11 @@
-"""What the imaging pool costs: milliseconds of wall and of processor time for each kind of work.
+"""Measures the imaging pool: milliseconds of wall time and of processor time for each kind of work.
 
-    python -m loadtests.micro.bench_render [--rounds 5] [--edge 8000]
+python -m loadtests.micro.bench_render [--rounds 5] [--edge 8000]
 
-One worker process, one caller: the figures are of the decoder, not of the machine's cores. Each is
-the median over the rounds, with the extremes. A `fresh` file is a copy that no worker has open; a
-`kept` one was asked before; `together` are six neighbouring tiles asked at once. The processor's
-time is the worker's, so it says more than the wall's on a machine that is busy.
+There is one worker process and one caller, so the figures do not depend on the number of cores.
+Each is the median over the rounds, with the extremes. A `fresh` file is a copy that no worker has
+open; a `kept` one is open; `together` are six neighbouring tiles, requested at once. The processor
+time is that of the worker. On a busy machine it is more reliable than the wall time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ KINDS: dict[str, Callable[..., Path]] = {
 
 
 class Bench:
-    """One pool, one folder of pictures, one line for each kind of work."""
+    """Measures one pool and prints one line for each kind of work."""
 
     def __init__(self, pool: ImagingPool, folder: Path, rounds: int) -> None:
         self.pool = pool
@@ -47,46 +47,46 @@ class Bench:
         self._copies = itertools.count()
 
     def copy(self, path: Path) -> Path:
-        """The same file under a name nobody asked for yet."""
+        """The same file under a new name, which no worker has open."""
         name = self.folder / f"copy-{next(self._copies)}{path.suffix}"
         name.hardlink_to(path)
         return name
 
-    async def line(self, name: str, pixels: int, work: Callable[[], Awaitable[object]]) -> None:
-        """Print the times of `work`, of which `pixels` come out."""
+    async def measure(self, name: str, pixels: int, work: Callable[[], Awaitable[object]]) -> None:
+        """Print the times of `work`, whose result has `pixels` pixels."""
         walls, processor = [], []
         for _ in range(self.rounds):
-            before, began = self._cpu(), time.perf_counter()
+            before, start = self._cpu_s(), time.perf_counter()
             await work()
-            walls.append(1e3 * (time.perf_counter() - began))
-            processor.append(1e3 * (self._cpu() - before))
+            walls.append(1e3 * (time.perf_counter() - start))
+            processor.append(1e3 * (self._cpu_s() - before))
         middle = statistics.median(walls)
         spread = f"({min(walls):.1f}-{max(walls):.1f})"
         rate = f"{pixels / middle / 1e3:8.1f} MP/s" if pixels else ""
         cpu = statistics.median(processor)
         print(f"{name:44} {middle:8.1f} ms {spread:>18}  cpu {cpu:7.0f} ms {rate}", flush=True)
 
-    def _cpu(self) -> float:
+    def _cpu_s(self) -> float:
         own = psutil.Process().cpu_times()
         workers = [psutil.Process(pid).cpu_times() for pid in self.pool.pids]
         return float(sum(times.user + times.system for times in (own, *workers)))
 
 
-def tile(path: Path, probe: Probe, scale: int, edge: int, at: tuple[int, int]) -> Recipe:
-    """A tile of `edge` pixels at scale factor `scale`."""
+def tile(path: Path, probe: Probe, scale: int, edge: int, position: tuple[int, int]) -> Recipe:
+    """The tile of `edge` pixels at column and row `position`, at scale factor `scale`."""
     side = edge * scale
     return Recipe(
         path=str(path),
         kind=probe.kind,
         dimensions=probe.dimensions,
         levels=probe.levels,
-        region=(at[0] * side, at[1] * side, side, side),
+        region=(position[0] * side, position[1] * side, side, side),
         size=(edge, edge),
     )
 
 
-async def kind(bench: Bench, name: str, path: Path) -> None:
-    """Tiles of one source at three scales: fresh, kept, six together."""
+async def measure_tiles(bench: Bench, name: str, path: Path) -> None:
+    """Measure tiles of one source at two scales: fresh, kept, six together."""
     probe = await bench.pool.probe(path)
     render = bench.pool.render
     edges = (256, 512) if "TIFF" not in name else (256,)
@@ -96,21 +96,23 @@ async def kind(bench: Bench, name: str, path: Path) -> None:
         async def fresh(scale: int = scale, edge: int = edge) -> None:
             await render(tile(bench.copy(path), probe, scale, edge, (0, 0)))
 
-        spots = itertools.cycle(GRID)
+        positions = itertools.cycle(GRID)
 
         async def kept(
-            scale: int = scale, edge: int = edge, spots: Iterator[tuple[int, int]] = spots
+            scale: int = scale, edge: int = edge, positions: Iterator[tuple[int, int]] = positions
         ) -> None:
-            await render(tile(path, probe, scale, edge, next(spots)))
+            await render(tile(path, probe, scale, edge, next(positions)))
 
         async def together(scale: int = scale, edge: int = edge) -> None:
             target = bench.copy(path)
-            await asyncio.gather(*(render(tile(target, probe, scale, edge, at)) for at in GRID))
+            await asyncio.gather(
+                *(render(tile(target, probe, scale, edge, position)) for position in GRID)
+            )
 
         await kept()
-        await bench.line(f"{what}, fresh", edge * edge, fresh)
-        await bench.line(f"{what}, kept", edge * edge, kept)
-        await bench.line(f"{what}, six together", 6 * edge * edge, together)
+        await bench.measure(f"{what}, fresh", edge * edge, fresh)
+        await bench.measure(f"{what}, kept", edge * edge, kept)
+        await bench.measure(f"{what}, six together", 6 * edge * edge, together)
 
 
 async def run(rounds: int, edge: int) -> None:
@@ -126,17 +128,17 @@ async def run(rounds: int, edge: int) -> None:
                 print(f"making {edge} x {height} {what} ...", flush=True)
                 sources[what] = maker(folder / f"{maker.__name__}.src", edge, height)
             empty = partial(pool._tiles.run, os.getpid, timeout_s=10)
-            await bench.line("an empty call", 0, empty)
-            await bench.line("an empty call again", 0, empty)
+            await bench.measure("an empty call", 0, empty)
+            await bench.measure("an empty call again", 0, empty)
             for what, path in sources.items():
-                await bench.line(f"{what}, probe", 0, partial(pool.probe, path))
-                await kind(bench, what, path)
+                await bench.measure(f"{what}, probe", 0, partial(pool.probe, path))
+                await measure_tiles(bench, what, path)
             original, pixels = sources["JPEG original"], edge * height
             for policy in (FASTEST, FAST_LOSSY):
                 target = folder / "converted"
 
                 convert = partial(pool.convert, original, target, policy)
-                await bench.line(f"conversion, {policy.name}", pixels, convert)
+                await bench.measure(f"conversion, {policy.name}", pixels, convert)
         finally:
             await pool.close()
 

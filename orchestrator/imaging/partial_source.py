@@ -142,8 +142,8 @@ def write_end_marker(descriptor: int, end: int, previous_end: int) -> None:
     """Write the end marker at `end`. If `previous_end` is not 0, an end marker is there, and the
     marker of the next tile-part is restored in its place.
 
-    A decoder that reads the file meanwhile finds one of the two markers at each offset, because
-    both begin with the same byte.
+    A decoder that reads the file at the same time finds one of the two markers at each offset,
+    because both begin with the same byte.
     """
     os.pwrite(descriptor, END_OF_CODESTREAM, end)
     if previous_end:

@@ -86,7 +86,7 @@ class ImagingPool:
     async def resize(
         self, body: bytes, size: Dimensions, quality: str, output: str, encoder: Encoder
     ) -> bytes:
-        """A thumbnail of ours at `size`, in the IIIF `quality` and format `output`. Raises
+        """A thumbnail that we made, at `size`, in the IIIF `quality` and format `output`. Raises
         Unprocessable, Overloaded.
         """
         return await self._threads.run(

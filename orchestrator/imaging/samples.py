@@ -1,8 +1,8 @@
 """Makes the sample collection of `make run`: a 100-megapixel fractal landscape and some smaller
 pictures of other kinds.
 
-Drawn, not shipped. Each is written beside its place and renamed, so that a file that is there is
-whole.
+The pictures are computed, not shipped. Each is written to a temporary name and then renamed, so a
+file of the collection is always complete.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _COLOURS = (
 
 
 def make_samples(folder: Path, *, side: int = LANDSCAPE_SIDE) -> Iterator[Path]:
-    """Write what is missing of the collection into `folder`; yields each path once it is there."""
+    """Write the missing pictures of the collection into `folder`. Yields each path when the picture
+    is complete.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in COLLECTION.items():
         path = folder / name
@@ -43,8 +45,8 @@ def make_samples(folder: Path, *, side: int = LANDSCAPE_SIDE) -> Iterator[Path]:
 
 
 def _landscape(path: Path, side: int) -> None:
-    """Fractal land and sea, as a pyramid TIFF: tile-ready, used as it is."""
-    image = _land(side, seed=7)
+    """Fractal land and sea, as a pyramid TIFF. It is tile-ready, so it is not converted."""
+    image = _render_terrain(side, seed=7)
     image.tiffsave(
         str(path),
         tile=True,
@@ -57,21 +59,21 @@ def _landscape(path: Path, side: int) -> None:
 
 
 def _islands(path: Path, side: int) -> None:
-    """The same kind as a JPEG with an EXIF orientation: 12 megapixels, lying on its side."""
-    image = _land(side * 2 // 5, seed=23).crop(0, 0, side * 2 // 5, side * 3 // 10).copy()
+    """Fractal terrain as a JPEG of 12 megapixels, stored rotated, with an EXIF orientation."""
+    image = _render_terrain(side * 2 // 5, seed=23).crop(0, 0, side * 2 // 5, side * 3 // 10).copy()
     image.set_type(pyvips.GValue.gint_type, "orientation", 6)
     image.jpegsave(str(path), Q=90)
 
 
 def _rings(path: Path, side: int) -> None:
-    """A zone plate in 16 bits: every frequency there is, which shows how well sizes are reduced."""
+    """A zone plate in 16 bits. It has every frequency, which shows the quality of resizing."""
     edge = side // 5
     plate = (pyvips.Image.zone(edge, edge) * 0.5 + 0.5) * 65535
     plate.cast("ushort").copy(interpretation="grey16").pngsave(str(path), compression=3)
 
 
 def _words(path: Path, side: int) -> None:
-    """Text on a transparent ground: a PNG with alpha."""
+    """Text on a transparent background: a PNG with alpha."""
     lines = "Region / size / rotation / quality . format\n" * 24
     text = pyvips.Image.text(lines, font="sans", dpi=max(36, side // 50))
     colour = text.new_from_image([30, 60, 110]).copy(interpretation="srgb")
@@ -79,7 +81,7 @@ def _words(path: Path, side: int) -> None:
 
 
 def _chart(path: Path, side: int) -> None:
-    """Colours along two axes, for print: a CMYK TIFF."""
+    """Colours along two axes: a CMYK TIFF, as for print."""
     edge = side // 8
     ramp = pyvips.Image.xyz(edge, edge * 3 // 4) * (255 / edge)
     inks = ramp[0].bandjoin([ramp[1], 255 - ramp[0], ramp[1] * 0.2]).cast("uchar")
@@ -87,7 +89,7 @@ def _chart(path: Path, side: int) -> None:
 
 
 def _drawing(path: Path, _side: int) -> None:
-    """A drawing in SVG: sharp at any size until it is rendered."""
+    """An SVG drawing."""
     circles = "".join(
         f'<circle cx="{600 + 16 * step}" cy="450" r="{420 - 20 * step}" fill="none" '
         f'stroke="hsl({step * 18}, 70%, 45%)" stroke-width="9"/>'
@@ -110,8 +112,8 @@ COLLECTION: dict[str, Callable[[Path, int], None]] = {
 }
 
 
-def _land(side: int, seed: int) -> pyvips.Image:
-    """Fractal heights (noise summed over octaves), coloured by height, lit from the north-west."""
+def _render_terrain(side: int, seed: int) -> pyvips.Image:
+    """Fractal heights (a sum of noise octaves), coloured by height, lit from the north-west."""
     height = _noise(side, max(1, side // 3), 1.0, seed)
     cell, weight = side // 6, 0.5
     while cell >= _FINEST_CELL:
@@ -128,7 +130,7 @@ def _noise(side: int, cell: int, weight: float, seed: int) -> pyvips.Image:
 
 
 def _palette() -> pyvips.Image:
-    """4,096 colours in a row, from the deep sea to the snow."""
+    """A row of 4,096 colours, from the deep sea to snow."""
     position = pyvips.Image.identity(ushort=True, size=4096) / 4095
     bands = []
     for band in range(3):

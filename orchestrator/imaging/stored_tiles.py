@@ -21,7 +21,7 @@ _MAX_TABLE_BYTES = 64 * 1024
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x02\x00\x00\x01\x00\x01\x00\x00"
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 _HEADS = {_GRAY: _JFIF, _YCBCR: _JFIF, _RGB: _ADOBE_RGB}
-"""Tells a decoder the colour space, which in the TIFF is in the directory."""
+"""The JPEG segment for the colour space. In the TIFF it is in the directory, not in the tile."""
 _FRAMES = frozenset((0xC0, 0xC1))
 _ALLOWED = _FRAMES | frozenset((0xDB, 0xC4, 0xDD, 0xE0, 0xEE))
 _SCAN = 0xDA

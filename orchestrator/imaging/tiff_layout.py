@@ -52,7 +52,7 @@ class TagValues:
 class Directory:
     """One image of the file: dimensions, tile dimensions ((0, 0) if it has strips), compression.
 
-    It also says where its sub-directories, its tiles, and the shared tables of its JPEG tiles are.
+    Also the offsets of its sub-directories, its tiles and the shared tables of its JPEG tiles.
     """
 
     dimensions: Dimensions

@@ -117,7 +117,7 @@ class _Encoder:
     def start(self, path: Path, threads: int) -> None:
         """Create the file at `path` and write its header. Raises CodestreamError, OSError."""
         lib, codec, check = self._lib, self._codec, self._errors.check
-        path.touch()  # raises an OSError that says more than OpenJPEG's message
+        path.touch()  # raises an OSError with the reason, which OpenJPEG does not report
         check(lib.opj_setup_encoder(codec, self._parameters, self._image))
         packet_lengths = self._ffi.new("char[]", b"PLT=YES")
         options = self._ffi.new("char *[]", [packet_lengths, self._ffi.NULL])

@@ -53,18 +53,20 @@ class StrategyEditor:
         """Return this strategy of this customer. Raises NotFound."""
         return await self._repository.get(customer, strategy)
 
-    async def create(self, customer: int, given: StrategyInput) -> OriginStrategy:
+    async def create(self, customer: int, definition: StrategyInput) -> OriginStrategy:
         """Store a new strategy. Raises InvalidInput, Conflict (same regex), NotFound (customer)."""
-        await asyncio.to_thread(check_regex, given.regex)
-        draft = self._draft(customer, given, None)
+        await asyncio.to_thread(check_regex, definition.regex)
+        draft = self._draft(customer, definition, None)
         return await self._finish(customer, self._repository.create(customer, draft))
 
-    async def replace(self, customer: int, strategy: UUID, given: StrategyInput) -> OriginStrategy:
+    async def replace(
+        self, customer: int, strategy: UUID, definition: StrategyInput
+    ) -> OriginStrategy:
         """Replace the whole strategy. Raises InvalidInput, Conflict, NotFound."""
-        await asyncio.to_thread(check_regex, given.regex)
+        await asyncio.to_thread(check_regex, definition.regex)
 
         def edit(stored: OriginStrategy) -> StrategyDraft:
-            return self._draft(customer, given, stored)
+            return self._draft(customer, definition, stored)
 
         return await self._finish(customer, self._repository.change(customer, strategy, edit))
 
@@ -116,19 +118,23 @@ class StrategyEditor:
             self._matcher.forget(customer)
 
     def _draft(
-        self, customer: int, given: StrategyInput, stored: OriginStrategy | None
+        self, customer: int, definition: StrategyInput, stored: OriginStrategy | None
     ) -> StrategyDraft:
-        kind = parse_kind(given.strategy)
-        check_regex(given.regex, probe=False)
-        check_options(kind, given)
-        sealed = self._sealed_credentials(customer, given, kind, stored)
-        return StrategyDraft(given.regex, kind, sealed, given.optimised, given.place)
+        kind = parse_kind(definition.strategy)
+        check_regex(definition.regex, probe=False)
+        check_options(kind, definition)
+        sealed = self._sealed_credentials(customer, definition, kind, stored)
+        return StrategyDraft(definition.regex, kind, sealed, definition.optimised, definition.place)
 
     def _sealed_credentials(
-        self, customer: int, given: StrategyInput, kind: OriginKind, stored: OriginStrategy | None
+        self,
+        customer: int,
+        definition: StrategyInput,
+        kind: OriginKind,
+        stored: OriginStrategy | None,
     ) -> str:
         """Return the value of the catalogue's column `credentials`."""
-        text = given.credentials_text
+        text = definition.credentials_text
         if kind not in ACCEPTS_CREDENTIALS:
             if text not in (None, MASK, ""):
                 raise InvalidInput(f"The strategy {kind} takes no credentials.")

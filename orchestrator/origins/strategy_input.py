@@ -69,13 +69,13 @@ class StrategyChanges:
         )
 
 
-def check_options(kind: OriginKind, given: StrategyInput) -> None:
+def check_options(kind: OriginKind, definition: StrategyInput) -> None:
     """Raise InvalidInput if this kind cannot be optimised or the place is out of range."""
-    if given.optimised and kind not in OPTIMISABLE:
+    if definition.optimised and kind not in OPTIMISABLE:
         raise InvalidInput(
             f"Origins of the kind {kind} cannot be optimised. Only buckets and files can."
         )
-    if not 0 <= given.place <= MAX_PLACE:
+    if not 0 <= definition.place <= MAX_PLACE:
         raise InvalidInput(f"The place must be from 0 to {MAX_PLACE}.")
 
 

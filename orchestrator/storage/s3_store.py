@@ -186,7 +186,7 @@ def _range(start: int, length: int | None) -> dict[str, str]:
 def _announced_range(
     answer: Mapping[str, Any], start: int, length: int | None
 ) -> tuple[int, int, int]:
-    """Return (first byte, bytes to come, bytes of the whole object) as the answer says."""
+    """Return (first byte, bytes to come, bytes of the whole object) as the answer reports."""
     size = answer["ContentLength"]
     if "ContentRange" not in answer:
         if _range(start, length):

@@ -140,7 +140,9 @@ DECODES = _counter(
     "decodes", "Decodes started by the built-in image server, by kind of source.", "kind"
 )
 DECODE_FAILURES = _counter(
-    "decode_failures", "Decodes that failed, by reason: broken, timeout, crash, memory.", "reason"
+    "decode_failures",
+    "Decodes by the built-in image server that failed, by kind of error.",
+    "reason",
 )
 UPSTREAM_REFUSED = _counter(
     "upstream_refused",
@@ -236,7 +238,7 @@ MEMORY_DROPS = _counter(
 # --- imaging pool ---------------------------------------------------------------------------------
 
 POOL_IN_USE = _gauge(
-    "pool_in_use", "Calls of the imaging pool that run or wait for a worker.", "pool"
+    "pool_in_use", "Calls of the built-in image server that run or wait for a worker.", "pool"
 )
 OVERLOADS = _counter("overloads", "Calls refused because a pool or queue was full.", "pool")
 
@@ -264,7 +266,9 @@ INGEST_FAULTS = _counter(
     "stage",
     "code",
 )
-INGEST_SECONDS = _histogram("ingest_seconds", "Seconds of one ingest.", buckets=COPY_BUCKETS_S)
+INGEST_SECONDS = _histogram(
+    "ingest_seconds", "Seconds of one ingest or conversion.", buckets=COPY_BUCKETS_S
+)
 INGEST_STAGE_SECONDS = _histogram(
     "ingest_stage_seconds", "Seconds of one stage of an ingest.", "stage", buckets=COPY_BUCKETS_S
 )

@@ -25,7 +25,14 @@ import asyncpg
 import pytest
 
 from orchestrator.catalog.embedded.database import embedded
-from tests.support.running import COMMAND, Running, assert_log_clean, fetch, running, until
+from tests.support.serve_process import (
+    COMMAND,
+    ServeProcess,
+    assert_log_clean,
+    fetch,
+    run_server,
+    wait_until,
+)
 
 LEFT_BEHIND = Path(__file__).parent / "installation_0_1"
 ENVIRONMENT = {
@@ -102,7 +109,7 @@ def run_command(data: Path, *words: str) -> Any:
 
 
 @pytest.fixture
-def upgraded(tmp_path: Path) -> Iterator[Running]:
+def upgraded(tmp_path: Path) -> Iterator[ServeProcess]:
     """The old installation, started by this version."""
     data, folder = tmp_path / "data", tmp_path / "pictures"
     restore_files(tmp_path)
@@ -110,20 +117,22 @@ def upgraded(tmp_path: Path) -> Iterator[Running]:
     (tmp_path / "objects").rename(data / "objects")
     with an_origin((folder / "first.jpg").read_bytes()) as origin:
         restore_database(data, folder, origin)
-        with running(folder, data=data, env=ENVIRONMENT) as server:
+        with run_server(folder, data=data, env=ENVIRONMENT) as server:
             yield server
 
 
-def batch(server: Running, key: str, number: int) -> dict[str, Any]:
+def batch(server: ServeProcess, key: str, number: int) -> dict[str, Any]:
     address = f"{server.private}/customers/1/queue/batches/{number}"
     answer: dict[str, Any] = fetch(address, Authorization=f"Bearer {key}").json
     return answer
 
 
-def test_an_installation_of_the_version_before_starts_and_loses_nothing(upgraded: Running) -> None:
+def test_an_installation_of_the_version_before_starts_and_loses_nothing(
+    upgraded: ServeProcess,
+) -> None:
     key = run_command(upgraded.data, "keys", "create", "1")["token"]
 
-    until(lambda: batch(upgraded, key, 2)["finished"], "the waiting jobs done", timeout_s=120)
+    wait_until(lambda: batch(upgraded, key, 2)["finished"], "the waiting jobs done", timeout_s=120)
     waited_for = batch(upgraded, key, 2)
     assert (waited_for["completed"], waited_for["errors"]) == (4, 0)
     assert batch(upgraded, key, 1)["completed"] == 1

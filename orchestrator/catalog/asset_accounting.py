@@ -1,8 +1,8 @@
-"""What a change of an asset does, in its own transaction, to the ledger of objects, its customer's
-account and its history.
+"""Updates the ledger of objects, the storage account of the customer and the history of the asset,
+in the transaction that changes the asset.
 
-After it exactly what the asset names is live, so the account, which follows the live objects, is
-exact too.
+After it exactly the objects that the asset names are live. The account follows the live objects, so
+it is exact, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncpg
 
 from orchestrator.catalog.asset_transaction import WHERE, key
 from orchestrator.catalog.attempts import insert_attempt
-from orchestrator.catalog.quotas import check_room, reserved
+from orchestrator.catalog.quotas import check_room, use_reservation
 from orchestrator.catalog.values import Settlement, StoredObject
 from orchestrator.errors import Conflict
 from orchestrator.model import STORE, Asset, AssetId
@@ -28,11 +28,11 @@ async def settle(
     asset: Asset | None,
     settlement: Settlement = NOTHING,
 ) -> list[StoredObject]:
-    """Bring ledger, account and history up to `asset` as it now is (None: deleted).
+    """Update ledger, account and history for `asset` as it is now (None: deleted).
 
-    Returns what became unwanted. The caller has the asset locked. Raises Conflict when one of
-    `settlement.objects` is not there to be made live (its writer was taken for dead), OverQuota
-    when what is added was not reserved and there is no room.
+    Returns the objects that became unwanted. The caller has locked the asset. Raises Conflict when
+    one of `settlement.objects` is not in the ledger any more (the ingest lost its lock and was
+    cleaned up), OverQuota when the added bytes were not reserved and do not fit.
     """
     before = await _totals(connection, asset_id)
     await _make_live(connection, settlement.objects)
@@ -51,7 +51,7 @@ async def settle(
 
 
 async def _totals(connection: asyncpg.Connection, asset_id: AssetId) -> tuple[int, int]:
-    """(1 if the asset has anything in the store, bytes that count)."""
+    """Return (1 if the asset has objects in the store, else 0; bytes that count)."""
     row = await connection.fetchrow(
         f"""SELECT least(count(*), 1) AS images,
                 coalesce(sum(bytes) FILTER (WHERE kind <> 'sizes'), 0) AS stored
@@ -65,14 +65,14 @@ async def _make_live(connection: asyncpg.Connection, objects: tuple[StoredObject
     if not objects:
         return
     rows = await connection.fetch(
-        """UPDATE stored_objects AS kept SET state = 'live', since = now(), bytes = one.bytes
-           FROM unnest($1::text[], $2::bigint[]) AS one (key, bytes)
-           WHERE kept.key = one.key AND kept.state = 'writing' RETURNING kept.key""",
-        [one.key for one in objects],
-        [one.bytes for one in objects],
+        """UPDATE stored_objects AS kept SET state = 'live', since = now(), bytes = object.bytes
+           FROM unnest($1::text[], $2::bigint[]) AS object (key, bytes)
+           WHERE kept.key = object.key AND kept.state = 'writing' RETURNING kept.key""",
+        [each.key for each in objects],
+        [each.bytes for each in objects],
     )
     if len(rows) != len(objects):
-        raise Conflict("The ingest was taken for dead and what it wrote swept; try again.")
+        raise Conflict("This ingest lost its lock and was cleaned up. Try again.")
 
 
 async def _make_unwanted(
@@ -103,7 +103,7 @@ async def _account(
     added: int,
     reservation: UUID | None,
 ) -> None:
-    held = await reserved(connection, reservation)
+    held = await use_reservation(connection, reservation)
     if not images and not added:
         return
     row = await connection.fetchrow(

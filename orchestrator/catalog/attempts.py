@@ -1,4 +1,4 @@
-"""The history of ingests: what was tried with each asset, how it ended and why."""
+"""The history of ingests: the attempts at each asset, how they ended and why."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ MAX_DETAIL_CHARS = 2000
 
 
 class Attempts:
-    """The repository of attempts. Raises CatalogUnavailable."""
+    """The repository of attempts. Every method raises CatalogUnavailable."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def record(self, attempt: Attempt) -> None:
-        """Add one to the history."""
+        """Add an attempt to the history."""
         async with self._pool.connection() as connection:
             await insert_attempt(connection, attempt)
 
     async def of(self, asset_id: AssetId, limit: int = 20) -> list[Attempt]:
-        """The asset's attempts, the latest first."""
+        """The attempts at the asset, the latest first."""
         rows = await self._pool.fetch(
             f"SELECT * FROM ingest_attempts WHERE {WHERE} ORDER BY id DESC LIMIT $4",  # noqa: S608
             *key(asset_id),
@@ -36,7 +36,9 @@ class Attempts:
         return [_attempt(row) for row in rows]
 
     async def forget(self, older_s: float) -> int:
-        """Forget what ended longer ago than this; returns how many there were."""
+        """Delete attempts that ended more than `older_s` seconds ago, ten thousand at most; returns
+        how many.
+        """
         rows = await self._pool.fetch(
             """DELETE FROM ingest_attempts WHERE id IN (
                    SELECT id FROM ingest_attempts
@@ -48,7 +50,7 @@ class Attempts:
 
 
 async def insert_attempt(connection: asyncpg.Connection, attempt: Attempt) -> None:
-    """Add one to the history, in the caller's transaction."""
+    """Add an attempt to the history, in the caller's transaction."""
     fault = attempt.fault
     await connection.execute(
         """INSERT INTO ingest_attempts

@@ -1,7 +1,8 @@
-"""Batches: work posted together and watched as one.
+"""Batches: jobs that were submitted together.
 
-Their counts move in the very statement that ends a job, so they are exact whoever dies when; a
-batch is finished in the moment its last job ends, once, until a retry opens it again.
+The statement that ends a job also changes the counts of its batch, so the counts are exact
+whichever process dies at whichever moment. A batch is finished when its last job ends, once; a
+retry opens it again.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ MOVE = """, moved AS (
         FROM moved WHERE batches.id = moved.batch
         RETURNING batches.id, finished IS NOT NULL AS is_finished
     )"""
-"""Continues `WITH ended AS (UPDATE jobs ... RETURNING *)`: what ended is counted in `column`."""
+"""Continues `WITH ended AS (UPDATE jobs ... RETURNING *)`: counts the ended jobs in `column`."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchDraft:
-    """A batch to be recorded with its jobs."""
+    """A batch to record with its jobs."""
 
     customer: int
     lane: Lane = "normal"
@@ -40,8 +41,8 @@ class BatchDraft:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is known of a batch; `count` jobs in all. `estimate`: when it will be finished at the
-    rate of its last ten minutes; None while that is unknown.
+    """A batch of `count` jobs. `estimate` is when it will be finished at the rate of its last ten
+    minutes, None while that is unknown.
     """
 
     id: int
@@ -68,7 +69,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What of a customer's lane has not ended: unfinished batches, jobs that wait, that run."""
+    """The unfinished work of a customer in a lane: batches, queued jobs, running jobs."""
 
     batches: int
     queued: int
@@ -76,20 +77,18 @@ class Backlog:
 
     @property
     def unfinished(self) -> int:
-        """Jobs that wait or run."""
+        """Queued and running jobs."""
         return self.queued + self.running
 
 
 class Batches:
-    """The repository of batches. Every method raises CatalogUnavailable when the database does not
-    answer.
-    """
+    """The repository of batches. Every method raises CatalogUnavailable."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def create(self, connection: asyncpg.Connection, draft: BatchDraft, count: int) -> int:
-        """Record a batch of `count` jobs; its id. One without jobs is finished at once.
+        """Record a batch of `count` jobs; returns its id. A batch without jobs is finished at once.
 
         Raises NotFound when there is no such customer.
         """
@@ -106,7 +105,7 @@ class Batches:
         return int(number)
 
     async def get(self, batch: int, *, customer: int | None = None) -> Batch | None:
-        """The batch with its estimate, or None; only of this customer where one is given."""
+        """The batch with its estimate, or None. With `customer`, only a batch of this customer."""
         row = await self._pool.fetchrow(
             """SELECT batches.*, recent.number, recent.since FROM batches, LATERAL (
                    SELECT count(*) AS number, min(started) AS since FROM jobs
@@ -129,7 +128,7 @@ class Batches:
         finished: bool | None = None,
         lane: Lane | None = None,
     ) -> list[Batch]:
-        """At most `limit` batches, newest first, those older than `before`; without estimates."""
+        """At most `limit` batches with ids below `before`, newest first, without estimates."""
         rows = await self._pool.fetch(
             """SELECT *, 0 AS number, NULL AS since FROM batches
                WHERE ($2::bigint IS NULL OR id < $2) AND ($3::int IS NULL OR customer = $3)
@@ -145,7 +144,7 @@ class Batches:
         return [_batch(row) for row in rows]
 
     async def backlog(self, customer: int, lane: Lane) -> Backlog:
-        """What of a customer's lane has not ended."""
+        """The unfinished work of a customer in a lane."""
         row = await self._pool.fetchrow(
             """SELECT (SELECT count(*) FROM batches
                        WHERE customer = $1 AND lane = $2 AND finished IS NULL) AS batches,
@@ -159,7 +158,9 @@ class Batches:
         return Backlog(**row) if row is not None else Backlog(0, 0, 0)
 
     async def sweep(self, keep_days: float, limit: int = 100) -> int:
-        """Forget batches finished longer ago than this, with their jobs; how many."""
+        """Delete at most `limit` batches, with their jobs, that finished more than `keep_days` ago;
+        returns how many.
+        """
         rows = await self._pool.fetch(
             """DELETE FROM batches WHERE id = ANY (ARRAY(
                    SELECT id FROM batches WHERE finished < now() - make_interval(days => 1) * $1
@@ -170,8 +171,8 @@ class Batches:
         return len(rows)
 
 
-async def recount(connection: asyncpg.Connection, batch: int, column: str, number: int) -> None:
-    """Take `number` jobs that are to be done again out of a count, and open the batch."""
+async def uncount(connection: asyncpg.Connection, batch: int, column: str, number: int) -> None:
+    """Subtract `number` jobs that are queued again from a count, and open the batch."""
     changed = await connection.fetchval(
         f"""UPDATE batches SET {column} = {column} - $2, finished = NULL WHERE id = $1
             RETURNING id""",  # noqa: S608  constants
@@ -179,7 +180,7 @@ async def recount(connection: asyncpg.Connection, batch: int, column: str, numbe
         number,
     )
     if changed is None:
-        raise CatalogUnavailable("The batch of the job is gone.")
+        raise CatalogUnavailable("The batch of the job was deleted.")
 
 
 def _batch(row: asyncpg.Record) -> Batch:

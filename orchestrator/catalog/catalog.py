@@ -1,4 +1,4 @@
-"""The catalogue: one pool of connections and the repositories that use it."""
+"""The catalogue: a pool of connections to one database and the repositories that use it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Catalog:
 
     @classmethod
     async def open(cls, settings: Database) -> Self:
-        """Connect to the database that the settings name. Raises CatalogUnavailable."""
+        """Connect to the database of the settings. Raises CatalogUnavailable."""
         return cls(await Pool.open(settings))
 
     async def close(self) -> None:
@@ -62,25 +62,23 @@ class Catalog:
         return self._pool.connection()
 
     def transaction(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """A connection inside a transaction, for what several repositories change together:
-        committed on leaving, rolled back on an exception. Raises CatalogUnavailable.
+        """A connection in a transaction, for changes that several repositories make together. It is
+        committed at the end and rolled back on an exception. Raises CatalogUnavailable.
         """
         return self._pool.transaction()
 
     def exclusive(self, name: str) -> AbstractAsyncContextManager[bool]:
-        """Hold the installation's lock of this name meanwhile; gives False when another process
-        has it now.
-
-        Raises CatalogUnavailable.
+        """Hold the lock of this name, which one process of the installation can have at a time.
+        Yields False when another process has it. Raises CatalogUnavailable.
         """
         return self._pool.exclusive(name)
 
     async def get(self, asset_id: AssetId) -> Asset | None:
-        """The asset as it is now, or None."""
+        """The asset in its current version, or None."""
         return await self.assets.get(asset_id)
 
     async def resolve_alias(self, alias: str) -> AssetId | None:
-        """The asset an alias stands for, or None."""
+        """The asset that has this alias, or None."""
         return await self.aliases.resolve(alias)
 
     async def customer_id(self, name: str) -> int | None:
@@ -89,7 +87,7 @@ class Catalog:
         return None if customer is None else customer.id
 
     async def check(self) -> str:
-        """What is wrong, in a sentence; '' when the database answers."""
+        """A sentence that says what is wrong, or "" when the database answers."""
         try:
             await self._pool.fetchrow("SELECT 1")
         except CatalogUnavailable as error:

@@ -1,7 +1,8 @@
-"""What caches hold no longer stands for: kept by the database with every change of a version, so
-that a host that heard nothing (down, or its connection lost) can make up for it.
+"""Changes of assets that make cached data invalid.
 
-Told at once by NOTIFY as well; reading the same change twice does no harm.
+NOTIFY reports them when they commit. A trigger also records them in `asset_changes`, so that a host
+that missed a notice (it was down, or its connection was lost) can read them later. Handling the
+same change twice does no harm.
 """
 
 from __future__ import annotations
@@ -18,39 +19,39 @@ from orchestrator.model import AssetId
 
 log = logging.getLogger(__name__)
 GONE, PREFIX = 0, -1
-"""In place of a version: everything of the asset is to go; of all assets whose id begins so."""
+"""Values in place of a version. GONE: drop everything cached for the asset. PREFIX: drop it for all
+assets whose id begins with the text.
+"""
 _PAGE = 1000
 _LATE_S = 60
-"""A change is entered before its transaction commits, so what is read once may lack one that was
-entered earlier; longer than any transaction of ours lasts.
+"""A change has its time before its transaction commits, so a read may miss one that is older than
+others it returns. Each read therefore goes back by this much: longer than any transaction lasts.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`version` is the asset's new one, or GONE, or PREFIX: `asset` is the beginning of ids."""
+    """`version` is the new version of `asset`, or GONE, or PREFIX: then `asset` is a prefix."""
 
     asset: str
     version: int
 
 
 class Changes:
-    """The repository of changes. Every method raises CatalogUnavailable when the database does not
-    answer.
-    """
+    """The repository of changes. Every method raises CatalogUnavailable."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def since(self, seen: datetime | None) -> tuple[list[Change], datetime]:
-        """The changes since `seen` (None: none of them), the last of each asset and each cleared
-        prefix, and the database's time now, to be given as `seen` the next time.
+        """The last change of each asset and each cleared prefix since `seen` (none if that is
+        None), and the current time of the database: the value of `seen` for the next call.
         """
         row = await self._pool.fetchrow("SELECT clock_timestamp() AS now")
         now: datetime = row["now"] if row is not None else datetime.now().astimezone()
         if seen is None:
             return [], now
-        latest: dict[tuple[str, bool], int] = {}  # a prefix may read like an asset's whole id
+        latest: dict[tuple[str, bool], int] = {}  # a prefix can equal an asset's id
         last = 0
         while True:
             rows = await self._pool.fetch(
@@ -68,22 +69,22 @@ class Changes:
             last = rows[-1]["id"]
 
     async def clear(self, asset_id: AssetId) -> None:
-        """Have every host drop all it has cached of the asset."""
-        await self._tell(str(asset_id), GONE)
+        """Make every host drop what it has cached for the asset."""
+        await self._record(str(asset_id), GONE)
 
     async def clear_prefix(self, prefix: str) -> None:
-        """Have every host drop all it has cached of assets whose text id begins so."""
-        await self._tell(prefix, PREFIX)
+        """Make every host drop what it has cached for assets whose id begins with `prefix`."""
+        await self._record(prefix, PREFIX)
 
     async def forget(self, older_than_s: float) -> None:
-        """Remove changes of more than so many seconds ago."""
+        """Delete changes that are older than this."""
         async with self._pool.connection() as connection:
             await connection.execute(
                 "DELETE FROM asset_changes WHERE at < now() - make_interval(secs => $1)",
                 older_than_s,
             )
 
-    async def _tell(self, text: str, version: int) -> None:
+    async def _record(self, text: str, version: int) -> None:
         async with self._pool.transaction() as connection:
             await connection.execute(
                 "INSERT INTO asset_changes (asset, version) VALUES ($1, $2)", text, version

@@ -1,8 +1,7 @@
-"""Jobs as they are worked on: claimed by one worker at a time, kept by its heartbeats, settled
-exactly once.
+"""Claims: a worker claims a job, keeps the claim by heartbeats, and settles it exactly once.
 
-A claim is known by the job's number and the `worker` text, anew with every claim: what was taken
-from a worker that stood still can no longer be settled by it.
+A claim is identified by the job's number and the text in `worker`, which is new with each claim.
+So a worker that was silent cannot settle a job that another worker has claimed since.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.jobs import Job, State, job_of
 from orchestrator.errors import Fault
 
-LOST = Fault("worker_lost", "work", retryable=True, detail="The workers that had it died with it.")
+LOST = Fault("worker_lost", "work", retryable=True, detail="Every worker that ran this job died.")
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimOutcome:
-    """What became of a claim. `was_ours` is False when it had been taken away: nothing was counted
-    then. `batch_finished`: this was the last job of its batch.
+    """The result of settling a claim. `was_ours` is False when the claim had been lost before:
+    nothing is recorded then. `batch_finished`: this was the last job of its batch.
     """
 
     was_ours: bool
@@ -32,7 +31,7 @@ class ClaimOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How many jobs of a lane are in a state; `age_s` of the one that is due longest."""
+    """The number of jobs of a lane in a state. `age_s` is how long the oldest queued job is due."""
 
     lane: Lane
     state: State
@@ -42,16 +41,14 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Jobs of workers that fell silent: those that wait again, those given up as dead letters."""
+    """The jobs taken from silent workers: those queued again, and those that are dead letters."""
 
     requeued: tuple[int, ...]
     given_up: tuple[Job, ...]
 
 
 class Claims:
-    """What workers and their sweeper do with jobs. Every method raises CatalogUnavailable when the
-    database does not answer.
-    """
+    """The repository of claims. Every method raises CatalogUnavailable."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -59,8 +56,8 @@ class Claims:
     async def claim(
         self, worker: str, kinds: Sequence[str], lanes: Sequence[Lane], per_host: int
     ) -> Job | None:
-        """The best due job of the first lane that has one, now running for `worker`; None when
-        there is none, or none whose origin host has room and whose asset no other job is at.
+        """Claim the best due job of the first lane that has one: it is now running for `worker`.
+        None when no job is due whose origin host has room and whose asset has no running job.
         """
         row = await self._pool.fetchrow(
             "SELECT * FROM claim_job($1, $2, $3, $4)", worker, list(kinds), list(lanes), per_host
@@ -79,7 +76,7 @@ class Claims:
         return None if row is None else float(row["due_s"])
 
     async def heartbeat(self, claimed: Sequence[Job]) -> frozenset[int]:
-        """Say that these are still being worked on; the ids of those that are still ours."""
+        """Record that these jobs still run. Returns the ids of those whose claim is not lost."""
         rows = await self._pool.fetch(
             """UPDATE jobs SET heartbeat = clock_timestamp()
                FROM unnest($1::bigint[], $2::text[]) AS claimed (id, worker)
@@ -91,18 +88,18 @@ class Claims:
         return frozenset(row["id"] for row in rows)
 
     async def complete(self, job: Job) -> ClaimOutcome:
-        """Settle a claim as done."""
+        """Settle a claim: the job is done."""
         return await self._end(job, "done", "completed", None)
 
     async def fail(self, job: Job, fault: Fault) -> ClaimOutcome:
-        """Settle a claim as failed for good: a dead letter."""
+        """Settle a claim: the job failed for good and is a dead letter."""
         return await self._end(job, "failed", "errors", fault)
 
     async def postpone(
-        self, job: Job, delay_s: float, fault: Fault | None = None, *, counted: bool = True
+        self, job: Job, delay_s: float, fault: Fault | None = None, *, is_counted: bool = True
     ) -> bool:
-        """Let a claimed job wait again, due after `delay_s`; False when it was not ours any more.
-        The attempt counts unless it is said not to.
+        """Queue a claimed job again, due after `delay_s`. The attempt counts if `is_counted`. False
+        when the claim was lost.
         """
         row = await self._pool.fetchrow(
             """UPDATE jobs SET state = 'queued', heartbeat = NULL,
@@ -113,13 +110,13 @@ class Claims:
             job.worker,
             delay_s,
             None if fault is None else asdict(fault),
-            int(not counted),
+            int(not is_counted),
         )
         return row is not None
 
     async def recover(self, silent_s: float, max_attempts: int) -> Recovery:
-        """Take the jobs of workers that have been silent for this long: they wait again, to be
-        announced, unless they have used up their attempts.
+        """Take the jobs of workers that have been silent for `silent_s` seconds. They are queued
+        again, unless they have had `max_attempts` attempts.
         """
         async with self._pool.transaction() as connection:
             given_up = await connection.fetch(
@@ -142,7 +139,7 @@ class Claims:
         )
 
     async def depths(self) -> list[Depth]:
-        """How many jobs there are in each lane and state, but those that were done or cancelled."""
+        """The number of queued, running and failed jobs of each lane."""
         rows = await self._pool.fetch(
             """SELECT lane, state, count(*) AS number, coalesce(extract(epoch FROM max(now() - due)
                    FILTER (WHERE state = 'queued')), 0)::float8 AS age_s

@@ -1,4 +1,4 @@
-"""The pool of connections and the one place where asyncpg's errors become ours."""
+"""The pool of connections, and the one place that translates the errors of asyncpg."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from orchestrator.errors import CatalogUnavailable, InvalidInput
 from orchestrator.settings import Database
 
 Connection: TypeAlias = asyncpg.Connection
-"""What other packages pass on when a statement of theirs is to be part of a transaction."""
+"""For other packages, which pass a connection on but run no statements."""
 
-AWAY = "The catalogue does not answer; try again shortly."
-REFUSED = "The database refuses the connection; check the user, password and name in database.dsn."
-BROKEN = "The catalogue answered with an error; see the log."
+AWAY = "The catalogue does not answer. Try again shortly."
+REFUSED = "The database refuses the connection. Check the user, password and name in database.dsn."
+BROKEN = "The catalogue answered with an error. See the log."
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shutting down, starting up, cancelled
@@ -34,7 +34,7 @@ _SESSION = {"application_name": "orchestrator"}
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Nothing of asyncpg comes out but a broken constraint, which the repositories understand.
+    """Translate the errors of asyncpg, except violated constraints, which the repositories handle.
 
     Raises CatalogUnavailable, or InvalidInput for a value that no column can hold.
     """
@@ -43,7 +43,9 @@ def translated() -> Iterator[None]:
     except asyncpg.IntegrityConstraintViolationError:
         raise
     except (asyncpg.DataError, _UnfitArgument) as error:
-        raise InvalidInput("A text or number is not one the catalogue can hold.") from error
+        raise InvalidInput(
+            "The catalogue cannot store a text or number of the request. Change it."
+        ) from error
     except _LOST as error:
         raise CatalogUnavailable(AWAY) from error
     except (
@@ -58,7 +60,7 @@ def translated() -> Iterator[None]:
 async def connect(
     settings: Database, *, query_timeout_s: float | None = None
 ) -> asyncpg.Connection:
-    """One connection outside the pool; the settings' query time-out unless another is given.
+    """Open a connection outside the pool. `query_timeout_s` replaces the setting.
 
     Raises CatalogUnavailable.
     """
@@ -96,8 +98,8 @@ class Pool:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection of the pool. Raises CatalogUnavailable when none can be had in time or it
-        is lost.
+        """A connection of the pool. Raises CatalogUnavailable when none is free in time or the
+        connection is lost.
         """
         with translated():
             async with self._pool.acquire(timeout=self._wait_s) as connection:
@@ -105,25 +107,26 @@ class Pool:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection inside a transaction: committed on leaving, rolled back on an exception."""
+        """A connection in a transaction: committed at the end, rolled back on an exception."""
         async with self.connection() as connection, connection.transaction():
             yield connection
 
     @asynccontextmanager
     async def exclusive(self, name: str) -> AsyncIterator[bool]:
-        """Hold a lock that no process of the installation has at the same time; False when one
-        has it now.
+        """Hold a lock that one process of the installation can have at a time. Yields False when
+        another process has it.
 
-        A connection is kept meanwhile; who dies, or loses it, loses the lock.
+        The lock belongs to a connection, which it occupies. A process that dies or loses the
+        connection loses the lock.
         """
         with translated():
             connection = await self._pool.acquire(timeout=self._wait_s)
         try:
             with translated():
-                taken = await connection.fetchval(
+                is_locked = await connection.fetchval(
                     "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", name
                 )
-            yield bool(taken)
+            yield bool(is_locked)
         finally:
             with translated():
                 await self._pool.release(connection)  # which ends the lock (pg_advisory_unlock_all)

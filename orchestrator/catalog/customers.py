@@ -1,4 +1,4 @@
-"""Customers and their API keys. A key's secret is shown once; at rest there is only its hash."""
+"""Customers and their API keys. A secret is shown once; the database has only its hash."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class Customers:
         self._pool = pool
 
     async def create(self, name: str, customer: int | None = None) -> Customer:
-        """A new customer, with the next free number unless one is given. Raises Conflict,
+        """Create a customer, with the next free number unless one is given. Raises Conflict,
         InvalidInput.
         """
         name = name.strip()
         if not 0 < len(name) <= MAX_NAME_CHARS or "/" in name or name.isdigit():
             raise InvalidInput(
-                "A customer's name is 1 to 100 characters, no number and without slashes."
+                "A customer's name is 1 to 100 characters, not a number and without slashes."
             )
         if customer is not None and not 0 < customer < 10**9:
             raise InvalidInput("A customer's number is from 1 to 999999999.")
         try:
             async with self._pool.transaction() as connection:
-                # Two at a time would choose the same next number.
+                # Two transactions at a time would choose the same next number.
                 await connection.execute("LOCK TABLE customers IN SHARE ROW EXCLUSIVE MODE")
                 row = await connection.fetchrow(
                     """INSERT INTO customers (id, name)
@@ -45,11 +45,11 @@ class Customers:
                     name,
                 )
         except asyncpg.UniqueViolationError as error:
-            raise Conflict("There is a customer with this name or number already.") from error
+            raise Conflict("A customer with this name or number already exists.") from error
         return _customer(row)
 
     async def ensure(self, customer: int, name: str) -> None:
-        """Make this customer unless one has the number or the name already."""
+        """Create this customer unless another one has the number or the name."""
         await self._pool.fetch(
             "INSERT INTO customers (id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING",
             customer,
@@ -82,8 +82,8 @@ class ApiKeys:
         self._pool = pool
 
     async def create(self, customer: int, *, admin: bool = False) -> NewApiKey:
-        """A new key of this customer; an `admin` one reaches every other as well. Raises NotFound
-        when there is no such customer.
+        """Create a key of this customer; an `admin` key also gives access to all others. Raises
+        NotFound when there is no such customer.
         """
         key, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         try:
@@ -96,27 +96,27 @@ class ApiKeys:
             )
         except asyncpg.ForeignKeyViolationError as error:
             raise NotFound(
-                f"There is no customer {customer}; see `orchestrator customers list`."
+                f"There is no customer {customer}. See `orchestrator customers list`."
             ) from error
         return NewApiKey(key, customer, secret, admin)
 
     async def verify(self, key: str, secret: str) -> ApiKey | None:
-        """The key with this id and secret, or None; takes as long for a wrong one."""
+        """The key with this id and secret, or None. A wrong secret takes as long as a right one."""
         row = await self._pool.fetchrow(
             "SELECT * FROM api_keys WHERE id = $1 AND revoked IS NULL",
             key if is_storable(key) else "",
         )
         expected = bytes(row["secret_hash"]) if row is not None else b"\0" * 32
-        is_right = hmac.compare_digest(_hash(secret), expected)
-        return _key(row) if row is not None and is_right else None
+        is_valid = hmac.compare_digest(_hash(secret), expected)
+        return _key(row) if row is not None and is_valid else None
 
     async def revoke(self, key: str) -> None:
-        """End a key for good. Raises NotFound."""
+        """Revoke a key. Raises NotFound."""
         row = await self._pool.fetchrow(
             "UPDATE api_keys SET revoked = coalesce(revoked, now()) WHERE id = $1 RETURNING id", key
         )
         if row is None:
-            raise NotFound(f"There is no key {key}; see `orchestrator keys list`.")
+            raise NotFound(f"There is no key {key}. See `orchestrator keys list`.")
 
     async def list(self, customer: int | None = None) -> list[ApiKey]:
         """Keys without their secrets, newest last."""
@@ -129,7 +129,7 @@ class ApiKeys:
 
 
 def _hash(secret: str) -> bytes:
-    # The secret is 256 random bits, so a fast hash is enough: there is nothing to guess.
+    # The secret is 256 random bits and cannot be guessed, so a fast hash is enough.
     return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
 
 

@@ -1,7 +1,7 @@
-"""The life of an asset's ingest in the catalogue: declared, under way, ended well or not.
+"""The state of an asset while it is ingested: declared, failed, unchanged or cancelled.
 
-What was published is not touched here. A first ingest may be answered from its original until it
-ends; else nothing that is served changes, so nobody is notified.
+These changes do not touch the published version. A first ingest may be served from its original
+until it ends; otherwise nothing that is served changes, so no process is notified.
 """
 
 from __future__ import annotations
@@ -29,21 +29,23 @@ from orchestrator.model import STORE, Asset, AssetId, AssetState, Source, Thumbn
 MAX_ERROR_CHARS = 1000
 _SERVED = """CASE WHEN state <> 'ingesting' THEN state WHEN source IS NULL THEN 'failed'
     WHEN thumbnails_version = 0 THEN 'registered' ELSE 'ready' END"""
-"""The state without an ingest under way: what there is to show decides."""
+"""The state of an asset when its ingest has ended; it depends on what can be served."""
 _TEXT = """format('%s/%s/%s', assets.customer, assets.space,
     replace(replace(assets.name, '%', '%25'), '/', '%2F'))"""
-"""An asset's id as jobs have it (`AssetId.__str__`)."""
-_GIVEN_UP = f"""state = 'ingesting'
+"""An asset's id as in the column `jobs.asset` (`AssetId.__str__`)."""
+_CANCELLED_INGESTS = f"""state = 'ingesting'
     AND {_TEXT} IN (SELECT asset FROM jobs
         WHERE jobs.state = 'cancelled' AND (id = $1 OR jobs.batch = $2))
     AND NOT EXISTS (SELECT 1 FROM jobs
         WHERE jobs.state IN ('queued', 'running') AND jobs.asset = {_TEXT})"""  # noqa: S608  constants
-"""Waits for job $1, or one of batch $2, which was cancelled, and no other job will do it."""
+"""Assets whose ingest was to be done by job $1 or by a job of batch $2, which is cancelled, and by
+no other job.
+"""
 _CANCELLED = "The ingest was cancelled."
 
 
 class IngestStates:
-    """The repository of what is being taken in. Raises CatalogUnavailable."""
+    """The repository of ingest states. Every method raises CatalogUnavailable."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -51,11 +53,11 @@ class IngestStates:
     async def declare(
         self, draft: AssetDraft, connection: asyncpg.Connection | None = None
     ) -> Asset:
-        """Record that an ingest of the asset is asked for: state ingesting, its error cleared; in
-        the transaction of `connection` where one is given.
+        """Record that an ingest of the asset was requested: its state is ingesting, its error is
+        cleared. With `connection`, in its transaction.
 
-        One that has nothing to show takes all the draft says; another goes on as it is, with its
-        own origin, rights and description, until the ingest publishes.
+        An asset that cannot be served takes all values of the draft. Another one keeps its origin,
+        rights and description until the ingest publishes.
         """
         if connection is None:
             async with self._pool.transaction() as own:
@@ -80,10 +82,11 @@ class IngestStates:
         thumbnails: ThumbnailSizes,
         settlement: Settlement,
     ) -> Asset | None:
-        """Record the stored original of a first ingest: the asset is answered from it until the
-        ingest ends. `thumbnails` are planned; none is there yet.
+        """Record the stored original of a first ingest: the asset is served from it until the
+        ingest ends. `thumbnails` are planned, none exists yet.
 
-        None when there is something to show already, or the asset was deleted. Raises as `settle`.
+        None when the asset can be served already, or was deleted. Raises as `settle`.
+
         """
         async with self._pool.transaction() as connection:
             known = await lock_asset(connection, draft.id)
@@ -105,8 +108,9 @@ class IngestStates:
             return asset
 
     async def record_failure(self, asset_id: AssetId, error: str, attempt: Attempt) -> Asset | None:
-        """Record that an ingest ended badly, with its attempt. What was served before it still is,
-        in the state it had; what has nothing to show is failed. None when the asset was deleted.
+        """Record that an ingest failed, with its attempt. A version that was served before is still
+        served, in its earlier state; an asset without one is failed. None when the asset was
+        deleted.
         """
         async with self._pool.transaction() as connection:
             await insert_attempt(connection, attempt)
@@ -114,19 +118,20 @@ class IngestStates:
             return await self._end(connection, asset_id, error)
 
     async def record_retry(self, attempt: Attempt) -> None:
-        """Record an attempt after which another is to come: the asset goes on ingesting."""
+        """Record a failed attempt that will be retried: the asset stays in the state ingesting."""
         async with self._pool.connection() as connection:
             await insert_attempt(connection, attempt)
 
     async def record_unchanged(
-        self, asset_id: AssetId, attempt: Attempt, found: AssetDraft | None = None
+        self, asset_id: AssetId, attempt: Attempt, origin: AssetDraft | None = None
     ) -> Asset | None:
-        """Record that there was nothing to do; `found` is where the same bytes are now, and what
-        tells them there, "" leaving what was known. None when the asset was deleted.
+        """Record that the original has not changed. `origin` holds the place where the same bytes
+        are now and their ETag and fingerprint there; an empty one keeps the recorded value. None
+        when the asset was deleted.
         """
         async with self._pool.transaction() as connection:
             await insert_attempt(connection, attempt)
-            if found is not None:
+            if origin is not None:
                 await connection.execute(
                     f"""UPDATE assets SET origin = $4,
                             origin_etag = CASE WHEN origin = $4 AND $5 = '' THEN origin_etag
@@ -134,47 +139,49 @@ class IngestStates:
                             origin_fingerprint = coalesce(nullif($6, ''), origin_fingerprint)
                         WHERE {WHERE}""",  # noqa: S608  constants
                     *key(asset_id),
-                    found.origin,
-                    found.origin_etag,
-                    found.origin_fingerprint,
+                    origin.origin,
+                    origin.origin_etag,
+                    origin.origin_fingerprint,
                 )
             return await self._end(connection, asset_id, "")
 
     async def cancel(self, *, job: int | None = None, batch: int | None = None) -> int:
-        """End the ingests that waited for this job, or for what was given up of this batch, and
-        that no other job will do; returns how many. What was answered from its original no longer
-        is.
+        """End the ingests of this cancelled job, or of the cancelled jobs of this batch, that no
+        other job will do; returns how many. An asset that was served from its original is not
+        served any more.
         """
         rows = await self._pool.fetch(
             f"""UPDATE assets SET state = {_SERVED}, error = $3, finished = now()
-                WHERE {_GIVEN_UP} AND (source IS NULL OR thumbnails_version > 0)
+                WHERE {_CANCELLED_INGESTS} AND (source IS NULL OR thumbnails_version > 0)
                 RETURNING name""",  # noqa: S608  constants
             job,
             batch,
             _CANCELLED,
         )
-        answered = await self._pool.fetch(
-            f"SELECT customer, space, name FROM assets WHERE {_GIVEN_UP}",  # noqa: S608  constants
+        served = await self._pool.fetch(
+            f"SELECT customer, space, name FROM assets WHERE {_CANCELLED_INGESTS}",  # noqa: S608  constants
             job,
             batch,
         )
         ended = [
-            await self._cancelled(AssetId(row["customer"], row["space"], row["name"]), job, batch)
-            for row in answered
+            await self._cancel_served(
+                AssetId(row["customer"], row["space"], row["name"]), job, batch
+            )
+            for row in served
         ]
         return len(rows) + sum(ended)
 
-    async def _cancelled(self, asset_id: AssetId, job: int | None, batch: int | None) -> bool:
+    async def _cancel_served(self, asset_id: AssetId, job: int | None, batch: int | None) -> bool:
         async with self._pool.transaction() as connection:
             await lock_asset(connection, asset_id)
-            still = await connection.fetchval(
+            is_cancelled = await connection.fetchval(
                 f"""SELECT 1 FROM assets
-                    WHERE {_GIVEN_UP} AND customer = $3 AND space = $4 AND name = $5""",  # noqa: S608
+                    WHERE {_CANCELLED_INGESTS} AND customer = $3 AND space = $4 AND name = $5""",  # noqa: S608
                 job,
                 batch,
                 *key(asset_id),
             )
-            if still is None:
+            if is_cancelled is None:
                 return False
             await _withdraw(connection, asset_id)
             return await self._end(connection, asset_id, _CANCELLED) is not None
@@ -182,8 +189,8 @@ class IngestStates:
     async def find_stuck(
         self, older_s: float, limit: int = 100, *, only: AssetId | None = None
     ) -> list[Asset]:
-        """Assets (`only` this one) that have been ingesting for longer, with no job that could
-        still do it.
+        """Assets, or `only` this one, that have been in the state ingesting for `older_s` seconds
+        and have no queued or running job.
         """
         values: list[object] = [older_s, limit]
         within = ""
@@ -238,12 +245,12 @@ class IngestStates:
 
 
 async def _withdraw(connection: asyncpg.Connection, asset_id: AssetId) -> None:
-    """Stop answering from the original of a first ingest that came to nothing."""
+    """Stop serving the original of a first ingest that failed or was cancelled."""
     known = await lock_asset(connection, asset_id)
     if known is None or known.thumbnails_version or known.source is None:
         return
     if not known.source.location.startswith(STORE):
-        return  # a file of a served folder: its conversion is no ingest
+        return  # a file of a served folder: it is served without an ingest
     row = await connection.fetchrow(
         f"""UPDATE assets SET source = NULL, width = 0, height = 0, thumbnails = $4
             WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
@@ -255,7 +262,7 @@ async def _withdraw(connection: asyncpg.Connection, asset_id: AssetId) -> None:
 
 
 async def _declare(connection: asyncpg.Connection, draft: AssetDraft) -> Asset:
-    # A version of its own, so that an ingest under way sees that other rights were asked for.
+    # A new version, so that a running ingest notices that other rights were requested.
     version = await next_version(connection)
     row = await connection.fetchrow(
         f"""INSERT INTO assets (customer, space, name, version, state, origin,
@@ -289,5 +296,5 @@ async def _declare(connection: asyncpg.Connection, draft: AssetDraft) -> Asset:
 
 def _asset(row: asyncpg.Record | None) -> Asset:
     if row is None:
-        raise CatalogUnavailable("The catalogue did not keep the asset.")
+        raise CatalogUnavailable("The catalogue did not record the asset. Try again.")
     return asset_of(row)

@@ -1,7 +1,6 @@
-"""Jobs as they are recorded: what is to be done, by whom it is being done, what came of it.
+"""The jobs table: recording, listing, cancelling and retrying jobs.
 
-The table is the record and decides the order; the queue only says that there is work
-(docs/adr/0011-jobs.md). What works on jobs is in `claims.py`.
+The table is the queue (docs/adr/0011-jobs.md). What workers do with it is in `claims.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 import asyncpg
 
-from orchestrator.catalog.batches import MOVE, BatchDraft, Batches, Lane, recount
+from orchestrator.catalog.batches import MOVE, BatchDraft, Batches, Lane, uncount
 from orchestrator.catalog.connection import Pool
 from orchestrator.errors import Conflict, Fault, NotFound
 
@@ -32,8 +31,8 @@ JOBS_CHANNEL = "orchestrator_jobs"
 
 @dataclass(frozen=True, slots=True)
 class JobDraft:
-    """A job to be recorded. `host`: the origin host whose load it adds to, "" for none; `asset`:
-    what it is about, for lists; `dedupe`: a text of which only the first job is recorded.
+    """A job to record. `host`: the origin host that it reads from, "" for none; `asset`: the id of
+    the asset that it changes; `dedupe`: of all jobs with the same text only the first is recorded.
     """
 
     kind: str
@@ -48,9 +47,9 @@ class JobDraft:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A recorded job. `attempts` counts those begun; `worker` names who claimed it last, anew with
-    every claim; `fault` is why the last attempt failed; `begun` is when the first attempt was, of
-    all since the job was handed in or a person had it done again.
+    """A recorded job. `attempts` is the number of attempts that started; `worker` identifies the
+    last claim; `fault` is why the last attempt failed; `begun` is the time of the first attempt
+    since the job was submitted or a person retried it.
     """
 
     id: int
@@ -75,16 +74,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class RecordedJobs:
-    """Jobs as they were recorded, in the drafts' order; `batch` is theirs."""
+    """The ids of recorded jobs, in the order of their drafts, and of the batch they form."""
 
     batch: int | None
     ids: tuple[int, ...]
 
 
 class Jobs:
-    """The repository of jobs. Every method raises CatalogUnavailable when the database does not
-    answer.
-    """
+    """The repository of jobs. Every method raises CatalogUnavailable."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -96,14 +93,14 @@ class Jobs:
         drafts: Sequence[JobDraft],
         batch: BatchDraft | None = None,
     ) -> RecordedJobs:
-        """Record jobs, and the batch they make, in the connection's transaction; they are run once
-        it commits.
+        """Record jobs, any number in one statement, and the batch they form, in the connection's
+        transaction. Workers are notified when it commits.
 
-        A draft whose `dedupe` is known already gives the job that has it. Raises NotFound when
-        there is no such customer, Conflict for `dedupe` in a batch.
+        For a draft whose `dedupe` is recorded already, the id of the recorded job is returned.
+        Raises NotFound when there is no such customer, Conflict for `dedupe` in a batch.
         """
         if batch is not None and any(draft.dedupe is not None for draft in drafts):
-            raise Conflict("The jobs of a batch are all new ones.")
+            raise Conflict("The jobs of a batch must be new.")
         number = None
         if batch is not None:
             number = await self._batches.create(connection, batch, len(drafts))
@@ -130,7 +127,7 @@ class Jobs:
         return RecordedJobs(number, tuple(row["id"] for row in rows))
 
     async def get(self, job: int, *, customer: int | None = None) -> Job | None:
-        """The job, or None; only of this customer where one is given."""
+        """The job, or None. With `customer`, only a job of this customer."""
         row = await self._pool.fetchrow(
             "SELECT * FROM jobs WHERE id = $1 AND ($2::int IS NULL OR customer = $2)", job, customer
         )
@@ -146,7 +143,7 @@ class Jobs:
         states: Sequence[State] = STATES,
         asset: str | None = None,
     ) -> list[Job]:
-        """At most `limit` jobs, newest first, those older than `before`."""
+        """At most `limit` jobs with ids below `before`, newest first."""
         values: list[Any] = [limit, list(states)]
         within = ""
         for condition, value in (
@@ -155,7 +152,7 @@ class Jobs:
             ("batch =", batch),
             ("asset =", asset),
         ):
-            if value is not None:  # as a plain comparison, so that an index bounds the walk
+            if value is not None:  # a plain comparison, so that an index limits the rows read
                 values.append(value)
                 within += f" AND {condition} ${len(values)}"
         if tuple(states) == ("failed",):
@@ -168,8 +165,8 @@ class Jobs:
         return [job_of(row) for row in rows]
 
     async def cancel(self, job: int) -> Job:
-        """Give up a job that waits, and count it so. Raises NotFound, Conflict when it is running
-        or has ended.
+        """Cancel a queued job and count it as cancelled. Raises NotFound, Conflict when it is
+        running or has ended.
         """
         rows = await self._pool.fetch(
             f"""WITH ended AS (
@@ -181,7 +178,7 @@ class Jobs:
         return job_of(rows[0]) if rows else await self._refuse(job, "be cancelled")
 
     async def cancel_batch(self, batch: int) -> int:
-        """Give up what still waits of a batch; how many jobs that were. What runs goes on."""
+        """Cancel the queued jobs of a batch; returns how many there were. Running jobs go on."""
         rows = await self._pool.fetch(
             f"""WITH ended AS (
                     UPDATE jobs SET state = 'cancelled', finished = clock_timestamp()
@@ -192,34 +189,34 @@ class Jobs:
         return len(rows)
 
     async def retry(self, connection: asyncpg.Connection, job: int) -> Job:
-        """Have a job that failed or was cancelled done again, all its attempts before it; the
-        caller announces it.
-
-        Raises NotFound, Conflict in any other state.
+        """Queue a failed or cancelled job again, with no attempts used. Raises NotFound, Conflict
+        in any other state.
         """
         row = await connection.fetchrow(
             "SELECT state FROM jobs WHERE id = $1 FOR UPDATE",
             job,
         )
         if row is None or row["state"] not in ("failed", "cancelled"):
-            return await self._refuse(job, "be tried again")
-        [again] = await connection.fetch(f"{_AGAIN} WHERE id = $1 RETURNING *", job)
-        if again["batch"] is not None:
+            return await self._refuse(job, "be retried")
+        [queued] = await connection.fetch(f"{_REQUEUE} WHERE id = $1 RETURNING *", job)
+        if queued["batch"] is not None:
             column = "errors" if row["state"] == "failed" else "cancelled"
-            await recount(connection, again["batch"], column, 1)
-        return job_of(again)
+            await uncount(connection, queued["batch"], column, 1)
+        return job_of(queued)
 
     async def retry_batch(self, connection: asyncpg.Connection, batch: int) -> list[Job]:
-        """Have the failures of a batch done again; the jobs, which the caller announces."""
+        """Queue the failed jobs of a batch again; returns them."""
         rows = await connection.fetch(
-            f"{_AGAIN} WHERE batch = $1 AND state = 'failed' RETURNING *", batch
+            f"{_REQUEUE} WHERE batch = $1 AND state = 'failed' RETURNING *", batch
         )
         if rows:
-            await recount(connection, batch, "errors", len(rows))
+            await uncount(connection, batch, "errors", len(rows))
         return [job_of(row) for row in rows]
 
     async def sweep(self, keep_days: float, limit: int = 1000) -> int:
-        """Forget jobs outside batches that ended longer ago than this; how many."""
+        """Delete at most `limit` jobs that ended more than `keep_days` ago and belong to no batch;
+        returns how many.
+        """
         rows = await self._pool.fetch(
             """DELETE FROM jobs WHERE id = ANY (ARRAY(
                    SELECT id FROM jobs WHERE state IN ('done', 'failed', 'cancelled')
@@ -230,19 +227,19 @@ class Jobs:
         )
         return len(rows)
 
-    async def _refuse(self, job: int, what: str) -> Job:
-        found = await self.get(job)
-        if found is None:
+    async def _refuse(self, job: int, action: str) -> Job:
+        known = await self.get(job)
+        if known is None:
             raise NotFound(f"There is no job {job}.")
-        raise Conflict(f"Job {job} is {found.state}; it cannot {what}.")
+        raise Conflict(f"Job {job} is {known.state}. It cannot {action}.")
 
 
-_AGAIN = """UPDATE jobs SET state = 'queued', attempts = 0, due = clock_timestamp(),
+_REQUEUE = """UPDATE jobs SET state = 'queued', attempts = 0, due = clock_timestamp(),
     finished = NULL, started = NULL, begun = NULL, heartbeat = NULL, worker = ''"""
 
 
 def job_of(row: asyncpg.Record) -> Job:
-    """The job a row of the table holds."""
+    """The job in a row of the table."""
     fault = row["fault"]
     return Job(
         id=row["id"],

@@ -11,9 +11,9 @@ from orchestrator.catalog.connection import connect, translated
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.settings import Database
 
-_LOCK = 0x6F726368  # any constant of ours: the key of the advisory lock
-_PATIENCE_S = 900.0
-"""For a migration, and for another process to be done with one; a big table takes its time."""
+_LOCK = 0x6F726368  # the key of the advisory lock: any constant
+_TIMEOUT_S = 900.0
+"""For a migration, and for waiting until another process has finished one. It can be long."""
 
 _TABLE = """CREATE TABLE IF NOT EXISTS migrations (
     name text PRIMARY KEY,
@@ -22,7 +22,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS migrations (
 
 
 def migrations() -> dict[str, str]:
-    """The SQL of every migration by its name, in order."""
+    """The SQL of each migration by its name, in order."""
     folder = resources.files("orchestrator.catalog") / "migrations"
     files = [entry for entry in folder.iterdir() if entry.name.endswith(".sql")]
     return {
@@ -32,11 +32,11 @@ def migrations() -> dict[str, str]:
 
 
 async def migrate(settings: Database) -> list[str]:
-    """Apply what has not been applied; the names applied now. Each migration is one transaction.
+    """Apply the pending migrations, each in a transaction; returns their names.
 
-    Raises CatalogUnavailable, also when a migration that was applied has been altered since.
+    Raises CatalogUnavailable, also when the text of an applied migration has changed.
     """
-    connection = await connect(settings, query_timeout_s=_PATIENCE_S)
+    connection = await connect(settings, query_timeout_s=_TIMEOUT_S)
     try:
         with translated():
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
@@ -52,7 +52,7 @@ async def migrate(settings: Database) -> list[str]:
 
 
 async def pending(settings: Database) -> list[str]:
-    """The names of the migrations that are still to be applied. Raises CatalogUnavailable."""
+    """The names of the migrations that are not applied yet. Raises CatalogUnavailable."""
     connection = await connect(settings)
     try:
         with translated():
@@ -77,8 +77,8 @@ async def _apply(
     if name in done:
         if done[name] != digest:
             raise CatalogUnavailable(
-                f"The database was made by another text of migration {name}; "
-                "use the release that made it."
+                f"The database was migrated with another text of migration {name}. "
+                "Use the release that migrated it."
             )
         return False
     async with connection.transaction():

@@ -1,9 +1,10 @@
-"""The ledger of objects: every object there is, or may be, in the store, entered before it is
+"""The ledger of objects: each object of the store has a row, which is entered before the object is
 written.
 
-A key is written once in its life, so removing what is unwanted can never take what somebody has
-just written. `writing` rows become `live` in the transaction that makes their asset name them
-(`settling.py`), or `unwanted`; an unwanted row is forgotten after its object is gone.
+A key is written only once, so removing an unwanted object can never remove what another process has
+just written. A row in the state `writing` becomes `live` in the transaction that makes its asset
+name it (`asset_accounting.py`), or it becomes `unwanted`. An unwanted row is deleted after its
+object.
 """
 
 from __future__ import annotations
@@ -20,35 +21,35 @@ from orchestrator.model import AssetId
 
 
 class Objects:
-    """The repository of stored objects. Every method raises CatalogUnavailable."""
+    """The repository of objects. Every method raises CatalogUnavailable."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def enter(self, asset_id: AssetId, version: int, objects: Sequence[StoredObject]) -> None:
-        """Enter objects about to be written under the number `version`, which nobody had before.
+        """Enter objects that the caller is about to write under the new number `version`.
 
         Raises Conflict when one of the keys is in the ledger already.
         """
         try:
             await self._write(asset_id, version, objects, "writing", "")
         except asyncpg.UniqueViolationError as error:
-            raise Conflict("An object of this name was written before.") from error
+            raise Conflict("An object with this key was written before. Try again.") from error
 
     async def discard(
         self, asset_id: AssetId, version: int, objects: Sequence[StoredObject]
     ) -> None:
-        """Say that objects, entered and perhaps written, are not wanted; live ones stay.
+        """Make objects unwanted that were entered and perhaps written. Live ones stay live.
 
-        A row that is gone is made again: who was taken for dead may have written after its rows
-        were forgotten.
+        A row that is missing is inserted: an ingest that lost its lock may have written the object
+        after the sweeper deleted the row.
         """
-        again = """ON CONFLICT (key) DO UPDATE SET state = 'unwanted', since = now()
+        on_conflict = """ON CONFLICT (key) DO UPDATE SET state = 'unwanted', since = now()
                    WHERE stored_objects.state = 'writing'"""
-        await self._write(asset_id, version, objects, "unwanted", again)
+        await self._write(asset_id, version, objects, "unwanted", on_conflict)
 
     async def writers(self, older_s: float, limit: int = 1000) -> list[AssetId]:
-        """Assets with objects that have been `writing` for longer than this."""
+        """Assets with objects in the state `writing` for more than `older_s` seconds."""
         rows = await self._pool.fetch(
             """SELECT DISTINCT customer, space, name FROM stored_objects
                WHERE state = 'writing' AND since < now() - make_interval(secs => $1) LIMIT $2""",
@@ -58,8 +59,8 @@ class Objects:
         return [AssetId(row["customer"], row["space"], row["name"]) for row in rows]
 
     async def abandon(self, asset_id: AssetId, older_s: float) -> int:
-        """Make what has been `writing` for longer unwanted; returns how many there were. The caller
-        knows that nobody writes for this asset.
+        """Make objects unwanted that have been `writing` for more than `older_s` seconds; returns
+        how many there were. The caller holds the lock of the asset, so no ingest of it is running.
         """
         rows = await self._pool.fetch(
             f"""UPDATE stored_objects SET state = 'unwanted', since = now()
@@ -73,7 +74,9 @@ class Objects:
     async def unwanted(
         self, older_s: float, limit: int = 1000, *, asset_id: AssetId | None = None
     ) -> list[str]:
-        """Keys nobody has wanted for this long, the longest first; of one asset, or of all."""
+        """Keys of objects that have been unwanted for `older_s` seconds, the oldest first; of one
+        asset, or of all.
+        """
         values: list[object] = [older_s, limit]
         within = ""
         if asset_id is not None:
@@ -88,14 +91,14 @@ class Objects:
         return [row["key"] for row in rows]
 
     async def forget(self, keys: Iterable[str]) -> None:
-        """Take unwanted rows, whose objects are gone, out of the ledger."""
+        """Delete unwanted rows, whose objects have been removed."""
         await self._pool.fetch(
             "DELETE FROM stored_objects WHERE key = ANY($1::text[]) AND state = 'unwanted'",
             list(keys),
         )
 
     async def of(self, asset_id: AssetId) -> list[LedgerRow]:
-        """All rows of one asset, by key."""
+        """The rows of one asset, by key."""
         rows = await self._pool.fetch(
             f"SELECT * FROM stored_objects WHERE {WHERE} ORDER BY key",  # noqa: S608  constants
             *key(asset_id),
@@ -103,14 +106,14 @@ class Objects:
         return [_row(row) for row in rows]
 
     async def page(self, after: str = "", limit: int = 1000) -> list[LedgerRow]:
-        """Rows in order of their keys, those after `after`."""
+        """At most `limit` rows that follow the key `after`, by key."""
         rows = await self._pool.fetch(
             "SELECT * FROM stored_objects WHERE key > $1 ORDER BY key LIMIT $2", after, limit
         )
         return [_row(row) for row in rows]
 
     async def count(self) -> dict[str, int]:
-        """How many objects there are in each state."""
+        """The number of objects in each state."""
         rows = await self._pool.fetch(
             "SELECT state, count(*) AS number FROM stored_objects GROUP BY state"
         )
@@ -127,15 +130,15 @@ class Objects:
         await self._pool.fetch(
             f"""INSERT INTO stored_objects
                     (key, customer, space, name, version, kind, bytes, state)
-                SELECT one.key, $1, $2, $3, $4, one.kind, one.bytes, $5
-                FROM unnest($6::text[], $7::text[], $8::bigint[]) AS one (key, kind, bytes)
+                SELECT object.key, $1, $2, $3, $4, object.kind, object.bytes, $5
+                FROM unnest($6::text[], $7::text[], $8::bigint[]) AS object (key, kind, bytes)
                 {on_conflict}""",  # noqa: S608  constants
             *key(asset_id),
             version,
             state,
-            [one.key for one in objects],
-            [one.kind for one in objects],
-            [one.bytes for one in objects],
+            [each.key for each in objects],
+            [each.kind for each in objects],
+            [each.bytes for each in objects],
         )
 
 

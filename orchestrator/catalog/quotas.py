@@ -1,7 +1,8 @@
-"""Quotas: what a customer may store, what is stored, and what ingests under way have reserved.
+"""Quotas: what a customer may store, what is stored, and what running ingests have reserved.
 
-Room is reserved under the lock of the customer's row and used up in the transaction that publishes,
-so ingests going on together cannot exceed a limit together. What does not grow always passes.
+An ingest reserves room under the lock of the customer's row and uses the reservation in the
+transaction that publishes. So concurrent ingests cannot exceed a limit together. An ingest that
+needs no more room than before always passes.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from orchestrator.catalog.values import StorageUse
 from orchestrator.errors import InvalidInput, OverQuota
 from orchestrator.model import AssetId
 
-_MOST = 2**62
+_MAX_LIMIT = 2**62
 
 
 class Quotas:
-    """The repository of storage policies and reservations. Raises CatalogUnavailable."""
+    """The repository of limits and reservations. Every method raises CatalogUnavailable."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def get(self, customer: int) -> StorageUse:
-        """The customer's limits and what is used of them; no limits where none were set."""
+        """The customer's limits and what is used of them. Limits that were never set are None."""
         async with self._pool.connection() as connection:
             row = await connection.fetchrow(
                 "SELECT * FROM customer_storage WHERE customer = $1", customer
@@ -40,12 +41,11 @@ class Quotas:
     async def set_limits(
         self, customer: int, *, max_images: int | None, max_bytes: int | None
     ) -> StorageUse:
-        """Set both limits (None: no limit). Under one lower than what is stored nothing comes in.
-
-        Raises InvalidInput for a negative one.
+        """Set both limits (None: no limit). A limit below what is stored removes nothing, and lets
+        nothing be added. Raises InvalidInput for a negative limit.
         """
         for limit in (max_images, max_bytes):
-            if limit is not None and not 0 <= limit <= _MOST:
+            if limit is not None and not 0 <= limit <= _MAX_LIMIT:
                 raise InvalidInput("A storage limit is a number from 0 on, or null for none.")
         await self._pool.fetch(
             """INSERT INTO customer_storage (customer, max_images, max_bytes) VALUES ($1, $2, $3)
@@ -64,41 +64,41 @@ class Quotas:
         *,
         instead_of: UUID | None = None,
     ) -> UUID | None:
-        """Reserve room for an asset that will have `new_bytes` in the store instead of what it has;
-        and for one more image when it has nothing.
+        """Reserve room for an asset that will have `new_bytes` in the store instead of what it has
+        now, and for one more image if it has nothing now.
 
-        None when the customer has no limits. `instead_of` is a reservation this one replaces.
-        Raises OverQuota; the old reservation stays then.
+        None when the customer has no limits. This reservation replaces `instead_of`. Raises
+        OverQuota; the old reservation stays then.
         """
         async with self._pool.transaction() as connection:
             row = await connection.fetchrow(
                 "SELECT * FROM customer_storage WHERE customer = $1 FOR UPDATE", asset_id.customer
             )
-            await reserved(connection, instead_of)
+            await use_reservation(connection, instead_of)
             if row is None or (row["max_images"] is None and row["max_bytes"] is None):
                 return None
             images, now = await _live(connection, asset_id)
             added = max(new_bytes - now, 0)
             more = 0 if images else 1
             if more or added:
-                # Not yet counted: the check is made as if it were.
-                await check_room(connection, row, images=more, added=added, counted=False)
+                # Not counted yet: the check adds them.
+                await check_room(connection, row, images=more, added=added, is_counted=False)
             return await _reserve(connection, asset_id, more, added, lasts_s)
 
     async def release(self, reservation: UUID | None) -> None:
-        """Give a reservation up; one that is used up or gone is no error."""
+        """Delete a reservation. It is no error if it was used or has expired."""
         if reservation is not None:
             await self._pool.fetch("DELETE FROM quota_reservations WHERE id = $1", reservation)
 
     async def expire(self) -> int:
-        """Forget reservations whose time is over; returns how many."""
+        """Delete expired reservations; returns how many."""
         rows = await self._pool.fetch(
             "DELETE FROM quota_reservations WHERE expires < now() RETURNING id"
         )
         return len(rows)
 
     async def recount(self, customer: int) -> StorageUse:
-        """Set what is stored to what the ledger says, should tables have been edited by hand."""
+        """Recompute what is stored from the ledger, in case tables were edited by hand."""
         async with self._pool.transaction() as connection:
             await connection.execute(
                 """INSERT INTO customer_storage (customer) VALUES ($1) ON CONFLICT DO NOTHING""",
@@ -119,10 +119,10 @@ class Quotas:
         return await self.get(customer)
 
 
-async def reserved(connection: asyncpg.Connection, reservation: UUID | None) -> tuple[int, int]:
-    """Use a reservation up; returns the (images, bytes) it was good for, nothing when it had
-    expired.
-    """
+async def use_reservation(
+    connection: asyncpg.Connection, reservation: UUID | None
+) -> tuple[int, int]:
+    """Delete a reservation and return its (images, bytes), (0, 0) when it has expired."""
     if reservation is None:
         return 0, 0
     row = await connection.fetchrow(
@@ -134,25 +134,26 @@ async def reserved(connection: asyncpg.Connection, reservation: UUID | None) -> 
 
 
 async def check_room(
-    connection: asyncpg.Connection, row: Any, *, images: int, added: int, counted: bool = True
+    connection: asyncpg.Connection, row: Any, *, images: int, added: int, is_counted: bool = True
 ) -> None:
-    """Raise OverQuota when `images` and `added` bytes, which the locked `row` of the customer has
-    `counted` or not, do not fit beside what is stored and reserved.
+    """Raise OverQuota when `images` and `added` bytes do not fit beside what is stored and
+    reserved. `row` is the customer's locked row; `is_counted` says whether it already includes
+    them.
     """
     held_images, held = await _held(connection, row["customer"])
-    used_images = row["images"] + held_images + (0 if counted else images)
-    used = row["stored"] + held + (0 if counted else added)
+    used_images = row["images"] + held_images + (0 if is_counted else images)
+    used = row["stored"] + held + (0 if is_counted else added)
     if images and row["max_images"] is not None and used_images > row["max_images"]:
         raise OverQuota(
-            f"The storage policy's limit of {row['max_images']} images is reached; nothing was "
-            "stored."
+            f"The customer's limit of {row['max_images']} images is reached. Nothing was stored. "
+            "Delete assets or raise the limit."
         )
     limit = row["max_bytes"]
-    starts_full = images > 0 and not added and limit is not None and used >= limit
-    if limit is not None and ((added and used > limit) or starts_full):
+    is_full = images > 0 and not added and limit is not None and used >= limit
+    if limit is not None and ((added and used > limit) or is_full):
         raise OverQuota(
-            f"The storage policy's size limit of {limit} bytes would be exceeded: "
-            f"{used} bytes would be in use; nothing was stored."
+            f"The customer's limit of {limit} bytes would be exceeded: {used} bytes would be used. "
+            "Nothing was stored. Delete assets or raise the limit."
         )
 
 
@@ -178,7 +179,7 @@ async def _held(connection: asyncpg.Connection, customer: int) -> tuple[int, int
 async def _reserve(
     connection: asyncpg.Connection, asset_id: AssetId, images: int, added: int, lasts_s: float
 ) -> UUID:
-    found: UUID = await connection.fetchval(
+    reservation: UUID = await connection.fetchval(
         """INSERT INTO quota_reservations (customer, asset, bytes, images, expires)
            VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5)) RETURNING id""",
         asset_id.customer,
@@ -187,7 +188,7 @@ async def _reserve(
         images,
         lasts_s,
     )
-    return found
+    return reservation
 
 
 def _use(row: Any, images: int, held: int) -> StorageUse:

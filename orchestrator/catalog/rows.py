@@ -1,4 +1,4 @@
-"""How assets are written as rows and read back."""
+"""Conversion between assets and rows of the catalogue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS = """customer, space, name, version, state, width, height, origin, origi
 
 
 def asset_of(row: asyncpg.Record) -> Asset:
-    """The asset a row with COLUMNS holds."""
+    """The asset in a row with COLUMNS."""
     return Asset(
         id=AssetId(row["customer"], row["space"], row["name"]),
         version=row["version"],
@@ -66,17 +66,17 @@ def is_storable(text: str) -> bool:
 
 
 def source_row(source: Source | None) -> dict[str, Any] | None:
-    """A source as its JSON column."""
+    """A source as the value of its JSON column."""
     return None if source is None else asdict(source)
 
 
 def source_of(value: dict[str, Any] | None) -> Source | None:
-    """The source a JSON column holds."""
+    """The source in a JSON column."""
     return None if value is None else Source(**{**value, "kind": SourceKind(value["kind"])})
 
 
 def sizes_row(sizes: ThumbnailSizes) -> dict[str, list[list[int]]]:
-    """Thumbnail sizes as their JSON column, the shape of s.json."""
+    """Thumbnail sizes as the value of their JSON column, which has the structure of s.json."""
     return {"o": [list(size) for size in sizes.open], "a": [list(size) for size in sizes.auth]}
 
 

@@ -1,8 +1,7 @@
-"""The repository of stored policies: how originals are made tile-ready and which thumbnails are
-made.
+"""Stored policies: how originals are converted and which thumbnails are made.
 
-A policy belongs to a customer, or to all (customer 0). Definitions are JSON that was validated
-before it came here (`ingest/policy_definitions.py`).
+A policy belongs to one customer, or to all (customer 0). Callers validate definitions before they
+store them (`ingest/policy_definitions.py`).
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from orchestrator.errors import NotFound
 
 PolicyKind = Literal["optimisation", "thumbnail"]
 EVERYONE = 0
-"""The customer whose policies are global."""
+"""The customer number of global policies."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPolicy:
-    """A row: whose it is (EVERYONE: global), its name and its definition."""
+    """A policy: its customer (EVERYONE: global), its name and its definition."""
 
     kind: PolicyKind
     customer: int
@@ -35,13 +34,13 @@ class StoredPolicy:
 
 
 class StoredPolicies:
-    """Policies of one database."""
+    """The repository of policies. Every method raises CatalogUnavailable."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def get(self, kind: PolicyKind, customer: int, name: str) -> StoredPolicy | None:
-        """The policy that belongs to just this customer, or None."""
+        """The policy of exactly this customer, or None."""
         if not is_storable(name):
             return None
         row = await self._pool.fetchrow(
@@ -53,7 +52,7 @@ class StoredPolicies:
         return None if row is None else _policy(row)
 
     async def for_customer(self, kind: PolicyKind, customer: int) -> list[StoredPolicy]:
-        """The global ones, then the customer's own, each by name."""
+        """The global policies, then the customer's own, each by name."""
         rows = await self._pool.fetch(
             """SELECT * FROM policies WHERE kind = $1 AND customer IN (0, $2)
                ORDER BY customer, name""",
@@ -65,8 +64,8 @@ class StoredPolicies:
     async def put(
         self, kind: PolicyKind, customer: int, name: str, definition: dict[str, Any]
     ) -> tuple[StoredPolicy, bool]:
-        """Create or replace one; the policy as it now is, and True if it is new. Raises
-        InvalidInput when no column can hold it.
+        """Create or replace a policy. Returns it, and True if it is new. Raises InvalidInput when
+        no column can hold it.
         """
         row = await self._pool.fetchrow(
             """INSERT INTO policies (kind, customer, name, definition) VALUES ($1, $2, $3, $4)
@@ -79,11 +78,11 @@ class StoredPolicies:
             definition,
         )
         if row is None:
-            raise NotFound("The policy was removed meanwhile.")
+            raise NotFound("The policy was removed at the same time. Try again.")
         return _policy(row), bool(row["is_new"])
 
     async def delete(self, kind: PolicyKind, customer: int, name: str) -> bool:
-        """Remove one; False when there was none."""
+        """Delete a policy; False when there is none."""
         row = await self._pool.fetchrow(
             """DELETE FROM policies WHERE kind = $1 AND customer = $2 AND name = $3
                RETURNING name""",

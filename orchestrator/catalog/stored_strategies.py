@@ -1,6 +1,7 @@
-"""Origin strategies: how the origins of a customer are to be read, in the customer's own order.
+"""Stored origin strategies: how the origins of a customer are read, in the customer's order.
 
-Credentials come here sealed, or as a link, and go out so: this module neither reads nor shows them.
+Credentials are encrypted, or a link, when they are stored and when they are returned. This module
+does not decrypt them.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ from orchestrator.catalog.values import OriginStrategy, StrategyDraft
 from orchestrator.errors import Conflict, NotFound
 
 _ORDER = "ORDER BY place, id"
-_SAME = "The customer has an origin strategy with this regex already."
+_SAME = "The customer already has an origin strategy with this regex."
 
 
 class OriginStrategies:
-    """The repository of origin strategies."""
+    """The repository of origin strategies. Every method raises CatalogUnavailable."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def all(self) -> list[OriginStrategy]:
-        """Every customer's strategies."""
+        """The strategies of all customers."""
         rows = await self._pool.fetch(
             "SELECT * FROM origin_strategies ORDER BY customer, place, id"
         )
         return [_strategy(row) for row in rows]
 
     async def list(self, customer: int) -> list[OriginStrategy]:
-        """The customer's strategies, by place, then by id: the order they are tried in."""
+        """The customer's strategies by place, then by id: the order in which they are tried."""
         rows = await self._pool.fetch(
             f"SELECT * FROM origin_strategies WHERE customer = $1 {_ORDER}",  # noqa: S608  a constant
             customer,
@@ -40,15 +41,15 @@ class OriginStrategies:
         return [_strategy(row) for row in rows]
 
     async def get(self, customer: int, strategy: UUID) -> OriginStrategy:
-        """This strategy of this customer. Raises NotFound."""
+        """The strategy of this customer with this id. Raises NotFound."""
         row = await self._pool.fetchrow(
             "SELECT * FROM origin_strategies WHERE customer = $1 AND id = $2", customer, strategy
         )
         return _strategy(row)
 
     async def create(self, customer: int, draft: StrategyDraft) -> OriginStrategy:
-        """A new strategy. Raises Conflict when the customer has one with this regex, NotFound when
-        there is no such customer.
+        """Create a strategy. Raises Conflict when the customer has one with this regex, NotFound
+        when there is no such customer.
         """
         try:
             row = await self._pool.fetchrow(
@@ -67,7 +68,7 @@ class OriginStrategies:
     async def change(
         self, customer: int, strategy: UUID, edit: Callable[[OriginStrategy], StrategyDraft]
     ) -> OriginStrategy:
-        """The strategy made what `edit` makes of it; nobody else changes it meanwhile.
+        """Replace the strategy by what `edit` returns for it. It is locked until then.
 
         Raises NotFound, Conflict as `create`, and what `edit` raises; nothing is changed then.
         """
@@ -93,7 +94,7 @@ class OriginStrategies:
         return _strategy(row)
 
     async def delete(self, customer: int, strategy: UUID) -> None:
-        """Forget the strategy. Raises NotFound."""
+        """Delete the strategy. Raises NotFound."""
         row = await self._pool.fetchrow(
             "DELETE FROM origin_strategies WHERE customer = $1 AND id = $2 RETURNING *",
             customer,

@@ -1,4 +1,4 @@
-"""The values the catalogue takes and gives beside `model.Asset`. Nothing here does I/O."""
+"""The values that the catalogue accepts and returns besides `model.Asset`. No I/O."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ AttemptOutcome = Literal["completed", "unchanged", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class AssetDraft:
-    """What is to be recorded of an asset when its original is (again) taken in.
+    """What to record of an asset when its original is ingested, for the first time or again.
 
-    None leaves what an earlier version of the asset had: taking a picture in again must not open a
-    restricted one. `source` is the original itself; `origin_fingerprint` (the source's, unless
-    given) tells whether it changed.
+    A field that is None keeps the value of the version before: ingesting a restricted asset again
+    must not make it public. `source` is the original itself. `origin_fingerprint`, by default that
+    of the source, shows whether the original changed.
     """
 
     id: AssetId
@@ -41,12 +41,12 @@ class AssetDraft:
     origin_etag: str = ""
     origin_sha256: str = ""
     batch: int | None = None
-    """The batch that asked for it, if one did."""
+    """The batch that the ingest belongs to, if any."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object in the store, or about to be: a key is written once in its life."""
+    """An object that is in the store or about to be written. A key is written only once."""
 
     key: str
     kind: ObjectKind
@@ -55,7 +55,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """What the ledger knows of one object; `version` is the number it was written under."""
+    """A row of the ledger. `version` is the number that the object was written under."""
 
     id: AssetId
     object: StoredObject
@@ -66,8 +66,8 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One ingest of an asset, as its history has it. `bytes` of the original read; `fault` when it
-    failed.
+    """One attempt to ingest an asset, for its history. `bytes` is the number of bytes read from the
+    origin; `fault` is set when the attempt failed.
     """
 
     asset: AssetId
@@ -82,8 +82,8 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What a finishing transaction does beside the asset's row: `objects`, entered before, become
-    live, the reservation is used up, the attempt goes into the history.
+    """What the transaction that ends an ingest changes besides the asset's row: `objects`, which
+    are in the ledger, become live, the reservation is used, the attempt is added to the history.
     """
 
     objects: tuple[StoredObject, ...] = ()
@@ -93,8 +93,8 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class StorageUse:
-    """A customer's storage policy (None: no limit), what is stored, and what ingests under way have
-    reserved. Bytes count sources, originals and thumbnails; images those that have any.
+    """A customer's limits (None: no limit), what is stored, and what running ingests have reserved.
+    Bytes include sources, originals and thumbnails. Images are the assets that have any of these.
     """
 
     customer: int
@@ -108,7 +108,7 @@ class StorageUse:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What the end of an asset did: how many objects of the store, and bytes, nobody wants now."""
+    """A deleted asset, and how many objects and bytes of the store became unwanted."""
 
     asset: Asset
     objects: int
@@ -117,7 +117,7 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """The asset as it now is; `changed` is False when the draft told nothing new of its pixels."""
+    """The asset as it is now. `changed` is False when the draft had nothing new."""
 
     asset: Asset
     changed: bool
@@ -125,7 +125,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """Whose assets they are; the id is the first part of an AssetId."""
+    """An owner of assets. The id is the first part of an AssetId."""
 
     id: int
     name: str
@@ -134,19 +134,19 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What may be shown of a key. A revoked key has the time of its revocation."""
+    """The public part of a key. `revoked` is the time of its revocation, if any."""
 
     id: str
     customer: int
     created: datetime
     revoked: datetime | None = None
     admin: bool = False
-    """It reaches every customer, and what is global."""
+    """It gives access to all customers and to what is global."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewApiKey:
-    """A key just made: the only time its secret can be seen."""
+    """A new key. Its secret cannot be read later."""
 
     id: str
     customer: int
@@ -155,14 +155,14 @@ class NewApiKey:
 
     @property
     def token(self) -> str:
-        """Id and secret as one word, for `Authorization: Bearer`."""
+        """Id and secret as one token, for `Authorization: Bearer`."""
         return f"{self.id}.{self.secret}"
 
 
 @dataclass(frozen=True, slots=True)
 class StrategyDraft:
-    """How origins that `regex` finds are read. `credentials` are sealed, or a link `s3://...`, or
-    none (""); `optimised` origins may be served from where they are.
+    """How origins that `regex` matches are read. `credentials` are encrypted, or a link `s3://...`,
+    or "" for none. `optimised` origins may be served without copying them to the store.
     """
 
     regex: str

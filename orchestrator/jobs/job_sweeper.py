@@ -46,7 +46,7 @@ class JobSweeper:
             try:
                 await self.sweep()
             except CatalogUnavailable as error:
-                # No worker could send heartbeats meanwhile: give all of them time to.
+                # No worker could send heartbeats during the outage: give all of them time to.
                 self._grace_until = self._now() + self._settings.heartbeat_s * 2
                 log.warning("jobs not swept", extra={"reason": error.public})
 

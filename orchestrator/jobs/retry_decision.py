@@ -27,7 +27,7 @@ OWN_OUTAGES = (
 """A part of the installation is unavailable or full. The job is not the cause, so the attempt does
 not count.
 """
-PATIENCE = timedelta(days=1)
+OUTAGE_GRACE = timedelta(days=1)
 """After this time since a job's first start its attempts count in any case: the job itself may
 cause the outages.
 """
@@ -50,7 +50,7 @@ def decide_retry(
 ) -> Retry | GiveUp:
     """Decide by the class of the error and by the number of attempts."""
     now = now or datetime.now(UTC)
-    if isinstance(error, OWN_OUTAGES) and now - (job.begun or now) < PATIENCE:
+    if isinstance(error, OWN_OUTAGES) and now - (job.begun or now) < OUTAGE_GRACE:
         return Retry(is_counted=False)
     if not fault.retryable or job.attempts >= max_attempts:
         return GiveUp()

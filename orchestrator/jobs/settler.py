@@ -53,7 +53,7 @@ class Settler:
             return
         wait_s = self._wait_s(decision, job)
         await _repeat(
-            lambda: self._claims.postpone(job, wait_s, fault, counted=decision.is_counted)
+            lambda: self._claims.postpone(job, wait_s, fault, is_counted=decision.is_counted)
         )
         metrics.JOB_RETRIES.labels(fault.code).inc()
         log.info(

@@ -55,7 +55,7 @@ class Worker:
         self._look_again = asyncio.Event()
 
     def wake(self) -> None:
-        """Look for due jobs now: a notice says that there may be one."""
+        """Look for due jobs now. Called when a notice arrives."""
         self._look_again.set()
 
     async def run(self) -> None:
@@ -75,7 +75,7 @@ class Worker:
     async def _claim_jobs(self, tasks: asyncio.TaskGroup) -> None:
         failures = 0
         while True:
-            # Cleared before looking: a notice that arrives meanwhile makes the worker look again.
+            # Cleared before it looks: a notice that arrives during the look makes it look again.
             self._look_again.clear()
             try:
                 wait_s = await self._fill_slots(tasks)
@@ -155,7 +155,7 @@ class Worker:
             return
         with suppress(Unavailable, TimeoutError):  # the claim ends without heartbeats
             async with asyncio.timeout(_RELEASE_S):
-                await self._claims.postpone(running.job, 0, counted=False)
+                await self._claims.postpone(running.job, 0, is_counted=False)
         log.info("job released", extra=log_fields(running.job))
 
     async def _drain(self) -> None:

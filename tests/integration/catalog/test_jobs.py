@@ -240,7 +240,7 @@ async def test_a_job_put_off_keeps_its_fault_and_counts_unless_told_not_to(books
     assert await books.claims.postpone(await claimed(books), 0, FAULT)
     job = await claimed(books)
     assert (job.attempts, job.fault) == (2, FAULT)
-    assert await books.claims.postpone(job, 0, counted=False)
+    assert await books.claims.postpone(job, 0, is_counted=False)
     job = await claimed(books)
     assert (job.attempts, job.fault) == (2, FAULT)
 

@@ -64,7 +64,7 @@ class Life(RuleBasedStateMachine):
         if how == "beat":
             assert (job.id in self.run(claims.heartbeat([job]))) == is_ours
         elif how == "put off":
-            assert self.run(claims.postpone(job, 0, FAULT, counted=bool(which % 2))) == is_ours
+            assert self.run(claims.postpone(job, 0, FAULT, is_counted=bool(which % 2))) == is_ours
         else:
             work = claims.complete(job) if how == "done" else claims.fail(job, FAULT)
             settled = self.run(work)

@@ -116,7 +116,7 @@ async def test_who_was_taken_for_dead_publishes_nothing_and_leaves_nothing(house
 
     house.store.before_put = swept
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    with pytest.raises(Conflict, match="taken for dead"):
+    with pytest.raises(Conflict, match="lost its lock"):
         await house.ingest(Request(ID, str(path)))
     assert not (await house.asset()).servable
     await house.sweep()

@@ -1,6 +1,6 @@
-"""Jobs for tests: drafts, an open job system with or without SQS, handlers that record their calls.
+"""Jobs for tests: drafts, a job system with or without SQS, handlers that record their calls.
 
-Run as a module it is a worker to be killed: `python -m tests.support.jobs DSN LOG SECONDS`.
+Run as a module it is a worker that tests kill: `python -m tests.support.jobs DSN LOG SECONDS`.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ KEYS = ("testing", "testing")
 
 
 def a_draft(number: int = 0, **changes: Any) -> JobDraft:
-    """A job of customer 1 without an origin host."""
+    """A draft of a job of customer 1 without an origin host."""
     values: dict[str, Any] = {"kind": KIND, "payload": {"number": number}, "customer": 1}
     return JobDraft(**{**values, **changes})
 
 
 def drafts(count: int, **changes: Any) -> list[JobDraft]:
-    """So many of them, numbered from 0."""
+    """Drafts of `count` jobs, numbered from 0."""
     return [a_draft(number, **changes) for number in range(count)]
 
 
 @contextmanager
 def moto() -> Iterator[str]:
-    """A server that speaks SQS; its address."""
+    """Run a server with the SQS API; its address."""
     port = free_port()
     words = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -83,7 +83,7 @@ def moto() -> Iterator[str]:
 
 
 def sqs_client(address: str) -> Any:
-    """A plain client, a stranger to us."""
+    """An SQS client of another system."""
     return get_session().create_client(
         "sqs",
         endpoint_url=address,
@@ -94,7 +94,7 @@ def sqs_client(address: str) -> Any:
 
 
 def sqs_settings(address: str, name: str, **changes: Any) -> Jobs:
-    """Settings of two queues of their own, which are made."""
+    """Settings of two queues, which are created."""
     client = sqs_client(address)
     for lane in ("normal", "priority"):
         client.create_queue(QueueName=f"{name}-{lane}")
@@ -164,31 +164,31 @@ class JobSystem:
             yield await loops.enter_async_context(running(worker.run()))
 
     async def job(self, number: int) -> Job:
-        """The job, which must be there."""
+        """The job, which must exist."""
         found = await self.catalog.jobs.get(number)
         assert found is not None
         return found
 
     async def ended(self, ids: Sequence[int], within_s: float = 20) -> list[Job]:
         """The jobs, once all have ended."""
-        over = ("done", "failed", "cancelled")
-        return await self.until(ids, lambda job: job.state in over, within_s)
+        ends = ("done", "failed", "cancelled")
+        return await self.until(ids, lambda job: job.state in ends, within_s)
 
     async def until(
-        self, ids: Sequence[int], is_so: Callable[[Job], bool], within_s: float = 20
+        self, ids: Sequence[int], condition: Callable[[Job], bool], within_s: float = 20
     ) -> list[Job]:
-        """The jobs, once all are so."""
+        """The jobs, once all meet the condition."""
         async with asyncio.timeout(within_s):
             while True:
                 jobs = [await self.job(number) for number in ids]
-                if all(is_so(job) for job in jobs):
+                if all(condition(job) for job in jobs):
                     return jobs
                 await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
 async def running(work: Any) -> AsyncIterator[asyncio.Task[None]]:
-    """A loop that runs meanwhile; cancelled, and waited for, at the end."""
+    """Run a loop during the block; it is cancelled, and waited for, at the end."""
     task = asyncio.ensure_future(work)
     try:
         yield task
@@ -245,15 +245,15 @@ class RecordingHandler:
 
 
 def a_worker_process(dsn: str, log: Path, seconds: float) -> subprocess.Popen[bytes]:
-    """A worker, with its sweeper, in a process of its own; it appends a line to `log` for each job
-    it begins (`+ID`) and has done (`-ID`).
+    """Start a worker and a sweeper in a process of their own. It appends a line to `log` when a job
+    starts (`+ID`) and when it has ended (`-ID`).
     """
     words = [sys.executable, "-m", "tests.support.jobs", dsn, str(log), str(seconds)]
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Without any warning."""
+    """Kill the process with SIGKILL."""
     with suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGKILL)
     process.wait()

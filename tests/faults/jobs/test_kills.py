@@ -30,7 +30,7 @@ from tests.support.jobs import (
 )
 
 
-async def test_a_job_of_a_killed_worker_is_done_by_another(tmp_path: Path) -> None:
+async def test_another_worker_runs_the_job_of_a_killed_one(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with embedded(tmp_path) as server:
         database = Database(dsn=SecretStr(server.dsn))

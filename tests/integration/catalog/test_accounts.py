@@ -22,12 +22,12 @@ async def test_customers_get_the_next_number_unless_one_is_given(catalog: Catalo
     assert await catalog.customer_id("archive") is None
 
 
-async def test_many_customers_made_at_once_all_get_a_number(catalog: Catalog) -> None:
+async def test_customers_created_at_the_same_time_get_different_numbers(catalog: Catalog) -> None:
     made = await asyncio.gather(*(catalog.customers.create(f"c{n} x") for n in range(12)))
     assert sorted(customer.id for customer in made) == list(range(1, 13))
 
 
-async def test_a_name_or_number_is_taken_once(catalog: Catalog) -> None:
+async def test_a_second_customer_with_the_same_name_or_number_is_refused(catalog: Catalog) -> None:
     await catalog.customers.create("Museum", 5)
     with pytest.raises(Conflict):
         await catalog.customers.create("Museum")
@@ -40,14 +40,14 @@ async def test_a_name_or_number_is_taken_once(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "  ", "12", "a/b", "x" * 101, "nul\0"], ids=ascii)
-async def test_a_name_that_could_be_taken_for_something_else_is_refused(
+async def test_a_name_that_reads_as_a_number_or_a_path_is_refused(
     catalog: Catalog, name: str
 ) -> None:
     with pytest.raises(InvalidInput):
         await catalog.customers.create(name)
 
 
-async def test_a_key_opens_for_its_customer_until_it_is_revoked(catalog: Catalog) -> None:
+async def test_a_key_is_valid_for_its_customer_until_it_is_revoked(catalog: Catalog) -> None:
     customer = await catalog.customers.create("Museum")
     key = await catalog.keys.create(customer.id)
     other = await catalog.keys.create(customer.id)
@@ -69,7 +69,7 @@ async def test_a_key_opens_for_its_customer_until_it_is_revoked(catalog: Catalog
         await catalog.keys.create(999)
 
 
-async def test_an_admin_key_is_known_as_one(catalog: Catalog) -> None:
+async def test_an_admin_key_is_marked_as_one(catalog: Catalog) -> None:
     customer = await catalog.customers.create("Museum")
     key = await catalog.keys.create(customer.id, admin=True)
     found = await catalog.keys.verify(key.id, key.secret)
@@ -80,13 +80,15 @@ async def test_an_admin_key_is_known_as_one(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "nul\0", "\udcff", "x" * 100_000], ids=range(4))
-async def test_any_text_may_be_tried_as_a_key(catalog: Catalog, text: str) -> None:
+async def test_any_text_is_accepted_as_a_wrong_key(catalog: Catalog, text: str) -> None:
     key = await catalog.keys.create((await catalog.customers.create("Museum")).id)
     assert await catalog.keys.verify(text, key.secret) is None
     assert await catalog.keys.verify(key.id, text) is None
 
 
-async def test_the_database_holds_no_secret(catalog: Catalog, database: Database) -> None:
+async def test_the_database_does_not_contain_the_secret(
+    catalog: Catalog, database: Database
+) -> None:
     key = await catalog.keys.create((await catalog.customers.create("Museum")).id)
     connection = await asyncpg.connect(database.dsn.get_secret_value())
     try:

@@ -1,4 +1,4 @@
-"""Assets: what is written is read back, a later change always has the higher version."""
+"""Assets in the catalogue are read back as written, and later changes have higher versions."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def a_draft(name: str = "a", mark: str = "1-100", **changes: Any) -> AssetDraft:
     return replace(draft, **changes)
 
 
-async def test_what_is_registered_is_read_back_whole(catalog: Catalog) -> None:
+async def test_a_registered_asset_is_read_back_with_all_fields(catalog: Catalog) -> None:
     draft = a_draft(
         roles=("staff", "r\u00f4le"),
         max_unauthorised=400,
@@ -94,7 +94,7 @@ async def test_what_is_registered_is_read_back_whole(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-async def test_every_name_is_kept_apart_and_found_again(catalog: Catalog, name: str) -> None:
+async def test_assets_with_unusual_names_are_different_assets(catalog: Catalog, name: str) -> None:
     for other in NAMES:
         await catalog.versions.register(a_draft(other))
     found = await catalog.assets.get(AssetId(1, 1, name))
@@ -106,12 +106,12 @@ async def test_every_name_is_kept_apart_and_found_again(catalog: Catalog, name: 
     assert sum((await catalog.assets.count()).values()) == len(NAMES) - 1
 
 
-async def test_what_was_never_registered_is_none(catalog: Catalog) -> None:
+async def test_an_unknown_asset_is_none(catalog: Catalog) -> None:
     assert await catalog.assets.get(AssetId(1, 1, "nothing")) is None
     assert await catalog.assets.delete(AssetId(1, 1, "nothing")) is None
 
 
-async def test_the_same_original_again_changes_nothing_not_even_after_its_conversion(
+async def test_registering_the_same_original_again_changes_nothing(
     catalog: Catalog,
 ) -> None:
     first = (await catalog.versions.register(a_draft())).asset
@@ -136,7 +136,7 @@ async def test_the_same_original_again_changes_nothing_not_even_after_its_conver
     ],
     ids=lambda changes: next(iter(changes)),
 )
-async def test_another_original_policy_or_right_makes_another_version(
+async def test_another_original_policy_or_right_gives_a_new_version(
     catalog: Catalog, changes: dict[str, Any]
 ) -> None:
     first = (await catalog.versions.register(a_draft())).asset
@@ -145,7 +145,7 @@ async def test_another_original_policy_or_right_makes_another_version(
     assert second.asset.version > first.version
 
 
-async def test_a_failed_original_is_tried_again_when_it_is_registered_again(
+async def test_registering_a_failed_original_again_gives_a_new_version(
     catalog: Catalog,
 ) -> None:
     first = (await catalog.versions.register(a_draft())).asset
@@ -157,7 +157,7 @@ async def test_a_failed_original_is_tried_again_when_it_is_registered_again(
     assert second.asset.error == ""
 
 
-async def test_taking_a_picture_in_again_keeps_its_rights_and_fields(catalog: Catalog) -> None:
+async def test_registering_an_asset_again_keeps_its_rights_and_fields(catalog: Catalog) -> None:
     await catalog.versions.register(
         a_draft(roles=("staff",), max_unauthorised=200, tags=("t",), rights="r")
     )
@@ -166,7 +166,7 @@ async def test_taking_a_picture_in_again_keeps_its_rights_and_fields(catalog: Ca
     assert (after.tags, after.rights) == (("t",), "r")
 
 
-async def test_completing_flips_source_thumbnails_and_state_under_the_same_version(
+async def test_completing_changes_source_thumbnails_and_state_but_not_the_version(
     catalog: Catalog,
 ) -> None:
     first = (await catalog.versions.register(a_draft(), thumbnails=PLANNED)).asset
@@ -192,7 +192,7 @@ async def test_completing_or_failing_an_outdated_version_changes_nothing(catalog
     assert await catalog.assets.get(old.id) == new
 
 
-async def test_publishing_is_refused_once_a_later_version_is_there(catalog: Catalog) -> None:
+async def test_publishing_returns_none_when_a_later_version_exists(catalog: Catalog) -> None:
     await catalog.versions.register(a_draft())
     slow = await catalog.versions.next_version()
     quick = await catalog.versions.next_version()
@@ -204,7 +204,7 @@ async def test_publishing_is_refused_once_a_later_version_is_there(catalog: Cata
     assert await catalog.assets.get(published.id) == published
 
 
-async def test_versions_of_one_asset_only_rise_whoever_changes_it_at_the_same_time(
+async def test_versions_of_one_asset_only_rise_with_concurrent_changes(
     catalog: Catalog,
 ) -> None:
     seen: list[int] = []
@@ -231,7 +231,7 @@ async def test_versions_of_one_asset_only_rise_whoever_changes_it_at_the_same_ti
     assert final.version == max(seen)
 
 
-async def test_many_who_register_the_same_new_original_agree_on_one_version(
+async def test_concurrent_registrations_of_one_original_give_one_version(
     catalog: Catalog,
 ) -> None:
     results = await asyncio.gather(*(catalog.versions.register(a_draft()) for _ in range(20)))
@@ -239,7 +239,7 @@ async def test_many_who_register_the_same_new_original_agree_on_one_version(
     assert len({result.asset.version for result in results}) == 1
 
 
-async def test_a_race_of_completion_and_a_new_version_never_mixes_the_two(
+async def test_a_completion_that_races_with_a_registration_never_mixes_them(
     catalog: Catalog,
 ) -> None:
     for round_ in range(10):
@@ -283,14 +283,16 @@ async def test_descriptive_fields_change_without_a_new_version(catalog: Catalog)
         await catalog.assets.set_fields(AssetId(1, 1, "nothing"), rights="r")
 
 
-async def test_values_that_no_column_holds_are_the_callers_mistake(catalog: Catalog) -> None:
+async def test_values_that_no_column_can_hold_are_invalid_input(catalog: Catalog) -> None:
     asset = (await catalog.versions.register(a_draft())).asset
     for fields in ({"numbers": (2**70, 0, 0)}, {"rights": "nul\0"}, {"rights": "\ud800"}):
         with pytest.raises(InvalidInput):
             await catalog.assets.set_fields(asset.id, **fields)
 
 
-async def test_pages_go_through_all_assets_once_in_order_of_their_bytes(catalog: Catalog) -> None:
+async def test_pages_contain_every_asset_once_ordered_by_the_bytes_of_its_name(
+    catalog: Catalog,
+) -> None:
     ids = [
         AssetId(customer, space, name)
         for customer in (1, 2)
@@ -350,7 +352,7 @@ async def test_a_registered_asset_with_a_queued_job_does_not_wait_for_one(catalo
     assert await waiting(catalog) == [("a", False)]
 
 
-async def test_an_alias_stands_for_one_asset_and_goes_with_it(catalog: Catalog) -> None:
+async def test_an_alias_belongs_to_one_asset_and_is_deleted_with_it(catalog: Catalog) -> None:
     one = (await catalog.versions.register(a_draft("one"))).asset.id
     other = (await catalog.versions.register(a_draft("a/b \u00e9"))).asset.id
     await catalog.aliases.replace(one, ["ark:/12345/x", "\u00e9"])
@@ -369,13 +371,15 @@ async def test_an_alias_stands_for_one_asset_and_goes_with_it(catalog: Catalog) 
 
 
 @pytest.mark.parametrize("alias", ["", "x" * 221, "nul\0", "\ud800", "1/2/name"], ids=ascii)
-async def test_an_alias_nobody_could_ask_for_is_refused(catalog: Catalog, alias: str) -> None:
+async def test_an_alias_that_no_client_could_request_is_refused(
+    catalog: Catalog, alias: str
+) -> None:
     one = (await catalog.versions.register(a_draft("one"))).asset.id
     with pytest.raises(InvalidInput):
         await catalog.aliases.replace(one, [alias])
 
 
 @pytest.mark.parametrize("alias", ["nothing", "nul\0", "\ud800", "x" * 100_000], ids=range(4))
-async def test_any_text_may_be_asked_for_as_an_alias(catalog: Catalog, alias: str) -> None:
+async def test_any_text_can_be_looked_up_as_an_alias(catalog: Catalog, alias: str) -> None:
     assert await catalog.resolve_alias(alias) is None
     assert await catalog.customer_id(alias) is None

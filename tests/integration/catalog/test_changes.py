@@ -1,4 +1,4 @@
-"""Every change is heard by every process; losing the connection is noticed and mended."""
+"""Each change of an asset reaches every process, and a lost LISTEN connection is replaced."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from orchestrator.settings import Database
 from tests.integration.catalog.test_assets import CONVERTED, NAMES, PLANNED, a_draft
 
 
-class Heard:
-    """What a listener was told, and a way to wait for it."""
+class EventLog:
+    """Records the calls of a listener and waits for them."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -41,41 +41,41 @@ class Heard:
 
 
 @asynccontextmanager
-async def listening(settings: Database) -> AsyncIterator[Heard]:
-    heard, ready = Heard(), asyncio.Event()
+async def listening(settings: Database) -> AsyncIterator[EventLog]:
+    log, ready = EventLog(), asyncio.Event()
     on_notice = change_notices(
-        lambda asset_id, version: heard(f"{asset_id} {version}"),
-        lambda prefix: heard(f"prefix {prefix}"),
+        lambda asset_id, version: log(f"{asset_id} {version}"),
+        lambda prefix: log(f"prefix {prefix}"),
     )
     listener = Listener(
         settings,
         {ASSETS_CHANNEL: on_notice},
-        on_lost=lambda: heard("lost"),
-        on_restored=lambda: heard("restored"),
+        on_lost=lambda: log("lost"),
+        on_restored=lambda: log("restored"),
     )
     task = asyncio.create_task(listener.run(ready))
     try:
         await asyncio.wait_for(ready.wait(), 10)
-        yield heard
+        yield log
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
 
 
-async def test_every_kind_of_change_is_told_with_the_version_that_is_now_current(
+async def test_every_kind_of_change_sends_a_notice_with_the_current_version(
     catalog: Catalog, database: Database
 ) -> None:
     asset_id = AssetId(1, 1, "a")
-    async with listening(database) as heard:
+    async with listening(database) as log:
         version = (await catalog.versions.register(a_draft())).asset.version
-        await heard.until(f"{asset_id} {version}")
+        await log.until(f"{asset_id} {version}")
 
         async def again(change: Callable[[], Awaitable[object]]) -> None:
-            heard.events.clear()
+            log.events.clear()
             await change()
             now = await catalog.assets.get(asset_id)
-            await heard.until(f"{asset_id} {now.version if now else 0}")
+            await log.until(f"{asset_id} {now.version if now else 0}")
 
         await again(
             lambda: catalog.versions.complete(
@@ -92,7 +92,7 @@ async def test_every_kind_of_change_is_told_with_the_version_that_is_now_current
         await again(lambda: catalog.assets.delete(asset_id))
 
 
-async def test_a_cleared_prefix_is_remembered_beside_an_asset_of_the_same_text(
+async def test_a_cleared_prefix_and_an_asset_with_the_same_text_are_two_changes(
     catalog: Catalog,
 ) -> None:
     asset_id = (await catalog.versions.register(a_draft("abc"))).asset.id
@@ -108,11 +108,11 @@ async def test_a_cleared_prefix_is_remembered_beside_an_asset_of_the_same_text(
     }
 
 
-async def test_what_changes_nothing_or_is_rolled_back_is_not_told(
+async def test_no_notice_is_sent_if_nothing_changes_or_all_is_rolled_back(
     catalog: Catalog, database: Database
 ) -> None:
     await catalog.versions.register(a_draft())
-    async with listening(database) as heard:
+    async with listening(database) as log:
         await catalog.versions.register(a_draft())
         await catalog.versions.fail(AssetId(1, 1, "a"), 10**9, "outdated")
         with suppress(Exception):
@@ -120,51 +120,51 @@ async def test_what_changes_nothing_or_is_rolled_back_is_not_told(
                 await connection.execute("SELECT pg_notify('orchestrator_assets', '9 1/1/a')")
                 raise RuntimeError
         last = (await catalog.versions.register(a_draft("last"))).asset
-        await heard.until(f"{last.id} {last.version}")
-        assert heard.events == ["restored", f"{last.id} {last.version}"]
+        await log.until(f"{last.id} {last.version}")
+        assert log.events == ["restored", f"{last.id} {last.version}"]
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-async def test_every_name_arrives_as_it_was_sent(
+async def test_every_name_arrives_unchanged_in_a_notice(
     catalog: Catalog, database: Database, name: str
 ) -> None:
-    async with listening(database) as heard:
+    async with listening(database) as log:
         asset = (await catalog.versions.register(a_draft(name))).asset
-        await heard.until(f"{asset.id} {asset.version}")
+        await log.until(f"{asset.id} {asset.version}")
 
 
-async def test_a_notice_that_nobody_understands_does_not_end_the_listening(
+async def test_a_notice_that_cannot_be_parsed_does_not_stop_the_listener(
     catalog: Catalog, database: Database
 ) -> None:
-    async with listening(database) as heard:
+    async with listening(database) as log:
         connection = await asyncpg.connect(database.dsn.get_secret_value())
         for text in ("", "nonsense", "x 1/1/a", "5 not/an/id", "5 1/1/"):
             await connection.execute("SELECT pg_notify('orchestrator_assets', $1)", text)
         await connection.close()
         asset = (await catalog.versions.register(a_draft())).asset
-        await heard.until(f"{asset.id} {asset.version}")
-        assert "lost" not in heard.events
+        await log.until(f"{asset.id} {asset.version}")
+        assert "lost" not in log.events
 
 
-async def test_a_connection_the_server_ends_is_noticed_at_once_and_made_again(
+async def test_the_listener_reconnects_when_the_server_ends_its_connection(
     catalog: Catalog, database: Database
 ) -> None:
-    async with listening(database) as heard:
-        heard.events.clear()
+    async with listening(database) as log:
+        log.events.clear()
         connection = await asyncpg.connect(database.dsn.get_secret_value())
         await connection.execute(
             """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE query LIKE 'LISTEN%' AND datname = current_database()"""
         )
         await connection.close()
-        await heard.until("lost", 2)
-        await heard.until("restored", 5)
-        assert heard.events == ["lost", "restored"]
+        await log.until("lost", 2)
+        await log.until("restored", 5)
+        assert log.events == ["lost", "restored"]
         asset = (await catalog.versions.register(a_draft())).asset
-        await heard.until(f"{asset.id} {asset.version}")
+        await log.until(f"{asset.id} {asset.version}")
 
 
-async def test_a_connection_that_goes_silent_is_found_out_by_asking(
+async def test_the_listener_detects_a_connection_that_fails_silently(
     catalog: Catalog, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the two stands a relay that stops passing anything on, as a dead router does."""
@@ -195,18 +195,18 @@ async def test_a_connection_that_goes_silent_is_found_out_by_asking(
             "connect_timeout_s": 0.3,
         }
     )
-    async with listening(settings) as heard:
+    async with listening(settings) as log:
         await asyncio.sleep(0.5)
-        assert heard.events == ["restored"]
+        assert log.events == ["restored"]
         stuck.set()
-        await heard.until("lost", 3)
-        heard.events.clear()
+        await log.until("lost", 3)
+        log.events.clear()
         stuck.clear()
-        await heard.until("restored", 10)
+        await log.until("restored", 10)
     server.close()
 
 
-async def test_a_restart_of_the_database_is_survived_by_pool_and_listener(tmp_path: Path) -> None:
+async def test_pool_and_listener_survive_a_restart_of_the_database(tmp_path: Path) -> None:
     manager = embedded(tmp_path)
     server = await asyncio.to_thread(manager.__enter__)
     settings = Database(
@@ -216,25 +216,25 @@ async def test_a_restart_of_the_database_is_survived_by_pool_and_listener(tmp_pa
         await migrate(settings)
         catalog = await Catalog.open(settings)
         asset = (await catalog.versions.register(a_draft())).asset
-        async with listening(settings) as heard:
-            heard.events.clear()
+        async with listening(settings) as log:
+            log.events.clear()
             await asyncio.to_thread(PostgresFolder(tmp_path / "postgres").stop)
-            await heard.until("lost", 5)
+            await log.until("lost", 5)
             with pytest.raises(CatalogUnavailable):
                 await catalog.assets.get(asset.id)
             assert await catalog.check() != ""
             assert await asyncio.to_thread(server.revive)
-            await heard.until("restored", 15)
+            await log.until("restored", 15)
             assert await catalog.assets.get(asset.id) == asset
             assert await catalog.check() == ""
             after = (await catalog.versions.register(a_draft(mark="2-2"))).asset
-            await heard.until(f"{after.id} {after.version}")
+            await log.until(f"{after.id} {after.version}")
         await catalog.close()
     finally:
         await asyncio.to_thread(manager.__exit__, None, None, None)
 
 
-async def test_a_full_pool_says_so_instead_of_waiting_for_ever(database: Database) -> None:
+async def test_a_full_pool_is_unavailable_after_a_while(database: Database) -> None:
     await migrate(database)
     small = database.model_copy(update={"pool_max": 2, "query_timeout_s": 0.3})
     catalog = await Catalog.open(small)
@@ -245,7 +245,7 @@ async def test_a_full_pool_says_so_instead_of_waiting_for_ever(database: Databas
     await catalog.close()
 
 
-async def test_a_query_that_takes_too_long_is_given_up(database: Database) -> None:
+async def test_a_query_that_takes_too_long_is_cancelled(database: Database) -> None:
     await migrate(database)
     hasty = database.model_copy(update={"query_timeout_s": 0.3})
     catalog = await Catalog.open(hasty)
@@ -259,7 +259,7 @@ async def test_a_query_that_takes_too_long_is_given_up(database: Database) -> No
     await catalog.close()
 
 
-async def test_an_exclusive_lock_is_held_by_one_and_free_again_after(
+async def test_one_process_at_a_time_holds_an_exclusive_lock(
     catalog: Catalog, database: Database
 ) -> None:
     other = await Catalog.open(database)

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: found or started, stopped by the last user, whole after any death."""
+"""The embedded PostgreSQL: the first user starts it, the last stops it, kills lose no data."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_it_is_started_stopped_and_started_again_with_what_was_in_it(tmp_path: Path) -> None:
+def test_the_server_starts_again_with_the_same_data(tmp_path: Path) -> None:
     with embedded(tmp_path) as server:
         pid = server_pid(tmp_path)
         ask(server.dsn, "CREATE TABLE kept (x int)")
@@ -76,7 +76,7 @@ def test_it_is_started_stopped_and_started_again_with_what_was_in_it(tmp_path: P
     assert not is_alive(pid)
 
 
-def test_it_can_be_reached_by_its_owner_over_a_socket_only(tmp_path: Path) -> None:
+def test_only_the_owner_can_connect_and_only_over_a_socket(tmp_path: Path) -> None:
     with embedded(tmp_path) as server:
         assert ask(server.dsn, "SHOW listen_addresses") == ""
         assert ask(server.dsn, "SELECT current_setting('server_encoding')") == "UTF8"
@@ -85,7 +85,7 @@ def test_it_can_be_reached_by_its_owner_over_a_socket_only(tmp_path: Path) -> No
         assert (tmp_path / "postgres").stat().st_mode & 0o077 == 0
 
 
-def test_the_last_of_several_users_stops_it(tmp_path: Path) -> None:
+def test_the_last_of_several_users_stops_the_server(tmp_path: Path) -> None:
     with another_process(tmp_path) as other:
         assert other.stdout is not None
         dsn = other.stdout.readline().strip()
@@ -98,7 +98,7 @@ def test_the_last_of_several_users_stops_it(tmp_path: Path) -> None:
     assert not is_alive(pid)
 
 
-def test_many_processes_that_come_at_once_share_one_server(tmp_path: Path) -> None:
+def test_processes_that_start_at_the_same_time_share_one_server(tmp_path: Path) -> None:
     with ExitStack() as stack:
         others = [stack.enter_context(another_process(tmp_path)) for _ in range(5)]
         addresses = {other.stdout.readline().strip() for other in others if other.stdout}
@@ -111,7 +111,7 @@ def test_many_processes_that_come_at_once_share_one_server(tmp_path: Path) -> No
     assert not is_alive(pid)
 
 
-def test_a_user_that_is_killed_does_not_keep_it_running_for_ever(tmp_path: Path) -> None:
+def test_the_next_user_stops_the_server_of_a_killed_user(tmp_path: Path) -> None:
     with another_process(tmp_path) as other:
         assert other.stdout is not None
         other.stdout.readline()
@@ -125,7 +125,7 @@ def test_a_user_that_is_killed_does_not_keep_it_running_for_ever(tmp_path: Path)
     assert not is_alive(pid)
 
 
-def test_everything_killed_at_once_is_recovered_from(tmp_path: Path) -> None:
+def test_the_data_survives_when_server_and_user_are_killed(tmp_path: Path) -> None:
     with another_process(tmp_path) as other:
         assert other.stdout is not None
         dsn = other.stdout.readline().strip()
@@ -139,7 +139,7 @@ def test_everything_killed_at_once_is_recovered_from(tmp_path: Path) -> None:
         assert ask(server.dsn, "SELECT x FROM kept") == 7
 
 
-def test_a_stale_pid_file_with_the_number_of_another_living_process_is_not_believed(
+def test_a_stale_pid_file_with_the_number_of_another_process_is_ignored(
     tmp_path: Path,
 ) -> None:
     with embedded(tmp_path):
@@ -153,9 +153,7 @@ def test_a_stale_pid_file_with_the_number_of_another_living_process_is_not_belie
 
 
 @pytest.mark.parametrize("pause_s", [0.05, 0.15, 0.3, 0.5, 0.7])
-def test_being_killed_while_the_database_is_made_leaves_nothing_that_does_not_start(
-    tmp_path: Path, pause_s: float
-) -> None:
+def test_the_server_starts_after_initdb_was_killed(tmp_path: Path, pause_s: float) -> None:
     with another_process(tmp_path) as other:
         time.sleep(pause_s)
         other.kill()
@@ -180,7 +178,7 @@ def test_a_server_that_dies_is_started_again_on_request_at_the_same_address(
 
 
 @pytest.mark.parametrize("name", ["x" * 120, "with space, comma & caf\u00e9"], ids=["long", "odd"])
-def test_a_folder_whose_path_no_socket_can_have_works_too(tmp_path: Path, name: str) -> None:
+def test_a_folder_whose_path_no_socket_can_have_works(tmp_path: Path, name: str) -> None:
     with embedded(tmp_path / name) as server:
         assert ask(server.dsn) == 1
 
@@ -192,21 +190,21 @@ def test_two_data_folders_have_two_servers(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives itself another account")
-def test_as_root_folders_above_are_opened_to_the_servers_account_alone(tmp_path: Path) -> None:
+def test_as_root_only_the_account_of_the_server_may_pass_the_folders_above(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     with embedded(closed / "data") as server:
         assert ask(server.dsn) == 1
         owner = (closed / "data" / "postgres").stat().st_uid
     assert owner != 0
-    stranger = subprocess.run(
+    other_account = subprocess.run(
         ["ls", closed / "data"], user=65534, group=65534, extra_groups=[], capture_output=True
     )
-    assert stranger.returncode != 0
+    assert other_account.returncode != 0
     assert closed.stat().st_mode & 0o007 == 0
 
 
-def test_a_configured_database_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_configured_database_is_used_unchanged(tmp_path: Path) -> None:
     settings = Settings(
         server=Server(data_dir=tmp_path), database=Database(dsn=SecretStr("postgresql://x/y"))
     )
@@ -215,14 +213,14 @@ def test_a_configured_database_is_taken_as_it_is(tmp_path: Path) -> None:
     assert not (tmp_path / "postgres").exists()
 
 
-def test_without_one_the_embedded_one_is_put_into_the_settings(tmp_path: Path) -> None:
+def test_without_a_configured_database_the_settings_get_the_embedded_one(tmp_path: Path) -> None:
     settings = Settings(server=Server(data_dir=tmp_path))
     with database(settings) as found:
         assert ask(found.database.dsn.get_secret_value()) == 1
         assert found.storage == settings.storage
 
 
-def test_a_folder_that_is_no_database_is_not_touched(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_database_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "precious").write_text("mine")
     with pytest.raises(CatalogUnavailable), embedded(tmp_path):

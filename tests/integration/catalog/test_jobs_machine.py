@@ -1,4 +1,4 @@
-"""Any order of whatever can happen to the jobs of a batch leaves its counts exact."""
+"""Events of the jobs of a batch in random order leave its counts exact."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MAX_ATTEMPTS = 3
 FAULT = Fault("broken", "convert", retryable=True, detail="Broken.")
 
 
-class Life(RuleBasedStateMachine):
-    """One batch, several workers, some of which believe that they still have what was taken."""
+class BatchMachine(RuleBasedStateMachine):
+    """One batch and several workers, some of which try to settle claims that they have lost."""
 
     database: Database
     loop: asyncio.AbstractEventLoop
@@ -53,17 +53,17 @@ class Life(RuleBasedStateMachine):
         if job is not None:
             self.held.append(job)
 
-    @rule(which=some.integers(0, 50), how=some.sampled_from(["done", "fail", "put off", "beat"]))
+    @rule(which=some.integers(0, 50), how=some.sampled_from(["done", "fail", "postpone", "beat"]))
     def settle(self, which: int, how: str) -> None:
         if not self.held:
             return
-        job = self.held[which % len(self.held)]  # kept: it may try again later
+        job = self.held[which % len(self.held)]  # it stays in the list and may be settled again
         now = self.run(self.catalog.jobs.get(job.id))
         is_ours = now.state == "running" and now.worker == job.worker
         claims = self.catalog.claims
         if how == "beat":
             assert (job.id in self.run(claims.heartbeat([job]))) == is_ours
-        elif how == "put off":
+        elif how == "postpone":
             assert self.run(claims.postpone(job, 0, FAULT, is_counted=bool(which % 2))) == is_ours
         else:
             work = claims.complete(job) if how == "done" else claims.fail(job, FAULT)
@@ -86,20 +86,20 @@ class Life(RuleBasedStateMachine):
 
     @rule(which=some.integers(0, JOBS - 1))
     def retry(self, which: int) -> None:
-        async def again() -> None:
+        async def retry() -> None:
             async with self.catalog.transaction() as connection:
                 await self.catalog.jobs.retry(connection, self.ids[which])
 
         with suppress(Conflict):
-            self.run(again())
+            self.run(retry())
 
     @rule()
     def retry_batch(self) -> None:
-        async def again() -> None:
+        async def retry() -> None:
             async with self.catalog.transaction() as connection:
                 await self.catalog.jobs.retry_batch(connection, self.batch)
 
-        self.run(again())
+        self.run(retry())
 
     @invariant()
     def counts_are_exact(self) -> None:
@@ -115,15 +115,15 @@ class Life(RuleBasedStateMachine):
         assert self.finished == (batch.remaining == 0)
 
 
-def test_counts_stay_exact_whatever_happens(database: Database) -> None:
+def test_the_counts_of_a_batch_stay_exact_in_any_order_of_events(database: Database) -> None:
     loop = asyncio.new_event_loop()
     try:
         loop.run_until_complete(migrate(database))
         catalog = loop.run_until_complete(Catalog.open(database))
         loop.run_until_complete(catalog.customers.ensure(1, "main"))
-        Life.loop, Life.catalog = loop, catalog
+        BatchMachine.loop, BatchMachine.catalog = loop, catalog
         run_state_machine_as_test(
-            Life,
+            BatchMachine,
             settings=settings(
                 max_examples=40,
                 stateful_step_count=40,

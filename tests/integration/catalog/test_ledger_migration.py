@@ -1,4 +1,4 @@
-"""Objects of an installation from before the ledger are in it, under the very keys they have."""
+"""Migrating an installation without a ledger enters its objects, under the keys they have."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = [
 ]
 
 
-def stored_before(name: str) -> Asset:
+def a_stored_asset(name: str) -> Asset:
     asset_id = AssetId(1, 2, name)
     key = keys.source_key(asset_id, 7, "jp2")
     sizes = ThumbnailSizes(open=((200, 150), (75, 100)), auth=((400, 300),))
@@ -42,9 +42,9 @@ def stored_before(name: str) -> Asset:
     )
 
 
-def in_place_before(name: str) -> Asset:
-    """Tile-ready where it is: thumbnails only, and no key of ours in its row."""
-    asset = stored_before(name)
+def an_asset_in_place(name: str) -> Asset:
+    """Tile-ready where it is: thumbnails only, and its row names no key of the store."""
+    asset = a_stored_asset(name)
     return an_asset(
         id=AssetId(1, 3, name),
         version=9,
@@ -54,7 +54,7 @@ def in_place_before(name: str) -> Asset:
     )
 
 
-async def written_before(database: Database, assets: list[Asset]) -> None:
+async def install_without_ledger(database: Database, assets: list[Asset]) -> None:
     connection = await asyncpg.connect(database.dsn.get_secret_value())
     try:
         await connection.execute(migrations()["0001_catalogue"])
@@ -81,9 +81,9 @@ async def written_before(database: Database, assets: list[Asset]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_every_object_there_was_is_known(database: Database, name: str) -> None:
-    assets = [stored_before(name), in_place_before(name)]
-    await written_before(database, assets)
+async def test_every_existing_object_is_in_the_ledger(database: Database, name: str) -> None:
+    assets = [a_stored_asset(name), an_asset_in_place(name)]
+    await install_without_ledger(database, assets)
     catalog = await Catalog.open(database)
     try:
         rows = await catalog.objects.page()
@@ -95,7 +95,7 @@ async def test_every_object_there_was_is_known(database: Database, name: str) ->
         await catalog.close()
 
 
-async def test_a_new_installation_begins_with_an_empty_one(database: Database) -> None:
+async def test_a_new_installation_starts_with_an_empty_ledger(database: Database) -> None:
     await migrate(database)
     catalog = await Catalog.open(database)
     try:

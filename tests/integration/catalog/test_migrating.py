@@ -1,4 +1,4 @@
-"""Migrations: once each, in order, whoever starts them at the same time."""
+"""Migrations are applied once, in order, also by concurrent processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.settings import Database
 from tests.support.serve_process import free_port
 
 
-async def test_migrations_are_applied_once_and_told(database: Database) -> None:
+async def test_migrations_are_applied_once_and_their_names_returned(database: Database) -> None:
     names = list(migrations())
     assert names == sorted(names)
     assert await pending(database) == names
@@ -25,12 +25,12 @@ async def test_migrations_are_applied_once_and_told(database: Database) -> None:
     assert await pending(database) == []
 
 
-async def test_of_many_processes_that_migrate_at_once_one_does_it(database: Database) -> None:
+async def test_one_of_several_concurrent_processes_migrates(database: Database) -> None:
     done = await asyncio.gather(*(migrate(database) for _ in range(8)))
     assert sorted(map(len, done)) == [0] * 7 + [len(migrations())]
 
 
-async def test_a_migration_that_was_altered_since_is_refused(database: Database) -> None:
+async def test_an_applied_migration_whose_text_changed_is_refused(database: Database) -> None:
     await migrate(database)
     connection = await asyncpg.connect(database.dsn.get_secret_value())
     try:
@@ -42,7 +42,7 @@ async def test_a_migration_that_was_altered_since_is_refused(database: Database)
 
 
 @pytest.mark.parametrize(
-    ("dsn", "says"),
+    ("dsn", "message"),
     [
         ("postgresql://postgres@127.0.0.1:{port}/x", "does not answer"),
         ("postgresql://postgres@/x?host=/nowhere/at/all", "does not answer"),
@@ -51,16 +51,16 @@ async def test_a_migration_that_was_altered_since_is_refused(database: Database)
     ],
 )
 async def test_a_database_that_cannot_be_reached_is_unavailable(
-    database: Database, dsn: str, says: str
+    database: Database, dsn: str, message: str
 ) -> None:
     known = database.dsn.get_secret_value().replace("?host", "_missing?host")
     text = known if "{server}" in dsn else dsn.format(port=free_port())
     settings = database.model_copy(update={"dsn": SecretStr(text)})
-    with pytest.raises(CatalogUnavailable, match=says):
+    with pytest.raises(CatalogUnavailable, match=message):
         await migrate(settings)
-    with pytest.raises(CatalogUnavailable, match=says):
+    with pytest.raises(CatalogUnavailable, match=message):
         await Catalog.open(settings.model_copy(update={"pool_min": 1}))
     catalog = await Catalog.open(settings)  # which waits with connecting until it has to
-    with pytest.raises(CatalogUnavailable, match=says):
+    with pytest.raises(CatalogUnavailable, match=message):
         await catalog.customers.list()
     await catalog.close()

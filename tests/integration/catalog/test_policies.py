@@ -1,4 +1,4 @@
-"""Stored policies: the customer's win over global ones, those over the built-in."""
+"""Stored policies: a customer's override global ones, which override built-in ones."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ LOSSY = {"format": "jpeg2000", "psnr": 40}
 TIFF = {"format": "tiff", "quality": 70}
 
 
-async def test_a_customers_policy_wins_over_a_global_one_and_that_over_a_built_in(
+async def test_a_customers_policy_overrides_a_global_one_which_overrides_a_built_in_one(
     catalog: Catalog,
 ) -> None:
     policies = Policies(Ingest(), catalog.policies)
@@ -43,7 +43,7 @@ async def test_one_customers_policy_is_unknown_to_another(catalog: Catalog) -> N
         await policies.thumbnails(1, "museum")
 
 
-async def test_the_default_may_be_a_stored_policy_and_is_looked_for_at_start(
+async def test_the_default_may_be_a_stored_policy_and_is_checked_at_start(
     catalog: Catalog,
 ) -> None:
     settings = Ingest(optimisation_policy="house")
@@ -55,7 +55,7 @@ async def test_the_default_may_be_a_stored_policy_and_is_looked_for_at_start(
     assert [e.name for e in await policies.list("optimisation", 7) if e.is_default] == ["house"]
 
 
-async def test_a_policy_is_replaced_and_says_whether_it_is_new(catalog: Catalog) -> None:
+async def test_storing_a_policy_reports_whether_it_is_new(catalog: Catalog) -> None:
     policies = Policies(Ingest(), catalog.policies)
     first, is_new = await policies.put("thumbnail", 1, "museum", {"sizes": [100]})
     assert (first.definition, is_new) == ({"sizes": [100]}, True)
@@ -76,7 +76,9 @@ async def test_another_process_sees_a_change_within_seconds(catalog: Catalog) ->
     assert (await there.thumbnails(1, "museum")).sizes == (200,)
 
 
-async def test_nothing_invalid_is_stored_and_nothing_built_in_removed(catalog: Catalog) -> None:
+async def test_invalid_policies_are_not_stored_and_built_in_ones_not_deleted(
+    catalog: Catalog,
+) -> None:
     policies = Policies(Ingest(), catalog.policies)
     for kind, name, definition in (
         ("optimisation", "a/b", LOSSY),
@@ -86,12 +88,12 @@ async def test_nothing_invalid_is_stored_and_nothing_built_in_removed(catalog: C
     ):
         with pytest.raises(InvalidInput):
             await policies.put(kind, 1, name, definition)  # type: ignore[arg-type]
-    for name in ("fastest", "nobody", "a\0", "\ud800"):
+    for name in ("fastest", "unknown", "a\0", "\ud800"):
         with pytest.raises(NotFound):
             await policies.delete("optimisation", 1, name)
 
 
-async def test_many_at_once_leave_one_policy(catalog: Catalog) -> None:
+async def test_concurrent_writes_of_a_policy_create_it_once(catalog: Catalog) -> None:
     policies = Policies(Ingest(), catalog.policies)
     made = await asyncio.gather(
         *(policies.put("thumbnail", 1, "museum", {"sizes": [n]}) for n in range(1, 21))

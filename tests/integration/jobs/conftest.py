@@ -1,4 +1,4 @@
-"""Jobs over a real PostgreSQL, announced by both forms of the queue."""
+"""A job system over a real PostgreSQL, with and without SQS."""
 
 from __future__ import annotations
 

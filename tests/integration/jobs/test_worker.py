@@ -1,4 +1,4 @@
-"""The worker: every job once, whatever happens; never more than there are slots."""
+"""The worker runs each job once and never more jobs than it has slots."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.jobs import (
 )
 
 
-async def test_every_job_of_a_batch_is_done_once_and_counted(either: JobSystem) -> None:
+async def test_every_job_of_a_batch_runs_once_and_is_counted(either: JobSystem) -> None:
     handler = RecordingHandler(seconds=0.01)
     async with either.working(handler):
         recorded = await either.submitter.submit(drafts(30), BatchDraft(1))
@@ -43,7 +43,7 @@ async def test_every_job_of_a_batch_is_done_once_and_counted(either: JobSystem) 
     assert batch.finished is not None
 
 
-async def test_work_fills_the_slots_and_no_more(system: JobSystem) -> None:
+async def test_a_worker_fills_its_slots_and_no_more(system: JobSystem) -> None:
     handler = RecordingHandler(seconds=0.15)
     recorded = await system.submitter.submit(drafts(16))
     async with system.working(handler):
@@ -51,7 +51,7 @@ async def test_work_fills_the_slots_and_no_more(system: JobSystem) -> None:
     assert handler.most_at_once == FAST.slots == 4
 
 
-async def test_a_job_starts_a_moment_after_it_is_handed_in(system: JobSystem) -> None:
+async def test_a_job_starts_a_moment_after_it_is_submitted(system: JobSystem) -> None:
     handler = RecordingHandler()
     waits = []
     async with system.working(handler, replace(FAST, look_s=60)):
@@ -66,7 +66,7 @@ async def test_a_job_starts_a_moment_after_it_is_handed_in(system: JobSystem) ->
     assert sorted(waits)[2] < 0.3, waits  # measured: 10 ms on a quiet machine
 
 
-async def test_what_may_pass_is_tried_again_and_counted_once(either: JobSystem) -> None:
+async def test_a_job_that_fails_for_a_while_is_retried_and_counted_once(either: JobSystem) -> None:
     def fail(job: Job) -> None:
         if job.attempts < 3:
             raise OriginUnavailable("The origin answered 503.", code="origin_unavailable")
@@ -82,7 +82,7 @@ async def test_what_may_pass_is_tried_again_and_counted_once(either: JobSystem) 
     assert (batch.completed, batch.errors, batch.count) == (2, 0, 2)
 
 
-async def test_what_cannot_pass_is_a_dead_letter_at_once(system: JobSystem) -> None:
+async def test_a_job_that_cannot_succeed_is_a_dead_letter_at_once(system: JobSystem) -> None:
     def fail(job: Job) -> None:
         if job.id % 2:
             raise Unprocessable("The image is broken.")
@@ -99,7 +99,7 @@ async def test_what_cannot_pass_is_a_dead_letter_at_once(system: JobSystem) -> N
     ]
 
 
-async def test_what_breaks_down_again_and_again_is_given_up(
+async def test_a_job_whose_handler_always_breaks_becomes_a_dead_letter(
     system: JobSystem, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(job: Job) -> None:
@@ -114,7 +114,7 @@ async def test_what_breaks_down_again_and_again_is_given_up(
     assert sum(record.exc_info is not None for record in caplog.records) == 3
 
 
-async def test_a_part_of_ours_that_is_away_costs_no_attempt(system: JobSystem) -> None:
+async def test_an_outage_of_the_installation_costs_no_attempt(system: JobSystem) -> None:
     away = 8
 
     def fail(job: Job) -> None:
@@ -129,7 +129,7 @@ async def test_a_part_of_ours_that_is_away_costs_no_attempt(system: JobSystem) -
     assert (job.state, job.attempts) == ("done", 1)
 
 
-async def test_a_dead_letter_that_is_retried_is_done(either: JobSystem) -> None:
+async def test_a_retried_dead_letter_is_done(either: JobSystem) -> None:
     broken = True
 
     def fail(job: Job) -> None:
@@ -147,7 +147,7 @@ async def test_a_dead_letter_that_is_retried_is_done(either: JobSystem) -> None:
     assert (batch.completed, batch.errors) == (3, 0)
 
 
-async def test_four_of_priority_for_one_of_normal(system: JobSystem) -> None:
+async def test_four_priority_jobs_run_for_each_normal_one(system: JobSystem) -> None:
     recorded = await system.submitter.submit([*drafts(30), *drafts(30, lane="priority")])
     handler = RecordingHandler()
     async with system.working(handler, replace(FAST, slots=1)):
@@ -156,7 +156,7 @@ async def test_four_of_priority_for_one_of_normal(system: JobSystem) -> None:
     assert Counter(lanes[:25]) == {"priority": 20, "normal": 5}
 
 
-async def test_one_host_is_never_asked_by_more_than_allowed(system: JobSystem) -> None:
+async def test_jobs_of_one_host_never_exceed_its_limit_with_two_workers(system: JobSystem) -> None:
     handler = RecordingHandler(seconds=0.05)
     recorded = await system.submitter.submit(drafts(12, host="slow.example"))
     options = replace(FAST, per_host=2)
@@ -165,7 +165,7 @@ async def test_one_host_is_never_asked_by_more_than_allowed(system: JobSystem) -
     assert handler.most_at_once == 2
 
 
-async def test_a_busy_host_holds_no_other_up(system: JobSystem) -> None:
+async def test_a_busy_host_delays_no_other_host(system: JobSystem) -> None:
     slow, quick = RecordingHandler(seconds=2), RecordingHandler()
 
     async def handle(job: Job) -> None:
@@ -189,7 +189,9 @@ async def test_a_job_longer_than_the_lease_is_kept_by_heartbeats(either: JobSyst
     assert sorted(handler.started) == list(recorded.ids)
 
 
-async def test_a_worker_whose_job_was_taken_stops_it_and_counts_nothing(system: JobSystem) -> None:
+async def test_a_worker_that_lost_a_claim_cancels_the_job_and_counts_nothing(
+    system: JobSystem,
+) -> None:
     handler = RecordingHandler(seconds=3)
     async with system.working(handler, replace(FAST, look_s=60)):
         recorded = await system.submitter.submit(drafts(1), BatchDraft(1))
@@ -207,7 +209,7 @@ async def test_a_worker_whose_job_was_taken_stops_it_and_counts_nothing(system: 
     assert batch.completed == 1
 
 
-async def test_draining_lets_work_finish_and_takes_no_more(either: JobSystem) -> None:
+async def test_draining_finishes_running_jobs_and_claims_no_more(either: JobSystem) -> None:
     handler = RecordingHandler(seconds=0.5)
     recorded = await either.submitter.submit(drafts(12))
     async with either.working(handler):
@@ -219,7 +221,7 @@ async def test_draining_lets_work_finish_and_takes_no_more(either: JobSystem) ->
     assert states["done"] == len(handler.ended)
 
 
-async def test_work_that_takes_too_long_for_a_drain_is_put_back_uncounted(
+async def test_a_job_that_outlasts_the_drain_is_released_and_not_counted(
     either: JobSystem,
 ) -> None:
     handler = RecordingHandler(seconds=30)

@@ -185,7 +185,8 @@ MAX_QUALITY = POLICIES["max-quality"]
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What the installed libvips reads and writes, read once at start, so that only supported
-    formats are advertised.
+    formats are advertised. `missing` has the formats that it lacks, and "OpenJPEG" if that library
+    cannot be used directly.
     """
 
     version: str

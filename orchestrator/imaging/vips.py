@@ -13,6 +13,7 @@ import pyvips
 from pyvips.voperation import concurrency_set
 
 from orchestrator.errors import Unprocessable
+from orchestrator.imaging.jpeg2000 import binding as openjpeg
 from orchestrator.imaging.recipes import Capabilities, InputFormat
 
 Image = pyvips.Image
@@ -109,12 +110,12 @@ def capabilities() -> Capabilities:
         name for name, nick in _LOADERS.items() if pyvips.type_find("VipsForeignLoad", nick)
     )
     outputs = tuple(name for name, nick in _SAVERS.items() if _can_save(name, nick))
-    missing = tuple(n for n in _LOADERS if n not in inputs) + tuple(
-        n for n in _SAVERS if n not in outputs
-    )
-    return Capabilities(
-        ".".join(str(pyvips.version(n)) for n in range(3)), inputs, outputs, missing
-    )
+    missing: list[str] = [name for name in _LOADERS if name not in inputs]
+    missing += [name for name in _SAVERS if name not in outputs]
+    if openjpeg.load() is None:
+        missing.append("OpenJPEG")
+    version = ".".join(str(pyvips.version(n)) for n in range(3))
+    return Capabilities(version, inputs, outputs, tuple(missing))
 
 
 def _can_save(name: str, nickname: str) -> bool:

@@ -59,10 +59,10 @@ async def test_a_damaged_file_is_refused_or_decoded_at_full_size(
     body[len(body) // 2 : len(body) // 2 + 400] = bytes(400)
     (tmp_path / "bad").write_bytes(bytes(body))
     try:
-        got = decode(await pool.render(a_recipe(tmp_path / "bad", facts)))
+        actual = decode(await pool.render(a_recipe(tmp_path / "bad", facts)))
     except Unprocessable:
         return
-    assert got.shape == (H, W, 3)
+    assert actual.shape == (H, W, 3)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,8 @@ async def test_an_svg_with_external_references_fetches_nothing(
     path = pictures.svg_with_external_references(tmp_path / "a.svg", address)
     try:
         facts = await pool.probe(path)
-        got = decode(await pool.render(a_recipe(path, facts, format="jpg")))
-        assert got.min() > 250
+        actual = decode(await pool.render(a_recipe(path, facts, format="jpg")))
+        assert actual.min() > 250
     except Unprocessable:
         pass
     assert requested == []
@@ -179,8 +179,8 @@ async def test_an_svg_cannot_show_a_local_file(pool: ImagingPool, tmp_path: Path
             f'<image width="100" height="100" xlink:href="{address}"/></svg>'
         )
         facts = await pool.probe(path)
-        got = decode(await pool.render(a_recipe(path, facts, format="jpg")))
-        assert got.min() > 250
+        actual = decode(await pool.render(a_recipe(path, facts, format="jpg")))
+        assert actual.min() > 250
 
 
 async def test_the_worker_keeps_running_after_it_refused_files(

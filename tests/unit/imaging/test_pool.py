@@ -1,4 +1,4 @@
-"""Decode workers: bounded queues, time limits, one retry after a crash, no process left behind."""
+"""Decode workers: bounded queues, time limits, one retry after a crash, no remaining process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,46 +51,49 @@ def lane(pool: ImagingPool) -> Lane:
 async def test_a_call_over_its_time_limit_is_killed_and_the_next_one_succeeds(
     pool: ImagingPool, lane: Lane, tmp_path: Path
 ) -> None:
-    began = time.monotonic()
+    started_at = time.monotonic()
     with pytest.raises(DecodeTimeout):
         await lane.run(time.sleep, 60, timeout_s=0.3)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - started_at < 10
     path = pictures.jp2_untiled(tmp_path / "a", 300, 200)
     assert await pool.render(a_recipe(path, await pool.probe(path)))
 
 
 async def test_a_call_whose_worker_is_killed_is_retried(lane: Lane, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    running = asyncio.ensure_future(lane.run(_slow_once, str(mark), timeout_s=30))
-    await _until(mark.exists)
+    running = asyncio.ensure_future(lane.run(_sleep_on_first_run, str(mark), timeout_s=30))
+    await _wait_until(mark.exists)
     os.kill(lane.pids[0], signal.SIGKILL)
-    assert await running == "second time"
+    assert await running == "second run"
 
 
 async def test_a_call_that_ends_its_worker_twice_fails(lane: Lane) -> None:
     with pytest.raises(Unprocessable):
-        await lane.run(_die, timeout_s=30)
-    assert await lane.run(_echo, "after", timeout_s=30) == "after"
+        await lane.run(_kill_worker, timeout_s=30)
+    assert await lane.run(_return, "after", timeout_s=30) == "after"
 
 
 async def test_a_worker_killed_while_idle_is_replaced(lane: Lane) -> None:
-    first = await lane.run(os.getpid, timeout_s=30)
-    os.kill(first, signal.SIGKILL)
+    first_pid = await lane.run(os.getpid, timeout_s=30)
+    os.kill(first_pid, signal.SIGKILL)
     await asyncio.sleep(0.2)
-    assert await lane.run(os.getpid, timeout_s=30) != first
+    assert await lane.run(os.getpid, timeout_s=30) != first_pid
 
 
 async def test_jobs_of_a_group_run_in_one_call_and_each_gets_its_own_result(lane: Lane) -> None:
-    await lane.run(_echo, 0, timeout_s=30)
-    group = [JobGroup("level", _all_at_once, (n,)) for n in range(4)]
-    jobs = [lane.run(_alone, n, timeout_s=30, group=group[n]) for n in range(4)]
+    await lane.run(_return, 0, timeout_s=30)
+    group = [JobGroup("level", _run_group, (n,)) for n in range(4)]
+    jobs = [lane.run(_run_single, n, timeout_s=30, group=group[n]) for n in range(4)]
     answers: list[object] = [*await asyncio.gather(*jobs, return_exceptions=True)]
     assert answers[:3] == [(0, 4), (1, 4), (2, 4)]
     assert isinstance(answers[3], Unprocessable)  # its own error only
 
 
 async def test_a_group_whose_call_ends_the_worker_is_retried_one_by_one(lane: Lane) -> None:
-    jobs = [lane.run(_alone, n, timeout_s=30, group=JobGroup("k", _die_all)) for n in range(3)]
+    jobs = [
+        lane.run(_run_single, n, timeout_s=30, group=JobGroup("k", _kill_worker_of_group))
+        for n in range(3)
+    ]
     assert await asyncio.gather(*jobs) == [0, 1, 2]
 
 
@@ -111,10 +114,10 @@ async def test_tiles_rendered_together_equal_tiles_rendered_alone(
 
 
 async def test_a_full_queue_refuses_a_call_and_says_when_to_retry(lane: Lane) -> None:
-    running = [asyncio.ensure_future(lane.run(_echo, n, timeout_s=30)) for n in range(8)]
+    running = [asyncio.ensure_future(lane.run(_return, n, timeout_s=30)) for n in range(8)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded) as refused:
-        await lane.run(_echo, "too many", timeout_s=30)
+        await lane.run(_return, "too many", timeout_s=30)
     assert refused.value.retry_after_s >= 1
     assert await asyncio.gather(*running) == list(range(8))
 
@@ -123,43 +126,43 @@ async def test_a_caller_that_leaves_does_not_stop_a_running_call(
     lane: Lane, tmp_path: Path
 ) -> None:
     mark = tmp_path / "mark"
-    await lane.run(_echo, 1, timeout_s=30)
+    await lane.run(_return, 1, timeout_s=30)
     pids = lane.pids
-    running = asyncio.ensure_future(lane.run(_touch_later, str(mark), timeout_s=30))
+    running = asyncio.ensure_future(lane.run(_touch_after_half_a_second, str(mark), timeout_s=30))
     await asyncio.sleep(0.05)
     running.cancel()
-    await _until(mark.exists)
-    assert await lane.run(_echo, 2, timeout_s=30) == 2
+    await _wait_until(mark.exists)
+    assert await lane.run(_return, 2, timeout_s=30) == 2
     assert lane.pids == pids
 
 
 async def test_a_caller_that_leaves_the_queue_makes_room(lane: Lane) -> None:
-    running = [asyncio.ensure_future(lane.run(_echo, n, timeout_s=30)) for n in range(8)]
+    running = [asyncio.ensure_future(lane.run(_return, n, timeout_s=30)) for n in range(8)]
     await asyncio.sleep(0)
     running[-1].cancel()
     await asyncio.sleep(0)
-    assert await lane.run(_echo, "room", timeout_s=30) == "room"
+    assert await lane.run(_return, "room", timeout_s=30) == "room"
     await asyncio.gather(*running, return_exceptions=True)
 
 
 async def test_closing_ends_the_workers_and_fails_the_calls_that_wait() -> None:
     pool = ImagingPool(Imaging(processes=1, threads=1))
     running = asyncio.ensure_future(pool._tiles.run(time.sleep, 60, timeout_s=90))
-    await _until(lambda: bool(pool.pids))
+    await _wait_until(lambda: bool(pool.pids))
     await asyncio.sleep(0.1)
     pids = pool.pids
     await pool.close()
     with pytest.raises(Unavailable):
         await running
-    await _until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    await _wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
     with pytest.raises(Unavailable):
-        await pool._tiles.run(_echo, 1, timeout_s=1)
+        await pool._tiles.run(_return, 1, timeout_s=1)
 
 
 async def test_the_event_loop_is_not_blocked_while_workers_start(
     pool: ImagingPool, lane: Lane
 ) -> None:
-    running = asyncio.ensure_future(lane.run(_echo, 1, timeout_s=30))
+    running = asyncio.ensure_future(lane.run(_return, 1, timeout_s=30))
     longest, last = 0.0, time.monotonic()
     while not running.done():
         await asyncio.sleep(0.001)
@@ -271,41 +274,41 @@ def test_killing_the_parent_ends_its_workers(tmp_path: Path) -> None:
         time.sleep(0.05)
 
 
-async def _until(true: object) -> None:
+async def _wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not true():  # type: ignore[operator]
+        while not condition():
             await asyncio.sleep(0.02)
 
 
-def _echo(value: object) -> object:
+def _return(value: object) -> object:
     return value
 
 
-def _die() -> None:
+def _kill_worker() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _slow_once(mark: str) -> str:
+def _sleep_on_first_run(mark: str) -> str:
     if Path(mark).exists():
-        return "second time"
+        return "second run"
     Path(mark).touch()
     time.sleep(60)
-    return "first time"
+    return "first run"
 
 
-def _touch_later(mark: str) -> None:
+def _touch_after_half_a_second(mark: str) -> None:
     time.sleep(0.5)
     Path(mark).touch()
 
 
-def _alone(value: int) -> int:
+def _run_single(value: int) -> int:
     return value
 
 
-def _all_at_once(values: list[int]) -> list[object]:
+def _run_group(values: list[int]) -> list[object]:
     return [Unprocessable("x") if n == 3 else (n, len(values)) for n in values]
 
 
-def _die_all(values: list[int]) -> list[object]:
+def _kill_worker_of_group(values: list[int]) -> list[object]:
     os.kill(os.getpid(), signal.SIGKILL)
     return list(values)

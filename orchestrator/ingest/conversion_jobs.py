@@ -1,9 +1,9 @@
 """Jobs of the kind `convert`: they convert registered assets, which are answered from their
 originals until then.
 
-The catalogue says which assets wait: a registered asset needs a queued or running job. An asset
-whose job was never recorded (the process was killed between registration and job, or an earlier
-version of the program registered it) is found and gets one.
+The catalogue shows which assets wait: each registered asset must have a queued or running job. An
+asset without one gets a job. That happens if the process was killed between registration and
+submission, or if an earlier version of the program registered the asset.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The pictures of a folder and the names they get (surface.md, Two commands). Reads no more than
-first bytes.
+"""Lists the pictures of a folder with their asset names. Reads only the first bytes of each file.
 
-A name is the path below the folder without the extension; with it wherever two pictures would share
-a name.
+A name is the path below the folder without the extension. If two pictures would have the same name,
+their names keep the extension.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ OUTSIDE, UNUSABLE_NAME = "link to outside the folder", "name cannot be an identi
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a folder holds: pictures by asset id, sorted by path, and how many files were skipped
-    for which reason.
+    """The pictures of a folder by asset id, sorted by path, and the number of skipped files by
+    reason.
     """
 
     root: Path
@@ -33,12 +32,14 @@ class Listing:
 
 
 def list_pictures(folder: Path, customer: int = 1, space: int = 1) -> Listing:
-    """Walk `folder` (blocking). Raises InvalidInput when it is not a folder that can be read."""
+    """Walk `folder` (blocking). Raises InvalidInput if it is not a readable folder."""
     root = folder.resolve()
     try:
         next(root.iterdir(), None)
     except OSError as error:
-        raise InvalidInput(f"{folder} is not a folder that can be read.") from error
+        raise InvalidInput(
+            f"{folder} is not a readable folder. Check the path and its permissions."
+        ) from error
     skipped: Counter[str] = Counter()
     paths = [path for path in _files(root, skipped) if _is_picture(path, root, skipped)]
     names = names_of([PurePosixPath(path.relative_to(root)) for path in paths])
@@ -53,9 +54,7 @@ def list_pictures(folder: Path, customer: int = 1, space: int = 1) -> Listing:
 
 
 def names_of(paths: Sequence[PurePosixPath]) -> list[str]:
-    """Return a name for each relative path, all different: without extension unless two would
-    collide.
-    """
+    """Return a different name for each relative path, without the extension where possible."""
     names = [str(path.with_suffix("")) for path in paths]
     while True:
         uses = Counter(names)
@@ -69,16 +68,16 @@ def names_of(paths: Sequence[PurePosixPath]) -> list[str]:
 def _files(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
+            sorted_entries = sorted(entries, key=lambda entry: entry.name)
     except OSError:
         skipped[UNREADABLE] += 1
         return
-    for entry in found:
+    for entry in sorted_entries:
         if entry.name.startswith("."):
             skipped[HIDDEN] += 1
         elif entry.is_dir(follow_symlinks=False):
             yield from _files(Path(entry.path), skipped)
-        elif entry.is_file():  # a link to a file is followed, a link to a folder is not
+        elif entry.is_file():  # links to files are followed, links to folders are not
             yield Path(entry.path)
         else:
             skipped[NOT_A_PICTURE] += 1

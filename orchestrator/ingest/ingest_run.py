@@ -95,9 +95,10 @@ class IngestRunner:
 
         Raises what `fault_of` describes: InvalidInput (policy, origin), OriginUnavailable,
         NotAnImage, Unprocessable, TooLarge, OverQuota, NoRoom, Unavailable, Overloaded, Conflict,
-        AssetNotFound if the asset was deleted meanwhile. After a failure the version before is
-        served, and the asset and its attempt say why. After a failure that `will_retry` accepts the
-        asset stays in the state ingesting.
+        AssetNotFound if the asset was deleted during the ingest.
+
+        After a failure the version before is served, and the asset and its attempt have the reason.
+        If `will_retry` returns True for the failure, the asset stays in the state ingesting.
         """
         reservation = Reservation(self._catalog.quotas, request.id, self._reserve_s)
         context = IngestContext(request, reservation, job)
@@ -158,8 +159,8 @@ class IngestRunner:
     async def _record_unchanged(
         self, context: IngestContext, draft: AssetDraft | None = None
     ) -> Outcome:
-        """Record that nothing is to be made, and apply the rights and descriptive fields of the
-        request. `draft` says where the origin now has the same bytes.
+        """Record that the bytes are unchanged, and apply the rights and descriptive fields of the
+        request. `draft` has the current origin of these bytes.
         """
         known, request = context.known, context.request
         if known is None:

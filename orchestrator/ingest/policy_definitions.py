@@ -1,9 +1,9 @@
-"""What a stored policy may say, and what it then means (pure). Anything else is refused with what
-to change.
+"""Parses the definitions of stored policies (pure). An invalid definition is refused with what to
+change.
 
     optimisation  {"format": "tiff", "quality": 90, "tile": 256}   or "lossless": true
                   {"format": "jpeg2000", "quality": 80}            or "psnr": 45, or "lossless"
-                  {"format": "original"}                           nothing is made
+                  {"format": "original"}                           the original is the source
     thumbnail     {"sizes": [1000, 400, "!200,200"]}
 """
 
@@ -28,17 +28,17 @@ _PSNR = (20, 70)
 
 
 def check_name(name: str) -> str:
-    """Return `name` unchanged when a policy can be called so; raises InvalidInput."""
+    """Return `name` unchanged if it is a valid policy name. Raises InvalidInput."""
     if not _NAME.fullmatch(name):
         raise InvalidInput(
-            "A policy's name is 1 to 100 letters, digits, dots, hyphens and underscores, "
-            "the first a letter or digit."
+            "A policy's name must have 1 to 100 letters, digits, dots, hyphens and underscores, "
+            "and begin with a letter or digit."
         )
     return name
 
 
 def conversion_of(name: str, definition: Mapping[str, Any]) -> ConversionPolicy | None:
-    """Return how a source is made by an optimisation policy, None when the original is the source.
+    """Return the conversion of an optimisation policy; None if the original is the source.
 
     Raises InvalidInput.
     """
@@ -59,13 +59,13 @@ def conversion_of(name: str, definition: Mapping[str, Any]) -> ConversionPolicy 
             _only(definition, _JPEG2000)
             return _jpeg2000(name, definition)
         case _:
-            raise InvalidInput("A policy's format is one of jpeg2000, tiff and original.")
+            raise InvalidInput("A policy's format must be jpeg2000, tiff or original.")
 
 
 def _jpeg2000(name: str, definition: Mapping[str, Any]) -> ConversionPolicy:
     is_lossless = _lossless(definition)
     if is_lossless + ("psnr" in definition) + ("quality" in definition) > 1:
-        raise InvalidInput("Give one of quality, psnr and lossless, not several.")
+        raise InvalidInput("Give only one of quality, psnr and lossless.")
     pattern = JPEG2000_LOSSLESS if is_lossless else JPEG2000_LOSSY
     psnr = pattern.psnr
     if "quality" in definition:
@@ -80,19 +80,19 @@ def sizes_of(definition: Mapping[str, Any]) -> tuple[int | str, ...]:
     _only(definition, frozenset(("sizes",)))
     sizes = definition.get("sizes")
     if not isinstance(sizes, list):
-        raise InvalidInput('A thumbnail policy is {"sizes": [...]}, a list of sizes.')
+        raise InvalidInput('A thumbnail policy must be {"sizes": [...]}, a list of sizes.')
     return check_sizes(tuple(sizes))
 
 
 def check_sizes(sizes: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """Return `sizes` unchanged when there is one and each can be made; raises InvalidInput."""
+    """Return `sizes` unchanged if there is at least one and all are valid. Raises InvalidInput."""
     if not sizes:
-        raise InvalidInput("A thumbnail policy needs at least one size.")
+        raise InvalidInput("A thumbnail policy must have at least one size.")
     if len(sizes) > MAX_SIZES:
-        raise InvalidInput(f"A thumbnail policy has at most {MAX_SIZES} sizes.")
+        raise InvalidInput(f"A thumbnail policy must have at most {MAX_SIZES} sizes.")
     for size in sizes:
         if isinstance(size, bool) or not isinstance(size, int | str):
-            raise InvalidInput("A thumbnail size is a whole number of pixels or a IIIF size.")
+            raise InvalidInput("A thumbnail size must be a whole number of pixels or a IIIF size.")
         thumbnail_size((1, 1), size)
     return sizes
 
@@ -101,7 +101,7 @@ def _only(definition: Mapping[str, Any], known: frozenset[str]) -> None:
     unknown = sorted(str(key)[:40] for key in definition if key not in known)
     if unknown:
         raise InvalidInput(
-            f"A policy of this format has no {', '.join(unknown)}; it may have "
+            f"A policy of this format has no {', '.join(unknown)}. It can have "
             f"{', '.join(sorted(known))}."
         )
 
@@ -109,7 +109,7 @@ def _only(definition: Mapping[str, Any], known: frozenset[str]) -> None:
 def _lossless(definition: Mapping[str, Any]) -> bool:
     value = definition.get("lossless", False)
     if not isinstance(value, bool):
-        raise InvalidInput("A policy's lossless is true or false.")
+        raise InvalidInput("A policy's lossless must be true or false.")
     return value
 
 
@@ -117,7 +117,7 @@ def _number(definition: Mapping[str, Any], name: str, default: int, span: tuple[
     value = definition.get(name, default)
     low, high = span
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidInput(f"A policy's {name} is a whole number from {low} to {high}.")
+        raise InvalidInput(f"A policy's {name} must be a whole number from {low} to {high}.")
     return value
 
 
@@ -125,5 +125,5 @@ def _tile(definition: Mapping[str, Any], default: int, allowed: tuple[int, ...])
     value = definition.get("tile", default)
     if isinstance(value, bool) or value not in allowed:
         known = ", ".join(str(edge) for edge in allowed)
-        raise InvalidInput(f"A policy's tile is one of {known} pixels (0: all in one piece).")
+        raise InvalidInput(f"A policy's tile must be one of {known} pixels (0: one tile).")
     return int(value)

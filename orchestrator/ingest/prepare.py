@@ -61,7 +61,7 @@ async def prepare(
     """Make source and thumbnails of `original` in `folder`, which is empty. `probe` describes the
     original if it was probed before.
 
-    A file that is already tile-ready is used as it is, whatever the policy says. Raises
+    A file that is already tile-ready is used as it is with every policy. Raises
     Unprocessable, TooLarge, Overloaded as `imaging` does.
     """
     stages = stages or StageTimer()

@@ -106,7 +106,7 @@ class ObjectWriter:
     async def copy_thumbnails(
         self, version: Version, rows: list[LedgerRow], sizes: ThumbnailSizes
     ) -> AsyncIterator[tuple[ThumbnailSizes, tuple[StoredObject, ...]]]:
-        """Copy the thumbnails in `rows` to keys of `version`, open or auth as `sizes` says. Yields
+        """Copy the thumbnails in `rows` to keys of `version`, open or auth as in `sizes`. Yields
         the sizes and objects that exist: a thumbnail lost from the store is left out.
 
         Objects that are not live at the end of the block become unwanted. Raises

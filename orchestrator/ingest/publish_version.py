@@ -43,8 +43,8 @@ class VersionPublisher:
     ) -> Asset:
         """Return the published asset. `probe` describes the original if it was probed before.
 
-        Raises AssetNotFound if the asset was deleted meanwhile, Conflict if another ingest replaced
-        it, SourceChanged, OverQuota, and as `prepare`.
+        Raises AssetNotFound if the asset was deleted, Conflict if another ingest replaced it,
+        SourceChanged, OverQuota, and as `prepare`.
         """
         async with self._scratch.folder(expected_bytes=2 * fetched.bytes) as folder:
             prepared = await prepare(

@@ -119,7 +119,7 @@ class Reingester:
                 return False
         now = await self._catalog.assets.get(asset.id)
         if now is None or now.source != source:
-            return False  # another version was published meanwhile and this one's objects removed
+            return False  # another version was published, which removed the objects of this one
         await self._converter.record_failure(
             asset, "The stored source no longer exists. Ingest the asset again."
         )

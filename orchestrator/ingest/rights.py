@@ -55,7 +55,7 @@ class AssetEditor:
     ) -> Asset:
         """Change who may see how much of an asset; None keeps a field.
 
-        Raises AssetNotFound, Conflict if the asset is changed again and again meanwhile,
+        Raises AssetNotFound, Conflict if other requests keep changing the asset,
         StorageUnavailable.
         """
         for _ in range(_MAX_TRIES):
@@ -74,7 +74,7 @@ class AssetEditor:
         raise Conflict("The asset is being changed by other requests. Try again.")
 
     async def narrow(self, request: Request, known: Asset) -> Asset:
-        """Set the access that the request asks for if it shows no one more than before, and return
+        """Set the access that the request asks for if it shows no client more than before. Returns
         the asset. Narrower rights are in force before the new pixels are; every ingest begins with
         this. Raises as `set_access`.
         """

@@ -1,9 +1,9 @@
-"""Private scratch space of one process: `{folder}/{pid}-{token}/`, held by a lock on
+"""Private scratch space of one process: `{folder}/{pid}-{token}/`, with a file lock on
 `{pid}-{token}.lock`.
 
-Who dies without tidying loses the lock, and the next to start removes what it left. Nothing in
-scratch is ever trusted again. The lock, not the process number, says who lives, so containers may
-share a folder.
+A process that is killed loses the lock, and the next process that starts removes its scratch. No
+process reads the scratch of another one. The lock, not the process number, tells whether a process
+is alive, so containers can share a folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from orchestrator.errors import NoRoom
 
 
 class Scratch:
-    """Scratch folders for single pieces of work. Made by `open`, ended by `close`."""
+    """Gives out scratch folders. Created by `open`, ended by `close`."""
 
     def __init__(self, home: Path, lock: int, floor_bytes: int) -> None:
         self._home = home
@@ -31,32 +31,32 @@ class Scratch:
 
     @classmethod
     async def open(cls, folder: Path, *, floor_bytes: int = 0) -> Scratch:
-        """Sweep what dead processes left below `folder` and make our own part of it.
+        """Remove the scratch of dead processes below `folder` and create that of this process.
 
-        `floor_bytes` of the disk are left free always.
+        `floor_bytes` of the disk always stay free.
         """
         home, lock = await asyncio.to_thread(_open, folder)
         return cls(home, lock, floor_bytes)
 
     @asynccontextmanager
     async def folder(self, expected_bytes: int = 0) -> AsyncIterator[Path]:
-        """Give a new empty folder, removed with all it holds at the end.
+        """Create an empty folder for the block; the end of the block removes it with its content.
 
-        Raises NoRoom when the disk has not room for `expected_bytes` above the floor.
+        Raises NoRoom if the disk has no room for `expected_bytes` above the floor.
         """
-        path = await asyncio.to_thread(self._make, expected_bytes)
+        path = await asyncio.to_thread(self._create, expected_bytes)
         try:
             yield path
         finally:
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 
     async def close(self) -> None:
-        """Remove everything and let go of the lock."""
+        """Remove everything and release the lock."""
         await asyncio.to_thread(self._close)
 
-    def _make(self, expected_bytes: int) -> Path:
+    def _create(self, expected_bytes: int) -> Path:
         if shutil.disk_usage(self._home).free - expected_bytes < self._floor_bytes:
-            raise NoRoom("There is not enough free disk space to take a picture in.")
+            raise NoRoom("There is not enough free disk space for an ingest. Free disk space.")
         return Path(mkdtemp(dir=self._home))
 
     def _close(self) -> None:
@@ -66,7 +66,7 @@ class Scratch:
 
 
 def sweep(folder: Path) -> int:
-    """Remove the scratch of processes that are no more (blocking); returns how many there were."""
+    """Remove the scratch of dead processes (blocking). Returns the number of these processes."""
     swept = 0
     for home in [path for path in folder.iterdir() if path.is_dir()]:
         lock = _try_lock(_lock_path(home))
@@ -83,9 +83,9 @@ def _open(folder: Path) -> tuple[Path, int]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     sweep(folder)
     home = folder / f"{os.getpid()}-{secrets.token_hex(6)}"
-    lock = _try_lock(_lock_path(home))  # before the folder exists: a sweep never sees it unheld
+    lock = _try_lock(_lock_path(home))  # before the folder exists: no sweep sees it unlocked
     if lock is None:
-        raise NoRoom("The scratch folder is in use by another process of the same name.")
+        raise NoRoom("The scratch folder is in use by another process of the same name. Try again.")
     home.mkdir(mode=0o700)
     return home, lock
 

@@ -1,9 +1,9 @@
-"""The one payload of ingest, however it comes: `POST /asset-ingest`, a member of a batch, a queue's
-message.
+"""Decodes the ingest payload, which has the same form in `POST /asset-ingest`, in a batch and in a
+queue message.
 
-`decode` is lenient in form (ids, policies, names in any case, numbers as text; properties we do not
-know are ignored) and strict in meaning; all it ever raises is InvalidInput, which says what to
-change. `encode` writes the form that jobs are recorded in, which `decode` reads back.
+`decode` accepts many forms: names in any case, numbers as text, unknown properties (ignored). It
+raises nothing but InvalidInput, which says what to change. `encode` writes the form that jobs are
+recorded in, which `decode` reads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from pydantic import ValidationError
 
 from orchestrator.errors import AssetNotFound, InvalidImageRequest, InvalidInput
-from orchestrator.ingest.payload.envelopes import opened
+from orchestrator.ingest.payload.envelopes import unwrap
 from orchestrator.ingest.payload.fields import MAX_NUMBER, Body, faults_of, whole_number
 from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId
@@ -31,10 +31,10 @@ _ADDRESS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One picture to take in, and the batch its message named."""
+    """One asset to ingest, and the batch that the message named."""
 
     request: Request
-    """`origin` is "" where it was not given: see `complete_request`."""
+    """`origin` is "" if it was not given; see `complete_request`."""
     batch: int | None = None
 
 
@@ -44,14 +44,14 @@ def decode(
     *,
     asset_id: AssetId | None = None,
 ) -> Payload:
-    """What a message (bytes or text), or what was parsed of one, asks for.
+    """Return what a message asks for, given as bytes, text or parsed JSON.
 
-    `customer` is whose it is unless the body says so itself; `asset_id` is the image of the
-    address the body was sent to, which the body may repeat, not contradict. Raises InvalidInput
-    with every fault, one a line.
+    `customer` owns the asset unless the body names a customer. `asset_id` is the asset in the URL
+    that the body was sent to; the body may repeat it but not contradict it. Raises InvalidInput
+    with every fault, one per line.
     """
-    given, found = parse_body(body, customer, asset_id=asset_id)
-    return Payload(_request(given, found), _positive(given.batch_id))
+    fields, found_id = parse_body(body, customer, asset_id=asset_id)
+    return Payload(_request(fields, found_id), _positive(fields.batch_id))
 
 
 def parse_body(
@@ -60,29 +60,27 @@ def parse_body(
     *,
     asset_id: AssetId | None = None,
 ) -> tuple[Body, AssetId]:
-    """What is stated of which image, for whoever must tell what is stated from what is not.
+    """Return the properties of a body, None for those that are not in it, and its asset.
 
     Raises InvalidInput as `decode`.
     """
-    value = opened(body)
-    wrong: list[str] = []
+    value = unwrap(body)
     try:
-        given = Body.model_validate(value)
+        fields = Body.model_validate(value)
         owner = customer if asset_id is None else asset_id.customer
-        return given, _id_of(given, owner, asset_id)
+        return fields, _asset_id(fields, owner, asset_id)
     except ValidationError as error:
-        wrong += faults_of(error)
+        raise InvalidInput("\n".join(faults_of(error))) from error
     except (InvalidInput, InvalidImageRequest) as error:
-        wrong.append(f"id: {error.public}")
-    raise InvalidInput("\n".join(wrong))
+        raise InvalidInput(f"id: {error.public}") from error
 
 
 def encode(payload: Payload) -> dict[str, Any]:
-    """The payload as JSON that `decode` reads back as the very same; what is not given is left
-    out.
+    """Return the payload as JSON that `decode` reads as an equal payload. Properties that were not
+    given are left out.
     """
     request = payload.request
-    written = {
+    properties = {
         "id": {
             "customer": request.id.customer,
             "space": request.id.space,
@@ -100,19 +98,20 @@ def encode(payload: Payload) -> dict[str, Any]:
         "force": request.force or None,
         "batchId": payload.batch,
     }
-    return {name: value for name, value in written.items() if value is not None}
+    return {name: value for name, value in properties.items() if value is not None}
 
 
 def complete_request(request: Request, known: Asset | None) -> Request:
-    """The request with the origin, and then the policies, of the known image where it names none.
+    """Return the request. If it names no origin, it gets the origin and the policies of the known
+    asset.
 
-    Raises AssetNotFound when nobody knows where its bytes are.
+    Raises AssetNotFound if there is no known asset with an origin.
     """
     if request.origin:
         return request
     if known is None or not known.origin:
         raise AssetNotFound(
-            f"There is no image {request.id}, and no origin to take it from was given."
+            f"There is no asset {request.id}. Give `origin`, the address of its bytes."
         )
     return replace(
         request,
@@ -122,76 +121,84 @@ def complete_request(request: Request, known: Asset | None) -> Request:
     )
 
 
-def _id_of(body: Body, customer: int | None, address: AssetId | None) -> AssetId:
-    found = _named_id(body, customer, address)
-    if address is not None and found != address:
-        raise InvalidInput("the body names another image than the address does.")
-    return found
+def _asset_id(body: Body, customer: int | None, url_id: AssetId | None) -> AssetId:
+    body_id = _body_id(body, customer, url_id)
+    if url_id is not None and body_id != url_id:
+        raise InvalidInput("the body names another asset than the URL.")
+    return body_id
 
 
-def _named_id(body: Body, customer: int | None, address: AssetId | None) -> AssetId:
+def _body_id(body: Body, customer: int | None, url_id: AssetId | None) -> AssetId:
     if body.id is None:
-        if address is None:
-            raise InvalidInput("should name the image: customer/space/name, or a name and `space`.")
-        beside = (body.customer, address.customer), (body.space, address.space)
-        if any(given is not None and given != meant for given, meant in beside):
-            raise InvalidInput("the body names another customer or space than the address does.")
-        return address
+        if url_id is None:
+            raise InvalidInput("give customer/space/name, or a name and `space`.")
+        if _contradicts(body, url_id):
+            raise InvalidInput("the body names another customer or space than the URL.")
+        return url_id
     if isinstance(body.id, Mapping):
-        return _of_object(body, customer)
+        return _id_of_object(body, customer)
     if not isinstance(body.id, str):
-        raise InvalidInput("should be a text or an object {customer, space, asset}.")
-    whole = _whole_id(body.id)
-    if whole is None:
-        space = body.space if address is None or body.space is not None else address.space
-        return _together(body.customer or customer, space, body.id)
-    stated = (body.customer, whole.customer), (body.space, whole.space)
-    if any(given is not None and given != meant for given, meant in stated):
+        raise InvalidInput("must be a text or an object {customer, space, asset}.")
+    full_id = _parse_full_id(body.id)
+    if full_id is None:
+        space = body.space if url_id is None or body.space is not None else url_id.space
+        return _build_id(body.customer or customer, space, body.id)
+    if _contradicts(body, full_id):
         raise InvalidInput(
-            "names another customer or space than stand beside it; a name with slashes"
-            " can be written {customer, space, asset}."
+            "names another customer or space than `customer` and `space`. Write a name with slashes"
+            " as {customer, space, asset}."
         )
-    return whole
+    return full_id
 
 
-def _whole_id(text: str) -> AssetId | None:
-    """The id that says all by itself: `customer/space/name`, or the image's address in the API."""
+def _contradicts(body: Body, asset_id: AssetId) -> bool:
+    """Return whether `customer` or `space` of the body are others than those of the id."""
+    return body.customer not in (None, asset_id.customer) or body.space not in (
+        None,
+        asset_id.space,
+    )
+
+
+def _parse_full_id(text: str) -> AssetId | None:
+    """Return the asset of `customer/space/name` or of an asset's URL in the API; None for a name
+    alone.
+    """
     if "://" in text or text.startswith("/"):
-        found = _ADDRESS.search(text)
-        if found is None:
+        match = _ADDRESS.search(text)
+        if match is None:
             return None
-        return AssetId(int(found["customer"]), int(found["space"]), unquote(found["name"]))
+        return AssetId(int(match["customer"]), int(match["space"]), unquote(match["name"]))
     return AssetId.parse(text) if _WHOLE_ID.fullmatch(text) else None
 
 
-def _of_object(body: Body, customer: int | None) -> AssetId:
+def _id_of_object(body: Body, customer: int | None) -> AssetId:
     names: dict[str, Any] = {str(name).lower(): value for name, value in body.id.items()}
     parts: list[int | None] = []
-    for part, beside in (("customer", body.customer), ("space", body.space)):
-        value = _number(names.get(part), part)
-        if value is not None and beside is not None and value != beside:
-            raise InvalidInput(f"its {part} is not the one that stands beside it.")
-        parts.append(beside if value is None else value)
+    for part, property_value in (("customer", body.customer), ("space", body.space)):
+        value = _parse_number(names.get(part), part)
+        if value is not None and property_value is not None and value != property_value:
+            raise InvalidInput(f"its {part} is not the `{part}` of the body.")
+        parts.append(property_value if value is None else value)
     name = next((names[each] for each in ("asset", "image", "name") if names.get(each)), None)
-    return _together(parts[0] or customer, parts[1], name)
+    return _build_id(parts[0] or customer, parts[1], name)
 
 
-def _number(given: object, part: str) -> int | None:
-    if given is None:
+def _parse_number(value: object, part: str) -> int | None:
+    if value is None:
         return None
-    value = None if isinstance(given, bool) else whole_number(given)
-    if not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
-        raise InvalidInput(f"its {part} should be a whole number of up to nine digits.")
-    return value
+    number = None if isinstance(value, bool) else whole_number(value)
+    if not isinstance(number, int) or not 0 <= number <= MAX_NUMBER:
+        raise InvalidInput(f"its {part} must be a whole number of up to nine digits.")
+    return number
 
 
-def _together(customer: int | None, space: int | None, name: object) -> AssetId:
+def _build_id(customer: int | None, space: int | None, name: object) -> AssetId:
     if space is None:
-        raise InvalidInput("which space the image is in is not said: give `space`.")
+        raise InvalidInput("the space of the asset is missing. Give `space`.")
     if not customer:
-        raise InvalidInput("whose image it is, is not said: give `customer`.")
+        raise InvalidInput("the customer of the asset is missing. Give `customer`.")
     if not isinstance(name, str) or not name:
-        raise InvalidInput("has no name: give `asset`.")
+        raise InvalidInput("has no name. Give `asset`.")
     return AssetId(customer, space, name)
 
 

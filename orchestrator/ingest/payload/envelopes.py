@@ -1,7 +1,7 @@
-"""What an ingest payload may come wrapped in: an SNS notification, the event of the system before,
-an `{asset: ...}`.
+"""The envelopes that may contain an ingest payload: an SNS notification, a legacy event,
+`{asset: ...}`.
 
-Bytes in, one JSON object out. Nothing in a body makes this raise anything but InvalidInput.
+Reads bytes and returns one JSON object. Raises nothing but InvalidInput for any body.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ import orjson
 from orchestrator.errors import InvalidInput
 
 MAX_BODY_BYTES = 256 * 1024
-"""One message of SQS is no larger, and no picture needs more said of it."""
+"""The largest message of SQS; the payload of one asset is much smaller."""
 _TRAILING_COMMA = re.compile(rb'("(?:[^"\\]|\\.)*(?:"|\\?\Z))|,(?=\s*[}\]])', re.DOTALL)
-"""Or a string, broken ones to the end of the text, so that no text takes more than one pass."""
-_LAYERS = 4
-"""Envelopes inside each other: SNS around an event around an asset, and one to spare."""
+"""A comma before a closing bracket, or a whole string, which is kept. A string without an end
+matches to the end of the text, so any text takes only one pass.
+"""
+_MAX_ENVELOPES = 4
+"""SNS that contains an event that contains an asset, and one more."""
 
 
 def read_json(body: bytes | str, max_bytes: int = MAX_BODY_BYTES) -> Any:
-    """What a JSON text says, or one but for commas before a closing bracket, as the Engine's own
-    document has them. Raises InvalidInput when it is too large, too deep or no JSON.
+    """Return the value of a JSON text. A comma before a closing bracket is accepted, because
+    existing clients send it. Raises InvalidInput if the text is too large, nested too deeply or not
+    JSON.
     """
     data = body.encode("utf-8", "replace") if isinstance(body, str) else body
     if len(data) > max_bytes:
-        raise InvalidInput(f"The body is over {max_bytes} bytes.")
+        raise InvalidInput(f"The body is larger than {max_bytes} bytes. Send a smaller one.")
     data = data.removeprefix(b"\xef\xbb\xbf")
     try:
         return orjson.loads(data)
@@ -38,55 +41,59 @@ def read_json(body: bytes | str, max_bytes: int = MAX_BODY_BYTES) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(
-            "The body is no JSON document; send an object such as"
+            "The body is not a JSON document. Send an object such as"
             ' {"id": "name", "space": 1, "origin": "https://..."}.'
         ) from error
 
 
-def opened(body: object) -> Mapping[str, Any]:
-    """The ingest payload inside whatever envelopes it came in, as a text or parsed. Raises
+def unwrap(body: object) -> Mapping[str, Any]:
+    """Return the ingest payload without its envelopes; `body` is bytes, text or parsed JSON. Raises
     InvalidInput.
     """
     value: Any = read_json(body) if isinstance(body, bytes | str) else body
-    for _ in range(_LAYERS):
+    for _ in range(_MAX_ENVELOPES):
         if not isinstance(value, Mapping):
-            raise InvalidInput("The body should be a JSON object that describes one image.")
-        inner = _inner(value)
-        if inner is None:
+            raise InvalidInput("The body must be a JSON object that describes one asset.")
+        content = _content(value)
+        if content is None:
             return value
-        value = inner
-    raise InvalidInput("The body is wrapped in too many envelopes; send the payload itself.")
+        value = content
+    raise InvalidInput("The body has too many envelopes. Send the payload without them.")
 
 
-def _inner(value: Mapping[str, Any]) -> Any:
-    """What this envelope holds; None when it is none."""
+def _content(value: Mapping[str, Any]) -> Any:
+    """Return the content of this envelope; None if it is not an envelope."""
     if "TopicArn" in value and "Message" in value:
-        return _parsed(value["Message"], "Message", "The SNS notification")
+        return _read_text(value["Message"], "Message", "The SNS notification")
     if "_type" in value:
-        return _of_event(value)
+        return _event_content(value)
     if "id" not in value and isinstance(value.get("asset"), Mapping):
         return value["asset"]
     return None
 
 
-def _of_event(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The asset of a legacy event; what it leaves open, its parameters say (reference/engine.md
-    3.2).
+def _event_content(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the asset of a legacy event. Properties that the asset does not have come from the
+    parameters of the event.
     """
     parameters = value.get("params")
     if value["_type"] != "event" or not isinstance(parameters, Mapping):
-        raise InvalidInput("Of messages with a _type, events with params.image are understood.")
-    image = _parsed(parameters.get("image"), "params.image", "The event")
+        raise InvalidInput("A message with a _type must be an event with params.image.")
+    image = _read_text(parameters.get("image"), "params.image", "The event")
     if not isinstance(image, Mapping):
-        raise InvalidInput("The event's params.image is no JSON object that describes an image.")
-    beside = {name: parameters[name] for name in ("id", "customer", "space") if name in parameters}
-    return {**beside, **{name: each for name, each in image.items() if each is not None}}
+        raise InvalidInput(
+            "The event's params.image must be a JSON object that describes an asset."
+        )
+    defaults = {
+        name: parameters[name] for name in ("id", "customer", "space") if name in parameters
+    }
+    return {**defaults, **{name: each for name, each in image.items() if each is not None}}
 
 
-def _parsed(text: object, name: str, what: str) -> Any:
+def _read_text(text: object, name: str, what: str) -> Any:
     if not isinstance(text, str):
-        raise InvalidInput(f"{what} has no text {name} with the payload in it.")
+        raise InvalidInput(f"{what} has no text {name} that contains the payload.")
     try:
         return read_json(text.replace("\r", "").replace("\n", ""))
     except InvalidInput as error:
-        raise InvalidInput(f"{what}'s {name} holds no JSON document.") from error
+        raise InvalidInput(f"{what}'s {name} is not a JSON document.") from error

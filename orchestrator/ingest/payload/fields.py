@@ -1,8 +1,7 @@
-"""The properties of an ingest payload: their names, forms and bounds, declared once for validation
-and for OpenAPI.
+"""The properties of an ingest payload, for validation and for OpenAPI: names, types and limits.
 
-Lenient in form: names in any case, numbers as text, lists as one text with commas, null as if it
-were not there; properties we do not know are ignored.
+Names are accepted in any case, numbers as text, lists as one text with commas. null is the same as
+a missing property. Unknown properties are ignored.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ MAX_TEXT_CHARS = 2000
 MAX_LISTED = 100
 _INT4, _INT8 = 2**31 - 1, 2**63 - 1
 MAX_NUMBER = 999_999_999
-"""Of a customer or space: nine digits (model.AssetId)."""
+"""Largest number of a customer or space: nine digits (model.AssetId)."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _SYNONYMS = {
     "batch": "batchId",
@@ -44,9 +43,9 @@ _SYNONYMS = {
 
 
 def whole_number(value: object) -> object:
-    """An integer written as text or as `3.0`; other things are left to the validator."""
+    """Convert an integer written as text or as `3.0`; return other values to the validator."""
     if isinstance(value, bool):
-        raise ValueError("should be a whole number")  # noqa: TRY004  pydantic wants a ValueError
+        raise ValueError("must be a whole number")  # noqa: TRY004  pydantic wants a ValueError
     if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,19}\s*", value, re.ASCII):
         return int(value)
     if isinstance(value, float) and value.is_integer():
@@ -55,14 +54,16 @@ def whole_number(value: object) -> object:
 
 
 def clean_text(value: str) -> str:
-    """Text without line breaks and other control characters, which no column or log should hold."""
+    """Return the stripped text. Raises ValueError for line breaks and other control characters,
+    which would damage logs.
+    """
     if _CONTROL.search(value):
-        raise ValueError("should hold no line breaks or control characters")
+        raise ValueError("must not contain line breaks or control characters")
     return value.strip()
 
 
-def listed(value: object) -> object:
-    """Several texts: a list, or one text with commas."""
+def split_list(value: object) -> object:
+    """Return a list of texts, or one text with commas, as a tuple without empty texts."""
     if isinstance(value, str):
         value = value.split(",")
     if isinstance(value, list | tuple):
@@ -71,22 +72,22 @@ def listed(value: object) -> object:
 
 
 def as_tuple(value: object) -> object:
-    """A list as the tuple that is kept."""
+    """Return a list as a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def policy_name(value: str) -> str:
-    """A policy's name, which may be given as an address: its last path segment."""
+    """Return the name of a policy. Of a URL that is the last segment of the path."""
     if "/" not in value:
         return value
     try:
         path = urlsplit(value).path
     except ValueError as error:
-        raise ValueError("should be a policy's name or address") from error
+        raise ValueError("must be the name or the URL of a policy") from error
     return clean_text(unquote(path.rstrip("/").rpartition("/")[2]))
 
 
-def _checked_origin(value: str) -> str:
+def _check_origin(value: str) -> str:
     if value:
         try:
             scheme_of(value)
@@ -103,7 +104,7 @@ Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS), AfterValidator(clean_tex
 Texts = Annotated[
     tuple[Text, ...],
     Field(max_length=MAX_LISTED),
-    BeforeValidator(listed),
+    BeforeValidator(split_list),
     AfterValidator(_distinct),
 ]
 Policy = Annotated[Text, AfterValidator(policy_name)]
@@ -133,8 +134,8 @@ Given = Annotated[
 
 
 class Fields(BaseModel):
-    """Property names match in any case; null is as if it were not there; unknown ones are
-    ignored.
+    """Property names match in any case, null is the same as a missing property, and unknown
+    properties are ignored.
     """
 
     model_config = ConfigDict(
@@ -147,18 +148,18 @@ class Fields(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, value: object) -> object:
+    def _normalise_names(cls, value: object) -> object:
         if not isinstance(value, Mapping):
             return value
         known = {(field.alias or name).lower(): field.alias for name, field in _fields(cls)}
         known |= {name: alias for name, alias in _SYNONYMS.items() if alias in known.values()}
-        found: dict[str, Any] = {}
-        # Exact names go before other spellings, proper names before synonyms.
+        properties: dict[str, Any] = {}
+        # An exact name has precedence over another spelling, a name over a synonym.
         for name in sorted(value, key=lambda each: (each in _SYNONYMS, str(each))):
             alias = known.get(str(name).lower())
-            if alias and value[name] is not None and (alias not in found or name == alias):
-                found[alias] = value[name]
-        return found
+            if alias and value[name] is not None and (alias not in properties or name == alias):
+                properties[alias] = value[name]
+        return properties
 
 
 def _fields(cls: type[BaseModel]) -> list[tuple[str, Any]]:
@@ -166,88 +167,92 @@ def _fields(cls: type[BaseModel]) -> list[tuple[str, Any]]:
 
 
 class Metadata(Fields):
-    """What is said of an image, and who may see how much of it."""
+    """The description of an asset, and who may see how much of it."""
 
     roles: Texts | None = None
-    """Who may see it: without one of these, only what `maxUnauthorised` allows. A list, or one
-    text with commas.
+    """Roles that may see the whole image. Clients without one of these roles see what
+    `maxUnauthorised` allows. A list, or one text with commas.
     """
     max_unauthorised: Edge | None = None
-    """Longest edge in pixels that anyone may see; 0 nothing, -1 no limit."""
+    """Longest edge in pixels that every client may see; 0 for nothing, -1 for no limit."""
     tags: Texts | None = None
-    """Words of your own; a list, or one text with commas."""
+    """Tags of your choice; a list, or one text with commas."""
     strings: Annotated[tuple[Text, ...], Field(max_length=3), BeforeValidator(as_tuple)] | None = (
         None
     )
     """`string1`, `string2` and `string3` as a list."""
     string1: Text | None = None
-    """A reference of your own."""
+    """A text of your choice."""
     string2: Text | None = None
-    """A reference of your own."""
+    """A text of your choice."""
     string3: Text | None = None
-    """A reference of your own."""
+    """A text of your choice."""
     numbers: (
         Annotated[tuple[Number, ...], Field(max_length=3), BeforeValidator(as_tuple)] | None
     ) = None
     """`number1`, `number2` and `number3` as a list."""
     number1: Number | None = None
-    """A number of your own."""
+    """A number of your choice."""
     number2: Number | None = None
-    """A number of your own."""
+    """A number of your choice."""
     number3: Number | None = None
-    """A number of your own."""
+    """A number of your choice."""
     rights: Text | None = None
-    """Address of the rights statement."""
+    """URL of the rights statement."""
 
     def all_strings(self, before: Sequence[str] = ("", "", "")) -> tuple[str, str, str] | None:
-        """The three strings, those not given as `before`; None when none is given."""
-        given = (self.string1, self.string2, self.string3)
-        found = _three(self.strings, given, before, "")
-        return None if found is None else (found[0], found[1], found[2])
+        """Return the three strings, those not given as in `before`; None if none is given."""
+        single = (self.string1, self.string2, self.string3)
+        merged = _merge(self.strings, single, before, "")
+        return None if merged is None else (merged[0], merged[1], merged[2])
 
     def all_numbers(self, before: Sequence[int] = (0, 0, 0)) -> tuple[int, int, int] | None:
-        """The three numbers, those not given as `before`; None when none is given."""
-        given = (self.number1, self.number2, self.number3)
-        found = _three(self.numbers, given, before, 0)
-        return None if found is None else (found[0], found[1], found[2])
+        """Return the three numbers, those not given as in `before`; None if none is given."""
+        single = (self.number1, self.number2, self.number3)
+        merged = _merge(self.numbers, single, before, 0)
+        return None if merged is None else (merged[0], merged[1], merged[2])
 
 
 class Body(Metadata):
-    """One image to take in."""
+    """One asset to ingest."""
 
     id: Given = None
-    """`customer/space/name`, an object `{customer, space, asset}`, or the name alone beside
+    """`customer/space/name`, an object `{customer, space, asset}`, or a name alone together with
     `space`.
     """
     customer: CustomerNumber | None = None
-    """Whose it is; the key's customer unless given."""
+    """The customer that owns the asset; by default the customer of the API key."""
     space: SpaceNumber | None = None
-    """The space it is in, where `id` is a name alone."""
+    """The space of the asset, if `id` is a name alone."""
     origin: Annotated[
         str,
         Field(max_length=MAX_ORIGIN_CHARS),
         AfterValidator(clean_text),
-        AfterValidator(_checked_origin),
+        AfterValidator(_check_origin),
     ] = ""
-    """Where its bytes are: `https://...`, `s3://...`, `sftp://...`, `ftp://...`. Without one, that
-    of the image as it is known.
+    """The address of its bytes: `https://...`, `s3://...`, `sftp://...`, `ftp://...`. By default
+    the recorded origin of the asset.
     """
     image_optimisation_policy: Policy = ""
-    """How it is made tile-ready: a policy's name or address; the default unless given."""
+    """The name or URL of the optimisation policy, which says how the tile-ready source is made. By
+    default the default policy.
+    """
     thumbnail_policy: Policy = ""
-    """Which thumbnails are made: a policy's name or address; the default unless given."""
+    """The name or URL of the thumbnail policy, which says which thumbnails are made. By default the
+    default policy.
+    """
     batch_id: Annotated[int, Field(le=_INT8), BeforeValidator(whole_number)] | None = None
-    """The batch it belongs to; 0 and below are none."""
+    """The batch of the asset; 0 and less mean none."""
     force: bool = False
-    """Make everything anew even when the origin's bytes have not changed."""
+    """Ingest the asset even if the bytes of the origin have not changed."""
     media_type: Any = None
-    """Accepted; what the bytes are decides."""
+    """Accepted and ignored; the bytes decide."""
     family: Any = None
-    """Accepted; what the bytes are decides."""
+    """Accepted and ignored; the bytes decide."""
 
 
 def faults_of(error: ValidationError) -> list[str]:
-    """Every fault of a body as `property: what to change`; nothing of its values is repeated."""
+    """Return every fault of a body as `property: what to change`, without the values."""
     return [
         f"{'.'.join(str(part) for part in each['loc']) or 'body'}: {_sentence(each['msg'])}"
         for each in error.errors(include_url=False, include_context=False, include_input=False)
@@ -259,10 +264,13 @@ def _sentence(text: str) -> str:
     return text.replace("valid tuple", "list").replace("Tuple should", "should", 1)
 
 
-def _three(
-    together: Sequence[Any] | None, single: Sequence[Any], before: Sequence[Any], empty: Any
+def _merge(
+    as_list: Sequence[Any] | None, single: Sequence[Any], before: Sequence[Any], empty: Any
 ) -> list[Any] | None:
-    if together is None and not any(each is not None for each in single):
+    """Return the three values: single properties have precedence over the list, and the list over
+    the values before.
+    """
+    if as_list is None and not any(each is not None for each in single):
         return None
-    base = list(before) if together is None else [*together, empty, empty, empty]
+    base = list(before) if as_list is None else [*as_list, empty, empty, empty]
     return [base[at] if each is None else each for at, each in enumerate(single)]

@@ -1,6 +1,6 @@
-"""Two installations' worth of hosts on one machine: one database, one object store, disk caches of
-their own. What changes on one is seen by the other within a second, or made up for when it was not
-heard.
+"""Two hosts, simulated on one machine: one database, one object store, separate disk caches. A
+change on one host takes effect on the other within a second. A host that missed the notice catches
+up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TILES = [f"{x},0,256,256/256,256/0/default.jpg" for x in (0, 256, 512)]
 
 @dataclass(frozen=True)
 class Shared:
-    """What both hosts are given."""
+    """The database and the environment that both hosts use."""
 
     dsn: str
     env: dict[str, str]
@@ -51,7 +51,7 @@ def shared(tmp_path_factory) -> Iterator[Shared]:
         yield Shared(server.dsn, env)
 
 
-def flat(path: Path, colour: tuple[int, int, int]) -> Path:
+def write_flat_image(path: Path, colour: tuple[int, int, int]) -> Path:
     Image.new("RGB", (1400, 1000), colour).save(path, quality=90)
     return path
 
@@ -72,12 +72,12 @@ def colours(host: ServeProcess, name: str) -> set[str]:
     return {colour_of(answer.body) for answer in answers}
 
 
-def cached(host: ServeProcess, identifier: str) -> list[Path]:
+def cached_files(host: ServeProcess, identifier: str) -> list[Path]:
     digest = asset_hash(identifier)
     return list((host.data / "cache").glob(f"*/{digest[:2]}/{digest}/*"))
 
 
-def query(dsn: str, *statements: str) -> None:
+def execute(dsn: str, *statements: str) -> None:
     async def run() -> None:
         connection = await asyncpg.connect(dsn)
         try:
@@ -90,8 +90,8 @@ def query(dsn: str, *statements: str) -> None:
     asyncio.run(run())
 
 
-def test_a_reingest_on_one_host_is_seen_by_the_other_within_a_second(tmp_path, shared):
-    picture = flat(tmp_path / "page.jpg", RED)
+def test_a_new_version_on_one_host_is_served_by_the_other_within_a_second(tmp_path, shared):
+    picture = write_flat_image(tmp_path / "page.jpg", RED)
     with ExitStack() as stack:
         one, other = (
             stack.enter_context(run_server(data=tmp_path / name, env=shared.env))
@@ -100,80 +100,86 @@ def test_a_reingest_on_one_host_is_seen_by_the_other_within_a_second(tmp_path, s
         ingest(one, shared, picture, "1/1/page")
         for host in (one, other):
             assert colours(host, "page") == colours(host, "page") == {"red"}
-            assert cached(host, "1/1/page"), "on each host's own disk"
-        old = cached(other, "1/1/page")
-        flat(picture, BLUE)
+            assert cached_files(host, "1/1/page"), "each host has its own disk cache"
+        old = cached_files(other, "1/1/page")
+        write_flat_image(picture, BLUE)
         ingest(one, shared, picture, "1/1/page")
-        time.sleep(1.0)  # the promise itself
+        time.sleep(1.0)  # the documented limit
         assert colours(other, "page") == {"blue"}
         assert colours(one, "page") == {"blue"}
         wait_until(
             lambda: not any(path.exists() for path in old), "the old version's files are gone", 2
         )
 
-        # By prefix, told on one host by the command, done on the other in memory and on disk.
-        assert cached(other, "1/1/page")
-        before = {path: path.stat().st_mtime_ns for path in cached(other, "1/1/page")}
+        # Clear a prefix with a command on one host: the other clears its memory and its disk.
+        assert cached_files(other, "1/1/page")
+        before = {path: path.stat().st_mtime_ns for path in cached_files(other, "1/1/page")}
         done = run_command(
             "cache", "clear", "--prefix", "1/1/pa", "--json", "--data", one.data, env=shared.env
         )
         assert done.status == 0, done.err
         assert json.loads(done.out)["derivatives"] == len(TILES)
-        wait_until(lambda: not cached(other, "1/1/page"), "a prefix is cleared within a second", 1)
+        wait_until(
+            lambda: not cached_files(other, "1/1/page"), "a prefix is cleared within a second", 1
+        )
         time.sleep(1.0)
         renders = other.metric("renders_total")
         assert colours(other, "page") == {"blue"}
-        assert other.metric("renders_total") == renders + len(TILES), "made anew, not from memory"
+        assert other.metric("renders_total") == renders + len(TILES), "made again, not from memory"
         assert all(before.get(path) != path.stat().st_mtime_ns for path in before if path.exists())
 
         done = run_command(
             "cache", "clear", "--asset", "1/1/page", "--data", other.data, env=shared.env
         )
         assert "the other hosts are told" in done.out
-        wait_until(lambda: not cached(one, "1/1/page"), "an asset is cleared within a second", 1)
+        wait_until(
+            lambda: not cached_files(one, "1/1/page"), "an asset is cleared within a second", 1
+        )
         for host in (one, other):
             assert_log_clean(host.log())
 
 
-def test_what_was_not_heard_is_made_up_for(tmp_path, shared):
-    """The connection that listens is cut in the very transaction that restricts a picture, and a
-    host that was down finds out what happened meanwhile.
+def test_a_host_that_missed_notices_catches_up(tmp_path, shared):
+    """The listening connection is terminated in the transaction that restricts an asset. A host
+    that was down catches up with a deletion when it starts.
     """
-    flat(tmp_path / "a.jpg", RED)
-    flat(tmp_path / "b.jpg", RED)
+    write_flat_image(tmp_path / "a.jpg", RED)
+    write_flat_image(tmp_path / "b.jpg", RED)
     with run_server(data=tmp_path / "one", env=shared.env) as one:
         for name in ("a", "b"):
             ingest(one, shared, tmp_path / f"{name}.jpg", f"1/1/{name}")
             assert colours(one, name) == {"red"}
-        old = cached(one, "1/1/a")
-        query(
+        old = cached_files(one, "1/1/a")
+        execute(
             shared.dsn,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'orchestrator'",
             "UPDATE assets SET version = nextval('asset_versions'), max_unauthorised = 100,"
-            " updated = now() WHERE name = 'a'",  # and no NOTIFY at all
+            " updated = now() WHERE name = 'a'",  # without a NOTIFY
         )
         tile = f"{one.public}/iiif/3/1%2F1%2Fa/{TILES[0]}"
-        took_s = wait_until(lambda: fetch(tile).status == 401, "restricted, and given out", 5)
+        took_s = wait_until(lambda: fetch(tile).status == 401, "the asset is restricted", 5)
         assert took_s < 2.0
         wait_until(
             lambda: not any(path.exists() for path in old), "the old version's files are gone", 5
         )
         assert "changes caught up" in one.log()
-        kept = cached(one, "1/1/b")
+        kept = cached_files(one, "1/1/b")
         assert kept
     done = run_command("images", "delete", "1/1/b", "--data", tmp_path / "two", env=shared.env)
     assert done.status == 0, done.err
-    assert all(path.exists() for path in kept), "nobody told the host that is down"
+    assert all(path.exists() for path in kept), "the host that is down gets no notice"
     with run_server(data=tmp_path / "one", env=shared.env) as one:
         wait_until(
-            lambda: not any(path.exists() for path in kept), "a deleted picture's files are gone", 5
+            lambda: not any(path.exists() for path in kept),
+            "the files of the deleted asset are gone",
+            5,
         )
         assert fetch(f"{one.public}/iiif/3/1%2F1%2Fb/{TILES[0]}").status == 404
 
 
-def test_a_restart_finds_the_cache_warm(tmp_path, shared):
-    flat(tmp_path / "warm.jpg", RED)
+def test_the_disk_cache_is_warm_after_a_restart(tmp_path, shared):
+    write_flat_image(tmp_path / "warm.jpg", RED)
     with run_server(data=tmp_path / "one", env=shared.env) as one:
         ingest(one, shared, tmp_path / "warm.jpg", "1/1/warm")
         assert colours(one, "warm") == {"red"}

@@ -1,7 +1,8 @@
-"""A batch from four kinds of origin, its workers killed with -9 over and over, the database once:
-every good picture is served right, every bad one tells why, counts are exact, nothing is left over.
+"""A batch from four kinds of origin, with workers killed by kill -9 all the time and the database
+once: every good image is served correctly, every bad one has a recorded fault, the counts are
+exact, and nothing is left over.
 
-The short form runs with the other tests, the one of 500 pictures in `make soak`.
+The short form runs with the other tests, the form with 500 images in `make soak`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ CODES = {
     "empty": {"unprocessable", "not_an_image", "origin_unavailable"},
     "missing": {"origin_not_found"},
 }
-"""What each sort of bad file is to be told as."""
+"""The permitted fault codes, by kind of bad file."""
 GOOD: tuple[Callable[..., Path], ...] = (
     pictures.jpeg,
     pictures.png,
@@ -70,62 +71,62 @@ PACE = {
 
 @dataclass
 class Collection:
-    """The files of a batch: which are good, and what is wrong with the others."""
+    """The files of a batch: the good ones, and the bad ones with their kind of fault."""
 
     folder: Path
     good: dict[str, str] = field(default_factory=dict)
-    """From a picture's name to its file's."""
+    """File names of good images, by asset name."""
     bad: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """From a picture's name to its file's and the sort of fault."""
+    """File names of bad images and their kind of fault, by asset name."""
 
     def files(self) -> dict[str, str]:
         return {**self.good, **{name: file for name, (file, _) in self.bad.items()}}
 
 
-def collection(folder: Path, count: int) -> Collection:
-    """One in twenty is bad, each in another way."""
+def make_collection(folder: Path, count: int) -> Collection:
+    """Write `count` files; one in twenty is bad, with the kinds of fault in turn."""
     folder.mkdir()
-    made = Collection(folder)
-    sorts = list(CODES)
+    collection = Collection(folder)
+    kinds_of_fault = list(CODES)
     for number in range(count):
         name = f"picture-{number:03}"
         if number % 20 == 7:
-            sort = sorts[number // 20 % len(sorts)]
-            made.bad[name] = (_bad(folder, name, sort), sort)
+            fault = kinds_of_fault[number // 20 % len(kinds_of_fault)]
+            collection.bad[name] = (_write_bad_file(folder, name, fault), fault)
         else:
             kind = GOOD[number % len(GOOD)]
             size = 700 + number * 37 % 900, 600 + number * 53 % 800
             path = kind(folder / f"{name}.{kind.__name__}", *size, number)
-            made.good[name] = path.name
-    return made
+            collection.good[name] = path.name
+    return collection
 
 
-def _bad(folder: Path, name: str, sort: str) -> str:
+def _write_bad_file(folder: Path, name: str, fault: str) -> str:
     path = folder / f"{name}.jpg"
-    if sort == "broken":
+    if fault == "broken":
         whole = pictures.png(path, 300, 300).read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
-    elif sort == "html":
+    elif fault == "html":
         path.write_text("<!DOCTYPE html><html><body>Please log in.</body></html>")
-    elif sort == "text":
+    elif fault == "text":
         path.write_text("nothing to see here\n" * 20)
-    elif sort == "empty":
+    elif fault == "empty":
         path.write_bytes(b"")
     return path.name
 
 
 class Api:
-    """The private port, with a key."""
+    """A client of the management API with a key."""
 
     def __init__(self, server: ServeProcess) -> None:
         self._base = server.private
-        made = subprocess.run(
+        created = subprocess.run(
             [str(COMMAND), "keys", "create", "1", "--data", str(server.data), "--json"],
             capture_output=True,
             text=True,
             check=True,
         )
-        self._key = json.loads(made.stdout)["token"]
+        self._key = json.loads(created.stdout)["token"]
 
     def __call__(self, method: str, path: str, body: Any = None) -> Reply:
         data = None if body is None else json.dumps(body).encode()
@@ -141,20 +142,20 @@ class Api:
                 return Reply(error.code, dict(error.headers), error.read())
 
     def post_batch(self, origins: FourOrigins, files: Mapping[str, str]) -> int:
-        """One batch of all files, in turn from each kind of origin."""
+        """Post one batch of all files, with the kinds of origin in turn; returns its number."""
         for strategy in origins.strategies():
-            made = self("POST", "/customers/1/originStrategies", strategy)
-            assert made.status == 201, made.body
+            created = self("POST", "/customers/1/originStrategies", strategy)
+            assert created.status == 201, created.body
         member = [
-            {"id": name, "space": 1, "origin": origins.origin(KINDS[at % len(KINDS)], file)}
-            for at, (name, file) in enumerate(files.items())
+            {"id": name, "space": 1, "origin": origins.origin(KINDS[position % len(KINDS)], file)}
+            for position, (name, file) in enumerate(files.items())
         ]
         posted = self("POST", "/customers/1/queue", {"member": member})
         assert posted.status == 201, posted.body
         return int(posted.json["id"])
 
     def batch(self, number: int) -> dict[str, Any]:
-        """The batch; {} while the database is away."""
+        """The batch; {} while the database is unavailable."""
         with suppress(OSError):
             shown = self("GET", f"/customers/1/queue/batches/{number}")
             if shown.status == 200:
@@ -164,12 +165,12 @@ class Api:
 
 
 class Workers:
-    """Worker processes beside `serve`, killed and started again."""
+    """Worker processes beside `serve`, which the test kills and starts again."""
 
     def __init__(self, server: ServeProcess, env: Mapping[str, str], count: int) -> None:
         self._server, self._env = server, env
         self._log = server.log_path.with_suffix(".workers.log")
-        self.running = [self._start() for _ in range(count)]
+        self.processes = [self._start() for _ in range(count)]
         self.started, self.killed = count, 0
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -183,25 +184,25 @@ class Workers:
                 env={**os.environ, **self._env, "STARTED_BY_TEST": self._server.mark},
             )
 
-    def are_at_work(self) -> bool:
-        """True once all that were ever started have said that they work."""
+    def are_started(self) -> bool:
+        """True if every process that was ever started has logged that it works."""
         return self.log().count('"worker started"') == self.started
 
-    def kill_one(self, dice: random.Random) -> None:
-        """kill -9 of a worker, and a new one."""
-        victim = self.running.pop(dice.randrange(len(self.running)))
+    def kill_one(self, random_numbers: random.Random) -> None:
+        """Kill one worker with SIGKILL and start another."""
+        victim = self.processes.pop(random_numbers.randrange(len(self.processes)))
         victim.kill()
         victim.wait(10)
         self.killed += 1
-        self.running.append(self._start())
+        self.processes.append(self._start())
         self.started += 1
 
     def stop(self) -> None:
-        """SIGTERM; each ends with 0."""
-        for process in self.running:
+        """Send SIGTERM; every worker must exit with status 0."""
+        for process in self.processes:
             process.terminate()
-        ended = [process.wait(60) for process in self.running]
-        assert set(ended) == {0}, f"{ended}\n{self.log()[-3000:]}"
+        statuses = [process.wait(60) for process in self.processes]
+        assert set(statuses) == {0}, f"{statuses}\n{self.log()[-3000:]}"
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
@@ -211,114 +212,116 @@ class Workers:
 def workers(server: ServeProcess, env: Mapping[str, str], count: int) -> Iterator[Workers]:
     team = Workers(server, env, count)
     try:
-        wait_until(team.are_at_work, "every worker is at work", 60)
+        wait_until(team.are_started, "every worker is started", 60)
         yield team
-        # SIGTERM drains who works; who still starts just ends.
-        wait_until(team.are_at_work, "every worker is at work", 60)
+        # SIGTERM drains a started worker; one that is still starting would just end.
+        wait_until(team.are_started, "every worker is started", 60)
         team.stop()
     finally:
-        for process in team.running:
+        for process in team.processes:
             process.kill()
             process.wait(10)
 
 
 def kill_database(server: ServeProcess) -> None:
-    """kill -9 of every process of PostgreSQL; `serve` starts it again."""
+    """Kill every process of PostgreSQL with SIGKILL; `serve` starts it again."""
     for pid, command in server.processes().items():
         if "postgres" in command:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
-def survive(
-    place: Path, *, count: int, kill_every_s: float, database_at: float, patience_s: float
+def run_batch_with_kills(
+    folder: Path, *, count: int, kill_every_s: float, database_at: float, timeout_s: float
 ) -> None:
-    """The whole story, with `count` pictures; the database is killed once that part of them has
-    ended.
+    """Post a batch of `count` images and check its outcome. The database is killed when the share
+    `database_at` of the jobs has ended.
     """
-    made = collection(place / "originals", count)
-    with weed(place / "s3") as endpoint, four_origins(made.folder, endpoint) as origins:
+    collection = make_collection(folder / "originals", count)
+    with weed(folder / "s3") as endpoint, four_origins(collection.folder, endpoint) as origins:
         env = {**PACE, **s3_settings(endpoint)}
-        with run_server(data=place / "data", env=env) as server:
+        with run_server(data=folder / "data", env=env) as server:
             api = Api(server)
-            dice = random.Random(5)
+            random_numbers = random.Random(5)
             with workers(server, env, 2) as team:
-                batch = api.post_batch(origins, made.files())
-                _until_finished(
-                    api, batch, server, team, dice, kill_every_s, database_at, patience_s
+                batch = api.post_batch(origins, collection.files())
+                _wait_until_finished(
+                    api, batch, server, team, random_numbers, kill_every_s, database_at, timeout_s
                 )
-            _check_batch(api, batch, made)
-            _check_pictures(server, made)
-            _check_leftovers(server, endpoint, patience_s=60)
+            _check_batch(api, batch, collection)
+            _check_images(server, collection)
+            _check_leftovers(server, endpoint, timeout_s=60)
             assert team.killed >= 2
             assert_log_clean(server.log())
 
 
-def _until_finished(
+def _wait_until_finished(
     api: Api,
     batch: int,
     server: ServeProcess,
     team: Workers,
-    dice: random.Random,
+    random_numbers: random.Random,
     kill_every_s: float,
     database_at: float,
-    patience_s: float,
+    timeout_s: float,
 ) -> None:
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     next_kill, is_killed = time.monotonic() + kill_every_s, False
     while True:
-        seen = api.batch(batch)
-        if seen.get("finished"):
+        state = api.batch(batch)
+        if state.get("finished"):
             assert is_killed, "the batch was done before the database was killed"
             return
-        ended = sum(seen.get(name, 0) for name in ("completed", "errors"))
-        if not is_killed and seen and ended >= database_at * seen["count"]:
+        ended = sum(state.get(name, 0) for name in ("completed", "errors"))
+        if not is_killed and state and ended >= database_at * state["count"]:
             kill_database(server)
             is_killed = True
-        if time.monotonic() >= next_kill and team.are_at_work():
-            team.kill_one(dice)
+        if time.monotonic() >= next_kill and team.are_started():
+            team.kill_one(random_numbers)
             next_kill = time.monotonic() + kill_every_s
         server.check_alive()
-        assert time.monotonic() < deadline, f"{seen}\n{server.log_tail()}\n{team.log()[-3000:]}"
+        assert time.monotonic() < deadline, f"{state}\n{server.log_tail()}\n{team.log()[-3000:]}"
         time.sleep(0.2)
 
 
-def _check_batch(api: Api, batch: int, made: Collection) -> None:
-    seen = api.batch(batch)
-    counts = {name: seen[name] for name in ("count", "completed", "errors", "cancelled")}
+def _check_batch(api: Api, batch: int, collection: Collection) -> None:
+    state = api.batch(batch)
+    counts = {name: state[name] for name in ("count", "completed", "errors", "cancelled")}
     assert counts == {
-        "count": len(made.good) + len(made.bad),
-        "completed": len(made.good),
-        "errors": len(made.bad),
+        "count": len(collection.good) + len(collection.bad),
+        "completed": len(collection.good),
+        "errors": len(collection.bad),
         "cancelled": 0,
     }
-    told = {failure["image"]: failure["fault"] for failure in seen["failures"]}
-    assert set(told) == {f"1/1/{name}" for name in made.bad}
-    for name, (_, sort) in made.bad.items():
-        fault = told[f"1/1/{name}"]
-        assert fault["code"] in CODES[sort], (name, sort, fault)
+    faults = {failure["image"]: failure["fault"] for failure in state["failures"]}
+    assert set(faults) == {f"1/1/{name}" for name in collection.bad}
+    for name, (_, kind) in collection.bad.items():
+        fault = faults[f"1/1/{name}"]
+        assert fault["code"] in CODES[kind], (name, kind, fault)
         assert fault["detail"]
 
 
-def _check_pictures(server: ServeProcess, made: Collection) -> None:
-    for name, file in made.good.items():
+def _check_images(server: ServeProcess, collection: Collection) -> None:
+    for name, file in collection.good.items():
         base = f"{server.public}/iiif/3/1%2F1%2F{name}"
-        truth = Image.open(made.folder / file).convert("RGB")
+        original = Image.open(collection.folder / file).convert("RGB")
         info = fetch(f"{base}/info.json")
         assert info.status == 200, (name, info.body)
-        assert (info.json["width"], info.json["height"]) == truth.size
+        assert (info.json["width"], info.json["height"]) == original.size
         reply = fetch(f"{base}/full/max/0/default.jpg")
         assert reply.status == 200, (name, reply.body)
-        shown = Image.open(io.BytesIO(reply.body)).convert("RGB")
-        difference = np.abs(np.asarray(shown, np.int16) - np.asarray(truth, np.int16)).mean()
+        served = Image.open(io.BytesIO(reply.body)).convert("RGB")
+        difference = np.abs(np.asarray(served, np.int16) - np.asarray(original, np.int16)).mean()
         assert difference < 12, (name, difference)
-    for name in made.bad:
+    for name in collection.bad:
         assert fetch(f"{server.public}/iiif/3/1%2F1%2F{name}/info.json").status == 404
 
 
-def _check_leftovers(server: ServeProcess, endpoint: str, patience_s: float) -> None:
-    """The store holds exactly what the ledger knows as live, and scratch is empty."""
-    deadline = time.monotonic() + patience_s
+def _check_leftovers(server: ServeProcess, endpoint: str, timeout_s: float) -> None:
+    """Wait until the store has exactly the objects that the ledger has as live, and scratch is
+    empty.
+    """
+    deadline = time.monotonic() + timeout_s
     while True:
         ledger = asyncio.run(_ledger(server.data))
         stored = set(s3_objects(endpoint, BUCKET))
@@ -345,11 +348,11 @@ async def _ledger(data: Path) -> dict[str, str]:
     return {row["key"]: row["state"] for row in rows}
 
 
-def test_a_batch_survives_its_workers_and_the_database(tmp_path):
-    survive(tmp_path, count=60, kill_every_s=4, database_at=0.4, patience_s=200)
+def test_a_batch_survives_kills_of_its_workers_and_of_the_database(tmp_path):
+    run_batch_with_kills(tmp_path, count=60, kill_every_s=4, database_at=0.4, timeout_s=200)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_five_hundred_pictures_survive_their_workers_and_the_database(tmp_path):
-    survive(tmp_path, count=500, kill_every_s=10, database_at=0.4, patience_s=1500)
+def test_a_batch_of_500_images_survives_kills_of_its_workers_and_of_the_database(tmp_path):
+    run_batch_with_kills(tmp_path, count=500, kill_every_s=10, database_at=0.4, timeout_s=1500)

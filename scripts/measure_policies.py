@@ -1,9 +1,10 @@
-"""Write docs/policies.md: what each built-in policy gives, measured here on the sample set.
+"""Writes docs/policies.md: the measured cost of each built-in policy on the sample set.
 
     .venv/bin/python -m scripts.measure_policies [--rounds 3]
 
-One worker process; seconds and milliseconds are of processor time (the worker's), so that a busy
-machine does not show. `tests/unit/test_policies_page.py` sees that no policy is missing.
+One worker process. Seconds and milliseconds are processor time of the worker, so that other load
+on the machine does not change them. `tests/unit/test_policies_page.py` checks that no policy is
+missing.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ SAMPLES = ("original-12.jpg", "original-24.jpg", "original-24.tif", "original-30
 TILES = 24
 WHAT = {
     "fastest": "Pyramid TIFF, JPEG tiles of 256 pixels at quality 90 (lossless where there is "
-    "transparency). The quickest to serve, the largest of the lossy ones.",
-    "fast-lossy": "JPEG2000, peak signal-to-noise ratio 45 dB: not to be told from the original "
+    "transparency). The fastest to serve; its files are the largest of the lossy policies.",
+    "fast-lossy": "JPEG2000, peak signal-to-noise ratio 45 dB: indistinguishable from the original "
     "on a screen. The default of command, API and queue.",
-    "fast-higher": "JPEG2000, 50 dB: stands being enlarged and printed.",
-    "max-quality": "JPEG2000, lossless; 16 bits stay 16.",
-    USE_ORIGINAL: "The original is the source, unchanged; thumbnails are made.",
+    "fast-higher": "JPEG2000, 50 dB: suitable for enlargement and print.",
+    "max-quality": "JPEG2000, lossless; 16 bits are kept.",
+    USE_ORIGINAL: "The unchanged original is the source; only thumbnails are made.",
 }
 
 
 @dataclass
 class Figures:
-    """Of one policy, over the samples."""
+    """The figures of one policy over all samples."""
 
     bytes: float
     seconds: float
@@ -50,8 +51,8 @@ class Figures:
     low_ms: float
 
 
-async def measured(pool: ImagingPool, name: str, folder: Path, rounds: int) -> Figures:
-    """Source and thumbnails of every sample, then tiles of each at full scale and at an eighth."""
+async def measure(pool: ImagingPool, name: str, folder: Path, rounds: int) -> Figures:
+    """Make source and thumbnails of every sample, then cut tiles at full scale and at 1/8."""
     size = pixels = 0
     seconds, full, low = 0.0, [], []
     samples = [path for path in originals() if path.name in SAMPLES]
@@ -101,8 +102,8 @@ def _processor(pool: ImagingPool) -> float:
     return float(sum(each.user + each.system for each in times))
 
 
-def page(figures: dict[str, Figures], stated: str) -> str:
-    """The whole of docs/policies.md."""
+def render_page(figures: dict[str, Figures], stated: str) -> str:
+    """Return the text of docs/policies.md."""
     rows = "\n".join(
         f"| `{name}` | {f.bytes:.2f} | {f.seconds:.3f} | {f.full_ms:.1f} | {f.low_ms:.1f} |"
         for name, f in figures.items()
@@ -112,9 +113,9 @@ def page(figures: dict[str, Figures], stated: str) -> str:
 
 Written by `scripts/measure_policies.py`; do not edit by hand.
 
-An **optimisation policy** says how the tile-ready source is made of an original, a **thumbnail
-policy** which sizes are made ahead. A customer's own policy wins over a global one, that over a
-built-in one of the same name. Policies may be named by the last segment of an address.
+An **optimisation policy** says how the tile-ready source is made of an original. A **thumbnail policy** says which
+thumbnails are made. A customer's own policy has precedence over a global one, and that over a built-in one of the same
+name. A policy can be named by the last segment of a URL.
 
 ## Built in
 
@@ -124,25 +125,25 @@ built-in one of the same name. Policies may be named by the last segment of an a
 |---|---|---|---|---|
 {rows}
 
-{stated} The seconds are those of source and the four default thumbnails, from one decode; the milliseconds
-those of one worker, a tile among {TILES} of the same picture in any order, decoded and encoded as JPEG.
-`{USE_ORIGINAL}` has an original decoded whole for its first tile, which is then kept in memory.
+{stated} The seconds include the source and the four default thumbnails, made from one decode. The
+milliseconds are those of one worker for one tile among {TILES} of the same picture in random order, decoded and encoded as JPEG.
+`{USE_ORIGINAL}` decodes the whole original for its first tile and keeps it in memory.
 
 ## JPEG2000
 
 Tiles of 512 pixels, precincts, packet lengths (PLT), and a tile-part for each resolution of each tile. The tile-parts
 are sorted by resolution and listed in the main header (TLM), so a low resolution needs only a prefix of the file
-(`orchestrator/imaging/jpeg2000/tile_parts.py` says how long). sRGB or gray, 8 bits (16 if lossless), transparency as an opacity
-channel. `"tile": 0` writes one tile: 1 % smaller, but a tile of it costs two to three times as much to cut, and its encoder
-27 bytes of memory a pixel; pictures above 64 megapixels are tiled whatever the policy says.
+(`orchestrator/imaging/jpeg2000/tile_parts.py` computes its length). sRGB or gray, 8 bits (16 if lossless), transparency as an
+opacity channel. `"tile": 0` writes one tile. The file is 1 % smaller, but cutting a region from it costs two to three times as
+much, and its encoder needs 27 bytes of memory for each pixel. Pictures above 64 megapixels are tiled with every policy.
 
-Memory: a worker that converts stays below 300 MB of resident memory in every built-in policy, for striped or tiled
-originals of 200 megapixels, too (`tests/golden/test_memory.py`). An original that must be turned (EXIF) and is larger
-than 1 GB decoded goes through a temporary file.
+Memory: with every built-in policy, a worker that converts stays below 300 MB of resident memory, also for striped or tiled
+originals of 200 megapixels (`tests/golden/test_memory.py`). An original that must be rotated (EXIF) and is larger than 1 GB
+when decoded is converted through a temporary file.
 
-## Policies of one's own
+## Your own policies
 
-Stored by the API, for one customer or for all. An optimisation policy is one of
+The API stores policies for one customer or for all. An optimisation policy is one of
 
     {{"format": "jpeg2000", "quality": 80}}          1 to 100, which means 25 + quality / 4 dB
     {{"format": "jpeg2000", "psnr": 45}}             20 to 70 dB
@@ -151,8 +152,8 @@ Stored by the API, for one customer or for all. An optimisation policy is one of
     {{"format": "original"}}
 
 with `"tile"` (JPEG2000: 0, 128, 256, 512, 1024, 2048; TIFF: 128 to 1024). A thumbnail policy is
-`{{"sizes": [1000, 400, "!200,200"]}}`: longest sides in pixels, or IIIF sizes `w,` `,h` `!w,h`, each with `^` before it to
-enlarge; `max`, `pct:` and `w,h` are refused. One thumbnail is made for each longest side, and at least one.
+`{{"sizes": [1000, 400, "!200,200"]}}`: longest edges in pixels, or IIIF sizes `w,` `,h` `!w,h`. A `^` before a size permits
+enlargement. `max`, `pct:` and `w,h` are refused. One thumbnail is made for each longest edge, and at least one.
 """  # noqa: E501  the lines of the page
 
 
@@ -160,10 +161,10 @@ async def _run(rounds: int) -> dict[str, Figures]:
     pool = ImagingPool(Imaging(processes=1, threads=1))
     try:
         with tempfile.TemporaryDirectory(prefix="policies-") as folder:
-            await measured(pool, "fast-lossy", Path(folder), 1)  # the workers have started
+            await measure(pool, "fast-lossy", Path(folder), 1)  # starts the workers
             found = {}
             for name in (*POLICIES, USE_ORIGINAL):
-                found[name] = await measured(pool, name, Path(folder), rounds)
+                found[name] = await measure(pool, name, Path(folder), rounds)
                 print(name, found[name], flush=True)
             return found
     finally:
@@ -171,7 +172,7 @@ async def _run(rounds: int) -> dict[str, Figures]:
 
 
 def main() -> None:
-    """Measure, then write the page."""
+    """Measure and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
@@ -180,7 +181,7 @@ def main() -> None:
         f"Measured {time.strftime('%Y-%m-%d')} on {len(SAMPLES)} synthetic originals with grain "
         "(JPEG and TIFF, 12 to 30 megapixels)."
     )
-    PAGE.write_text(page(figures, stated))
+    PAGE.write_text(render_page(figures, stated))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The parts of ingest put together for tests, with a store that remembers what was done to it.
+"""The parts of ingest for tests, with a store that records its operations.
 
-Run as a module it is a converter to be killed: `python -m tests.support.ingesting DSN DATA`.
+Run as a module, it converts registered assets until a test kills it:
+`python -m tests.support.ingesting DSN DATA`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from orchestrator.storage.store import DEFAULT_MEDIA_TYPE, ObjectInfo, read
 
 
 class RecordingStore(FilesystemStore):
-    """A real store; `log` has what was written and deleted in order, `before_put` may interfere."""
+    """A real store. `log` lists puts and deletes; `before_put` is called before each put."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -86,18 +87,18 @@ class RecordingStore(FilesystemStore):
         return [key for action, key in self.log if action == "put"]
 
     async def keys(self) -> set[str]:
-        """Every key there is now."""
+        """All keys in the store."""
         return {info.key async for info in self.list("")}
 
     async def sizes(self, key: str) -> dict[str, list[list[int]]]:
-        """What an `s.json` says."""
+        """The content of an `s.json`."""
         found: dict[str, list[list[int]]] = json.loads(await read(self, key, max_bytes=10_000))
         return found
 
 
 @dataclass
 class House:
-    """Everything a test of ingest touches."""
+    """Everything a test of ingest uses."""
 
     settings: Settings
     catalog: Catalog
@@ -114,7 +115,7 @@ class House:
         self.pictures.mkdir(exist_ok=True)
 
     async def asset(self, name: str = "picture") -> Asset:
-        """The asset `1/1/{name}`, which must be there."""
+        """The asset `1/1/{name}`, which must exist."""
         found = await self.catalog.assets.get(AssetId(1, 1, name))
         assert found is not None
         return found
@@ -154,7 +155,7 @@ class House:
         return Worker(self.catalog.claims, {CONVERT: handler}, options)
 
     async def sweep(self, requeue: Requeue | None = None) -> Counter[str]:
-        """Let the sweepers look once, to whom everything is old."""
+        """Sweep once, with an age limit of 0 seconds."""
         settings = self.settings.ingest.model_copy(update={"stuck_after_s": 0})
         scratch = self.settings.data_dir / "scratch"
         sweeper = Sweeper(
@@ -172,9 +173,7 @@ class House:
         return {row.object.key: row for row in await self.catalog.objects.page(limit=100_000)}
 
     async def assert_exact(self) -> None:
-        """What is stored, what the ledger says, what assets name and what customers are charged is
-        the same.
-        """
+        """Check that the store, the ledger, the assets and the storage accounts agree."""
         ledger = await self.ledger()
         assert {row.state for row in ledger.values()} <= {"live"}
         assert set(ledger) == await self.store.keys()
@@ -196,7 +195,7 @@ class House:
             assert (use.reserved_images, use.reserved_bytes) == (0, 0)
 
     def scratch(self) -> list[Path]:
-        """Everything in scratch space but the locks and homes of processes."""
+        """Everything in scratch space except the locks and folders of processes."""
         return list((self.settings.data_dir / "scratch").glob("*/*"))
 
 
@@ -218,7 +217,7 @@ def settings_for(dsn: str, data: Path) -> Settings:
 
 
 def keys_named_by(asset: Asset) -> set[str]:
-    """The keys of the store that an asset's row names."""
+    """The store keys that an asset names."""
     number, found = asset.thumbnails_version, set()
     if asset.source is not None and asset.source.location.startswith(STORE):
         found.add(asset.source.location.removeprefix(STORE))
@@ -237,7 +236,7 @@ async def open_house(
     catalog: Catalog | None = None,
     store: RecordingStore | None = None,
 ) -> AsyncIterator[House]:
-    """All parts open over the database, which is migrated."""
+    """Open all parts over the database, which this migrates."""
     await migrate(settings.database)
     catalog = catalog or await Catalog.open(settings.database)
     store = store or RecordingStore(settings.data_dir / "objects")

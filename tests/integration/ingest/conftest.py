@@ -1,5 +1,5 @@
-"""A whole ingest on real parts: PostgreSQL, a folder as the object store, imaging workers, origins
-over HTTP.
+"""Fixtures for ingests with real parts: PostgreSQL, a folder as the object store, imaging workers,
+origins over HTTP.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a database server of our own."""
+    """The address of an embedded database server."""
     with embedded(tmp_path_factory.mktemp("postgres")) as server:
         yield server.dsn
 

@@ -49,7 +49,7 @@ async def settled(house: House, state: AssetState, *names: str) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_everything_that_waits_is_converted_and_counted(house: House) -> None:
+async def test_all_registered_pictures_are_converted_and_counted(house: House) -> None:
     names = [str(n) for n in range(6)]
     for n, name in enumerate(names):
         await house.register(pictures.jpeg(house.pictures / f"{n}.jpg", 60, 40, seed=n), name)
@@ -59,7 +59,9 @@ async def test_everything_that_waits_is_converted_and_counted(house: House) -> N
             await asyncio.sleep(0.05)
 
 
-async def test_a_picture_that_cannot_be_made_is_recorded_and_holds_nobody_up(house: House) -> None:
+async def test_a_picture_that_cannot_be_converted_is_recorded_and_does_not_delay_others(
+    house: House,
+) -> None:
     whole = pictures.jpeg(house.pictures / "whole.jpg", 600, 500)
     await house.register(pictures.truncated(house.pictures / "torn.jpg", whole, 0.4), "torn")
     await house.register(whole, "whole")
@@ -72,14 +74,14 @@ async def test_a_picture_that_cannot_be_made_is_recorded_and_holds_nobody_up(hou
     assert not any("torn" in key for key in await house.store.keys())
 
 
-async def test_a_store_that_is_away_is_waited_for(house: House) -> None:
+async def test_a_conversion_waits_until_the_object_store_answers(house: House) -> None:
     tries: list[str] = []
 
-    async def away(key: str) -> None:
+    async def fail(key: str) -> None:
         tries.append(key)
         raise StorageUnavailable("away")
 
-    house.store.before_put = away
+    house.store.before_put = fail
     await house.register(pictures.jpeg(house.pictures / "a.jpg", 60, 40), "a")
     async with converting(house):
         async with asyncio.timeout(30):
@@ -90,7 +92,7 @@ async def test_a_store_that_is_away_is_waited_for(house: House) -> None:
         await settled(house, AssetState.READY, "a")
 
 
-async def test_a_file_that_was_replaced_is_registered_anew_and_converted(house: House) -> None:
+async def test_a_replaced_file_is_registered_again_and_converted(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 60, 40)
     await house.register(path, "a")
     pictures.jpeg(path, 90, 50)
@@ -99,7 +101,7 @@ async def test_a_file_that_was_replaced_is_registered_anew_and_converted(house: 
     assert (await house.asset("a")).dimensions == (90, 50)
 
 
-async def test_a_file_that_vanished_fails_with_the_reason(house: House) -> None:
+async def test_a_deleted_file_fails_with_the_reason(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 60, 40)
     await house.register(path, "a")
     path.unlink()
@@ -108,7 +110,7 @@ async def test_a_file_that_vanished_fails_with_the_reason(house: House) -> None:
     assert "no such file" in (await house.asset("a")).error
 
 
-async def test_a_fault_of_our_own_is_tried_again_and_then_recorded(house: House) -> None:
+async def test_an_unexpected_error_is_retried_and_then_recorded(house: House) -> None:
     tries: list[str] = []
 
     async def broken(key: str) -> None:

@@ -1,4 +1,4 @@
-"""An origin that becomes the source itself is the very file that its thumbnails were made of."""
+"""An origin that is used as the source is the same file that the thumbnails were made of."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def an_optimised_file(house: House) -> Path:
     return pictures.jpeg(house.pictures / "a.jpg", 90, 60)
 
 
-async def test_an_optimised_file_is_served_where_it_is(house: House) -> None:
+async def test_an_optimised_file_is_served_in_place(house: House) -> None:
     path = await an_optimised_file(house)
     asset = (await house.ingest(Request(ID, str(path)))).asset
     assert asset.source is not None
@@ -32,7 +32,7 @@ async def test_an_optimised_file_is_served_where_it_is(house: House) -> None:
     assert asset.source.fingerprint == asset.origin_fingerprint
 
 
-async def test_one_that_is_replaced_by_one_of_the_same_length_meanwhile_is_not_published(
+async def test_a_file_replaced_during_its_ingest_by_one_of_the_same_length_is_not_published(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = await an_optimised_file(house)

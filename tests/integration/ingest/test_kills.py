@@ -1,4 +1,4 @@
-"""kill -9 of a process that takes pictures in, at any moment: what it leaves is swept, exactly."""
+"""kill -9 of a process that ingests, at any moment: the sweeper removes exactly what it left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 KILLS = int(os.environ.get("KILLS", "5"))
 
 
-async def test_kills_at_any_moment_leave_no_orphan_and_nothing_half_done(
+async def test_kills_at_any_moment_leave_no_orphaned_object_and_no_unfinished_asset(
     dsn: str, tmp_path: Path, imaging: ImagingPool
 ) -> None:
     folder, dice = tmp_path / "originals", random.Random(7)

@@ -1,5 +1,5 @@
-"""The ledger of objects: what is stored, what it says, what assets name and what is charged for are
-the same, whatever happened before, and whoever died in the middle.
+"""The ledger of objects: the store, the ledger, the assets and the storage accounts agree after any
+operation, also after one that was killed at any step.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ ID = AssetId(1, 1, "picture")
 async def test_every_object_is_in_the_ledger_before_it_is_written(house: House) -> None:
     seen: dict[str, str] = {}
 
-    async def look(key: str) -> None:
+    async def record(key: str) -> None:
         seen[key] = (await house.ledger())[key].state
 
-    house.store.before_put = look
+    house.store.before_put = record
     await house.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 300, 200))))
     originals = {key for key in seen if "original" in key}
-    assert len(originals) == 1  # which was answered from meanwhile
+    assert len(originals) == 1  # the original that was served during the conversion
     assert set(seen) - originals == await house.store.keys()
     assert set(seen.values()) == {"writing"}
     await house.assert_exact()
@@ -65,56 +65,58 @@ async def test_no_key_is_ever_written_twice(house: House) -> None:
     await house.assert_exact()
 
 
-async def test_an_old_version_goes_after_the_grace_and_not_before(
+async def test_objects_of_an_old_version_are_removed_after_the_grace_period_and_not_before(
     dsn: str, tmp_path: Path, imaging: ImagingPool
 ) -> None:
-    plain = settings_for(dsn, tmp_path / "data")
-    patient = plain.model_copy(
-        update={"ingest": plain.ingest.model_copy(update={"remove_after_s": 3600})}
+    without_grace = settings_for(dsn, tmp_path / "data")
+    with_grace = without_grace.model_copy(
+        update={"ingest": without_grace.ingest.model_copy(update={"remove_after_s": 3600})}
     )
-    async with open_house(patient, imaging) as house:
+    async with open_house(with_grace, imaging) as house:
         path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
         await house.ingest(Request(ID, str(path)))
-        old = await house.store.keys()  # with the original that was answered from
+        old = await house.store.keys()  # with the original that was served
         await house.ingest(Request(ID, str(path), force=True))
         new = keys_named_by(await house.asset())
         await house.sweep()
         assert await house.store.keys() == old | new
         states = {key: row.state for key, row in (await house.ledger()).items()}
         assert states == dict.fromkeys(old, "unwanted") | dict.fromkeys(new, "live")
-    async with open_house(plain, imaging) as house:
+    async with open_house(without_grace, imaging) as house:
         swept = await house.sweep()
         assert swept["unwanted_objects"] == len(old)
         assert await house.store.keys() == new
         await house.assert_exact()
 
 
-async def test_the_removal_goes_on_when_the_store_was_away(house: House) -> None:
+async def test_the_removal_continues_after_an_outage_of_the_store(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     await house.ingest(Request(ID, str(path)))
-    whole = house.store.delete
+    delete = house.store.delete
 
-    async def away(keys: object) -> None:
+    async def fail(keys: object) -> None:
         raise StorageUnavailable("away")
 
-    house.store.delete = away  # type: ignore[method-assign]
+    house.store.delete = fail  # type: ignore[method-assign]
     deleted = await house.pipeline.editor.delete(ID)
     assert (deleted.objects, deleted.asset.id) == (5, ID)
     assert len(await house.store.keys()) == 5
-    house.store.delete = whole  # type: ignore[method-assign]
+    house.store.delete = delete  # type: ignore[method-assign]
     await house.sweep()
     await house.assert_exact()
 
 
-async def test_who_was_taken_for_dead_publishes_nothing_and_leaves_nothing(house: House) -> None:
-    """The lock went with a lost connection; the sweepers came while it was writing."""
+async def test_an_ingest_that_lost_its_lock_and_was_swept_publishes_nothing_and_leaves_nothing(
+    house: House,
+) -> None:
+    """A lost connection released the lock, and the sweeper ran while the ingest wrote."""
 
-    async def swept(key: str) -> None:
+    async def sweep(key: str) -> None:
         if key.endswith("s.json"):
             await house.catalog.objects.abandon(ID, 0)
             await house.pipeline.remover.remove()
 
-    house.store.before_put = swept
+    house.store.before_put = sweep
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     with pytest.raises(Conflict, match="lost its lock"):
         await house.ingest(Request(ID, str(path)))
@@ -124,7 +126,7 @@ async def test_who_was_taken_for_dead_publishes_nothing_and_leaves_nothing(house
     await house.assert_exact()
 
 
-async def test_an_asset_deleted_while_it_is_taken_in_stays_deleted(house: House) -> None:
+async def test_an_asset_deleted_during_its_ingest_stays_deleted(house: House) -> None:
     async def delete(key: str) -> None:
         if key.endswith("s.json"):
             house.store.before_put = None
@@ -138,7 +140,7 @@ async def test_an_asset_deleted_while_it_is_taken_in_stays_deleted(house: House)
     await house.assert_exact()
 
 
-async def test_rights_changed_while_it_is_taken_in_again_are_those_it_is_filed_by(
+async def test_rights_changed_during_a_reingest_decide_where_its_thumbnails_are_stored(
     house: House,
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
@@ -157,7 +159,7 @@ async def test_rights_changed_while_it_is_taken_in_again_are_those_it_is_filed_b
     await house.assert_exact()
 
 
-async def test_a_thumbnail_lost_from_the_store_does_not_keep_rights_from_changing(
+async def test_rights_can_be_changed_although_a_thumbnail_was_lost_from_the_store(
     house: House,
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
@@ -169,30 +171,30 @@ async def test_a_thumbnail_lost_from_the_store_does_not_keep_rights_from_changin
     await house.assert_exact()
 
 
-# --- whoever dies, wherever ----------------------------------------------------------------------
+# --- killed at any step ---------------------------------------------------------------------------
 
 SMALL, LARGE = (90, 60), (120, 80)
-Act = Callable[[House], Awaitable[object]]
+Operation = Callable[[House], Awaitable[object]]
 
 
-async def first(house: House) -> None:
+async def ingest_first(house: House) -> None:
     await house.ingest(Request(ID, str(house.pictures / "large.jpg")))
 
 
-async def deleted(house: House) -> None:
+async def delete_asset(house: House) -> None:
     await house.pipeline.editor.delete(ID)
 
 
-async def restricted(house: House) -> None:
+async def restrict_asset(house: House) -> None:
     await house.pipeline.editor.set_access(ID, roles=("reader",), max_unauthorised=60)
 
 
-async def converted(house: House) -> None:
+async def convert_asset(house: House) -> None:
     await house.register(house.pictures / "large.jpg")
     await house.pipeline.converter.convert(ID)
 
 
-async def prepared(house: House, *, served: bool) -> None:
+async def prepare_asset(house: House, *, served: bool) -> None:
     pictures.jpeg(house.pictures / "small.jpg", *SMALL)
     pictures.jpeg(house.pictures / "large.jpg", *LARGE, seed=1)
     if served:
@@ -200,7 +202,7 @@ async def prepared(house: House, *, served: bool) -> None:
 
 
 async def assert_whole(house: House, asset: Asset) -> None:
-    """Nothing of one version is mixed with another's."""
+    """Check that nothing of one version is mixed with another version."""
     assert asset.dimensions in (SMALL, LARGE)
     if not asset.thumbnails_version:
         return
@@ -216,28 +218,28 @@ async def assert_whole(house: House, asset: Asset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "served"),
+    ("operation", "served"),
     [
-        (first, False),
-        (first, True),
-        (converted, False),
-        (converted, True),
-        (restricted, True),
-        (deleted, True),
+        (ingest_first, False),
+        (ingest_first, True),
+        (convert_asset, False),
+        (convert_asset, True),
+        (restrict_asset, True),
+        (delete_asset, True),
     ],
 )
-async def test_death_between_any_two_steps_leaves_old_or_new_and_no_orphan(
-    dsn: str, tmp_path: Path, imaging: ImagingPool, act: Act, served: bool
+async def test_a_kill_between_any_two_steps_leaves_the_old_or_the_new_version_and_no_orphan(
+    dsn: str, tmp_path: Path, imaging: ImagingPool, operation: Operation, served: bool
 ) -> None:
-    """The same work again and again, cut one step later each time, until it is done uncut."""
-    plain = settings_for(dsn, tmp_path / "data")
-    async with open_house(plain, imaging) as house:
-        await prepared(house, served=served)
+    """Repeats the operation, killed one step later each time, until it ends before the kill."""
+    without_grace = settings_for(dsn, tmp_path / "data")
+    async with open_house(without_grace, imaging) as house:
+        await prepare_asset(house, served=served)
         before = await house.catalog.assets.get(ID)
-        at, done = 0, False
+        step, done = 0, False
         while not done:
-            kill_switch = KillSwitch(at)
-            done = await _cut(house, imaging, kill_switch, act)
+            kill_switch = KillSwitch(step)
+            done = await _run_killed(house, imaging, kill_switch, operation)
             after = await house.catalog.assets.get(ID)
             if after is not None and after.servable:
                 await assert_whole(house, after)
@@ -247,26 +249,28 @@ async def test_death_between_any_two_steps_leaves_old_or_new_and_no_orphan(
             if swept is not None:
                 assert swept.state is not AssetState.INGESTING
                 await assert_whole(house, swept) if swept.servable else None
-            if served and act is not deleted:
+            if served and operation is not delete_asset:
                 assert swept is not None
                 assert swept.servable
-            at += 1
-            if not done and swept != before:  # from where it began
+            step += 1
+            if not done and swept != before:  # back to the state at the start
                 with suppress(AssetNotFound):
                     await house.pipeline.editor.delete(ID)
-                await prepared(house, served=served)
+                await prepare_asset(house, served=served)
                 before = await house.catalog.assets.get(ID)
-        assert at > 5
+        assert step > 5
 
 
-async def _cut(house: House, imaging: ImagingPool, kill_switch: KillSwitch, act: Act) -> bool:
-    """True when the work was done before the cut."""
+async def _run_killed(
+    house: House, imaging: ImagingPool, kill_switch: KillSwitch, operation: Operation
+) -> bool:
+    """Return True if the operation ended before the kill."""
     catalog = await open_killable_catalog(house.settings.database, kill_switch)
     store = KillableStore(house.settings.data_dir / "objects", kill_switch)
-    async with open_house(house.settings, imaging, catalog=catalog, store=store) as dying:
+    async with open_house(house.settings, imaging, catalog=catalog, store=store) as killed:
         kill_switch.armed = True
         try:
-            await act(dying)
+            await operation(killed)
         except ProcessKilled:
             return False
         finally:
@@ -274,7 +278,7 @@ async def _cut(house: House, imaging: ImagingPool, kill_switch: KillSwitch, act:
     return True
 
 
-# --- whatever the order --------------------------------------------------------------------------
+# --- in any order ---------------------------------------------------------------------------------
 
 NAMES = ("a", "b")
 STEPS = st.lists(
@@ -296,7 +300,7 @@ STEPS = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=STEPS)
-async def test_the_ledger_is_what_the_store_holds_after_any_sequence(
+async def test_the_ledger_lists_what_the_store_contains_after_any_sequence_of_operations(
     house: House, steps: list[tuple[str, str, int]]
 ) -> None:
     for n in range(2):
@@ -333,7 +337,7 @@ async def _take_step(house: House, step: str, asset_id: AssetId, path: Path) -> 
     await steps[step]()
 
 
-async def test_the_account_can_be_counted_anew(house: House) -> None:
+async def test_the_storage_account_can_be_recounted(house: House) -> None:
     await house.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 300, 200))))
     before = await house.catalog.quotas.get(1)
     async with house.catalog.transaction() as connection:
@@ -341,7 +345,7 @@ async def test_the_account_can_be_counted_anew(house: House) -> None:
     assert await house.catalog.quotas.recount(1) == before
 
 
-async def test_objects_of_others_are_not_touched(house: House) -> None:
+async def test_objects_of_other_assets_are_not_changed(house: House) -> None:
     one = StoredObject("1/1/picture/1/source.tif", "source", 3)
     await house.catalog.objects.enter(ID, 1, [one])
     with pytest.raises(Conflict):

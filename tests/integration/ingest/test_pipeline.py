@@ -40,7 +40,7 @@ def thumbnail_keys(asset: Asset, access: str = "open") -> set[str]:
 
 
 def all_keys(asset: Asset, access: str = "open") -> set[str]:
-    """What the store should hold for a converted asset, no more and no less."""
+    """The exact keys that the store should contain for a converted asset."""
     assert asset.source is not None
     own = {asset.source.location.removeprefix("store:")}
     if asset.source.location.startswith("file:"):
@@ -51,7 +51,7 @@ def all_keys(asset: Asset, access: str = "open") -> set[str]:
 # --- in place, then converted ------------------------------------------------------------------
 
 
-async def test_a_registered_file_can_be_answered_before_anything_is_made_of_it(
+async def test_a_registered_file_can_be_served_before_its_conversion(
     house: House,
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
@@ -67,7 +67,7 @@ async def test_a_registered_file_can_be_answered_before_anything_is_made_of_it(
     assert await house.store.keys() == set()
 
 
-async def test_conversion_flips_the_same_version_to_source_and_thumbnails(house: House) -> None:
+async def test_conversion_switches_the_same_version_to_source_and_thumbnails(house: House) -> None:
     before = await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
     assert await house.pipeline.converter.convert(ID) is not None
     asset = await house.asset()
@@ -122,7 +122,7 @@ async def test_an_unchanged_file_keeps_its_version_before_and_after_conversion(
     assert (again.version, again.state) == (first.version, AssetState.READY)
 
 
-async def test_a_changed_file_gets_a_version_at_once_and_the_old_ones_objects_go(
+async def test_a_changed_file_gets_a_new_version_at_once_and_the_old_objects_are_removed(
     house: House,
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
@@ -137,16 +137,16 @@ async def test_a_changed_file_gets_a_version_at_once_and_the_old_ones_objects_go
     assert {max(size) for size in (await house.asset()).thumbnails.open} == {150, 100, 50}
 
 
-async def test_a_file_that_cannot_be_read_leaves_the_version_there_was(house: House) -> None:
+async def test_a_file_that_cannot_be_read_leaves_the_version_before(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     await house.register(path)
     await house.pipeline.converter.convert(ID)
-    before, kept = await house.asset(), await house.store.keys()
-    path.write_bytes(b"\xff\xd8\xff\xe0 no more than that")
+    before, stored = await house.asset(), await house.store.keys()
+    path.write_bytes(b"\xff\xd8\xff\xe0 truncated")
     with pytest.raises(Unprocessable):
         await house.register(path)
     assert await house.asset() == before
-    assert await house.store.keys() == kept
+    assert await house.store.keys() == stored
 
 
 async def test_an_asset_is_converted_by_one_process_at_a_time(
@@ -154,8 +154,8 @@ async def test_an_asset_is_converted_by_one_process_at_a_time(
 ) -> None:
     await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
     async with open_house(house.settings, imaging) as other:
-        async with house.catalog.exclusive(f"conversion {ID}") as alone:
-            assert alone
+        async with house.catalog.exclusive(f"conversion {ID}") as is_locked:
+            assert is_locked
             converting = asyncio.create_task(other.pipeline.converter.convert(ID))
             await asyncio.sleep(0.2)
             assert not converting.done()
@@ -164,21 +164,21 @@ async def test_an_asset_is_converted_by_one_process_at_a_time(
     assert await house.pipeline.converter.convert(ID) is None
 
 
-async def test_who_waits_for_another_process_takes_no_place_of_others(house: House) -> None:
+async def test_an_ingest_that_waits_for_another_process_occupies_no_slot(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
     async with house.catalog.exclusive(f"conversion {ID}"):
-        places = house.pipeline.converter._slots._value
+        slots = house.pipeline.converter._slots._value
         waiting = [
-            asyncio.ensure_future(house.ingest(Request(ID, str(path)))) for _ in range(places)
+            asyncio.ensure_future(house.ingest(Request(ID, str(path)))) for _ in range(slots)
         ]
-        await asyncio.sleep(0.1)  # they have seen that it is taken
+        await asyncio.sleep(0.1)  # until each has tried the lock
         async with asyncio.timeout(10):
             await house.ingest(Request(AssetId(1, 1, "other"), str(path)))
         assert not any(task.done() for task in waiting)
     assert {outcome.asset.id for outcome in await asyncio.gather(*waiting)} == {ID}
 
 
-async def test_a_conversion_that_was_overtaken_takes_its_objects_away(house: House) -> None:
+async def test_a_conversion_that_was_overtaken_removes_its_objects(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     await house.register(path)
 
@@ -209,7 +209,7 @@ async def test_a_file_replaced_during_its_conversion_is_not_published(house: Hou
 
 
 @pytest.mark.parametrize("failing", ["source.tif", "open/100.jpg", "s.json"])
-async def test_a_store_that_fails_midway_leaves_nothing_and_the_asset_waiting(
+async def test_a_store_that_fails_during_a_conversion_leaves_no_objects_and_the_asset_registered(
     house: House, failing: str
 ) -> None:
     await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
@@ -235,11 +235,11 @@ async def test_tiles_and_levels_are_the_same_before_and_after_conversion(
     path = pictures.jpeg(house.pictures / "a.jpg", *dimensions)
     seen: list[Asset] = []
 
-    async def look(key: str) -> None:
+    async def record(key: str) -> None:
         if "/source." in key:
             seen.append(await house.asset())
 
-    house.store.before_put = look
+    house.store.before_put = record
     policies = house.pipeline.policies
     recipes = Recipes(await policies.optimisation(1, policy), await policies.thumbnails(1, ""))
     await house.pipeline.registrar.register_file(ID, path, recipes, None)
@@ -273,37 +273,39 @@ async def test_an_ingested_file_is_copied_converted_and_published(house: House) 
     assert house.scratch() == []
 
 
-async def test_a_first_ingest_can_be_answered_from_its_original_meanwhile(house: House) -> None:
+async def test_a_first_ingest_is_served_from_its_original_during_the_conversion(
+    house: House,
+) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     seen: list[Asset] = []
 
-    async def look(key: str) -> None:
+    async def record(key: str) -> None:
         if key.endswith("source.tif"):
             seen.append(await house.asset())
 
-    house.store.before_put = look
+    house.store.before_put = record
     await house.ingest(Request(ID, str(path)))
-    [meanwhile] = seen
-    assert meanwhile.state is AssetState.INGESTING
-    assert meanwhile.servable
-    assert meanwhile.dimensions == (300, 200)
-    assert meanwhile.source is not None
-    assert meanwhile.source.location == f"store:{keys.original_key(ID, meanwhile.version)}"
-    assert await house.store.keys() == all_keys(await house.asset())  # the original is gone
+    [during] = seen
+    assert during.state is AssetState.INGESTING
+    assert during.servable
+    assert during.dimensions == (300, 200)
+    assert during.source is not None
+    assert during.source.location == f"store:{keys.original_key(ID, during.version)}"
+    assert await house.store.keys() == all_keys(await house.asset())  # the original was removed
 
 
-async def test_what_comes_to_nothing_is_not_answered_from_its_original(house: House) -> None:
+async def test_a_failed_first_ingest_is_not_served_from_its_original(house: House) -> None:
     whole = pictures.png(house.pictures / "a.png", 300, 200)
     torn = pictures.truncated(house.pictures / "torn.png", whole, 0.5)
-    answered: list[str] = []
+    written: list[str] = []
 
-    async def look(key: str) -> None:
-        answered.append(key)
+    async def record(key: str) -> None:
+        written.append(key)
 
-    house.store.before_put = look
+    house.store.before_put = record
     with pytest.raises(Unprocessable):
         await house.ingest(Request(ID, str(torn)))
-    assert any("original" in key for key in answered)
+    assert any("original" in key for key in written)
     asset = await house.asset()
     assert asset.state is AssetState.FAILED
     assert not asset.servable
@@ -323,7 +325,7 @@ async def test_a_tile_ready_origin_is_its_own_source(house: House) -> None:
     assert await house.store.keys() == all_keys(asset)
 
 
-async def test_the_same_bytes_again_are_no_work_unless_forced(
+async def test_unchanged_bytes_are_not_converted_again_unless_forced(
     house: House, origin: OriginServer
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
@@ -341,7 +343,7 @@ async def test_the_same_bytes_again_are_no_work_unless_forced(
     assert forced.asset.version > first.asset.version
 
 
-async def test_ingesting_again_serves_the_old_version_until_the_new_one_is_whole(
+async def test_a_reingest_serves_the_old_version_until_the_new_one_is_complete(
     house: House,
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
@@ -350,11 +352,11 @@ async def test_ingesting_again_serves_the_old_version_until_the_new_one_is_whole
     pictures.jpeg(path, 90, 60, seed=1)
     seen: list[Asset] = []
 
-    async def look(key: str) -> None:
+    async def record(key: str) -> None:
         seen.append(await house.asset())
         assert all_keys(old) <= await house.store.keys()
 
-    house.store.before_put = look
+    house.store.before_put = record
     await house.ingest(Request(ID, str(path)))
     assert {asset.version for asset in seen} == {old.version}
     new = await house.asset()
@@ -362,10 +364,10 @@ async def test_ingesting_again_serves_the_old_version_until_the_new_one_is_whole
     assert all(key.startswith(keys.prefix(ID, new.version)) for key in await house.store.keys())
 
 
-async def test_a_failed_ingest_leaves_the_version_there_was(house: House) -> None:
+async def test_a_failed_ingest_leaves_the_version_before(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     await house.ingest(Request(ID, str(path)))
-    before, kept = await house.asset(), await house.store.keys()
+    before, stored = await house.asset(), await house.store.keys()
     pictures.truncated(path, pictures.jpeg(house.pictures / "b.jpg", 600, 500), 0.4)
     with pytest.raises(Unprocessable):
         await house.ingest(Request(ID, str(path)))
@@ -378,11 +380,11 @@ async def test_a_failed_ingest_leaves_the_version_there_was(house: House) -> Non
     )
     outcomes = [attempt.outcome for attempt in await house.catalog.attempts.of(ID)]
     assert outcomes == ["failed", "failed", "completed"]
-    assert await house.store.keys() == kept
+    assert await house.store.keys() == stored
     assert house.scratch() == []
 
 
-async def test_a_first_ingest_that_cannot_be_converted_tells_why(house: House) -> None:
+async def test_a_first_ingest_that_cannot_be_converted_records_the_reason(house: House) -> None:
     whole = pictures.jpeg(house.pictures / "b.jpg", 600, 500)
     path = pictures.truncated(house.pictures / "a.jpg", whole, 0.4)
     with pytest.raises(Unprocessable):
@@ -402,7 +404,7 @@ async def test_a_first_ingest_that_cannot_be_converted_tells_why(house: House) -
     assert await house.store.keys() == all_keys(again)
 
 
-async def test_an_origin_over_http_comes_in(house: House, origin: OriginServer) -> None:
+async def test_an_origin_over_http_is_ingested(house: House, origin: OriginServer) -> None:
     origin.files["/a.jpg"] = pictures.jpeg(house.pictures / "a.jpg", 300, 200).read_bytes()
     origin.redirects["/moved"] = "/a.jpg"
     outcome = await house.ingest(Request(ID, origin.url("/moved")))
@@ -420,7 +422,7 @@ async def test_an_origin_over_http_comes_in(house: House, origin: OriginServer) 
         ("/nonsense", Unprocessable),
     ],
 )
-async def test_an_origin_that_gives_no_picture_leaves_nothing(
+async def test_an_origin_without_a_picture_leaves_no_objects(
     house: House, origin: OriginServer, path: str, error: type[Exception]
 ) -> None:
     origin.files["/nonsense"] = b"not a picture at all"
@@ -442,7 +444,7 @@ async def test_an_origin_that_gives_no_picture_leaves_nothing(
         Request(ID, "a.jpg"),
     ],
 )
-async def test_a_request_that_cannot_be_met_is_refused_and_the_asset_says_why(
+async def test_an_invalid_request_is_refused_and_the_asset_records_the_reason(
     house: House, request_: Request
 ) -> None:
     with pytest.raises(OrchestratorError):
@@ -470,7 +472,7 @@ async def test_a_request_that_cannot_be_met_is_refused_and_the_asset_says_why(
     ],
     ids=["public", "roles alone", "nothing", "as large as", "limit alone", "equal is open"],
 )
-async def test_thumbnails_are_filed_by_rights(
+async def test_thumbnails_are_stored_as_open_or_auth_by_rights(
     house: House, roles: tuple[str, ...] | None, limit: int | None, open_: object, auth: object
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
@@ -482,7 +484,7 @@ async def test_thumbnails_are_filed_by_rights(
             await house.store.head(keys.thumbnail_key(ID, asset.version, access, max(size)))
 
 
-async def test_ingesting_a_restricted_image_again_does_not_open_it(house: House) -> None:
+async def test_a_reingest_of_a_restricted_image_does_not_open_it(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     await house.ingest(Request(ID, str(path), roles=("reader",)))
     pictures.jpeg(path, 300, 200, seed=1)
@@ -516,7 +518,9 @@ async def test_changed_rights_move_the_thumbnails_and_change_the_version(house: 
     assert await house.store.keys() == set()
 
 
-async def test_rights_changed_before_conversion_are_those_it_files_by(house: House) -> None:
+async def test_rights_changed_before_the_conversion_decide_where_its_thumbnails_are_stored(
+    house: House,
+) -> None:
     await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
     await house.pipeline.editor.set_access(ID, roles=("reader",))
     await house.pipeline.converter.convert(ID)
@@ -544,7 +548,7 @@ async def test_rights_changed_during_conversion_win(house: House, moment: str) -
 # --- afterwards --------------------------------------------------------------------------------
 
 
-async def test_a_deleted_asset_leaves_nothing_but_its_file_in_place(house: House) -> None:
+async def test_a_deleted_asset_leaves_only_its_file_in_place(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     await house.register(path)
     await house.pipeline.converter.convert(ID)
@@ -560,7 +564,7 @@ async def test_a_deleted_asset_leaves_nothing_but_its_file_in_place(house: House
         await house.pipeline.reingester.reingest(ID)
 
 
-async def test_a_file_replaced_in_place_is_registered_anew_when_noticed(house: House) -> None:
+async def test_a_file_replaced_in_place_is_registered_again_by_a_refresh(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     before = await house.register(path)
     pictures.jpeg(path, 150, 150, seed=1)
@@ -570,7 +574,7 @@ async def test_a_file_replaced_in_place_is_registered_anew_when_noticed(house: H
     assert await house.pipeline.reingester.refresh_source(before) == now
 
 
-async def test_a_file_that_is_gone_is_said_to_be(house: House) -> None:
+async def test_a_refresh_reports_a_deleted_file(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     asset = await house.register(path)
     path.unlink()
@@ -597,14 +601,14 @@ async def test_a_source_lost_from_the_store_with_a_remote_origin_says_what_to_do
     origin.files["/a.jpg"] = pictures.jpeg(house.pictures / "a.jpg", 300, 200).read_bytes()
     asset = (await house.ingest(Request(ID, origin.url("/a.jpg")))).asset
     await house.store.delete([keys.source_key(ID, asset.thumbnails_version, "tif")])
-    with pytest.raises(SourceChanged, match="ingested again"):
+    with pytest.raises(SourceChanged, match="Ingest the asset again"):
         await house.pipeline.reingester.refresh_source(asset)
     assert (await house.asset()).state is AssetState.FAILED
     assert (await house.pipeline.reingester.reingest(ID)).asset.state is AssetState.READY
     assert await house.store.keys() == all_keys(await house.asset())
 
 
-async def test_reingest_makes_everything_anew(house: House) -> None:
+async def test_a_reingest_makes_all_objects_again(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
     first = (await house.ingest(Request(ID, str(path)))).asset
     second = (await house.pipeline.reingester.reingest(ID)).asset
@@ -612,7 +616,7 @@ async def test_reingest_makes_everything_anew(house: House) -> None:
     assert await house.store.keys() == all_keys(second)
 
 
-async def test_reingest_of_a_file_in_place_leaves_it_in_place(house: House) -> None:
+async def test_a_reingest_of_a_file_in_place_leaves_it_in_place(house: House) -> None:
     path = pictures.jp2_tiled(house.pictures / "a.jp2", 300, 200)
     await house.register(path)
     await house.pipeline.converter.convert(ID)

@@ -1,5 +1,5 @@
-"""Quotas: reserved at start, settled by difference in the finishing transaction, given back on
-failure; together nobody gets over, and who is refused leaves nothing.
+"""Quotas: an ingest reserves at its start, the last transaction settles the difference, a failure
+releases. Concurrent ingests cannot exceed a limit, and a refused ingest leaves nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def a_picture(house: House, name: str, width: int = 120, seed: int = 0) -> Path:
     return pictures.jpeg(house.pictures / f"{name}.jpg", width, 80, seed=seed)
 
 
-async def test_without_a_policy_there_is_no_limit_and_yet_an_account(house: House) -> None:
+async def test_a_customer_without_limits_still_has_a_storage_account(house: House) -> None:
     assert await used(house) == (0, 0, 0, 0)
     await house.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
     images, stored, _, _ = await used(house)
@@ -45,7 +45,7 @@ async def test_without_a_policy_there_is_no_limit_and_yet_an_account(house: Hous
     await house.assert_exact()
 
 
-async def test_over_quota_leaves_nothing_and_the_asset_and_its_attempt_say_why(
+async def test_an_ingest_over_quota_leaves_no_objects_and_records_the_reason(
     house: House,
 ) -> None:
     await limit(house, size=2000)
@@ -64,7 +64,7 @@ async def test_over_quota_leaves_nothing_and_the_asset_and_its_attempt_say_why(
     assert house.scratch() == []
 
 
-async def test_a_full_account_takes_nothing_new_and_asks_no_origin_for_it(
+async def test_a_full_account_refuses_new_images_without_a_request_to_the_origin(
     house: House, origin: OriginServer
 ) -> None:
     await house.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
@@ -78,7 +78,7 @@ async def test_a_full_account_takes_nothing_new_and_asks_no_origin_for_it(
     await house.assert_exact()
 
 
-async def test_a_reingest_may_shrink_under_a_limit_that_is_passed_and_may_not_grow(
+async def test_over_the_limit_a_reingest_can_shrink_but_not_grow(
     house: House,
 ) -> None:
     path = a_picture(house, "a", 900)
@@ -99,7 +99,7 @@ async def test_a_reingest_may_shrink_under_a_limit_that_is_passed_and_may_not_gr
     await house.assert_exact()
 
 
-async def test_ingests_that_go_on_together_do_not_get_over_together(house: House) -> None:
+async def test_concurrent_ingests_do_not_exceed_the_limit_together(house: House) -> None:
     await house.ingest(Request(an_id("probe"), str(a_picture(house, "probe"))))
     _, one, _, _ = await used(house)
     await limit(house, size=one * 4 + one // 2)  # the first and three more
@@ -117,7 +117,7 @@ async def test_ingests_that_go_on_together_do_not_get_over_together(house: House
     await house.assert_exact()
 
 
-async def test_reservations_race_for_the_last_place_and_one_gets_it(house: House) -> None:
+async def test_one_of_several_concurrent_reservations_gets_the_last_place(house: House) -> None:
     await limit(house, images=3, size=1000)
     quotas = house.catalog.quotas
 
@@ -145,11 +145,11 @@ async def test_a_reservation_is_replaced_released_and_expires(house: House) -> N
     await quotas.release(second)
     assert await used(house) == (0, 0, 0, 0)
     await quotas.reserve(an_id("a"), 900, 0)
-    await quotas.reserve(an_id("b"), 900, 60)  # the first is over, though nobody swept it yet
+    await quotas.reserve(an_id("b"), 900, 60)  # the first has expired, although it was not swept
     assert (await house.sweep())["reservations"] == 1
 
 
-async def test_an_ingest_that_outlived_its_reservation_is_held_to_the_limit_again(
+async def test_an_ingest_whose_reservation_expired_is_checked_against_the_limit_again(
     house: House,
 ) -> None:
     await limit(house, size=10**9)
@@ -168,7 +168,7 @@ async def test_an_ingest_that_outlived_its_reservation_is_held_to_the_limit_agai
     await house.assert_exact()
 
 
-async def test_what_fails_gives_its_reservation_back(house: House) -> None:
+async def test_a_failed_ingest_releases_its_reservation(house: House) -> None:
     await limit(house, images=5, size=10**9)
     torn = pictures.truncated(house.pictures / "torn.jpg", a_picture(house, "w", 900), 0.4)
     with pytest.raises(Unprocessable):
@@ -176,13 +176,15 @@ async def test_what_fails_gives_its_reservation_back(house: House) -> None:
     assert await used(house) == (0, 0, 0, 0)
 
 
-async def test_so_does_one_whose_original_cannot_be_stored_however_often(house: House) -> None:
+async def test_ingests_whose_original_cannot_be_stored_release_their_reservations(
+    house: House,
+) -> None:
     await limit(house, images=3, size=10**9)
 
-    async def away(key: str) -> None:
+    async def fail(key: str) -> None:
         raise StorageUnavailable("away")
 
-    house.store.before_put = away
+    house.store.before_put = fail
     for _ in range(5):
         with pytest.raises(StorageUnavailable):
             await house.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
@@ -192,7 +194,7 @@ async def test_so_does_one_whose_original_cannot_be_stored_however_often(house: 
     await house.assert_exact()
 
 
-async def test_a_reservation_is_given_up_with_the_limits_it_was_made_under(house: House) -> None:
+async def test_a_reservation_is_released_with_the_limits_it_was_made_under(house: House) -> None:
     await limit(house, size=1000)
     first = await house.catalog.quotas.reserve(an_id("a"), 900, 60)
     await limit(house)
@@ -200,7 +202,7 @@ async def test_a_reservation_is_given_up_with_the_limits_it_was_made_under(house
     assert await used(house) == (0, 0, 0, 0)
 
 
-async def test_a_picture_of_the_folder_over_quota_goes_on_from_its_original(house: House) -> None:
+async def test_a_folder_picture_over_quota_is_still_served_from_its_original(house: House) -> None:
     await limit(house, size=100)
     await house.register(a_picture(house, "a", 900), "a")
     with pytest.raises(OverQuota):
@@ -212,15 +214,17 @@ async def test_a_picture_of_the_folder_over_quota_goes_on_from_its_original(hous
     await house.assert_exact()
 
 
-async def test_deletion_gives_everything_back(house: House) -> None:
+async def test_a_deletion_returns_the_whole_quota_of_the_asset(house: House) -> None:
     await house.ingest(Request(an_id("a"), str(a_picture(house, "a"))))
     _, stored, _, _ = await used(house)
     deleted = await house.pipeline.editor.delete(an_id("a"))
-    assert deleted.bytes > stored  # the list of sizes is an object, too, and not charged for
+    assert (
+        deleted.bytes > stored
+    )  # the list of sizes is an object that does not count for the quota
     assert await used(house) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("wrong", [-1, 2**63])
-async def test_a_limit_that_is_none_is_refused(house: House, wrong: int) -> None:
+async def test_an_invalid_limit_is_refused(house: House, wrong: int) -> None:
     with pytest.raises(InvalidInput):
         await house.catalog.quotas.set_limits(1, max_images=wrong, max_bytes=None)

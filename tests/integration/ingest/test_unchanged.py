@@ -1,4 +1,4 @@
-"""The same bytes again: no encoding, no object written; what the request says otherwise counts."""
+"""An ingest of unchanged bytes converts and writes nothing, but applies the rest of the request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def outcomes(house: House) -> list[str]:
     return [attempt.outcome for attempt in await house.catalog.attempts.of(ID)]
 
 
-async def test_an_etag_that_is_the_same_still_spares_the_download(
+async def test_an_unchanged_etag_saves_the_download(
     house: House, origin: OriginServer, request_: Request
 ) -> None:
     first = (await house.ingest(request_)).asset
@@ -41,7 +41,7 @@ async def test_an_etag_that_is_the_same_still_spares_the_download(
     assert await outcomes(house) == ["unchanged", "completed"]
 
 
-async def test_another_etag_for_the_same_bytes_is_told_by_their_hash(
+async def test_the_same_bytes_under_another_etag_are_recognised_by_their_hash(
     house: House, request_: Request
 ) -> None:
     first = (await house.ingest(request_)).asset
@@ -55,7 +55,7 @@ async def test_another_etag_for_the_same_bytes_is_told_by_their_hash(
     assert again.asset.origin_etag == first.origin_etag
 
 
-async def test_a_file_that_was_written_again_with_the_same_bytes_is_no_work(
+async def test_a_file_written_again_with_the_same_bytes_is_not_converted_again(
     house: House,
 ) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
@@ -76,7 +76,7 @@ async def test_a_file_that_was_written_again_with_the_same_bytes_is_no_work(
     [{"force": True}, {"optimisation_policy": "max-quality"}],
     ids=["forced", "another policy"],
 )
-async def test_work_that_is_asked_for_is_done(
+async def test_a_request_for_another_result_is_ingested(
     house: House, request_: Request, change: dict[str, object]
 ) -> None:
     first = (await house.ingest(request_)).asset
@@ -85,7 +85,7 @@ async def test_work_that_is_asked_for_is_done(
     assert again.asset.version > first.version
 
 
-async def test_other_bytes_of_another_origin_with_the_same_etag_are_not_taken_for_the_same(
+async def test_other_bytes_of_another_origin_with_the_same_etag_are_ingested(
     house: House, origin: OriginServer, request_: Request
 ) -> None:
     await house.ingest(request_)
@@ -96,7 +96,7 @@ async def test_other_bytes_of_another_origin_with_the_same_etag_are_not_taken_fo
 
 
 @pytest.mark.parametrize("kind", ["file", "http"])
-async def test_rights_and_description_in_the_request_are_applied_all_the_same(
+async def test_rights_and_description_of_the_request_are_applied_although_the_bytes_are_unchanged(
     house: House, request_: Request, kind: str
 ) -> None:
     plain = request_ if kind == "http" else Request(ID, str(house.pictures / "a.jpg"))
@@ -109,41 +109,41 @@ async def test_rights_and_description_in_the_request_are_applied_all_the_same(
     assert (asset.roles, asset.max_unauthorised) == (("reader",), 100)
     assert (asset.tags, asset.rights) == (("new",), "http://r")
     assert asset.version > first.version
-    assert asset.source == first.source  # nothing was made anew
+    assert asset.source == first.source  # nothing was converted again
     assert [max(size) for size in asset.thumbnails.open] == [100, 50]
     assert (await house.ingest(plain)).asset.roles == ("reader",)
     await house.assert_exact()
 
 
-async def test_a_source_that_was_lost_is_made_again_though_its_origin_is_the_same(
+async def test_a_lost_source_is_made_again_although_its_origin_is_unchanged(
     house: House, request_: Request
 ) -> None:
     first = (await house.ingest(request_)).asset
-    await house.pipeline.converter.record_failure(first, "The stored source is gone.")
+    await house.pipeline.converter.record_failure(first, "The stored source no longer exists.")
     await house.pipeline.runner.declare(request_)
     assert (await house.ingest(request_)).changed
 
 
-async def test_a_new_original_is_looked_at_once(
+async def test_a_new_original_is_probed_once(
     house: House, request_: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imaging = house.imaging
-    probe, looked_at = imaging.probe, list[Path]()
+    probe, probed = imaging.probe, list[Path]()
 
-    async def counted(path: Path) -> Probe:
-        looked_at.append(path)
+    async def count_probe(path: Path) -> Probe:
+        probed.append(path)
         return await probe(path)
 
-    monkeypatch.setattr(imaging, "probe", counted)
+    monkeypatch.setattr(imaging, "probe", count_probe)
     asset = (await house.ingest(request_)).asset
     assert asset.state is AssetState.READY
-    assert len(looked_at) == 1
+    assert len(probed) == 1
 
 
-# --- declared, then taken in ---------------------------------------------------------------------
+# --- declared, then ingested ----------------------------------------------------------------------
 
 
-async def test_a_declared_asset_has_nothing_to_show_and_no_converter_takes_it_up(
+async def test_a_declared_asset_cannot_be_served_and_gets_no_conversion_job(
     house: House, request_: Request
 ) -> None:
     asset = await house.pipeline.runner.declare(replace(request_, tags=("t",)), batch=7)
@@ -154,7 +154,7 @@ async def test_a_declared_asset_has_nothing_to_show_and_no_converter_takes_it_up
     assert (done.state, done.tags, done.batch) == (AssetState.READY, ("t",), 7)
 
 
-async def test_declaring_what_is_served_changes_nothing_of_what_it_shows(
+async def test_declaring_a_served_asset_does_not_change_what_it_shows(
     house: House, request_: Request
 ) -> None:
     first = (await house.ingest(request_)).asset
@@ -168,15 +168,15 @@ async def test_declaring_what_is_served_changes_nothing_of_what_it_shows(
     )
 
 
-async def test_rights_asked_for_while_a_first_ingest_is_under_way_are_those_it_is_filed_by(
+async def test_rights_requested_during_a_first_ingest_decide_where_its_thumbnails_are_stored(
     house: House, request_: Request
 ) -> None:
     plain = replace(request_, optimisation_policy="use-original")
-    asked: list[Asset] = []
+    declared: list[Asset] = []
 
     async def post_again(key: str) -> None:
-        if not asked:
-            asked.append(await house.pipeline.runner.declare(replace(plain, roles=("secret",))))
+        if not declared:
+            declared.append(await house.pipeline.runner.declare(replace(plain, roles=("secret",))))
 
     house.store.before_put = post_again
     asset = (await house.ingest(plain)).asset
@@ -188,10 +188,9 @@ async def test_rights_asked_for_while_a_first_ingest_is_under_way_are_those_it_i
     await house.assert_exact()
 
 
-async def test_rights_that_narrow_are_in_force_though_the_origin_fails(
+async def test_narrower_rights_are_in_force_although_the_origin_fails(
     house: House, origin: OriginServer, request_: Request
 ) -> None:
-    """Whoever asked: a worker, a message, the command line."""
     await house.ingest(request_)
     with pytest.raises(OriginUnavailable):
         await house.ingest(Request(ID, origin.url("/status/404"), roles=("secret",)))
@@ -204,7 +203,7 @@ async def test_rights_that_narrow_are_in_force_though_the_origin_fails(
     await house.assert_exact()
 
 
-async def test_a_description_changed_during_an_ingest_does_not_end_it(
+async def test_a_description_changed_during_an_ingest_does_not_stop_it(
     house: House, request_: Request
 ) -> None:
     await house.pipeline.runner.declare(request_)
@@ -212,20 +211,20 @@ async def test_a_description_changed_during_an_ingest_does_not_end_it(
     assert (asset.state, asset.tags) == (AssetState.INGESTING, ("x",))
 
 
-def if_it_may_pass(error: Exception, fault: Fault) -> bool:
+def if_retryable(error: Exception, fault: Fault) -> bool:
     return fault.retryable
 
 
-async def test_a_failure_that_is_tried_again_leaves_the_asset_ingesting(
+async def test_a_failure_that_will_be_retried_leaves_the_asset_ingesting(
     house: House, origin: OriginServer
 ) -> None:
     gone = Request(ID, origin.url("/status/503"))
     with pytest.raises(OriginUnavailable):
-        await house.ingest(gone, job=5, will_retry=if_it_may_pass)
+        await house.ingest(gone, job=5, will_retry=if_retryable)
     assert (await house.asset()).state is AssetState.INGESTING
     never = Request(ID, origin.url("/status/404"))
     with pytest.raises(OriginUnavailable):
-        await house.ingest(never, job=5, will_retry=if_it_may_pass)
+        await house.ingest(never, job=5, will_retry=if_retryable)
     asset = await house.asset()
     assert (asset.state, "404" in asset.error) == (AssetState.FAILED, True)
     attempts = await house.catalog.attempts.of(ID)
@@ -236,7 +235,7 @@ async def test_a_failure_that_is_tried_again_leaves_the_asset_ingesting(
     assert {one.fault.stage for one in attempts if one.fault} == {"fetch"}
 
 
-async def test_an_ingest_that_was_declared_in_a_transaction_rolled_back_never_was(
+async def test_an_ingest_declared_in_a_rolled_back_transaction_is_not_recorded(
     house: House, request_: Request
 ) -> None:
     with pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures, and what they are called."""
+"""The pictures of a folder and their names."""
 
 from pathlib import Path, PurePosixPath
 
@@ -35,7 +35,7 @@ def names(*paths: str) -> list[str]:
         (["100%.jpg", "a b.jpg"], ["100%", "a b"]),
     ],
 )
-def test_a_name_has_its_extension_only_where_two_would_collide(
+def test_a_name_has_its_extension_only_if_two_would_be_equal(
     paths: list[str], expected: list[str]
 ) -> None:
     assert names(*paths) == expected
@@ -47,7 +47,7 @@ def test_names_are_always_different(files: set[str]) -> None:
     assert len(set(found)) == len(files)
 
 
-def test_a_folder_is_listed_sorted_with_what_was_left_out_counted(tmp_path: Path) -> None:
+def test_a_folder_is_listed_in_order_and_skipped_files_are_counted(tmp_path: Path) -> None:
     folder, outside = tmp_path / "folder", tmp_path / "outside.jpg"
     (folder / "sub" / "deep").mkdir(parents=True)
     (folder / ".git").mkdir()
@@ -80,6 +80,6 @@ def test_a_folder_is_listed_sorted_with_what_was_left_out_counted(tmp_path: Path
     assert listing.skipped == {HIDDEN: 2, NOT_A_PICTURE: 4, OUTSIDE: 1, UNUSABLE_NAME: 1}
 
 
-def test_what_is_not_a_folder_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="not a folder"):
         list_pictures(tmp_path / "nothing")

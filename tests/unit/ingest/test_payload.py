@@ -1,4 +1,4 @@
-"""The ingest payload in every form it comes in; all else is refused with a sentence."""
+"""The ingest payload in all its forms; any other body is refused with a sentence."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def refusal(body: Any, customer: int | None = None, **more: Any) -> str:
     return caught.value.public
 
 
-# --- the document's own requests --------------------------------------------------------------
+# --- the example requests ------------------------------------------------------------------------
 
 
-def test_the_basic_request_of_the_document_is_of_the_customer_of_the_key() -> None:
+def test_the_basic_example_request_belongs_to_the_customer_of_the_key() -> None:
     body = {"id": "basic-request", "space": 1, "origin": ORIGIN}
     assert decode(json.dumps(body), 7) == Payload(Request(AssetId(7, 1, "basic-request"), ORIGIN))
 
 
-def test_the_policy_bearing_request_of_the_document_names_its_policies_by_address() -> None:
+def test_the_example_request_with_policies_names_them_by_url() -> None:
     body = {
         "id": "basic-request",
         "space": 1,
@@ -46,7 +46,7 @@ def test_the_policy_bearing_request_of_the_document_names_its_policies_by_addres
     assert (request.optimisation_policy, request.thumbnail_policy) == ("fastest", "museum")
 
 
-def test_the_documents_second_request_is_taken_to_the_letter_with_its_comma_too_many() -> None:
+def test_an_example_request_with_a_comma_before_the_bracket_is_accepted() -> None:
     body = """{
   "id": "basic-request",
   "space": 1,
@@ -69,7 +69,7 @@ def test_the_documents_second_request_is_taken_to_the_letter_with_its_comma_too_
     ],
     ids=range(4),
 )
-def test_no_text_takes_long_to_be_found_broken(body: bytes) -> None:
+def test_a_broken_text_is_refused_quickly(body: bytes) -> None:
     started = time.monotonic()
     assert refusal(body)
     assert time.monotonic() - started < 2
@@ -79,7 +79,7 @@ def test_no_text_takes_long_to_be_found_broken(body: bytes) -> None:
     ("text", "name"),
     [("fastest", "fastest"), ("/p/max%20quality", "max quality"), ("https://h/a/b?x=1#y", "b")],
 )
-def test_a_policy_is_named_or_addressed(text: str, name: str) -> None:
+def test_a_policy_is_given_by_name_or_by_url(text: str, name: str) -> None:
     body = {"id": "1/1/a", "origin": ORIGIN, "thumbnailPolicy": text}
     assert decode(body).request.thumbnail_policy == name
 
@@ -107,7 +107,7 @@ def test_every_form_of_an_id_names_the_same_image(ids: dict[str, Any]) -> None:
     assert decode({**ids, "origin": ORIGIN}, 99).request.id == FOO
 
 
-def test_a_name_may_hold_slashes() -> None:
+def test_a_name_can_contain_slashes() -> None:
     assert decode({"id": "a/b", "space": 1}, 5).request.id == AssetId(5, 1, "a/b")
     assert decode({"id": "5/1/a%2Fb"}).request.id == AssetId(5, 1, "a/b")
     named = {"customer": 5, "space": 1, "asset": "2/3/x"}
@@ -115,7 +115,7 @@ def test_a_name_may_hold_slashes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "word"),
     [
         ({}, "id"),
         ({"id": "foo"}, "space"),
@@ -135,11 +135,11 @@ def test_a_name_may_hold_slashes() -> None:
     ],
     ids=str,
 )
-def test_an_id_that_names_no_image_is_refused(body: dict[str, Any], told: str) -> None:
-    assert told in refusal({**body, "origin": ORIGIN})
+def test_an_invalid_id_is_refused(body: dict[str, Any], word: str) -> None:
+    assert word in refusal({**body, "origin": ORIGIN})
 
 
-def test_the_address_says_which_image_and_the_body_may_only_repeat_it() -> None:
+def test_the_body_can_repeat_the_asset_of_the_url_but_not_contradict_it() -> None:
     here = AssetId(1, 2, "a/b")
     for body in ({}, {"id": "a/b"}, {"id": "1/2/a%2Fb"}, {"space": 2}, {"id": "a/b", "space": 2}):
         assert decode({**body, "origin": ORIGIN}, asset_id=here).request.id == here
@@ -176,7 +176,7 @@ def test_names_match_in_any_case_and_unknown_ones_are_ignored() -> None:
     )
 
 
-def test_null_is_as_if_it_were_not_there() -> None:
+def test_null_is_the_same_as_a_missing_property() -> None:
     names = ("roles", "tags", "string1", "number1", "maxUnauthorised", "batchId", "force", "rights")
     body = {"id": "99/1/foo", "origin": ORIGIN, **dict.fromkeys(names)}
     assert decode(body) == Payload(Request(FOO, ORIGIN))
@@ -185,15 +185,15 @@ def test_null_is_as_if_it_were_not_there() -> None:
 @pytest.mark.parametrize(
     ("batch", "expected"), [(123, 123), ("123", 123), (0, None), (-5, None), (None, None)]
 )
-def test_a_batch_id_of_nothing_or_less_is_none(batch: object, expected: int | None) -> None:
+def test_a_batch_id_of_zero_or_less_means_no_batch(batch: object, expected: int | None) -> None:
     assert decode({"id": "1/1/a", "batchId": batch}).batch == expected
     assert decode({"id": "1/1/a", "batch": batch}).batch == expected
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     body = {"id": "1/1/a", "origin": 4, "roles": [1], "maxUnauthorised": -2, "number1": 2**70}
-    told = refusal(body).splitlines()
-    assert {line.split(":")[0] for line in told} == {
+    faults = refusal(body).splitlines()
+    assert {line.split(":")[0] for line in faults} == {
         "origin",
         "roles.0",
         "maxUnauthorised",
@@ -219,11 +219,11 @@ def test_every_fault_is_told_at_once() -> None:
     ],
     ids=lambda fields: str(fields)[:40],
 )
-def test_what_cannot_be_meant_is_refused(fields: dict[str, Any]) -> None:
+def test_an_invalid_property_is_refused(fields: dict[str, Any]) -> None:
     assert next(iter(fields)) in refusal({"id": "1/1/a", **fields})
 
 
-def test_an_image_named_alone_is_taken_from_the_origin_that_is_known() -> None:
+def test_a_request_without_an_origin_uses_the_recorded_origin() -> None:
     request = decode({"id": {"customer": 99, "space": 1, "asset": "foo"}, "batchId": 3}).request
     known = Asset(
         FOO,
@@ -238,8 +238,8 @@ def test_an_image_named_alone_is_taken_from_the_origin_that_is_known() -> None:
     assert complete_request(request, known) == Request(FOO, ORIGIN, "fastest", "museum")
     with pytest.raises(AssetNotFound):
         complete_request(request, None)
-    stated = Request(FOO, "https://other/x")
-    assert complete_request(stated, known) == stated
+    with_origin = Request(FOO, "https://other/x")
+    assert complete_request(with_origin, known) == with_origin
 
 
 # --- envelopes ----------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def sns(message: object) -> dict[str, Any]:
     return {"Type": "Notification", "TopicArn": "arn:aws:sns:x", "Message": message}
 
 
-def test_an_sns_notification_a_legacy_event_and_both_are_opened() -> None:
+def test_an_sns_notification_a_legacy_event_and_both_together_are_unwrapped() -> None:
     plain = decode(PLAIN)
     legacy = {
         "id": "99/1/foo",
@@ -329,7 +329,7 @@ def test_an_envelope_without_a_payload_is_refused(body: dict[str, Any]) -> None:
     ],
     ids=lambda body: repr(body[:20]),
 )
-def test_what_is_no_payload_is_refused_with_a_sentence(body: bytes) -> None:
+def test_a_body_that_is_not_a_payload_is_refused_with_a_sentence(body: bytes) -> None:
     assert refusal(body).endswith(".")
 
 
@@ -376,7 +376,7 @@ payloads = st.builds(
 
 
 @given(payloads)
-def test_what_is_encoded_is_decoded_as_the_very_same(payload: Payload) -> None:
+def test_an_encoded_payload_is_decoded_as_an_equal_one(payload: Payload) -> None:
     written = json.dumps(encode(payload))
     assert decode(written) == payload
     assert decode(json.dumps(sns(written))) == payload
@@ -426,7 +426,7 @@ anything = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), anything, max_size=8), st.none() | st.just(3))
-def test_no_object_whatsoever_does_worse_than_be_refused(body: Any, customer: int | None) -> None:
+def test_any_object_is_decoded_or_refused(body: Any, customer: int | None) -> None:
     try:
         payload = decode(body, customer)
     except InvalidInput as error:
@@ -436,7 +436,7 @@ def test_no_object_whatsoever_does_worse_than_be_refused(body: Any, customer: in
 
 
 @given(st.binary(max_size=200) | anything.map(lambda value: json.dumps(value).encode()))
-def test_no_bytes_whatsoever_do_worse_than_be_refused(body: bytes) -> None:
+def test_any_bytes_are_decoded_or_refused(body: bytes) -> None:
     try:
         decode(body, 1)
     except InvalidInput as error:

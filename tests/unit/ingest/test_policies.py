@@ -1,4 +1,4 @@
-"""Named policies, and what a stored one may say."""
+"""Named policies and the definitions of stored ones."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ async def test_the_defaults_come_from_the_settings() -> None:
     assert (await policies.thumbnails(1, "")).sizes == (1000, 400, 200, 100)
 
 
-async def test_without_a_folder_policy_folders_take_the_general_one() -> None:
+async def test_without_a_folder_policy_the_general_policy_is_used_for_folders() -> None:
     assert (await Policies(Ingest(folder_policy="")).folder(1)).name == "fast-lossy"
 
 
@@ -32,17 +32,19 @@ async def test_without_a_folder_policy_folders_take_the_general_one() -> None:
         ("max-quality", SourceKind.JPEG2000, True),
     ],
 )
-async def test_a_policy_says_what_file_is_made(name: str, kind: SourceKind, lossless: bool) -> None:
+async def test_a_policy_decides_the_kind_of_the_source(
+    name: str, kind: SourceKind, lossless: bool
+) -> None:
     conversion = (await Policies(Ingest()).optimisation(1, name)).conversion
     assert conversion is not None
     assert (conversion.kind, conversion.lossless) == (kind, lossless)
 
 
-async def test_use_original_makes_no_file() -> None:
+async def test_use_original_makes_no_source() -> None:
     assert (await Policies(Ingest()).optimisation(1, "use-original")).conversion is None
 
 
-async def test_a_policy_can_be_named_by_its_address() -> None:
+async def test_a_policy_can_be_named_by_its_url() -> None:
     policies = Policies(Ingest())
     address = "https://my.dlcs/imageOptimisationPolicies/fastest"
     assert (await policies.optimisation(1, address)).name == "fastest"
@@ -77,7 +79,7 @@ async def test_a_preview_shows_the_thumbnails_of_a_picture() -> None:
 @pytest.mark.parametrize(
     "size", ["400,", ",400", "!400,300", "^400,", "^,400", "^!400,300", 1, 999]
 )
-def test_a_size_a_policy_can_hold(size: int | str) -> None:
+def test_a_valid_thumbnail_size_is_accepted(size: int | str) -> None:
     assert check_sizes((size,)) == (size,)
     assert sizes_of({"sizes": [size]}) == (size,)
 
@@ -86,12 +88,12 @@ def test_a_size_a_policy_can_hold(size: int | str) -> None:
     "size",
     ["max", "^max", "pct:50", "400,300", "^400,300", "", ",", "0,", 0, -1, 10**6, "!0,5", "a,"],
 )
-def test_a_size_a_policy_cannot_hold_is_named(size: int | str) -> None:
+def test_an_invalid_thumbnail_size_is_named(size: int | str) -> None:
     with pytest.raises(InvalidInput, match="thumbnail size"):
         check_sizes((size,))
 
 
-def test_a_policy_needs_a_size_and_not_too_many() -> None:
+def test_a_thumbnail_policy_has_at_least_one_size_and_not_too_many() -> None:
     with pytest.raises(InvalidInput, match="at least one"):
         check_sizes(())
     with pytest.raises(InvalidInput, match="at most 32"):
@@ -104,7 +106,7 @@ def test_a_policy_needs_a_size_and_not_too_many() -> None:
      {"sizes": [100], "other": 1}],
     ids=str,
 )  # fmt: skip
-def test_what_is_no_thumbnail_policy_is_refused(definition: dict[str, Any]) -> None:
+def test_an_invalid_thumbnail_policy_is_refused(definition: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         sizes_of(definition)
 
@@ -119,7 +121,7 @@ def test_what_is_no_thumbnail_policy_is_refused(definition: dict[str, Any]) -> N
     ],
     ids=str,
 )
-def test_a_jpeg2000_policy_steers_the_encoder(
+def test_a_jpeg2000_policy_sets_the_options_of_the_encoder(
     definition: dict[str, Any], psnr: float, lossless: bool, tile: int
 ) -> None:
     made = conversion_of("ours", {"format": "jpeg2000", **definition})
@@ -128,7 +130,7 @@ def test_a_jpeg2000_policy_steers_the_encoder(
     assert (made.psnr, made.lossless, made.tile) == (psnr, lossless, tile)
 
 
-def test_a_tiff_policy_steers_the_encoder() -> None:
+def test_a_tiff_policy_sets_the_options_of_the_encoder() -> None:
     made = conversion_of("ours", {"format": "tiff", "quality": 70, "tile": 512})
     assert made is not None
     assert (made.extension, made.quality, made.tile, made.lossless) == ("tif", 70, 512, False)
@@ -156,12 +158,12 @@ def test_a_tiff_policy_steers_the_encoder() -> None:
     ],
     ids=str,
 )
-def test_what_is_no_optimisation_policy_is_refused(definition: dict[str, Any]) -> None:
+def test_an_invalid_optimisation_policy_is_refused(definition: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         conversion_of("ours", definition)
 
 
 @pytest.mark.parametrize("name", ["", ".", "a/b", "a b", "ü", "a" * 101, "a\n", "-a"])
-def test_a_name_that_no_address_could_end_in_is_refused(name: str) -> None:
+def test_a_policy_name_that_cannot_end_a_url_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match="name"):
         check_name(name)

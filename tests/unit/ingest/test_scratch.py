@@ -1,4 +1,4 @@
-"""Scratch space: private, bounded, and swept after the dead."""
+"""Scratch space is private and bounded, and that of killed processes is removed."""
 
 import os
 import signal
@@ -25,7 +25,9 @@ asyncio.run(main())
 """
 
 
-async def test_a_folder_is_gone_with_its_work_and_everything_at_the_end(tmp_path: Path) -> None:
+async def test_a_scratch_folder_is_removed_after_its_work_and_all_scratch_at_the_end(
+    tmp_path: Path,
+) -> None:
     scratch = await Scratch.open(tmp_path / "scratch")
     async with scratch.folder() as folder:
         (folder / "original").write_bytes(b"1")
@@ -36,7 +38,9 @@ async def test_a_folder_is_gone_with_its_work_and_everything_at_the_end(tmp_path
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-async def test_what_a_killed_process_left_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
+async def test_scratch_of_a_killed_process_is_swept_and_that_of_a_running_one_is_not(
+    tmp_path: Path,
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -53,7 +57,7 @@ async def test_what_a_killed_process_left_is_swept_and_a_living_ones_is_not(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_no_folder_is_given_below_the_free_space_floor(tmp_path: Path) -> None:
+async def test_no_scratch_folder_is_created_below_the_free_space_floor(tmp_path: Path) -> None:
     scratch = await Scratch.open(tmp_path, floor_bytes=1)
     with pytest.raises(NoRoom):
         async with scratch.folder(expected_bytes=2**62):

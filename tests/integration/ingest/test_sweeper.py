@@ -1,4 +1,4 @@
-"""What the dead leave is found and dealt with; what the living are at is left alone."""
+"""The sweeper handles what killed processes left and does not touch work in progress."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ID = AssetId(1, 1, "picture")
 ROOT = Path(__file__).resolve().parents[3]
 
 
-async def test_an_ingest_nobody_is_at_is_given_up_and_says_so(house: House) -> None:
+async def test_an_ingest_without_a_worker_is_recorded_as_failed(house: House) -> None:
     await house.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
     swept = await house.sweep()
     assert swept["stuck_ingests"] == 1
@@ -41,7 +41,9 @@ async def test_an_ingest_nobody_is_at_is_given_up_and_says_so(house: House) -> N
     assert (await house.sweep())["stuck_ingests"] == 0
 
 
-async def test_what_was_served_is_served_on_when_its_reingest_is_given_up(house: House) -> None:
+async def test_the_served_version_stays_when_its_stuck_reingest_is_recorded_as_failed(
+    house: House,
+) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
     before = (await house.ingest(Request(ID, str(path)))).asset
     await house.pipeline.runner.declare(Request(ID, str(path)))
@@ -51,29 +53,29 @@ async def test_what_was_served_is_served_on_when_its_reingest_is_given_up(house:
     assert after.error
 
 
-async def test_it_is_handed_in_again_where_somebody_takes_it(house: House) -> None:
+async def test_a_stuck_ingest_is_requeued_where_that_is_possible(house: House) -> None:
     await house.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
-    taken: list[Asset] = []
+    requeued: list[Asset] = []
 
     async def requeue(asset: Asset) -> bool:
-        taken.append(asset)
+        requeued.append(asset)
         return True
 
     assert (await house.sweep(requeue))["stuck_ingests"] == 1
-    assert [asset.origin for asset in taken] == ["http://example.org/a.jpg"]
+    assert [asset.origin for asset in requeued] == ["http://example.org/a.jpg"]
     assert (await house.asset()).state is AssetState.INGESTING
 
 
-async def test_so_is_one_that_is_answered_from_its_original_only(house: House) -> None:
+async def test_a_stuck_ingest_that_is_served_from_its_original_is_requeued(house: House) -> None:
     path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
-    taken: list[Asset] = []
+    requeued: list[Asset] = []
 
     async def die(key: str) -> None:
         if "source" in key:
             raise ProcessKilled
 
     async def requeue(asset: Asset) -> bool:
-        taken.append(asset)
+        requeued.append(asset)
         return True
 
     house.store.before_put = die
@@ -81,14 +83,14 @@ async def test_so_is_one_that_is_answered_from_its_original_only(house: House) -
         await house.ingest(Request(ID, str(path)))
     assert (await house.asset()).servable
     assert (await house.sweep(requeue))["stuck_ingests"] == 1
-    assert [asset.origin for asset in taken] == [str(path)]
+    assert [asset.origin for asset in requeued] == [str(path)]
     house.store.before_put = None
     await house.ingest(Request(ID, str(path)))
     assert (await house.asset()).state is AssetState.READY
     await house.assert_exact()
 
 
-async def test_one_whose_job_waits_or_runs_is_left_alone(house: House) -> None:
+async def test_an_ingest_whose_job_is_queued_or_running_is_not_swept(house: House) -> None:
     name = AssetId(1, 1, "a/b%c")
     await house.pipeline.runner.declare(Request(name, "http://example.org/a.jpg"))
     async with house.catalog.transaction() as connection:
@@ -100,8 +102,8 @@ async def test_one_whose_job_waits_or_runs_is_left_alone(house: House) -> None:
     assert (await house.sweep())["stuck_ingests"] == 1
 
 
-async def test_one_that_is_being_taken_in_is_left_alone(house: House) -> None:
-    """However old; so is what it has begun to write."""
+async def test_an_ingest_in_progress_is_not_swept(house: House) -> None:
+    """Neither the ingest nor the objects it writes, although both are older than the limit."""
     swept: list[int] = []
 
     async def sweep(key: str) -> None:
@@ -114,7 +116,7 @@ async def test_one_that_is_being_taken_in_is_left_alone(house: House) -> None:
     assert (await house.asset()).state is AssetState.READY
 
 
-async def test_rights_that_are_being_changed_are_left_alone(house: House) -> None:
+async def test_a_change_of_rights_in_progress_is_not_swept(house: House) -> None:
     await house.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 90, 60))))
 
     async def sweep(key: str) -> None:
@@ -125,7 +127,7 @@ async def test_rights_that_are_being_changed_are_left_alone(house: House) -> Non
     await house.assert_exact()
 
 
-async def test_fresh_work_is_left_alone_even_by_nobody(house: House) -> None:
+async def test_recent_work_is_not_swept(house: House) -> None:
     await house.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
     await house.catalog.objects.enter(ID, 1, [StoredObject("1/1/picture/1/s.json", "sizes", 1)])
     sweeper = Sweeper(
@@ -138,7 +140,9 @@ async def test_fresh_work_is_left_alone_even_by_nobody(house: House) -> None:
     assert sum((await sweeper.sweep()).values()) == 0
 
 
-async def test_objects_of_the_dead_are_removed_written_or_not(house: House) -> None:
+async def test_objects_that_a_killed_process_entered_are_removed_written_or_not(
+    house: House,
+) -> None:
     objects = [StoredObject(f"1/1/picture/9/open/{n}.jpg", "thumbnail", 3) for n in (1, 2)]
     await house.catalog.objects.enter(ID, 9, objects)
     await house.store.put(objects[0].key, b"abc")
@@ -156,7 +160,7 @@ async def test_one_host_sweeps_at_a_time(house: House, imaging: ImagingPool) -> 
         assert sum(swept["stuck_ingests"] for swept in counts) == 1
 
 
-async def test_a_step_that_fails_does_not_keep_the_others_from_their_work(house: House) -> None:
+async def test_a_step_that_fails_does_not_stop_the_others(house: House) -> None:
     await house.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
     await house.catalog.objects.discard(ID, 9, [StoredObject("1/1/x/9/s.json", "sizes", 1)])
     old = datetime.now(UTC) - timedelta(days=200)
@@ -164,18 +168,20 @@ async def test_a_step_that_fails_does_not_keep_the_others_from_their_work(house:
     async with house.catalog.transaction() as connection:
         await connection.execute("UPDATE ingest_attempts SET finished = $1", old)
 
-    async def away(keys: object) -> None:
+    async def fail(keys: object) -> None:
         raise StorageUnavailable("away")
 
-    whole = house.store.delete
-    house.store.delete = away  # type: ignore[method-assign]
+    delete = house.store.delete
+    house.store.delete = fail  # type: ignore[method-assign]
     swept = await house.sweep()
-    house.store.delete = whole  # type: ignore[method-assign]
+    house.store.delete = delete  # type: ignore[method-assign]
     assert (swept["stuck_ingests"], swept["attempts"]) == (1, 1)
     assert (await house.sweep())["unwanted_objects"] == 1
 
 
-async def test_scratch_of_a_dead_worker_goes_and_that_of_the_living_stays(house: House) -> None:
+async def test_scratch_of_a_killed_worker_is_removed_and_that_of_a_running_one_stays(
+    house: House,
+) -> None:
     scratch = house.settings.data_dir / "scratch"
     script = (
         "import asyncio, os, signal, sys; from pathlib import Path;"
@@ -201,7 +207,7 @@ async def test_scratch_of_a_dead_worker_goes_and_that_of_the_living_stays(house:
     await house.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 90, 60))))
 
 
-async def test_the_lock_is_that_of_the_asset(house: House) -> None:
+async def test_an_asset_whose_lock_is_held_is_not_swept(house: House) -> None:
     await house.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
     async with house.catalog.exclusive(lock_name(ID)):
         assert (await house.sweep())["stuck_ingests"] == 0

@@ -93,7 +93,7 @@ async def test_a_tile_ready_file_is_used_as_it_is(
     assert sizes_on_disk(made) == [(100, 75), (50, 38)]
 
 
-async def test_a_pdf_comes_in_as_its_first_page(imaging: ImagingPool, tmp_path: Path) -> None:
+async def test_a_pdf_is_ingested_as_its_first_page(imaging: ImagingPool, tmp_path: Path) -> None:
     original = pictures.pdf(tmp_path / "original.pdf", 300, 200)
     made = await prepared(imaging, original, tmp_path / "work")
     assert made.probe.kind is SourceKind.PYRAMID_TIFF
@@ -158,7 +158,9 @@ async def test_thumbnails_have_the_sizes_of_the_golden_vectors(
     assert sizes_on_disk(made) == [expected]
 
 
-async def test_the_tiniest_picture_has_one_thumbnail(imaging: ImagingPool, tmp_path: Path) -> None:
+async def test_a_picture_of_one_pixel_has_one_thumbnail(
+    imaging: ImagingPool, tmp_path: Path
+) -> None:
     original = pictures.png(tmp_path / "original.png", 1, 1)
     made = await prepared(imaging, original, tmp_path / "work")
     assert sizes_on_disk(made) == [(1, 1)]
@@ -188,7 +190,7 @@ HOSTILE: list[tuple[Callable[..., Path], str, type[OrchestratorError]]] = [
 @pytest.mark.parametrize(
     ("make", "extension", "error"), HOSTILE, ids=[make.__name__ for make, _, _ in HOSTILE]
 )
-async def test_a_hostile_file_gets_a_named_error_and_harms_nothing(
+async def test_a_hostile_file_is_refused_with_a_named_error_and_no_damage(
     imaging: ImagingPool, tmp_path: Path, make: Any, extension: str, error: type[OrchestratorError]
 ) -> None:
     with pytest.raises(error):

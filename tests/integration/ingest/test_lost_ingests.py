@@ -1,6 +1,4 @@
-"""An ingest whose job was given up on stays given up: the sweeper hands in what got lost, nothing
-else.
-"""
+"""The sweeper submits lost ingests again, but no ingest whose job failed or was cancelled."""
 
 from __future__ import annotations
 
@@ -25,13 +23,13 @@ LOST = Request(ID, "http://example.org/a.jpg")
 
 
 @dataclass
-class Desk:
-    """Where ingests are posted, claimed and swept."""
+class JobDesk:
+    """Submits, claims and sweeps ingests."""
 
     house: House
     submitter: Submitter
 
-    async def post(self) -> int:
+    async def submit(self) -> int:
         draft = JobDraft(INGEST, {}, 1, asset=str(ID))
         return (await self.submitter.submit([draft])).ids[0]
 
@@ -42,35 +40,37 @@ class Desk:
         return job
 
     async def sweep(self) -> int:
-        again = LostIngests(self.house.catalog.jobs, self.submitter)
-        return (await self.house.sweep(again))["stuck_ingests"]
+        requeue = LostIngests(self.house.catalog.jobs, self.submitter)
+        return (await self.house.sweep(requeue))["stuck_ingests"]
 
     async def states(self) -> list[str]:
         return [job.state for job in await self.house.catalog.jobs.page()]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def desk(house: House) -> Desk:
-    return Desk(house, Submitter(house.catalog))
+async def desk(house: House) -> JobDesk:
+    return JobDesk(house, Submitter(house.catalog))
 
 
-async def test_a_picture_that_kills_its_workers_is_not_handed_in_again(desk: Desk) -> None:
+async def test_a_picture_that_kills_its_workers_is_not_submitted_again(desk: JobDesk) -> None:
     await desk.house.pipeline.runner.declare(LOST)
-    await desk.post()
-    dead: list[Job] = []
-    while not dead:
+    await desk.submit()
+    given_up: list[Job] = []
+    while not given_up:
         await desk.claim()
         await desk.house.pipeline.runner.declare(LOST)  # as each attempt does
-        dead += (await desk.house.catalog.claims.recover(0, 3)).given_up
-    assert dead[0].attempts == 3
+        given_up += (await desk.house.catalog.claims.recover(0, 3)).given_up
+    assert given_up[0].attempts == 3
     assert await desk.sweep() == 1
     assert await desk.states() == ["failed"]
     assert (await desk.house.asset()).state is AssetState.FAILED
     assert await desk.sweep() == 0
 
 
-async def test_one_that_was_asked_for_again_without_a_job_and_got_lost_is(desk: Desk) -> None:
-    number = await desk.post()
+async def test_a_lost_ingest_without_a_job_is_submitted_although_an_older_job_was_cancelled(
+    desk: JobDesk,
+) -> None:
+    number = await desk.submit()
     await desk.submitter.cancel(number)
     await desk.house.pipeline.runner.declare(LOST)
     assert await desk.sweep() == 1
@@ -78,27 +78,27 @@ async def test_one_that_was_asked_for_again_without_a_job_and_got_lost_is(desk: 
     assert (await desk.house.asset()).state is AssetState.INGESTING
 
 
-async def answered_from_its_original(house: House, path: Path, job: int) -> None:
-    """An ingest that is interrupted when its source is to be stored, to be tried again."""
+async def ingest_until_the_source_is_stored(house: House, path: Path, job: int) -> None:
+    """Ingest until storing the source fails. It will be retried; the original is served."""
 
-    async def away(key: str) -> None:
+    async def fail(key: str) -> None:
         if "source" in key:
             raise StorageUnavailable("away")
 
-    house.store.before_put = away
+    house.store.before_put = fail
     with pytest.raises(StorageUnavailable):
         await house.ingest(Request(ID, str(path)), job, will_retry=lambda *_: True)
 
 
-async def test_a_cancelled_ingest_is_over_though_its_original_was_answered_from(
-    desk: Desk,
+async def test_a_cancelled_ingest_is_no_longer_served_from_its_original(
+    desk: JobDesk,
 ) -> None:
     house = desk.house
     path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
-    number = await desk.post()
+    number = await desk.submit()
     job = await desk.claim()
 
-    await answered_from_its_original(house, path, number)
+    await ingest_until_the_source_is_stored(house, path, number)
     assert (await house.asset()).servable
     await house.catalog.claims.postpone(job, 60)
     await desk.submitter.cancel(number)
@@ -110,12 +110,14 @@ async def test_a_cancelled_ingest_is_over_though_its_original_was_answered_from(
     await house.assert_exact()
 
 
-async def test_what_another_job_will_do_is_answered_from_its_original_on(desk: Desk) -> None:
+async def test_an_ingest_with_another_queued_job_is_still_served_from_its_original(
+    desk: JobDesk,
+) -> None:
     house = desk.house
     path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
-    first, _second = await desk.post(), await desk.post()
+    first, _second = await desk.submit(), await desk.submit()
 
-    await answered_from_its_original(house, path, first)
+    await ingest_until_the_source_is_stored(house, path, first)
     await desk.submitter.cancel(first)
     asset = await house.asset()
     assert (asset.state, asset.servable) == (AssetState.INGESTING, True)

@@ -20,7 +20,7 @@ _NO_CUSTOMER = 0
 their slots among customers, so a large folder does not delay the posted jobs of its customer.
 """
 _WORKER_DIED = (
-    "The worker that converted this image died, or the job was cancelled. Ingest it again."
+    "The worker that converted this asset died, or the job was cancelled. Ingest it again."
 )
 
 

@@ -39,7 +39,7 @@ async def test_one_customers_policy_is_unknown_to_another(catalog: Catalog) -> N
         "!300,200",
     )
     assert await policies.preview(2, "museum", 1600, 800) == [(800, 400), (300, 150)]
-    with pytest.raises(InvalidInput, match="there are: default"):
+    with pytest.raises(InvalidInput, match="Use one of: default"):
         await policies.thumbnails(1, "museum")
 
 

@@ -11,7 +11,7 @@ from orchestrator import metrics
 from orchestrator.catalog.batches import BatchDraft
 from orchestrator.catalog.jobs import INGEST, LANES
 from orchestrator.errors import CatalogUnavailable
-from orchestrator.ingest.job_handler import intake
+from orchestrator.ingest.job_handler import draft_from_message
 from tests.support.jobs import KIND, LEASES, JobSystem, RecordingHandler, drafts, running
 
 
@@ -127,13 +127,13 @@ MESSAGES = {
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_the_payload_of_another_system_is_read(name: str) -> None:
-    draft = intake(MESSAGES[name].encode())
+    draft = draft_from_message(MESSAGES[name].encode())
     assert (draft.kind, draft.customer, draft.host) == (INGEST, 7, "images.example")
     assert draft.asset == "7/2/page"
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\0", b"[]", b"[" * 100_000], ids=range(5))
 def test_an_unreadable_message_is_kept_in_the_job_that_fails(body: bytes) -> None:
-    draft = intake(body)
+    draft = draft_from_message(body)
     assert list(draft.payload) == ["unreadable"]
     assert "\0" not in draft.payload["unreadable"]

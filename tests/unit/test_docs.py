@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from dataclasses import fields
@@ -133,6 +134,29 @@ def test_the_code_names_only_existing_decision_records() -> None:
         for reference in re.findall(r"docs/adr/[\w-]+\.md", path.read_text())
     }
     assert [reference for reference in sorted(named) if not (ROOT / reference).exists()] == []
+
+
+def names_in(path: Path) -> set[str]:
+    """Every function and class of a module; methods as `Class.method`."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{each.name}" for each in node.body if hasattr(each, "name")}
+    return names
+
+
+def test_architecture_names_only_modules_and_functions_that_exist() -> None:
+    text = " ".join((DOCS / "architecture.md").read_text().split())
+    package = ROOT / "orchestrator"
+    named = re.findall(r"`([\w/]+\.py)`(?: `([\w.]+)`)?", text)
+    assert len(named) > 30
+    assert [path for path, _ in named if not (package / path).exists()] == []
+    missing = [
+        f"{path} {name}" for path, name in named if name and name not in names_in(package / path)
+    ]
+    assert missing == []
 
 
 def test_decision_records_say_status_context_decision_consequences_and_how_enforced() -> None:

@@ -72,16 +72,7 @@ class Process:
         """Run until `stop` is set, then drain: requests and jobs in progress are finished."""
         async with AsyncExitStack() as ports, asyncio.TaskGroup() as tasks:
             listening = asyncio.Event()
-            listener = Listener(
-                self._services.settings.database,
-                {
-                    ASSETS_CHANNEL: change_notices(self._on_change, self._on_prefix),
-                    JOBS_CHANNEL: lambda _payload: self._wake_workers(),
-                },
-                on_lost=self._on_lost,
-                on_restored=self._on_restored,
-            )
-            running = [tasks.create_task(listener.run(listening))]
+            running = [tasks.create_task(self._listener().run(listening))]
             await _wait_for_first(tasks, listening.wait(), stop.wait())
             loops = [loop for role in self._roles for loop in await role.open(ports)]
             running += [tasks.create_task(loop) for loop in loops]
@@ -97,6 +88,17 @@ class Process:
             await ports.aclose()
             for task in running:
                 task.cancel()
+
+    def _listener(self) -> Listener:
+        channels = {ASSETS_CHANNEL: change_notices(self._on_change, self._on_prefix)}
+        if self._workers:
+            channels[JOBS_CHANNEL] = lambda _payload: self._wake_workers()
+        return Listener(
+            self._services.settings.database,
+            channels,
+            on_lost=self._on_lost,
+            on_restored=self._on_restored,
+        )
 
     def _on_change(self, asset_id: AssetId, version: int) -> None:
         for role in self._roles:

@@ -220,6 +220,11 @@ def test_complete_settings_of_sqs_are_accepted() -> None:
     assert load(None, HOME, SQS).jobs.sqs_queue == "jobs"
 
 
+@pytest.mark.parametrize("kind", ["postgresql", "pgqueuer"])
+def test_the_queue_without_sqs_has_a_present_and_a_former_name(kind: str) -> None:
+    assert load(None, HOME, {"jobs.kind": kind}).jobs.kind == "postgresql"
+
+
 def test_each_missing_queue_of_sqs_is_reported_once() -> None:
     lines = faults(None, None, {"jobs.kind": "sqs"})
     assert [line.split(": ")[1] for line in lines] == ["jobs.sqs_queue", "jobs.sqs_priority_queue"]

@@ -33,6 +33,21 @@ class RunningJobs:
     heartbeat_s: float
     by_id: dict[int, RunningJob] = field(default_factory=dict)
 
+    def add(self, job: Job) -> RunningJob:
+        """Add a claimed job. If this worker still runs the job under an earlier claim, which it has
+        lost, that run is cancelled.
+        """
+        earlier = self.by_id.get(job.id)
+        if earlier is not None:
+            _cancel_lost(earlier)
+        self.by_id[job.id] = running = RunningJob(job)
+        return running
+
+    def remove(self, running: RunningJob) -> None:
+        """Remove a job that has ended, unless a later claim of the job has replaced it."""
+        if self.by_id.get(running.job.id) is running:
+            del self.by_id[running.job.id]
+
     async def keep_claims(self) -> None:
         """Send heartbeats until cancelled, and cancel jobs whose claim is lost."""
         while True:
@@ -46,9 +61,14 @@ class RunningJobs:
                 log.warning("heartbeat failed", extra={"reason": error.public})
                 continue
             for running in active:
-                if running.job.id not in kept and not running.is_settling and running.task:
-                    running.is_lost = True
-                    running.task.cancel()
+                if running.job.id not in kept:
+                    _cancel_lost(running)
+
+
+def _cancel_lost(running: RunningJob) -> None:
+    if running.task is not None and not running.is_settling:
+        running.is_lost = True
+        running.task.cancel()
 
 
 def log_fields(job: Job) -> dict[str, object]:

@@ -102,8 +102,7 @@ class Worker:
             job = await self._claim()
             if job is None:
                 return await self._idle_s()
-            running = RunningJob(job)
-            self._running.by_id[job.id] = running
+            running = self._running.add(job)
             metrics.JOBS_RUNNING.inc()
             running.task = tasks.create_task(self._run_job(running))
         return self._options.look_s
@@ -144,8 +143,7 @@ class Worker:
         finally:
             metrics.JOB_SECONDS.labels(job.kind).observe(time.monotonic() - started)
             metrics.JOBS_RUNNING.dec()
-            if self._running.by_id.get(job.id) is running:
-                del self._running.by_id[job.id]
+            self._running.remove(running)
             self.wake()  # a slot is free, and another job of this host or asset may start
 
     async def _release(self, running: RunningJob) -> None:

@@ -193,7 +193,7 @@ async def test_a_worker_that_lost_a_claim_cancels_the_job_and_counts_nothing(
     system: JobSystem,
 ) -> None:
     handler = RecordingHandler(seconds=3)
-    async with system.working(handler, replace(FAST, look_s=60)):
+    async with system.working(handler, replace(FAST, slots=1)):  # no slot to claim it again
         recorded = await system.submitter.submit(drafts(1), BatchDraft(1))
         await system.until(recorded.ids, lambda job: job.state == "running")
         await system.catalog.claims.recover(0, 99)
@@ -207,6 +207,19 @@ async def test_a_worker_that_lost_a_claim_cancels_the_job_and_counts_nothing(
     batch = await system.catalog.batches.get(recorded.batch or 0)
     assert batch is not None
     assert batch.completed == 1
+
+
+async def test_a_worker_that_claims_its_own_lost_job_again_cancels_the_first_run(
+    system: JobSystem,
+) -> None:
+    handler = RecordingHandler(seconds=0.5)
+    async with system.working(handler, replace(FAST, heartbeat_s=60)):
+        recorded = await system.submitter.submit(drafts(1), BatchDraft(1))
+        await system.until(recorded.ids, lambda job: job.state == "running")
+        await system.catalog.claims.recover(0, 99)
+        [job] = await system.ended(recorded.ids)
+    assert (job.state, job.attempts) == ("done", 2)
+    assert (len(handler.started), len(handler.cancelled), len(handler.ended)) == (2, 1, 1)
 
 
 async def test_draining_finishes_running_jobs_and_claims_no_more(either: JobSystem) -> None:
@@ -258,8 +271,8 @@ async def test_a_message_of_another_system_is_run_as_a_job(sqs_system: JobSystem
     handler = RecordingHandler()
 
     def draft_of(body: bytes) -> JobDraft:
-        found = json.loads(body)
-        return JobDraft(INGEST, found, customer=found["customer"], asset="1/1/x")
+        content = json.loads(body)
+        return JobDraft(INGEST, content, customer=content["customer"], asset="1/1/x")
 
     payload = {"customer": 1, "id": "x", "text": "\u00e9"}
     async with sqs_system.working(handler, draft_of=draft_of, kind=INGEST):

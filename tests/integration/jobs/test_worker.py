@@ -214,8 +214,10 @@ async def test_a_worker_that_claims_its_own_lost_job_again_cancels_the_first_run
 ) -> None:
     handler = RecordingHandler(seconds=0.5)
     async with system.working(handler, replace(FAST, heartbeat_s=60)):
-        recorded = await system.submitter.submit(drafts(1), BatchDraft(1))
-        await system.until(recorded.ids, lambda job: job.state == "running")
+        recorded = await system.submitter.submit(drafts(1))
+        async with asyncio.timeout(10):
+            while not handler.started:
+                await asyncio.sleep(0.02)
         await system.catalog.claims.recover(0, 99)
         [job] = await system.ended(recorded.ids)
     assert (job.state, job.attempts) == ("done", 2)

@@ -1,5 +1,5 @@
-"""The socket a port listens on; apart from the runner, for whoever only asks whether it can be had:
-this imports nothing heavy.
+"""Binds the socket of a port. A module of its own that imports little: the supervisor and `doctor`
+use it only to check that a port is free.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from orchestrator.errors import Conflict
 
 
 def open_listen_socket(host: str, port: int, *, shared: bool) -> socket.socket:
-    """A bound TCP socket, not yet listening. `shared`: other processes may bind the same port
-    (SO_REUSEPORT).
+    """Return a bound TCP socket that does not listen yet. `shared`: other processes may bind the
+    same port (SO_REUSEPORT).
 
-    Raises Conflict when the address is taken or not ours.
+    Raises Conflict if the port is in use or the address does not belong to this host.
     """
     kind: Any = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(kind, socket.SOCK_STREAM)
@@ -27,5 +27,5 @@ def open_listen_socket(host: str, port: int, *, shared: bool) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = error.strerror or type(error).__name__
-        raise Conflict(f"Port {port} of {host} cannot be listened on: {reason}.") from error
+        raise Conflict(f"Cannot listen on port {port} of {host}: {reason}.") from error
     return listener

@@ -1,4 +1,5 @@
-"""Puts an application on its port: our protocol, a shared socket, and an end that cuts no answer.
+"""Runs an application on a port: with our protocol, on a shared socket, and with a shutdown that
+cuts off no response.
 
 docs/adr/0007-socket-sharing.md says why each process binds its own socket with SO_REUSEPORT.
 """
@@ -17,13 +18,13 @@ from orchestrator.web.hot_lane import HotLaneProtocol
 from orchestrator.web.port_state import Connection, PortState
 
 BACKLOG = 1024
-FLUSH_LOOK_S = 0.02
+POLL_S = 0.02
 LINGER_S = 0.2
-"""How long a draining port goes on answering on idle connections, with Connection: close."""
+"""How long a draining port still answers on idle connections, with Connection: close."""
 
 
 class PortServer(Server):
-    """aiohttp's Server making our protocol."""
+    """aiohttp's Server that creates our protocol."""
 
     def __init__(self, server: Server, port_state: PortState) -> None:
         super().__init__(
@@ -34,18 +35,18 @@ class PortServer(Server):
             **server._kwargs,
         )
         self._port_state = port_state
-        port_state.connections = self._own
+        port_state.connections = self._list_connections
 
     def __call__(self) -> HotLaneProtocol:
-        """A protocol for a new connection."""
+        """Return the protocol of a new connection."""
         return HotLaneProtocol(self, self._port_state, loop=self._loop, **self._kwargs)
 
-    def _own(self) -> list[HotLaneProtocol]:
+    def _list_connections(self) -> list[HotLaneProtocol]:
         return [protocol for protocol in self.connections if isinstance(protocol, HotLaneProtocol)]
 
 
 class PortRunner(web.AppRunner):
-    """One application on one port. `setup`, then `listen`; `cleanup` drains and ends it."""
+    """One application on one port: call `setup`, then `listen`; `cleanup` drains and closes it."""
 
     __slots__ = ("_drain_s", "_port_state")
 
@@ -62,37 +63,37 @@ class PortRunner(web.AppRunner):
         self._drain_s = drain_s
 
     async def listen(self, listener: socket.socket) -> int:
-        """Serve on a bound socket; returns its port."""
+        """Serve on a bound socket. Returns the port number."""
         await web.SockSite(self, listener, backlog=BACKLOG).start()
         self._port_state.start()
         return int(listener.getsockname()[1])
 
     async def cleanup(self) -> None:
-        """Stop listening, answer what is under way, close the rest: at most `drain_s` for the
-        slowest answer.
+        """Stop listening, answer the requests in progress for at most `drain_s` seconds, then close
+        every connection.
         """
-        ends = time.monotonic() + self._drain_s
+        deadline = time.monotonic() + self._drain_s
         for site in list(self.sites):
             await site.stop()
         self._port_state.drain()
         if self.server is not None and self.server.connections:
             await asyncio.sleep(LINGER_S)
-        open_ones = list(self._port_state.connections())  # aiohttp forgets them, sent or not
+        connections = list(self._port_state.connections())  # aiohttp forgets them, sent or not
         await super().cleanup()
-        await _sent(open_ones, max(ends, time.monotonic() + LINGER_S))
+        await _close_when_sent(connections, max(deadline, time.monotonic() + LINGER_S))
         self._port_state.stop()
 
     async def _make_server(self) -> Server:
         return PortServer(await super()._make_server(), self._port_state)
 
 
-async def _sent(connections: Iterable[Connection], ends: float) -> None:
-    """Wait until what was answered has left us, then end the connections that are left: each must
-    have given its socket back before the loop goes.
+async def _close_when_sent(connections: Iterable[Connection], deadline: float) -> None:
+    """Wait until all responses are sent, at most until `deadline` (monotonic time), then end the
+    connections: each must have released its socket before the loop ends.
     """
-    # No transport tells when its buffer is empty.
-    while any(each.unsent() for each in connections) and time.monotonic() < ends:  # noqa: ASYNC110
-        await asyncio.sleep(FLUSH_LOOK_S)
+    # No transport reports that its buffer is empty.
+    while any(each.unsent_bytes() for each in connections) and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(POLL_S)
     for each in connections:
         each.abort()
     await asyncio.sleep(0)

@@ -1,8 +1,8 @@
-"""What all connections of one port share: the clock of a second, request ids, tallies, bounds, the
-once-a-second round.
+"""State that all connections of one port share: the clock, request ids, counts of hot answers,
+limits, and the timer that runs once a second.
 
-One timer a process does what would else be a timer a connection: late headers, stalled readers,
-figures for Prometheus.
+One timer per port replaces timers per connection: it checks the deadlines of all connections and
+passes the counts to Prometheus.
 """
 
 from __future__ import annotations
@@ -22,12 +22,9 @@ from orchestrator.web.access_log import AccessLog
 from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import HotEntry, HotKey
 
-STALLED_S = 60.0
-"""A client that takes no byte of a waiting answer for so long is gone (nginx: send_timeout)."""
-
 
 class Tally:
-    """Answers from memory of one request class and status since the last round."""
+    """Hot answers of one request class and status since the last second."""
 
     __slots__ = ("bytes", "count")
 
@@ -36,7 +33,7 @@ class Tally:
         self.bytes = 0
 
 
-class _Plain(dict[str, Tally]):
+class _TalliesOf200(dict[str, Tally]):
     """The tallies of status 200 by request class alone, which is quicker to look up."""
 
     def __init__(self, tallies: defaultdict[tuple[str, int], Tally]) -> None:
@@ -49,24 +46,26 @@ class _Plain(dict[str, Tally]):
 
 
 class Connection(Protocol):
-    """A connection, as the round sees it."""
+    """A connection, as the timer sees it. The layers make this a protocol: the class that
+    implements it uses PortState.
+    """
 
-    def look(self, now: float) -> None:
-        """Close what is overdue; called once a second with `PortState.now`."""
+    def check_deadlines(self, now: float) -> None:
+        """End the connection if it exceeds a limit; called once a second with `PortState.now`."""
         ...
 
-    def unsent(self) -> int:
-        """Bytes of answers still on our side."""
+    def unsent_bytes(self) -> int:
+        """Return the bytes of responses that the client's socket has not taken yet."""
         ...
 
     def abort(self) -> None:
-        """End it now."""
+        """End the connection now."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PortLimits:
-    """How long and how many (settings, section server)."""
+    """Limits of one port (settings, section server)."""
 
     header_timeout_s: float = 15.0
     max_connections: int = 10_000
@@ -74,8 +73,8 @@ class PortLimits:
 
 
 class PortState:
-    """Shared by the connections of one port. `start` and `stop` bracket its life on the running
-    loop.
+    """Shared by the connections of one port. Call `start` on the running loop, and `stop` at the
+    end.
     """
 
     def __init__(
@@ -88,8 +87,8 @@ class PortState:
         auth_cookie: str = "",
         private: bool = False,
     ) -> None:
-        """`hot` is None on a port that answers nothing from memory; `private` adds detail to
-        errors.
+        """`hot` is None on a port that answers nothing from memory; `private` adds details to the
+        JSON of errors.
         """
         self.addresses = addresses
         self.hot = hot
@@ -100,80 +99,84 @@ class PortState:
         self.draining = False
         self.in_progress = 0
         self.connections: Callable[[], Iterable[Connection]] = tuple
-        self.get: Callable[[HotKey], HotEntry | None] = hot.get if hot is not None else _nothing
+        self.find_entry: Callable[[HotKey], HotEntry | None] = (
+            hot.get if hot is not None else _find_nothing
+        )
         self.tallies: defaultdict[tuple[str, int], Tally] = defaultdict(Tally)
-        self.plain_tallies = _Plain(self.tallies)
+        self.tallies_of_200 = _TalliesOf200(self.tallies)
         self.id_prefix = secrets.token_hex(4)
-        self.count = 0
+        self.request_count = 0
         self.now = time.monotonic()
         self.second = 0
-        self.stamp = self.id_stamp = self.log_stamp = b""
+        # Ready-made for this second: `date` ends where a request id follows, `date_and_id` where
+        # the number in a request id of ours follows, `log_time` where the milliseconds follow.
+        self.date = self.date_and_id = self.log_time = b""
         self.log_id = self.id_prefix.encode()
         self._timer: asyncio.TimerHandle | None = None
-        self._seen = (0, 0)
+        self._reported = (0, 0)
         self._set_clock()
 
     def start(self) -> None:
-        """Begin the once-a-second round."""
-        self._round()
+        """Start the timer."""
+        self._run_every_second()
 
     def stop(self) -> None:
-        """End it, with the figures up to date."""
+        """Stop the timer and report the last counts."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.flush()
+        self.report_counts()
 
     def drain(self) -> None:
-        """From now on every answer goes the ordinary way and says `Connection: close`."""
+        """From now on no response comes from the hot lane, and each says `Connection: close`."""
         self.draining = True
-        self.get = _nothing
+        self.find_entry = _find_nothing
 
     def next_id(self) -> str:
-        """A request id of ours: eight random digits of this process, then a running number."""
-        self.count += 1
-        return f"{self.id_prefix}-{self.count:x}"
+        """Return a new request id: eight random digits of this process, then a number."""
+        self.request_count += 1
+        return f"{self.id_prefix}-{self.request_count:x}"
 
-    def flush(self) -> None:
-        """Hand what was counted in plain integers to Prometheus."""
+    def report_counts(self) -> None:
+        """Pass the counts of hot answers and the figures of the hot tier to Prometheus."""
         for (request_class, status), tally in self.tallies.items():
             if tally.count:
                 metrics.count_fast(tally.count, tally.bytes, request_class, status)
                 tally.count = tally.bytes = 0
         if self.hot is not None:
-            self._flush_hot(self.hot)
+            self._report_hot_tier(self.hot)
 
-    def _flush_hot(self, hot: HotTier[HotEntry]) -> None:
+    def _report_hot_tier(self, hot: HotTier[HotEntry]) -> None:
         stats = hot.stats()
         metrics.MEMORY_BYTES.set(stats.bytes)
         metrics.MEMORY_ENTRIES.set(stats.entries)
-        evicted, dropped = self._seen
+        evicted, dropped = self._reported
         metrics.MEMORY_EVICTIONS.inc(stats.evicted - evicted)
         metrics.MEMORY_DROPS.inc(stats.dropped - dropped)
-        self._seen = stats.evicted, stats.dropped
+        self._reported = stats.evicted, stats.dropped
 
-    def _round(self) -> None:
+    def _run_every_second(self) -> None:
         self._set_clock()
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(1.001 - time.time() % 1, self._round)
+        self._timer = loop.call_later(1.001 - time.time() % 1, self._run_every_second)
         number = 0
         for connection in self.connections():
             number += 1
-            connection.look(self.now)
+            connection.check_deadlines(self.now)
         if self.hot is not None:
             metrics.CONNECTIONS.set(number)
             metrics.REQUESTS_IN_PROGRESS.set(self.in_progress)
-        self.flush()
+        self.report_counts()
 
     def _set_clock(self) -> None:
         self.now = time.monotonic()
         self.second = int(time.time())
         date = formatdate(self.second, usegmt=True)
-        self.stamp = f"Date: {date}\r\nX-Request-Id: ".encode()
-        self.id_stamp = f"Date: {date}\r\nX-Request-Id: {self.id_prefix}-".encode()
+        self.date = f"Date: {date}\r\nX-Request-Id: ".encode()
+        self.date_and_id = f"Date: {date}\r\nX-Request-Id: {self.id_prefix}-".encode()
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self.second))
-        self.log_stamp = f'{{"time": "{moment}.'.encode()
+        self.log_time = f'{{"time": "{moment}.'.encode()
 
 
-def _nothing(_key: HotKey) -> HotEntry | None:
+def _find_nothing(_key: HotKey) -> HotEntry | None:
     return None

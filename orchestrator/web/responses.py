@@ -62,7 +62,7 @@ class HotEntry:
 
     head: bytes
     """From the status line up to where `Date:` follows."""
-    head_unchanged: bytes
+    head_not_modified: bytes
     """The same of the 304."""
     body: bytes
     """Empty where it is in `file`."""
@@ -222,7 +222,7 @@ def make_hot_entry(
     bulk = file.size if file is not None else len(delivery.body) + len(delivery.gzip or b"")
     return HotEntry(
         head=head,
-        head_unchanged=unchanged,
+        head_not_modified=unchanged,
         body=body,
         file=file,
         length=length,

@@ -123,9 +123,7 @@ def test_a_worker_whose_port_is_in_use_reports_it_in_one_line(place: Place) -> N
         port = taken.getsockname()[1]
         done = place.command("worker", "--private-port", str(port))
     assert done.returncode == 1
-    message = (
-        f"orchestrator: Port {port} of 127.0.0.1 cannot be listened on: Address already in use."
-    )
+    message = f"orchestrator: Cannot listen on port {port} of 127.0.0.1: Address already in use."
     assert [line for line in done.stderr.splitlines() if not line.startswith("{")] == [message]
 
 

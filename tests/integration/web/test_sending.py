@@ -37,7 +37,7 @@ async def fill(house: House, client: Client, target: str) -> int:
     for count in range(1, 1000):
         client.send(house.get(target))
         await asyncio.sleep(0.005)
-        if sum(each.unsent() for each in house.port_state.connections()):
+        if sum(each.unsent_bytes() for each in house.port_state.connections()):
             return count
     raise AssertionError("the socket takes everything")
 
@@ -108,7 +108,7 @@ async def test_a_socket_that_refuses_the_file_is_given_the_bytes(
     def refuse(*_: object) -> int:
         raise OSError(fault, os.strerror(fault))
 
-    monkeypatch.setattr("orchestrator.web.hot_lane.sendfile", refuse)
+    monkeypatch.setattr("orchestrator.web.socket_sender.sendfile", refuse)
     client = await house.connect()
     for _ in range(3):
         answer = await client.ask(house.get("/tile"))
@@ -146,7 +146,7 @@ async def test_an_end_waits_until_what_was_answered_has_been_read() -> None:
         await house.warm("/large")
         client = await slow_client(house)
         await fill(house, client, "/large")
-        answered = house.port_state.count - 1  # the first was the warming one's
+        answered = house.port_state.request_count - 1  # the first was the warming one's
         ending = asyncio.create_task(house.runner.cleanup())
         done, _ = await asyncio.wait({ending}, timeout=0.7)
         assert not done
@@ -162,13 +162,15 @@ async def test_an_end_waits_for_no_reader_longer_than_the_time_it_has() -> None:
         await fill(house, client, "/large")
         (connection,) = house.port_state.connections()
         await asyncio.wait_for(house.runner.cleanup(), 10)  # drain_s is 3
-        assert connection.unsent() == 0
+        assert connection.unsent_bytes() == 0
 
 
 async def test_a_reader_that_stops_is_ended_however_little_waits_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orchestrator.web.hot_lane.STALLED_S", 2.5)  # over keep-alive's 2 s
+    monkeypatch.setattr(
+        "orchestrator.web.connection_deadlines.STALLED_S", 2.5
+    )  # over keep-alive's 2 s
     async with a_house() as house:
         await house.warm("/tile")
         client = await slow_client(house)

@@ -91,8 +91,8 @@ def test_a_hot_entry_is_the_whole_answer_but_for_date_and_request_id() -> None:
     assert lines[-1] == ""
     assert "X-Served-From: memory" in lines
     assert "Content-Length: 4" in lines
-    assert entry.head_unchanged.startswith(b"HTTP/1.1 304 Not Modified\r\n")
-    assert b"\r\nContent-Length:" not in entry.head_unchanged
+    assert entry.head_not_modified.startswith(b"HTTP/1.1 304 Not Modified\r\n")
+    assert b"\r\nContent-Length:" not in entry.head_not_modified
     assert entry.asset == "1/1/p"
     assert entry.size > len(entry.head) + 4
 

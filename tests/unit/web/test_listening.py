@@ -10,13 +10,15 @@ from orchestrator.errors import Conflict
 from orchestrator.web.listen_socket import open_listen_socket
 
 
-def test_an_address_that_is_taken_is_told_with_its_port_and_host() -> None:
+def test_the_error_of_a_port_in_use_names_port_and_host() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(Conflict, match=f"Port {port} of 127.0.0.1 .* already in use"):
+        with pytest.raises(
+            Conflict, match=f"Cannot listen on port {port} of 127.0.0.1: .* already in use"
+        ):
             open_listen_socket("127.0.0.1", port, shared=True)
 
 
-def test_an_address_of_another_host_is_told() -> None:
-    with pytest.raises(Conflict, match=r"Port 0 of 192\.0\.2\.1 cannot be listened on"):
+def test_an_address_of_another_host_cannot_be_listened_on() -> None:
+    with pytest.raises(Conflict, match=r"Cannot listen on port 0 of 192\.0\.2\.1"):
         open_listen_socket("192.0.2.1", 0, shared=False)

@@ -65,9 +65,9 @@ async def _make_live(connection: asyncpg.Connection, objects: tuple[StoredObject
     if not objects:
         return
     rows = await connection.fetch(
-        """UPDATE stored_objects AS kept SET state = 'live', since = now(), bytes = object.bytes
+        """UPDATE stored_objects AS ledger SET state = 'live', since = now(), bytes = object.bytes
            FROM unnest($1::text[], $2::bigint[]) AS object (key, bytes)
-           WHERE kept.key = object.key AND kept.state = 'writing' RETURNING kept.key""",
+           WHERE ledger.key = object.key AND ledger.state = 'writing' RETURNING ledger.key""",
         [each.key for each in objects],
         [each.bytes for each in objects],
     )
@@ -103,18 +103,18 @@ async def _account(
     added: int,
     reservation: UUID | None,
 ) -> None:
-    held = await use_reservation(connection, reservation)
+    reserved_images, reserved_bytes = await use_reservation(connection, reservation)
     if not images and not added:
         return
     row = await connection.fetchrow(
-        """INSERT INTO customer_storage AS kept (customer, images, stored)
+        """INSERT INTO customer_storage AS account (customer, images, stored)
            VALUES ($1, greatest($2::bigint, 0), greatest($3::bigint, 0))
            ON CONFLICT (customer) DO UPDATE SET
-               images = greatest(kept.images + $2, 0), stored = greatest(kept.stored + $3, 0)
+               images = greatest(account.images + $2, 0), stored = greatest(account.stored + $3, 0)
            RETURNING *""",
         customer,
         images,
         added,
     )
-    if row is not None and (images > held[0] or added > held[1]):
+    if row is not None and (images > reserved_images or added > reserved_bytes):
         await check_room(connection, row, images=max(images, 0), added=max(added, 0))

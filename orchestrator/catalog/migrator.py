@@ -41,11 +41,11 @@ async def migrate(settings: Database) -> list[str]:
         with translated():
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
             await connection.execute(_TABLE)
-            done = await _applied(connection)
+            applied = await _read_applied(connection)
             return [
                 name
                 for name, text in migrations().items()
-                if await _apply(connection, name, text, done)
+                if await _apply(connection, name, text, applied)
             ]
     finally:
         await connection.close(timeout=settings.connect_timeout_s)
@@ -56,13 +56,13 @@ async def pending(settings: Database) -> list[str]:
     connection = await connect(settings)
     try:
         with translated():
-            done = await _applied(connection)
+            applied = await _read_applied(connection)
     finally:
         await connection.close(timeout=settings.connect_timeout_s)
-    return [name for name in migrations() if name not in done]
+    return [name for name in migrations() if name not in applied]
 
 
-async def _applied(connection: asyncpg.Connection) -> dict[str, str]:
+async def _read_applied(connection: asyncpg.Connection) -> dict[str, str]:
     if await connection.fetchval("SELECT to_regclass('migrations')") is None:
         return {}
     return {
@@ -71,11 +71,11 @@ async def _applied(connection: asyncpg.Connection) -> dict[str, str]:
 
 
 async def _apply(
-    connection: asyncpg.Connection, name: str, text: str, done: dict[str, str]
+    connection: asyncpg.Connection, name: str, text: str, applied: dict[str, str]
 ) -> bool:
     digest = hashlib.sha256(text.encode()).hexdigest()
-    if name in done:
-        if done[name] != digest:
+    if name in applied:
+        if applied[name] != digest:
             raise CatalogUnavailable(
                 f"The database was migrated with another text of migration {name}. "
                 "Use the release that migrated it."

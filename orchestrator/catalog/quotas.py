@@ -35,8 +35,8 @@ class Quotas:
             )
             if row is None:
                 return StorageUse(customer)
-            images, held = await _held(connection, customer)
-            return _use(row, images, held)
+            images, reserved = await _read_reserved(connection, customer)
+            return _use(row, images, reserved)
 
     async def set_limits(
         self, customer: int, *, max_images: int | None, max_bytes: int | None
@@ -77,13 +77,13 @@ class Quotas:
             await use_reservation(connection, instead_of)
             if row is None or (row["max_images"] is None and row["max_bytes"] is None):
                 return None
-            images, now = await _live(connection, asset_id)
+            images, now = await _read_live(connection, asset_id)
             added = max(new_bytes - now, 0)
             more = 0 if images else 1
             if more or added:
                 # Not counted yet: the check adds them.
                 await check_room(connection, row, images=more, added=added, is_counted=False)
-            return await _reserve(connection, asset_id, more, added, lasts_s)
+            return await _insert_reservation(connection, asset_id, more, added, lasts_s)
 
     async def release(self, reservation: UUID | None) -> None:
         """Delete a reservation. It is no error if it was used or has expired."""
@@ -140,9 +140,9 @@ async def check_room(
     reserved. `row` is the customer's locked row; `is_counted` says whether it already includes
     them.
     """
-    held_images, held = await _held(connection, row["customer"])
-    used_images = row["images"] + held_images + (0 if is_counted else images)
-    used = row["stored"] + held + (0 if is_counted else added)
+    reserved_images, reserved = await _read_reserved(connection, row["customer"])
+    used_images = row["images"] + reserved_images + (0 if is_counted else images)
+    used = row["stored"] + reserved + (0 if is_counted else added)
     if images and row["max_images"] is not None and used_images > row["max_images"]:
         raise OverQuota(
             f"The customer's limit of {row['max_images']} images is reached. Nothing was stored. "
@@ -157,7 +157,7 @@ async def check_room(
         )
 
 
-async def _live(connection: asyncpg.Connection, asset_id: AssetId) -> tuple[int, int]:
+async def _read_live(connection: asyncpg.Connection, asset_id: AssetId) -> tuple[int, int]:
     row = await connection.fetchrow(
         f"""SELECT count(*) AS objects,
                 coalesce(sum(bytes) FILTER (WHERE kind <> 'sizes'), 0) AS stored
@@ -167,16 +167,16 @@ async def _live(connection: asyncpg.Connection, asset_id: AssetId) -> tuple[int,
     return (0, 0) if row is None else (min(int(row["objects"]), 1), int(row["stored"]))
 
 
-async def _held(connection: asyncpg.Connection, customer: int) -> tuple[int, int]:
+async def _read_reserved(connection: asyncpg.Connection, customer: int) -> tuple[int, int]:
     row = await connection.fetchrow(
-        """SELECT coalesce(sum(images), 0) AS images, coalesce(sum(bytes), 0) AS held
+        """SELECT coalesce(sum(images), 0) AS images, coalesce(sum(bytes), 0) AS reserved
            FROM quota_reservations WHERE customer = $1 AND expires > now()""",
         customer,
     )
-    return (0, 0) if row is None else (int(row["images"]), int(row["held"]))
+    return (0, 0) if row is None else (int(row["images"]), int(row["reserved"]))
 
 
-async def _reserve(
+async def _insert_reservation(
     connection: asyncpg.Connection, asset_id: AssetId, images: int, added: int, lasts_s: float
 ) -> UUID:
     reservation: UUID = await connection.fetchval(
@@ -191,7 +191,7 @@ async def _reserve(
     return reservation
 
 
-def _use(row: Any, images: int, held: int) -> StorageUse:
+def _use(row: Any, images: int, reserved: int) -> StorageUse:
     return StorageUse(
         customer=row["customer"],
         max_images=row["max_images"],
@@ -199,5 +199,5 @@ def _use(row: Any, images: int, held: int) -> StorageUse:
         images=row["images"],
         stored=row["stored"],
         reserved_images=images,
-        reserved_bytes=held,
+        reserved_bytes=reserved,
     )

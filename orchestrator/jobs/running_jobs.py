@@ -56,12 +56,12 @@ class RunningJobs:
             if not active:
                 continue
             try:
-                kept = await self.claims.heartbeat([each.job for each in active])
+                claimed = await self.claims.heartbeat([each.job for each in active])
             except Unavailable as error:
                 log.warning("heartbeat failed", extra={"reason": error.public})
                 continue
             for running in active:
-                if running.job.id not in kept:
+                if running.job.id not in claimed:
                     _cancel_lost(running)
 
 

@@ -14,17 +14,17 @@ from orchestrator.settings import Database
 
 async def test_customers_get_the_next_number_unless_one_is_given(catalog: Catalog) -> None:
     first = await catalog.customers.create("Museum")
-    given = await catalog.customers.create("Archive", 40)
+    numbered = await catalog.customers.create("Archive", 40)
     third = await catalog.customers.create("Biblioth\u00e8que")
-    assert [first.id, given.id, third.id] == [1, 40, 41]
-    assert await catalog.customers.list() == [first, given, third]
+    assert [first.id, numbered.id, third.id] == [1, 40, 41]
+    assert await catalog.customers.list() == [first, numbered, third]
     assert await catalog.customer_id("Archive") == 40
     assert await catalog.customer_id("archive") is None
 
 
 async def test_customers_created_at_the_same_time_get_different_numbers(catalog: Catalog) -> None:
-    made = await asyncio.gather(*(catalog.customers.create(f"c{n} x") for n in range(12)))
-    assert sorted(customer.id for customer in made) == list(range(1, 13))
+    customers = await asyncio.gather(*(catalog.customers.create(f"c{n} x") for n in range(12)))
+    assert sorted(customer.id for customer in customers) == list(range(1, 13))
 
 
 async def test_a_second_customer_with_the_same_name_or_number_is_refused(catalog: Catalog) -> None:

@@ -69,10 +69,10 @@ def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
 def test_the_server_starts_again_with_the_same_data(tmp_path: Path) -> None:
     with embedded(tmp_path) as server:
         pid = server_pid(tmp_path)
-        ask(server.dsn, "CREATE TABLE kept (x int)")
+        ask(server.dsn, "CREATE TABLE numbers (x int)")
     assert not is_alive(pid)
     with embedded(tmp_path) as server:
-        assert ask(server.dsn, "SELECT count(*) FROM kept") == 0
+        assert ask(server.dsn, "SELECT count(*) FROM numbers") == 0
     assert not is_alive(pid)
 
 
@@ -129,14 +129,14 @@ def test_the_data_survives_when_server_and_user_are_killed(tmp_path: Path) -> No
     with another_process(tmp_path) as other:
         assert other.stdout is not None
         dsn = other.stdout.readline().strip()
-        ask(dsn, "CREATE TABLE kept AS SELECT 7 AS x")
+        ask(dsn, "CREATE TABLE numbers AS SELECT 7 AS x")
         pid = server_pid(tmp_path)
         os.kill(pid, signal.SIGKILL)
         other.kill()
         other.wait()
     assert (tmp_path / "postgres" / "postmaster.pid").exists()
     with embedded(tmp_path) as server:
-        assert ask(server.dsn, "SELECT x FROM kept") == 7
+        assert ask(server.dsn, "SELECT x FROM numbers") == 7
 
 
 def test_a_stale_pid_file_with_the_number_of_another_process_is_ignored(

@@ -29,10 +29,10 @@ async def catalog(catalog: Catalog) -> Catalog:
 
 
 async def record(
-    catalog: Catalog, given: list[JobDraft], batch: BatchDraft | None = None
+    catalog: Catalog, job_drafts: list[JobDraft], batch: BatchDraft | None = None
 ) -> RecordedJobs:
     async with catalog.transaction() as connection:
-        return await catalog.jobs.record(connection, given, batch)
+        return await catalog.jobs.record(connection, job_drafts, batch)
 
 
 async def claim(catalog: Catalog, worker: str = "w", per_host: int = 100) -> Job | None:
@@ -130,8 +130,8 @@ async def test_jobs_of_one_host_never_exceed_the_limit_with_concurrent_claims(
 async def test_one_job_of_an_asset_runs_and_the_others_delay_no_other_asset(
     catalog: Catalog,
 ) -> None:
-    given = [*drafts(3, asset="1/1/slow"), a_draft(asset="1/1/quick"), *drafts(2)]
-    recorded = await record(catalog, given)
+    job_drafts = [*drafts(3, asset="1/1/slow"), a_draft(asset="1/1/quick"), *drafts(2)]
+    recorded = await record(catalog, job_drafts)
     first = await claim_one(catalog)
     others = [(await claim_one(catalog)).id for _ in range(3)]
     assert (first.id, *others) == (recorded.ids[0], *recorded.ids[3:])
@@ -331,8 +331,8 @@ async def test_a_batch_of_an_unknown_customer_is_refused_and_records_nothing(
 
 async def test_of_jobs_with_the_same_dedupe_text_one_is_recorded(catalog: Catalog) -> None:
     first = await record(catalog, [a_draft(1, dedupe="m1")])
-    given = [a_draft(2, dedupe="m1"), a_draft(3, dedupe="m2")]
-    second = await record(catalog, given)
+    job_drafts = [a_draft(2, dedupe="m1"), a_draft(3, dedupe="m2")]
+    second = await record(catalog, job_drafts)
     assert second.ids[0] == first.ids[0] != second.ids[1]
     assert [job.payload for job in await catalog.jobs.page()] == [{"number": 3}, {"number": 1}]
     with pytest.raises(Conflict):

@@ -32,7 +32,7 @@ class BatchMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.held: list[Job] = []
+        self.claimed: list[Job] = []
         self.claims = 0
         self.finished = False
         recorded = self.run(self._record())
@@ -51,13 +51,15 @@ class BatchMachine(RuleBasedStateMachine):
         self.claims += 1
         job = self.run(self.catalog.claims.claim(f"w{self.claims}", [KIND], LANES, 99))
         if job is not None:
-            self.held.append(job)
+            self.claimed.append(job)
 
     @rule(which=some.integers(0, 50), how=some.sampled_from(["done", "fail", "postpone", "beat"]))
     def settle(self, which: int, how: str) -> None:
-        if not self.held:
+        if not self.claimed:
             return
-        job = self.held[which % len(self.held)]  # it stays in the list and may be settled again
+        job = self.claimed[
+            which % len(self.claimed)
+        ]  # it stays in the list and may be settled again
         now = self.run(self.catalog.jobs.get(job.id))
         is_ours = now.state == "running" and now.worker == job.worker
         claims = self.catalog.claims

@@ -95,8 +95,8 @@ async def test_invalid_policies_are_not_stored_and_built_in_ones_not_deleted(
 
 async def test_concurrent_writes_of_a_policy_create_it_once(catalog: Catalog) -> None:
     policies = Policies(Ingest(), catalog.policies)
-    made = await asyncio.gather(
+    results = await asyncio.gather(
         *(policies.put("thumbnail", 1, "museum", {"sizes": [n]}) for n in range(1, 21))
     )
-    assert sum(is_new for _, is_new in made) == 1
+    assert sum(is_new for _, is_new in results) == 1
     assert len([e for e in await policies.list("thumbnail", 1) if e.customer == 1]) == 1

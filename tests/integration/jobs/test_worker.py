@@ -197,13 +197,13 @@ async def test_a_worker_that_lost_a_claim_cancels_the_job_and_counts_nothing(
         recorded = await system.submitter.submit(drafts(1), BatchDraft(1))
         await system.until(recorded.ids, lambda job: job.state == "running")
         await system.catalog.claims.recover(0, 99)
-        taken = await system.catalog.claims.claim("other", ["test"], ("normal",), 9)
-        assert taken is not None
+        reclaimed = await system.catalog.claims.claim("other", ["test"], ("normal",), 9)
+        assert reclaimed is not None
         async with asyncio.timeout(5):
             while not handler.cancelled:
                 await asyncio.sleep(0.02)
-        assert (await system.job(taken.id)).worker == "other"
-        assert (await system.catalog.claims.complete(taken)).batch_finished
+        assert (await system.job(reclaimed.id)).worker == "other"
+        assert (await system.catalog.claims.complete(reclaimed)).batch_finished
     batch = await system.catalog.batches.get(recorded.batch or 0)
     assert batch is not None
     assert batch.completed == 1

@@ -45,12 +45,14 @@ def probe(path: Path, bounds: Bounds) -> Probe:
     if stream is not None:
         check_size(stream.dimensions, bounds)
     if name == "svg" and path.stat().st_size > MAX_SVG_BYTES:
-        raise TooLarge(f"The SVG file has more than {MAX_SVG_BYTES} bytes.")
+        raise TooLarge(f"The SVG file has more than {MAX_SVG_BYTES} bytes. Use a smaller file.")
     image = load_first_page(name, str(path))
     check_size((image.width, image.height), bounds)
     pages = header_number(image, "n-pages", 1) if name not in ("jpeg2000", "pdf") else 1
     if pages > bounds.max_frames:
-        raise TooLarge(f"The image has more than {bounds.max_frames} pages or frames.")
+        raise TooLarge(
+            f"The image has more than {bounds.max_frames} pages or frames. Use a file with fewer."
+        )
     result = _describe(name, image, pages)
     if stream is not None:
         return _as_jpeg2000(result, stream)
@@ -62,8 +64,10 @@ def check_size(dimensions: Dimensions, bounds: Bounds) -> None:
     width, height = dimensions
     if width < 1 or height < 1:
         raise Unprocessable("The image has no pixels.")
-    if width * height > bounds.max_pixels or max(dimensions) > MAX_SIDE:
-        raise TooLarge(f"The image has more than {bounds.max_pixels} pixels.")
+    if max(dimensions) > MAX_SIDE:
+        raise TooLarge(f"The image has a side of more than {MAX_SIDE} pixels. Use a smaller image.")
+    if width * height > bounds.max_pixels:
+        raise TooLarge(f"The image has more than {bounds.max_pixels} pixels. Use a smaller image.")
 
 
 def _describe(name: InputFormat, image: Any, pages: int) -> Probe:
@@ -120,7 +124,7 @@ def _as_pyramid(probe: Probe, path: Path, image: Any) -> Probe:
     try:
         layout = tiff_layout.read_layout(path)
     except tiff_layout.TiffLayoutError as error:
-        raise Unprocessable("The TIFF file's directories cannot be read.") from error
+        raise Unprocessable("The TIFF file is damaged: its directories cannot be read.") from error
     tile = layout.levels[0].tile
     is_web_colour = image.format == "uchar" and image.interpretation in ("srgb", "b-w")
     has_useful_tiles = all(64 <= edge <= _LARGEST_TILE for edge in tile)

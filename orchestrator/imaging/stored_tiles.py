@@ -34,6 +34,7 @@ class StoredTiles:
         """Raises FileNotFoundError."""
         self._layout = layout
         self._tables: dict[int, bytes] = {}
+        self._file = -1
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def read_jpeg(self, recipe: Recipe) -> bytes | None:

@@ -30,23 +30,6 @@ from orchestrator.iiif.syntax import (
     SquareRegion,
     WidthSize,
 )
-from orchestrator.iiif.thumbnail_sizes import thumbnail_size, thumbnail_sizes
-
-__all__ = [
-    "Box",
-    "Dimensions",
-    "Limits",
-    "ResolvedImage",
-    "decoded_pixels",
-    "fit_within",
-    "resolve",
-    "rotation_text",
-    "round_half_up",
-    "scaled",
-    "thumbnail_size",
-    "thumbnail_sizes",
-    "within_public_edge",
-]
 
 Box = tuple[int, int, int, int]
 """(x, y, width, height) in pixels of the image."""

@@ -92,7 +92,7 @@ class Lane:
         """Process ids of the workers that run."""
         return tuple(worker.pid for worker in self._workers if worker.pid)
 
-    def warm(self) -> None:
+    def start_all(self) -> None:
         """Start all workers now, so that no request waits for one to start."""
         for worker in self._workers:
             if worker.is_stopped and not self._is_closed:

@@ -150,11 +150,11 @@ class ImagingPool:
         """Which formats the installed libvips reads and writes."""
         return await self._threads.run(vips.capabilities)
 
-    def warm(self) -> None:
+    def start_tile_workers(self) -> None:
         """Start the workers for tiles. Otherwise the first request starts one, which takes half a
         second. Must be called on the event loop.
         """
-        self._tiles.warm()
+        self._tiles.start_all()
 
     async def close(self) -> None:
         """End all workers. Callers that still wait get Unavailable."""

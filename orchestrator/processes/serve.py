@@ -74,7 +74,8 @@ class PublicServer:
         warmer = SourceWarmer(sources, settings.delivery.warm_queue)
         addresses = port.state.addresses
         images = await self._build_image_routes(stack, sources, warmer, addresses)
-        services.imaging.warm()  # so that the first request does not wait for a worker to start
+        # The first request does not wait for a worker to start.
+        services.imaging.start_tile_workers()
         page = await asyncio.to_thread(LandingPage.load, version("orchestrator"))
         collection = CollectionRoutes(
             services.catalog.assets, page, addresses, settings.iiif.default_version

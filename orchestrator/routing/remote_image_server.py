@@ -23,7 +23,8 @@ from yarl import URL
 
 from orchestrator import metrics
 from orchestrator.errors import ImageServerUnavailable, NoRoom, Overloaded
-from orchestrator.iiif.geometry import ResolvedImage, rotation_text, scaled
+from orchestrator.iiif.geometry import ResolvedImage, rotation_text
+from orchestrator.iiif.scale import scaled
 from orchestrator.iiif.syntax import FORMATS
 from orchestrator.model import Asset, SourceKind
 from orchestrator.routing.image_server import ImageServer

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Self
 from urllib.parse import quote, urlsplit
 
-from orchestrator.iiif.geometry import thumbnail_size
+from orchestrator.iiif.thumbnail_sizes import thumbnail_size
 from orchestrator.model import AssetId, AssetState, Dimensions
 from orchestrator.routing.delivery_types import etag_of
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.iiif.geometry import Dimensions, Limits, ResolvedImage, resolve
+from orchestrator.iiif.geometry import Limits, ResolvedImage, resolve
+from orchestrator.iiif.scale import Dimensions
 from orchestrator.iiif.syntax import parse_image_request
 
 LIMITS = Limits()

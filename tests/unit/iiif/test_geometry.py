@@ -7,15 +7,8 @@ from fractions import Fraction
 import pytest
 
 from orchestrator.errors import InvalidImageRequest
-from orchestrator.iiif.geometry import (
-    Dimensions,
-    Limits,
-    decoded_pixels,
-    fit_within,
-    round_half_up,
-    scaled,
-)
-from orchestrator.iiif.scale import fit_within_area
+from orchestrator.iiif.geometry import Limits, decoded_pixels
+from orchestrator.iiif.scale import Dimensions, fit_within, fit_within_area, round_half_up, scaled
 from tests.unit.iiif.resolving import resolve_text
 
 

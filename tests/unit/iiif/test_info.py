@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.iiif.geometry import Dimensions, Limits
+from orchestrator.iiif.geometry import Limits
 from orchestrator.iiif.info_documents import (
     InfoInput,
     advertised_sizes,
@@ -18,6 +18,7 @@ from orchestrator.iiif.info_documents import (
     tile_shape,
 )
 from orchestrator.iiif.link_header import image_link, info_link, info_media_type
+from orchestrator.iiif.scale import Dimensions
 from orchestrator.iiif.thumbnail_sizes import thumbnail_sizes
 from tests.unit.iiif.resolving import resolve_text
 

@@ -8,9 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidImageRequest, NotFound
-from orchestrator.iiif.geometry import Dimensions, Limits, ResolvedImage, within_public_edge
+from orchestrator.iiif.geometry import Limits, ResolvedImage, within_public_edge
 from orchestrator.iiif.info_documents import advertised_sizes, scale_factors, tile_shape
 from orchestrator.iiif.paths import encode_identifier, parse_path
+from orchestrator.iiif.scale import Dimensions
 from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.iiif.thumbnail_sizes import thumbnail_size, thumbnail_sizes
 from tests.unit.iiif.resolving import resolve_text

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from orchestrator.iiif.geometry import Dimensions, within_public_edge
+from orchestrator.iiif.geometry import within_public_edge
+from orchestrator.iiif.scale import Dimensions
 from tests.unit.iiif.resolving import resolve_text
 
 

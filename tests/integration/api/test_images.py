@@ -71,7 +71,7 @@ async def test_a_body_with_another_id_or_without_an_origin_is_refused(house: Hou
     assert (await put(house, at, origin="file:///etc/passwd")).status == 400
     unknown = await put(house, at, origin=house.picture(), thumbnailPolicy="https://h/p/none")
     assert unknown.status == 400
-    assert "there are" in unknown.json["error"]
+    assert "Use one of" in unknown.json["error"]
     assert (await house.ask("GET", at)).status == 404, "nothing was recorded"
 
 

@@ -81,5 +81,5 @@ def test_a_folder_is_listed_in_order_and_skipped_files_are_counted(tmp_path: Pat
 
 
 def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="not a folder"):
+    with pytest.raises(InvalidInput, match="not a readable folder"):
         list_pictures(tmp_path / "nothing")

@@ -15,27 +15,29 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.register import Request
 from orchestrator.model import AssetId
 from orchestrator.settings import Imaging
-from tests.support.ingesting import open_house, settings_for
+from tests.support.ingesting import open_ingest_system, settings_for
 
 
 async def run(dsn: str, data: Path, folder: Path, seed: int) -> None:
     """Run until the process is killed; prints `done` after each operation."""
     random_numbers = random.Random(seed)
     pictures = sorted(folder.glob("*.jpg"))
-    async with open_house(settings_for(dsn, data), ImagingPool(Imaging(processes=1))) as house:
+    async with open_ingest_system(
+        settings_for(dsn, data), ImagingPool(Imaging(processes=1))
+    ) as system:
         while True:
             asset_id = AssetId(1, 1, random_numbers.choice("abcd"))
             picture = str(random_numbers.choice(pictures))
             with suppress(OrchestratorError):
                 match random_numbers.randrange(6):
                     case 0:
-                        await house.pipeline.editor.set_access(asset_id, roles=("r",))
+                        await system.pipeline.editor.set_access(asset_id, roles=("r",))
                     case 1:
-                        await house.pipeline.editor.set_access(asset_id, roles=())
+                        await system.pipeline.editor.set_access(asset_id, roles=())
                     case 2:
-                        await house.pipeline.editor.delete(asset_id)
+                        await system.pipeline.editor.delete(asset_id)
                     case _:
-                        await house.pipeline.runner.ingest(Request(asset_id, picture, force=True))
+                        await system.pipeline.runner.ingest(Request(asset_id, picture, force=True))
                 print("done", flush=True)
 
 

@@ -97,7 +97,7 @@ class RecordingStore(FilesystemStore):
 
 
 @dataclass
-class House:
+class IngestSystem:
     """Everything a test of ingest uses."""
 
     settings: Settings
@@ -229,13 +229,13 @@ def keys_named_by(asset: Asset) -> set[str]:
 
 
 @asynccontextmanager
-async def open_house(
+async def open_ingest_system(
     settings: Settings,
     imaging: ImagingPool,
     *,
     catalog: Catalog | None = None,
     store: RecordingStore | None = None,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[IngestSystem]:
     """Open all parts over the database, which this migrates."""
     await migrate(settings.database)
     catalog = catalog or await Catalog.open(settings.database)
@@ -256,7 +256,9 @@ async def open_house(
         )
         pipeline = build(hooks=ChangeHooks(settings.ingest))
         try:
-            yield House(settings, catalog, store, imaging, build, pipeline, origins, submitter)
+            yield IngestSystem(
+                settings, catalog, store, imaging, build, pipeline, origins, submitter
+            )
         finally:
             await scratch.close()
             await store.close()
@@ -266,9 +268,9 @@ async def open_house(
 async def _convert(dsn: str, data: Path) -> None:
     settings = settings_for(dsn, data)
     imaging = ImagingPool(Imaging(processes=1))
-    async with open_house(settings, imaging) as house:
-        await house.pipeline.conversion_jobs.submit_missing()
-        await house.conversion_worker(slots=1).run()
+    async with open_ingest_system(settings, imaging) as system:
+        await system.pipeline.conversion_jobs.submit_missing()
+        await system.conversion_worker(slots=1).run()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pytest_asyncio
 from orchestrator.catalog.embedded.database import embedded
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.settings import Imaging
-from tests.support.ingesting import House, open_house, settings_for
+from tests.support.ingesting import IngestSystem, open_ingest_system, settings_for
 from tests.support.origins import OriginServer, origin_server
 
 _numbers = itertools.count(1)
@@ -49,8 +49,8 @@ async def dsn(postgres: str) -> str:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def house(dsn: str, tmp_path: Path, imaging: ImagingPool) -> AsyncIterator[House]:
-    async with open_house(settings_for(dsn, tmp_path / "data"), imaging) as one:
+async def system(dsn: str, tmp_path: Path, imaging: ImagingPool) -> AsyncIterator[IngestSystem]:
+    async with open_ingest_system(settings_for(dsn, tmp_path / "data"), imaging) as one:
         yield one
 
 

@@ -23,7 +23,7 @@ from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId
 from orchestrator.settings import Ingest
 from tests.support import pictures
-from tests.support.ingesting import House
+from tests.support.ingesting import IngestSystem
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ID = AssetId(1, 1, "a b/c")
@@ -76,14 +76,14 @@ def counted(what: str, outcome: str) -> float:
     return float(metrics.AFTER_INGEST.labels(what, outcome)._value.get())
 
 
-async def ingest_with(house: House, hooks: ChangeHooks) -> Asset:
-    house.use_hooks(hooks)
-    path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
-    return (await house.ingest(Request(ID, str(path)))).asset
+async def ingest_with(system: IngestSystem, hooks: ChangeHooks) -> Asset:
+    system.use_hooks(hooks)
+    path = pictures.jpeg(system.pictures / "a.jpg", 90, 60)
+    return (await system.ingest(Request(ID, str(path)))).asset
 
 
 async def test_the_cdn_is_purged_before_the_source_is_warmed_up_and_the_webhook_is_called(
-    house: House,
+    system: IngestSystem,
 ) -> None:
     warmed: list[bool] = []
     async with a_web_server() as server:
@@ -100,7 +100,7 @@ async def test_the_cdn_is_purged_before_the_source_is_warmed_up_and_the_webhook_
         )
         hooks = ChangeHooks(settings, warm)
         async with hooks.run_workers():
-            asset = await ingest_with(house, hooks)
+            asset = await ingest_with(system, hooks)
         assert warmed == [True]
         purge, info = [each for each in server.requests if each[1] != "/hook"]
         [hook] = [each for each in server.requests if each[1] == "/hook"]
@@ -114,7 +114,7 @@ async def test_the_cdn_is_purged_before_the_source_is_warmed_up_and_the_webhook_
 
 
 async def test_every_change_and_the_deletion_are_reported_and_an_unchanged_ingest_is_not(
-    house: House,
+    system: IngestSystem,
 ) -> None:
     async with a_web_server() as server:
         settings = Ingest(
@@ -122,15 +122,15 @@ async def test_every_change_and_the_deletion_are_reported_and_an_unchanged_inges
         )
         hooks = ChangeHooks(settings)
         async with hooks.run_workers():
-            await ingest_with(house, hooks)
-            await ingest_with(house, hooks)  # unchanged
-            await house.pipeline.editor.set_access(ID, roles=("reader",))
+            await ingest_with(system, hooks)
+            await ingest_with(system, hooks)  # unchanged
+            await system.pipeline.editor.set_access(ID, roles=("reader",))
             torn = pictures.truncated(
-                house.pictures / "t.jpg", pictures.jpeg(house.pictures / "w.jpg", 600, 500), 0.4
+                system.pictures / "t.jpg", pictures.jpeg(system.pictures / "w.jpg", 600, 500), 0.4
             )
             with pytest.raises(Unprocessable):
-                await house.ingest(Request(ID, str(torn)))
-            await house.pipeline.editor.delete(ID)
+                await system.ingest(Request(ID, str(torn)))
+            await system.pipeline.editor.delete(ID)
         events = [body["event"] for _, path, _, body in server.requests if path == "/hook"]
         assert sorted(events) == ["changed", "deleted", "failed", "ingested"]
         [failed] = [body for _, _, _, body in server.requests if body.get("event") == "failed"]
@@ -139,18 +139,20 @@ async def test_every_change_and_the_deletion_are_reported_and_an_unchanged_inges
         assert purges == ["PURGE"] * 3
 
 
-async def test_a_purge_is_retried_until_the_cdn_answers(house: House) -> None:
+async def test_a_purge_is_retried_until_the_cdn_answers(system: IngestSystem) -> None:
     async with a_web_server() as server:
         server.statuses = [503, 500]
         hooks = ChangeHooks(Ingest(purge_url=f"{server.base}/purge"))
         before = counted("purge", "done")
         async with hooks.run_workers():
-            await ingest_with(house, hooks)
+            await ingest_with(system, hooks)
         assert len(server.requests) == 3
         assert counted("purge", "done") == before + 1
 
 
-async def test_a_hook_that_fails_is_counted_and_does_not_fail_the_ingest(house: House) -> None:
+async def test_a_hook_that_fails_is_counted_and_does_not_fail_the_ingest(
+    system: IngestSystem,
+) -> None:
     async def broken(asset: Asset) -> None:
         raise StorageUnavailable("away")
 
@@ -163,29 +165,29 @@ async def test_a_hook_that_fails_is_counted_and_does_not_fail_the_ingest(house: 
     hooks = ChangeHooks(settings, broken)
     before = [counted(what, "failed") for what in ("purge", "warm_up", "webhook")]
     async with hooks.run_workers():
-        assert (await ingest_with(house, hooks)).servable
+        assert (await ingest_with(system, hooks)).servable
     assert [counted(what, "failed") for what in ("purge", "warm_up", "webhook")] == [
         count + 1 for count in before
     ]
 
 
-async def test_a_full_queue_drops_and_counts_the_event(house: House) -> None:
+async def test_a_full_queue_drops_and_counts_the_event(system: IngestSystem) -> None:
     hooks = ChangeHooks(Ingest(purge_url="http://127.0.0.1:9/", after_queue=1))
-    asset = await ingest_with(house, ChangeHooks(Ingest()))
+    asset = await ingest_with(system, ChangeHooks(Ingest()))
     before = counted("purge", "dropped")
     hooks.enqueue("changed", asset)
     hooks.enqueue("changed", asset)
     assert counted("purge", "dropped") == before + 1
 
 
-async def test_a_webhook_that_never_answers_does_not_delay_a_purge(house: House) -> None:
+async def test_a_webhook_that_never_answers_does_not_delay_a_purge(system: IngestSystem) -> None:
     never = asyncio.Event()
 
     async def silent(request: web.Request) -> web.Response:
         await never.wait()
         return web.Response()
 
-    asset = await ingest_with(house, ChangeHooks(Ingest()))
+    asset = await ingest_with(system, ChangeHooks(Ingest()))
     async with a_web_server() as server, a_server(silent) as dead:
         settings = Ingest(
             purge_url=f"{server.base}/purge",
@@ -205,8 +207,8 @@ async def test_a_webhook_that_never_answers_does_not_delay_a_purge(house: House)
         assert counted("purge", "dropped") == dropped
 
 
-async def test_nothing_is_queued_if_no_hook_is_configured(house: House) -> None:
+async def test_nothing_is_queued_if_no_hook_is_configured(system: IngestSystem) -> None:
     hooks = ChangeHooks(Ingest())
     async with hooks.run_workers():
-        await ingest_with(house, hooks)
+        await ingest_with(system, hooks)
     assert not hooks._queues

@@ -12,31 +12,31 @@ from orchestrator.ingest.register import Request
 from orchestrator.model import FILE, AssetId, AssetState
 from orchestrator.origins.strategy_input import StrategyInput
 from tests.support import pictures
-from tests.support.ingesting import House
+from tests.support.ingesting import IngestSystem
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ID = AssetId(1, 1, "picture")
 
 
-async def an_optimised_file(house: House) -> Path:
-    await house.catalog.customers.ensure(1, "main")
-    await house.origins.strategies.create(1, StrategyInput("a.jpg", "file", optimised=True))
-    return pictures.jpeg(house.pictures / "a.jpg", 90, 60)
+async def an_optimised_file(system: IngestSystem) -> Path:
+    await system.catalog.customers.ensure(1, "main")
+    await system.origins.strategies.create(1, StrategyInput("a.jpg", "file", optimised=True))
+    return pictures.jpeg(system.pictures / "a.jpg", 90, 60)
 
 
-async def test_an_optimised_file_is_served_in_place(house: House) -> None:
-    path = await an_optimised_file(house)
-    asset = (await house.ingest(Request(ID, str(path)))).asset
+async def test_an_optimised_file_is_served_in_place(system: IngestSystem) -> None:
+    path = await an_optimised_file(system)
+    asset = (await system.ingest(Request(ID, str(path)))).asset
     assert asset.source is not None
     assert asset.source.location == f"{FILE}{path}"
     assert asset.source.fingerprint == asset.origin_fingerprint
 
 
 async def test_a_file_replaced_during_its_ingest_by_one_of_the_same_length_is_not_published(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    system: IngestSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = await an_optimised_file(house)
-    imaging = house.imaging
+    path = await an_optimised_file(system)
+    imaging = system.imaging
     make = imaging.thumbnails
 
     async def replace_meanwhile(*args: object) -> object:
@@ -47,6 +47,6 @@ async def test_a_file_replaced_during_its_ingest_by_one_of_the_same_length_is_no
 
     monkeypatch.setattr(imaging, "thumbnails", replace_meanwhile)
     with pytest.raises(SourceChanged):
-        await house.ingest(Request(ID, str(path)))
-    assert (await house.asset()).state is AssetState.FAILED
-    assert await house.store.keys() == set()
+        await system.ingest(Request(ID, str(path)))
+    assert (await system.asset()).state is AssetState.FAILED
+    assert await system.store.keys() == set()

@@ -14,7 +14,7 @@ import pytest
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.model import AssetState
 from tests.support import pictures
-from tests.support.ingesting import House, keys_named_by, open_house, settings_for
+from tests.support.ingesting import IngestSystem, keys_named_by, open_ingest_system, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,14 +32,14 @@ async def test_kills_at_any_moment_leave_no_orphaned_object_and_no_unfinished_as
     finished = 0
     for seed in range(KILLS):
         finished += await _killed(dsn, tmp_path / "data", folder, seed, dice.uniform(0.1, 0.6))
-        async with open_house(settings, imaging) as house:
-            await _swept(house)
-            assert house.scratch() == []
-            await house.store.sweep_temporary()
-            await house.assert_exact()
-            for asset in await house.catalog.assets.page():
+        async with open_ingest_system(settings, imaging) as system:
+            await _swept(system)
+            assert system.scratch() == []
+            await system.store.sweep_temporary()
+            await system.assert_exact()
+            for asset in await system.catalog.assets.page():
                 assert asset.state in {AssetState.READY, AssetState.FAILED}
-                assert keys_named_by(asset) <= await house.store.keys()
+                assert keys_named_by(asset) <= await system.store.keys()
     assert finished >= KILLS
 
 
@@ -67,13 +67,13 @@ async def _killed(dsn: str, data: Path, folder: Path, seed: int, after_s: float)
     return 1 + rest.count(b"done\n")
 
 
-async def _swept(house: House) -> None:
+async def _swept(system: IngestSystem) -> None:
     """The database may need a moment to see that the connections, and their locks, are gone."""
     async with asyncio.timeout(30):
         while True:
-            await house.sweep()
-            counts = await house.catalog.objects.count()
-            states = await house.catalog.assets.count()
+            await system.sweep()
+            counts = await system.catalog.objects.count()
+            states = await system.catalog.assets.count()
             if set(counts) <= {"live"} and "ingesting" not in states:
                 return
             await asyncio.sleep(0.1)

@@ -15,7 +15,7 @@ from orchestrator.ingest.register import Request
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.model import AssetId, AssetState
 from tests.support import pictures
-from tests.support.ingesting import House
+from tests.support.ingesting import IngestSystem
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ID = AssetId(1, 1, "picture")
@@ -26,7 +26,7 @@ LOST = Request(ID, "http://example.org/a.jpg")
 class JobDesk:
     """Submits, claims and sweeps ingests."""
 
-    house: House
+    system: IngestSystem
     submitter: Submitter
 
     async def submit(self) -> int:
@@ -34,36 +34,36 @@ class JobDesk:
         return (await self.submitter.submit([draft])).ids[0]
 
     async def claim(self) -> Job:
-        claims = self.house.catalog.claims
+        claims = self.system.catalog.claims
         job = await claims.claim("w", [INGEST], ["normal", "priority"], 9)
         assert job is not None
         return job
 
     async def sweep(self) -> int:
-        requeue = LostIngests(self.house.catalog.jobs, self.submitter)
-        return (await self.house.sweep(requeue))["stuck_ingests"]
+        requeue = LostIngests(self.system.catalog.jobs, self.submitter)
+        return (await self.system.sweep(requeue))["stuck_ingests"]
 
     async def states(self) -> list[str]:
-        return [job.state for job in await self.house.catalog.jobs.page()]
+        return [job.state for job in await self.system.catalog.jobs.page()]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def desk(house: House) -> JobDesk:
-    return JobDesk(house, Submitter(house.catalog))
+async def desk(system: IngestSystem) -> JobDesk:
+    return JobDesk(system, Submitter(system.catalog))
 
 
 async def test_a_picture_that_kills_its_workers_is_not_submitted_again(desk: JobDesk) -> None:
-    await desk.house.pipeline.runner.declare(LOST)
+    await desk.system.pipeline.runner.declare(LOST)
     await desk.submit()
     given_up: list[Job] = []
     while not given_up:
         await desk.claim()
-        await desk.house.pipeline.runner.declare(LOST)  # as each attempt does
-        given_up += (await desk.house.catalog.claims.recover(0, 3)).given_up
+        await desk.system.pipeline.runner.declare(LOST)  # as each attempt does
+        given_up += (await desk.system.catalog.claims.recover(0, 3)).given_up
     assert given_up[0].attempts == 3
     assert await desk.sweep() == 1
     assert await desk.states() == ["failed"]
-    assert (await desk.house.asset()).state is AssetState.FAILED
+    assert (await desk.system.asset()).state is AssetState.FAILED
     assert await desk.sweep() == 0
 
 
@@ -72,52 +72,52 @@ async def test_a_lost_ingest_without_a_job_is_submitted_although_an_older_job_wa
 ) -> None:
     number = await desk.submit()
     await desk.submitter.cancel(number)
-    await desk.house.pipeline.runner.declare(LOST)
+    await desk.system.pipeline.runner.declare(LOST)
     assert await desk.sweep() == 1
     assert await desk.states() == ["queued", "cancelled"]
-    assert (await desk.house.asset()).state is AssetState.INGESTING
+    assert (await desk.system.asset()).state is AssetState.INGESTING
 
 
-async def ingest_until_the_source_is_stored(house: House, path: Path, job: int) -> None:
+async def ingest_until_the_source_is_stored(system: IngestSystem, path: Path, job: int) -> None:
     """Ingest until storing the source fails. It will be retried; the original is served."""
 
     async def fail(key: str) -> None:
         if "source" in key:
             raise StorageUnavailable("away")
 
-    house.store.before_put = fail
+    system.store.before_put = fail
     with pytest.raises(StorageUnavailable):
-        await house.ingest(Request(ID, str(path)), job, will_retry=lambda *_: True)
+        await system.ingest(Request(ID, str(path)), job, will_retry=lambda *_: True)
 
 
 async def test_a_cancelled_ingest_is_no_longer_served_from_its_original(
     desk: JobDesk,
 ) -> None:
-    house = desk.house
-    path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
+    system = desk.system
+    path = pictures.jpeg(system.pictures / "a.jpg", 90, 60)
     number = await desk.submit()
     job = await desk.claim()
 
-    await ingest_until_the_source_is_stored(house, path, number)
-    assert (await house.asset()).servable
-    await house.catalog.claims.postpone(job, 60)
+    await ingest_until_the_source_is_stored(system, path, number)
+    assert (await system.asset()).servable
+    await system.catalog.claims.postpone(job, 60)
     await desk.submitter.cancel(number)
-    asset = await house.asset()
+    asset = await system.asset()
     assert (asset.state, asset.servable) == (AssetState.FAILED, False)
     assert "cancelled" in asset.error
     assert await desk.sweep() == 0
     assert await desk.states() == ["cancelled"]
-    await house.assert_exact()
+    await system.assert_exact()
 
 
 async def test_an_ingest_with_another_queued_job_is_still_served_from_its_original(
     desk: JobDesk,
 ) -> None:
-    house = desk.house
-    path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
+    system = desk.system
+    path = pictures.jpeg(system.pictures / "a.jpg", 90, 60)
     first, _second = await desk.submit(), await desk.submit()
 
-    await ingest_until_the_source_is_stored(house, path, first)
+    await ingest_until_the_source_is_stored(system, path, first)
     await desk.submitter.cancel(first)
-    asset = await house.asset()
+    asset = await system.asset()
     assert (asset.state, asset.servable) == (AssetState.INGESTING, True)

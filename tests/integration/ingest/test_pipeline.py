@@ -27,7 +27,7 @@ from orchestrator.model import Asset, AssetId, AssetState, SourceKind, Thumbnail
 from orchestrator.storage import object_keys as keys
 from orchestrator.storage.store import read
 from tests.support import pictures
-from tests.support.ingesting import House, open_house
+from tests.support.ingesting import IngestSystem, open_ingest_system
 from tests.support.origins import OriginServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -52,10 +52,10 @@ def all_keys(asset: Asset, access: str = "open") -> set[str]:
 
 
 async def test_a_registered_file_can_be_served_before_its_conversion(
-    house: House,
+    system: IngestSystem,
 ) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    asset = await house.register(path)
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    asset = await system.register(path)
     assert asset.state is AssetState.REGISTERED
     assert asset.dimensions == (300, 200)
     assert asset.media_type == "image/jpeg"
@@ -64,13 +64,15 @@ async def test_a_registered_file_can_be_served_before_its_conversion(
     assert asset.source.kind is SourceKind.ORIGINAL
     assert asset.thumbnails == ThumbnailSizes(open=SIZES)
     assert asset.thumbnails_version == 0
-    assert await house.store.keys() == set()
+    assert await system.store.keys() == set()
 
 
-async def test_conversion_switches_the_same_version_to_source_and_thumbnails(house: House) -> None:
-    before = await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
-    assert await house.pipeline.converter.convert(ID) is not None
-    asset = await house.asset()
+async def test_conversion_switches_the_same_version_to_source_and_thumbnails(
+    system: IngestSystem,
+) -> None:
+    before = await system.register(pictures.jpeg(system.pictures / "a.jpg", 300, 200))
+    assert await system.pipeline.converter.convert(ID) is not None
+    asset = await system.asset()
     assert asset.version == before.version
     assert asset.state is AssetState.READY
     assert asset.thumbnails == before.thumbnails
@@ -79,172 +81,178 @@ async def test_conversion_switches_the_same_version_to_source_and_thumbnails(hou
     number = asset.thumbnails_version
     assert asset.source.location == f"store:{keys.source_key(ID, number, 'tif')}"
     assert asset.source.kind is SourceKind.PYRAMID_TIFF
-    info = await house.store.head(asset.source.location.removeprefix("store:"))
+    info = await system.store.head(asset.source.location.removeprefix("store:"))
     assert (info.etag, info.bytes) == (asset.source.fingerprint, asset.source.bytes)
-    assert await house.store.keys() == all_keys(asset)
-    assert house.scratch() == []
+    assert await system.store.keys() == all_keys(asset)
+    assert system.scratch() == []
 
 
-async def test_thumbnails_are_stored_largest_first_and_the_list_of_them_last(house: House) -> None:
-    await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
-    await house.pipeline.converter.convert(ID)
-    asset = await house.asset()
+async def test_thumbnails_are_stored_largest_first_and_the_list_of_them_last(
+    system: IngestSystem,
+) -> None:
+    await system.register(pictures.jpeg(system.pictures / "a.jpg", 300, 200))
+    await system.pipeline.converter.convert(ID)
+    asset = await system.asset()
     number = asset.thumbnails_version
-    names = [key.removeprefix(keys.prefix(ID, number)) for key in house.store.written]
+    names = [key.removeprefix(keys.prefix(ID, number)) for key in system.store.written]
     assert names == ["source.tif", "open/200.jpg", "open/100.jpg", "open/50.jpg", "s.json"]
-    listed = await house.store.sizes(keys.sizes_key(ID, number))
+    listed = await system.store.sizes(keys.sizes_key(ID, number))
     assert listed == {"o": [[200, 133], [100, 67], [50, 33]], "a": []}
     for size in SIZES:
         key = keys.thumbnail_key(ID, number, "open", max(size))
-        assert (await house.store.head(key)).media_type == "image/jpeg"
-        body = await read(house.store, key, max_bytes=1_000_000)
+        assert (await system.store.head(key)).media_type == "image/jpeg"
+        body = await read(system.store, key, max_bytes=1_000_000)
         assert Image.open(io.BytesIO(body)).size == size
 
 
-async def test_a_tile_ready_file_stays_where_it_is_and_gets_thumbnails(house: House) -> None:
-    path = pictures.jp2_tiled(house.pictures / "a.jp2", 300, 200)
-    before = await house.register(path)
-    await house.pipeline.converter.convert(ID)
-    asset = await house.asset()
+async def test_a_tile_ready_file_stays_where_it_is_and_gets_thumbnails(
+    system: IngestSystem,
+) -> None:
+    path = pictures.jp2_tiled(system.pictures / "a.jp2", 300, 200)
+    before = await system.register(path)
+    await system.pipeline.converter.convert(ID)
+    asset = await system.asset()
     assert asset.state is AssetState.READY
     assert asset.source == before.source
-    assert await house.store.keys() == all_keys(asset)
+    assert await system.store.keys() == all_keys(asset)
 
 
 async def test_an_unchanged_file_keeps_its_version_before_and_after_conversion(
-    house: House,
+    system: IngestSystem,
 ) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    first = await house.register(path)
-    assert (await house.register(path)).version == first.version
-    await house.pipeline.converter.convert(ID)
-    again = await house.register(path)
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    first = await system.register(path)
+    assert (await system.register(path)).version == first.version
+    await system.pipeline.converter.convert(ID)
+    again = await system.register(path)
     assert (again.version, again.state) == (first.version, AssetState.READY)
 
 
 async def test_a_changed_file_gets_a_new_version_at_once_and_the_old_objects_are_removed(
-    house: House,
+    system: IngestSystem,
 ) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    first = await house.register(path)
-    await house.pipeline.converter.convert(ID)
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    first = await system.register(path)
+    await system.pipeline.converter.convert(ID)
     pictures.jpeg(path, 150, 150, seed=1)
-    second = await house.register(path)
+    second = await system.register(path)
     assert second.version > first.version
     assert (second.state, second.dimensions) == (AssetState.REGISTERED, (150, 150))
-    assert await house.store.keys() == set()
-    await house.pipeline.converter.convert(ID)
-    assert {max(size) for size in (await house.asset()).thumbnails.open} == {150, 100, 50}
+    assert await system.store.keys() == set()
+    await system.pipeline.converter.convert(ID)
+    assert {max(size) for size in (await system.asset()).thumbnails.open} == {150, 100, 50}
 
 
-async def test_a_file_that_cannot_be_read_leaves_the_version_before(house: House) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.register(path)
-    await house.pipeline.converter.convert(ID)
-    before, stored = await house.asset(), await house.store.keys()
+async def test_a_file_that_cannot_be_read_leaves_the_version_before(system: IngestSystem) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    await system.register(path)
+    await system.pipeline.converter.convert(ID)
+    before, stored = await system.asset(), await system.store.keys()
     path.write_bytes(b"\xff\xd8\xff\xe0 truncated")
     with pytest.raises(Unprocessable):
-        await house.register(path)
-    assert await house.asset() == before
-    assert await house.store.keys() == stored
+        await system.register(path)
+    assert await system.asset() == before
+    assert await system.store.keys() == stored
 
 
 async def test_an_asset_is_converted_by_one_process_at_a_time(
-    house: House, imaging: ImagingPool
+    system: IngestSystem, imaging: ImagingPool
 ) -> None:
-    await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
-    async with open_house(house.settings, imaging) as other:
-        async with house.catalog.exclusive(f"conversion {ID}") as is_locked:
+    await system.register(pictures.jpeg(system.pictures / "a.jpg", 300, 200))
+    async with open_ingest_system(system.settings, imaging) as other:
+        async with system.catalog.exclusive(f"conversion {ID}") as is_locked:
             assert is_locked
             converting = asyncio.create_task(other.pipeline.converter.convert(ID))
             await asyncio.sleep(0.2)
             assert not converting.done()
-            assert (await house.asset()).state is AssetState.REGISTERED
+            assert (await system.asset()).state is AssetState.REGISTERED
         assert await converting is not None
-    assert await house.pipeline.converter.convert(ID) is None
+    assert await system.pipeline.converter.convert(ID) is None
 
 
-async def test_an_ingest_that_waits_for_another_process_occupies_no_slot(house: House) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 90, 60)
-    async with house.catalog.exclusive(f"conversion {ID}"):
-        slots = house.pipeline.converter._slots._value
+async def test_an_ingest_that_waits_for_another_process_occupies_no_slot(
+    system: IngestSystem,
+) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 90, 60)
+    async with system.catalog.exclusive(f"conversion {ID}"):
+        slots = system.pipeline.converter._slots._value
         waiting = [
-            asyncio.ensure_future(house.ingest(Request(ID, str(path)))) for _ in range(slots)
+            asyncio.ensure_future(system.ingest(Request(ID, str(path)))) for _ in range(slots)
         ]
         await asyncio.sleep(0.1)  # until each has tried the lock
         async with asyncio.timeout(10):
-            await house.ingest(Request(AssetId(1, 1, "other"), str(path)))
+            await system.ingest(Request(AssetId(1, 1, "other"), str(path)))
         assert not any(task.done() for task in waiting)
     assert {outcome.asset.id for outcome in await asyncio.gather(*waiting)} == {ID}
 
 
-async def test_a_conversion_that_was_overtaken_removes_its_objects(house: House) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.register(path)
+async def test_a_conversion_that_was_overtaken_removes_its_objects(system: IngestSystem) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    await system.register(path)
 
     async def overtake(key: str) -> None:
         if key.endswith("s.json"):
-            house.store.before_put = None
+            system.store.before_put = None
             pictures.jpeg(path, 150, 150, seed=1)
-            await house.register(path)
+            await system.register(path)
 
-    house.store.before_put = overtake
-    assert await house.pipeline.converter.convert(ID) is None
-    assert (await house.asset()).dimensions == (150, 150)
-    assert await house.store.keys() == set()
+    system.store.before_put = overtake
+    assert await system.pipeline.converter.convert(ID) is None
+    assert (await system.asset()).dimensions == (150, 150)
+    assert await system.store.keys() == set()
 
 
-async def test_a_file_replaced_during_its_conversion_is_not_published(house: House) -> None:
-    path = pictures.fractal(house.pictures / "a.png", 1600, 1200)
-    await house.register(path)
-    converting = asyncio.create_task(house.pipeline.converter.convert(ID))
-    while not list((house.settings.data_dir / "scratch").glob("*/*/*")):
+async def test_a_file_replaced_during_its_conversion_is_not_published(system: IngestSystem) -> None:
+    path = pictures.fractal(system.pictures / "a.png", 1600, 1200)
+    await system.register(path)
+    converting = asyncio.create_task(system.pipeline.converter.convert(ID))
+    while not list((system.settings.data_dir / "scratch").glob("*/*/*")):
         await asyncio.sleep(0.01)
     os.utime(path, (1, 1))
     with pytest.raises(SourceChanged):
         await converting
-    assert (await house.asset()).state is AssetState.REGISTERED
-    assert await house.store.keys() == set()
-    assert house.scratch() == []
+    assert (await system.asset()).state is AssetState.REGISTERED
+    assert await system.store.keys() == set()
+    assert system.scratch() == []
 
 
 @pytest.mark.parametrize("failing", ["source.tif", "open/100.jpg", "s.json"])
 async def test_a_store_that_fails_during_a_conversion_leaves_no_objects_and_the_asset_registered(
-    house: House, failing: str
+    system: IngestSystem, failing: str
 ) -> None:
-    await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
+    await system.register(pictures.jpeg(system.pictures / "a.jpg", 300, 200))
 
     async def fail(key: str) -> None:
         if key.endswith(failing):
             raise StorageUnavailable("away")
 
-    house.store.before_put = fail
+    system.store.before_put = fail
     with pytest.raises(StorageUnavailable):
-        await house.pipeline.converter.convert(ID)
-    assert await house.store.keys() == set()
-    assert (await house.asset()).state is AssetState.REGISTERED
-    house.store.before_put = None
-    assert await house.pipeline.converter.convert(ID) is not None
+        await system.pipeline.converter.convert(ID)
+    assert await system.store.keys() == set()
+    assert (await system.asset()).state is AssetState.REGISTERED
+    system.store.before_put = None
+    assert await system.pipeline.converter.convert(ID) is not None
 
 
 @pytest.mark.parametrize("policy", ["fastest", "fast-lossy"])
 @pytest.mark.parametrize("dimensions", [(2000, 1500), (513, 40), (256, 256), (1, 1)])
 async def test_tiles_and_levels_are_the_same_before_and_after_conversion(
-    house: House, policy: str, dimensions: tuple[int, int]
+    system: IngestSystem, policy: str, dimensions: tuple[int, int]
 ) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", *dimensions)
+    path = pictures.jpeg(system.pictures / "a.jpg", *dimensions)
     seen: list[Asset] = []
 
     async def record(key: str) -> None:
         if "/source." in key:
-            seen.append(await house.asset())
+            seen.append(await system.asset())
 
-    house.store.before_put = record
-    policies = house.pipeline.policies
+    system.store.before_put = record
+    policies = system.pipeline.policies
     recipes = Recipes(await policies.optimisation(1, policy), await policies.thumbnails(1, ""))
-    await house.pipeline.registrar.register_file(ID, path, recipes, None)
-    await house.pipeline.converter.convert(ID)
-    after = await house.asset()
+    await system.pipeline.registrar.register_file(ID, path, recipes, None)
+    await system.pipeline.converter.convert(ID)
+    after = await system.asset()
     for asset in seen:
         source = asset.source
         assert source is not None
@@ -260,154 +268,156 @@ async def test_tiles_and_levels_are_the_same_before_and_after_conversion(
 # --- ingested from an origin -------------------------------------------------------------------
 
 
-async def test_an_ingested_file_is_copied_converted_and_published(house: House) -> None:
-    path = pictures.png(house.pictures / "a.png", 300, 200)
-    outcome = await house.ingest(Request(ID, str(path), tags=("first",)))
-    asset = await house.asset()
+async def test_an_ingested_file_is_copied_converted_and_published(system: IngestSystem) -> None:
+    path = pictures.png(system.pictures / "a.png", 300, 200)
+    outcome = await system.ingest(Request(ID, str(path), tags=("first",)))
+    asset = await system.asset()
     assert outcome.asset == asset
     assert outcome.changed
     assert asset.state is AssetState.READY
     assert (asset.media_type, asset.tags, asset.origin) == ("image/png", ("first",), str(path))
     path.unlink()
-    assert await house.store.keys() == all_keys(asset)
-    assert house.scratch() == []
+    assert await system.store.keys() == all_keys(asset)
+    assert system.scratch() == []
 
 
 async def test_a_first_ingest_is_served_from_its_original_during_the_conversion(
-    house: House,
+    system: IngestSystem,
 ) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
     seen: list[Asset] = []
 
     async def record(key: str) -> None:
         if key.endswith("source.tif"):
-            seen.append(await house.asset())
+            seen.append(await system.asset())
 
-    house.store.before_put = record
-    await house.ingest(Request(ID, str(path)))
+    system.store.before_put = record
+    await system.ingest(Request(ID, str(path)))
     [during] = seen
     assert during.state is AssetState.INGESTING
     assert during.servable
     assert during.dimensions == (300, 200)
     assert during.source is not None
     assert during.source.location == f"store:{keys.original_key(ID, during.version)}"
-    assert await house.store.keys() == all_keys(await house.asset())  # the original was removed
+    assert await system.store.keys() == all_keys(await system.asset())  # the original was removed
 
 
-async def test_a_failed_first_ingest_is_not_served_from_its_original(house: House) -> None:
-    whole = pictures.png(house.pictures / "a.png", 300, 200)
-    torn = pictures.truncated(house.pictures / "torn.png", whole, 0.5)
+async def test_a_failed_first_ingest_is_not_served_from_its_original(system: IngestSystem) -> None:
+    whole = pictures.png(system.pictures / "a.png", 300, 200)
+    torn = pictures.truncated(system.pictures / "torn.png", whole, 0.5)
     written: list[str] = []
 
     async def record(key: str) -> None:
         written.append(key)
 
-    house.store.before_put = record
+    system.store.before_put = record
     with pytest.raises(Unprocessable):
-        await house.ingest(Request(ID, str(torn)))
+        await system.ingest(Request(ID, str(torn)))
     assert any("original" in key for key in written)
-    asset = await house.asset()
+    asset = await system.asset()
     assert asset.state is AssetState.FAILED
     assert not asset.servable
     assert asset.source is None
-    assert await house.store.keys() == set()
+    assert await system.store.keys() == set()
 
 
-async def test_a_tile_ready_origin_is_its_own_source(house: House) -> None:
-    path = pictures.pyramid_tiff(house.pictures / "a.tif", 300, 200)
-    await house.ingest(Request(ID, str(path), "fast-lossy"))
-    asset = await house.asset()
+async def test_a_tile_ready_origin_is_its_own_source(system: IngestSystem) -> None:
+    path = pictures.pyramid_tiff(system.pictures / "a.tif", 300, 200)
+    await system.ingest(Request(ID, str(path), "fast-lossy"))
+    asset = await system.asset()
     assert asset.source is not None
     assert asset.source.location == f"store:{keys.original_key(ID, asset.version)}"
     assert asset.source.kind is SourceKind.PYRAMID_TIFF
-    body = await read(house.store, keys.original_key(ID, asset.version), max_bytes=10**7)
+    body = await read(system.store, keys.original_key(ID, asset.version), max_bytes=10**7)
     assert body == path.read_bytes()
-    assert await house.store.keys() == all_keys(asset)
+    assert await system.store.keys() == all_keys(asset)
 
 
 async def test_unchanged_bytes_are_not_converted_again_unless_forced(
-    house: House, origin: OriginServer
+    system: IngestSystem, origin: OriginServer
 ) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
     origin.files["/a.jpg"] = path.read_bytes()
     for where in (str(path), origin.url("/a.jpg")):
-        first = await house.ingest(Request(ID, where))
-        house.store.log.clear()
-        again = await house.ingest(Request(ID, where))
+        first = await system.ingest(Request(ID, where))
+        system.store.log.clear()
+        again = await system.ingest(Request(ID, where))
         assert not again.changed
         assert again.asset == replace(
             first.asset, finished=again.asset.finished, declared=again.asset.declared
         )
-        assert house.store.log == []
-    forced = await house.ingest(Request(ID, where, force=True))
+        assert system.store.log == []
+    forced = await system.ingest(Request(ID, where, force=True))
     assert forced.asset.version > first.asset.version
 
 
 async def test_a_reingest_serves_the_old_version_until_the_new_one_is_complete(
-    house: House,
+    system: IngestSystem,
 ) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.ingest(Request(ID, str(path)))
-    old = await house.asset()
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    await system.ingest(Request(ID, str(path)))
+    old = await system.asset()
     pictures.jpeg(path, 90, 60, seed=1)
     seen: list[Asset] = []
 
     async def record(key: str) -> None:
-        seen.append(await house.asset())
-        assert all_keys(old) <= await house.store.keys()
+        seen.append(await system.asset())
+        assert all_keys(old) <= await system.store.keys()
 
-    house.store.before_put = record
-    await house.ingest(Request(ID, str(path)))
+    system.store.before_put = record
+    await system.ingest(Request(ID, str(path)))
     assert {asset.version for asset in seen} == {old.version}
-    new = await house.asset()
+    new = await system.asset()
     assert (new.dimensions, new.thumbnails.open) == ((90, 60), ((90, 60), (50, 33)))
-    assert all(key.startswith(keys.prefix(ID, new.version)) for key in await house.store.keys())
+    assert all(key.startswith(keys.prefix(ID, new.version)) for key in await system.store.keys())
 
 
-async def test_a_failed_ingest_leaves_the_version_before(house: House) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.ingest(Request(ID, str(path)))
-    before, stored = await house.asset(), await house.store.keys()
-    pictures.truncated(path, pictures.jpeg(house.pictures / "b.jpg", 600, 500), 0.4)
+async def test_a_failed_ingest_leaves_the_version_before(system: IngestSystem) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    await system.ingest(Request(ID, str(path)))
+    before, stored = await system.asset(), await system.store.keys()
+    pictures.truncated(path, pictures.jpeg(system.pictures / "b.jpg", 600, 500), 0.4)
     with pytest.raises(Unprocessable):
-        await house.ingest(Request(ID, str(path)))
+        await system.ingest(Request(ID, str(path)))
     path.unlink()
     with pytest.raises(OriginUnavailable) as gone:
-        await house.ingest(Request(ID, str(path)))
-    after = await house.asset()
+        await system.ingest(Request(ID, str(path)))
+    after = await system.asset()
     assert after == replace(
         before, error=gone.value.public, finished=after.finished, declared=after.declared
     )
-    outcomes = [attempt.outcome for attempt in await house.catalog.attempts.of(ID)]
+    outcomes = [attempt.outcome for attempt in await system.catalog.attempts.of(ID)]
     assert outcomes == ["failed", "failed", "completed"]
-    assert await house.store.keys() == stored
-    assert house.scratch() == []
+    assert await system.store.keys() == stored
+    assert system.scratch() == []
 
 
-async def test_a_first_ingest_that_cannot_be_converted_records_the_reason(house: House) -> None:
-    whole = pictures.jpeg(house.pictures / "b.jpg", 600, 500)
-    path = pictures.truncated(house.pictures / "a.jpg", whole, 0.4)
+async def test_a_first_ingest_that_cannot_be_converted_records_the_reason(
+    system: IngestSystem,
+) -> None:
+    whole = pictures.jpeg(system.pictures / "b.jpg", 600, 500)
+    path = pictures.truncated(system.pictures / "a.jpg", whole, 0.4)
     with pytest.raises(Unprocessable):
-        await house.ingest(Request(ID, str(path)))
-    asset = await house.asset()
+        await system.ingest(Request(ID, str(path)))
+    asset = await system.asset()
     assert (asset.state, asset.servable) == (AssetState.FAILED, False)
     assert asset.error
     assert asset.finished is not None
-    [attempt] = await house.catalog.attempts.of(ID)
+    [attempt] = await system.catalog.attempts.of(ID)
     assert attempt.fault is not None
     assert (attempt.outcome, attempt.fault.stage) == ("failed", "convert")
     assert attempt.fault.detail == asset.error
-    assert await house.store.keys() == set()
+    assert await system.store.keys() == set()
     shutil.copy(whole, path)
-    again = (await house.ingest(Request(ID, str(path)))).asset
+    again = (await system.ingest(Request(ID, str(path)))).asset
     assert (again.state, again.error) == (AssetState.READY, "")
-    assert await house.store.keys() == all_keys(again)
+    assert await system.store.keys() == all_keys(again)
 
 
-async def test_an_origin_over_http_is_ingested(house: House, origin: OriginServer) -> None:
-    origin.files["/a.jpg"] = pictures.jpeg(house.pictures / "a.jpg", 300, 200).read_bytes()
+async def test_an_origin_over_http_is_ingested(system: IngestSystem, origin: OriginServer) -> None:
+    origin.files["/a.jpg"] = pictures.jpeg(system.pictures / "a.jpg", 300, 200).read_bytes()
     origin.redirects["/moved"] = "/a.jpg"
-    outcome = await house.ingest(Request(ID, origin.url("/moved")))
+    outcome = await system.ingest(Request(ID, origin.url("/moved")))
     assert outcome.asset.dimensions == (300, 200)
     assert outcome.bytes == len(origin.files["/a.jpg"])
 
@@ -423,16 +433,16 @@ async def test_an_origin_over_http_is_ingested(house: House, origin: OriginServe
     ],
 )
 async def test_an_origin_without_a_picture_leaves_no_objects(
-    house: House, origin: OriginServer, path: str, error: type[Exception]
+    system: IngestSystem, origin: OriginServer, path: str, error: type[Exception]
 ) -> None:
     origin.files["/nonsense"] = b"not a picture at all"
     with pytest.raises(error):
-        await house.ingest(Request(ID, origin.url(path)))
-    asset = await house.asset()
+        await system.ingest(Request(ID, origin.url(path)))
+    asset = await system.asset()
     assert (asset.state, asset.servable) == (AssetState.FAILED, False)
     assert asset.error
-    assert await house.store.keys() == set()
-    assert house.scratch() == []
+    assert await system.store.keys() == set()
+    assert system.scratch() == []
 
 
 @pytest.mark.parametrize(
@@ -445,13 +455,13 @@ async def test_an_origin_without_a_picture_leaves_no_objects(
     ],
 )
 async def test_an_invalid_request_is_refused_and_the_asset_records_the_reason(
-    house: House, request_: Request
+    system: IngestSystem, request_: Request
 ) -> None:
     with pytest.raises(OrchestratorError):
-        await house.ingest(request_)
-    asset = await house.asset()
+        await system.ingest(request_)
+    asset = await system.asset()
     assert (asset.state, asset.servable) == (AssetState.FAILED, False)
-    [attempt] = await house.catalog.attempts.of(ID)
+    [attempt] = await system.catalog.attempts.of(ID)
     assert attempt.fault is not None
     assert not attempt.fault.retryable
     assert attempt.fault.stage in {"request", "fetch"}
@@ -473,166 +483,176 @@ async def test_an_invalid_request_is_refused_and_the_asset_records_the_reason(
     ids=["public", "roles alone", "nothing", "as large as", "limit alone", "equal is open"],
 )
 async def test_thumbnails_are_stored_as_open_or_auth_by_rights(
-    house: House, roles: tuple[str, ...] | None, limit: int | None, open_: object, auth: object
+    system: IngestSystem,
+    roles: tuple[str, ...] | None,
+    limit: int | None,
+    open_: object,
+    auth: object,
 ) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.ingest(Request(ID, str(path), roles=roles, max_unauthorised=limit))
-    asset = await house.asset()
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    await system.ingest(Request(ID, str(path), roles=roles, max_unauthorised=limit))
+    asset = await system.asset()
     assert (asset.thumbnails.open, asset.thumbnails.auth) == (open_, auth)
     for access, sizes in (("open", asset.thumbnails.open), ("auth", asset.thumbnails.auth)):
         for size in sizes:
-            await house.store.head(keys.thumbnail_key(ID, asset.version, access, max(size)))
+            await system.store.head(keys.thumbnail_key(ID, asset.version, access, max(size)))
 
 
-async def test_a_reingest_of_a_restricted_image_does_not_open_it(house: House) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.ingest(Request(ID, str(path), roles=("reader",)))
+async def test_a_reingest_of_a_restricted_image_does_not_open_it(system: IngestSystem) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    await system.ingest(Request(ID, str(path), roles=("reader",)))
     pictures.jpeg(path, 300, 200, seed=1)
-    await house.ingest(Request(ID, str(path)))
-    asset = await house.asset()
+    await system.ingest(Request(ID, str(path)))
+    asset = await system.asset()
     assert asset.roles == ("reader",)
     assert asset.thumbnails == ThumbnailSizes(auth=SIZES)
-    assert await house.store.keys() == all_keys(asset, "auth")
+    assert await system.store.keys() == all_keys(asset, "auth")
 
 
-async def test_changed_rights_move_the_thumbnails_and_change_the_version(house: House) -> None:
-    await house.ingest(Request(ID, str(pictures.jpeg(house.pictures / "a.jpg", 300, 200))))
-    before = await house.asset()
-    closed = await house.pipeline.editor.set_access(ID, roles=("reader",))
+async def test_changed_rights_move_the_thumbnails_and_change_the_version(
+    system: IngestSystem,
+) -> None:
+    await system.ingest(Request(ID, str(pictures.jpeg(system.pictures / "a.jpg", 300, 200))))
+    before = await system.asset()
+    closed = await system.pipeline.editor.set_access(ID, roles=("reader",))
     assert closed.version > before.version
     assert closed.source == before.source
-    assert await house.store.keys() == all_keys(closed, "auth")
+    assert await system.store.keys() == all_keys(closed, "auth")
     assert closed.thumbnails_version > before.thumbnails_version
-    listed = await house.store.sizes(keys.sizes_key(ID, closed.thumbnails_version))
+    listed = await system.store.sizes(keys.sizes_key(ID, closed.thumbnails_version))
     assert listed == {"o": [], "a": [list(size) for size in SIZES]}
 
-    await house.pipeline.editor.set_access(ID, max_unauthorised=100)
-    half = await house.asset()
+    await system.pipeline.editor.set_access(ID, max_unauthorised=100)
+    half = await system.asset()
     assert half.thumbnails == ThumbnailSizes(open=SIZES[1:], auth=SIZES[:1])
 
-    await house.pipeline.editor.set_access(ID, roles=(), max_unauthorised=-1)
-    opened = await house.asset()
+    await system.pipeline.editor.set_access(ID, roles=(), max_unauthorised=-1)
+    opened = await system.asset()
     assert not opened.restricted
-    assert await house.store.keys() == all_keys(opened)
-    await house.pipeline.editor.delete(ID)
-    assert await house.store.keys() == set()
+    assert await system.store.keys() == all_keys(opened)
+    await system.pipeline.editor.delete(ID)
+    assert await system.store.keys() == set()
 
 
 async def test_rights_changed_before_the_conversion_decide_where_its_thumbnails_are_stored(
-    house: House,
+    system: IngestSystem,
 ) -> None:
-    await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
-    await house.pipeline.editor.set_access(ID, roles=("reader",))
-    await house.pipeline.converter.convert(ID)
-    asset = await house.asset()
+    await system.register(pictures.jpeg(system.pictures / "a.jpg", 300, 200))
+    await system.pipeline.editor.set_access(ID, roles=("reader",))
+    await system.pipeline.converter.convert(ID)
+    asset = await system.asset()
     assert asset.thumbnails == ThumbnailSizes(auth=SIZES)
-    assert await house.store.keys() == all_keys(asset, "auth")
+    assert await system.store.keys() == all_keys(asset, "auth")
 
 
 @pytest.mark.parametrize("moment", ["open/200.jpg", "s.json"])
-async def test_rights_changed_during_conversion_win(house: House, moment: str) -> None:
-    await house.register(pictures.jpeg(house.pictures / "a.jpg", 300, 200))
+async def test_rights_changed_during_conversion_win(system: IngestSystem, moment: str) -> None:
+    await system.register(pictures.jpeg(system.pictures / "a.jpg", 300, 200))
 
     async def restrict(key: str) -> None:
         if key.endswith(moment):
-            house.store.before_put = None
-            await house.pipeline.editor.set_access(ID, roles=("reader",))
+            system.store.before_put = None
+            await system.pipeline.editor.set_access(ID, roles=("reader",))
 
-    house.store.before_put = restrict
-    assert await house.pipeline.converter.convert(ID) is None
-    assert await house.store.keys() == set()
-    assert await house.pipeline.converter.convert(ID) is not None
-    assert (await house.asset()).thumbnails == ThumbnailSizes(auth=SIZES)
+    system.store.before_put = restrict
+    assert await system.pipeline.converter.convert(ID) is None
+    assert await system.store.keys() == set()
+    assert await system.pipeline.converter.convert(ID) is not None
+    assert (await system.asset()).thumbnails == ThumbnailSizes(auth=SIZES)
 
 
 # --- afterwards --------------------------------------------------------------------------------
 
 
-async def test_a_deleted_asset_leaves_only_its_file_in_place(house: House) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.register(path)
-    await house.pipeline.converter.convert(ID)
-    await house.pipeline.editor.delete(ID)
-    assert await house.catalog.assets.get(ID) is None
-    assert await house.store.keys() == set()
+async def test_a_deleted_asset_leaves_only_its_file_in_place(system: IngestSystem) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    await system.register(path)
+    await system.pipeline.converter.convert(ID)
+    await system.pipeline.editor.delete(ID)
+    assert await system.catalog.assets.get(ID) is None
+    assert await system.store.keys() == set()
     assert path.exists()
     with pytest.raises(AssetNotFound):
-        await house.pipeline.editor.delete(ID)
+        await system.pipeline.editor.delete(ID)
     with pytest.raises(AssetNotFound):
-        await house.pipeline.editor.set_access(ID, roles=())
+        await system.pipeline.editor.set_access(ID, roles=())
     with pytest.raises(AssetNotFound):
-        await house.pipeline.reingester.reingest(ID)
+        await system.pipeline.reingester.reingest(ID)
 
 
-async def test_a_file_replaced_in_place_is_registered_again_by_a_refresh(house: House) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    before = await house.register(path)
+async def test_a_file_replaced_in_place_is_registered_again_by_a_refresh(
+    system: IngestSystem,
+) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    before = await system.register(path)
     pictures.jpeg(path, 150, 150, seed=1)
-    now = await house.pipeline.reingester.refresh_source(before)
+    now = await system.pipeline.reingester.refresh_source(before)
     assert now.version > before.version
     assert now.dimensions == (150, 150)
-    assert await house.pipeline.reingester.refresh_source(before) == now
+    assert await system.pipeline.reingester.refresh_source(before) == now
 
 
-async def test_a_refresh_reports_a_deleted_file(house: House) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    asset = await house.register(path)
+async def test_a_refresh_reports_a_deleted_file(system: IngestSystem) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    asset = await system.register(path)
     path.unlink()
     with pytest.raises(OriginUnavailable, match="no such file"):
-        await house.pipeline.reingester.refresh_source(asset)
+        await system.pipeline.reingester.refresh_source(asset)
 
 
-async def test_a_source_lost_from_the_store_is_replaced_by_its_local_original(house: House) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    await house.register(path)
-    await house.pipeline.converter.convert(ID)
-    asset = await house.asset()
-    assert await house.pipeline.reingester.refresh_source(asset) == asset
-    await house.store.delete([keys.source_key(ID, asset.thumbnails_version, "tif")])
-    now = await house.pipeline.reingester.refresh_source(asset)
+async def test_a_source_lost_from_the_store_is_replaced_by_its_local_original(
+    system: IngestSystem,
+) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    await system.register(path)
+    await system.pipeline.converter.convert(ID)
+    asset = await system.asset()
+    assert await system.pipeline.reingester.refresh_source(asset) == asset
+    await system.store.delete([keys.source_key(ID, asset.thumbnails_version, "tif")])
+    now = await system.pipeline.reingester.refresh_source(asset)
     assert (now.state, now.version > asset.version) == (AssetState.REGISTERED, True)
     assert now.source is not None
     assert now.source.location == f"file://{path}"
 
 
 async def test_a_source_lost_from_the_store_with_a_remote_origin_says_what_to_do(
-    house: House, origin: OriginServer
+    system: IngestSystem, origin: OriginServer
 ) -> None:
-    origin.files["/a.jpg"] = pictures.jpeg(house.pictures / "a.jpg", 300, 200).read_bytes()
-    asset = (await house.ingest(Request(ID, origin.url("/a.jpg")))).asset
-    await house.store.delete([keys.source_key(ID, asset.thumbnails_version, "tif")])
+    origin.files["/a.jpg"] = pictures.jpeg(system.pictures / "a.jpg", 300, 200).read_bytes()
+    asset = (await system.ingest(Request(ID, origin.url("/a.jpg")))).asset
+    await system.store.delete([keys.source_key(ID, asset.thumbnails_version, "tif")])
     with pytest.raises(SourceChanged, match="Ingest the asset again"):
-        await house.pipeline.reingester.refresh_source(asset)
-    assert (await house.asset()).state is AssetState.FAILED
-    assert (await house.pipeline.reingester.reingest(ID)).asset.state is AssetState.READY
-    assert await house.store.keys() == all_keys(await house.asset())
+        await system.pipeline.reingester.refresh_source(asset)
+    assert (await system.asset()).state is AssetState.FAILED
+    assert (await system.pipeline.reingester.reingest(ID)).asset.state is AssetState.READY
+    assert await system.store.keys() == all_keys(await system.asset())
 
 
-async def test_a_reingest_makes_all_objects_again(house: House) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    first = (await house.ingest(Request(ID, str(path)))).asset
-    second = (await house.pipeline.reingester.reingest(ID)).asset
+async def test_a_reingest_makes_all_objects_again(system: IngestSystem) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    first = (await system.ingest(Request(ID, str(path)))).asset
+    second = (await system.pipeline.reingester.reingest(ID)).asset
     assert second.version > first.version
-    assert await house.store.keys() == all_keys(second)
+    assert await system.store.keys() == all_keys(second)
 
 
-async def test_a_reingest_of_a_file_in_place_leaves_it_in_place(house: House) -> None:
-    path = pictures.jp2_tiled(house.pictures / "a.jp2", 300, 200)
-    await house.register(path)
-    await house.pipeline.converter.convert(ID)
-    house.store.log.clear()
-    asset = (await house.pipeline.reingester.reingest(ID)).asset
+async def test_a_reingest_of_a_file_in_place_leaves_it_in_place(system: IngestSystem) -> None:
+    path = pictures.jp2_tiled(system.pictures / "a.jp2", 300, 200)
+    await system.register(path)
+    await system.pipeline.converter.convert(ID)
+    system.store.log.clear()
+    asset = (await system.pipeline.reingester.reingest(ID)).asset
     assert asset.source is not None
     assert asset.source.location == f"file://{path}"
     assert asset.state is AssetState.READY
-    assert len(house.store.written) == 4
-    assert await house.store.keys() == all_keys(asset)
+    assert len(system.store.written) == 4
+    assert await system.store.keys() == all_keys(asset)
 
 
-async def test_concurrent_ingests_of_one_asset_end_in_one_version(house: House) -> None:
-    paths = [pictures.jpeg(house.pictures / f"{n}.jpg", 100 + n, 80, seed=n) for n in range(4)]
-    await asyncio.gather(*(house.ingest(Request(ID, str(path))) for path in paths))
-    asset = await house.asset()
+async def test_concurrent_ingests_of_one_asset_end_in_one_version(system: IngestSystem) -> None:
+    paths = [pictures.jpeg(system.pictures / f"{n}.jpg", 100 + n, 80, seed=n) for n in range(4)]
+    await asyncio.gather(*(system.ingest(Request(ID, str(path))) for path in paths))
+    asset = await system.asset()
     assert asset.state is AssetState.READY
-    assert all(key.startswith(keys.prefix(ID, asset.version)) for key in await house.store.keys())
-    assert house.scratch() == []
+    assert all(key.startswith(keys.prefix(ID, asset.version)) for key in await system.store.keys())
+    assert system.scratch() == []

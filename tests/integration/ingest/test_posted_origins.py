@@ -12,15 +12,15 @@ from orchestrator.errors import InvalidInput, OriginUnavailable, StorageUnavaila
 from orchestrator.ingest.job_handler import IngestHandler
 from orchestrator.model import AssetState
 from tests.support import pictures
-from tests.support.ingesting import House
+from tests.support.ingesting import IngestSystem
 from tests.support.origins import OriginServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def a_handler(house: House) -> IngestHandler:
-    check_origin = house.origins.fetcher.check_permitted
-    return IngestHandler(house.catalog.assets, house.pipeline.runner, 5, check_origin)
+def a_handler(system: IngestSystem) -> IngestHandler:
+    check_origin = system.origins.fetcher.check_permitted
+    return IngestHandler(system.catalog.assets, system.pipeline.runner, 5, check_origin)
 
 
 def a_job(payload: dict[str, Any], attempts: int = 1) -> Job:
@@ -42,38 +42,42 @@ def a_job(payload: dict[str, Any], attempts: int = 1) -> Job:
     )
 
 
-async def test_a_posted_ingest_cannot_read_local_files_outside_the_file_roots(house: House) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 60, 40)
-    handler = a_handler(house)
+async def test_a_posted_ingest_cannot_read_local_files_outside_the_file_roots(
+    system: IngestSystem,
+) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 60, 40)
+    handler = a_handler(system)
     for origin in (str(path), f"file://{path}"):
         with pytest.raises(InvalidInput, match="file_roots"):
             await handler(a_job({"id": "1/1/posted", "origin": origin}))
-    await house.register(path, "known")
+    await system.register(path, "known")
     await handler(
         a_job({"id": "1/1/known", "origin": str(path)})
     )  # the operator registered this file
-    assert (await house.asset("known")).servable
+    assert (await system.asset("known")).servable
 
 
-async def test_an_outage_of_the_store_in_the_last_attempt_is_still_retried(house: House) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 60, 40)
-    await house.register(path, "known")
-    handler = a_handler(house)
+async def test_an_outage_of_the_store_in_the_last_attempt_is_still_retried(
+    system: IngestSystem,
+) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 60, 40)
+    await system.register(path, "known")
+    handler = a_handler(system)
 
     async def away(key: str) -> None:
         raise StorageUnavailable("away")
 
-    house.store.before_put = away
+    system.store.before_put = away
     with pytest.raises(StorageUnavailable):
         await handler(a_job({"id": "1/1/known", "origin": str(path)}, attempts=5))
-    assert (await house.asset("known")).state is AssetState.INGESTING
+    assert (await system.asset("known")).state is AssetState.INGESTING
 
 
 @pytest.mark.parametrize(("attempts", "state"), [(4, AssetState.INGESTING), (5, AssetState.FAILED)])
 async def test_an_unavailable_origin_fails_the_asset_with_the_last_attempt(
-    house: House, origin: OriginServer, attempts: int, state: AssetState
+    system: IngestSystem, origin: OriginServer, attempts: int, state: AssetState
 ) -> None:
-    handler = a_handler(house)
+    handler = a_handler(system)
     with pytest.raises(OriginUnavailable):
         await handler(a_job({"id": "1/1/a", "origin": origin.url("/status/503")}, attempts))
-    assert (await house.asset("a")).state is state
+    assert (await system.asset("a")).state is state

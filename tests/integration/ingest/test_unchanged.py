@@ -12,7 +12,7 @@ from orchestrator.imaging import Probe
 from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId, AssetState
 from tests.support import pictures
-from tests.support.ingesting import House
+from tests.support.ingesting import IngestSystem
 from tests.support.origins import OriginServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -20,54 +20,54 @@ ID = AssetId(1, 1, "picture")
 
 
 @pytest.fixture
-def request_(house: House, origin: OriginServer) -> Request:
-    origin.files["/a.jpg"] = pictures.jpeg(house.pictures / "a.jpg", 300, 200).read_bytes()
+def request_(system: IngestSystem, origin: OriginServer) -> Request:
+    origin.files["/a.jpg"] = pictures.jpeg(system.pictures / "a.jpg", 300, 200).read_bytes()
     return Request(ID, origin.url("/a.jpg"))
 
 
-async def outcomes(house: House) -> list[str]:
-    return [attempt.outcome for attempt in await house.catalog.attempts.of(ID)]
+async def outcomes(system: IngestSystem) -> list[str]:
+    return [attempt.outcome for attempt in await system.catalog.attempts.of(ID)]
 
 
 async def test_an_unchanged_etag_saves_the_download(
-    house: House, origin: OriginServer, request_: Request
+    system: IngestSystem, origin: OriginServer, request_: Request
 ) -> None:
-    first = (await house.ingest(request_)).asset
+    first = (await system.ingest(request_)).asset
     assert first.origin_etag
-    again = await house.ingest(request_)
+    again = await system.ingest(request_)
     assert (again.changed, again.bytes, again.asset.version) == (False, 0, first.version)
     assert origin.headers[-1]["if-none-match"] == first.origin_etag
     assert (again.asset.state, again.asset.error) == (AssetState.READY, "")
-    assert await outcomes(house) == ["unchanged", "completed"]
+    assert await outcomes(system) == ["unchanged", "completed"]
 
 
 async def test_the_same_bytes_under_another_etag_are_recognised_by_their_hash(
-    house: House, request_: Request
+    system: IngestSystem, request_: Request
 ) -> None:
-    first = (await house.ingest(request_)).asset
-    async with house.catalog.transaction() as connection:
+    first = (await system.ingest(request_)).asset
+    async with system.catalog.transaction() as connection:
         await connection.execute("UPDATE assets SET origin_etag = '\"another\"'")
-    house.store.log.clear()
-    again = await house.ingest(request_)
+    system.store.log.clear()
+    again = await system.ingest(request_)
     assert not again.changed
     assert again.bytes > 0
-    assert house.store.log == []
+    assert system.store.log == []
     assert again.asset.origin_etag == first.origin_etag
 
 
 async def test_a_file_written_again_with_the_same_bytes_is_not_converted_again(
-    house: House,
+    system: IngestSystem,
 ) -> None:
-    path = pictures.jpeg(house.pictures / "a.jpg", 300, 200)
-    first = (await house.ingest(Request(ID, str(path)))).asset
-    for where in (path, house.pictures / "moved.jpg"):
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    first = (await system.ingest(Request(ID, str(path)))).asset
+    for where in (path, system.pictures / "moved.jpg"):
         where.write_bytes(path.read_bytes())
-        house.store.log.clear()
-        again = await house.ingest(Request(ID, str(where)))
+        system.store.log.clear()
+        again = await system.ingest(Request(ID, str(where)))
         assert (again.changed, again.asset.version) == (False, first.version)
-        assert house.store.log == []
+        assert system.store.log == []
         assert again.asset.origin == str(where)
-        once_more = await house.ingest(Request(ID, str(where)))
+        once_more = await system.ingest(Request(ID, str(where)))
         assert (once_more.changed, once_more.bytes) == (False, 0)  # known by its status now
 
 
@@ -77,57 +77,57 @@ async def test_a_file_written_again_with_the_same_bytes_is_not_converted_again(
     ids=["forced", "another policy"],
 )
 async def test_a_request_for_another_result_is_ingested(
-    house: House, request_: Request, change: dict[str, object]
+    system: IngestSystem, request_: Request, change: dict[str, object]
 ) -> None:
-    first = (await house.ingest(request_)).asset
-    again = await house.ingest(replace(request_, **change))  # type: ignore[arg-type]
+    first = (await system.ingest(request_)).asset
+    again = await system.ingest(replace(request_, **change))  # type: ignore[arg-type]
     assert again.changed
     assert again.asset.version > first.version
 
 
 async def test_other_bytes_of_another_origin_with_the_same_etag_are_ingested(
-    house: House, origin: OriginServer, request_: Request
+    system: IngestSystem, origin: OriginServer, request_: Request
 ) -> None:
-    await house.ingest(request_)
-    origin.files["/b.jpg"] = pictures.jpeg(house.pictures / "b.jpg", 90, 60).read_bytes()
-    asset = (await house.ingest(Request(ID, origin.url("/b.jpg")))).asset
+    await system.ingest(request_)
+    origin.files["/b.jpg"] = pictures.jpeg(system.pictures / "b.jpg", 90, 60).read_bytes()
+    asset = (await system.ingest(Request(ID, origin.url("/b.jpg")))).asset
     assert asset.dimensions == (90, 60)
     assert "if-none-match" not in origin.headers[-1]
 
 
 @pytest.mark.parametrize("kind", ["file", "http"])
 async def test_rights_and_description_of_the_request_are_applied_although_the_bytes_are_unchanged(
-    house: House, request_: Request, kind: str
+    system: IngestSystem, request_: Request, kind: str
 ) -> None:
-    plain = request_ if kind == "http" else Request(ID, str(house.pictures / "a.jpg"))
-    first = (await house.ingest(plain)).asset
-    again = await house.ingest(
+    plain = request_ if kind == "http" else Request(ID, str(system.pictures / "a.jpg"))
+    first = (await system.ingest(plain)).asset
+    again = await system.ingest(
         replace(plain, roles=("reader",), max_unauthorised=100, tags=("new",), rights="http://r")
     )
     assert not again.changed
-    asset = await house.asset()
+    asset = await system.asset()
     assert (asset.roles, asset.max_unauthorised) == (("reader",), 100)
     assert (asset.tags, asset.rights) == (("new",), "http://r")
     assert asset.version > first.version
     assert asset.source == first.source  # nothing was converted again
     assert [max(size) for size in asset.thumbnails.open] == [100, 50]
-    assert (await house.ingest(plain)).asset.roles == ("reader",)
-    await house.assert_exact()
+    assert (await system.ingest(plain)).asset.roles == ("reader",)
+    await system.assert_exact()
 
 
 async def test_a_lost_source_is_made_again_although_its_origin_is_unchanged(
-    house: House, request_: Request
+    system: IngestSystem, request_: Request
 ) -> None:
-    first = (await house.ingest(request_)).asset
-    await house.pipeline.converter.record_failure(first, "The stored source no longer exists.")
-    await house.pipeline.runner.declare(request_)
-    assert (await house.ingest(request_)).changed
+    first = (await system.ingest(request_)).asset
+    await system.pipeline.converter.record_failure(first, "The stored source no longer exists.")
+    await system.pipeline.runner.declare(request_)
+    assert (await system.ingest(request_)).changed
 
 
 async def test_a_new_original_is_probed_once(
-    house: House, request_: Request, monkeypatch: pytest.MonkeyPatch
+    system: IngestSystem, request_: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    imaging = house.imaging
+    imaging = system.imaging
     probe, probed = imaging.probe, list[Path]()
 
     async def count_probe(path: Path) -> Probe:
@@ -135,7 +135,7 @@ async def test_a_new_original_is_probed_once(
         return await probe(path)
 
     monkeypatch.setattr(imaging, "probe", count_probe)
-    asset = (await house.ingest(request_)).asset
+    asset = (await system.ingest(request_)).asset
     assert asset.state is AssetState.READY
     assert len(probed) == 1
 
@@ -144,21 +144,21 @@ async def test_a_new_original_is_probed_once(
 
 
 async def test_a_declared_asset_cannot_be_served_and_gets_no_conversion_job(
-    house: House, request_: Request
+    system: IngestSystem, request_: Request
 ) -> None:
-    asset = await house.pipeline.runner.declare(replace(request_, tags=("t",)), batch=7)
+    asset = await system.pipeline.runner.declare(replace(request_, tags=("t",)), batch=7)
     assert (asset.state, asset.servable, asset.batch) == (AssetState.INGESTING, False, 7)
     assert (asset.tags, asset.origin) == (("t",), request_.origin)
-    assert await house.pipeline.conversion_jobs.submit_missing() == 0
-    done = (await house.ingest(request_)).asset
+    assert await system.pipeline.conversion_jobs.submit_missing() == 0
+    done = (await system.ingest(request_)).asset
     assert (done.state, done.tags, done.batch) == (AssetState.READY, ("t",), 7)
 
 
 async def test_declaring_a_served_asset_does_not_change_what_it_shows(
-    house: House, request_: Request
+    system: IngestSystem, request_: Request
 ) -> None:
-    first = (await house.ingest(request_)).asset
-    declared = await house.pipeline.runner.declare(Request(ID, "http://other/x.jpg", roles=("r",)))
+    first = (await system.ingest(request_)).asset
+    declared = await system.pipeline.runner.declare(Request(ID, "http://other/x.jpg", roles=("r",)))
     assert declared.state is AssetState.INGESTING
     assert declared == replace(
         first,
@@ -169,45 +169,45 @@ async def test_declaring_a_served_asset_does_not_change_what_it_shows(
 
 
 async def test_rights_requested_during_a_first_ingest_decide_where_its_thumbnails_are_stored(
-    house: House, request_: Request
+    system: IngestSystem, request_: Request
 ) -> None:
     plain = replace(request_, optimisation_policy="use-original")
     declared: list[Asset] = []
 
     async def post_again(key: str) -> None:
         if not declared:
-            declared.append(await house.pipeline.runner.declare(replace(plain, roles=("secret",))))
+            declared.append(await system.pipeline.runner.declare(replace(plain, roles=("secret",))))
 
-    house.store.before_put = post_again
-    asset = (await house.ingest(plain)).asset
+    system.store.before_put = post_again
+    asset = (await system.ingest(plain)).asset
     assert asset.roles == ("secret",)
     assert asset.thumbnails.open == ()
     assert asset.thumbnails.auth
-    await house.sweep()
-    assert not any("/open/" in key for key in await house.store.keys())
-    await house.assert_exact()
+    await system.sweep()
+    assert not any("/open/" in key for key in await system.store.keys())
+    await system.assert_exact()
 
 
 async def test_narrower_rights_are_in_force_although_the_origin_fails(
-    house: House, origin: OriginServer, request_: Request
+    system: IngestSystem, origin: OriginServer, request_: Request
 ) -> None:
-    await house.ingest(request_)
+    await system.ingest(request_)
     with pytest.raises(OriginUnavailable):
-        await house.ingest(Request(ID, origin.url("/status/404"), roles=("secret",)))
-    asset = await house.asset()
+        await system.ingest(Request(ID, origin.url("/status/404"), roles=("secret",)))
+    asset = await system.asset()
     assert (asset.roles, asset.thumbnails.open) == (("secret",), ())
     with pytest.raises(OriginUnavailable):
-        await house.ingest(Request(ID, origin.url("/status/404"), roles=()))
-    assert (await house.asset()).roles == ("secret",)
-    await house.sweep()
-    await house.assert_exact()
+        await system.ingest(Request(ID, origin.url("/status/404"), roles=()))
+    assert (await system.asset()).roles == ("secret",)
+    await system.sweep()
+    await system.assert_exact()
 
 
 async def test_a_description_changed_during_an_ingest_does_not_stop_it(
-    house: House, request_: Request
+    system: IngestSystem, request_: Request
 ) -> None:
-    await house.pipeline.runner.declare(request_)
-    asset = await house.pipeline.editor.set_fields(ID, tags=["x"])
+    await system.pipeline.runner.declare(request_)
+    asset = await system.pipeline.editor.set_fields(ID, tags=["x"])
     assert (asset.state, asset.tags) == (AssetState.INGESTING, ("x",))
 
 
@@ -216,18 +216,18 @@ def if_retryable(error: Exception, fault: Fault) -> bool:
 
 
 async def test_a_failure_that_will_be_retried_leaves_the_asset_ingesting(
-    house: House, origin: OriginServer
+    system: IngestSystem, origin: OriginServer
 ) -> None:
     gone = Request(ID, origin.url("/status/503"))
     with pytest.raises(OriginUnavailable):
-        await house.ingest(gone, job=5, will_retry=if_retryable)
-    assert (await house.asset()).state is AssetState.INGESTING
+        await system.ingest(gone, job=5, will_retry=if_retryable)
+    assert (await system.asset()).state is AssetState.INGESTING
     never = Request(ID, origin.url("/status/404"))
     with pytest.raises(OriginUnavailable):
-        await house.ingest(never, job=5, will_retry=if_retryable)
-    asset = await house.asset()
+        await system.ingest(never, job=5, will_retry=if_retryable)
+    asset = await system.asset()
     assert (asset.state, "404" in asset.error) == (AssetState.FAILED, True)
-    attempts = await house.catalog.attempts.of(ID)
+    attempts = await system.catalog.attempts.of(ID)
     assert [(one.job, one.outcome, one.fault and one.fault.retryable) for one in attempts] == [
         (5, "failed", False),
         (5, "failed", True),
@@ -236,10 +236,10 @@ async def test_a_failure_that_will_be_retried_leaves_the_asset_ingesting(
 
 
 async def test_an_ingest_declared_in_a_rolled_back_transaction_is_not_recorded(
-    house: House, request_: Request
+    system: IngestSystem, request_: Request
 ) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with house.catalog.transaction() as connection:
-            await house.pipeline.runner.declare(request_, connection=connection)
+        async with system.catalog.transaction() as connection:
+            await system.pipeline.runner.declare(request_, connection=connection)
             raise ZeroDivisionError
-    assert await house.catalog.assets.get(ID) is None
+    assert await system.catalog.assets.get(ID) is None

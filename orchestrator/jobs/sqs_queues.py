@@ -24,7 +24,7 @@ from orchestrator.settings import Jobs
 from orchestrator.storage.sqs_client import LONGEST_POLL_S, MAX_MESSAGES, Message, Sqs, open_queues
 
 log = logging.getLogger(__name__)
-HIDDEN_S = 30.0
+HIDDEN_S = 30
 """How long a received message is hidden from other receivers: ample time to record ten jobs. A
 message that could not be recorded is received again after it.
 """

@@ -21,8 +21,6 @@ from orchestrator.settings import Jobs
 MAX_MESSAGES = 10
 """The most messages that one call to SQS can send or receive."""
 LONGEST_POLL_S = 20
-LONGEST_HIDDEN_S = 43_000
-"""SQS hides a message for at most twelve hours, counted from its receipt."""
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 10
 _MARK = "orchestrator-job"
@@ -54,7 +52,7 @@ class Sqs:
         for start in range(0, len(jobs), MAX_MESSAGES):
             await self._send_batch(jobs[start : start + MAX_MESSAGES])
 
-    async def receive(self, limit: int, wait_s: float, hidden_s: float) -> list[Message]:
+    async def receive(self, limit: int, wait_s: float, hidden_s: int) -> list[Message]:
         """Return at most `limit` messages (and at most ten), hidden from other receivers for
         `hidden_s`. Waits for the first one up to `wait_s`, rounded down to whole seconds.
         """
@@ -64,20 +62,10 @@ class Sqs:
                 QueueUrl=address,
                 MaxNumberOfMessages=min(limit, MAX_MESSAGES),
                 WaitTimeSeconds=min(int(wait_s), LONGEST_POLL_S),
-                VisibilityTimeout=_seconds(hidden_s),
+                VisibilityTimeout=hidden_s,
                 MessageAttributeNames=[_MARK],
             )
         return [_message(each) for each in answer.get("Messages", ())]
-
-    async def hide(self, message: Message, hidden_s: float) -> None:
-        """Hide a received message for this long from now on; 0 makes it visible at once."""
-        address = await self._address()
-        with translate_errors():
-            await self._client.change_message_visibility(
-                QueueUrl=address,
-                ReceiptHandle=message.receipt,
-                VisibilityTimeout=_seconds(hidden_s),
-            )
 
     async def delete(self, message: Message) -> None:
         """Remove a received message from the queue."""
@@ -153,7 +141,3 @@ def _message(answer: Mapping[str, Any]) -> Message:
         answer["Body"].encode(),
         str(mark.get("StringValue", "")),
     )
-
-
-def _seconds(hidden_s: float) -> int:
-    return max(0, min(round(hidden_s + 0.5), LONGEST_HIDDEN_S)) if hidden_s > 0 else 0

@@ -31,7 +31,7 @@ class FakeQueue:
         self.is_asked = asyncio.Event()
         self.answer = answer
 
-    async def receive(self, limit: int, wait_s: float, hidden_s: float) -> list[Message]:
+    async def receive(self, limit: int, wait_s: float, hidden_s: int) -> list[Message]:
         messages, self.messages = self.messages, []
         if not messages:
             raise AWAY

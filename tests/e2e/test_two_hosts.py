@@ -131,7 +131,7 @@ def test_a_new_version_on_one_host_is_served_by_the_other_within_a_second(tmp_pa
         done = run_command(
             "cache", "clear", "--asset", "1/1/page", "--data", other.data, env=shared.env
         )
-        assert "the other hosts are told" in done.out
+        assert "the other hosts are notified" in done.out
         wait_until(
             lambda: not cached_files(one, "1/1/page"), "an asset is cleared within a second", 1
         )

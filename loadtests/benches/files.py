@@ -26,11 +26,11 @@ import psutil
 from loadtests.benches.context import Context
 from loadtests.harness import Row, Spread
 from orchestrator.cache.disk.cache import DiskCache, DiskOptions, Product
-from orchestrator.cache.disk.eviction import Limits
+from orchestrator.cache.disk.eviction_policies import Lru
 from orchestrator.cache.disk.file_names import Place, asset_hash, place
 from orchestrator.cache.disk.files import Tree
 from orchestrator.cache.disk.index import Index, read_totals, this_boot, transaction
-from orchestrator.cache.disk.ledger import Ledger
+from orchestrator.cache.disk.rows import enter_file, enter_folder
 from orchestrator.catalog.embedded.database import embedded
 from tests.support.serve_process import run_server
 
@@ -111,24 +111,24 @@ def _create_files(folder: Path, files: int) -> tuple[float, int]:
         now=time.time,
         boot=this_boot(),
     )
-    ledger = Ledger(index, Tree(folder, index.holder), Limits(0, 0), time.time)
-    ledger.tree.prepare()
+    tree = Tree(folder, index.holder)
+    tree.prepare()
 
     def enter(db: Any) -> int:
         now = time.time() - files
         with transaction(db):
             for number in range(files):
-                ledger.enter(db, place(_product(number)), 4096, now + number)
+                enter_file(db, Lru(), place(_product(number)), 4096, now + number)
             seen = {""}
             for number in range(0, files, _FILES_PER_ASSET):
                 asset = f"1/1/picture-{number // _FILES_PER_ASSET}"
                 digest = asset_hash(asset)
                 if digest[:2] not in seen:
                     seen.add(digest[:2])
-                    ledger.enter_folder(db, digest[:2])
-                ledger.enter_folder(db, Place(digest, "").folder, asset)
+                    enter_folder(db, tree, digest[:2])
+                enter_folder(db, tree, Place(digest, "").folder, asset)
             for name in ("", ".temp"):
-                ledger.enter_folder(db, name)
+                enter_folder(db, tree, name)
         return read_totals(db).bytes
 
     used = index.run(enter)
@@ -205,9 +205,9 @@ async def _measure(folder: Path, used: int, rounds: int) -> dict[str, list[float
         with _record_time(putting, 1e6 / 200):
             for number in range(200):
                 assert await cache.put(_product(10**8 + turn * 1000 + number), _BODY)
-        chosen = await cache.candidates(200)
+        chosen = await cache.maintenance.candidates(200)
         with _record_time(evicting, 1e6 / 200):
-            await cache.evict(chosen)
+            await cache.maintenance.evict(chosen)
         await cache.close()
     shutil.rmtree(folder.with_name(folder.name + ".index"))
     rebuilt_s, gets = await _rebuild(folder, options)
@@ -226,7 +226,7 @@ async def _rebuild(folder: Path, options: DiskOptions) -> tuple[float, list[floa
     began = time.perf_counter()
     cache = await DiskCache.open(folder, options)
     number, gets = 10**8, []
-    while (await cache.totals()).walking:
+    while (await cache.maintenance.totals()).walking:
         for _ in range(50):
             started = time.perf_counter()
             await cache.get(_product(number))

@@ -1,9 +1,8 @@
-"""Advisory file locks (flock): who holds a piece of work or is alive, told by the kernel and not by
-a note.
+"""Advisory file locks (flock). The kernel knows which process holds a lock; no file has to say it.
 
-A lock dies with its process, `kill -9` included, and works between containers that share the
-folder, where process ids mean nothing. Lock files may be removed while others wait for them: every
-taker checks that the file it locked is still the one the path names.
+A lock ends with its process, `kill -9` included, and works between containers that share the
+folder, where process ids mean nothing. Lock files may be removed while others wait for them: each
+taker checks that the path still names the file it locked.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_PATIENCE_S, _IMPATIENCE_S = 5.0, 0.05
+_WAIT_S, _WAIT_AFTER_TIMEOUT_S = 5.0, 0.05
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.0001, 0.002
 
 
 def try_lock(path: Path) -> int | None:
-    """Take the lock without waiting: a descriptor that holds it until closed, or None while another
-    has it.
+    """Take the lock without waiting: a descriptor that holds it until it is closed, or None if it
+    is held elsewhere.
 
-    Raises OSError when the file cannot be made.
+    Raises OSError when the file cannot be created.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -34,11 +33,11 @@ def try_lock(path: Path) -> int | None:
             return None
         if is_same_file(path, descriptor):
             return descriptor
-        os.close(descriptor)  # the former holder removed the file we opened: try the new one
+        os.close(descriptor)  # the last holder removed this file: try the new one
 
 
 def release_and_remove(path: Path, descriptor: int) -> None:
-    """End holding the lock and leave no file; those who wait on the removed file notice and make a
+    """Release the lock and remove its file. Waiters detect that the file was removed, and create a
     new one.
     """
     with suppress(OSError):
@@ -47,7 +46,7 @@ def release_and_remove(path: Path, descriptor: int) -> None:
 
 
 def is_same_file(path: Path, descriptor: int) -> bool:
-    """True while `path` names the file that `descriptor` has open."""
+    """True if `path` names the open file of `descriptor`."""
     try:
         named = path.stat()
     except FileNotFoundError:
@@ -57,20 +56,23 @@ def is_same_file(path: Path, descriptor: int) -> bool:
 
 
 class Mutex:
-    """One lock file that is never removed; waiting blocks the thread: never for the event loop.
+    """One lock file that is never removed. Waiting blocks the thread, so never use it on the event
+    loop.
 
-    A holder that hangs (stopped, or its disk does) must not make everybody hang: the wait is
-    bounded, and short while the last one was in vain.
+    If the holder hangs (stopped, or its disk hangs), other processes must not hang too: the wait is
+    bounded, and short after a wait that timed out.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = -1
-        self._patience_s = _PATIENCE_S
+        self._wait_s = _WAIT_S
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock for the block. Raises OSError: it cannot be made, or had (TimeoutError)."""
+    def hold(self) -> Iterator[None]:
+        """Hold the lock during the block. Raises OSError if the file cannot be created,
+        TimeoutError if the lock is held elsewhere.
+        """
         self._acquire()
         try:
             yield
@@ -79,23 +81,23 @@ class Mutex:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def _acquire(self) -> None:
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + self._wait_s
         pause_s = _FIRST_PAUSE_S
-        while not self._taken():
+        while not self._try_acquire():
             if time.monotonic() > deadline:
-                self._patience_s = _IMPATIENCE_S
+                self._wait_s = _WAIT_AFTER_TIMEOUT_S
                 raise TimeoutError(f"{self._path.name} is held by another process")
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, _LAST_PAUSE_S)
-        self._patience_s = _PATIENCE_S
+        self._wait_s = _WAIT_S
 
-    def _taken(self) -> bool:
+    def _try_acquire(self) -> bool:
         if self._descriptor < 0:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -104,5 +106,5 @@ class Mutex:
             return False
         if is_same_file(self._path, self._descriptor):
             return True
-        self.close()  # the file was removed by hand: the lock is the new one's
+        self.close()  # the file was deleted externally: the lock is that of the new file
         return False

@@ -35,7 +35,10 @@ def verify_caches(
     """Compare the files of the disk caches with their index. Exit status 1 if they differ."""
 
     async def verify(services: Services) -> list[tuple[str, Any]]:
-        return [(cache.name, await cache.verify(repair=repair)) for cache in services.disk_caches]
+        return [
+            (cache.name, await cache.maintenance.verify(repair=repair))
+            for cache in services.disk_caches
+        ]
 
     reports = session.run(verify)
     rows = [{"name": name, **asdict(report), "sound": report.sound} for name, report in reports]
@@ -68,13 +71,13 @@ def clear_caches(
         caches = services.disk_caches
         if asset:
             asset_id = AssetId.parse(asset)
-            files = {cache.name: await cache.drop_asset(str(asset_id)) for cache in caches}
+            files = {cache.name: await cache.assets.drop(str(asset_id)) for cache in caches}
             await services.catalog.changes.clear(asset_id)
         elif prefix:
-            files = {cache.name: await cache.drop_prefix(prefix) for cache in caches}
+            files = {cache.name: await cache.assets.drop_prefix(prefix) for cache in caches}
             await services.catalog.changes.clear_prefix(prefix)
         else:
-            files = {cache.name: await cache.clear() for cache in caches}
+            files = {cache.name: await cache.maintenance.clear() for cache in caches}
         return files
 
     files = session.run(clear)

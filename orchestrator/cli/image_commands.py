@@ -142,7 +142,7 @@ def delete_image(session: Session, image: AssetArgument) -> None:
 
     async def delete(services: Services) -> tuple[Deletion, int]:
         deleted = await services.pipeline.editor.delete((await _get_asset(services, image)).id)
-        dropped = [await cache.drop_asset(str(deleted.asset.id)) for cache in services.disk_caches]
+        dropped = [await cache.assets.drop(str(deleted.asset.id)) for cache in services.disk_caches]
         return deleted, sum(dropped)
 
     deleted, files = session.run(delete)

@@ -72,18 +72,18 @@ class Housekeeping:
 
     def on_change(self, asset_id: AssetId, version: int) -> None:
         """Remove the cached files of an asset; `version` is its new version, or GONE."""
-        self._invalidator.heard(asset_id, version)
+        self._invalidator.on_change(asset_id, version)
 
     def on_prefix(self, prefix: str) -> None:
         """Remove the cached files of all assets whose id begins with `prefix`."""
-        self._invalidator.heard_prefix(prefix)
+        self._invalidator.on_prefix(prefix)
 
     def on_lost(self) -> None:
         """Do nothing: missed changes are read from the database in `on_restored`."""
 
     def on_restored(self) -> None:
         """Read the changes that were committed while the listener was not connected."""
-        self._invalidator.restored()
+        self._invalidator.on_restored()
 
     async def _open_port(self, stack: AsyncExitStack) -> None:
         server = self._settings.server

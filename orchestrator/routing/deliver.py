@@ -163,7 +163,7 @@ class Deliverer:
             derivative = await self._flights.run(
                 f"image {product.asset} {product.version} {product.name}",
                 lambda: self._make_and_publish(asset, image, steps, product),
-                found=read_disk,
+                find=read_disk,
             )
         return DeliveredImage(
             derivative.body,

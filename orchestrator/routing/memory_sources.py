@@ -20,7 +20,7 @@ from pathlib import Path
 
 from orchestrator import metrics
 from orchestrator.cache.disk.cache import Product
-from orchestrator.cache.hot.memory_files import affordable
+from orchestrator.cache.hot.memory_files import affordable_files
 from orchestrator.errors import NoRoom
 from orchestrator.imaging import partial_source
 from orchestrator.imaging.intervals import Span, Spans, merge_spans
@@ -97,7 +97,7 @@ class MemorySourceCache:
         """
         self._bytes_of = SourceBytes(store, origins)
         self._budget = budget
-        self._max_files = affordable() if max_files is None else max_files
+        self._max_files = affordable_files() if max_files is None else max_files
         self._files: OrderedDict[tuple[Product, str], _MemoryFile] = OrderedDict()
         self._bytes = self._bytes_in_use = 0
 

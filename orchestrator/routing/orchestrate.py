@@ -78,7 +78,7 @@ class SourceOrchestrator:
         if not self._rules.may_orchestrate(asset):
             raise NotOrchestrated("never")
         product = source_product(asset, source, pinned=self._rules.is_pinned(asset))
-        async with self._cache.held(product) as cached:
+        async with self._cache.hold(product) as cached:
             yield cached or await self._copy_once(asset, product, source)
 
     async def orchestrate(self, asset: Asset) -> None:
@@ -102,7 +102,7 @@ class SourceOrchestrator:
             path = await self._flights.run(
                 f"source {product.asset} {product.version} {product.name}",
                 lambda: self._copy(asset, product, source),
-                found=lambda: self._cache.path(product),
+                find=lambda: self._cache.path(product),
             )
         except NoRoom as error:
             raise NotOrchestrated("no_room") from error
@@ -124,11 +124,11 @@ class SourceOrchestrator:
 
     async def _copy_verified(self, asset: Asset, product: Product, source: Source) -> Path:
         # Room first: a copy without room must not occupy one of the parallel copies.
-        async with self._cache.writing(product, source.bytes) as reservation, self._copies:
+        async with self._cache.open_writer(product, source.bytes) as writer, self._copies:
             started = self._now()
             async with self._bytes.open(asset, source) as chunks:
-                await _write(reservation.path, chunks)
-                path = await reservation.publish()
+                await _write(writer.path, chunks)
+                path = await writer.publish()
         _report_copy(product, source, self._now() - started)
         return path
 

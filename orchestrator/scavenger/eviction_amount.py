@@ -1,7 +1,7 @@
-"""How much to evict: pure arithmetic, no disk, no clock.
+"""How many bytes the scavenger evicts: arithmetic only, no disk, no clock.
 
-Writers keep the quota themselves, at the moment they write; the scavenger works ahead of them, so
-that they find room without having to make it.
+Writers keep the quota themselves when they write. The scavenger evicts ahead of them, so that
+writers find room without having to evict.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """How full a cache and its file system are, in bytes; a quota of 0 is none."""
+    """How full a cache and its file system are, in bytes; a quota of 0 means no quota."""
 
     used: int
     reserved: int
@@ -20,18 +20,19 @@ class Fill:
     free: int
     floor: int
     pinned: int = 0
-    """Of `used`, what may not be evicted."""
+    """Of `used`, the bytes that must not be evicted."""
 
 
-def surplus(fill: Fill, low_water: float) -> int:
-    """Bytes to evict so that used and reserved are at most `low_water` of the quota, and `floor` is
-    free.
+def bytes_to_evict(fill: Fill, low_water: float) -> int:
+    """Bytes to evict until the used and reserved bytes are at most `low_water` of the quota, and
+    `floor` bytes are free.
     """
-    return min(max(_over_quota(fill, low_water), _under_floor(fill), 0), fill.used - fill.pinned)
+    wanted = max(_over_quota(fill, low_water), _under_floor(fill), 0)
+    return min(wanted, fill.used - fill.pinned)
 
 
-def bound(fill: Fill, low_water: float) -> Literal["quota", "floor"]:
-    """What the surplus is a surplus over."""
+def binding_limit(fill: Fill, low_water: float) -> Literal["quota", "floor"]:
+    """The limit that requires the eviction."""
     return "floor" if _under_floor(fill) > _over_quota(fill, low_water) else "quota"
 
 

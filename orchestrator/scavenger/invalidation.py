@@ -1,9 +1,9 @@
-"""Takes out of this host's caches what no longer stands for its asset: old versions, deleted
-assets, prefixes that were cleared; and keeps the caches' pins those of the catalogue.
+"""Removes outdated files from this host's caches: of old versions, of deleted assets, of cleared
+prefixes. Also sets the caches' pins to those of the catalogue.
 
-Changes are told as they commit. What was not heard (this host was down, its connection lost) is
-read from the catalogue afterwards; until then nothing wrong is served, for products carry their
-version.
+Notifications of changes arrive when the changes are committed. Changes that this host missed (it
+was down, or its connection was lost) are read from the catalogue afterwards. Until then nothing
+outdated is served, because products carry their version.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import Asset, AssetId
 
 log = logging.getLogger(__name__)
-LOOK_EVERY_S = 60.0
-"""Even what was lost although the connection stood is made up for within this time."""
+CATCH_UP_EVERY_S = 60.0
+"""Notifications that were lost although the connection was up are made up for within this time."""
 _PINS_PAUSE_S = 0.5
-_KEPT_S = 7 * 86_400.0
+_CHANGES_KEPT_S = 7 * 86_400.0
 _FORGET_EVERY_S = 3600.0
 _PAGE = 500
 
 
-class KnownChanges(Protocol):
-    """The catalogue's memory of changes."""
+class ChangeHistory(Protocol):
+    """The catalogue's record of changes."""
 
     async def since(self, seen: datetime | None) -> tuple[list[Change], datetime]:
-        """The changes since, and the time now."""
+        """The changes after `seen`, and the present time."""
         ...
 
     async def forget(self, older_than_s: float) -> None:
-        """Forget those of long ago."""
+        """Delete changes older than this."""
         ...
 
 
-class KnownAssets(Protocol):
-    """What is asked of the catalogue's assets."""
+class AssetList(Protocol):
+    """The catalogue's assets."""
 
     async def page(
         self,
@@ -54,7 +54,7 @@ class KnownAssets(Protocol):
         customer: int | None = None,
         space: int | None = None,
     ) -> list[Asset]:
-        """Some assets in order."""
+        """A page of assets in the order of their ids."""
         ...
 
     async def pinned(self) -> list[AssetId]:
@@ -63,89 +63,93 @@ class KnownAssets(Protocol):
 
 
 class Invalidator:
-    """Runs in the housekeeping process; `heard` and its like are called on the event loop."""
+    """Runs in the housekeeping process; the callbacks are called on the event loop."""
 
     def __init__(
         self,
         caches: Sequence[DiskCache],
-        changes: KnownChanges,
-        assets: KnownAssets,
+        changes: ChangeHistory,
+        assets: AssetList,
         *,
         pinned_by_rule: Callable[[str], bool],
         seen: Path,
     ) -> None:
-        """`seen` is a file of this host that remembers up to when changes are made up for."""
+        """`seen` is a file of this host with the time up to which it has applied changes."""
         self._caches = caches
         self._changes = changes
         self._assets = assets
         self._pinned_by_rule = pinned_by_rule
         self._seen = seen
-        self._outdated: dict[str, int] = {}  # one entry an asset, however often it changes
+        self._outdated: dict[str, int] = {}  # one entry for an asset, however often it changes
         self._prefixes: list[str] = []
         self._woken = asyncio.Event()
         self._pins_due = True
-        self._looked_at = float("-inf")
-        self._forgot_at = time.monotonic()
+        self._caught_up_at = float("-inf")
+        self._trimmed_at = time.monotonic()
 
-    def heard(self, asset_id: AssetId, version: int) -> None:
-        """The asset has this version now; GONE: there is none any more."""
+    def on_change(self, asset_id: AssetId, version: int) -> None:
+        """The asset has this version now; GONE: it was deleted."""
         self._outdated[str(asset_id)] = version
         self._pins_due = True
         self._woken.set()
 
-    def heard_prefix(self, prefix: str) -> None:
-        """All assets whose text id begins so are to go."""
+    def on_prefix(self, prefix: str) -> None:
+        """Files of all assets whose text id begins with `prefix` must be removed."""
         self._prefixes.append(prefix)
         self._woken.set()
 
-    def restored(self) -> None:
-        """Changes are heard again: some may not have been."""
-        self._looked_at = float("-inf")
+    def on_restored(self) -> None:
+        """Notifications arrive again; some may have been lost."""
+        self._caught_up_at = float("-inf")
         self._woken.set()
 
     async def run(self) -> None:
-        """See to it until cancelled."""
+        """Apply changes until cancelled."""
         while True:
             try:
                 await self.once()
             except CatalogUnavailable as error:
-                self._looked_at = time.monotonic()  # and a listener that comes back asks again
-                log.warning("changes not looked up", extra={"reason": error.public})
+                self._caught_up_at = (
+                    time.monotonic()
+                )  # the listener calls on_restored when it is back
+                log.warning("missed changes not read", extra={"reason": error.public})
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PINS_PAUSE_S if self._pins_due else LOOK_EVERY_S):
+                async with asyncio.timeout(_PINS_PAUSE_S if self._pins_due else CATCH_UP_EVERY_S):
                     await self._woken.wait()
 
     async def once(self) -> None:
-        """Drop what was heard of, make up for what was not, settle the pins. Raises
+        """Apply the notified changes, read missed changes if that is due, set the pins. Raises
         CatalogUnavailable.
         """
         self._woken.clear()
-        await self._drop_heard()
+        await self._drop_notified()
         now = time.monotonic()
-        if now >= self._looked_at + LOOK_EVERY_S:
+        if now >= self._caught_up_at + CATCH_UP_EVERY_S:
             await self.catch_up()
-            self._looked_at, self._pins_due = now, True
+            self._caught_up_at, self._pins_due = now, True
         if self._pins_due:
             self._pins_due = False
-            wanted = [str(asset_id) for asset_id in await self._assets.pinned()]
+            pinned = [str(asset_id) for asset_id in await self._assets.pinned()]
             for cache in self._caches:
-                await cache.settle_pins(wanted, self._pinned_by_rule)
-        if now >= self._forgot_at + _FORGET_EVERY_S:
-            self._forgot_at = now
-            await self._changes.forget(_KEPT_S)
+                await cache.assets.set_pins(pinned, self._pinned_by_rule)
+        if now >= self._trimmed_at + _FORGET_EVERY_S:
+            self._trimmed_at = now
+            await self._changes.forget(_CHANGES_KEPT_S)
 
     async def catch_up(self) -> int:
-        """Drop what changed since this host last looked; files gone. Raises CatalogUnavailable."""
+        """Drop the files of changes since the last call; returns the files removed. Raises
+        CatalogUnavailable.
+        """
         changes, now = await self._changes.since(await asyncio.to_thread(self._read_seen))
-        gone = 0
+        files = 0
         for change in changes:
-            gone += await self._drop(change.asset, change.version)
-        if gone:
-            log.info("changes caught up", extra={"changes": len(changes), "files": gone})
+            files += await self._drop(change.asset, change.version)
+        if files:
+            log.info("changes caught up", extra={"changes": len(changes), "files": files})
         await asyncio.to_thread(self._write_seen, now)
-        return gone
+        return files
 
-    async def _drop_heard(self) -> None:
+    async def _drop_notified(self) -> None:
         while self._outdated or self._prefixes:
             if self._outdated:
                 await self._drop(*self._outdated.popitem())
@@ -156,17 +160,17 @@ class Invalidator:
         if version == PREFIX:
             return await self._drop_prefix(asset)
         if version == GONE:
-            return sum([await cache.drop_asset(asset) for cache in self._caches])
-        return sum([await cache.drop_older(asset, version) for cache in self._caches])
+            return sum([await cache.assets.drop(asset) for cache in self._caches])
+        return sum([await cache.assets.drop_older(asset, version) for cache in self._caches])
 
     async def _drop_prefix(self, prefix: str) -> int:
-        gone = sum([await cache.drop_prefix(prefix) for cache in self._caches])
-        unnamed = [cache for cache in self._caches if await cache.has_unnamed()]
+        files = sum([await cache.assets.drop_prefix(prefix) for cache in self._caches])
+        unnamed = [cache for cache in self._caches if await cache.assets.has_unnamed()]
         if unnamed:
             async for asset_id in assets_with(self._assets, prefix):
-                gone += sum([await cache.drop_asset(str(asset_id)) for cache in unnamed])
-        log.info("prefix cleared", extra={"prefix": prefix, "files": gone})
-        return gone
+                files += sum([await cache.assets.drop(str(asset_id)) for cache in unnamed])
+        log.info("prefix cleared", extra={"prefix": prefix, "files": files})
+        return files
 
     def _read_seen(self) -> datetime | None:
         try:
@@ -176,13 +180,13 @@ class Invalidator:
 
     def _write_seen(self, now: datetime) -> None:
         fresh = self._seen.with_name(self._seen.name + ".new")
-        with suppress(OSError):  # a disk that is full: the same is looked at again next time
+        with suppress(OSError):  # disk full: the same changes are read again next time
             self._seen.parent.mkdir(parents=True, exist_ok=True)
             fresh.write_text(now.isoformat(), encoding="ascii")
             fresh.replace(self._seen)
 
 
-async def assets_with(assets: KnownAssets, prefix: str) -> AsyncIterator[AssetId]:
+async def assets_with(assets: AssetList, prefix: str) -> AsyncIterator[AssetId]:
     """The assets of the catalogue whose text id begins with `prefix`."""
     customer, space = _bounds(prefix)
     position: AssetId | None = None
@@ -194,7 +198,9 @@ async def assets_with(assets: KnownAssets, prefix: str) -> AsyncIterator[AssetId
 
 
 def _bounds(prefix: str) -> tuple[int | None, int | None]:
-    """Customer and space that all ids with this prefix share; None where it leaves them open."""
+    """Customer and space that all ids with this prefix have; None where the prefix allows
+    several.
+    """
     parts = prefix.split("/")[:-1]
     numbers = [int(part) if part.isdecimal() and len(part) <= 9 else None for part in parts[:2]]
     customer, space = (*numbers, None, None)[:2]

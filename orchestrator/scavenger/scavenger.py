@@ -1,8 +1,7 @@
-"""The housekeeping of the disk caches: evicts ahead of the writers and sweeps after the dead.
+"""The scavenger evicts files ahead of the writers, and removes what dead processes left behind.
 
-A pass costs nothing that grows with the number of files, and a line in the log when it did
-something; where nothing changed since the last one it is a look at the times of some files. Serving
-goes on, and quotas hold, without it.
+The cost of a pass does not grow with the number of files. If nothing changed since the last pass,
+it only reads the times of some files. Serving continues and quotas hold without it.
 """
 
 from __future__ import annotations
@@ -13,45 +12,48 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.cache.disk.cache import DiskCache
-from orchestrator.cache.disk.eviction import first_of
+from orchestrator.cache.disk.eviction import first_that_free
 from orchestrator.cache.disk.index import Totals
+from orchestrator.cache.disk.maintenance import Maintenance
 from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.errors import NoRoom
-from orchestrator.scavenger.eviction_amount import Fill, bound, surplus
+from orchestrator.scavenger.eviction_amount import Fill, binding_limit, bytes_to_evict
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 200
-_FLIGHTS_EVERY_S = 30.0
-_QUIET_PASSES = 5
-"""So many passes are passed over while nothing changes: who died meanwhile is found out by then."""
+_SWEEP_FLIGHTS_EVERY_S = 30.0
+_PASSES_SKIPPED = 5
+"""Passes skipped while a cache does not change; then one detects processes that died meanwhile."""
+_ALL = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one pass over one cache did, or with `dry_run` would do; bytes are allocated blocks."""
+    """What one pass over one cache did, or would do (`dry_run`); bytes are allocated blocks."""
 
     cache: str
     used: int
     reserved: int
     quota: int
     files: int = 0
+    """Files evicted."""
     bytes: int = 0
+    """Bytes evicted."""
     kept: int = 0
     """Files in the cache before the pass."""
     dead: int = 0
-    """Ended processes whose reservations were freed."""
+    """Dead processes whose reservations were freed."""
     temporaries: int = 0
-    """Temporary files of ended processes."""
+    """Temporary files of dead processes."""
 
     @property
     def did_something(self) -> bool:
-        """True if there was anything to do."""
+        """True if the pass removed or freed anything."""
         return bool(self.files or self.dead or self.temporaries)
 
 
 class Scavenger:
-    """Runs in the housekeeping process; several at once do no harm."""
+    """Runs in the housekeeping process. Several scavengers at the same time do no harm."""
 
     def __init__(
         self,
@@ -62,78 +64,84 @@ class Scavenger:
         every_s: float = 2.0,
         report: Callable[[Pass], None] = lambda _: None,
     ) -> None:
-        """`report` is told of every pass; `low_water` is the part of a quota left in use."""
+        """`low_water` is the part of a quota that stays in use. `report` is called with each
+        pass.
+        """
         self._caches = caches
         self._flights = flights
         self._low_water = low_water
         self._every_s = every_s
         self._report = report
         self._flights_due = 0.0
-        self._seen: dict[str, tuple[object, ...]] = {}
-        self._passed_over: dict[str, int] = {}
+        self._states: dict[str, tuple[object, ...]] = {}
+        self._skipped: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Pass after pass until cancelled."""
+        """One pass after another until cancelled."""
         while True:
-            changed = await asyncio.to_thread(self._changed)
-            await self._over(changed, dry_run=False)
+            changed = await asyncio.to_thread(self._changed_caches)
+            await self._scavenge(changed, dry_run=False)
             await asyncio.sleep(self._every_s)
 
     async def once(self, *, dry_run: bool = False) -> list[Pass]:
         """One pass over all caches; with `dry_run` nothing is removed."""
-        return await self._over(self._caches, dry_run=dry_run)
+        return await self._scavenge(self._caches, dry_run=dry_run)
 
-    def _changed(self) -> list[DiskCache]:
-        """The caches that changed since the last pass, or were passed over long enough. Blocking:
-        one short visit of a thread for all of them.
+    def _changed_caches(self) -> list[DiskCache]:
+        """The caches that changed since the last pass, or were skipped often enough. Blocking: one
+        short call in a thread for all of them.
         """
         changed = []
         for cache in self._caches:
-            passed_over = self._passed_over.get(cache.name, 0)
-            if passed_over < _QUIET_PASSES and cache.state() == self._seen.get(cache.name):
-                self._passed_over[cache.name] = passed_over + 1
+            skipped = self._skipped.get(cache.name, 0)
+            is_same = cache.maintenance.state() == self._states.get(cache.name)
+            if skipped < _PASSES_SKIPPED and is_same:
+                self._skipped[cache.name] = skipped + 1
             else:
-                self._passed_over[cache.name] = 0
+                self._skipped[cache.name] = 0
                 changed.append(cache)
         return changed
 
-    async def _over(self, caches: Sequence[DiskCache], *, dry_run: bool) -> list[Pass]:
+    async def _scavenge(self, caches: Sequence[DiskCache], *, dry_run: bool) -> list[Pass]:
         passes = []
         for cache in caches:
             try:
                 passes.append(await self._pass(cache, dry_run=dry_run))
                 if not dry_run:
-                    self._seen[cache.name] = await asyncio.to_thread(cache.state)
+                    state = await asyncio.to_thread(cache.maintenance.state)
+                    self._states[cache.name] = state
             except NoRoom as error:
-                self._seen.pop(cache.name, None)
+                self._states.pop(cache.name, None)
                 log.warning(
                     "cache not scavenged",
                     extra={"cache": cache.name, "error": repr(error.__cause__)},
                 )
-        clock = asyncio.get_running_loop().time()
-        if not dry_run and clock >= self._flights_due:
-            self._flights_due = clock + _FLIGHTS_EVERY_S
+        now = asyncio.get_running_loop().time()
+        if not dry_run and now >= self._flights_due:
+            self._flights_due = now + _SWEEP_FLIGHTS_EVERY_S
             for flight in self._flights:
                 await asyncio.to_thread(flight.sweep)
         return passes
 
     async def _pass(self, cache: DiskCache, *, dry_run: bool) -> Pass:
-        swept = None if dry_run else await cache.sweep()
-        totals = await cache.totals()
+        maintenance = cache.maintenance
+        reclaimed = None if dry_run else await maintenance.sweep()
+        totals = await maintenance.totals()
         if totals.walking and not dry_run:
-            await cache.look_after()
-        fill = await _fill(cache, totals)
-        files, freed = await (_would_evict if dry_run else _evict)(cache, fill, self._low_water)
+            await maintenance.run_periodic_work()
+        fill = await _fill_of(cache, totals)
+        evict = _simulate_eviction if dry_run else _evict
+        files, freed = await evict(maintenance, fill, self._low_water)
         done = Pass(
-            cache.name,
-            fill.used,
-            fill.reserved,
-            fill.quota,
-            files,
-            freed,
-            totals.files,
-            swept.holders if swept else 0,
-            swept.temporaries if swept else 0,
+            cache=cache.name,
+            used=fill.used,
+            reserved=fill.reserved,
+            quota=fill.quota,
+            files=files,
+            bytes=freed,
+            kept=totals.files,
+            dead=reclaimed.holders if reclaimed else 0,
+            temporaries=reclaimed.temporaries if reclaimed else 0,
         )
         if done.did_something and not dry_run:
             log.info(
@@ -150,40 +158,42 @@ class Scavenger:
         return done
 
 
-async def _fill(cache: DiskCache, totals: Totals) -> Fill:
-    free = await cache.free_bytes()
+async def _fill_of(cache: DiskCache, totals: Totals) -> Fill:
     return Fill(
-        totals.bytes,
-        totals.reserved,
-        cache.options.quota,
-        free,
-        cache.options.floor,
-        totals.pinned,
+        used=totals.bytes,
+        reserved=totals.reserved,
+        quota=cache.options.quota,
+        free=await cache.maintenance.free_bytes(),
+        floor=cache.options.floor,
+        pinned=totals.pinned,
     )
 
 
-async def _evict(cache: DiskCache, fill: Fill, low_water: float) -> tuple[int, int]:
-    """In batches, each a short transaction, so that writers are not kept waiting."""
+async def _evict(maintenance: Maintenance, fill: Fill, low_water: float) -> tuple[int, int]:
+    """(files, bytes) evicted. In batches, each a short transaction, so that writers do not wait."""
     files = freed = 0
-    while over := await cache.over_shares():
-        gone, size = await cache.evict(over, "share")
-        files, freed = files + gone, freed + size
-        if not gone:
+    while victims := await maintenance.over_shares():
+        removed, size = await maintenance.evict(victims, "share")
+        files, freed = files + removed, freed + size
+        if not removed:
             break
-    wanted, reason = surplus(fill, low_water), bound(fill, low_water)
+    wanted, reason = bytes_to_evict(fill, low_water), binding_limit(fill, low_water)
     while freed < wanted:
-        chosen = await cache.victims(wanted - freed)
-        gone, size = await cache.evict(chosen, reason)
-        files, freed = files + gone, freed + size
-        if not gone:
+        victims = await maintenance.victims(wanted - freed)
+        removed, size = await maintenance.evict(victims, reason)
+        files, freed = files + removed, freed + size
+        if not removed:
             break
     return files, freed
 
 
-async def _would_evict(cache: DiskCache, fill: Fill, low_water: float) -> tuple[int, int]:
-    chosen = {candidate.id: candidate for candidate in await cache.over_shares()}
-    wanted = surplus(fill, low_water) - sum(each.bytes for each in chosen.values())
+async def _simulate_eviction(
+    maintenance: Maintenance, fill: Fill, low_water: float
+) -> tuple[int, int]:
+    """About the (files, bytes) that `_evict` would evict; nothing is removed."""
+    victims = {candidate.id: candidate for candidate in await maintenance.over_shares()}
+    wanted = bytes_to_evict(fill, low_water) - sum(each.bytes for each in victims.values())
     if wanted > 0:
-        others = [c for c in await cache.candidates(10_000_000) if c.id not in chosen]
-        chosen |= {candidate.id: candidate for candidate in first_of(others, wanted)}
-    return len(chosen), sum(candidate.bytes for candidate in chosen.values())
+        others = [c for c in await maintenance.candidates(_ALL) if c.id not in victims]
+        victims |= {candidate.id: candidate for candidate in first_that_free(others, wanted)}
+    return len(victims), sum(candidate.bytes for candidate in victims.values())

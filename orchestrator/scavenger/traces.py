@@ -1,7 +1,7 @@
-"""Traces to simulate caches with: read from access logs (docs/access-log.md) or generated.
+"""Traces for the cache simulator: read from access logs (docs/access-log.md) or generated.
 
-A trace is never held: requests come one by one, as (seconds, key, bytes), a key being 64 bits of a
-hash. Lines that are no use to the simulated cache are counted by the reason why.
+A trace is never in memory: requests come one by one, as (seconds, key, bytes). A key is 64 bits of a
+hash. Lines that the simulated cache does not use are counted by reason.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ CacheName = Literal["derivatives", "sources"]
 
 @dataclass(slots=True)
 class LogReader:
-    """Which requests of an access log reach a disk cache, and as what.
+    """Reads the requests of an access log that reach a disk cache.
 
-    Derivatives: image requests answered 200, by asset, version and canonical form; what memory
-    answered never reached the disk, unless `memory` says to count it. Sources: what the image
-    server answered, by asset and version, each source taken as `source_bytes`.
+    Derivatives: image requests answered 200, by asset, version and canonical form. Requests that the
+    memory tier answered never reached the disk; `memory` includes them. Sources: requests that the
+    image server answered, by asset and version; each source has `source_bytes`.
     """
 
     cache: CacheName = "derivatives"
@@ -38,7 +38,7 @@ class LogReader:
     source_bytes: int = 30_000_000
     lines: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
-    """Lines not used, by reason: `broken` (no line of an access log), `other`, `memory`."""
+    """Lines not used, by reason: `broken` (not a line of an access log), `other`, `memory`."""
 
     def read(self, lines: Iterable[bytes]) -> Iterator[Request]:
         """The requests in these lines, in order."""
@@ -55,9 +55,9 @@ class LogReader:
             self.skipped[reason] += 1
 
     def _reason(self, entry: dict[str, Any]) -> str:
-        """Why a line is not used; "" if it is."""
-        image = entry["canonical"] and entry["asset"] and entry["method"] == "GET"
-        if not image or entry["status"] != 200 or entry["bytes"] <= 0:
+        """The reason why a line is not used; "" if it is used."""
+        is_image = entry["canonical"] and entry["asset"] and entry["method"] == "GET"
+        if not is_image or entry["status"] != 200 or entry["bytes"] <= 0:
             return "other"
         if self.cache == "sources":
             return "" if entry["tier"] == "imageserver" else "other"
@@ -75,10 +75,11 @@ class LogReader:
 
 @dataclass(frozen=True, slots=True)
 class LongTail:
-    """A long tail with crawlers: `requests` for `objects`, popular ones far more often (Zipf).
+    """A trace with a long tail and crawlers: `requests` for `objects`, by Zipf's law.
 
-    `scanned` of the requests are made by `crawlers`, each going through all objects in order; the
-    rest by people. `fresh` new favourites come with each request: the former ones sink by a rank.
+    The part `scanned` of the requests comes from `crawlers`; each of them requests all objects in
+    order. The other requests come from people. With each request the part `fresh` of a new popular
+    object appears, and all others lose that part of a rank.
     """
 
     requests: int
@@ -92,23 +93,23 @@ class LongTail:
     seed: int = 1
 
     def read(self) -> Iterator[Request]:
-        """The same requests at every call."""
+        """The requests; the same ones with every call."""
         dice = random.Random(self.seed)  # noqa: S311  a trace, no secret
         places = [dice.randrange(self.objects) for _ in range(self.crawlers)]
         exponent = 1 - self.skew
         top = self.objects**exponent - 1
         for number in range(self.requests):
             if places and dice.random() < self.scanned:
-                who = dice.randrange(len(places))
-                chosen = places[who] = (places[who] + 1) % self.objects
+                crawler = dice.randrange(len(places))
+                chosen = places[crawler] = (places[crawler] + 1) % self.objects
             else:
                 rank = int((top * dice.random() + 1) ** (1 / exponent)) - 1
-                # Favourites lie scattered over what crawlers go through in order.
+                # Popular objects are scattered over the order in which crawlers request them.
                 chosen = (rank - int(number * self.fresh)) * _SCATTER % self.objects
             yield number / self.per_s, _mixed(chosen), self._size(chosen)
 
     def _size(self, chosen: int) -> int:
-        """Spread as answers' sizes are: most are small, few are ten times the mean."""
+        """Distributed like the sizes of real answers: most are small, few are ten times the mean."""
         part = (_mixed(chosen + 1) >> 40) / (1 << 24) + 2**-25
         return rounded(int(-self.mean_bytes * math.log(part)) + 500)
 
@@ -117,7 +118,7 @@ _SCATTER = 1_000_003  # a prime
 
 
 def _mixed(number: int) -> int:
-    """64 well-mixed bits of a number (splitmix64), so that sampling by key is fair."""
+    """64 well-mixed bits of a number (splitmix64), so that a sample by key is representative."""
     mask = (1 << 64) - 1
     z = (number + 0x9E3779B97F4A7C15) & mask
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask

@@ -149,7 +149,7 @@ class PortState:
     def _report_hot_tier(self, hot: HotTier[HotEntry]) -> None:
         stats = hot.stats()
         metrics.MEMORY_BYTES.set(stats.bytes)
-        metrics.MEMORY_ENTRIES.set(stats.entries)
+        metrics.MEMORY_ENTRIES.set(stats.files)
         evicted, dropped = self._reported
         metrics.MEMORY_EVICTIONS.inc(stats.evicted - evicted)
         metrics.MEMORY_DROPS.inc(stats.dropped - dropped)

@@ -216,7 +216,7 @@ def make_hot_entry(
     headers = delivery_headers(kept, compressed=compressed)
     head = _head(200, "OK", [*headers, ("Content-Length", str(length))])
     unchanged = _head(304, "Not Modified", not_modified_headers(headers))
-    file = files.keep(body) if delivery.gzip is None else None
+    file = files.create(body) if delivery.gzip is None else None
     if file is not None:
         body, kept = b"", replace(kept, body=b"")
     bulk = file.size if file is not None else len(delivery.body) + len(delivery.gzip or b"")

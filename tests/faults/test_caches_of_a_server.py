@@ -185,9 +185,7 @@ def test_on_a_full_disk_answers_are_right_and_the_cache_heals(tmp_path, folder, 
         (disk / "others").write_bytes(bytes(found.f_bavail * found.f_frsize))
         right.ask_all(TILES[40:120])
         wait_until(
-            lambda: (
-                events(server, "cache has no room") or events(server, "cache cannot be written")
-            ),
+            lambda: events(server, "cache has no room") or events(server, "cache not writable"),
             "the log says that the disk is full",
         )
         (disk / "others").unlink()
@@ -208,12 +206,12 @@ def test_a_cache_made_read_only_is_read_on_and_written_again_later(tmp_path, fol
         made_read_only(cache, yes=True)
         try:
             right.ask_all(TILES[:60])
-            wait_until(lambda: events(server, "cache cannot be written"), "the log says it")
+            wait_until(lambda: events(server, "cache not writable"), "the log says it")
         finally:
             made_read_only(cache, yes=False)
         right.ask_all(TILES[60:90])
         wait_until(
-            lambda: events(server, "cache written again"), "the log says that it is well again"
+            lambda: events(server, "cache writable again"), "the log says that it is well again"
         )
         renders = server.metric("renders_total")
         right.ask_all(TILES[60:90])
@@ -231,7 +229,7 @@ def test_files_removed_by_hand_are_made_again(tmp_path, folder, s3):
             path.unlink()
         right.ask_all(TILES[:25])
         wait_until(
-            lambda: events(server, "cached files were removed by somebody else"),
+            lambda: events(server, "cached files deleted externally"),
             "the log says that files are gone",
         )
         assert_log_clean(server.log())

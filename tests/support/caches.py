@@ -97,7 +97,7 @@ async def _write(folder: str, quota: str, seconds: str, seed: str) -> None:
         await asyncio.gather(*(one(number + i) for i in range(8)))
         number += 8
         if number % 800 == 0:
-            await cache.drop_asset(f"1/1/{seed}-{(number - 400) // 40}")
+            await cache.assets.drop(f"1/1/{seed}-{(number - 400) // 40}")
     await cache.close()
     _say(f"{kept} {refused} {wrong}")
 
@@ -105,12 +105,12 @@ async def _write(folder: str, quota: str, seconds: str, seed: str) -> None:
 async def _hang(folder: str, quota: str, stage: str) -> None:
     """Get to a stage of writing, say so, and wait there to be killed."""
     cache = await DiskCache.open(Path(folder), DiskOptions(quota=int(quota)))
-    async with cache.writing(a_product(1), 3_000_000) as writing:
+    async with cache.open_writer(a_product(1), 3_000_000) as writing:
         writing.path.write_bytes(b"half" * 250_000)
         if stage == "temp":
             _say("hanging")
             await asyncio.sleep(60)
-        tree = cache._worker.ledger.tree
+        tree = cache._thread.writer.ledger.tree
         tree.publish = lambda *_: (_say("hanging"), time.sleep(60))  # type: ignore[assignment]
         await writing.publish()
 
@@ -120,7 +120,7 @@ async def _hold(folder: str, quota: str, lease_s: str) -> None:
     options = DiskOptions(quota=int(quota), use_flush_s=0.05, lease_s=float(lease_s))
     cache = await DiskCache.open(Path(folder), options)
     assert await cache.put(a_product(0, asset="1/1/source"), BODY)
-    async with cache.held(a_product(0, asset="1/1/source")) as path:
+    async with cache.hold(a_product(0, asset="1/1/source")) as path:
         assert path is not None
         _say("holding")
         await asyncio.sleep(60)
@@ -148,7 +148,7 @@ async def _lead(folder: str, callers: str, produces: str, mode: str) -> None:
         partial.replace(result)
         return "made"
 
-    asked = [flights.run("key", produce, found=found) for _ in range(int(callers))]
+    asked = [flights.run("key", produce, find=found) for _ in range(int(callers))]
     answers = await asyncio.gather(*asked, return_exceptions=True)
     await flights.close()
     _say(sorted({f"{type(a).__name__}:{a}" for a in answers}))

@@ -177,12 +177,6 @@ RULES: dict[str, Rule] = {
 KNOWN: dict[str, set[str]] = {
     # jobs, catalog
     # cache, scavenger
-    "orchestrator/cache/disk/cache.py": {"DiskCache"},
-    "orchestrator/cache/disk/index.py": {"Index", "broad_handlers"},
-    "orchestrator/cache/disk/index_thread.py": {"Worker", "broad_handlers"},
-    "orchestrator/cache/disk/ledger.py": {"Ledger"},
-    "orchestrator/cache/disk/maintenance.py": {"Upkeep"},
-    "orchestrator/cache/single_flight.py": {"SingleFlight", "bare_tasks"},
     "orchestrator/cli/simulate_command.py": {"simulate"},
     # web
     # processes, app, cli

@@ -1,56 +1,79 @@
-"""A disk cache: one folder with one quota, shared by all processes of the host (ADR 0002).
+"""A disk cache: one folder with one quota, shared by all processes of the host (ADR 2).
 
-What is found under a product's name is whole and of that product. Reading needs no index and takes
-no lock; writing that cannot be done (no room, disk full, folder read-only, index being rebuilt) is
-counted and logged, and the answer is served uncached. Never an error of a request.
+A file with a product's name is whole and has the product's bytes. Reads need no index and take no
+lock. A body that cannot be stored (no room, disk full, folder read-only, index being rebuilt) is
+counted and logged, and the answer is served uncached; it is never an error of a request.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
-from orchestrator.cache.disk.eviction import Limits, Reason
-from orchestrator.cache.disk.eviction_policies import Candidate, policy_named
-from orchestrator.cache.disk.file_names import Place, Product, asset_hash, place
+from orchestrator.cache.disk.activity import MISSES_KEPT, Activity
+from orchestrator.cache.disk.asset_files import AssetFiles
+from orchestrator.cache.disk.batch_writer import BatchWriter, Put
+from orchestrator.cache.disk.entries import Entries
+from orchestrator.cache.disk.eviction import Evictor, Limits
+from orchestrator.cache.disk.eviction_policies import policy_named
+from orchestrator.cache.disk.file_names import Product, place, place_of_path
+from orchestrator.cache.disk.file_writer import FileWriter
 from orchestrator.cache.disk.files import Tree, read_cached, read_whole
 from orchestrator.cache.disk.index import Boot, Index, Totals, this_boot
-from orchestrator.cache.disk.index_thread import MISSES_KEPT, Worker
+from orchestrator.cache.disk.index_thread import IndexThread
 from orchestrator.cache.disk.ledger import Ledger, room_for
-from orchestrator.cache.disk.maintenance import Swept, Upkeep, Verification
-from orchestrator.cache.disk.options import DiskOptions, DiskStats
-from orchestrator.cache.disk.writer import Writing
+from orchestrator.cache.disk.maintenance import Maintenance
+from orchestrator.cache.disk.options import DiskOptions
+from orchestrator.cache.disk.periodic_work import PeriodicWork
+from orchestrator.cache.disk.pins import Pins
+from orchestrator.cache.disk.publisher import Publisher
+from orchestrator.cache.disk.rebuild import Rebuild
+from orchestrator.cache.disk.verification import Verifier
+from orchestrator.cache.disk.write_failures import WriteFailures
+from orchestrator.cache.statistics import CacheStats
 from orchestrator.errors import NoRoom
 
-__all__ = ["Candidate", "DiskCache", "DiskOptions", "DiskStats", "Product", "Writing"]
+__all__ = ["DiskCache", "DiskOptions", "FileWriter", "Product"]
 
-log = logging.getLogger(__name__)
-R = TypeVar("R")
 _QUEUED_BYTES = 512 * 1024**2
 _LEASES_KEPT = 4096
 
 
 class DiskCache:
-    """Bytes by product, on disk, least recently used out first."""
+    """Reads and writes of bytes by product. `assets` drops and pins files; `maintenance` is for the
+    scavenger and the `cache` commands.
+    """
 
-    def __init__(self, name: str, root: Path, worker: Worker, options: DiskOptions) -> None:
-        """Made by `open`."""
-        self.name = name
+    def __init__(
+        self,
+        root: Path,
+        options: DiskOptions,
+        thread: IndexThread,
+        activity: Activity,
+        assets: AssetFiles,
+        maintenance: Maintenance,
+        now: Callable[[], float],
+    ) -> None:
+        """Use `open`."""
+        self.name = root.name
         self.options = options
+        self.assets = assets
+        self.maintenance = maintenance
         self._root = f"{root}/"
-        self._worker = worker
-        self._index = worker.ledger.index
+        self._thread = thread
+        self._entries = assets.entries
+        self._index = thread.writer.ledger.index
+        self._activity = activity
+        self._now = now
         self._queued_bytes = 0
+        self._too_large = 0
         self._leases: dict[str, float] = {}
-        self._now: Callable[[], float] = time.time
 
     @classmethod
     async def open(
@@ -61,179 +84,113 @@ class DiskCache:
         now: Callable[[], float] = time.time,
         boot: Boot | None = None,
     ) -> DiskCache:
-        """Open the cache of `folder`; its index lies beside it, outside what the quota counts.
+        """Open the cache of `folder`. Its index is beside it, outside the folder that the quota
+        counts.
 
-        Never fails: what cannot be written now is read only and tried again.
+        Never fails: a cache that cannot be written now is only read, and writes are tried again.
         """
-        index = Index(
-            folder.with_name(folder.name + ".index"),
-            nothing_cached=lambda: next(tree.assets(), None) is None,
-            now=now,
-            boot=boot or this_boot(),
-        )
-        tree = Tree(folder, index.holder)
-        order = policy_named(options.eviction, options.quota, options.lease_s)
-        limits = Limits(options.quota, options.floor, options.shares, order)
-        ledger = Ledger(index, tree, limits, now)
-        upkeep = Upkeep(ledger, now)
-        worker = Worker(folder.name, ledger, upkeep, options.use_flush_s, options.lease_s)
-        worker.start()
-        cache = cls(folder.name, folder, worker, options)
-        cache._now = now
-        await cache._call(lambda: None)
+        cache = _assemble(folder, options, now, boot or this_boot())
+        cache._thread.start()
+        await cache.maintenance.open()
         return cache
 
     async def close(self) -> None:
-        """Finish what is being written, record what was used, give back what was reserved."""
-        await asyncio.to_thread(self._worker.stop)
+        """Finish all writes, record uses, and give back the reservation."""
+        await asyncio.to_thread(self._thread.stop)
 
     async def get(self, product: Product) -> bytes | None:
-        """The product's bytes, or None. What memory already holds is read without a thread."""
+        """The product's bytes, or None. Bytes in the page cache are read without a thread."""
         path = place(product).path
         full = self._root + path
         body = self._read_inline(full, path)
         if body is None:
             body = await asyncio.to_thread(read_whole, full)
         if not body:
-            self._missed(path)
+            self._count_miss(path)
             return None
-        self._used(product, path, self._now())
+        self._count_use(product, path, self._now())
         return body
 
     async def path(self, product: Product) -> Path | None:
-        """The product's file, not to be evicted for `lease_s` / 2 seconds at the least; or None."""
+        """The product's file, or None. It is not evicted for at least `lease_s` / 2 seconds."""
         path = place(product).path
         full = Path(self._root + path)
         now = self._now()
-        if not self._trusted(full):
-            self._missed(path)
+        if not self._is_readable(full, path):
+            self._count_miss(path)
             return None
         if self._leases.get(path, 0.0) < now + self.options.lease_s / 2:
             until = now + self.options.lease_s
-            with suppress(NoRoom):  # no index: nobody can evict either
-                if path not in await self._call(lambda: self._worker.upkeep.lease({path: until})):
-                    self._missed(path)
+            with suppress(NoRoom):  # without an index no process can evict either
+                if path not in await self._thread.run(lambda: self._entries.lease({path: until})):
+                    self._count_miss(path)
                     return None
             self._remember_lease(path, until, now)
-        self._used(product, path, now)
+        self._count_use(product, path, now)
         return full
 
     @asynccontextmanager
-    async def held(self, product: Product) -> AsyncIterator[Path | None]:
-        """The product's file, not to be evicted for as long as the block lasts; or None.
+    async def hold(self, product: Product) -> AsyncIterator[Path | None]:
+        """The product's file, or None. It is not evicted until the end of the block.
 
-        Should this process die, it is protected for `lease_s` seconds more.
+        If this process dies, the file is protected for `lease_s` more seconds.
         """
         path = place(product).path
-        held = self._worker.held
-        held[path] = held.get(path, 0) + 1
+        reads = self._activity.reads
+        reads[path] = reads.get(path, 0) + 1
         try:
             yield await self.path(product)
         finally:
-            held[path] -= 1
-            if not held[path]:
-                del held[path]
+            reads[path] -= 1
+            if not reads[path]:
+                del reads[path]
 
     async def put(self, product: Product, body: bytes) -> bool:
-        """Keep `body` as the product; False if it could not be, which is counted and no error."""
+        """Store `body` as the product. False if it was not stored; that is counted, not an
+        error.
+        """
         size = len(body)
         if not 0 < size <= self.options.max_entry or self._queued_bytes + size > _QUEUED_BYTES:
-            self._worker.counts.oversized += 1
+            self._too_large += 1
+            self._thread.writer.refused["size"].inc()
             return False
         self._queued_bytes += size
         try:
-            where, pinned = place(product), product.pinned
-            future = self._worker.put(where, body, product.extension, pinned=pinned)
-            return await asyncio.wrap_future(future)
+            put = Put(place(product), body, product.extension, product.pinned)
+            return await asyncio.wrap_future(self._thread.put(put))
         finally:
             self._queued_bytes -= size
 
     @asynccontextmanager
-    async def writing(self, product: Product, size: int = 0) -> AsyncIterator[Writing]:
-        """Room for `size` bytes (more by `grow`) and a file to write them to; kept by `publish`
-        only.
+    async def open_writer(self, product: Product, size: int = 0) -> AsyncIterator[FileWriter]:
+        """Room for `size` bytes (more by `grow`) and a file to write them to. The file is stored
+        only if the block calls `publish`.
 
         Raises NoRoom when no room can be made.
         """
         need = room_for(size)
-        writing = Writing(self._worker, product, need)
-        claimed: Future[bool] = self._worker.call(lambda: self._worker.claim(need))
+        writer = FileWriter(self._thread, product, need)
+        claimed: Future[bool] = self._thread.call(lambda: self._thread.writer.claim(need))
         try:
-            granted = await asyncio.wrap_future(claimed)
+            is_granted = await asyncio.wrap_future(claimed)
         except asyncio.CancelledError:
-            self._worker.call(lambda: writing.abort() if claimed.result() else None)
+            self._thread.call(lambda: writer.abort() if claimed.result() else None)
             raise
-        if not granted:
+        if not is_granted:
             raise NoRoom("There is no room for this in the cache.")
         try:
-            yield writing
+            yield writer
         finally:
-            await self._call(writing.abort)
+            await self._thread.run(writer.abort)
 
-    async def drop_asset(self, asset: str) -> int:
-        """Remove everything made from the asset (its text id); returns the files gone."""
-        return await self._drop(asset, None, "asset")
-
-    async def drop_older(self, asset: str, version: int) -> int:
-        """Remove what was made from versions before `version`; returns the files gone."""
-        return await self._drop(asset, version, "outdated")
-
-    async def drop_prefix(self, prefix: str) -> int:
-        """Remove everything made from assets whose text id begins so, as far as their ids are known
-        (`has_unnamed`); returns the files gone.
-        """
-        gone = 0
-        try:
-            while found := await self._call(lambda: self._worker.pins.assets_with(prefix)):
-                before = gone
-                for asset in found:
-                    drop = partial(self._worker.upkeep.drop, asset, None, "prefix")
-                    gone += await self._call(drop)
-                if gone == before:  # what cannot be removed now would be found for ever
-                    break
-        except NoRoom:
-            log.warning("cache not dropped", extra={"cache": self.name, "prefix": prefix})
-        return gone
-
-    async def has_unnamed(self) -> bool:
-        """True if there may be files of assets whose ids an index begun anew has not learnt yet."""
-        with suppress(NoRoom):
-            return await self._call(self._worker.pins.has_unnamed)
-        return False
-
-    async def pin(self, asset: str, *, pinned: bool) -> None:
-        """Never evict what there is, and will be, of this asset (its text id); or let it go."""
-        pins = self._worker.pins
-        with suppress(NoRoom):  # no index: nothing is evicted either, and pins are settled later
-            await self._call(lambda: (pins.pin if pinned else pins.unpin)([asset]))
-
-    async def settle_pins(self, wanted: Iterable[str], keep: Callable[[str], bool]) -> int:
-        """Pin the `wanted` assets and let go of others, unless `keep` says so; how many changed."""
-        with suppress(NoRoom):
-            return await self._call(lambda: self._worker.pins.settle(wanted, keep))
-        return 0
-
-    async def tend(self) -> None:
-        """Do now what is done every `use_flush_s` seconds, and finish a rebuild under way."""
-        await self._call(self._worker.tend)
-        await self._call(self._worker.walk_through)
-
-    async def look_after(self) -> None:
-        """What is done every `use_flush_s` seconds, now; a rebuild goes on by itself."""
-        await self._call(self._worker.tend)
-
-    async def totals(self) -> Totals:
-        """What the index counts, all processes together. Raises NoRoom while there is no index."""
-        return await self._call(self._index.totals)
-
-    async def stats(self) -> DiskStats:
-        """Fill and counts; zeros for the fill while the index cannot be used."""
+    async def stats(self) -> CacheStats:
+        """The statistics of the cache; how full it is counts 0 while the index cannot be used."""
         totals, free = Totals(0, 0, 0, walking=True), 0
         with suppress(NoRoom):
-            totals, free = await self.totals(), await self.free_bytes()
-        counts, evictions = self._worker.counts, self._worker.ledger.evictions
-        return DiskStats(
-            self.name,
+            totals, free = await self.maintenance.totals(), await self.maintenance.free_bytes()
+        counts = self._thread.writer.stats
+        return replace(
+            counts,
             files=totals.files,
             bytes=totals.bytes,
             pinned=totals.pinned,
@@ -241,132 +198,94 @@ class DiskCache:
             quota=self.options.quota,
             free=free,
             rebuilding=totals.walking,
-            hits=counts.hits,
-            misses=counts.misses,
-            puts=counts.puts,
-            refused=counts.refused + counts.oversized,
-            failed=counts.failed,
-            evicted=evictions.files,
-            evicted_bytes=evictions.bytes,
-            evicted_age_s=evictions.last_age_s,
+            refused=counts.refused + self._too_large,
         )
 
-    async def free_bytes(self) -> int:
-        """Bytes free on the file system. Raises NoRoom when the folder cannot be asked."""
-        try:
-            return await self._call(self._worker.ledger.tree.free_bytes)
-        except OSError as error:
-            raise NoRoom("The cache's folder cannot be read now.") from error
-
-    async def candidates(self, limit: int) -> list[Candidate]:
-        """What may be evicted, about in the order of their turn."""
-        return await self._call(lambda: self._worker.ledger.candidates(limit))
-
-    async def victims(self, wanted: int) -> list[Candidate]:
-        """What is to be evicted to free `wanted` bytes; a bounded number, so ask again."""
-        return await self._call(lambda: self._worker.ledger.victims(wanted))
-
-    async def over_shares(self) -> list[Candidate]:
-        """What products over their share of the quota have to give up."""
-        return await self._call(self._worker.ledger.over_shares)
-
-    async def evict(
-        self, candidates: Iterable[Candidate], reason: Reason = "quota"
-    ) -> tuple[int, int]:
-        """Remove those not used since they were found; returns (files, bytes) gone."""
-        return await self._call(lambda: self._worker.ledger.evict(candidates, reason))
-
-    def state(self) -> tuple[object, ...]:
-        """Changes with every change of the index by any process, and of what is free below the
-        floor. Blocking and cheap: it asks neither the index nor its thread.
-        """
-        try:
-            found = os.statvfs(self._root)
-        except OSError:
-            return (None,)
-        short = found.f_bavail * found.f_frsize < self.options.floor
-        return (*self._index.state(), short)
-
-    async def sweep(self) -> Swept:
-        """Free what ended processes had reserved and remove their temporary files."""
-        return await self._call(self._worker.upkeep.sweep)
-
-    async def verify(self, *, repair: bool = False) -> Verification:
-        """Compare every row with every file (a walk, for `cache verify`); settle it if asked to."""
-        return await self._call(lambda: self._worker.upkeep.verify(repair=repair))
-
-    async def clear(self) -> int:
-        """Remove everything; returns the files gone."""
-        gone = 0
-        for asset in await self._call(self._worker.upkeep.assets):
-            gone += await self._call(partial(self._worker.upkeep.drop, asset, None, "cleared"))
-        return gone
-
-    async def _drop(self, asset: str, below: int | None, reason: Reason) -> int:
-        """Without an index nothing is dropped, which is safe: products are keyed by version."""
-        drop = partial(self._worker.upkeep.drop, asset_hash(asset), below, reason)
-        try:
-            return await self._call(drop)
-        except NoRoom:
-            log.warning("cache not dropped", extra={"cache": self.name, "asset": asset})
-            return 0
-
-    async def _call(self, work: Callable[[], R]) -> R:
-        return await asyncio.wrap_future(self._worker.call(work))
-
     def _read_inline(self, full: str, path: str) -> bytes | None:
-        """The bytes; b"" for a miss; None when a thread has to read them (ADR 0010)."""
+        """The bytes; b"" for a miss; None if a thread has to read them (ADR 10)."""
         try:
             descriptor = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return b""
         try:
-            found = os.fstat(descriptor)
-            if not self._sound(found):
-                self._heal(path)
+            status = os.fstat(descriptor)
+            if not self._index.is_trusted(status):
+                self._remove_damaged(path)
                 return b""
-            if found.st_size > self.options.inline_read:
+            if status.st_size > self.options.inline_read:
                 return None
-            return read_cached(descriptor, found.st_size)
+            return read_cached(descriptor, status.st_size)
         finally:
             os.close(descriptor)
 
-    def _used(self, product: Product, path: str, now: float) -> None:
-        worker = self._worker
-        worker.counts.hits += 1
+    def _count_use(self, product: Product, path: str, now: float) -> None:
+        activity = self._activity
+        self._thread.writer.stats.hits += 1
         if product.pinned:
-            worker.pinned.add(product.asset)
-        if not worker.uses:
-            worker.wake()
-        worker.uses[path] = now
+            activity.pinned.add(product.asset)
+        if not activity.uses:
+            self._thread.wake()
+        activity.uses[path] = now
 
-    def _missed(self, path: str) -> None:
-        worker = self._worker
-        worker.counts.misses += 1
-        if not worker.missed:
-            worker.wake()
-        if len(worker.missed) < MISSES_KEPT:
-            worker.missed.add(path)
+    def _count_miss(self, path: str) -> None:
+        activity = self._activity
+        self._thread.writer.stats.misses += 1
+        if not activity.missed:
+            self._thread.wake()
+        if len(activity.missed) < MISSES_KEPT:
+            activity.missed.add(path)
 
-    def _trusted(self, full: Path) -> bool:
+    def _is_readable(self, full: Path, path: str) -> bool:
         try:
-            sound = self._sound(full.stat())
+            status = full.stat()
         except OSError:
             return False
-        if not sound:
-            self._heal(str(full).removeprefix(self._root))
-        return sound
+        if self._index.is_trusted(status):
+            return True
+        self._remove_damaged(path)
+        return False
 
-    def _sound(self, found: os.stat_result) -> bool:
-        """False for what a power cut may have torn: no bytes, or written just before it."""
-        start, end = self._index.distrusted
-        return found.st_size > 0 and not start <= found.st_mtime < end
-
-    def _heal(self, path: str) -> None:
-        _, asset, name = path.split("/")
-        self._worker.call(lambda: self._worker.upkeep.heal(Place(asset, name)))
+    def _remove_damaged(self, path: str) -> None:
+        self._thread.call(lambda: self._entries.remove_damaged([place_of_path(path)]))
 
     def _remember_lease(self, path: str, until: float, now: float) -> None:
         if len(self._leases) >= _LEASES_KEPT:
             self._leases = {known: end for known, end in self._leases.items() if end > now}
         self._leases[path] = until
+
+
+def _assemble(
+    folder: Path, options: DiskOptions, now: Callable[[], float], boot: Boot
+) -> DiskCache:
+    """The parts of a cache and their connections; nothing is opened."""
+    index = Index(
+        folder.with_name(folder.name + ".index"),
+        nothing_cached=lambda: next(tree.assets(), None) is None,
+        now=now,
+        boot=boot,
+    )
+    tree = Tree(folder, index.holder)
+    order = policy_named(options.eviction, options.quota, options.lease_s)
+    limits = Limits(options.quota, options.floor, options.shares, order)
+    stats, activity = CacheStats(folder.name), Activity()
+    evictor = Evictor(tree, limits, now, stats)
+    ledger = Ledger(index, evictor)
+    publisher, entries, pins = Publisher(ledger), Entries(index, evictor), Pins(index)
+    failures = WriteFailures(folder.name, ledger)
+    periodic = PeriodicWork(
+        entries,
+        pins,
+        publisher,
+        Rebuild(index, evictor),
+        activity,
+        failures,
+        stats,
+        every_s=options.use_flush_s,
+        lease_s=options.lease_s,
+    )
+    writer = BatchWriter(publisher, failures, stats, periodic.record_uses)
+    thread = IndexThread(folder.name, writer, periodic)
+    verifier = Verifier(index, evictor, entries)
+    maintenance = Maintenance(thread, entries, verifier, failures)
+    assets = AssetFiles(folder.name, thread, entries, pins)
+    return DiskCache(folder, options, thread, activity, assets, maintenance, now)

@@ -1,9 +1,8 @@
-"""Where a product lies on disk: `{aa}/{asset hash}/{version}-{product hash}.{extension}` below the
-cache's folder, `{version}-{share}-{product hash}.{extension}` for what counts in a share of it.
+"""The path of a product's file: `{aa}/{asset hash}/{version}-{product hash}.{extension}` below the
+cache's folder, `{version}-{share}-{product hash}.{extension}` for products of a share.
 
-Names are hashes, so any asset name is safe and no path is longer than another; everything of an
-asset is one folder, and its versions are told apart by the name's beginning. Nothing here touches
-the disk.
+Names are hashes, so any asset name is safe and all paths have the same length. The files of an
+asset are in one folder; their names begin with the version. Nothing here accesses the disk.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from hashlib import blake2b
 
 TEMP_FOLDER = ".temp"
 SHARE = re.compile(r"[a-z][a-z0-9_]{0,19}")
-"""What a share of a quota can be called."""
+"""The names that a share of the quota can have."""
 _NAME = re.compile(rf"(\d{{1,18}})-(?:({SHARE.pattern})-)?([0-9a-f]{{24}})\.([a-z0-9]{{1,8}})")
 _ASSET = re.compile(r"[0-9a-f]{30}")
 _EXTENSION = re.compile(r"[a-z0-9]{1,8}")
@@ -24,9 +23,10 @@ _EXTENSION = re.compile(r"[a-z0-9]{1,8}")
 class Product:
     """Something made from one asset version; equal products have equal bytes.
 
-    `name` is the canonical form with the access class; `extension` (no dot) is the file's true one,
-    which image servers go by. `share` names the part of the quota it counts in ("": none of its
-    own). `pinned` says that it is not to be evicted; it is no part of what the product is.
+    `name` is the canonical form with the access class. `extension` (no dot) is the true one of the
+    file, because image servers choose the decoder by it. `share` names the part of the quota that
+    the file counts in ("": no share). `pinned` protects the file from eviction; it is not part of
+    the product's identity.
     """
 
     asset: str
@@ -44,11 +44,11 @@ class Place:
     asset: str
     name: str
     text: str = field(default="", compare=False)
-    """The asset's text id, where it is known: the hash does not tell it."""
+    """The asset's text id, if known; it cannot be computed from the hash."""
 
     @property
     def folder(self) -> str:
-        """The folder of everything made from the asset, relative to the cache's."""
+        """The folder of the asset's files, relative to the cache's folder."""
         return f"{self.asset[:2]}/{self.asset}"
 
     @property
@@ -63,8 +63,8 @@ def asset_hash(asset: str) -> str:
 
 
 def place(product: Product) -> Place:
-    """Where `product` lies. Raises ValueError for a version, an extension or a share that cannot be
-    part of a file name.
+    """The place of `product`. Raises ValueError for a version, an extension or a share that cannot
+    be part of a file name.
     """
     if product.version < 0 or _EXTENSION.fullmatch(product.extension) is None:
         raise ValueError("a product needs a version of 0 or more and a plain lower-case extension")
@@ -77,18 +77,24 @@ def place(product: Product) -> Place:
 
 
 def parse(asset: str, name: str) -> Place | None:
-    """The place that a found folder and file name stand for; None for names that are not ours."""
+    """The place with these names of folder and file; None if they are not names of this module."""
     if _ASSET.fullmatch(asset) is None or _NAME.fullmatch(name) is None:
         return None
     return Place(asset, name)
 
 
+def place_of_path(path: str) -> Place:
+    """The place of a path relative to the cache's folder, as `Place.path` gives it."""
+    _, asset, name = path.split("/")
+    return Place(asset, name)
+
+
 def version_of(name: str) -> int:
-    """The asset version in a file name of ours."""
+    """The asset version in a file name."""
     return int(name.partition("-")[0])
 
 
 def share_of(name: str) -> str:
-    """The share of the quota that a file name of ours counts in; "" for none."""
+    """The share of the quota in a file name; "" if there is none."""
     parts = name.split("-", 2)
     return parts[1] if len(parts) == 3 else ""

@@ -1,7 +1,8 @@
-"""The files of one disk cache: making, publishing, reading and removing them. Knows no index.
+"""The files of one disk cache: writes, publishes, reads and removes them. Knows nothing of the
+index.
 
-Sizes are allocated blocks, as `du` counts them, folders included. Everything blocks but
-`read_cached`.
+Sizes are allocated blocks, as `du` counts them, folders included. All functions except
+`read_cached` block.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ BLOCK = 4096
 
 
 def rounded(size: int) -> int:
-    """Bytes that `size` bytes of content take on disk at the least."""
+    """The least bytes on disk for a file of `size` bytes."""
     return -(-size // BLOCK) * BLOCK
 
 
-def allocated(found: os.stat_result) -> int:
-    """Bytes a file takes; file systems that allocate late are charged by its length."""
-    return max(found.st_blocks * 512, rounded(found.st_size))
+def allocated(status: os.stat_result) -> int:
+    """The bytes of a file on disk; computed from its length where the file system allocates
+    late.
+    """
+    return max(status.st_blocks * 512, rounded(status.st_size))
 
 
 def read_cached(descriptor: int, size: int) -> bytes | None:
-    """The whole file if the page cache has it; None rather than wait for the disk (ADR 0010)."""
+    """The whole file if it is in the page cache, else None: never waits for the disk (ADR 10)."""
     body = bytearray(size)
     try:
         if os.preadv(descriptor, [body], 0, os.RWF_NOWAIT) == size:
@@ -39,7 +42,7 @@ def read_cached(descriptor: int, size: int) -> bytes | None:
 
 
 def read_whole(path: str) -> bytes | None:
-    """The whole file; None when it is gone or empty. Blocking."""
+    """The whole file; None if it is missing or empty. Blocking."""
     try:
         return Path(path).read_bytes() or None
     except OSError:
@@ -50,14 +53,16 @@ class Tree:
     """One cache's folder of files."""
 
     def __init__(self, root: Path, holder: str) -> None:
-        """`holder` names this process's temporary files, so that those of the dead can be told."""
+        """`holder` begins the names of this process's temporary files, so that other processes know
+        whose they are.
+        """
         self.root = root
         self.temp = root / TEMP_FOLDER
         self._holder = holder
         self._numbers = itertools.count()
 
     def prepare(self) -> None:
-        """Make the folders that must be there. Raises OSError."""
+        """Create the cache's folders. Raises OSError."""
         self.temp.mkdir(parents=True, exist_ok=True)
 
     def temp_path(self, extension: str) -> Path:
@@ -65,17 +70,17 @@ class Tree:
         return self.temp / f"{self._holder}-{next(self._numbers)}.{extension}"
 
     def write_temp(self, body: bytes, extension: str) -> Path:
-        """A new temporary file holding `body`. Raises OSError and then leaves nothing."""
+        """Write `body` to a new temporary file. Raises OSError; then no file is left."""
         path = self.temp_path(extension)
         try:
             _write(path, body)
-        except FileNotFoundError:  # the folder was removed by hand
+        except FileNotFoundError:  # the folder was deleted externally
             self.prepare()
             _write(path, body)
         return path
 
     def make_folder(self, place: Place) -> None:
-        """The folder a product is renamed into. Raises OSError."""
+        """Create the folder for a product. Raises OSError."""
         folder = self.root / place.folder
         try:
             folder.mkdir()
@@ -85,25 +90,25 @@ class Tree:
             folder.mkdir(parents=True, exist_ok=True)
 
     def publish(self, temp: Path, place: Place) -> None:
-        """Give a written file its name: from here on readers see it, whole. Raises OSError."""
+        """Rename a written file to its name: from then on readers see it, whole. Raises OSError."""
         temp.replace(self.root / place.path)
 
     def size(self, place: Place) -> int | None:
-        """Bytes allocated to a product's file; None when there is none."""
+        """Bytes allocated to a product's file; None if it is missing."""
         try:
             return allocated((self.root / place.path).stat())
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def folder_size(self, folder: str) -> int | None:
-        """Bytes allocated to a folder itself; None when there is none."""
+        """Bytes allocated to a folder itself; None if it is missing."""
         try:
             return (self.root / folder).stat().st_blocks * 512
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def remove(self, place: Place) -> bool:
-        """True if the product's file is not there any more."""
+        """Remove a product's file. True if there is no such file afterwards."""
         try:
             (self.root / place.path).unlink(missing_ok=True)
         except NotADirectoryError:
@@ -113,7 +118,7 @@ class Tree:
         return True
 
     def remove_folder(self, folder: str) -> bool:
-        """True if the folder was empty and is gone."""
+        """Remove a folder if it is empty. True if there is no such folder afterwards."""
         try:
             (self.root / folder).rmdir()
         except FileNotFoundError:
@@ -123,39 +128,39 @@ class Tree:
         return True
 
     def names(self, asset: str) -> list[Place]:
-        """Everything made from one asset that is on disk; `asset` is its hash."""
+        """The files of one asset that are on disk; `asset` is its hash."""
         try:
-            found = list((self.root / asset[:2] / asset).iterdir())
+            paths = list((self.root / asset[:2] / asset).iterdir())
         except OSError:
             return []
-        return [place for entry in found if (place := parse(asset, entry.name)) is not None]
+        return [place for entry in paths if (place := parse(asset, entry.name)) is not None]
 
     def assets(self) -> Iterator[str]:
-        """The hashes of all assets with a folder: a walk, for rebuilding and checking only."""
+        """The hashes of all assets with a folder. Walks the tree: only for a rebuild or a check."""
         for outer in _folders(self.root):
             if len(outer.name) == 2:
                 yield from (inner.name for inner in _folders(Path(outer.path)))
 
     def temporaries(self) -> list[tuple[str, Path]]:
-        """(holder, path) of every temporary file there is."""
+        """(holder, path) of every temporary file."""
         with suppress(OSError):
             return [(path.name.partition("-")[0], path) for path in self.temp.iterdir()]
         return []
 
     def free_bytes(self) -> int:
-        """Bytes of the file system that are free for us. Raises OSError."""
+        """Free bytes of the file system for a process without privileges. Raises OSError."""
         try:
-            found = os.statvfs(self.root)
-        except FileNotFoundError:  # the folder was removed by hand
+            status = os.statvfs(self.root)
+        except FileNotFoundError:  # the folder was deleted externally
             self.prepare()
-            found = os.statvfs(self.root)
-        return found.f_bavail * found.f_frsize
+            status = os.statvfs(self.root)
+        return status.f_bavail * status.f_frsize
 
 
 def _folders(path: Path) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(path) as found:
-            return [entry for entry in found if entry.is_dir(follow_symlinks=False)]
+        with os.scandir(path) as entries:
+            return [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []
 

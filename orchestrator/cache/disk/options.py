@@ -1,4 +1,4 @@
-"""How a disk cache behaves, and what it says of itself."""
+"""The options of a disk cache."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DiskOptions:
-    """How one disk cache behaves; the fields mean what the settings of `cache` mean."""
+    """The options of one disk cache; each field has the meaning of its setting in `cache`."""
 
     quota: int
     floor: int = 0
@@ -17,28 +17,3 @@ class DiskOptions:
     lease_s: float = 30.0
     shares: tuple[tuple[str, int], ...] = ()
     eviction: str = "lru"
-
-
-@dataclass(frozen=True, slots=True)
-class DiskStats:
-    """Fill of the cache (all processes), and what this process has done with it."""
-
-    name: str
-    files: int
-    bytes: int
-    pinned: int
-    """Of the bytes, those of pinned files."""
-    reserved: int
-    quota: int
-    free: int
-    """Bytes free on the file system."""
-    rebuilding: bool
-    hits: int
-    misses: int
-    puts: int
-    refused: int
-    failed: int
-    evicted: int
-    evicted_bytes: int
-    evicted_age_s: float
-    """Seconds between last use and eviction, of what was evicted last."""

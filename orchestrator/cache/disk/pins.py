@@ -1,8 +1,8 @@
-"""What is never evicted for room: the pins the index knows, by asset, so that leaving a pinned file
-out costs eviction nothing.
+"""The pins of a cache, by asset. The files of a pinned asset are never evicted. Each row has a
+flag, so eviction skips pinned files at no cost.
 
-A pin is told with every write and use of a pinned product, and by whoever hears that an asset was
-pinned; an index begun anew learns it again the same ways. One thread only.
+A pin is recorded with every write and use of a pinned product, and when the asset is pinned. A new
+index learns the pins in the same ways. One thread only.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ _PAGE = 500
 
 
 class Pins:
-    """The pins of one cache; also finds assets by the beginning of their id."""
+    """The pins of one cache; also finds assets by the prefix of their id."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
 
     def pin(self, texts: Iterable[str]) -> None:
-        """Pin everything there is and will be of these assets (text ids)."""
+        """Pin all present and future files of these assets (text ids)."""
         rows = [(asset_hash(text), text) for text in texts]
         self._index.run(lambda db: _pin(db, rows))
 
     def unpin(self, texts: Iterable[str]) -> None:
-        """Let go of these assets again."""
+        """Remove the pins of these assets."""
         hashes = [asset_hash(text) for text in texts]
         self._index.run(lambda db: _unpin(db, hashes))
 
-    def settle(self, wanted: Iterable[str], keep: Callable[[str], bool]) -> int:
-        """Pin the `wanted`, and let go of all others that `keep` does not speak for; how many
-        changed.
+    def set_all(self, texts: Iterable[str], keep: Callable[[str], bool]) -> int:
+        """Pin these assets, and remove all other pins except those for which `keep` is true;
+        returns the number of changes.
         """
         known = self._index.run(_known)
-        rows = {asset_hash(text): text for text in wanted}
+        rows = {asset_hash(text): text for text in texts}
         new = [(asset, text) for asset, text in rows.items() if asset not in known]
         old = [asset for asset, text in known.items() if asset not in rows and not keep(text)]
         if new:
@@ -47,13 +47,13 @@ class Pins:
         return len(new) + len(old)
 
     def assets_with(self, prefix: str) -> list[str]:
-        """The hashes of the assets whose id, where it is known, begins with `prefix`; a page of
-        them, so ask until there are none.
+        """The hashes of the assets whose id is known and begins with `prefix`; at most 500, so call
+        it again until there are none.
         """
         return self._index.run(lambda db: _with(db, prefix))
 
     def has_unnamed(self) -> bool:
-        """True if there are files of assets whose ids are not known (an index begun anew)."""
+        """True if there are files of assets whose ids are unknown (after a rebuild)."""
         return self._index.run(_has_unnamed)
 
 
@@ -78,7 +78,7 @@ def _unpin(db: sqlite3.Connection, hashes: list[str]) -> None:
 
 
 def _with(db: sqlite3.Connection, prefix: str) -> list[str]:
-    # Compared as bytes, which is the order of the index: what begins so lies between these two.
+    # SQLite compares bytes: all ids with this prefix are between these two values.
     after = prefix + chr(0x10FFFF)
     rows = db.execute(
         "SELECT path FROM folders WHERE asset >= ? AND asset < ? AND asset <> '' LIMIT ?",
@@ -89,7 +89,7 @@ def _with(db: sqlite3.Connection, prefix: str) -> list[str]:
 
 def _has_unnamed(db: sqlite3.Connection) -> bool:
     # Folders of assets are those with a slash: two digits, then 30; `.temp`, `` and `aa` are not.
-    found = db.execute(
+    row = db.execute(
         "SELECT 1 FROM folders WHERE asset = '' AND path LIKE '__/%' LIMIT 1"
     ).fetchone()
-    return found is not None
+    return row is not None

@@ -1,4 +1,4 @@
-"""The tables of a disk cache's index, and the triggers that keep its totals."""
+"""The tables of a disk cache's index, and the triggers that update its totals."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ CREATE TRIGGER folder_changed AFTER UPDATE OF bytes ON folders BEGIN
 
 
 def statements() -> Iterator[str]:
-    """What makes an empty file an index, statement by statement."""
+    """The statements that create an index in an empty file."""
     statement = ""
     for line in _SCHEMA.splitlines(keepends=True):
         statement += line

@@ -1,9 +1,9 @@
-"""Bytes as anonymous files in memory (memfd), so that the kernel hands a socket the very pages
-(sendfile) and copies nothing.
+"""Bodies as anonymous files in memory (memfd): the kernel sends their pages to a socket (sendfile)
+without a copy.
 
-The one invariant: a file is written once, before anybody knows of it, and its pages live as long
-as any socket still sends them; so what a client reads is never what another answer put there. Why
-a file for each and not one for all: docs/adr/0018-hot-bodies-are-files-in-memory.md.
+The one invariant: a file is written once, before any other code has it, and its pages exist as long
+as a socket sends them. So a client never reads the bytes of another response. Why each body has a
+file: docs/adr/0018-hot-bodies-are-files-in-memory.md.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import resource
 from contextlib import suppress
 
 WORTH_BYTES = 8192
-"""Below this a copy costs less than the second system call (measured: even at 4 KiB)."""
+"""A copy of fewer bytes costs less than the second system call (measured: equal at 4 KiB)."""
 FILE_OVERHEAD = 1700
-"""Bytes the kernel takes for a file besides its pages: inode, dentry, open file."""
+"""Bytes that the kernel needs for a file besides its pages: inode, dentry, open file."""
 MOST_FILES = 16_384
-_SHARE_OF_LIMIT = 4
-"""One in so many of the descriptors the process may open; the rest are for connections."""
+_PART_OF_LIMIT = 4
+"""Memory files use a quarter of the descriptors of the process; the rest are for connections."""
 
 
 class MemoryFile:
-    """One body; closed when nobody refers to it any more."""
+    """One body; closed when there are no more references to it."""
 
     __slots__ = ("_files", "fd", "length")
 
@@ -34,29 +34,29 @@ class MemoryFile:
 
     @property
     def size(self) -> int:
-        """Bytes of memory it takes: whole pages, and the kernel's own."""
+        """Bytes of memory: whole pages, and the kernel's overhead."""
         return -(-self.length // mmap.PAGESIZE) * mmap.PAGESIZE + FILE_OVERHEAD
 
     def read(self, start: int = 0) -> bytes:
-        """Its bytes from `start`, copied."""
+        """A copy of its bytes from `start`."""
         return os.pread(self.fd, self.length - start, start)
 
     def __del__(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         self._files.count -= 1
         os.close(self.fd)
 
 
 class MemoryFiles:
-    """Makes them, at most `most` at a time."""
+    """Creates memory files, at most `most` at a time."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.count = 0
 
-    def keep(self, data: bytes) -> MemoryFile | None:
-        """`data` as a file; None where it is too small to be worth one, where there are too many,
-        or where the system gives none (no memfd, no descriptor, no memory).
+    def create(self, data: bytes) -> MemoryFile | None:
+        """A file of `data`. None if `data` is too small, if there are too many files, or if the
+        system has no memfd, no descriptor or no memory left.
         """
         if len(data) < WORTH_BYTES or self.count >= self._most:
             return None
@@ -72,9 +72,7 @@ class MemoryFiles:
         return None
 
 
-def affordable() -> int:
-    """How many of them this process can have without starving its connections."""
+def affordable_files() -> int:
+    """The number of memory files that leaves enough descriptors for connections."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        MOST_FILES if soft == resource.RLIM_INFINITY else min(MOST_FILES, soft // _SHARE_OF_LIMIT)
-    )
+    return MOST_FILES if soft == resource.RLIM_INFINITY else min(MOST_FILES, soft // _PART_OF_LIMIT)

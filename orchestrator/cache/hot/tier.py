@@ -1,19 +1,19 @@
-"""The hot tier: complete responses of one process in memory, least recently used out first, within
-a byte budget.
+"""The hot tier: complete responses of one process in memory, within a byte budget. The least
+recently used entry is evicted first.
 
-Lives on the event loop's thread and is not thread-safe. An answer made from a snapshot older than
-its asset's last drop never enters: `put` wants the token that was taken before the snapshot was
-read.
+Used only on the event loop's thread; not thread-safe. A response made from a snapshot older than
+the last drop of its asset never enters: `put` needs the token that was taken before the snapshot
+was read.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from orchestrator.cache.hot.memory_files import MemoryFiles, affordable
+from orchestrator.cache.hot.memory_files import MemoryFiles, affordable_files
+from orchestrator.cache.statistics import CacheStats
 
 ENTRY_OVERHEAD = 800
 """Bytes charged per entry besides its size: key, index entries, object headers (measured, 64-bit
@@ -23,44 +23,30 @@ _DROPS_REMEMBERED = 20_000
 
 
 class Entry(Protocol):
-    """What the tier needs to know of what it holds."""
+    """What the tier needs to know of an entry."""
 
     @property
     def asset(self) -> str:
-        """The asset's text id, by which notifications drop it."""
+        """The asset's text id; notifications of changes drop entries by it."""
 
     @property
     def size(self) -> int:
-        """Bytes of memory its content takes."""
+        """Bytes of memory of its content."""
 
 
 E = TypeVar("E", bound=Entry)
 
 
-@dataclass(frozen=True, slots=True)
-class HotStats:
-    """Counts since the start and the present fill."""
-
-    entries: int
-    bytes: int
-    budget: int
-    puts: int
-    evicted: int
-    dropped: int
-    refused: int
-
-
 class HotTier(Generic[E]):
     """A byte-budgeted LRU with a per-asset index.
 
-    `get` is an attribute, a closure over the ordered dict: 70-100 ns where a method costs 110-135
-    and cachetools 200 and more (`loadtests/micro/bench_cache.py`), and it is on the way of every
-    hot tile.
+    `get` is an attribute, a closure over the ordered dict, because each hot tile calls it: it takes
+    70-100 ns, a method 110-135, cachetools 200 and more (`loadtests/micro/bench_cache.py`).
     """
 
     def __init__(self, budget: int, max_entry: int) -> None:
-        """`budget` bytes in all, overheads included (0 turns the tier off); entries over
-        `max_entry` are refused.
+        """`budget` is in bytes, overheads included (0 turns the tier off). Entries of more than
+        `max_entry` bytes are refused.
         """
         self._budget = budget
         self._max_entry = max_entry
@@ -71,22 +57,22 @@ class HotTier(Generic[E]):
         self._dropped_at: dict[str, int] = {}
         self._all_dropped_at = 0
         self._puts = self._evicted = self._dropped = self._refused = 0
-        self.files = MemoryFiles(affordable())
-        """Where entries may keep their bulk."""
+        self.files = MemoryFiles(affordable_files())
+        """Memory files for the bodies of entries."""
         self.get: Callable[[Hashable], E | None] = _getter(self._entries)
 
     def token(self) -> int:
-        """The present generation; take it before reading the asset's snapshot, hand it to `put`."""
+        """The present generation. Take it before the asset's snapshot is read; pass it to `put`."""
         return self._clock
 
     def takes(self, size: int) -> bool:
-        """Whether an entry of this size could be kept: asked before one is made."""
+        """True if an entry of this size can be stored. Call it before the entry is built."""
         fits = size <= self._max_entry and size + ENTRY_OVERHEAD <= self._budget
         self._refused += not fits
         return fits
 
     def put(self, key: Hashable, entry: E, token: int) -> bool:
-        """Keep `entry` unless it is too large or its asset was dropped after `token`."""
+        """Store `entry`. False if it is too large or its asset was dropped after `token`."""
         if not self.takes(entry.size):
             return False
         if token < self._all_dropped_at or token < self._dropped_at.get(entry.asset, 0):
@@ -105,13 +91,13 @@ class HotTier(Generic[E]):
         return True
 
     def drop_asset(self, asset: str) -> int:
-        """Forget everything of `asset`, and whatever is being made from its earlier snapshots;
-        returns entries gone.
+        """Remove all entries of `asset`, and refuse those that are being made from earlier
+        snapshots; returns the entries removed.
         """
         self._clock += 1
         if len(self._dropped_at) >= _DROPS_REMEMBERED:
             self._dropped_at.clear()
-            self._all_dropped_at = self._clock  # bounded memory: all that is under way is refused
+            self._all_dropped_at = self._clock  # bounded memory: refuse all entries being made
         self._dropped_at[asset] = self._clock
         keys = list(self._keys.get(asset, ()))
         for key in keys:
@@ -120,8 +106,8 @@ class HotTier(Generic[E]):
         return len(keys)
 
     def drop_prefix(self, prefix: str) -> int:
-        """Forget everything of the assets whose text id begins with `prefix`, and whatever is being
-        made; returns entries gone. Walks all assets there are entries of.
+        """Remove all entries of assets whose text id begins with `prefix`, and refuse all entries
+        that are being made; returns the entries removed. Takes time for each asset in the tier.
         """
         self._clock += 1
         self._all_dropped_at = self._clock
@@ -129,7 +115,7 @@ class HotTier(Generic[E]):
         return sum(self.drop_asset(asset) for asset in assets)
 
     def clear(self) -> None:
-        """Forget everything, and whatever is under way (the notifications were lost)."""
+        """Remove all entries, and refuse those being made (when notifications were lost)."""
         self._clock += 1
         self._all_dropped_at = self._clock
         self._dropped_at.clear()
@@ -138,20 +124,21 @@ class HotTier(Generic[E]):
         self._keys.clear()
         self._bytes = 0
 
-    def stats(self) -> HotStats:
-        """Counts and fill; hits and misses are counted by whoever calls `get`."""
-        return HotStats(
-            len(self._entries),
-            self._bytes,
-            self._budget,
-            self._puts,
-            self._evicted,
-            self._dropped,
-            self._refused,
+    def stats(self) -> CacheStats:
+        """The statistics of the tier, without hits and misses: callers of `get` count those."""
+        return CacheStats(
+            "memory",
+            files=len(self._entries),
+            bytes=self._bytes,
+            quota=self._budget,
+            puts=self._puts,
+            evicted=self._evicted,
+            dropped=self._dropped,
+            refused=self._refused,
         )
 
     def __len__(self) -> int:
-        """How many entries there are."""
+        """The number of entries."""
         return len(self._entries)
 
     def _remove(self, key: Hashable) -> None:
@@ -167,7 +154,7 @@ def _getter(entries: OrderedDict[Hashable, E]) -> Callable[[Hashable], E | None]
     lookup, touch = entries.get, entries.move_to_end
 
     def get(key: Hashable) -> E | None:
-        """The entry, now the most recently used; None when there is none."""
+        """The entry, which becomes the most recently used; None if there is none."""
         entry = lookup(key)
         if entry is not None:
             touch(key)

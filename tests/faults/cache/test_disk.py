@@ -49,7 +49,7 @@ async def test_on_a_full_disk_the_cache_makes_room_or_goes_without(
         read = await cache.get(a_product(number))
         assert read in (None, BODY)
     with pytest.raises(NoRoom):
-        async with cache.writing(a_product(1), 30 * 1024**2):
+        async with cache.open_writer(a_product(1), 30 * 1024**2):
             pass
     assert len(caplog.records) < 10, "a row of like failures is one line"
     assert "cache has no room" in [record.message for record in caplog.records]
@@ -62,7 +62,7 @@ async def test_on_a_full_disk_the_cache_makes_room_or_goes_without(
 async def test_a_disk_that_fills_up_during_a_write_leaves_no_part_of_it(small_disk: Path) -> None:
     cache = await DiskCache.open(small_disk / "c", DiskOptions(quota=0))
     with pytest.raises(OSError, match="No space"):
-        async with cache.writing(a_product(), 1000) as writing:
+        async with cache.open_writer(a_product(), 1000) as writing:
             writing.path.write_bytes(bytes(2 * SIZE))
     assert list((small_disk / "c" / ".temp").iterdir()) == []
     assert await cache.put(a_product(), BODY)
@@ -84,16 +84,16 @@ async def test_a_read_only_cache_serves_what_it_has_and_the_rest_uncached(
         assert not await cache.put(a_product(number), BODY)
         assert await cache.get(a_product(1)) == BODY
     assert await cache.path(a_product(1)) is not None
-    assert await cache.drop_asset("1/1/a") == 0
+    assert await cache.assets.drop("1/1/a") == 0
     with pytest.raises(NoRoom):
-        async with cache.writing(a_product(2), 1000):
+        async with cache.open_writer(a_product(2), 1000):
             pass
     assert (await cache.stats()).failed == 28
-    assert "cache cannot be written" in [record.message for record in caplog.records]
+    assert "cache not writable" in [record.message for record in caplog.records]
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     caplog.set_level(logging.INFO)
     assert await cache.put(a_product(2), BODY), "it is tried again each time"
-    assert "cache written again" in [record.message for record in caplog.records]
+    assert "cache writable again" in [record.message for record in caplog.records]
     await cache.close()
 
 
@@ -107,12 +107,12 @@ async def test_files_removed_by_hand_are_noticed_and_made_up_for(
         path.unlink()
     for number in range(3):
         assert await cache.get(a_product(number)) is None
-    await cache.tend()
-    said = [r for r in caplog.records if r.message == "cached files were removed by somebody else"]
+    await cache.maintenance.run_periodic_work()
+    said = [r for r in caplog.records if r.message == "cached files deleted externally"]
     assert [record.files for record in said] == [3]  # type: ignore[attr-defined]
     for number in range(10):
         assert await cache.put(a_product(number), BODY)
-    totals = await cache.totals()
+    totals = await cache.maintenance.totals()
     assert (totals.files, totals.bytes) == (10, du(folder))
     await cache.close()
 
@@ -125,8 +125,8 @@ async def test_a_cache_folder_removed_while_running_is_made_again(folder: Path) 
     assert await cache.get(a_product(1)) is None
     assert await cache.put(a_product(1), BODY)
     assert await cache.get(a_product(1)) == BODY
-    await cache.verify(repair=True)
-    totals = await cache.totals()
+    await cache.maintenance.verify(repair=True)
+    totals = await cache.maintenance.totals()
     assert totals.files == 1
     assert totals.bytes + totals.reserved >= du(folder)
     await cache.close()

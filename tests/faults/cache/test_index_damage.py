@@ -65,7 +65,7 @@ async def test_an_index_damaged_while_running_is_rebuilt_and_the_quota_holds(
     for number in range(100):
         assert await one.put(a_product(number, asset=f"1/1/{number // 30}"), BODY)
         assert await other.get(a_product(number, asset=f"1/1/{number // 30}")) == BODY
-    await one.tend()
+    await one.maintenance.finish_rebuild()
     index = folder.with_name("derivatives.index") / "index.sqlite3"
     for suffix in ("-wal", "-shm"):
         index.with_name(index.name + suffix).unlink(missing_ok=True)
@@ -77,11 +77,11 @@ async def test_an_index_damaged_while_running_is_rebuilt_and_the_quota_holds(
         await one.put(a_product(number + 1000), bytes(40_000))
         assert du(folder) <= QUOTA
     for cache in (one, other):
-        await cache.tend()
+        await cache.maintenance.finish_rebuild()
     clock.advance(5)
     for cache in (one, other):
-        await cache.tend()
-    totals = await one.totals()
+        await cache.maintenance.finish_rebuild()
+    totals = await one.maintenance.totals()
     assert (totals.walking, totals.bytes) == (False, du(folder))
     for number in range(300, 500):
         assert await one.put(a_product(number), bytes(40_000))
@@ -105,8 +105,8 @@ async def test_an_index_damaged_between_runs_is_rebuilt(
     assert await cache.get(a_product(3)) == BODY
     assert not await cache.put(a_product(99), BODY), "how full it is, is not known yet"
     clock.advance(5)
-    await cache.tend()
-    totals = await cache.totals()
+    await cache.maintenance.finish_rebuild()
+    totals = await cache.maintenance.totals()
     assert (totals.files, totals.bytes) == (50, du(folder))
     assert await cache.put(a_product(99), BODY)
     await cache.close()
@@ -118,8 +118,8 @@ async def test_files_that_are_not_ours_survive_a_rebuild(folder: Path) -> None:
     (folder / "README").write_text("hands off")
     (folder / "ab" / "notes").write_text("hands off")
     cache = await _opened(folder, clock)
-    await cache.tend()
-    assert await cache.clear() == 0
+    await cache.maintenance.finish_rebuild()
+    assert await cache.maintenance.clear() == 0
     await cache.close()
     assert (folder / "README").exists()
     assert (folder / "ab" / "notes").exists()

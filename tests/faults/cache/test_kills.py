@@ -27,19 +27,19 @@ async def test_a_writer_killed_midway_leaves_nothing_that_is_trusted(
     if stage == "temp":
         cache = await DiskCache.open(folder, options)
         assert not await cache.put(a_product(2), bytes(3_000_000)), "the room is the writer's"
-        assert (await cache.sweep()).holders == 0, "it lives"
+        assert (await cache.maintenance.sweep()).holders == 0, "it lives"
         await cache.close()
     writer.kill()
     writer.wait()
     cache = await DiskCache.open(folder, options)
     assert await cache.get(a_product(1)) is None
     assert await cache.put(a_product(2), bytes(4_000_000)), "without housekeeping"
-    await cache.sweep()
+    await cache.maintenance.sweep()
     assert list((folder / ".temp").iterdir()) == []
     swept = [record for record in caplog.records if record.message == "cache swept"]
     assert [record.dead for record in swept] == [1]  # type: ignore[attr-defined]
-    await cache.tend()
-    totals = await cache.totals()
+    await cache.maintenance.run_periodic_work()
+    totals = await cache.maintenance.totals()
     await cache.close()
     assert totals.bytes == du(folder)
 

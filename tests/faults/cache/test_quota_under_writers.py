@@ -54,9 +54,9 @@ async def test_du_never_finds_more_than_the_quota_while_four_processes_write(
     kept, refused = sum(o[0] for o in outcomes), sum(o[1] for o in outcomes)
     assert refused <= kept * 0.02
     cache = await DiskCache.open(folder, DiskOptions(quota=QUOTA))
-    await cache.sweep()
-    found = await cache.verify(repair=True)
+    await cache.maintenance.sweep()
+    found = await cache.maintenance.verify(repair=True)
     assert found.unknown == found.resized == found.empty == 0
-    totals = await cache.totals()
+    totals = await cache.maintenance.totals()
     await cache.close()
     assert (totals.bytes, totals.reserved) == (du(folder), 0)

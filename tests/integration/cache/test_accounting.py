@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from orchestrator.cache.disk.cache import DiskCache, DiskOptions, Product
 from orchestrator.cache.disk.file_names import asset_hash
-from orchestrator.cache.disk.ledger import Publication
+from orchestrator.cache.disk.publisher import Publication
 from tests.support.caches import ManualClock, a_product, du
 
 QUOTA = 400_000
@@ -78,19 +78,20 @@ class DiskCacheMachine(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1), asset=assets)
     def drop_asset(self, who: int, asset: int) -> None:
-        self.run(self.caches[who].drop_asset(f"1/1/{asset}"))
+        self.run(self.caches[who].assets.drop(f"1/1/{asset}"))
         self.forget(lambda product: product.asset == f"1/1/{asset}")
 
     @rule(who=st.integers(0, 1), asset=assets)
     def drop_older(self, who: int, asset: int) -> None:
-        self.run(self.caches[who].drop_older(f"1/1/{asset}", 2))
+        self.run(self.caches[who].assets.drop_older(f"1/1/{asset}", 2))
         self.forget(lambda p: p.asset == f"1/1/{asset}" and p.version < 2)
 
     @rule(who=st.integers(0, 1), asset=st.integers(0, 1), pinned=st.booleans())
     def pin(self, who: int, asset: int, pinned: bool) -> None:
         """Asset 2 never is, so that there is always something to evict."""
         text = f"1/1/{asset}"
-        self.run(self.caches[who].pin(text, pinned=pinned))
+        assets = self.caches[who].assets
+        self.run(assets.pin(text) if pinned else assets.unpin(text))
         (self.pinned.add if pinned else self.pinned.discard)(text)
 
     @rule(asset=assets, number=numbers)
@@ -112,8 +113,9 @@ class DiskCacheMachine(RuleBasedStateMachine):
     def kill_while_writing(self, who: int, published: bool, size: int) -> None:
         """End without goodbye: before the rename, or between commit and rename."""
         cache = self.caches[who]
-        worker = cache._worker
-        ledger = worker.ledger
+        thread = cache._thread
+        publisher = thread.writer.publisher
+        ledger = publisher.ledger
 
         def die() -> None:
             need = size + 50_000
@@ -124,18 +126,18 @@ class DiskCacheMachine(RuleBasedStateMachine):
                     unlinked = temp.with_name(temp.name + "x")
                     os.link(temp, unlinked)
                     where = self.place_of(99)
-                    ledger.settle([Publication(where, temp, need)])
+                    publisher.publish([Publication(where, temp, need)])
                     unlinked.rename(temp)
             index = ledger.index
-            index._forget_connection()
+            index._close_connection()
             index._mutex.close()
-            os.close(index._alive)
-            index._alive = -1
+            os.close(index.processes._descriptor)
+            index.processes._descriptor = -1
             index.close = lambda: None  # type: ignore[method-assign]
-            worker.tend = lambda: None  # type: ignore[method-assign]
+            thread.periodic.run = lambda: None  # type: ignore[method-assign]
 
         self.flush()
-        self.run(cache._call(die))
+        self.run(cache._thread.run(die))
         self.run(cache.close())
         self.drop_evicted()
         self.caches[who] = self.opened()
@@ -152,12 +154,12 @@ class DiskCacheMachine(RuleBasedStateMachine):
     def flush(self) -> None:
         """Uses of both are known, so that the order of eviction is exact."""
         for cache in self.caches:
-            self.run(cache.tend())
+            self.run(cache.maintenance.run_periodic_work())
 
     def drop_evicted(self) -> None:
         """What was evicted is what was used least recently, leases aside."""
         present = {p: self.run(self.caches[0].get(p)) is not None for p in self.kept}
-        self.caches[0]._worker.uses.clear()
+        self.caches[0]._activity.uses.clear()
         there = [found for product, found in present.items() if product.asset not in self.pinned]
         assert there == sorted(there), "evicted out of order"
         for product, found in present.items():
@@ -173,12 +175,12 @@ class DiskCacheMachine(RuleBasedStateMachine):
     def the_quota_holds_and_counts_are_never_too_low(self) -> None:
         if not hasattr(self, "caches"):
             return
-        totals = self.run(self.caches[0].totals())
+        totals = self.run(self.caches[0].maintenance.totals())
         assert totals.bytes + totals.reserved <= QUOTA
         assert du(self.folder) <= totals.bytes + totals.reserved
         assert totals.pinned <= totals.bytes
-        self.run(self.caches[0].tend())
-        self.run(self.caches[1].tend())
+        self.run(self.caches[0].maintenance.run_periodic_work())
+        self.run(self.caches[1].maintenance.run_periodic_work())
 
     def teardown(self) -> None:
         try:
@@ -193,9 +195,9 @@ class DiskCacheMachine(RuleBasedStateMachine):
         """After the sweep and a repair, nothing is left over and the counts are exact."""
         if not hasattr(self, "caches"):
             return
-        self.run(self.caches[0].sweep())
-        self.run(self.caches[0].verify(repair=True))
-        totals = self.run(self.caches[0].totals())
+        self.run(self.caches[0].maintenance.sweep())
+        self.run(self.caches[0].maintenance.verify(repair=True))
+        totals = self.run(self.caches[0].maintenance.totals())
         assert totals.bytes == du(self.folder)
         sizes = [path.stat().st_blocks * 512 for path in self.pinned_files()]
         assert totals.pinned == sum(sizes)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cache.disk.activity import MISSES_KEPT
 from orchestrator.cache.disk.cache import Product
 from orchestrator.cache.disk.file_names import place
 from orchestrator.cache.disk.index import Boot
-from orchestrator.cache.disk.index_thread import MISSES_KEPT
 from orchestrator.errors import NoRoom
 from tests.integration.cache.conftest import Open
 from tests.support.caches import BODY, ManualClock, a_product, du
@@ -44,11 +44,11 @@ async def test_the_counted_bytes_are_those_du_finds(open_cache: Open, folder: Pa
     for number in range(400):
         product = a_product(number, asset=f"1/1/{number // 100}")
         assert await cache.put(product, bytes(1 + number * 37))
-    assert (await cache.totals()).bytes == du(folder)
+    assert (await cache.maintenance.totals()).bytes == du(folder)
     await cache.put(a_product(0, asset="1/1/0"), bytes(50_000))
-    await cache.drop_asset("1/1/1")
-    assert (await cache.totals()).bytes == du(folder)
-    assert (await cache.totals()).files == 300
+    await cache.assets.drop("1/1/1")
+    assert (await cache.maintenance.totals()).bytes == du(folder)
+    assert (await cache.maintenance.totals()).files == 300
 
 
 async def test_a_folder_that_grows_is_counted_with_the_file_that_made_it_grow(
@@ -57,7 +57,7 @@ async def test_a_folder_that_grows_is_counted_with_the_file_that_made_it_grow(
     cache = await open_cache()
     for number in range(130):
         assert await cache.put(a_product(number), b"x")
-        assert (await cache.totals()).bytes == du(folder)
+        assert (await cache.maintenance.totals()).bytes == du(folder)
 
 
 async def test_the_least_recently_used_leave_when_room_is_needed(
@@ -105,7 +105,7 @@ async def test_the_free_space_floor_is_respected(open_cache: Open, tmp_path: Pat
     cache = await open_cache(quota=0, floor=found.f_bavail * found.f_frsize + 10**9)
     assert not await cache.put(a_product(), BODY)
     with pytest.raises(NoRoom):
-        async with cache.writing(a_product(), 1000):
+        async with cache.open_writer(a_product(), 1000):
             pass
 
 
@@ -114,7 +114,7 @@ async def test_putting_again_replaces_and_counts_once(open_cache: Open, folder: 
     await cache.put(a_product(), BODY)
     await cache.put(a_product(), BODY * 3)
     assert await cache.get(a_product()) == BODY * 3
-    totals = await cache.totals()
+    totals = await cache.maintenance.totals()
     assert (totals.files, totals.bytes) == (1, du(folder))
 
 
@@ -123,10 +123,10 @@ async def test_an_asset_is_dropped_with_all_its_versions_and_no_other(open_cache
     for version in (1, 2, 10):
         await cache.put(a_product(version=version), BODY)
     await cache.put(a_product(asset="1/1/b"), BODY)
-    assert await cache.drop_older("1/1/a", 10) == 2
+    assert await cache.assets.drop_older("1/1/a", 10) == 2
     assert await cache.get(a_product(version=2)) is None
     assert await cache.get(a_product(version=10)) == BODY
-    assert await cache.drop_asset("1/1/a") == 1
+    assert await cache.assets.drop("1/1/a") == 1
     assert await cache.get(a_product(asset="1/1/b")) == BODY
 
 
@@ -134,28 +134,28 @@ async def test_a_streamed_file_appears_when_published_and_not_before(
     open_cache: Open, folder: Path
 ) -> None:
     cache, product = await open_cache(), Product("1/1/a", 1, "source x", "tif")
-    async with cache.writing(product, 100_000) as writing:
+    async with cache.open_writer(product, 100_000) as writing:
         assert await cache.path(product) is None
         writing.path.write_bytes(bytes(100_000))
         published = await writing.publish()
         assert published.suffix == ".tif"
         assert await cache.path(product) == published
     assert published.stat().st_size == 100_000
-    assert (await cache.totals()).bytes == du(folder)
+    assert (await cache.maintenance.totals()).bytes == du(folder)
 
 
 async def test_a_writing_that_fails_leaves_nothing_and_gives_its_room_back(
     open_cache: Open, folder: Path
 ) -> None:
     cache = await open_cache()
-    before = (await cache.totals()).bytes, cache._worker.ledger.free
+    before = (await cache.maintenance.totals()).bytes, cache._thread.writer.ledger.free
     with pytest.raises(ConnectionError):
-        async with cache.writing(a_product(), 1_000_000) as writing:
+        async with cache.open_writer(a_product(), 1_000_000) as writing:
             writing.path.write_bytes(bytes(10_000))
             raise ConnectionError
     assert list((folder / ".temp").iterdir()) == []
-    await cache.tend()
-    totals = await cache.totals()
+    await cache.maintenance.run_periodic_work()
+    totals = await cache.maintenance.totals()
     assert (totals.bytes, totals.reserved) == (before[0], 0)
 
 
@@ -163,7 +163,7 @@ async def test_a_writing_cancelled_while_it_waits_for_room_gives_it_back(open_ca
     cache = await open_cache()
 
     async def write() -> None:
-        async with cache.writing(a_product(), 1_000_000):
+        async with cache.open_writer(a_product(), 1_000_000):
             await asyncio.sleep(60)
 
     task = asyncio.create_task(write())
@@ -171,13 +171,13 @@ async def test_a_writing_cancelled_while_it_waits_for_room_gives_it_back(open_ca
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await cache.tend()
-    assert (await cache.totals()).reserved == 0
+    await cache.maintenance.run_periodic_work()
+    assert (await cache.maintenance.totals()).reserved == 0
 
 
 async def test_a_writing_of_unknown_size_grows_within_the_quota(open_cache: Open) -> None:
     cache = await open_cache(quota=1_000_000)
-    async with cache.writing(a_product()) as writing:
+    async with cache.open_writer(a_product()) as writing:
         await writing.grow(500_000)
         with pytest.raises(NoRoom):
             await writing.grow(2_000_000)
@@ -189,7 +189,7 @@ async def test_a_writing_of_unknown_size_grows_within_the_quota(open_cache: Open
 async def test_a_file_that_outgrew_its_room_is_not_kept(open_cache: Open, folder: Path) -> None:
     cache = await open_cache(quota=300_000)
     with pytest.raises(NoRoom):
-        async with cache.writing(a_product(), 1000) as writing:
+        async with cache.open_writer(a_product(), 1000) as writing:
             writing.path.write_bytes(bytes(500_000))
             await writing.publish()
     assert await cache.get(a_product()) is None
@@ -225,8 +225,8 @@ async def test_a_file_deleted_by_hand_is_a_miss_and_is_made_up_for(
         assert await cache.get(a_product(number)) is None
     assert await cache.put(a_product(0), BODY)
     assert await cache.get(a_product(0)) == BODY
-    await cache.tend()
-    totals = await cache.totals()
+    await cache.maintenance.run_periodic_work()
+    totals = await cache.maintenance.totals()
     assert (totals.files, totals.bytes) == (1, du(folder))
 
 
@@ -234,7 +234,7 @@ async def test_misses_that_nobody_looks_into_do_not_pile_up(open_cache: Open) ->
     cache = await open_cache()
     for number in range(2 * MISSES_KEPT):
         await cache.get(a_product(number))
-    assert len(cache._worker.missed) == MISSES_KEPT
+    assert len(cache._activity.missed) == MISSES_KEPT
 
 
 async def test_a_temporary_file_that_cannot_be_removed_costs_no_job_and_no_room(
@@ -249,18 +249,18 @@ async def test_a_temporary_file_that_cannot_be_removed_costs_no_job_and_no_room(
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", refused)
-    worker, go = cache._worker, threading.Event()
-    worker.call(go.wait)  # so that the put finds the next job queued behind it
+    thread, go = cache._thread, threading.Event()
+    thread.call(go.wait)  # so that the put finds the next job queued behind it
     kept = asyncio.ensure_future(cache.put(a_product(), BODY))
     await asyncio.sleep(0)
-    behind = asyncio.wrap_future(worker.call(lambda: "done"))
+    behind = asyncio.wrap_future(thread.call(lambda: "done"))
     go.set()
     async with asyncio.timeout(5):
         assert await kept
         assert await behind == "done"
     for _ in range(2):  # room is given back when nothing was put meanwhile
-        await cache.tend()
-    assert (await cache.totals()).reserved == 0
+        await cache.maintenance.run_periodic_work()
+    assert (await cache.maintenance.totals()).reserved == 0
 
 
 async def test_an_empty_file_is_a_miss_and_is_removed(open_cache: Open, folder: Path) -> None:
@@ -270,7 +270,7 @@ async def test_an_empty_file_is_a_miss_and_is_removed(open_cache: Open, folder: 
     os.truncate(path, 0)
     assert await cache.get(a_product()) is None
     assert await cache.path(a_product()) is None
-    assert (await cache.totals()).files == 0
+    assert (await cache.maintenance.totals()).files == 0
     assert not path.exists()
 
 
@@ -279,24 +279,24 @@ async def test_verify_names_each_difference_and_repairs_it(open_cache: Open, fol
     for number in range(5):
         await cache.put(a_product(number), BODY)
     paths = [folder / place(a_product(number)).path for number in range(6)]
-    assert (await cache.verify()).sound
+    assert (await cache.maintenance.verify()).sound
     paths[0].unlink()
     paths[1].write_bytes(BODY * 3)
     paths[2].write_bytes(b"")
     paths[5].write_bytes(BODY)
-    found = await cache.verify()
+    found = await cache.maintenance.verify()
     assert (found.missing, found.resized, found.empty, found.unknown) == (1, 2, 1, 1)
-    await cache.verify(repair=True)
-    assert (await cache.verify()).sound
-    assert (await cache.totals()).bytes == du(folder)
+    await cache.maintenance.verify(repair=True)
+    assert (await cache.maintenance.verify()).sound
+    assert (await cache.maintenance.totals()).bytes == du(folder)
 
 
 async def test_clearing_leaves_no_file(open_cache: Open, folder: Path) -> None:
     cache = await open_cache()
     for number in range(30):
         await cache.put(a_product(number, asset=f"1/1/{number % 7}"), BODY)
-    assert await cache.clear() == 30
-    totals = await cache.totals()
+    assert await cache.maintenance.clear() == 30
+    totals = await cache.maintenance.totals()
     assert (totals.files, totals.bytes) == (0, du(folder))
 
 
@@ -314,8 +314,8 @@ async def test_after_a_reboot_what_may_be_torn_is_not_trusted(
     assert await cache.get(a_product(1)) == BODY
     assert await cache.get(a_product(2)) is None
     clock.advance(10)
-    await cache.tend()
-    totals = await cache.totals()
+    await cache.maintenance.run_periodic_work()
+    totals = await cache.maintenance.totals()
     assert (totals.files, totals.walking, totals.bytes) == (1, False, du(folder))
     os.utime(folder / place(a_product(1)).path, (clock(),) * 2)
     assert await cache.put(a_product(2), BODY)

@@ -30,7 +30,7 @@ async def replayed(cache: DiskCache, clock: ManualClock, trace: list[Request]) -
         clock.at = start + at
         if at - tended >= 2:
             tended = at
-            await cache.tend()
+            await cache.maintenance.run_periodic_work()
         if await cache.get(product(key)) is None:
             assert await cache.put(product(key), bytes(size))
         else:
@@ -52,7 +52,7 @@ async def test_the_disk_cache_hits_as_often_as_the_simulator_says(
     usable = QUOTA - 10 * BLOCK  # folders take the rest
     assert ratio == pytest.approx(simulated(policy, usable), abs=0.015)
     assert du(folder) <= QUOTA
-    assert (await cache.verify()).sound
+    assert (await cache.maintenance.verify()).sound
 
 
 def test_the_two_policies_differ_on_this_trace_more_than_the_tolerance() -> None:
@@ -68,7 +68,7 @@ async def test_a_scan_does_not_push_out_what_was_used_again(
             if await cache.get(product(key)) is None:
                 await cache.put(product(key), bytes(12_000))
         clock.advance(40)
-        await cache.tend()
+        await cache.maintenance.run_periodic_work()
     for key in range(100, 600):
         clock.advance(1)
         await cache.put(product(key), bytes(12_000))
@@ -115,13 +115,13 @@ async def test_the_policy_can_be_changed_and_nothing_is_lost(
 ) -> None:
     cache = await open_cache(quota=QUOTA, eviction=before)
     await replayed(cache, clock, TRACE[:1500])
-    totals = await cache.totals()
+    totals = await cache.maintenance.totals()
     await cache.close()
     cache = await open_cache(quota=QUOTA, eviction=after)
-    assert (await cache.totals()).files == totals.files
+    assert (await cache.maintenance.totals()).files == totals.files
     await replayed(cache, clock, TRACE[1500:3000])
-    assert (await cache.verify()).sound
-    assert (await cache.totals()).bytes == du(folder)
+    assert (await cache.maintenance.verify()).sound
+    assert (await cache.maintenance.totals()).bytes == du(folder)
 
 
 async def test_the_names_of_the_evicted_do_not_pile_up(
@@ -131,7 +131,7 @@ async def test_the_names_of_the_evicted_do_not_pile_up(
     for key in range(600):
         clock.advance(1)
         await cache.put(product(key), bytes(12_000))
-    row = await cache._call(
+    row = await cache._thread.run(
         lambda: cache._index.run(
             lambda db: db.execute(
                 "SELECT ghosts, (SELECT sum(bytes) FROM ghosts), small, "

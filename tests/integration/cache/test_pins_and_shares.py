@@ -56,7 +56,7 @@ async def test_pinned_files_survive_pressure_and_count_in_the_quota(
         assert await cache.put(pinned(number), BODY)
     await fill(other, clock, range(200))
     assert await there(cache, [pinned(n) for n in range(10)]) == [True] * 10
-    totals = await cache.totals()
+    totals = await cache.maintenance.totals()
     assert totals.pinned == 10 * 12288
     assert du(folder) <= totals.bytes + totals.reserved <= QUOTA
 
@@ -82,14 +82,14 @@ async def test_an_asset_pinned_afterwards_stays_with_all_that_comes_and_is_let_g
 ) -> None:
     cache = await open_cache(quota=QUOTA)
     await fill(cache, clock, range(5), asset="1/1/treasure")
-    await cache.pin("1/1/treasure", pinned=True)
+    await cache.assets.pin("1/1/treasure")
     await fill(cache, clock, range(5, 8), asset="1/1/treasure")  # written by who does not know yet
     await fill(cache, clock, range(200))
     mine = [a_product(n, asset="1/1/treasure") for n in range(8)]
     assert await there(cache, mine) == [True] * 8
-    await cache.pin("1/1/treasure", pinned=False)
-    assert (await cache.totals()).pinned == 0
-    await cache.tend()
+    await cache.assets.unpin("1/1/treasure")
+    assert (await cache.maintenance.totals()).pinned == 0
+    await cache.maintenance.run_periodic_work()
     await fill(cache, clock, range(200, 400))
     assert await there(cache, mine) == [False] * 8
 
@@ -101,17 +101,17 @@ async def test_pins_survive_a_restart_and_a_lost_index(
     assert await cache.put(pinned(1), BODY)
     await cache.close()
     cache = await open_cache(quota=QUOTA, use_flush_s=0.0)
-    assert (await cache.totals()).pinned == 12288
+    assert (await cache.maintenance.totals()).pinned == 12288
     await cache.close()
     for path in folder.with_name("derivatives.index").glob("index.sqlite3*"):
         path.unlink()
     cache = await open_cache(quota=QUOTA, use_flush_s=0.0)
     clock.advance(10)
-    await cache.tend()
-    assert (await cache.totals()).pinned == 0, "nobody has told it yet"
+    await cache.maintenance.run_periodic_work()
+    assert (await cache.maintenance.totals()).pinned == 0, "nobody has told it yet"
     assert await cache.get(pinned(1)) == BODY
-    await cache.tend()
-    assert (await cache.totals()).pinned == 12288
+    await cache.maintenance.run_periodic_work()
+    assert (await cache.maintenance.totals()).pinned == 12288
 
 
 async def test_pins_are_settled_with_the_catalogue_but_those_of_a_rule_stay(
@@ -120,19 +120,19 @@ async def test_pins_are_settled_with_the_catalogue_but_those_of_a_rule_stay(
     cache = await open_cache()
     for asset in ("1/1/a", "1/1/b", "1/1/rule"):
         assert await cache.put(pinned(1, asset), BODY)
-    changed = await cache.settle_pins(["1/1/b", "1/1/c"], lambda text: text == "1/1/rule")
+    changed = await cache.assets.set_pins(["1/1/b", "1/1/c"], lambda text: text == "1/1/rule")
     assert changed == 2
-    assert (await cache.totals()).pinned == 2 * 12288
-    assert await cache.settle_pins(["1/1/b", "1/1/c"], lambda text: text == "1/1/rule") == 0
+    assert (await cache.maintenance.totals()).pinned == 2 * 12288
+    assert await cache.assets.set_pins(["1/1/b", "1/1/c"], lambda text: text == "1/1/rule") == 0
     assert await cache.put(a_product(1, asset="1/1/c"), BODY)
-    assert (await cache.totals()).pinned == 3 * 12288
+    assert (await cache.maintenance.totals()).pinned == 3 * 12288
 
 
 async def test_a_pinned_asset_that_changed_is_dropped_all_the_same(open_cache: Open) -> None:
     cache = await open_cache()
     assert await cache.put(pinned(1), BODY)
-    assert await cache.drop_older("1/1/treasure", 2) == 1
-    assert (await cache.totals()).pinned == 0
+    assert await cache.assets.drop_older("1/1/treasure", 2) == 1
+    assert (await cache.maintenance.totals()).pinned == 0
 
 
 async def test_a_share_is_kept_by_its_own_and_nobody_else_makes_room_for_it(
@@ -150,14 +150,14 @@ async def test_a_share_is_kept_by_its_own_and_nobody_else_makes_room_for_it(
     assert kept == [False] * 44 + [True] * 16, "least recently used first"
     assert await there(cache, [a_product(n) for n in range(20)]) == [True] * 20
     assert left("share") - before == 44
-    assert (await cache.totals()).bytes == du(folder)
+    assert (await cache.maintenance.totals()).bytes == du(folder)
 
 
 async def test_many_of_a_share_at_once_keep_to_it(open_cache: Open, folder: Path) -> None:
     cache = await open_cache(quota=QUOTA, shares=(("ico", 100_000),))
     await asyncio.gather(*(cache.put(of_ico(n), BODY) for n in range(100)))
     assert sum(p.stat().st_blocks * 512 for p in folder.glob("??/*/*-ico-*")) <= 100_000
-    assert (await cache.totals()).bytes == du(folder)
+    assert (await cache.maintenance.totals()).bytes == du(folder)
 
 
 async def test_what_is_larger_than_its_share_is_not_kept(open_cache: Open) -> None:
@@ -180,7 +180,7 @@ async def test_a_share_made_smaller_is_trimmed_first_also_after_a_rebuild(
         path.unlink()
     cache = await open_cache(quota=QUOTA, shares=(("ico", 100_000),), use_flush_s=0.0)
     clock.advance(10)
-    await cache.tend()
+    await cache.maintenance.run_periodic_work()
     before = left("share")
     (would,) = await Scavenger([cache], low_water=1.0).once(dry_run=True)
     (done,) = await Scavenger([cache], low_water=1.0).once()
@@ -205,12 +205,12 @@ async def test_a_prefix_is_dropped_and_nothing_else(open_cache: Open) -> None:
         assert await cache.put(a_product(asset=asset), BODY)
         assert await cache.put(a_product(asset=asset, version=2), BODY)
     before = left("prefix")
-    assert await cache.drop_prefix("1/1/maps") == 4
-    assert await cache.drop_prefix("1/1/") == 2
-    assert await cache.drop_prefix("1/2/") == 0
+    assert await cache.assets.drop_prefix("1/1/maps") == 4
+    assert await cache.assets.drop_prefix("1/1/") == 2
+    assert await cache.assets.drop_prefix("1/2/") == 0
     assert left("prefix") - before == 6
     assert await there(cache, [a_product(asset=a) for a in ("1/10/a", "2/1/a")]) == [True, True]
-    assert not await cache.has_unnamed()
+    assert not await cache.assets.has_unnamed()
 
 
 async def test_after_a_rebuild_ids_are_unknown_until_they_are_told(
@@ -223,12 +223,12 @@ async def test_after_a_rebuild_ids_are_unknown_until_they_are_told(
         path.unlink()
     cache = await open_cache(use_flush_s=0.0)
     clock.advance(10)
-    await cache.tend()
-    assert await cache.has_unnamed()
-    assert await cache.drop_prefix("1/1/") == 0
+    await cache.maintenance.run_periodic_work()
+    assert await cache.assets.has_unnamed()
+    assert await cache.assets.drop_prefix("1/1/") == 0
     assert await cache.put(a_product(2, asset="1/1/a"), BODY)
-    assert not await cache.has_unnamed()
-    assert await cache.drop_prefix("1/1/") == 2
+    assert not await cache.assets.has_unnamed()
+    assert await cache.assets.drop_prefix("1/1/") == 2
 
 
 async def test_a_file_is_not_evicted_for_as_long_as_it_is_held(
@@ -236,11 +236,11 @@ async def test_a_file_is_not_evicted_for_as_long_as_it_is_held(
 ) -> None:
     one, other = await open_cache(quota=QUOTA), await open_cache(quota=QUOTA)
     assert await one.put(a_product(0, asset="1/1/source"), BODY)
-    async with one.held(a_product(0, asset="1/1/source")) as path:
+    async with one.hold(a_product(0, asset="1/1/source")) as path:
         assert path is not None
         for minute in range(5):  # far longer than a lease
             clock.advance(20)
-            await one.look_after()
+            await one.maintenance.run_periodic_work()
             await fill(other, clock, range(minute * 100, minute * 100 + 30))
             assert path.exists()
     clock.advance(31)
@@ -259,7 +259,7 @@ async def test_what_leaves_for_room_is_counted_with_its_age(
     assert left("quota") - before == evicted
     assert aged() - ages == evicted
     dropped = left("asset")
-    await cache.drop_asset("1/1/a")
+    await cache.assets.drop("1/1/a")
     assert left("asset") - dropped == 100 - evicted
 
 
@@ -277,7 +277,7 @@ async def test_lookups_and_puts_are_counted_by_outcome(open_cache: Open) -> None
     await cache.put(a_product(2), bytes(100_001))
     await cache.get(a_product(1))
     await cache.get(a_product(1))
-    await cache.tend()
+    await cache.maintenance.run_periodic_work()
     assert (counted("hit") - hits, counted("miss") - misses) == (2, 1)
     assert refused.get() - before == 1
 
@@ -287,22 +287,23 @@ async def test_a_cache_that_nobody_uses_costs_nothing(open_cache: Open) -> None:
     cache = await open_cache(use_flush_s=0.05)
     assert await cache.put(a_product(1), BODY)
     assert await cache.get(a_product(1)) == BODY
-    tended: list[float] = []
-    tend = cache._worker.tend
-    cache._worker.tend = lambda: (tended.append(time.monotonic()), tend())[1]  # type: ignore
+    runs: list[float] = []
+    periodic = cache._thread.periodic
+    run = periodic.run
+    periodic.run = lambda: (runs.append(time.monotonic()), run())[1]  # type: ignore
     scavenger = Scavenger([cache], low_water=0.9, every_s=0.05)
     task = asyncio.create_task(scavenger.run())
     deadline = time.monotonic() + 10
-    while not cache._worker._is_idle and time.monotonic() < deadline:
+    while not cache._thread.is_idle and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
-    before, waits = len(tended), 8
+    before, waits = len(runs), 8
     for _ in range(waits):
         await asyncio.sleep(0.05)
     task.cancel()
-    assert len(tended) - before <= 2, "only the pass that looks for the dead"
+    assert len(runs) - before <= 2, "only the pass that looks for the dead"
     await cache.get(a_product(1))
-    assert not cache._worker._is_idle
+    assert not cache._thread.is_idle
     deadline = time.monotonic() + 10
-    while cache._worker.uses and time.monotonic() < deadline:
+    while cache._activity.uses and time.monotonic() < deadline:
         await asyncio.sleep(0.01)
-    assert not cache._worker.uses, "woken, it records what was used"
+    assert not cache._activity.uses, "woken, it records what was used"

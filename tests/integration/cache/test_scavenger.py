@@ -22,15 +22,15 @@ async def test_a_pass_evicts_down_to_low_water_least_recently_used_first(
     for number in range(100):
         clock.advance(1)
         assert await cache.put(a_product(number), BODY)
-    await cache.tend()
+    await cache.maintenance.run_periodic_work()
     told: list[Pass] = []
     scavenger = Scavenger([cache], low_water=0.5, report=told.append)
     caplog.set_level(logging.INFO, logger="orchestrator.scavenger")
     dry = await scavenger.once(dry_run=True)
-    assert (await cache.totals()).files == 100
+    assert (await cache.maintenance.totals()).files == 100
     (done,) = await scavenger.once()
     assert (done.files, done.bytes) == (dry[0].files, dry[0].bytes)
-    assert du(folder) <= QUOTA * 0.5 + (await cache.totals()).reserved
+    assert du(folder) <= QUOTA * 0.5 + (await cache.maintenance.totals()).reserved
     there = [n for n in range(100) if await cache.get(a_product(n))]
     assert there == list(range(100 - len(there), 100))
     assert [record.message for record in caplog.records] == ["cache scavenged"]
@@ -46,11 +46,11 @@ async def test_what_was_used_since_it_was_chosen_stays(
     cache = await open_cache(quota=QUOTA)
     await cache.put(a_product(1), BODY)
     await cache.put(a_product(2), BODY)
-    chosen = await cache.candidates(10)
+    chosen = await cache.maintenance.candidates(10)
     clock.advance(1)
     await cache.get(a_product(1))
-    await cache.tend()
-    assert (await cache.evict(chosen))[0] == 1
+    await cache.maintenance.run_periodic_work()
+    assert (await cache.maintenance.evict(chosen))[0] == 1
     assert await cache.get(a_product(1)) == BODY
 
 

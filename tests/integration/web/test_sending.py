@@ -93,7 +93,7 @@ async def test_what_is_dropped_while_it_is_sent_arrives_as_it_was(house: House) 
     count = await fill(house, client, "/large")
     house.hot.drop_asset("1/1/large")
     assert house.hot.files.count == 0
-    others = [house.hot.files.keep(bytes([number]) * len(LARGE)) for number in range(20)]
+    others = [house.hot.files.create(bytes([number]) * len(LARGE)) for number in range(20)]
     for _ in range(count):
         assert (await client.answer()).body == LARGE
     assert len(others) == 20

@@ -49,7 +49,7 @@ def test_the_least_recently_used_entry_leaves_when_the_budget_is_full(
 def test_bytes_held_never_exceed_the_budget(tier: HotTier[Entry]) -> None:
     for number in range(100):
         tier.put(number, entry(size=number * 13 % 1500), tier.token())
-        assert tier.stats().bytes <= tier.stats().budget
+        assert tier.stats().bytes <= tier.stats().quota
 
 
 def test_an_entry_over_the_largest_size_is_refused(tier: HotTier[Entry]) -> None:

@@ -10,14 +10,19 @@ import resource
 
 import pytest
 
-from orchestrator.cache.hot.memory_files import MOST_FILES, WORTH_BYTES, MemoryFiles, affordable
+from orchestrator.cache.hot.memory_files import (
+    MOST_FILES,
+    WORTH_BYTES,
+    MemoryFiles,
+    affordable_files,
+)
 from tests.support.descriptors import open_descriptors
 
 BODY = random.Random(3).randbytes(WORTH_BYTES + 5)
 
 
 def test_a_file_holds_the_body_and_takes_whole_pages() -> None:
-    file = MemoryFiles(1).keep(BODY)
+    file = MemoryFiles(1).create(BODY)
     assert file is not None
     assert (file.length, file.read(), file.read(WORTH_BYTES)) == (len(BODY), BODY, BODY[-5:])
     assert len(BODY) + 4096 < file.size < len(BODY) + 2 * 4096
@@ -28,7 +33,7 @@ def test_it_is_closed_when_nobody_refers_to_it() -> None:
     files = MemoryFiles(10)
     gc.collect()  # what other tests left is not to be closed in between
     before = open_descriptors()
-    kept = [files.keep(BODY) for _ in range(10)]
+    kept = [files.create(BODY) for _ in range(10)]
     assert (files.count, open_descriptors()) == (10, before + 10)
     kept.clear()
     assert (files.count, open_descriptors()) == (0, before)
@@ -36,12 +41,12 @@ def test_it_is_closed_when_nobody_refers_to_it() -> None:
 
 def test_there_is_none_for_a_small_body_nor_over_the_bound() -> None:
     files = MemoryFiles(1)
-    assert files.keep(BODY[: WORTH_BYTES - 1]) is None
-    first = files.keep(BODY)
+    assert files.create(BODY[: WORTH_BYTES - 1]) is None
+    first = files.create(BODY)
     assert first is not None
-    assert files.keep(BODY) is None
+    assert files.create(BODY) is None
     del first
-    assert files.keep(BODY) is not None
+    assert files.create(BODY) is not None
 
 
 @pytest.mark.parametrize("call", ["memfd_create", "write"])
@@ -56,11 +61,11 @@ def test_a_system_that_gives_none_is_no_fault_and_leaves_nothing_open(
     before = open_descriptors()
     with monkeypatch.context() as patched:
         patched.setattr(os, call, refuse)
-        assert files.keep(BODY) is None
+        assert files.create(BODY) is None
     assert (files.count, open_descriptors()) == (0, before)
-    assert files.keep(BODY) is not None
+    assert files.create(BODY) is not None
 
 
 def test_connections_keep_most_of_the_descriptors() -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert 0 < affordable() <= min(MOST_FILES, soft // 4)
+    assert 0 < affordable_files() <= min(MOST_FILES, soft // 4)

@@ -75,7 +75,7 @@ async def make(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Make]:
 
 async def test_a_thousand_callers_share_one_run(make: Make) -> None:
     flights, work = make(), Work()
-    callers = [asyncio.create_task(flights.run("k", work, found=nothing)) for _ in range(1000)]
+    callers = [asyncio.create_task(flights.run("k", work, find=nothing)) for _ in range(1000)]
     await work.started.wait()
     work.go.set()
     assert set(await asyncio.gather(*callers)) == {"made"}
@@ -85,9 +85,9 @@ async def test_a_thousand_callers_share_one_run(make: Make) -> None:
 
 async def test_work_goes_on_when_the_first_caller_leaves(make: Make) -> None:
     flights, work = make(), Work()
-    first = asyncio.create_task(flights.run("k", work, found=nothing))
+    first = asyncio.create_task(flights.run("k", work, find=nothing))
     await work.started.wait()
-    second = asyncio.create_task(flights.run("k", work, found=nothing))
+    second = asyncio.create_task(flights.run("k", work, find=nothing))
     await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -99,7 +99,7 @@ async def test_work_goes_on_when_the_first_caller_leaves(make: Make) -> None:
 
 async def test_work_goes_on_when_every_caller_has_left(make: Make) -> None:
     flights, work = make(), Work(error=StorageUnavailable("away"))
-    caller = asyncio.create_task(flights.run("k", work, found=nothing))
+    caller = asyncio.create_task(flights.run("k", work, find=nothing))
     await work.started.wait()
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -109,7 +109,7 @@ async def test_work_goes_on_when_every_caller_has_left(make: Make) -> None:
     while flights.in_flight:
         await asyncio.sleep(0)
     with pytest.raises(StorageUnavailable):  # and its outcome is known
-        await flights.run("k", work, found=nothing)
+        await flights.run("k", work, find=nothing)
     assert work.runs == 1
 
 
@@ -118,7 +118,7 @@ async def test_what_is_found_is_not_produced(make: Make) -> None:
         return "found"
 
     work = Work()
-    assert await make().run("k", work, found=found) == "found"
+    assert await make().run("k", work, find=found) == "found"
     assert work.runs == 0
 
 
@@ -126,18 +126,18 @@ async def test_a_failure_reaches_every_waiter_and_is_repeated_for_its_time(
     make: Make, clock: ManualClock
 ) -> None:
     flights, work = make(), Work(error=StorageUnavailable("The store is away."))
-    callers = [asyncio.create_task(flights.run("k", work, found=nothing)) for _ in range(10)]
+    callers = [asyncio.create_task(flights.run("k", work, find=nothing)) for _ in range(10)]
     await work.started.wait()
     work.go.set()
     outcomes = await asyncio.gather(*callers, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {StorageUnavailable}
     clock.advance(9.9)
     with pytest.raises(StorageUnavailable, match="The store is away"):
-        await flights.run("k", work, found=nothing)
+        await flights.run("k", work, find=nothing)
     assert work.runs == 1
     clock.advance(0.2)
     work.error = None
-    assert await flights.run("k", work, found=nothing) == "made"
+    assert await flights.run("k", work, find=nothing) == "made"
     assert work.runs == 2
 
 
@@ -147,15 +147,15 @@ async def test_a_failure_is_repeated_by_other_processes_and_then_tried_again(
     work = Work(error=InvalidImageRequest("size", "The size is too large."))
     work.go.set()
     with pytest.raises(InvalidImageRequest):
-        await make().run("k", work, found=nothing)
+        await make().run("k", work, find=nothing)
     other = make()
     with pytest.raises(InvalidImageRequest, match="too large") as raised:
-        await other.run("k", work, found=nothing)
+        await other.run("k", work, find=nothing)
     assert raised.value.parameter == "size"
     assert work.runs == 1
     clock.advance(11)
     work.error = None
-    assert await other.run("k", work, found=nothing) == "made"
+    assert await other.run("k", work, find=nothing) == "made"
 
 
 async def test_what_has_been_made_meanwhile_beats_a_remembered_failure_of_another(
@@ -164,12 +164,12 @@ async def test_what_has_been_made_meanwhile_beats_a_remembered_failure_of_anothe
     work = Work(error=StorageUnavailable("away"))
     work.go.set()
     with pytest.raises(StorageUnavailable):
-        await make().run("k", work, found=nothing)
+        await make().run("k", work, find=nothing)
 
     async def found() -> str:
         return "found"
 
-    assert await make().run("k", work, found=found) == "found"
+    assert await make().run("k", work, find=found) == "found"
 
 
 async def test_a_failure_with_no_time_is_not_remembered(make: Make) -> None:
@@ -177,7 +177,7 @@ async def test_a_failure_with_no_time_is_not_remembered(make: Make) -> None:
     work.go.set()
     for _ in range(3):
         with pytest.raises(Overloaded):
-            await flights.run("k", work, found=nothing)
+            await flights.run("k", work, find=nothing)
     assert work.runs == 3
 
 
@@ -186,26 +186,26 @@ async def test_a_fault_of_the_program_is_raised_as_it_is_and_not_remembered(make
     work.go.set()
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
-            await flights.run("k", work, found=nothing)
+            await flights.run("k", work, find=nothing)
     assert work.runs == 2
 
 
 async def test_a_stopping_server_tells_its_waiters_and_remembers_no_failure(make: Make) -> None:
     flights, work = make(), Work()
-    caller = asyncio.create_task(flights.run("k", work, found=nothing))
+    caller = asyncio.create_task(flights.run("k", work, find=nothing))
     await work.started.wait()
     await flights.close()
     with pytest.raises(Unavailable, match="stopping"):
         await caller
     with pytest.raises(Unavailable, match="stopping"):
-        await flights.run("k", work, found=nothing)
+        await flights.run("k", work, find=nothing)
     work.go.set()
-    assert await make().run("k", work, found=nothing) == "made"
+    assert await make().run("k", work, find=nothing) == "made"
 
 
 async def test_closing_lets_a_flight_land_within_its_drain_time(make: Make) -> None:
     flights, work = make(), Work()
-    caller = asyncio.create_task(flights.run("k", work, found=nothing))
+    caller = asyncio.create_task(flights.run("k", work, find=nothing))
     await work.started.wait()
     work.go.set()
     await flights.close(drain_s=10)
@@ -223,9 +223,9 @@ async def test_a_key_held_elsewhere_is_waited_for_and_then_looked_for(make: Make
         published.append(await work())
         return published[0]
 
-    first = asyncio.create_task(one.run("k", produce, found=found))
+    first = asyncio.create_task(one.run("k", produce, find=found))
     await work.started.wait()
-    second = asyncio.create_task(other.run("k", produce, found=found))
+    second = asyncio.create_task(other.run("k", produce, find=found))
     await asyncio.sleep(0.01)
     assert not second.done()
     work.go.set()
@@ -237,10 +237,10 @@ async def test_waiting_for_another_process_is_bounded(tmp_path: Path) -> None:
     one = SingleFlight(tmp_path, remember=lambda _: 0.0)
     other = SingleFlight(tmp_path, remember=lambda _: 0.0, wait_s=0.01)
     work = Work()
-    first = asyncio.create_task(one.run("k", work, found=nothing))
+    first = asyncio.create_task(one.run("k", work, find=nothing))
     await work.started.wait()
     with pytest.raises(Unavailable, match="too long"):
-        await other.run("k", work, found=nothing)
+        await other.run("k", work, find=nothing)
     work.go.set()
     await first
 
@@ -248,7 +248,7 @@ async def test_waiting_for_another_process_is_bounded(tmp_path: Path) -> None:
 async def test_landed_flights_leave_no_file(make: Make, tmp_path: Path) -> None:
     flights, work = make(), Work()
     work.go.set()
-    await asyncio.gather(*(flights.run(f"k{i}", work, found=nothing) for i in range(50)))
+    await asyncio.gather(*(flights.run(f"k{i}", work, find=nothing) for i in range(50)))
     assert list((tmp_path / "flights").iterdir()) == []
 
 
@@ -256,10 +256,10 @@ async def test_without_a_folder_for_locks_work_is_done_unshared(tmp_path: Path) 
     (tmp_path / "flights").write_text("a file where the folder should be")
     flights, work = SingleFlight(tmp_path / "flights", remember=lambda _: 10.0), Work()
     work.go.set()
-    assert await flights.run("k", work, found=nothing) == "made"
+    assert await flights.run("k", work, find=nothing) == "made"
     work.error = StorageUnavailable("away")
     with pytest.raises(StorageUnavailable):
-        await flights.run("l", work, found=nothing)
+        await flights.run("l", work, find=nothing)
 
 
 async def test_a_sweep_removes_old_notes_and_locks_of_the_dead_only(
@@ -269,7 +269,7 @@ async def test_a_sweep_removes_old_notes_and_locks_of_the_dead_only(
     failing = Work(error=StorageUnavailable("away"))
     failing.go.set()
     with pytest.raises(StorageUnavailable):
-        await flights.run("failed", failing, found=nothing)
+        await flights.run("failed", failing, find=nothing)
     (folder / "lock-of-the-dead").touch()
     held = try_lock(folder / "lock-of-the-living")
     assert held is not None

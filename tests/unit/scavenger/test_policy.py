@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from orchestrator.cache.disk.eviction import first_of
-from orchestrator.scavenger.eviction_amount import Fill, surplus
+from orchestrator.cache.disk.eviction import first_that_free
+from orchestrator.scavenger.eviction_amount import Fill, bytes_to_evict
 
 FREE = 10**9
 
@@ -25,7 +25,7 @@ FREE = 10**9
     ],
 )
 def test_what_is_to_go(fill: Fill, expected: int) -> None:
-    assert surplus(fill, 0.9) == expected
+    assert bytes_to_evict(fill, 0.9) == expected
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,6 @@ class File:
 
 def test_the_least_recently_used_go_until_enough_is_freed() -> None:
     files = [File(10), File(20), File(30), File(40)]
-    assert first_of(files, 25) == files[:2]
-    assert first_of(files, 0) == []
-    assert first_of(files, 1000) == files
+    assert first_that_free(files, 25) == files[:2]
+    assert first_that_free(files, 0) == []
+    assert first_that_free(files, 1000) == files

@@ -1,0 +1,61 @@
+"""Writes one product to a disk cache as a stream: a temporary file, and room for it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from orchestrator.cache.disk.file_names import Product, place
+from orchestrator.cache.disk.files import allocated
+from orchestrator.cache.disk.index_thread import IndexThread
+from orchestrator.cache.disk.ledger import room_for
+from orchestrator.cache.disk.publisher import Publication
+from orchestrator.errors import NoRoom
+
+
+class FileWriter:
+    """A product that the caller writes to `path`, within the room claimed for it."""
+
+    def __init__(self, thread: IndexThread, product: Product, need: int) -> None:
+        self.path = thread.writer.ledger.tree.temp_path(product.extension)
+        self._thread = thread
+        self._place = place(product)
+        self._is_pinned = product.pinned
+        self._need = need
+        self._is_open = True
+
+    async def grow(self, size: int) -> None:
+        """Make sure of room for `size` bytes in total. Raises NoRoom."""
+        await self._thread.run(partial(self._claim, room_for(size)))
+
+    async def publish(self) -> Path:
+        """Let readers find the file; returns its path. Raises NoRoom; then nothing is stored."""
+        return await self._thread.run(self._publish)
+
+    def abort(self) -> None:
+        """Remove the file, unless it was published. Runs on the index thread."""
+        if self._is_open:
+            self._is_open = False
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+            self._thread.writer.ledger.unclaim(self._need)
+
+    def _claim(self, need: int) -> None:
+        if need > self._need:
+            if not self._thread.writer.claim(need - self._need):
+                raise NoRoom("There is no room for this in the cache.")
+            self._need = need
+
+    def _publish(self) -> Path:
+        writer = self._thread.writer
+        try:
+            self._claim(room_for(allocated(self.path.stat())))
+        except OSError as error:
+            raise NoRoom("The file to be stored is missing.") from error
+        self._is_open = False
+        publication = Publication(self._place, self.path, self._need, self._is_pinned)
+        if not writer.publisher.publish([publication]):
+            raise NoRoom("The cache cannot be written now.")
+        writer.stats.puts += 1
+        return writer.ledger.tree.root / self._place.path

@@ -1,0 +1,153 @@
+"""The work that the index thread does every few seconds, as long as there is any: record uses,
+renew the leases of files that are being read, delete the rows of missing files, give room back, and
+continue a rebuild.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+from orchestrator import metrics
+from orchestrator.cache.disk.activity import Activity
+from orchestrator.cache.disk.entries import Entries
+from orchestrator.cache.disk.pins import Pins
+from orchestrator.cache.disk.publisher import Publisher
+from orchestrator.cache.disk.rebuild import Rebuild
+from orchestrator.cache.disk.write_failures import WriteFailures
+from orchestrator.cache.statistics import CacheStats
+from orchestrator.errors import NoRoom
+
+log = logging.getLogger(__name__)
+
+
+class PeriodicWork:
+    """The periodic work of one cache. One thread only."""
+
+    def __init__(  # noqa: PLR0913  composes the parts of a cache
+        self,
+        entries: Entries,
+        pins: Pins,
+        publisher: Publisher,
+        rebuild: Rebuild,
+        activity: Activity,
+        failures: WriteFailures,
+        stats: CacheStats,
+        *,
+        every_s: float,
+        lease_s: float,
+    ) -> None:
+        self.every_s = every_s
+        self._entries = entries
+        self._pins = pins
+        self._publisher = publisher
+        self._ledger = publisher.ledger
+        self._rebuild = rebuild
+        self._activity = activity
+        self._failures = failures
+        self._stats = stats
+        self._lease_s = lease_s
+        self._leases: dict[str, float] = {}
+        self._reported = replace(stats)
+        self._puts_before = 0
+        self._requested = True
+        self._steps: Iterator[None] | None = None
+
+    @property
+    def has_work(self) -> bool:
+        """True if `run` or `step` has something to do."""
+        waiting = self._requested or not self._activity.is_empty() or self._ledger.free > 0
+        return waiting or self._steps is not None
+
+    @property
+    def is_rebuilding(self) -> bool:
+        """True while this process rebuilds the index."""
+        return self._steps is not None
+
+    def request(self) -> None:
+        """Make the next `run` due, even if no request used the cache."""
+        self._requested = True
+
+    def run(self) -> None:
+        """Do all periodic work now. An index that cannot be used is tried again with the next
+        run.
+        """
+        self._requested = False
+        self._report_lookups()
+        try:
+            self.record_uses()
+            self._delete_missing()
+            self._renew_leases()
+            if self._stats.puts == self._puts_before:
+                self._ledger.release_free()
+            self._puts_before = self._stats.puts
+            self._begin_rebuild()
+        except (NoRoom, OSError) as error:
+            self._failures.report("index", error)
+
+    def record_uses(self) -> None:
+        """Record what requests used since the last call. Raises NoRoom."""
+        if uses := self._activity.take_uses():
+            self._entries.record_uses(uses)
+        if pinned := self._activity.take_pinned():
+            self._pins.pin(pinned)
+
+    def step(self) -> None:
+        """Continue a rebuild by a few folders."""
+        if self._steps is None:
+            return
+        try:
+            next(self._steps)
+        except StopIteration:
+            self._steps = None
+            log.info("cache index rebuilt", extra={"cache": self._stats.name})
+        except (NoRoom, OSError) as error:
+            self._steps = None
+            self._failures.report("rebuild", error)
+
+    def finish_rebuild(self) -> None:
+        """Continue a rebuild of this process to its end."""
+        while self._steps is not None:
+            self.step()
+
+    def _begin_rebuild(self) -> None:
+        """Begin a rebuild that is due; check again later if one will be due."""
+        if self._steps is not None:
+            return
+        due_in_s = self._rebuild.due_in_s(2 * self.every_s)
+        if due_in_s is None:
+            return
+        self._requested = True
+        if due_in_s <= 0 and (steps := self._rebuild.begin()) is not None:
+            log.info("cache index rebuilding", extra={"cache": self._stats.name})
+            self._steps = steps
+
+    def _delete_missing(self) -> None:
+        missed = self._activity.take_missed()
+        deleted, self._publisher.deleted_externally = self._publisher.deleted_externally, 0
+        if missed:
+            deleted += self._entries.delete_missing(missed)
+        if deleted:
+            extra = {"cache": self._stats.name, "files": deleted}
+            log.warning("cached files deleted externally", extra=extra)
+
+    def _renew_leases(self) -> None:
+        """Renew the leases of files that are being read, well before they end."""
+        now, paths = self._ledger.evictor.now(), list(self._activity.reads)
+        soon = now + max(self._lease_s / 2, 2 * self.every_s)
+        due = {path: now + self._lease_s for path in paths if self._leases.get(path, 0.0) < soon}
+        if due:
+            self._entries.lease(due)
+        self._leases = {path: due.get(path, self._leases.get(path, 0.0)) for path in paths}
+
+    def _report_lookups(self) -> None:
+        """Add to the metrics what was counted since the last call: there are too many look-ups to
+        update a metric with each of them.
+        """
+        now, before = replace(self._stats), self._reported
+        self._reported = now
+        lookups = metrics.CACHE_LOOKUPS
+        lookups.labels(cache=now.name, outcome="hit").inc(now.hits - before.hits)
+        lookups.labels(cache=now.name, outcome="miss").inc(now.misses - before.misses)
+        metrics.CACHE_PUTS.labels(cache=now.name).inc(now.puts - before.puts)

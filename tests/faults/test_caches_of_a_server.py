@@ -1,6 +1,6 @@
-"""What befalls the caches of a running server: housekeeping killed, disk full, read-only, files
-removed by hand, no room for a source. Right bytes are served all the time, the caches heal, and the
-log says what happened.
+"""Faults of the caches of a running server: housekeeping killed, disk full or read-only, files
+deleted externally, no room for a source. The right bytes are served throughout, the caches recover,
+and the log has the fault.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def s3(tmp_path_factory) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
-    """A file system of its own, 40 MiB, where the caches of `tmp_path/data` will lie."""
+    """A separate file system of 40 MiB for the caches of `tmp_path/data`."""
     at = tmp_path / "data" / "cache"
     at.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(at)]
@@ -75,8 +75,8 @@ def disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(at)], check=True)
 
 
-class Right:
-    """Every answer is compared with the first one for its tile."""
+class Checker:
+    """Compares every answer with the first one for its tile."""
 
     def __init__(self, server: ServeProcess, name: str = "large") -> None:
         self._base = f"{server.public}/iiif/3/1%2F1%2F{name}"
@@ -112,22 +112,22 @@ def housekeepers(server: ServeProcess) -> list[dict[str, Any]]:
     return [e for e in events(server, "process started") if e["role"] == "housekeeping"]
 
 
-def restarted(server: ServeProcess, before: int) -> bool:
+def is_restarted(server: ServeProcess, before: int) -> bool:
     return len(housekeepers(server)) > before
 
 
-def counted(server: ServeProcess) -> bool:
-    """False also while housekeeping, which has the private port, is starting."""
+def has_evictions(server: ServeProcess) -> bool:
+    """False while housekeeping, which serves the private port, is starting."""
     with suppress(OSError):
         return server.metric("cache_evictions_total", reason="quota") > 0
     return False
 
 
-def made_read_only(folder: Path, *, yes: bool) -> None:
-    """Nothing can be made or removed in the folders of a cache, by root neither."""
+def set_read_only(folder: Path, *, is_read_only: bool) -> None:
+    """Files can be neither created nor removed in the folders of a cache, not even by root."""
     folders = [str(folder), *(str(path) for path in folder.glob("**/")), str(folder / ".temp")]
     done = subprocess.run(
-        ["chattr", "+i" if yes else "-i", *dict.fromkeys(folders)],
+        ["chattr", "+i" if is_read_only else "-i", *dict.fromkeys(folders)],
         check=False,
         capture_output=True,
     )
@@ -135,12 +135,12 @@ def made_read_only(folder: Path, *, yes: bool) -> None:
         pytest.skip(f"folders cannot be made read-only here: {done.stderr.decode().strip()}")
 
 
-def verified(data: Path) -> bool:
-    """`cache verify` finds nothing amiss."""
+def is_verified(data: Path) -> bool:
+    """True if `cache verify` finds no difference."""
     return run_command("cache", "verify", "--data", data).status == 0
 
 
-def test_without_housekeeping_serving_goes_on_and_the_quota_holds(tmp_path, folder):
+def test_while_housekeeping_is_down_serving_continues_and_the_quota_holds(tmp_path, folder):
     with run_server(folder, workers=2, data=tmp_path / "data", env=SMALL) as server:
         server.wait_converted()
         cache = server.data / "cache" / "derivatives"
@@ -154,15 +154,15 @@ def test_without_housekeeping_serving_goes_on_and_the_quota_holds(tmp_path, fold
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        right = Right(server)
+        checker = Checker(server)
         try:
-            right.ask_all(TILES, threads=8)
+            checker.ask_all(TILES, threads=8)
             for _ in range(3):
                 started = housekeepers(server)
                 os.kill(started[-1]["child"], signal.SIGKILL)
-                right.ask_all(random.Random(3).sample(TILES, 90), threads=8)
+                checker.ask_all(random.Random(3).sample(TILES, 90), threads=8)
                 wait_until(
-                    partial(restarted, server, len(started)), "housekeeping is started again"
+                    partial(is_restarted, server, len(started)), "housekeeping is started again"
                 )
         finally:
             over.set()
@@ -170,92 +170,92 @@ def test_without_housekeeping_serving_goes_on_and_the_quota_holds(tmp_path, fold
         assert max(samples) <= QUOTA
         assert max(samples) > QUOTA * 0.8, "the cache was full"
         assert len(events(server, "process died, restarting it")) == 3
-        wait_until(partial(counted, server), "the writers' evictions are counted", timeout_s=60)
+        wait_until(
+            partial(has_evictions, server), "the writers' evictions are counted", timeout_s=60
+        )
         assert_log_clean(server.log(), allowed=("process died, restarting it",))
-    assert verified(tmp_path / "data")
+    assert is_verified(tmp_path / "data")
 
 
-def test_on_a_full_disk_answers_are_right_and_the_cache_heals(tmp_path, folder, disk):
+def test_on_a_full_disk_answers_are_right_and_the_cache_recovers(tmp_path, folder, disk):
     env = {**SMALL, "ORCHESTRATOR_CACHE__FREE_SPACE_FLOOR": "0"}
     with run_server(folder, workers=2, data=tmp_path / "data", env=env) as server:
         server.wait_converted()
-        right = Right(server)
-        right.ask_all(TILES[:40])
+        checker = Checker(server)
+        checker.ask_all(TILES[:40])
         found = os.statvfs(disk)
         (disk / "others").write_bytes(bytes(found.f_bavail * found.f_frsize))
-        right.ask_all(TILES[40:120])
+        checker.ask_all(TILES[40:120])
         wait_until(
             lambda: events(server, "cache has no room") or events(server, "cache not writable"),
-            "the log says that the disk is full",
+            "the full disk is logged",
         )
         (disk / "others").unlink()
-        right.ask_all(TILES[120:160])
+        checker.ask_all(TILES[120:160])
         renders = server.metric("renders_total")
-        right.ask_all(TILES[120:160])
-        assert server.metric("renders_total") == renders, "kept again"
+        checker.ask_all(TILES[120:160])
+        assert server.metric("renders_total") == renders, "stored again"
         assert_log_clean(server.log())
-    assert verified(tmp_path / "data")
+    assert is_verified(tmp_path / "data")
 
 
-def test_a_cache_made_read_only_is_read_on_and_written_again_later(tmp_path, folder):
+def test_a_cache_made_read_only_is_still_read_and_later_written_again(tmp_path, folder):
     with run_server(folder, workers=2, data=tmp_path / "data", env=SMALL) as server:
         server.wait_converted()
         cache = server.data / "cache" / "derivatives"
-        right = Right(server)
-        right.ask_all(TILES[:30])
-        made_read_only(cache, yes=True)
+        checker = Checker(server)
+        checker.ask_all(TILES[:30])
+        set_read_only(cache, is_read_only=True)
         try:
-            right.ask_all(TILES[:60])
-            wait_until(lambda: events(server, "cache not writable"), "the log says it")
+            checker.ask_all(TILES[:60])
+            wait_until(lambda: events(server, "cache not writable"), "the failure is logged")
         finally:
-            made_read_only(cache, yes=False)
-        right.ask_all(TILES[60:90])
-        wait_until(
-            lambda: events(server, "cache writable again"), "the log says that it is well again"
-        )
+            set_read_only(cache, is_read_only=False)
+        checker.ask_all(TILES[60:90])
+        wait_until(lambda: events(server, "cache writable again"), "the recovery is logged")
         renders = server.metric("renders_total")
-        right.ask_all(TILES[60:90])
-        assert server.metric("renders_total") == renders, "kept again"
+        checker.ask_all(TILES[60:90])
+        assert server.metric("renders_total") == renders, "stored again"
         assert_log_clean(server.log())
-    assert verified(tmp_path / "data")
+    assert is_verified(tmp_path / "data")
 
 
-def test_files_removed_by_hand_are_made_again(tmp_path, folder, s3):
+def test_files_deleted_externally_are_made_again(tmp_path, folder, s3):
     with run_server(folder, workers=2, data=tmp_path / "data", env={**SMALL, **s3}) as server:
         server.wait_converted()
-        right = Right(server)
-        right.ask_all(TILES[:20])
+        checker = Checker(server)
+        checker.ask_all(TILES[:20])
         for path in [*server.data.glob("cache/*/??/*/*")]:
             path.unlink()
-        right.ask_all(TILES[:25])
+        checker.ask_all(TILES[:25])
         wait_until(
             lambda: events(server, "cached files deleted externally"),
-            "the log says that files are gone",
+            "the missing files are logged",
         )
         assert_log_clean(server.log())
-    assert verified(tmp_path / "data")
+    assert is_verified(tmp_path / "data")
 
 
-def test_all_killed_at_once_in_the_middle_of_writing_leaves_a_sound_cache(tmp_path, folder):
+def test_killing_all_processes_during_writes_leaves_a_sound_cache(tmp_path, folder):
     data = tmp_path / "data"
     for _ in range(2):
         with run_server(folder, workers=2, data=data, env=SMALL) as server:
             server.wait_converted()
-            right = Right(server)
+            checker = Checker(server)
             with ThreadPoolExecutor(8) as pool:
-                asked = [pool.submit(right.ask, tile) for tile in TILES]
+                asked = [pool.submit(checker.ask, tile) for tile in TILES]
                 time.sleep(1.5)
                 for pid in server.processes():
                     os.kill(pid, signal.SIGKILL)
                 for one in asked:
                     one.cancel()
             server.stop(graceful=False)
-            assert not right.wrong
+            assert not checker.wrong
     with run_server(folder, workers=2, data=data, env=SMALL) as server:
-        Right(server).ask_all(TILES[:40])
+        Checker(server).ask_all(TILES[:40])
         assert du(data / "cache" / "derivatives") <= QUOTA
         assert_log_clean(server.log())
-    assert verified(data)
+    assert is_verified(data)
     assert not list(data.glob("cache/*/.temp/*"))
 
 
@@ -267,8 +267,8 @@ def test_a_source_without_room_is_read_in_ranges_or_refused_with_retry_after(tmp
     env = {**SMALL, **s3, "ORCHESTRATOR_CACHE__SOURCES_QUOTA": "100000"}
     with run_server(folder, workers=2, data=tmp_path / "data", env=env) as server:
         server.wait_converted()
-        right = Right(server)
-        right.ask_all(TILES[:12])
+        checker = Checker(server)
+        checker.ask_all(TILES[:12])
         assert server.metric("sources_not_copied_total", why="no_room", how="range") == 12
         assert server.metric("source_copies_total") == 0
         assert not list(server.data.glob("cache/sources/??/*/*"))
@@ -288,7 +288,7 @@ def test_a_source_without_room_is_read_in_ranges_or_refused_with_retry_after(tmp
         assert_log_clean(server.log())
 
 
-def test_an_image_pinned_or_never_orchestrated_by_command_is_so_on_the_running_server(
+def test_a_running_server_obeys_pins_and_never_orchestrate_that_are_set_by_command(
     tmp_path, folder, s3
 ):
     data = tmp_path / "data"
@@ -308,18 +308,18 @@ def test_an_image_pinned_or_never_orchestrated_by_command_is_so_on_the_running_s
         set_image("1/1/large", "--pin", "--no-orchestrate")
         shown = run_command("images", "show", "1/1/large", "--json", "--data", data, env=s3).json
         assert (shown["pinned"], shown["orchestrate"]) == (True, False)
-        Right(server).ask_all(TILES[:10])
-        Right(server, "rule").ask_all(TILES[:4])
+        Checker(server).ask_all(TILES[:10])
+        Checker(server, "rule").ask_all(TILES[:4])
         assert server.metric("source_copies_total") == 0
         assert server.metric("sources_not_copied_total", why="never", how="range") == 10
         assert server.metric("sources_not_copied_total", why="never", how="memory") == 4, "small"
         kept = sorted(data.glob("cache/derivatives/??/*/*"))
-        Right(server, "other").ask_all(TILES)
+        Checker(server, "other").ask_all(TILES)
         pinned = [path for path in kept if path.exists()]
         assert len(pinned) == 10, "the pinned image's tiles stay, the others are evicted"
         set_image("1/1/large", "--no-pin", "--orchestrate")
         time.sleep(1)
-        Right(server, "other").ask_all(TILES[::-1])
+        Checker(server, "other").ask_all(TILES[::-1])
         assert not [path for path in kept if path.exists()]
         assert server.metric("source_copies_total") == 1
         assert_log_clean(server.log())

@@ -1,7 +1,7 @@
-"""Disk caches for tests: products, a manual clock, `du`, and processes that write, lead and get
-killed.
+"""Disk caches for tests: products, a manual clock, `du`, and child processes that write or lead and
+are killed.
 
-Run as a module it is such a process: `python -m tests.support.caches write|hang|lead ...`.
+Run as a module, it is such a process: `python -m tests.support.caches write|hang|hold|lead ...`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BODY = bytes(range(256)) * 47  # 12 KB, as a tile
 
 
 class ManualClock:
-    """Seconds that pass when told to."""
+    """A clock that only `advance` moves."""
 
     def __init__(self, at: float = 1_800_000_000.0) -> None:
         self.at = at
@@ -39,16 +39,16 @@ def a_product(number: int = 0, asset: str = "1/1/a", version: int = 1) -> Produc
 
 
 def du(folder: Path) -> int:
-    """Allocated bytes of the tree, folders included; files that go while it looks are no error."""
-    total, waiting = 0, [folder]
-    while waiting:
-        at = waiting.pop()
+    """Allocated bytes of the tree, with folders. Files may be removed while it runs."""
+    total, folders = 0, [folder]
+    while folders:
+        at = folders.pop()
         try:
             total += at.stat().st_blocks * 512
-            with os.scandir(at) as found:
-                for entry in found:
+            with os.scandir(at) as entries:
+                for entry in entries:
                     if entry.is_dir():
-                        waiting.append(Path(entry.path))
+                        folders.append(Path(entry.path))
                         continue
                     total += entry.stat().st_blocks * 512
         except FileNotFoundError:
@@ -57,25 +57,25 @@ def du(folder: Path) -> int:
 
 
 def child(*arguments: object) -> subprocess.Popen[bytes]:
-    """A process of this module's."""
+    """Start a process that runs this module."""
     command = [sys.executable, "-m", "tests.support.caches", *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
     )
 
 
-def said(process: subprocess.Popen[bytes]) -> str:
+def read_line(process: subprocess.Popen[bytes]) -> str:
     """The next line the process printed."""
     assert process.stdout is not None
     return process.stdout.readline().decode().strip()
 
 
-def _say(text: object) -> None:
+def _print(text: object) -> None:
     print(text, flush=True)
 
 
 async def _write(folder: str, quota: str, seconds: str, seed: str) -> None:
-    """Put, read and drop at full speed; says how many puts were kept and refused."""
+    """Put, read and drop at full speed; print the puts kept and refused and the wrong reads."""
     options = DiskOptions(quota=int(quota), use_flush_s=0.2)
     cache = await DiskCache.open(Path(folder), options)
     until = time.monotonic() + float(seconds)
@@ -99,47 +99,47 @@ async def _write(folder: str, quota: str, seconds: str, seed: str) -> None:
         if number % 800 == 0:
             await cache.assets.drop(f"1/1/{seed}-{(number - 400) // 40}")
     await cache.close()
-    _say(f"{kept} {refused} {wrong}")
+    _print(f"{kept} {refused} {wrong}")
 
 
 async def _hang(folder: str, quota: str, stage: str) -> None:
-    """Get to a stage of writing, say so, and wait there to be killed."""
+    """Get to a stage of a write, print a line, and wait to be killed."""
     cache = await DiskCache.open(Path(folder), DiskOptions(quota=int(quota)))
     async with cache.open_writer(a_product(1), 3_000_000) as writing:
         writing.path.write_bytes(b"half" * 250_000)
         if stage == "temp":
-            _say("hanging")
+            _print("hanging")
             await asyncio.sleep(60)
         tree = cache._thread.writer.ledger.tree
-        tree.publish = lambda *_: (_say("hanging"), time.sleep(60))  # type: ignore[assignment]
+        tree.publish = lambda *_: (_print("hanging"), time.sleep(60))  # type: ignore[assignment]
         await writing.publish()
 
 
 async def _hold(folder: str, quota: str, lease_s: str) -> None:
-    """Put a source, read it, say so, and wait there to be killed."""
+    """Put a source, read it, print a line, and wait to be killed."""
     options = DiskOptions(quota=int(quota), use_flush_s=0.05, lease_s=float(lease_s))
     cache = await DiskCache.open(Path(folder), options)
     assert await cache.put(a_product(0, asset="1/1/source"), BODY)
     async with cache.hold(a_product(0, asset="1/1/source")) as path:
         assert path is not None
-        _say("holding")
+        _print("holding")
         await asyncio.sleep(60)
 
 
 async def _lead(folder: str, callers: str, produces: str, mode: str) -> None:
-    """Ask for one key many times; each production appends a line to `produces`."""
+    """Request one key many times; each production appends a line to `produces`."""
     flights = SingleFlight(Path(folder), remember=lambda _: 30.0, jitter=lambda: 0.5)
     result = Path(produces + ".result")
-    _say("ready")
+    _print("ready")
     await asyncio.to_thread(sys.stdin.readline)
 
-    async def found() -> str | None:
+    async def find() -> str | None:
         return result.read_text() if result.exists() else None
 
     async def produce() -> str:
         with Path(produces).open("a") as lines:
             lines.write("produced\n")
-        _say("producing")
+        _print("producing")
         await asyncio.sleep(60 if mode == "hang" else 0.3)
         if mode == "fail":
             raise StorageUnavailable("The store is away.")
@@ -148,10 +148,10 @@ async def _lead(folder: str, callers: str, produces: str, mode: str) -> None:
         partial.replace(result)
         return "made"
 
-    asked = [flights.run("key", produce, find=found) for _ in range(int(callers))]
-    answers = await asyncio.gather(*asked, return_exceptions=True)
+    calls = [flights.run("key", produce, find=find) for _ in range(int(callers))]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
     await flights.close()
-    _say(sorted({f"{type(a).__name__}:{a}" for a in answers}))
+    _print(sorted({f"{type(a).__name__}:{a}" for a in answers}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Child processes that are always gone at the end, and folders for them."""
+"""Child processes, killed at the end of each test, and folders for them."""
 
 from __future__ import annotations
 

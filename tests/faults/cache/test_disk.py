@@ -1,4 +1,4 @@
-"""The disk itself fails: full, read-only, gone. Requests do not."""
+"""Requests do not fail when the disk fails: full, read-only, missing."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(at)], check=True)
 
 
-async def test_on_a_full_disk_the_cache_makes_room_or_goes_without(
+async def test_on_a_full_disk_the_cache_makes_room_or_stores_nothing(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = await DiskCache.open(small_disk / "c", DiskOptions(quota=0, use_flush_s=0.05))
     for number in range(900):
         await cache.put(a_product(number), BODY)
-    assert (await cache.stats()).evicted > 0, "it knew before the disk was full"
+    assert (await cache.stats()).evicted > 0, "it evicted before the disk was full"
     found = os.statvfs(small_disk)
     (small_disk / "others").write_bytes(bytes(found.f_bavail * found.f_frsize))
     caplog.set_level(logging.WARNING)
@@ -51,7 +51,7 @@ async def test_on_a_full_disk_the_cache_makes_room_or_goes_without(
     with pytest.raises(NoRoom):
         async with cache.open_writer(a_product(1), 30 * 1024**2):
             pass
-    assert len(caplog.records) < 10, "a row of like failures is one line"
+    assert len(caplog.records) < 10, "equal failures are logged once"
     assert "cache has no room" in [record.message for record in caplog.records]
     (small_disk / "others").unlink()
     assert await cache.put(a_product(1101), BODY)
@@ -59,7 +59,7 @@ async def test_on_a_full_disk_the_cache_makes_room_or_goes_without(
     await cache.close()
 
 
-async def test_a_disk_that_fills_up_during_a_write_leaves_no_part_of_it(small_disk: Path) -> None:
+async def test_a_write_that_fills_the_disk_leaves_no_file(small_disk: Path) -> None:
     cache = await DiskCache.open(small_disk / "c", DiskOptions(quota=0))
     with pytest.raises(OSError, match="No space"):
         async with cache.open_writer(a_product(), 1000) as writing:
@@ -69,7 +69,7 @@ async def test_a_disk_that_fills_up_during_a_write_leaves_no_part_of_it(small_di
     await cache.close()
 
 
-async def test_a_read_only_cache_serves_what_it_has_and_the_rest_uncached(
+async def test_a_read_only_cache_is_read_and_new_files_are_not_stored(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = DiskOptions(quota=3_000_000, use_flush_s=0.05)
@@ -92,12 +92,12 @@ async def test_a_read_only_cache_serves_what_it_has_and_the_rest_uncached(
     assert "cache not writable" in [record.message for record in caplog.records]
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     caplog.set_level(logging.INFO)
-    assert await cache.put(a_product(2), BODY), "it is tried again each time"
+    assert await cache.put(a_product(2), BODY), "each write is tried again"
     assert "cache writable again" in [record.message for record in caplog.records]
     await cache.close()
 
 
-async def test_files_removed_by_hand_are_noticed_and_made_up_for(
+async def test_files_deleted_externally_are_logged_and_the_counts_are_corrected(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = await DiskCache.open(folder, DiskOptions(quota=2_000_000))
@@ -108,8 +108,8 @@ async def test_files_removed_by_hand_are_noticed_and_made_up_for(
     for number in range(3):
         assert await cache.get(a_product(number)) is None
     await cache.maintenance.run_periodic_work()
-    said = [r for r in caplog.records if r.message == "cached files deleted externally"]
-    assert [record.files for record in said] == [3]  # type: ignore[attr-defined]
+    warnings = [r for r in caplog.records if r.message == "cached files deleted externally"]
+    assert [record.files for record in warnings] == [3]  # type: ignore[attr-defined]
     for number in range(10):
         assert await cache.put(a_product(number), BODY)
     totals = await cache.maintenance.totals()
@@ -117,7 +117,7 @@ async def test_files_removed_by_hand_are_noticed_and_made_up_for(
     await cache.close()
 
 
-async def test_a_cache_folder_removed_while_running_is_made_again(folder: Path) -> None:
+async def test_a_cache_folder_deleted_externally_is_created_again(folder: Path) -> None:
     cache = await DiskCache.open(folder, DiskOptions(quota=2_000_000))
     for number in range(20):
         await cache.put(a_product(number), BODY)

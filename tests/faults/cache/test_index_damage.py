@@ -1,5 +1,5 @@
-"""The index may be lost at any time: serving goes on, the quota holds, what was cached is found
-again.
+"""The index may be lost at any time: serving continues, the quota holds, and the cached files are
+found again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _overwrite(index: Path) -> None:
     index.write_bytes(b"not a database" * 1000)
 
 
-def _tear(index: Path) -> None:
+def _overwrite_pages(index: Path) -> None:
     size = index.stat().st_size
     with index.open("r+b") as file:
         file.seek(4096)
@@ -46,7 +46,9 @@ def _empty(index: Path) -> None:
 
 
 DAMAGE = pytest.mark.parametrize(
-    "damage", [_delete, _delete_all, _overwrite, _tear, _truncate, _empty], ids=lambda f: f.__name__
+    "damage",
+    [_delete, _delete_all, _overwrite, _overwrite_pages, _truncate, _empty],
+    ids=lambda f: f.__name__,
 )
 
 
@@ -70,8 +72,8 @@ async def test_an_index_damaged_while_running_is_rebuilt_and_the_quota_holds(
     for suffix in ("-wal", "-shm"):
         index.with_name(index.name + suffix).unlink(missing_ok=True)
     damage(index)
-    there = [n for n in range(100) if await one.get(a_product(n, asset=f"1/1/{n // 30}"))]
-    assert len(there) == 100, "reading needs no index"
+    readable = [n for n in range(100) if await one.get(a_product(n, asset=f"1/1/{n // 30}"))]
+    assert len(readable) == 100, "reads need no index"
     for number in range(100, 300):
         await other.put(a_product(number), bytes(40_000))
         await one.put(a_product(number + 1000), bytes(40_000))
@@ -103,7 +105,7 @@ async def test_an_index_damaged_between_runs_is_rebuilt(
     damage(folder.with_name("derivatives.index") / "index.sqlite3")
     cache = await _opened(folder, clock)
     assert await cache.get(a_product(3)) == BODY
-    assert not await cache.put(a_product(99), BODY), "how full it is, is not known yet"
+    assert not await cache.put(a_product(99), BODY), "the bytes in use are not known yet"
     clock.advance(5)
     await cache.maintenance.finish_rebuild()
     totals = await cache.maintenance.totals()
@@ -112,7 +114,7 @@ async def test_an_index_damaged_between_runs_is_rebuilt(
     await cache.close()
 
 
-async def test_files_that_are_not_ours_survive_a_rebuild(folder: Path) -> None:
+async def test_files_that_the_cache_did_not_write_survive_a_rebuild(folder: Path) -> None:
     clock = ManualClock()
     (folder / "ab").mkdir(parents=True)
     (folder / "README").write_text("hands off")

@@ -1,4 +1,4 @@
-"""A quota is a promise: four processes write as fast as they can, and `du` never finds more."""
+"""Four processes write as fast as they can, and `du` never finds more than the quota."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 from orchestrator.cache.disk.cache import DiskCache, DiskOptions
 from tests.faults.cache.conftest import Spawn
-from tests.support.caches import a_product, du, said
+from tests.support.caches import a_product, du, read_line
 
 QUOTA = 200_000_000
 
 
 async def fill(folder: Path) -> None:
-    """Start full, so that writers have to make room from the first moment."""
+    """Fill the cache, so that writers have to make room from the start."""
     cache = await DiskCache.open(folder, DiskOptions(quota=QUOTA))
     for number in range(200):
         assert await cache.put(a_product(number, asset=f"1/1/{number // 9}"), bytes(1_000_000))
@@ -45,7 +45,9 @@ async def test_du_never_finds_more_than_the_quota_while_four_processes_write(
                 writer.kill()
             killed = -killed  # once
         time.sleep(0.01)
-    outcomes = [[int(n) for n in line.split()] for w in writers[abs(killed) :] if (line := said(w))]
+    outcomes = [
+        [int(n) for n in line.split()] for w in writers[abs(killed) :] if (line := read_line(w))
+    ]
     assert len(outcomes) == 4 - abs(killed), "no writer failed"
     assert len(samples) > 20
     assert max(samples) <= QUOTA

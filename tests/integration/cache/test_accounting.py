@@ -1,4 +1,6 @@
-"""Whatever is done, in whatever order, by whomever, killed or not: counts are what is on disk."""
+"""After any sequence of operations and kills by two processes, the counts equal the files on
+disk.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ sizes = st.sampled_from([1, 4000, 9000, 30_000, 120_000, 500_000])
 
 
 class DiskCacheMachine(RuleBasedStateMachine):
-    """Two processes' caches over one folder, against a model of what was put, in order of use."""
+    """Two processes' caches over one folder, compared with a model of the stored files by use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,9 +40,9 @@ class DiskCacheMachine(RuleBasedStateMachine):
         self.base = Path(tempfile.mkdtemp(prefix="cache-machine-"))
         self.folder = self.base / "derivatives"
         self.kept: OrderedDict[Product, bytes] = OrderedDict()
-        """Least recently used first; what is evicted leaves from the front."""
+        """Least recently used first; evictions remove from the front."""
         self.pinned: set[str] = set()
-        """Assets whose products must not leave for room."""
+        """Assets whose files must not be evicted."""
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
         return self.loop.run_until_complete(coroutine)
@@ -88,14 +90,14 @@ class DiskCacheMachine(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1), asset=st.integers(0, 1), pinned=st.booleans())
     def pin(self, who: int, asset: int, pinned: bool) -> None:
-        """Asset 2 never is, so that there is always something to evict."""
+        """Asset 2 is never pinned, so that there is always a file to evict."""
         text = f"1/1/{asset}"
         assets = self.caches[who].assets
         self.run(assets.pin(text) if pinned else assets.unpin(text))
         (self.pinned.add if pinned else self.pinned.discard)(text)
 
     @rule(asset=assets, number=numbers)
-    def delete_by_hand(self, asset: int, number: int) -> None:
+    def delete_externally(self, asset: int, number: int) -> None:
         product = self.product(asset, number)
         if product in self.kept:
             path = self.run(self.caches[0].path(product))
@@ -111,7 +113,7 @@ class DiskCacheMachine(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1), published=st.booleans(), size=sizes)
     def kill_while_writing(self, who: int, published: bool, size: int) -> None:
-        """End without goodbye: before the rename, or between commit and rename."""
+        """End the process without cleanup: before the rename, or between commit and rename."""
         cache = self.caches[who]
         thread = cache._thread
         publisher = thread.writer.publisher
@@ -152,12 +154,12 @@ class DiskCacheMachine(RuleBasedStateMachine):
         return [path for each in hashes for path in (self.folder / each[:2] / each).glob("*")]
 
     def flush(self) -> None:
-        """Uses of both are known, so that the order of eviction is exact."""
+        """Record the uses of both, so that the order of eviction is exact."""
         for cache in self.caches:
             self.run(cache.maintenance.run_periodic_work())
 
     def drop_evicted(self) -> None:
-        """What was evicted is what was used least recently, leases aside."""
+        """Check that the least recently used files were evicted, except leased ones."""
         present = {p: self.run(self.caches[0].get(p)) is not None for p in self.kept}
         self.caches[0]._activity.uses.clear()
         there = [found for product, found in present.items() if product.asset not in self.pinned]
@@ -192,7 +194,7 @@ class DiskCacheMachine(RuleBasedStateMachine):
             shutil.rmtree(self.base)
 
     def settle(self) -> None:
-        """After the sweep and a repair, nothing is left over and the counts are exact."""
+        """After a sweep and a repair there are no leftovers and the counts are exact."""
         if not hasattr(self, "caches"):
             return
         self.run(self.caches[0].maintenance.sweep())

@@ -1,4 +1,4 @@
-"""The disk cache: what is put is found, whole; quota, order, leases, drops, healing."""
+"""The disk cache: stored bodies are read back whole; quota, order, leases, drops, damaged files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.integration.cache.conftest import Open
 from tests.support.caches import BODY, ManualClock, a_product, du
 
 
-async def test_what_was_put_is_found_by_every_process_and_after_a_restart(open_cache: Open) -> None:
+async def test_a_stored_body_is_read_by_every_process_and_after_a_restart(open_cache: Open) -> None:
     one, other = await open_cache(), await open_cache()
     assert await one.get(a_product()) is None
     assert await one.put(a_product(), BODY)
@@ -31,7 +31,7 @@ async def test_what_was_put_is_found_by_every_process_and_after_a_restart(open_c
 
 @pytest.mark.parametrize("inline_read", [0, 256 * 1024], ids=["by a thread", "inline"])
 @pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 300_000], ids=str)
-async def test_bodies_of_any_size_come_back_whole(
+async def test_bodies_of_any_size_are_read_back_whole(
     open_cache: Open, size: int, inline_read: int
 ) -> None:
     cache, body = await open_cache(inline_read=inline_read), os.urandom(size)
@@ -39,7 +39,7 @@ async def test_bodies_of_any_size_come_back_whole(
     assert await cache.get(a_product()) == body
 
 
-async def test_the_counted_bytes_are_those_du_finds(open_cache: Open, folder: Path) -> None:
+async def test_the_counted_bytes_equal_those_of_du(open_cache: Open, folder: Path) -> None:
     cache = await open_cache()
     for number in range(400):
         product = a_product(number, asset=f"1/1/{number // 100}")
@@ -60,7 +60,7 @@ async def test_a_folder_that_grows_is_counted_with_the_file_that_made_it_grow(
         assert (await cache.maintenance.totals()).bytes == du(folder)
 
 
-async def test_the_least_recently_used_leave_when_room_is_needed(
+async def test_the_least_recently_used_files_are_evicted_when_room_is_needed(
     open_cache: Open, clock: ManualClock
 ) -> None:
     cache = await open_cache(quota=1_000_000)
@@ -93,7 +93,7 @@ async def test_a_body_over_the_largest_entry_is_refused(open_cache: Open) -> Non
     assert not await cache.put(a_product(), b"")
 
 
-async def test_a_quota_of_nothing_means_no_limit(open_cache: Open) -> None:
+async def test_a_quota_of_zero_means_no_limit(open_cache: Open) -> None:
     cache = await open_cache(quota=0)
     for number in range(100):
         assert await cache.put(a_product(number), BODY)
@@ -109,7 +109,9 @@ async def test_the_free_space_floor_is_respected(open_cache: Open, tmp_path: Pat
             pass
 
 
-async def test_putting_again_replaces_and_counts_once(open_cache: Open, folder: Path) -> None:
+async def test_a_body_stored_again_replaces_the_first_and_counts_once(
+    open_cache: Open, folder: Path
+) -> None:
     cache = await open_cache()
     await cache.put(a_product(), BODY)
     await cache.put(a_product(), BODY * 3)
@@ -118,7 +120,9 @@ async def test_putting_again_replaces_and_counts_once(open_cache: Open, folder: 
     assert (totals.files, totals.bytes) == (1, du(folder))
 
 
-async def test_an_asset_is_dropped_with_all_its_versions_and_no_other(open_cache: Open) -> None:
+async def test_dropping_an_asset_removes_all_its_versions_and_no_other_asset(
+    open_cache: Open,
+) -> None:
     cache = await open_cache()
     for version in (1, 2, 10):
         await cache.put(a_product(version=version), BODY)
@@ -130,7 +134,7 @@ async def test_an_asset_is_dropped_with_all_its_versions_and_no_other(open_cache
     assert await cache.get(a_product(asset="1/1/b")) == BODY
 
 
-async def test_a_streamed_file_appears_when_published_and_not_before(
+async def test_a_streamed_file_is_readable_after_it_is_published_and_not_before(
     open_cache: Open, folder: Path
 ) -> None:
     cache, product = await open_cache(), Product("1/1/a", 1, "source x", "tif")
@@ -144,7 +148,7 @@ async def test_a_streamed_file_appears_when_published_and_not_before(
     assert (await cache.maintenance.totals()).bytes == du(folder)
 
 
-async def test_a_writing_that_fails_leaves_nothing_and_gives_its_room_back(
+async def test_a_failed_write_leaves_no_file_and_gives_its_room_back(
     open_cache: Open, folder: Path
 ) -> None:
     cache = await open_cache()
@@ -159,7 +163,7 @@ async def test_a_writing_that_fails_leaves_nothing_and_gives_its_room_back(
     assert (totals.bytes, totals.reserved) == (before[0], 0)
 
 
-async def test_a_writing_cancelled_while_it_waits_for_room_gives_it_back(open_cache: Open) -> None:
+async def test_a_write_cancelled_while_it_waits_for_room_gives_it_back(open_cache: Open) -> None:
     cache = await open_cache()
 
     async def write() -> None:
@@ -175,7 +179,7 @@ async def test_a_writing_cancelled_while_it_waits_for_room_gives_it_back(open_ca
     assert (await cache.maintenance.totals()).reserved == 0
 
 
-async def test_a_writing_of_unknown_size_grows_within_the_quota(open_cache: Open) -> None:
+async def test_a_write_of_unknown_size_grows_within_the_quota(open_cache: Open) -> None:
     cache = await open_cache(quota=1_000_000)
     async with cache.open_writer(a_product()) as writing:
         await writing.grow(500_000)
@@ -186,7 +190,7 @@ async def test_a_writing_of_unknown_size_grows_within_the_quota(open_cache: Open
     assert await cache.get(a_product()) == bytes(500_000)
 
 
-async def test_a_file_that_outgrew_its_room_is_not_kept(open_cache: Open, folder: Path) -> None:
+async def test_a_file_larger_than_its_room_is_not_stored(open_cache: Open, folder: Path) -> None:
     cache = await open_cache(quota=300_000)
     with pytest.raises(NoRoom):
         async with cache.open_writer(a_product(), 1000) as writing:
@@ -196,7 +200,7 @@ async def test_a_file_that_outgrew_its_room_is_not_kept(open_cache: Open, folder
     assert list((folder / ".temp").iterdir()) == []
 
 
-async def test_a_source_in_use_is_never_evicted_and_its_lease_ends(
+async def test_a_source_in_use_is_not_evicted_until_its_lease_ends(
     open_cache: Open, clock: ManualClock
 ) -> None:
     one, other = await open_cache(quota=1_000_000), await open_cache(quota=1_000_000)
@@ -215,7 +219,7 @@ async def test_a_source_in_use_is_never_evicted_and_its_lease_ends(
     assert await one.path(a_product(0, asset="source")) is None
 
 
-async def test_a_file_deleted_by_hand_is_a_miss_and_is_made_up_for(
+async def test_a_file_deleted_externally_is_a_miss_and_the_counts_are_corrected(
     open_cache: Open, folder: Path
 ) -> None:
     cache = await open_cache()
@@ -230,14 +234,14 @@ async def test_a_file_deleted_by_hand_is_a_miss_and_is_made_up_for(
     assert (totals.files, totals.bytes) == (1, du(folder))
 
 
-async def test_misses_that_nobody_looks_into_do_not_pile_up(open_cache: Open) -> None:
+async def test_the_number_of_misses_in_memory_is_bounded(open_cache: Open) -> None:
     cache = await open_cache()
     for number in range(2 * MISSES_KEPT):
         await cache.get(a_product(number))
     assert len(cache._activity.missed) == MISSES_KEPT
 
 
-async def test_a_temporary_file_that_cannot_be_removed_costs_no_job_and_no_room(
+async def test_a_temporary_file_that_cannot_be_removed_does_not_fail_jobs_or_use_room(
     open_cache: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = await open_cache()
@@ -250,15 +254,15 @@ async def test_a_temporary_file_that_cannot_be_removed_costs_no_job_and_no_room(
 
     monkeypatch.setattr(Path, "unlink", refused)
     thread, go = cache._thread, threading.Event()
-    thread.call(go.wait)  # so that the put finds the next job queued behind it
+    thread.call(go.wait)  # so that the put and the next job are in the queue together
     kept = asyncio.ensure_future(cache.put(a_product(), BODY))
     await asyncio.sleep(0)
-    behind = asyncio.wrap_future(thread.call(lambda: "done"))
+    following = asyncio.wrap_future(thread.call(lambda: "done"))
     go.set()
     async with asyncio.timeout(5):
         assert await kept
-        assert await behind == "done"
-    for _ in range(2):  # room is given back when nothing was put meanwhile
+        assert await following == "done"
+    for _ in range(2):  # room is given back when nothing was stored since the last run
         await cache.maintenance.run_periodic_work()
     assert (await cache.maintenance.totals()).reserved == 0
 
@@ -274,7 +278,9 @@ async def test_an_empty_file_is_a_miss_and_is_removed(open_cache: Open, folder: 
     assert not path.exists()
 
 
-async def test_verify_names_each_difference_and_repairs_it(open_cache: Open, folder: Path) -> None:
+async def test_verify_counts_each_kind_of_difference_and_repairs_it(
+    open_cache: Open, folder: Path
+) -> None:
     cache = await open_cache()
     for number in range(5):
         await cache.put(a_product(number), BODY)
@@ -291,7 +297,7 @@ async def test_verify_names_each_difference_and_repairs_it(open_cache: Open, fol
     assert (await cache.maintenance.totals()).bytes == du(folder)
 
 
-async def test_clearing_leaves_no_file(open_cache: Open, folder: Path) -> None:
+async def test_clear_removes_every_file(open_cache: Open, folder: Path) -> None:
     cache = await open_cache()
     for number in range(30):
         await cache.put(a_product(number, asset=f"1/1/{number % 7}"), BODY)
@@ -300,10 +306,10 @@ async def test_clearing_leaves_no_file(open_cache: Open, folder: Path) -> None:
     assert (totals.files, totals.bytes) == (0, du(folder))
 
 
-async def test_after_a_reboot_what_may_be_torn_is_not_trusted(
+async def test_after_a_reboot_files_that_may_be_damaged_are_not_trusted(
     open_cache: Open, folder: Path, clock: ManualClock
 ) -> None:
-    """A power cut can leave files of the last seconds short: those are made again."""
+    """A power cut can truncate files of the last seconds: those are misses."""
     cache = await open_cache(boot=Boot("one", clock() - 1000))
     for number, age in ((1, 5000), (2, 10)):
         await cache.put(a_product(number), BODY)

@@ -1,4 +1,4 @@
-"""What is simulated is what runs: one trace through the disk cache and through the simulator."""
+"""The simulator agrees with the disk cache: the same trace runs through both."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def product(key: int) -> Product:
     return Product(f"1/1/{key % 8}", 1, f"{key}", "jpg")
 
 
-async def replayed(cache: DiskCache, clock: ManualClock, trace: list[Request]) -> float:
-    """The part of the requests that the cache had, uses being recorded every two seconds."""
-    start, hits, tended = clock(), 0, 0.0
+async def replay(cache: DiskCache, clock: ManualClock, trace: list[Request]) -> float:
+    """The hit ratio of the cache; uses are recorded every two seconds."""
+    start, hits, recorded = clock(), 0, 0.0
     for at, key, size in trace:
         clock.at = start + at
-        if at - tended >= 2:
-            tended = at
+        if at - recorded >= 2:
+            recorded = at
             await cache.maintenance.run_periodic_work()
         if await cache.get(product(key)) is None:
             assert await cache.put(product(key), bytes(size))
@@ -38,28 +38,28 @@ async def replayed(cache: DiskCache, clock: ManualClock, trace: list[Request]) -
     return hits / len(trace)
 
 
-def simulated(policy: str, quota: int) -> float:
+def simulate(policy: str, quota: int) -> float:
     cache = SimulatedCache(policy, quota)
     return sum(cache.request(*each) for each in TRACE) / len(TRACE)
 
 
 @EACH
-async def test_the_disk_cache_hits_as_often_as_the_simulator_says(
+async def test_the_disk_cache_has_the_hit_ratio_that_the_simulator_predicts(
     open_cache: Open, folder: Path, clock: ManualClock, policy: str
 ) -> None:
     cache = await open_cache(quota=QUOTA, eviction=policy)
-    ratio = await replayed(cache, clock, TRACE)
+    ratio = await replay(cache, clock, TRACE)
     usable = QUOTA - 10 * BLOCK  # folders take the rest
-    assert ratio == pytest.approx(simulated(policy, usable), abs=0.015)
+    assert ratio == pytest.approx(simulate(policy, usable), abs=0.015)
     assert du(folder) <= QUOTA
     assert (await cache.maintenance.verify()).sound
 
 
-def test_the_two_policies_differ_on_this_trace_more_than_the_tolerance() -> None:
-    assert simulated("s3-fifo", QUOTA) > simulated("lru", QUOTA) + 0.03
+def test_the_two_policies_differ_by_more_than_the_tolerance_on_this_trace() -> None:
+    assert simulate("s3-fifo", QUOTA) > simulate("lru", QUOTA) + 0.03
 
 
-async def test_a_scan_does_not_push_out_what_was_used_again(
+async def test_a_scan_does_not_evict_files_that_were_used_again(
     open_cache: Open, clock: ManualClock
 ) -> None:
     cache = await open_cache(quota=2_000_000, eviction="s3-fifo")
@@ -76,7 +76,7 @@ async def test_a_scan_does_not_push_out_what_was_used_again(
     assert sum(found) == 20
 
 
-async def test_who_comes_back_after_being_evicted_unused_stays(
+async def test_a_file_written_again_after_its_eviction_survives_a_scan(
     open_cache: Open, clock: ManualClock
 ) -> None:
     cache = await open_cache(quota=2_000_000, eviction="s3-fifo")
@@ -93,7 +93,7 @@ async def test_who_comes_back_after_being_evicted_unused_stays(
     assert await cache.get(product(0)) is not None
 
 
-async def test_a_pinned_file_stays_and_a_leased_one_too(
+async def test_pinned_and_leased_files_are_not_evicted(
     open_cache: Open, clock: ManualClock
 ) -> None:
     cache = await open_cache(quota=2_000_000, eviction="s3-fifo", lease_s=10_000)
@@ -110,21 +110,21 @@ async def test_a_pinned_file_stays_and_a_leased_one_too(
 
 
 @pytest.mark.parametrize(("before", "after"), [("lru", "s3-fifo"), ("s3-fifo", "lru")])
-async def test_the_policy_can_be_changed_and_nothing_is_lost(
+async def test_the_policy_can_be_changed_without_losing_files(
     open_cache: Open, folder: Path, clock: ManualClock, before: str, after: str
 ) -> None:
     cache = await open_cache(quota=QUOTA, eviction=before)
-    await replayed(cache, clock, TRACE[:1500])
+    await replay(cache, clock, TRACE[:1500])
     totals = await cache.maintenance.totals()
     await cache.close()
     cache = await open_cache(quota=QUOTA, eviction=after)
     assert (await cache.maintenance.totals()).files == totals.files
-    await replayed(cache, clock, TRACE[1500:3000])
+    await replay(cache, clock, TRACE[1500:3000])
     assert (await cache.maintenance.verify()).sound
     assert (await cache.maintenance.totals()).bytes == du(folder)
 
 
-async def test_the_names_of_the_evicted_do_not_pile_up(
+async def test_the_number_of_remembered_names_is_bounded(
     open_cache: Open, clock: ManualClock
 ) -> None:
     cache = await open_cache(quota=1_000_000, eviction="s3-fifo")

@@ -1,4 +1,4 @@
-"""Housekeeping: down to low water, least recently used first, and after the dead."""
+"""The scavenger evicts down to low water, least recently used first."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ async def test_a_pass_evicts_down_to_low_water_least_recently_used_first(
         clock.advance(1)
         assert await cache.put(a_product(number), BODY)
     await cache.maintenance.run_periodic_work()
-    told: list[Pass] = []
-    scavenger = Scavenger([cache], low_water=0.5, report=told.append)
+    passes: list[Pass] = []
+    scavenger = Scavenger([cache], low_water=0.5, report=passes.append)
     caplog.set_level(logging.INFO, logger="orchestrator.scavenger")
     dry = await scavenger.once(dry_run=True)
     assert (await cache.maintenance.totals()).files == 100
@@ -37,10 +37,10 @@ async def test_a_pass_evicts_down_to_low_water_least_recently_used_first(
     (idle,) = await scavenger.once()
     assert not idle.did_something
     assert len(caplog.records) == 1
-    assert len(told) == 3
+    assert len(passes) == 3
 
 
-async def test_what_was_used_since_it_was_chosen_stays(
+async def test_a_file_used_after_it_was_chosen_is_not_evicted(
     open_cache: Open, clock: ManualClock
 ) -> None:
     cache = await open_cache(quota=QUOTA)

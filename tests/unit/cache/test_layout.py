@@ -1,4 +1,4 @@
-"""Where products lie: safe, stable, told apart."""
+"""The paths of products: safe for any name, stable, and different for different products."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PATH = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}/\d+-[0-9a-f]{24}\.[a-z0-9]+")
 
 
 @given(st.text(), st.integers(0, 10**17), st.text())
-def test_any_name_gives_a_plain_path(asset: str, version: int, name: str) -> None:
+def test_any_name_gives_a_safe_path(asset: str, version: int, name: str) -> None:
     found = place(Product(asset, version, name, "jpg"))
     assert PATH.fullmatch(found.path)
     assert parse(found.asset, found.name) == found
@@ -38,16 +38,18 @@ def test_the_path_of_a_product_never_changes() -> None:
     ],
     ids=["asset", "version", "access", "format"],
 )
-def test_products_that_differ_lie_apart(other: Product) -> None:
+def test_different_products_have_different_paths(other: Product) -> None:
     assert place(other).path != place(Product("1/1/a", 1, "open/x", "jpg")).path
 
 
 @pytest.mark.parametrize("extension", ["", "../x", "JPG", "j p", "a" * 9, "tif/.."])
-def test_an_extension_that_is_not_plain_is_refused(extension: str) -> None:
+def test_an_extension_with_other_characters_than_a_to_z_and_digits_is_refused(
+    extension: str,
+) -> None:
     with pytest.raises(ValueError, match="extension"):
         place(Product("1/1/a", 1, "x", extension))
 
 
 @pytest.mark.parametrize("name", ["README", ".hidden", "1-abc.jpg", "x" * 40])
-def test_a_strangers_file_is_not_taken_for_ours(name: str) -> None:
+def test_other_file_names_are_not_parsed_as_products(name: str) -> None:
     assert parse(asset_hash("1/1/a"), name) is None

@@ -1,4 +1,4 @@
-"""The hot tier: budget, order, and what a drop forbids."""
+"""The hot tier: budget, eviction order, and entries refused after a drop."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def tier() -> HotTier[Entry]:
     return HotTier[Entry](3 * (1000 + ENTRY_OVERHEAD), max_entry=1500)
 
 
-def test_an_entry_put_is_found_under_its_key(tier: HotTier[Entry]) -> None:
+def test_a_stored_entry_is_returned_for_its_key(tier: HotTier[Entry]) -> None:
     kept = entry()
     assert tier.put(("host", "/a"), kept, tier.token())
     assert tier.get(("host", "/a")) is kept
     assert tier.get(("other", "/a")) is None
 
 
-def test_the_least_recently_used_entry_leaves_when_the_budget_is_full(
+def test_the_least_recently_used_entry_is_evicted_when_the_budget_is_full(
     tier: HotTier[Entry],
 ) -> None:
     for name in "abc":
@@ -46,7 +46,7 @@ def test_the_least_recently_used_entry_leaves_when_the_budget_is_full(
     assert tier.stats().evicted == 1
 
 
-def test_bytes_held_never_exceed_the_budget(tier: HotTier[Entry]) -> None:
+def test_the_bytes_never_exceed_the_budget(tier: HotTier[Entry]) -> None:
     for number in range(100):
         tier.put(number, entry(size=number * 13 % 1500), tier.token())
         assert tier.stats().bytes <= tier.stats().quota
@@ -57,7 +57,7 @@ def test_an_entry_over_the_largest_size_is_refused(tier: HotTier[Entry]) -> None
     assert tier.stats().refused == 1
 
 
-def test_a_budget_of_nothing_turns_the_tier_off() -> None:
+def test_a_budget_of_zero_turns_the_tier_off() -> None:
     tier = HotTier[Entry](0, max_entry=1500)
     assert not tier.put("a", entry(), tier.token())
 
@@ -69,7 +69,7 @@ def test_replacing_an_entry_counts_its_bytes_once(tier: HotTier[Entry]) -> None:
     assert len(tier) == 1
 
 
-def test_dropping_an_asset_takes_all_its_entries_and_no_other(tier: HotTier[Entry]) -> None:
+def test_dropping_an_asset_removes_its_entries_and_no_other(tier: HotTier[Entry]) -> None:
     tier.put("a1", entry("1/1/a", 10), tier.token())
     tier.put("a2", entry("1/1/a", 10), tier.token())
     tier.put("b1", entry("1/1/b", 10), tier.token())
@@ -89,7 +89,7 @@ def test_an_entry_rendered_before_its_asset_was_dropped_does_not_enter(
     assert tier.put("a", entry("1/1/a"), tier.token())
 
 
-def test_nothing_rendered_before_everything_was_dropped_enters(tier: HotTier[Entry]) -> None:
+def test_an_entry_rendered_before_the_tier_was_cleared_does_not_enter(tier: HotTier[Entry]) -> None:
     tier.put("a", entry(), tier.token())
     token = tier.token()
     tier.clear()
@@ -98,7 +98,7 @@ def test_nothing_rendered_before_everything_was_dropped_enters(tier: HotTier[Ent
     assert tier.stats().bytes == 0
 
 
-def test_remembering_drops_takes_bounded_memory_and_errs_on_the_safe_side() -> None:
+def test_the_memory_for_drops_is_bounded_and_old_entries_are_refused() -> None:
     tier = HotTier[Entry](10**6, max_entry=1500)
     token = tier.token()
     for number in range(50_000):

@@ -1,4 +1,4 @@
-"""Bodies as files in memory: what they hold, when there is none, and that none is left open."""
+"""Bodies as files in memory: their contents, when none is created, and that none stays open."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.descriptors import open_descriptors
 BODY = random.Random(3).randbytes(WORTH_BYTES + 5)
 
 
-def test_a_file_holds_the_body_and_takes_whole_pages() -> None:
+def test_a_file_has_the_body_and_counts_whole_pages() -> None:
     file = MemoryFiles(1).create(BODY)
     assert file is not None
     assert (file.length, file.read(), file.read(WORTH_BYTES)) == (len(BODY), BODY, BODY[-5:])
@@ -29,7 +29,7 @@ def test_a_file_holds_the_body_and_takes_whole_pages() -> None:
     assert os.pread(file.fd, 2 * len(BODY), 0) == BODY
 
 
-def test_it_is_closed_when_nobody_refers_to_it() -> None:
+def test_a_file_is_closed_when_there_are_no_references_to_it() -> None:
     files = MemoryFiles(10)
     gc.collect()  # what other tests left is not to be closed in between
     before = open_descriptors()
@@ -39,7 +39,7 @@ def test_it_is_closed_when_nobody_refers_to_it() -> None:
     assert (files.count, open_descriptors()) == (0, before)
 
 
-def test_there_is_none_for_a_small_body_nor_over_the_bound() -> None:
+def test_no_file_is_created_for_a_small_body_or_beyond_the_limit() -> None:
     files = MemoryFiles(1)
     assert files.create(BODY[: WORTH_BYTES - 1]) is None
     first = files.create(BODY)
@@ -50,7 +50,7 @@ def test_there_is_none_for_a_small_body_nor_over_the_bound() -> None:
 
 
 @pytest.mark.parametrize("call", ["memfd_create", "write"])
-def test_a_system_that_gives_none_is_no_fault_and_leaves_nothing_open(
+def test_a_system_without_memory_files_causes_no_error_and_leaves_no_descriptor_open(
     call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> int:
@@ -66,6 +66,6 @@ def test_a_system_that_gives_none_is_no_fault_and_leaves_nothing_open(
     assert files.create(BODY) is not None
 
 
-def test_connections_keep_most_of_the_descriptors() -> None:
+def test_most_descriptors_are_left_for_connections() -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert 0 < affordable_files() <= min(MOST_FILES, soft // 4)

@@ -1,4 +1,4 @@
-"""Single-flight within a process, and what is remembered of failures, also by others."""
+"""Single-flight within a process, and failures that it and other processes remember."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def nothing() -> None:
 
 
 class Work:
-    """Counts its runs and ends when told to."""
+    """Counts its runs and ends when `finish` is set."""
 
     def __init__(self, result: str = "made", error: Exception | None = None) -> None:
         self.runs = 0
@@ -55,7 +55,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def make(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Make]:
-    """Single-flights over one folder: each is what another process of the host would have."""
+    """Single-flights over one folder; each stands for another process of the host."""
     made: list[SingleFlight] = []
 
     def one() -> SingleFlight:
@@ -83,7 +83,7 @@ async def test_a_thousand_callers_share_one_run(make: Make) -> None:
     assert flights.in_flight == 0
 
 
-async def test_work_goes_on_when_the_first_caller_leaves(make: Make) -> None:
+async def test_the_work_continues_when_the_first_caller_leaves(make: Make) -> None:
     flights, work = make(), Work()
     first = asyncio.create_task(flights.run("k", work, find=nothing))
     await work.started.wait()
@@ -97,7 +97,7 @@ async def test_work_goes_on_when_the_first_caller_leaves(make: Make) -> None:
     assert work.runs == 1
 
 
-async def test_work_goes_on_when_every_caller_has_left(make: Make) -> None:
+async def test_the_work_continues_when_all_callers_have_left(make: Make) -> None:
     flights, work = make(), Work(error=StorageUnavailable("away"))
     caller = asyncio.create_task(flights.run("k", work, find=nothing))
     await work.started.wait()
@@ -113,7 +113,7 @@ async def test_work_goes_on_when_every_caller_has_left(make: Make) -> None:
     assert work.runs == 1
 
 
-async def test_what_is_found_is_not_produced(make: Make) -> None:
+async def test_an_existing_result_is_returned_without_work(make: Make) -> None:
     async def found() -> str:
         return "found"
 
@@ -158,7 +158,7 @@ async def test_a_failure_is_repeated_by_other_processes_and_then_tried_again(
     assert await other.run("k", work, find=nothing) == "made"
 
 
-async def test_what_has_been_made_meanwhile_beats_a_remembered_failure_of_another(
+async def test_an_existing_result_is_preferred_to_a_failure_that_another_process_noted(
     make: Make,
 ) -> None:
     work = Work(error=StorageUnavailable("away"))
@@ -181,7 +181,7 @@ async def test_a_failure_with_no_time_is_not_remembered(make: Make) -> None:
     assert work.runs == 3
 
 
-async def test_a_fault_of_the_program_is_raised_as_it_is_and_not_remembered(make: Make) -> None:
+async def test_a_bug_is_raised_unchanged_and_not_remembered(make: Make) -> None:
     flights, work = make(), Work(error=ZeroDivisionError())
     work.go.set()
     for _ in range(2):
@@ -190,7 +190,7 @@ async def test_a_fault_of_the_program_is_raised_as_it_is_and_not_remembered(make
     assert work.runs == 2
 
 
-async def test_a_stopping_server_tells_its_waiters_and_remembers_no_failure(make: Make) -> None:
+async def test_waiters_of_a_stopping_server_get_an_error_that_is_not_remembered(make: Make) -> None:
     flights, work = make(), Work()
     caller = asyncio.create_task(flights.run("k", work, find=nothing))
     await work.started.wait()
@@ -203,7 +203,7 @@ async def test_a_stopping_server_tells_its_waiters_and_remembers_no_failure(make
     assert await make().run("k", work, find=nothing) == "made"
 
 
-async def test_closing_lets_a_flight_land_within_its_drain_time(make: Make) -> None:
+async def test_close_lets_a_flight_finish_within_the_drain_time(make: Make) -> None:
     flights, work = make(), Work()
     caller = asyncio.create_task(flights.run("k", work, find=nothing))
     await work.started.wait()
@@ -212,7 +212,7 @@ async def test_closing_lets_a_flight_land_within_its_drain_time(make: Make) -> N
     assert await caller == "made"
 
 
-async def test_a_key_held_elsewhere_is_waited_for_and_then_looked_for(make: Make) -> None:
+async def test_a_caller_waits_for_another_process_and_then_looks_for_its_result(make: Make) -> None:
     one, other, work = make(), make(), Work()
     published: list[str] = []
 
@@ -233,7 +233,7 @@ async def test_a_key_held_elsewhere_is_waited_for_and_then_looked_for(make: Make
     assert work.runs == 1
 
 
-async def test_waiting_for_another_process_is_bounded(tmp_path: Path) -> None:
+async def test_the_wait_for_another_process_is_bounded(tmp_path: Path) -> None:
     one = SingleFlight(tmp_path, remember=lambda _: 0.0)
     other = SingleFlight(tmp_path, remember=lambda _: 0.0, wait_s=0.01)
     work = Work()
@@ -245,14 +245,14 @@ async def test_waiting_for_another_process_is_bounded(tmp_path: Path) -> None:
     await first
 
 
-async def test_landed_flights_leave_no_file(make: Make, tmp_path: Path) -> None:
+async def test_finished_flights_leave_no_file(make: Make, tmp_path: Path) -> None:
     flights, work = make(), Work()
     work.go.set()
     await asyncio.gather(*(flights.run(f"k{i}", work, find=nothing) for i in range(50)))
     assert list((tmp_path / "flights").iterdir()) == []
 
 
-async def test_without_a_folder_for_locks_work_is_done_unshared(tmp_path: Path) -> None:
+async def test_without_a_folder_for_locks_each_process_does_the_work(tmp_path: Path) -> None:
     (tmp_path / "flights").write_text("a file where the folder should be")
     flights, work = SingleFlight(tmp_path / "flights", remember=lambda _: 10.0), Work()
     work.go.set()
@@ -262,7 +262,7 @@ async def test_without_a_folder_for_locks_work_is_done_unshared(tmp_path: Path) 
         await flights.run("l", work, find=nothing)
 
 
-async def test_a_sweep_removes_old_notes_and_locks_of_the_dead_only(
+async def test_a_sweep_removes_only_old_notes_and_locks_of_dead_processes(
     make: Make, tmp_path: Path, clock: ManualClock
 ) -> None:
     flights, folder = make(), tmp_path / "flights"
@@ -276,14 +276,14 @@ async def test_a_sweep_removes_old_notes_and_locks_of_the_dead_only(
     assert flights.sweep() == 0, "all are fresh"
     for path in folder.iterdir():
         os.utime(path, (time.time() - 100,) * 2)
-    assert flights.sweep() == 1, "the lock of the dead"
+    assert flights.sweep() == 1, "the lock of a dead process"
     clock.advance(20)
     assert flights.sweep() == 1, "the note"
     assert [path.name for path in folder.iterdir()] == ["lock-of-the-living"]
     release_and_remove(folder / "lock-of-the-living", held)
 
 
-def test_a_lock_file_removed_by_its_holder_is_not_taken_for_the_lock(tmp_path: Path) -> None:
+def test_a_lock_file_that_was_removed_is_not_locked(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     first = try_lock(path)
     assert first is not None
@@ -304,7 +304,9 @@ def _classes(root: type[OrchestratorError]) -> list[type[OrchestratorError]]:
 @pytest.mark.parametrize(
     "kind", [c for c in _classes(OrchestratorError) if c.__module__ == "orchestrator.errors"]
 )
-def test_every_error_survives_the_way_to_another_process(kind: type[OrchestratorError]) -> None:
+def test_every_error_is_the_same_after_it_was_noted_for_another_process(
+    kind: type[OrchestratorError],
+) -> None:
     arguments = {InvalidImageRequest: ("size", "No."), Overloaded: ("No.", 7.5)}
     error = kind(*arguments.get(kind, ("No.",)))
     note = Failure.of(error, 1.0)
@@ -314,6 +316,6 @@ def test_every_error_survives_the_way_to_another_process(kind: type[Orchestrator
     assert str(again) == str(error)
 
 
-def test_a_note_of_an_unknown_kind_is_an_unavailability() -> None:
+def test_a_note_of_an_unknown_kind_becomes_unavailable() -> None:
     assert type(Failure("NewError", {"public": "x"}, 0.0).error()) is Unavailable
     assert type(Failure("annotations", {}, 0.0).error()) is Unavailable

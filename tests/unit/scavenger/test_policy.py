@@ -1,4 +1,4 @@
-"""How much to evict and what."""
+"""How many bytes to evict, and which files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FREE = 10**9
         pytest.param(Fill(100, 0, 1000, 0, 300), 100, id="never more than there is"),
     ],
 )
-def test_what_is_to_go(fill: Fill, expected: int) -> None:
+def test_the_bytes_to_evict(fill: Fill, expected: int) -> None:
     assert bytes_to_evict(fill, 0.9) == expected
 
 
@@ -33,7 +33,7 @@ class File:
     bytes: int
 
 
-def test_the_least_recently_used_go_until_enough_is_freed() -> None:
+def test_the_first_candidates_are_chosen_until_they_free_enough() -> None:
     files = [File(10), File(20), File(30), File(40)]
     assert first_that_free(files, 25) == files[:2]
     assert first_that_free(files, 0) == []

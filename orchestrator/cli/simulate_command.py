@@ -31,12 +31,13 @@ _DEFAULT_QUOTAS = (0.05, 0.1, 0.25, 0.5, 1, 2)
 
 
 @command()
-def simulate(  # noqa: PLR0913, PLR0917  a command's options are its parameters
+def simulate(  # noqa: PLR0913  the options of a command are its parameters
     session: Session,
     logs: Annotated[
         list[Path] | None,
         typer.Argument(metavar="ACCESS_LOG", help="JSON-lines access logs; .gz, - for stdin."),
     ] = None,
+    *,
     quota: Annotated[
         list[str] | None,
         typer.Option(metavar="BYTES", help="A quota to simulate, such as 10GB; repeatable."),

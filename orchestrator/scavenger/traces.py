@@ -1,7 +1,7 @@
 """Traces for the cache simulator: read from access logs (docs/access-log.md) or generated.
 
-A trace is never in memory: requests come one by one, as (seconds, key, bytes). A key is 64 bits of a
-hash. Lines that the simulated cache does not use are counted by reason.
+A trace is never in memory: requests come one by one, as (seconds, key, bytes). A key is 64 bits of
+a hash. Lines that the simulated cache does not use are counted by reason.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ CacheName = Literal["derivatives", "sources"]
 class LogReader:
     """Reads the requests of an access log that reach a disk cache.
 
-    Derivatives: image requests answered 200, by asset, version and canonical form. Requests that the
-    memory tier answered never reached the disk; `memory` includes them. Sources: requests that the
-    image server answered, by asset and version; each source has `source_bytes`.
+    Derivatives: image requests answered 200, by asset, version and canonical form. Requests that
+    the memory tier answered never reached the disk; `memory` includes them. Sources: requests that
+    the image server answered, by asset and version; each source has `source_bytes`.
     """
 
     cache: CacheName = "derivatives"
@@ -109,7 +109,9 @@ class LongTail:
             yield number / self.per_s, _mixed(chosen), self._size(chosen)
 
     def _size(self, chosen: int) -> int:
-        """Distributed like the sizes of real answers: most are small, few are ten times the mean."""
+        """Distributed like the sizes of real answers: most are small, few are ten times the
+        mean.
+        """
         part = (_mixed(chosen + 1) >> 40) / (1 << 24) + 2**-25
         return rounded(int(-self.mean_bytes * math.log(part)) + 500)
 

@@ -177,7 +177,6 @@ RULES: dict[str, Rule] = {
 KNOWN: dict[str, set[str]] = {
     # jobs, catalog
     # cache, scavenger
-    "orchestrator/cli/simulate_command.py": {"simulate"},
     # web
     # processes, app, cli
 }

@@ -8,7 +8,6 @@ counted and logged, and the answer is served uncached; it is never an error of a
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
@@ -22,9 +21,10 @@ from orchestrator.cache.disk.batch_writer import BatchWriter, Put
 from orchestrator.cache.disk.entries import Entries
 from orchestrator.cache.disk.eviction import Evictor, Limits
 from orchestrator.cache.disk.eviction_policies import policy_named
-from orchestrator.cache.disk.file_names import Product, place, place_of_path
+from orchestrator.cache.disk.file_names import Product, place
+from orchestrator.cache.disk.file_reader import FileReader
 from orchestrator.cache.disk.file_writer import FileWriter
-from orchestrator.cache.disk.files import Tree, read_cached, read_whole
+from orchestrator.cache.disk.files import Tree
 from orchestrator.cache.disk.index import Boot, Index, Totals, this_boot
 from orchestrator.cache.disk.index_thread import IndexThread
 from orchestrator.cache.disk.ledger import Ledger, room_for
@@ -54,6 +54,7 @@ class DiskCache:
         self,
         root: Path,
         options: DiskOptions,
+        *,
         thread: IndexThread,
         activity: Activity,
         assets: AssetFiles,
@@ -65,10 +66,10 @@ class DiskCache:
         self.options = options
         self.assets = assets
         self.maintenance = maintenance
-        self._root = f"{root}/"
         self._thread = thread
         self._entries = assets.entries
         self._index = thread.writer.ledger.index
+        self._reader = FileReader(root, thread, assets.entries, inline_read=options.inline_read)
         self._activity = activity
         self._now = now
         self._queued_bytes = 0
@@ -101,10 +102,7 @@ class DiskCache:
     async def get(self, product: Product) -> bytes | None:
         """The product's bytes, or None. Bytes in the page cache are read without a thread."""
         path = place(product).path
-        full = self._root + path
-        body = self._read_inline(full, path)
-        if body is None:
-            body = await asyncio.to_thread(read_whole, full)
+        body = await self._reader.read(path)
         if not body:
             self._count_miss(path)
             return None
@@ -114,9 +112,9 @@ class DiskCache:
     async def path(self, product: Product) -> Path | None:
         """The product's file, or None. It is not evicted for at least `lease_s` / 2 seconds."""
         path = place(product).path
-        full = Path(self._root + path)
         now = self._now()
-        if not self._is_readable(full, path):
+        file = self._reader.find(path)
+        if file is None:
             self._count_miss(path)
             return None
         if self._leases.get(path, 0.0) < now + self.options.lease_s / 2:
@@ -127,7 +125,7 @@ class DiskCache:
                     return None
             self._remember_lease(path, until, now)
         self._count_use(product, path, now)
-        return full
+        return file
 
     @asynccontextmanager
     async def hold(self, product: Product) -> AsyncIterator[Path | None]:
@@ -201,23 +199,6 @@ class DiskCache:
             refused=counts.refused + self._too_large,
         )
 
-    def _read_inline(self, full: str, path: str) -> bytes | None:
-        """The bytes; b"" for a miss; None if a thread has to read them (ADR 10)."""
-        try:
-            descriptor = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return b""
-        try:
-            status = os.fstat(descriptor)
-            if not self._index.is_trusted(status):
-                self._remove_damaged(path)
-                return b""
-            if status.st_size > self.options.inline_read:
-                return None
-            return read_cached(descriptor, status.st_size)
-        finally:
-            os.close(descriptor)
-
     def _count_use(self, product: Product, path: str, now: float) -> None:
         activity = self._activity
         self._thread.writer.stats.hits += 1
@@ -234,19 +215,6 @@ class DiskCache:
             self._thread.wake()
         if len(activity.missed) < MISSES_KEPT:
             activity.missed.add(path)
-
-    def _is_readable(self, full: Path, path: str) -> bool:
-        try:
-            status = full.stat()
-        except OSError:
-            return False
-        if self._index.is_trusted(status):
-            return True
-        self._remove_damaged(path)
-        return False
-
-    def _remove_damaged(self, path: str) -> None:
-        self._thread.call(lambda: self._entries.remove_damaged([place_of_path(path)]))
 
     def _remember_lease(self, path: str, until: float, now: float) -> None:
         if len(self._leases) >= _LEASES_KEPT:
@@ -273,13 +241,13 @@ def _assemble(
     publisher, entries, pins = Publisher(ledger), Entries(index, evictor), Pins(index)
     failures = WriteFailures(folder.name, ledger)
     periodic = PeriodicWork(
-        entries,
-        pins,
-        publisher,
-        Rebuild(index, evictor),
-        activity,
-        failures,
-        stats,
+        entries=entries,
+        pins=pins,
+        publisher=publisher,
+        rebuild=Rebuild(index, evictor),
+        activity=activity,
+        failures=failures,
+        stats=stats,
         every_s=options.use_flush_s,
         lease_s=options.lease_s,
     )
@@ -288,4 +256,12 @@ def _assemble(
     verifier = Verifier(index, evictor, entries)
     maintenance = Maintenance(thread, entries, verifier, failures)
     assets = AssetFiles(folder.name, thread, entries, pins)
-    return DiskCache(folder, options, thread, activity, assets, maintenance, now)
+    return DiskCache(
+        folder,
+        options,
+        thread=thread,
+        activity=activity,
+        assets=assets,
+        maintenance=maintenance,
+        now=now,
+    )

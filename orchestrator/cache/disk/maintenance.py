@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from orchestrator.cache.disk.entries import Entries
 from orchestrator.cache.disk.eviction import Reason
@@ -18,6 +19,8 @@ from orchestrator.cache.disk.ledger import Reclaimed
 from orchestrator.cache.disk.verification import Verification, Verifier
 from orchestrator.cache.disk.write_failures import WriteFailures
 from orchestrator.errors import NoRoom
+
+R = TypeVar("R")
 
 
 class Maintenance:
@@ -74,24 +77,31 @@ class Maintenance:
 
     async def candidates(self, limit: int) -> list[Candidate]:
         """The files that may be evicted, about in order of eviction."""
-        run = self._index.run
-        return await self._thread.run(lambda: run(lambda db: self._evictor.candidates(db, limit)))
+        return await self._run(lambda db: self._evictor.candidates(db, limit))
 
     async def victims(self, wanted: int) -> list[Candidate]:
         """The files to evict next, to free `wanted` bytes; a bounded number, so call it again."""
-        return await self._thread.run(lambda: self._victims(wanted))
+
+        def choose(db: sqlite3.Connection) -> list[Candidate]:
+            with transaction(db):
+                return self._evictor.victims(db, wanted)
+
+        return await self._run(choose)
 
     async def over_shares(self) -> list[Candidate]:
         """The files to evict of products over their share of the quota; a bounded number."""
-        return await self._thread.run(lambda: self._index.run(self._evictor.over_shares))
+        return await self._run(self._evictor.over_shares)
 
-    async def evict(
-        self, candidates: Iterable[Candidate], reason: Reason = "quota"
-    ) -> tuple[int, int]:
-        """Remove those that were not used since they were chosen; returns (files, bytes)
+    async def evict(self, candidates: list[Candidate], reason: Reason = "quota") -> tuple[int, int]:
+        """Remove those that were not used since they were chosen. Returns (files, bytes)
         removed.
         """
-        return await self._thread.run(lambda: self._evict(list(candidates), reason))
+
+        def remove(db: sqlite3.Connection) -> tuple[int, int]:
+            with transaction(db):
+                return self._evictor.remove(db, self._evictor.unused(db, candidates), reason)
+
+        return await self._run(remove)
 
     async def sweep(self) -> Reclaimed:
         """Free what ended processes had reserved, and remove their temporary files."""
@@ -119,16 +129,5 @@ class Maintenance:
         except (NoRoom, OSError) as error:
             self._failures.report("open", error)
 
-    def _victims(self, wanted: int) -> list[Candidate]:
-        def choose(db: sqlite3.Connection) -> list[Candidate]:
-            with transaction(db):
-                return self._evictor.victims(db, wanted)
-
-        return self._index.run(choose)
-
-    def _evict(self, candidates: list[Candidate], reason: Reason) -> tuple[int, int]:
-        def evict(db: sqlite3.Connection) -> tuple[int, int]:
-            with transaction(db):
-                return self._evictor.remove(db, self._evictor.unused(db, candidates), reason)
-
-        return self._index.run(evict)
+    async def _run(self, operation: Callable[[sqlite3.Connection], R]) -> R:
+        return await self._thread.run(lambda: self._index.run(operation))

@@ -27,6 +27,7 @@ class PeriodicWork:
 
     def __init__(  # noqa: PLR0913  composes the parts of a cache
         self,
+        *,
         entries: Entries,
         pins: Pins,
         publisher: Publisher,
@@ -34,7 +35,6 @@ class PeriodicWork:
         activity: Activity,
         failures: WriteFailures,
         stats: CacheStats,
-        *,
         every_s: float,
         lease_s: float,
     ) -> None:

@@ -1,10 +1,11 @@
-"""The caches by themselves: hot-tier lookups, disk reads and writes, and what a million rows cost.
+"""Benchmarks of the caches alone: hot-tier look-ups, disk reads and writes, and the cost of many
+rows.
 
     python -m loadtests.micro.bench_cache [--rounds 5] [--rows 10000 100000 1000000] [--seconds 3]
 
 Prints medians and spread. The rows are synthetic: index entries without files, so the figures for
-opening, insertion, eviction and a housekeeping pass are of the index, not of the file system (P9 of
-the performance goals, as it grows). Writers: 1 and 4 processes, 12 KB bodies, a full 50 MB cache.
+opening, insertion, eviction and a pass of the scavenger are of the index, not of the file system.
+Writers: 1 and 4 processes, 12 KB bodies, a full 50 MB cache.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Hot:
     size: int
 
 
-def say(name: str, values: list[float], unit: str) -> None:
+def print_row(name: str, values: list[float], unit: str) -> None:
     spread = f"{min(values):,.1f} .. {max(values):,.1f}"
     print(f"{name:<52} {statistics.median(values):>12,.1f} {unit:<8} ({spread})", flush=True)
 
@@ -47,7 +48,7 @@ def product(number: int) -> Product:
     return Product(f"1/1/picture-{number // 100}", 1, name, "jpg")
 
 
-def hot_tier(rounds: int) -> None:
+def measure_hot_tier(rounds: int) -> None:
     tier = HotTier[Hot](10**9, 10**6)
     keys = [
         ("127.0.0.1:8080", f"/iiif/3/1%2F1%2Fp/{n},0,512,512/512,/0/d.jpg") for n in range(9999)
@@ -60,10 +61,10 @@ def hot_tier(rounds: int) -> None:
             tier.get(key)
 
     times = timeit.repeat(lookups, number=10, repeat=rounds)
-    say("hot tier: get", [t / 10 / len(keys) * 1e9 for t in times], "ns")
+    print_row("hot tier: get", [t / 10 / len(keys) * 1e9 for t in times], "ns")
 
 
-async def timed(rounds: int, count: int, work: Callable[[], object]) -> list[float]:
+async def measure_rate(rounds: int, count: int, work: Callable[[], object]) -> list[float]:
     rates = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -72,7 +73,7 @@ async def timed(rounds: int, count: int, work: Callable[[], object]) -> list[flo
     return rates
 
 
-async def reads(folder: Path, rounds: int) -> None:
+async def measure_reads(folder: Path, rounds: int) -> None:
     inline = await DiskCache.open(folder, DiskOptions(quota=TERA))
     for number in range(500):
         await inline.put(product(number), BODY)
@@ -81,16 +82,20 @@ async def reads(folder: Path, rounds: int) -> None:
         for number in range(500):
             assert await inline.get(product(number)) is not None
 
-    say("disk: get, page cache warm", [t * 1e6 for t in await timed(rounds, 500, read)], "us")
+    print_row(
+        "disk: get, page cache warm", [t * 1e6 for t in await measure_rate(rounds, 500, read)], "us"
+    )
     await inline.close()
     threads = await DiskCache.open(folder, DiskOptions(quota=TERA, inline_read=0))
     inline = threads
-    say("disk: get through a thread", [t * 1e6 for t in await timed(rounds, 500, read)], "us")
+    print_row(
+        "disk: get through a thread", [t * 1e6 for t in await measure_rate(rounds, 500, read)], "us"
+    )
     await threads.close()
 
 
-async def write(folder: Path, seconds: float, seed: int) -> None:
-    """The writing process: puts eight at a time; prints how many it made."""
+async def write_bodies(folder: Path, seconds: float, seed: int) -> None:
+    """Put eight bodies at a time; print the number stored."""
     cache = await DiskCache.open(folder, DiskOptions(quota=50_000_000))
     number, until = seed * 10**7, time.monotonic() + seconds
     start = number
@@ -101,7 +106,7 @@ async def write(folder: Path, seconds: float, seed: int) -> None:
     print(number - start)
 
 
-def writers(folder: Path, processes: int, rounds: int, seconds: float) -> None:
+def measure_writers(folder: Path, processes: int, rounds: int, seconds: float) -> None:
     rates = []
     for _ in range(rounds):
         command = [sys.executable, "-m", "loadtests.micro.bench_cache", "--write"]
@@ -112,11 +117,11 @@ def writers(folder: Path, processes: int, rounds: int, seconds: float) -> None:
             for seed in range(processes)
         ]
         rates.append(sum(int(one.communicate()[0]) for one in running) / seconds)
-    say(f"disk: puts with {processes} writer(s), cache full", rates, "/s")
+    print_row(f"disk: puts with {processes} writer(s), cache full", rates, "/s")
 
 
-def synthesise(folder: Path, rows: int) -> None:
-    """An index of `rows` entries that have no files."""
+def create_index(folder: Path, rows: int) -> None:
+    """Create an index of `rows` entries without files."""
     index = Index(
         folder.with_name(folder.name + ".index"),
         nothing_cached=lambda: True,
@@ -135,9 +140,9 @@ def synthesise(folder: Path, rows: int) -> None:
     index.close()
 
 
-async def at_size(base: Path, rows: int, rounds: int) -> None:
+async def measure_index(base: Path, rows: int, rounds: int) -> None:
     folder = base / f"rows-{rows}"
-    synthesise(folder, rows)
+    create_index(folder, rows)
     quota = rows * 12288 + 8_000_000
     opening, inserting, passes = [], [], []
     evicting = []
@@ -159,10 +164,10 @@ async def at_size(base: Path, rows: int, rounds: int) -> None:
             await cache.maintenance.run_periodic_work()
         passes.append((time.process_time() - start) / 20 * 1e3)
         await cache.close()
-    say(f"{rows:,} rows: open, ready to serve", opening, "ms")
-    say(f"{rows:,} rows: put", inserting, "us")
-    say(f"{rows:,} rows: evict, each of 200", evicting, "us")
-    say(f"{rows:,} rows: idle housekeeping pass, cpu", passes, "ms")
+    print_row(f"{rows:,} rows: open, ready to serve", opening, "ms")
+    print_row(f"{rows:,} rows: put", inserting, "us")
+    print_row(f"{rows:,} rows: evict, each of 200", evicting, "us")
+    print_row(f"{rows:,} rows: idle housekeeping pass, cpu", passes, "ms")
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{'resident memory so far, at most':<52} {rss:>12,.1f} MB")
 
@@ -175,15 +180,17 @@ def main() -> None:
     parser.add_argument("--write", nargs=3, metavar=("FOLDER", "SECONDS", "SEED"))
     chosen = parser.parse_args()
     if chosen.write:
-        asyncio.run(write(Path(chosen.write[0]), float(chosen.write[1]), int(chosen.write[2])))
+        asyncio.run(
+            write_bodies(Path(chosen.write[0]), float(chosen.write[1]), int(chosen.write[2]))
+        )
         return
     with tempfile.TemporaryDirectory(prefix="bench-cache-") as base:
-        hot_tier(chosen.rounds)
-        asyncio.run(reads(Path(base) / "reads", chosen.rounds))
+        measure_hot_tier(chosen.rounds)
+        asyncio.run(measure_reads(Path(base) / "reads", chosen.rounds))
         for processes in (1, 4):
-            writers(Path(base) / f"w{processes}", processes, chosen.rounds, chosen.seconds)
+            measure_writers(Path(base) / f"w{processes}", processes, chosen.rounds, chosen.seconds)
         for rows in chosen.rows:
-            asyncio.run(at_size(Path(base), rows, chosen.rounds))
+            asyncio.run(measure_index(Path(base), rows, chosen.rounds))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The scavenger evicts files ahead of the writers, and removes what dead processes left behind.
+"""The scavenger evicts files ahead of the writers, and cleans up after dead processes.
 
 The cost of a pass does not grow with the number of files. If nothing changed since the last pass,
 it only reads the times of some files. Serving continues and quotas hold without it.
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _SWEEP_FLIGHTS_EVERY_S = 30.0
 _PASSES_SKIPPED = 5
-"""Passes skipped while a cache does not change; then one detects processes that died meanwhile."""
+"""Passes skipped while a cache does not change. The next pass detects dead processes."""
 _ALL = 10_000_000
 
 

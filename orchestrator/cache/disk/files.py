@@ -36,7 +36,7 @@ def read_cached(descriptor: int, size: int) -> bytes | None:
     try:
         if os.preadv(descriptor, [body], 0, os.RWF_NOWAIT) == size:
             return bytes(body)
-    except OSError:  # EAGAIN: not in memory; EOPNOTSUPP: the file system cannot tell
+    except OSError:  # EAGAIN: not in memory; EOPNOTSUPP: not supported by the file system
         pass
     return None
 

@@ -29,7 +29,7 @@ _RELIEF_FILES = 32
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """What ended processes had left behind."""
+    """Reservations and temporary files of ended processes that were removed."""
 
     holders: int = 0
     """Processes that still had a reservation."""

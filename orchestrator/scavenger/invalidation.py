@@ -15,12 +15,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 from orchestrator.cache.disk.cache import DiskCache
-from orchestrator.catalog.changes import GONE, PREFIX, Change
+from orchestrator.catalog.assets import Assets
+from orchestrator.catalog.changes import GONE, PREFIX, Changes
 from orchestrator.errors import CatalogUnavailable
-from orchestrator.model import Asset, AssetId
+from orchestrator.model import AssetId
 
 log = logging.getLogger(__name__)
 CATCH_UP_EVERY_S = 60.0
@@ -31,45 +31,14 @@ _FORGET_EVERY_S = 3600.0
 _PAGE = 500
 
 
-class ChangeHistory(Protocol):
-    """The catalogue's record of changes."""
-
-    async def since(self, seen: datetime | None) -> tuple[list[Change], datetime]:
-        """The changes after `seen`, and the present time."""
-        ...
-
-    async def forget(self, older_than_s: float) -> None:
-        """Delete changes older than this."""
-        ...
-
-
-class AssetList(Protocol):
-    """The catalogue's assets."""
-
-    async def page(
-        self,
-        after: AssetId | None = None,
-        limit: int = 100,
-        *,
-        customer: int | None = None,
-        space: int | None = None,
-    ) -> list[Asset]:
-        """A page of assets in the order of their ids."""
-        ...
-
-    async def pinned(self) -> list[AssetId]:
-        """The ids of all pinned assets."""
-        ...
-
-
 class Invalidator:
     """Runs in the housekeeping process; the callbacks are called on the event loop."""
 
     def __init__(
         self,
         caches: Sequence[DiskCache],
-        changes: ChangeHistory,
-        assets: AssetList,
+        changes: Changes,
+        assets: Assets,
         *,
         pinned_by_rule: Callable[[str], bool],
         seen: Path,
@@ -109,9 +78,8 @@ class Invalidator:
             try:
                 await self.once()
             except CatalogUnavailable as error:
-                self._caught_up_at = (
-                    time.monotonic()
-                )  # the listener calls on_restored when it is back
+                # Not again at once: the listener calls on_restored when the database is back.
+                self._caught_up_at = time.monotonic()
                 log.warning("missed changes not read", extra={"reason": error.public})
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PINS_PAUSE_S if self._pins_due else CATCH_UP_EVERY_S):
@@ -186,7 +154,7 @@ class Invalidator:
             fresh.replace(self._seen)
 
 
-async def assets_with(assets: AssetList, prefix: str) -> AsyncIterator[AssetId]:
+async def assets_with(assets: Assets, prefix: str) -> AsyncIterator[AssetId]:
     """The assets of the catalogue whose text id begins with `prefix`."""
     customer, space = _bounds(prefix)
     position: AssetId | None = None

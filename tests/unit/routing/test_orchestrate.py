@@ -45,11 +45,11 @@ class Cache:
         return None
 
     @asynccontextmanager
-    async def held(self, _product: Any) -> AsyncIterator[Path | None]:
+    async def hold(self, _product: Any) -> AsyncIterator[Path | None]:
         yield None
 
     @asynccontextmanager
-    async def writing(self, product: Any, _size: int = 0) -> AsyncIterator[Writing]:
+    async def open_writer(self, product: Any, _size: int = 0) -> AsyncIterator[Writing]:
         if product.asset in self.room:
             self.waiting.set()
             await self.room[product.asset].wait()

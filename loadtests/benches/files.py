@@ -30,7 +30,7 @@ from orchestrator.cache.disk.eviction_policies import Lru
 from orchestrator.cache.disk.file_names import Place, asset_hash, place
 from orchestrator.cache.disk.files import Tree
 from orchestrator.cache.disk.index import Index, read_totals, this_boot, transaction
-from orchestrator.cache.disk.rows import enter_file, enter_folder
+from orchestrator.cache.disk.index_rows import enter_file, enter_folder
 from orchestrator.catalog.embedded.database import embedded
 from tests.support.serve_process import run_server
 

@@ -22,8 +22,6 @@ from orchestrator.cache.disk.entries import Entries
 from orchestrator.cache.disk.eviction import Evictor, Limits
 from orchestrator.cache.disk.eviction_policies import policy_named
 from orchestrator.cache.disk.file_names import Product, place
-from orchestrator.cache.disk.file_reader import FileReader
-from orchestrator.cache.disk.file_writer import FileWriter
 from orchestrator.cache.disk.files import Tree
 from orchestrator.cache.disk.index import Boot, Index, Totals, this_boot
 from orchestrator.cache.disk.index_thread import IndexThread
@@ -32,6 +30,8 @@ from orchestrator.cache.disk.maintenance import Maintenance
 from orchestrator.cache.disk.options import DiskOptions
 from orchestrator.cache.disk.periodic_work import PeriodicWork
 from orchestrator.cache.disk.pins import Pins
+from orchestrator.cache.disk.product_reader import ProductReader
+from orchestrator.cache.disk.product_writer import ProductWriter
 from orchestrator.cache.disk.publisher import Publisher
 from orchestrator.cache.disk.rebuild import Rebuild
 from orchestrator.cache.disk.verification import Verifier
@@ -39,7 +39,7 @@ from orchestrator.cache.disk.write_failures import WriteFailures
 from orchestrator.cache.statistics import CacheStats
 from orchestrator.errors import NoRoom
 
-__all__ = ["DiskCache", "DiskOptions", "FileWriter", "Product"]
+__all__ = ["DiskCache", "DiskOptions", "Product", "ProductWriter"]
 
 _QUEUED_BYTES = 512 * 1024**2
 _LEASES_KEPT = 4096
@@ -69,7 +69,7 @@ class DiskCache:
         self._thread = thread
         self._entries = assets.entries
         self._index = thread.writer.ledger.index
-        self._reader = FileReader(root, thread, assets.entries, inline_read=options.inline_read)
+        self._reader = ProductReader(root, thread, assets.entries, inline_read=options.inline_read)
         self._activity = activity
         self._now = now
         self._queued_bytes = 0
@@ -160,14 +160,14 @@ class DiskCache:
             self._queued_bytes -= size
 
     @asynccontextmanager
-    async def open_writer(self, product: Product, size: int = 0) -> AsyncIterator[FileWriter]:
+    async def open_writer(self, product: Product, size: int = 0) -> AsyncIterator[ProductWriter]:
         """Room for `size` bytes (more by `grow`) and a file to write them to. The file is stored
         only if the block calls `publish`.
 
         Raises NoRoom when no room can be made.
         """
         need = room_for(size)
-        writer = FileWriter(self._thread, product, need)
+        writer = ProductWriter(self._thread, product, need)
         claimed: Future[bool] = self._thread.call(lambda: self._thread.writer.claim(need))
         try:
             is_granted = await asyncio.wrap_future(claimed)

@@ -14,7 +14,7 @@ from orchestrator.cache.disk.eviction import Evictor, Reason
 from orchestrator.cache.disk.eviction_policies import reorder_index
 from orchestrator.cache.disk.file_names import TEMP_FOLDER, Place, place_of_path, version_of
 from orchestrator.cache.disk.index import Index, read_totals, transaction
-from orchestrator.cache.disk.rows import (
+from orchestrator.cache.disk.index_rows import (
     delete_rows,
     enter_folder,
     has_row,

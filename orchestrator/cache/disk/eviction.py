@@ -17,7 +17,7 @@ from orchestrator import metrics
 from orchestrator.cache.disk.eviction_policies import Candidate, EvictionOrder, Lru
 from orchestrator.cache.disk.file_names import Place
 from orchestrator.cache.disk.files import Tree
-from orchestrator.cache.disk.rows import remove_empty_folder
+from orchestrator.cache.disk.index_rows import remove_empty_folder
 from orchestrator.cache.statistics import CacheStats
 
 Reason = Literal["quota", "floor", "share", "outdated", "asset", "prefix", "cleared", "damaged"]

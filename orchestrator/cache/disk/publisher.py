@@ -10,8 +10,8 @@ from pathlib import Path
 
 from orchestrator.cache.disk.file_names import TEMP_FOLDER, Place, share_of
 from orchestrator.cache.disk.files import allocated
+from orchestrator.cache.disk.index_rows import delete_rows, enter_file, enter_folder, has_row
 from orchestrator.cache.disk.ledger import Ledger
-from orchestrator.cache.disk.rows import delete_rows, enter_file, enter_folder, has_row
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from orchestrator.cache.disk.eviction import Evictor
 from orchestrator.cache.disk.file_names import TEMP_FOLDER, Place
 from orchestrator.cache.disk.files import allocated
 from orchestrator.cache.disk.index import Index, read_meta, transaction, write_meta
-from orchestrator.cache.disk.rows import (
+from orchestrator.cache.disk.index_rows import (
     delete_rows,
     enter_file,
     enter_folder,

@@ -10,7 +10,7 @@ from orchestrator.cache.disk.entries import Entries
 from orchestrator.cache.disk.eviction import Evictor
 from orchestrator.cache.disk.file_names import Place
 from orchestrator.cache.disk.index import Index, transaction
-from orchestrator.cache.disk.rows import enter_file, match_file
+from orchestrator.cache.disk.index_rows import enter_file, match_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from orchestrator.cache.disk.publisher import Publication
 from orchestrator.errors import NoRoom
 
 
-class FileWriter:
+class ProductWriter:
     """A product that the caller writes to `path`, within the room claimed for it."""
 
     def __init__(self, thread: IndexThread, product: Product, need: int) -> None:

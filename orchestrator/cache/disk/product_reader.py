@@ -12,7 +12,7 @@ from orchestrator.cache.disk.files import read_cached, read_whole
 from orchestrator.cache.disk.index_thread import IndexThread
 
 
-class FileReader:
+class ProductReader:
     """Reads the files of one cache. A file that a power cut may have damaged is removed."""
 
     def __init__(

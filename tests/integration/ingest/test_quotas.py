@@ -53,7 +53,7 @@ async def test_an_ingest_over_quota_leaves_no_objects_and_records_the_reason(
         await system.ingest(Request(an_id("a"), str(a_picture(system, "a", 900))))
     asset = await system.asset("a")
     assert (asset.state, asset.servable) == (AssetState.FAILED, False)
-    assert "size limit" in asset.error
+    assert "limit of 2000 bytes" in asset.error
     [attempt] = await system.catalog.attempts.of(an_id("a"))
     assert attempt.fault is not None
     assert (attempt.fault.code, attempt.fault.stage) == ("over_quota", "store")
@@ -95,7 +95,7 @@ async def test_over_the_limit_a_reingest_can_shrink_but_not_grow(
         await system.ingest(Request(an_id("a"), str(path)))
     asset = await system.asset("a")
     assert (asset.version, asset.state) == (small.version, AssetState.READY)
-    assert "size limit" in asset.error
+    assert "limit of 10 bytes" in asset.error
     await system.assert_exact()
 
 

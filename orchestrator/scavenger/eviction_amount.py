@@ -27,8 +27,8 @@ def bytes_to_evict(fill: Fill, low_water: float) -> int:
     """Bytes to evict until the used and reserved bytes are at most `low_water` of the quota, and
     `floor` bytes are free.
     """
-    wanted = max(_over_quota(fill, low_water), _under_floor(fill), 0)
-    return min(wanted, fill.used - fill.pinned)
+    to_free = max(_over_quota(fill, low_water), _under_floor(fill), 0)
+    return min(to_free, fill.used - fill.pinned)
 
 
 def binding_limit(fill: Fill, low_water: float) -> Literal["quota", "floor"]:

@@ -177,9 +177,9 @@ async def _evict(maintenance: Maintenance, fill: Fill, low_water: float) -> tupl
         files, freed = files + removed, freed + size
         if not removed:
             break
-    wanted, reason = bytes_to_evict(fill, low_water), binding_limit(fill, low_water)
-    while freed < wanted:
-        victims = await maintenance.victims(wanted - freed)
+    to_free, reason = bytes_to_evict(fill, low_water), binding_limit(fill, low_water)
+    while freed < to_free:
+        victims = await maintenance.victims(to_free - freed)
         removed, size = await maintenance.evict(victims, reason)
         files, freed = files + removed, freed + size
         if not removed:
@@ -192,8 +192,8 @@ async def _simulate_eviction(
 ) -> tuple[int, int]:
     """About the (files, bytes) that `_evict` would evict; nothing is removed."""
     victims = {candidate.id: candidate for candidate in await maintenance.over_shares()}
-    wanted = bytes_to_evict(fill, low_water) - sum(each.bytes for each in victims.values())
-    if wanted > 0:
+    to_free = bytes_to_evict(fill, low_water) - sum(each.bytes for each in victims.values())
+    if to_free > 0:
         others = [c for c in await maintenance.candidates(_ALL) if c.id not in victims]
-        victims |= {candidate.id: candidate for candidate in first_that_free(others, wanted)}
+        victims |= {candidate.id: candidate for candidate in first_that_free(others, to_free)}
     return len(victims), sum(candidate.bytes for candidate in victims.values())

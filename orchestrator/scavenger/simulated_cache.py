@@ -67,7 +67,7 @@ class SimulatedCache:
         self._record_uses(at)
         while (missing := self._bytes + size - self._quota) > 0:
             victims = self._order.choose_victims(
-                self._db, at, limit=EVICTED_AT_ONCE, wanted=missing + self._spare
+                self._db, at, limit=EVICTED_AT_ONCE, to_free=missing + self._spare
             )
             self._db.executemany("DELETE FROM entries WHERE id = ?", [(v.id,) for v in victims])
             self._order.on_evicted(self._db, victims, at)

@@ -99,13 +99,13 @@ class Checker:
 
 
 def events(server: ServeProcess, name: str) -> list[dict[str, Any]]:
-    found = []
+    entries = []
     for line in server.log().splitlines():
         if f'"{name}"' in line:
             entry = json.loads(line)
             if entry["event"] == name:
-                found.append(entry)
-    return found
+                entries.append(entry)
+    return entries
 
 
 def housekeepers(server: ServeProcess) -> list[dict[str, Any]]:
@@ -183,8 +183,8 @@ def test_on_a_full_disk_answers_are_right_and_the_cache_recovers(tmp_path, folde
         server.wait_converted()
         checker = Checker(server)
         checker.ask_all(TILES[:40])
-        found = os.statvfs(disk)
-        (disk / "others").write_bytes(bytes(found.f_bavail * found.f_frsize))
+        status = os.statvfs(disk)
+        (disk / "others").write_bytes(bytes(status.f_bavail * status.f_frsize))
         checker.ask_all(TILES[40:120])
         wait_until(
             lambda: events(server, "cache has no room") or events(server, "cache not writable"),

@@ -59,10 +59,10 @@ class Evictor:
         """The entries that may be evicted, about in order of eviction."""
         return self.limits.order.preview(db, self.now(), limit)
 
-    def victims(self, db: sqlite3.Connection, wanted: int) -> list[Candidate]:
-        """The entries to evict next, to free `wanted` bytes; at most EVICTED_AT_ONCE entries."""
+    def victims(self, db: sqlite3.Connection, to_free: int) -> list[Candidate]:
+        """The entries to evict next, to free that many bytes; at most EVICTED_AT_ONCE entries."""
         return self.limits.order.choose_victims(
-            db, self.now(), limit=EVICTED_AT_ONCE, wanted=wanted
+            db, self.now(), limit=EVICTED_AT_ONCE, to_free=to_free
         )
 
     def unused(self, db: sqlite3.Connection, candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -145,14 +145,14 @@ class Evictor:
         return [Candidate(row[0], Place(row[1], row[2]), *row[3:]) for row in rows]
 
 
-def first_that_free(candidates: Iterable[Candidate], wanted: int) -> list[Candidate]:
-    """The first candidates that free at least `wanted` bytes together; all of them if they free
+def first_that_free(candidates: Iterable[Candidate], to_free: int) -> list[Candidate]:
+    """The first candidates that free at least `to_free` bytes together; all of them if they free
     less.
     """
     chosen: list[Candidate] = []
     freed = 0
     for candidate in candidates:
-        if freed >= wanted:
+        if freed >= to_free:
             break
         chosen.append(candidate)
         freed += candidate.bytes

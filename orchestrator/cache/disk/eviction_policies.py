@@ -68,10 +68,10 @@ class EvictionOrder(Protocol):
         ...
 
     def choose_victims(
-        self, db: sqlite3.Connection, now: float, *, limit: int, wanted: int
+        self, db: sqlite3.Connection, now: float, *, limit: int, to_free: int
     ) -> list[Candidate]:
-        """The entries to evict next, in order: at most `limit` entries, and no more than free
-        `wanted` bytes. Entries that the policy spares move to another position.
+        """The entries to evict next, in order: at most `limit`, and no more than are needed to free
+        `to_free` bytes. Entries that the policy spares move to another position.
         """
         ...
 
@@ -105,13 +105,13 @@ class Lru:
         return db.executemany(update, uses).rowcount
 
     def choose_victims(
-        self, db: sqlite3.Connection, now: float, *, limit: int, wanted: int
+        self, db: sqlite3.Connection, now: float, *, limit: int, to_free: int
     ) -> list[Candidate]:
         """See EvictionOrder."""
         victims: list[Candidate] = []
         freed = 0
         for candidate, _ in _read_queue(db, MAIN, now):
-            if len(victims) >= limit or freed >= wanted:
+            if len(victims) >= limit or freed >= to_free:
                 break
             victims.append(candidate)
             freed += candidate.bytes
@@ -155,14 +155,14 @@ class S3Fifo:
         return db.executemany(update, rows).rowcount
 
     def choose_victims(
-        self, db: sqlite3.Connection, now: float, *, limit: int, wanted: int
+        self, db: sqlite3.Connection, now: float, *, limit: int, to_free: int
     ) -> list[Candidate]:
         """See EvictionOrder."""
         small_bytes, small_limit = self._small_queue(db)
         heads = {queue: _read_queue(db, queue, now) for queue in (SMALL, MAIN)}
         victims: list[Candidate] = []
         freed = moves = 0
-        while heads and len(victims) < limit and freed < wanted:
+        while heads and len(victims) < limit and freed < to_free:
             from_small = SMALL in heads and (small_bytes > small_limit or MAIN not in heads)
             queue = SMALL if from_small else MAIN
             head = next(heads[queue], None)

@@ -106,13 +106,13 @@ class Ledger:
             totals = read_totals(db)
             if totals.walking and self.limits.quota:
                 return False
-            wanted = missing + self._spare
+            target = missing + self._spare
             room, bound = self._room(totals)
-            if room < wanted and room + totals.bytes - totals.pinned < missing:
+            if room < target and room + totals.bytes - totals.pinned < missing:
                 return False  # evicting everything would not be enough: evict nothing
             progress = room >= missing
-            if room < wanted:
-                evicted = self.evictor.make_room(db, wanted - room, bound)
+            if room < target:
+                evicted = self.evictor.make_room(db, target - room, bound)
                 room, _ = self._room(read_totals(db))
                 progress = progress or evicted > 0
             granted = missing + min(self._spare, (room - missing) // 4) if room >= missing else 0

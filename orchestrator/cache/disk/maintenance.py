@@ -79,12 +79,12 @@ class Maintenance:
         """The files that may be evicted, about in order of eviction."""
         return await self._run(lambda db: self._evictor.candidates(db, limit))
 
-    async def victims(self, wanted: int) -> list[Candidate]:
-        """The files to evict next, to free `wanted` bytes; a bounded number, so call it again."""
+    async def victims(self, to_free: int) -> list[Candidate]:
+        """The files to evict next, to free that many bytes; a bounded number, so call it again."""
 
         def choose(db: sqlite3.Connection) -> list[Candidate]:
             with transaction(db):
-                return self._evictor.victims(db, wanted)
+                return self._evictor.victims(db, to_free)
 
         return await self._run(choose)
 

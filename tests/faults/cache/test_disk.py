@@ -41,8 +41,8 @@ async def test_on_a_full_disk_the_cache_makes_room_or_stores_nothing(
     for number in range(900):
         await cache.put(a_product(number), BODY)
     assert (await cache.stats()).evicted > 0, "it evicted before the disk was full"
-    found = os.statvfs(small_disk)
-    (small_disk / "others").write_bytes(bytes(found.f_bavail * found.f_frsize))
+    status = os.statvfs(small_disk)
+    (small_disk / "others").write_bytes(bytes(status.f_bavail * status.f_frsize))
     caplog.set_level(logging.WARNING)
     for number in range(1000, 1100):
         await cache.put(a_product(number), BODY)

@@ -57,8 +57,8 @@ async def test_du_never_finds_more_than_the_quota_while_four_processes_write(
     assert refused <= kept * 0.02
     cache = await DiskCache.open(folder, DiskOptions(quota=QUOTA))
     await cache.maintenance.sweep()
-    found = await cache.maintenance.verify(repair=True)
-    assert found.unknown == found.resized == found.empty == 0
+    report = await cache.maintenance.verify(repair=True)
+    assert report.unknown == report.resized == report.empty == 0
     totals = await cache.maintenance.totals()
     await cache.close()
     assert (totals.bytes, totals.reserved) == (du(folder), 0)

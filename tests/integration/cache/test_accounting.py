@@ -162,11 +162,15 @@ class DiskCacheMachine(RuleBasedStateMachine):
         """Check that the least recently used files were evicted, except leased ones."""
         present = {p: self.run(self.caches[0].get(p)) is not None for p in self.kept}
         self.caches[0]._activity.uses.clear()
-        there = [found for product, found in present.items() if product.asset not in self.pinned]
+        there = [
+            is_present
+            for product, is_present in present.items()
+            if product.asset not in self.pinned
+        ]
         assert there == sorted(there), "evicted out of order"
-        for product, found in present.items():
-            assert found or product.asset not in self.pinned, "pinned, and evicted"
-            if not found:
+        for product, is_present in present.items():
+            assert is_present or product.asset not in self.pinned, "pinned, and evicted"
+            if not is_present:
                 del self.kept[product]
 
     def forget(self, which: Any) -> None:

@@ -64,7 +64,7 @@ async def test_the_least_recently_used_files_are_evicted_when_room_is_needed(
     open_cache: Open, clock: ManualClock
 ) -> None:
     cache = await open_cache(quota=1_000_000)
-    kept = 0
+    stored = 0
     for number in range(40):
         clock.advance(1)
         assert await cache.put(a_product(number), BODY)
@@ -74,8 +74,8 @@ async def test_the_least_recently_used_files_are_evicted_when_room_is_needed(
         clock.advance(1)
         assert await cache.put(a_product(number), BODY)
     there = [n for n in range(80) if await cache.get(a_product(n))]
-    kept = len(there) - 1
-    assert there == [0, *range(80 - kept, 80)]
+    stored = len(there) - 1
+    assert there == [0, *range(80 - stored, 80)]
     assert (await cache.stats()).evicted == 80 - len(there)
 
 
@@ -101,8 +101,8 @@ async def test_a_quota_of_zero_means_no_limit(open_cache: Open) -> None:
 
 
 async def test_the_free_space_floor_is_respected(open_cache: Open, tmp_path: Path) -> None:
-    found = os.statvfs(tmp_path)
-    cache = await open_cache(quota=0, floor=found.f_bavail * found.f_frsize + 10**9)
+    status = os.statvfs(tmp_path)
+    cache = await open_cache(quota=0, floor=status.f_bavail * status.f_frsize + 10**9)
     assert not await cache.put(a_product(), BODY)
     with pytest.raises(NoRoom):
         async with cache.open_writer(a_product(), 1000):
@@ -255,12 +255,12 @@ async def test_a_temporary_file_that_cannot_be_removed_does_not_fail_jobs_or_use
     monkeypatch.setattr(Path, "unlink", refused)
     thread, go = cache._thread, threading.Event()
     thread.call(go.wait)  # so that the put and the next job are in the queue together
-    kept = asyncio.ensure_future(cache.put(a_product(), BODY))
+    stored = asyncio.ensure_future(cache.put(a_product(), BODY))
     await asyncio.sleep(0)
     following = asyncio.wrap_future(thread.call(lambda: "done"))
     go.set()
     async with asyncio.timeout(5):
-        assert await kept
+        assert await stored
         assert await following == "done"
     for _ in range(2):  # room is given back when nothing was stored since the last run
         await cache.maintenance.run_periodic_work()
@@ -290,8 +290,8 @@ async def test_verify_counts_each_kind_of_difference_and_repairs_it(
     paths[1].write_bytes(BODY * 3)
     paths[2].write_bytes(b"")
     paths[5].write_bytes(BODY)
-    found = await cache.maintenance.verify()
-    assert (found.missing, found.resized, found.empty, found.unknown) == (1, 2, 1, 1)
+    report = await cache.maintenance.verify()
+    assert (report.missing, report.resized, report.empty, report.unknown) == (1, 2, 1, 1)
     await cache.maintenance.verify(repair=True)
     assert (await cache.maintenance.verify()).sound
     assert (await cache.maintenance.totals()).bytes == du(folder)

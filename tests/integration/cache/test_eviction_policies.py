@@ -72,8 +72,8 @@ async def test_a_scan_does_not_evict_files_that_were_used_again(
     for key in range(100, 600):
         clock.advance(1)
         await cache.put(product(key), bytes(12_000))
-    found = [await cache.get(product(key)) is not None for key in range(20)]
-    assert sum(found) == 20
+    hits = [await cache.get(product(key)) is not None for key in range(20)]
+    assert sum(hits) == 20
 
 
 async def test_a_file_written_again_after_its_eviction_survives_a_scan(

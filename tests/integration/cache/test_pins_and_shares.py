@@ -44,8 +44,8 @@ def count_removed(reason: str) -> float:
 
 
 def count_ages() -> float:
-    found = metrics.CACHE_EVICTION_AGE.labels(cache="derivatives")
-    return sum(bucket.get() for bucket in found._buckets)
+    metric = metrics.CACHE_EVICTION_AGE.labels(cache="derivatives")
+    return sum(bucket.get() for bucket in metric._buckets)
 
 
 async def test_pinned_files_are_not_evicted_and_count_in_the_quota(
@@ -65,13 +65,13 @@ async def test_a_quota_full_of_pins_refuses_new_files_and_evicts_nothing(
     open_cache: Open, clock: ManualClock
 ) -> None:
     cache = await open_cache(quota=QUOTA)
-    kept = 0
-    while await cache.put(pinned(kept), BODY):
-        kept += 1
-    assert kept > 50
+    stored = 0
+    while await cache.put(pinned(stored), BODY):
+        stored += 1
+    assert stored > 50
     assert not await cache.put(a_product(1), BODY)
     assert not await cache.put(a_product(2), BODY)
-    assert await are_cached(cache, [pinned(n) for n in range(kept)]) == [True] * kept
+    assert await are_cached(cache, [pinned(n) for n in range(stored)]) == [True] * stored
     assert (await cache.stats()).refused == 3
     (done,) = await Scavenger([cache], low_water=0.5).once()
     assert done.files == 0, "there is nothing to evict"
@@ -146,8 +146,8 @@ async def test_files_of_a_share_are_evicted_only_for_files_of_the_same_share(
         assert await cache.put(ico_product(number), BODY)
         held = sum(p.stat().st_blocks * 512 for p in folder.glob("??/*/*-ico-*"))
         assert held <= 200_000
-    kept = await are_cached(cache, [ico_product(n) for n in range(60)])
-    assert kept == [False] * 44 + [True] * 16, "least recently used first"
+    cached = await are_cached(cache, [ico_product(n) for n in range(60)])
+    assert cached == [False] * 44 + [True] * 16, "least recently used first"
     assert await are_cached(cache, [a_product(n) for n in range(20)]) == [True] * 20
     assert count_removed("share") - before == 44
     assert (await cache.maintenance.totals()).bytes == du(folder)
@@ -190,10 +190,10 @@ async def test_a_share_made_smaller_is_evicted_first_even_after_a_rebuild(
 
 
 def test_the_share_is_part_of_the_file_name_and_a_pin_is_not() -> None:
-    found = place(ico_product(1))
-    assert share_of(found.name) == "ico"
+    location = place(ico_product(1))
+    assert share_of(location.name) == "ico"
     assert share_of(place(a_product(1)).name) == ""
-    assert parse(found.asset, found.name) == found
+    assert parse(location.asset, location.name) == location
     assert place(pinned(1)) == place(a_product(1, asset="1/1/treasure")), "a pin is not"
     with pytest.raises(ValueError, match="share"):
         place(replace(a_product(), share="../x"))
@@ -264,8 +264,8 @@ async def test_evicted_files_are_counted_with_their_age(
 
 async def test_lookups_and_writes_are_counted_by_outcome(open_cache: Open) -> None:
     def counted(outcome: str) -> float:
-        found = metrics.CACHE_LOOKUPS.labels(cache="derivatives", outcome=outcome)
-        return float(found._value.get())
+        metric = metrics.CACHE_LOOKUPS.labels(cache="derivatives", outcome=outcome)
+        return float(metric._value.get())
 
     cache = await open_cache(max_entry=100_000)
     hits, misses = counted("hit"), counted("miss")

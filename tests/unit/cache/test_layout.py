@@ -15,17 +15,17 @@ PATH = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}/\d+-[0-9a-f]{24}\.[a-z0-9]+")
 
 @given(st.text(), st.integers(0, 10**17), st.text())
 def test_any_name_gives_a_safe_path(asset: str, version: int, name: str) -> None:
-    found = place(Product(asset, version, name, "jpg"))
-    assert PATH.fullmatch(found.path)
-    assert parse(found.asset, found.name) == found
-    assert version_of(found.name) == version
+    location = place(Product(asset, version, name, "jpg"))
+    assert PATH.fullmatch(location.path)
+    assert parse(location.asset, location.name) == location
+    assert version_of(location.name) == version
 
 
 def test_the_path_of_a_product_never_changes() -> None:
     # A change of layout loses every cache in the field: make it knowingly.
-    found = place(Product("1/1/a", 7, "open/full/max", "tif"))
-    assert found.path.startswith(f"{asset_hash('1/1/a')[:2]}/{asset_hash('1/1/a')}/7-")
-    assert found.path == "dd/ddd7bf3fb5652f1569b235ea3cf008/7-d39a91689308f2430480f824.tif"
+    location = place(Product("1/1/a", 7, "open/full/max", "tif"))
+    assert location.path.startswith(f"{asset_hash('1/1/a')[:2]}/{asset_hash('1/1/a')}/7-")
+    assert location.path == "dd/ddd7bf3fb5652f1569b235ea3cf008/7-d39a91689308f2430480f824.tif"
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,9 @@ def tier() -> HotTier[Entry]:
 
 
 def test_a_stored_entry_is_returned_for_its_key(tier: HotTier[Entry]) -> None:
-    kept = entry()
-    assert tier.put(("host", "/a"), kept, tier.token())
-    assert tier.get(("host", "/a")) is kept
+    stored = entry()
+    assert tier.put(("host", "/a"), stored, tier.token())
+    assert tier.get(("host", "/a")) is stored
     assert tier.get(("other", "/a")) is None
 
 

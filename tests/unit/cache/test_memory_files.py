@@ -33,9 +33,9 @@ def test_a_file_is_closed_when_there_are_no_references_to_it() -> None:
     files = MemoryFiles(10)
     gc.collect()  # what other tests left is not to be closed in between
     before = open_descriptors()
-    kept = [files.create(BODY) for _ in range(10)]
+    bodies = [files.create(BODY) for _ in range(10)]
     assert (files.count, open_descriptors()) == (10, before + 10)
-    kept.clear()
+    bodies.clear()
     assert (files.count, open_descriptors()) == (0, before)
 
 

@@ -56,7 +56,7 @@ def clock() -> ManualClock:
 @pytest.fixture
 async def make(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Make]:
     """Single-flights over one folder; each stands for another process of the host."""
-    made: list[SingleFlight] = []
+    instances: list[SingleFlight] = []
 
     def one() -> SingleFlight:
         flights = SingleFlight(
@@ -65,11 +65,11 @@ async def make(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Make]:
             now=clock,
             jitter=lambda: 0.5,
         )
-        made.append(flights)
+        instances.append(flights)
         return flights
 
     yield one
-    for flights in made:
+    for flights in instances:
         await flights.close()
 
 
@@ -114,11 +114,11 @@ async def test_the_work_continues_when_all_callers_have_left(make: Make) -> None
 
 
 async def test_an_existing_result_is_returned_without_work(make: Make) -> None:
-    async def found() -> str:
+    async def find() -> str:
         return "found"
 
     work = Work()
-    assert await make().run("k", work, find=found) == "found"
+    assert await make().run("k", work, find=find) == "found"
     assert work.runs == 0
 
 
@@ -166,10 +166,10 @@ async def test_an_existing_result_is_preferred_to_a_failure_that_another_process
     with pytest.raises(StorageUnavailable):
         await make().run("k", work, find=nothing)
 
-    async def found() -> str:
+    async def find() -> str:
         return "found"
 
-    assert await make().run("k", work, find=found) == "found"
+    assert await make().run("k", work, find=find) == "found"
 
 
 async def test_a_failure_with_no_time_is_not_remembered(make: Make) -> None:
@@ -216,16 +216,16 @@ async def test_a_caller_waits_for_another_process_and_then_looks_for_its_result(
     one, other, work = make(), make(), Work()
     published: list[str] = []
 
-    async def found() -> str | None:
+    async def find() -> str | None:
         return published[0] if published else None
 
     async def produce() -> str:
         published.append(await work())
         return published[0]
 
-    first = asyncio.create_task(one.run("k", produce, find=found))
+    first = asyncio.create_task(one.run("k", produce, find=find))
     await work.started.wait()
-    second = asyncio.create_task(other.run("k", produce, find=found))
+    second = asyncio.create_task(other.run("k", produce, find=find))
     await asyncio.sleep(0.01)
     assert not second.done()
     work.go.set()

@@ -101,21 +101,21 @@ def outcomes(
 ) -> dict[str, list[float]]:
     simulation = Simulation(POLICIES, quotas, sample)
     simulation.feed(trace)
-    found: dict[str, list[float]] = {}
+    ratios_of: dict[str, list[float]] = {}
     for each in simulation.outcomes():
-        found.setdefault(each.policy, []).append(each.hit_ratio)
-    return found
+        ratios_of.setdefault(each.policy, []).append(each.hit_ratio)
+    return ratios_of
 
 
 TRACE = list(LongTail(20_000, 40_000).read())
 
 
 def test_a_larger_quota_hits_more_and_no_policy_is_better_than_the_bound() -> None:
-    found = outcomes(TRACE, quotas=(5_000_000, 20_000_000, 80_000_000))
-    assert set(found) == set(POLICIES)
-    for ratios in found.values():
+    ratios_of = outcomes(TRACE, quotas=(5_000_000, 20_000_000, 80_000_000))
+    assert set(ratios_of) == set(POLICIES)
+    for ratios in ratios_of.values():
         assert ratios == sorted(ratios)
-        assert all(a <= b for a, b in zip(ratios, found["belady"], strict=True))
+        assert all(a <= b for a, b in zip(ratios, ratios_of["belady"], strict=True))
 
 
 def test_with_room_for_everything_only_the_first_request_of_each_key_is_a_miss() -> None:

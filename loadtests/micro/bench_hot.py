@@ -38,7 +38,7 @@ from orchestrator.web.middleware import PortMiddleware
 from orchestrator.web.port_runner import PortRunner
 from orchestrator.web.port_state import PortState
 from orchestrator.web.public_address import PublicAddressResolver
-from orchestrator.web.responses import HotEntry, keep_hot, respond
+from orchestrator.web.responses import HotEntry, respond, store_hot
 from tests.support.reference_servers import nginx_static
 from tests.support.serve_process import free_port
 
@@ -77,7 +77,7 @@ async def serve(port: int, access_log: str) -> None:
             headers=(("Link", f'<{base}{TARGET}>;rel="canonical"'),),
             timings=(("disk", 0.1),),
         )
-        keep_hot(hot, request, base, delivery, hot.token())
+        store_hot(hot, request, base, delivery, hot.token())
         return respond(request, delivery)
 
     middleware = PortMiddleware(port_state, cache_error="max-age=10", cache_secret="no-store")

@@ -1,13 +1,8 @@
-"""The access log: one JSON object a line, these fields in this order, for people, CDNs' analysts
-and the simulator.
+"""The access log: one JSON object per line. docs/access-log.md describes the fields and their
+order; the cache simulator reads them.
 
-time (UTC, milliseconds), requestId, asset ("" where there is none), version (0 likewise),
-requestClass (info, tile, full, region, thumb, base, page, api, broken ...), canonical (of an image
-request), tier (X-Served-From), status, bytes (of the body sent), ms (until the answer was handed
-over), method, target (as it was asked). docs/access-log.md says the same.
-
-Writing never waits: lines are kept in a bounded buffer that a thread empties; when it is full they
-are dropped and counted.
+Writing never waits: lines are collected in a bounded buffer, and a thread writes them. When the
+buffer is full, lines are dropped and counted.
 """
 
 from __future__ import annotations
@@ -27,7 +22,9 @@ from orchestrator import metrics
 log = logging.getLogger(__name__)
 CHUNK_LINES = 64
 MAX_CHUNKS = 2_000
-"""Buffered lines are at most 64 times as many: about 40 MB, a second of the fastest process."""
+"""The buffer holds at most 64 times as many lines: about 40 MB, which the fastest process fills in
+a second.
+"""
 FLUSH_S = 0.01
 MAX_TARGET_CHARS = 1_000
 FIELDS = (
@@ -48,7 +45,7 @@ FIELDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessRecord:
-    """One answered request, but for its time and id."""
+    """One answered request, without its time and id."""
 
     asset: str = ""
     version: int = 0
@@ -63,8 +60,8 @@ class AccessRecord:
 
 
 def format_line_end(access: AccessRecord) -> bytes:
-    """A line from the field after requestId to its end; ready-made for answers from memory."""
-    rest = {
+    """Return a line from the field after requestId to its end. Hot entries keep it ready-made."""
+    fields = {
         "asset": access.asset,
         "version": access.version,
         "requestClass": access.request_class,
@@ -76,11 +73,13 @@ def format_line_end(access: AccessRecord) -> bytes:
         "method": access.method[:20],
         "target": access.target[:MAX_TARGET_CHARS],
     }
-    return json.dumps(rest)[1:].encode() + b"\n"
+    return json.dumps(fields)[1:].encode() + b"\n"
 
 
 def format_line(access: AccessRecord, request_id: str, moment: float | None = None) -> bytes:
-    """A complete line for a request answered at `moment` (seconds since 1970; now unless given)."""
+    """Return a complete line for a request answered at `moment` (seconds since 1970; default
+    now).
+    """
     at = time.time() if moment is None else moment
     second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
     head = b'{"time": "%b.%03dZ", "requestId": %b, '
@@ -92,12 +91,12 @@ def format_line(access: AccessRecord, request_id: str, moment: float | None = No
 
 
 class AccessLog:
-    """Appends lines to a file, or standard output for `-`. `write` belongs to the event loop's
-    thread.
+    """Appends lines to a file, or to standard output for `-`. Only the thread of the event loop
+    calls `write`.
 
-    That thread also joins lines into chunks, so that the writing thread holds the interpreter for
-    moments only: joined over there, 50 ms of lines made the slowest answers four times slower
-    (loadtests/micro/bench_hot.py).
+    That thread also joins lines into chunks, so that the writing thread holds the interpreter lock
+    only for short times. When the writing thread joined them, 50 ms of lines made the slowest
+    answers four times slower (loadtests/micro/bench_hot.py).
     """
 
     def __init__(self, target: str) -> None:
@@ -105,70 +104,70 @@ class AccessLog:
         self._target = target
         self._lines: deque[bytes] = deque()
         self._chunks: deque[bytes] = deque()
-        self._joining = threading.Lock()
-        self._wanted = threading.Event()
+        self._join_lock = threading.Lock()
+        self._wake = threading.Event()
         self._closing = False
-        self._reopen = False
+        self._reopen_requested = False
         self._descriptor = self._open()
-        self._thread = threading.Thread(target=self._work, name="access-log", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
     def write(self, line: bytes) -> None:
-        """Queue one line, newline included; dropped and counted when the buffer is full."""
+        """Queue one line with its newline. It is dropped and counted if the buffer is full."""
         lines = self._lines
         lines.append(line)
         if len(lines) >= CHUNK_LINES:
-            self._join()
+            self._join_lines()
         elif len(lines) == 1:
-            self._wanted.set()
+            self._wake.set()
 
     def reopen(self) -> None:
-        """After the file was moved away (SIGHUP): go on in a new one of the old name."""
-        self._reopen = True
-        self._wanted.set()
+        """Continue in a new file of the same name, after the old one was moved away (SIGHUP)."""
+        self._reopen_requested = True
+        self._wake.set()
 
     def close(self) -> None:
-        """Write what is left and stop the thread. Blocks for as long as the disk takes."""
+        """Write the remaining lines and stop the thread. Blocks until the disk has taken them."""
         self._closing = True
-        self._wanted.set()
+        self._wake.set()
         self._thread.join()
-        self._shut()
+        self._close_file()
 
-    def _join(self) -> None:
-        """Make the waiting lines one chunk; both threads do, so under a lock, which keeps their
+    def _join_lines(self) -> None:
+        """Join the waiting lines into one chunk. Both threads do this, so a lock keeps their
         order.
         """
-        with self._joining:
+        with self._join_lock:
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
             if len(self._chunks) < MAX_CHUNKS:
                 self._chunks.append(b"".join(lines))
             else:
                 metrics.ACCESS_LOG_DROPPED.inc(len(lines))
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while True:
-            self._wanted.wait()
+            self._wake.wait()
             if not self._closing:
-                time.sleep(FLUSH_S)  # a busy second is a hundred short rounds, not thousands
-            self._wanted.clear()
-            closing = self._closing  # after the clear: a close that comes later wakes us again
-            self._join()
-            self._append()
-            if self._lines:  # one more came while we joined, and woke nobody
-                self._wanted.set()
-            if self._reopen:
-                self._reopen = False
-                self._open_anew()
+                time.sleep(FLUSH_S)  # so that a busy second has a hundred rounds, not thousands
+            self._wake.clear()
+            closing = self._closing  # read after clear(): a later close() sets the event again
+            self._join_lines()
+            self._write_chunks()
+            if self._lines:  # a line that arrived during the join did not set the event
+                self._wake.set()
+            if self._reopen_requested:
+                self._reopen_requested = False
+                self._replace_file()
             if closing:
                 return
 
-    def _append(self) -> None:
+    def _write_chunks(self) -> None:
         for _ in range(len(self._chunks)):
             view = memoryview(self._chunks.popleft())
             try:
                 while view:
                     view = view[os.write(self._descriptor, view) :]
-            except OSError:  # a full disk must not end the log for good, nor the service
+            except OSError:  # a full disk must not stop the log or the service
                 metrics.ACCESS_LOG_DROPPED.inc(bytes(view).count(b"\n"))
 
     def _open(self) -> int:
@@ -176,22 +175,22 @@ class AccessLog:
             return sys.stdout.fileno()
         return os.open(Path(self._target), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
 
-    def _open_anew(self) -> None:
-        """Go on in a new file, or in the one we have where there can be none."""
+    def _replace_file(self) -> None:
+        """Continue in a new file, or in the present one if none can be opened."""
         try:
-            fresh = self._open()
+            descriptor = self._open()
         except OSError as error:
             reason = error.strerror or type(error).__name__
             log.warning("access log not reopened", extra={"path": self._target, "reason": reason})
             return
-        self._shut()
-        self._descriptor = fresh
+        self._close_file()
+        self._descriptor = descriptor
 
-    def _shut(self) -> None:
+    def _close_file(self) -> None:
         if self._target != "-":
             os.close(self._descriptor)
 
 
 def open_access_log(target: str) -> AccessLog | None:
-    """The log that `log.access` names; None for `off`."""
+    """Return the log that the setting `log.access` names; None for `off`."""
     return None if target == "off" else AccessLog(target)

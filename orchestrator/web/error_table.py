@@ -1,7 +1,7 @@
-"""The one table from our errors to HTTP, and the one JSON shape of every error body.
+"""The one table from our errors to HTTP statuses, and the one JSON shape of every error body.
 
 Clients read the public sentence; the cause goes to the log, once, here. `tests/unit/web` walks
-`OrchestratorError.__subclasses__()` so that nothing is unmapped.
+`OrchestratorError.__subclasses__()` so that no error is missing.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from orchestrator.errors import OrchestratorError
 log = logging.getLogger(__name__)
 MAX_PUBLIC_CHARS = 600
 MAX_FAULTS = 1000
-"""Told of one body; who has more of them has one of a kind."""
-UNKNOWN = "Something went wrong here; it has been noted."
+"""Largest number of faults that are listed for one body; more are usually of the same kind."""
+UNKNOWN = "An internal error occurred; the server log has the cause. Repeat the request later."
 RETRY_AFTER_S = 2
 BRIEFLY_CACHED = frozenset({400, 404, 405, 410, 413, 414, 422})
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorMapping:
-    """What one class of error is over HTTP."""
+    """How one class of error is answered over HTTP."""
 
     status: int
     retryable: bool = False
@@ -37,9 +37,11 @@ class ErrorMapping:
 
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="images"'),)
 _KEY_CHALLENGE = (("WWW-Authenticate", 'Basic realm="api", charset="UTF-8", Bearer realm="api"'),)
-"""Basic first: browsers read no further, and must ask whoever opens /admin for a key."""
+"""Basic comes first: browsers read only the first scheme, and must ask the user of /admin for a
+key.
+"""
 ORIGIN_STATUSES = {"origin_timeout": 504, "too_large": 422, "not_an_image": 422}
-"""Where the code of an origin's failure says more than that it failed (502)."""
+"""Statuses of origin errors whose code says more than that the origin failed (502)."""
 
 ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.OrchestratorError: ErrorMapping(500),
@@ -69,27 +71,27 @@ ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.NoRoom: ErrorMapping(503, retryable=True),
     errors.OverQuota: ErrorMapping(507),
 }
-"""Every class by itself: a subclass without a line of its own fails a test, not a client."""
+"""Every class has its own row: a test fails for a subclass that has none."""
 
 PUBLIC_TEXTS: Mapping[int, str] = {
-    400: "The request could not be understood.",
-    404: "There is nothing at this address.",
-    405: "This method is not allowed here.",
-    408: "The request took too long to arrive.",
-    413: "The request is too large.",
-    414: "The address is too long.",
+    400: "The request is malformed. Check its syntax.",
+    404: "There is nothing at this address. Check the path.",
+    405: "This method is not allowed here. The Allow header lists the allowed methods.",
+    408: "The request took too long to arrive. Send it again.",
+    413: "The request body is too large. Send a smaller one.",
+    414: "The address is too long. Send a shorter one.",
     415: "Send the body as application/json.",
-    417: "This expectation cannot be met.",
-    431: "The request's headers are too large.",
+    417: "The server does not support this Expect header. Leave it out.",
+    431: "The headers of the request are too large. Send fewer or shorter headers.",
     500: UNKNOWN,
-    503: "Too busy just now; try again shortly.",
-    504: "This took too long; try again shortly.",
+    503: "The server is busy. Repeat the request after the seconds of Retry-After.",
+    504: "The request took too long. Repeat it later.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error as it is answered."""
+    """An error as clients receive it."""
 
     status: int
     public: str
@@ -102,62 +104,70 @@ class Problem:
 
 
 def make_problem(error: BaseException) -> Problem:
-    """What to answer for this exception; unknown ones say nothing of themselves."""
+    """Return the answer to this exception. The text of an unknown exception is not shown."""
     match error:
         case OrchestratorError():
-            return _ours(error)
+            return _from_our_error(error)
         case web.HTTPException():
-            return _of_aiohttp(error)
+            return _from_aiohttp_error(error)
         case TimeoutError():
             return Problem(
-                504, PUBLIC_TEXTS[504], "timeout", retryable=True, headers=_retry(RETRY_AFTER_S)
+                504,
+                PUBLIC_TEXTS[504],
+                "timeout",
+                retryable=True,
+                headers=_retry_after(RETRY_AFTER_S),
             )
         case _:
             return Problem(500, UNKNOWN, "internal")
 
 
 def make_status_problem(status: int) -> Problem:
-    """An error that has a status but no exception of ours: a broken HTTP message, a full house."""
+    """Return the answer to an error that has a status but no exception of ours: a broken HTTP
+    message, too many connections.
+    """
     text = PUBLIC_TEXTS.get(status, PUBLIC_TEXTS[400] if status < 500 else UNKNOWN)
-    headers = _retry(RETRY_AFTER_S) if status == 503 else ()
+    headers = _retry_after(RETRY_AFTER_S) if status == 503 else ()
     return Problem(status, text, f"http_{status}", retryable=status == 503, headers=headers)
 
 
 def encode_problem(problem: Problem, request_id: str, *, private: bool = False) -> bytes:
-    """The JSON body: error, status, requestId; on the private port also code, stage, retryable,
-    detail, and every single fault where the body was found to have several.
+    """Return the JSON body: error, status, requestId; on the private port also code, stage,
+    retryable, detail, and `faults` if the request body has several.
     """
-    shape: dict[str, object] = {
+    document: dict[str, object] = {
         "error": problem.public[:MAX_PUBLIC_CHARS],
         "status": problem.status,
         "requestId": request_id,
     }
     if private:
-        shape |= {
+        document |= {
             "code": problem.code,
             "stage": problem.stage,
             "retryable": problem.retryable,
             "detail": problem.detail[:MAX_PUBLIC_CHARS],
         }
         if problem.faults:
-            shape["faults"] = problem.faults[:MAX_FAULTS]
-    return json.dumps(shape, ensure_ascii=False).encode("utf-8", "replace")
+            document["faults"] = problem.faults[:MAX_FAULTS]
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def error_cache_control(status: int, cache_error: str, cache_secret: str) -> str:
-    """What may be remembered of an error: a client's mistake for seconds, refusals and failures not
-    at all.
+    """Return the Cache-Control of an error: `cache_error` for mistakes of the client, which may be
+    cached for seconds, `cache_secret` for refusals and our failures, which may not.
     """
     return cache_error if status in BRIEFLY_CACHED else cache_secret
 
 
 def log_problem(error: BaseException, problem: Problem, request_id: str, target: str) -> None:
-    """One line for a failure of ours, with its cause; a client's mistake is no event."""
+    """Write one log line for a status of 500 and above, with the cause. Mistakes of clients are not
+    logged.
+    """
     if problem.status < 500:
         return
-    known = isinstance(error, OrchestratorError | TimeoutError)
+    is_expected = isinstance(error, OrchestratorError | TimeoutError)
     fields = {"request_id": request_id, "status": problem.status, "code": problem.code}
-    if known:
+    if is_expected:
         cause = error.__cause__
         log.warning(
             "request failed",
@@ -168,15 +178,15 @@ def log_problem(error: BaseException, problem: Problem, request_id: str, target:
         log.error("unexpected error", extra=fields | {"target": target}, exc_info=error)
 
 
-def _ours(error: OrchestratorError) -> Problem:
-    meaning = ERROR_TABLE[next(kind for kind in type(error).__mro__ if kind in ERROR_TABLE)]
-    status = meaning.status
+def _from_our_error(error: OrchestratorError) -> Problem:
+    row = ERROR_TABLE[next(kind for kind in type(error).__mro__ if kind in ERROR_TABLE)]
+    status = row.status
     if isinstance(error, errors.OriginUnavailable):
         status = ORIGIN_STATUSES.get(error.code, status)
-    retryable = bool(getattr(error, "retryable", meaning.retryable))
-    headers = meaning.headers
+    retryable = bool(getattr(error, "retryable", row.retryable))
+    headers = row.headers
     if status in (502, 503, 504) and retryable:
-        headers += _retry(getattr(error, "retry_after_s", RETRY_AFTER_S))
+        headers += _retry_after(getattr(error, "retry_after_s", RETRY_AFTER_S))
     return Problem(
         status,
         UNKNOWN if status == 500 else error.public,
@@ -190,13 +200,15 @@ def _ours(error: OrchestratorError) -> Problem:
 
 
 def _detail(error: OrchestratorError) -> str:
-    """More for whoever holds a key: not what a library said, which may name paths and addresses."""
+    """Return the details for the private port. They never hold a library's message, which may name
+    paths and addresses.
+    """
     faults = getattr(error, "faults", ())
     return "\n".join(faults) if faults else error.public
 
 
-def _of_aiohttp(error: web.HTTPException) -> Problem:
-    """Routing's own 404 and 405, a body over its bound, an Expect that cannot be met; never its
+def _from_aiohttp_error(error: web.HTTPException) -> Problem:
+    """Return the answer to an error of aiohttp (404 and 405 of its router, 413, 417) without its
     text.
     """
     headers: tuple[tuple[str, str], ...] = ()
@@ -208,5 +220,5 @@ def _of_aiohttp(error: web.HTTPException) -> Problem:
     return Problem(error.status, text, f"http_{error.status}", headers=headers)
 
 
-def _retry(seconds: float) -> tuple[tuple[str, str], ...]:
+def _retry_after(seconds: float) -> tuple[tuple[str, str], ...]:
     return (("Retry-After", str(max(1, math.ceil(seconds)))),)

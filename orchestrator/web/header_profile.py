@@ -1,8 +1,8 @@
-"""What a request's header block means for an answer from memory: read once, strictly, and
-remembered per connection.
+"""The profile of a header block: everything in it that an answer from memory depends on. It is
+parsed strictly, once for each connection and block.
 
-Only what is certain is answered fast: a block of unusual shape or with a header that could change
-the answer has no profile, and its request goes the ordinary way.
+A block of an unusual form, or with a header that could change the answer in another way, has no
+profile; aiohttp and the handlers then answer the request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from orchestrator.errors import InvalidInput
 from orchestrator.web.public_address import FORWARDED, PublicAddressResolver
-from orchestrator.web.responses import variant
+from orchestrator.web.responses import negotiation_variant
 
 MAX_BLOCK = 4096
 VERSION_LINE = b" HTTP/1.1\r\n"
@@ -21,34 +21,35 @@ _HEADER = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e]*\r\n"
 _BLOCK = re.compile(b"(?:" + _HEADER + b"){1,64}\r\n")
 REQUEST_IDS = ("x-request-id", "x-correlation-id")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""A request id we take over from whoever asks; anything else gets one of ours."""
+"""A request id that we accept from a client; other requests get an id of ours."""
 
-_FRAMING = {"content-length", "transfer-encoding", "expect", "upgrade", "te", "trailer"}
-_CHOOSING = {"authorization", "range", "if-match", "if-range", "if-unmodified-since"}
-_UNUSUAL = _FRAMING | _CHOOSING
+_FRAMING_HEADERS = {"content-length", "transfer-encoding", "expect", "upgrade", "te", "trailer"}
+_SELECTING_HEADERS = {"authorization", "range", "if-match", "if-range", "if-unmodified-since"}
+_EXCLUDED_HEADERS = _FRAMING_HEADERS | _SELECTING_HEADERS
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderProfile:
-    """Everything of a header block that an answer from memory depends on."""
+    """Everything in a header block that an answer from memory depends on."""
 
     base: str
-    """The site's base URL."""
+    """The public base URL of the request."""
     variant: str
     request_id: bytes
-    """The client's own, or b"" for one of ours."""
+    """The id that the client sent; b"" for an id of ours."""
     none_match: str
-    """If-None-Match as it was sent, or ""."""
+    """The value of If-None-Match, or ""."""
     is_plain: bool
-    """Neither of the two: what memory has is sent as it is."""
+    """True if the request has neither: the entry in memory is sent as it is."""
 
 
 def parse_header_profile(
     block: bytes, addresses: PublicAddressResolver, peer: object, cookie: str
 ) -> HeaderProfile | None:
-    """The profile of `block`, which begins after the request line; None where there must be none.
+    """Return the profile of `block`, which begins after the request line; None if the request must
+    not be answered from memory.
 
-    `cookie` names the cookie that carries rights.
+    `cookie` is the name of the cookie that carries rights.
     """
     if len(block) > MAX_BLOCK or _BLOCK.fullmatch(block) is None:
         return None
@@ -56,16 +57,16 @@ def parse_header_profile(
     for line in block[:-4].decode("ascii").split("\r\n"):
         name, _, value = line.partition(":")
         name = name.lower()
-        if name in _UNUSUAL or (name == "host" and name in fields):
+        if name in _EXCLUDED_HEADERS or (name == "host" and name in fields):
             return None
         value = value.strip(" \t")
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
-    if not _ordinary(fields, cookie):
+    if not _allows_hot_answer(fields, cookie):
         return None
-    return _profile(fields, addresses, addresses.trusts_peer(peer))
+    return _build_profile(fields, addresses, addresses.trusts_peer(peer))
 
 
-def _ordinary(fields: dict[str, str], cookie: str) -> bool:
+def _allows_hot_answer(fields: dict[str, str], cookie: str) -> bool:
     if fields.get("connection", "keep-alive").lower() != "keep-alive":
         return False
     if "if-modified-since" in fields and "if-none-match" not in fields:
@@ -73,7 +74,7 @@ def _ordinary(fields: dict[str, str], cookie: str) -> bool:
     return cookie not in fields.get("cookie", "")
 
 
-def _profile(
+def _build_profile(
     fields: dict[str, str], addresses: PublicAddressResolver, trusted: bool
 ) -> HeaderProfile | None:
     forwarded = {name: fields.get(name.lower(), "") for name in FORWARDED} if trusted else {}
@@ -85,7 +86,7 @@ def _profile(
     none_match = fields.get("if-none-match", "")
     return HeaderProfile(
         base=address.base,
-        variant=variant(fields.get("accept", ""), fields.get("accept-encoding", "")),
+        variant=negotiation_variant(fields.get("accept", ""), fields.get("accept-encoding", "")),
         request_id=request_id,
         none_match=none_match,
         is_plain=not (request_id or none_match),
@@ -93,8 +94,8 @@ def _profile(
 
 
 def client_request_id(fields: Mapping[str, str]) -> str:
-    """The id a client gave its request (field names in lower case, or of any case in a mapping that
-    does not tell them apart); "" where there is none or it is not sane.
+    """Return the request id that the client sent, or "" if it sent none or one of a form that we do
+    not accept. `fields` has lower-case names, or ignores case.
     """
-    given = next((fields[name] for name in REQUEST_IDS if name in fields), "")
-    return given if REQUEST_ID.fullmatch(given) else ""
+    request_id = next((fields[name] for name in REQUEST_IDS if name in fields), "")
+    return request_id if REQUEST_ID.fullmatch(request_id) else ""

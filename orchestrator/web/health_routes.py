@@ -1,4 +1,4 @@
-"""Probes and figures: is this process alive, may it be sent requests, what has it done."""
+"""Handlers of /health/live, /health/ready and /metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.routing.delivery_types import Delivery
 from orchestrator.web.responses import respond
 
 Check = Callable[[], Awaitable[str]]
-"""What is wrong, in a sentence without addresses or paths; '' when nothing is."""
+"""Returns the fault in a sentence without addresses or paths; '' if there is none."""
 CHECK_TIMEOUT_S = 5.0
 
 
@@ -25,29 +25,29 @@ class HealthRoutes:
         self._checks = checks
 
     async def live(self, request: web.Request) -> web.StreamResponse:
-        """200 while the loop turns."""
-        return respond(request, _document(200, {"status": "live"}))
+        """Answer 200 while the event loop runs."""
+        return respond(request, _json_delivery(200, {"status": "live"}))
 
     async def ready(self, request: web.Request) -> web.StreamResponse:
-        """200 when every check passes, else 503 with what is wrong by name."""
-        found = await asyncio.gather(*(_run(check) for check in self._checks.values()))
-        results = {name: problem or "ok" for name, problem in zip(self._checks, found, strict=True)}
-        is_ready = not any(found)
+        """Answer 200 if every check passes, else 503 with the faults by name of the check."""
+        faults = await asyncio.gather(*(_run_check(check) for check in self._checks.values()))
+        results = {name: fault or "ok" for name, fault in zip(self._checks, faults, strict=True)}
+        is_ready = not any(faults)
         document = {"status": "ready" if is_ready else "not ready", "checks": results}
-        return respond(request, _document(200 if is_ready else 503, document))
+        return respond(request, _json_delivery(200 if is_ready else 503, document))
 
 
 class MetricsRoute:
     """Handler of /metrics."""
 
     def __init__(self, folder: Path | None) -> None:
-        """`folder` is where the processes of this installation keep their figures; None where there
-        is but one process.
+        """`folder` holds the metrics of all processes of the installation; None if there is only
+        one process.
         """
         self._folder = folder
 
-    async def page(self, request: web.Request) -> web.StreamResponse:
-        """All figures of all processes, in Prometheus' text format."""
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        """Answer 200 with the metrics of all processes, in the text format of Prometheus."""
         body = await asyncio.to_thread(render_metrics, self._folder)
         delivery = Delivery(
             status=200,
@@ -60,15 +60,15 @@ class MetricsRoute:
         return respond(request, delivery)
 
 
-async def _run(check: Check) -> str:
+async def _run_check(check: Check) -> str:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             return await check()
     except TimeoutError:
-        return "no answer in time"
+        return "The check did not finish in time."
 
 
-def _document(status: int, content: object) -> Delivery:
+def _json_delivery(status: int, content: object) -> Delivery:
     headers = (("Retry-After", "1"),) if status == 503 else ()
     return Delivery(
         status=status,

@@ -1,7 +1,7 @@
-"""The image routes: /iiif-img, /iiif and /thumbs. Thin: parse, ask routing, say it in HTTP.
+"""Handlers of the image routes: /iiif-img, /iiif and /thumbs. They parse the path, call routing,
+and turn the result into an HTTP response.
 
-Syntax is judged before anything is looked up, so a malformed request costs no I/O whether its
-image exists or not.
+The syntax is checked before anything is looked up, so that a malformed request causes no I/O.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from orchestrator.web.public_address import PublicAddress, PublicAddressResolver
 from orchestrator.web.responses import (
     REQUEST_CLASS,
     HotEntry,
-    keep_hot,
     respond,
+    store_hot,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """One request, its path taken apart, the site it came to and the hot tier's token from before
-    any look-up.
+class _ImageRoute:
+    """One request with its parsed path, its public address, and the token that the hot tier gave
+    before any look-up.
     """
 
     request: web.Request
@@ -50,7 +50,9 @@ class _Asked:
         return ", ".join(self.request.headers.getall("Accept", ()))
 
     def url(self, path: ImagePath) -> str:
-        """The public address of the image's base URI, by this site's template where it has one."""
+        """Return the public base URI of the asset, by the path template of the host if it has
+        one.
+        """
         prefix, version, identifier = path.prefix, path.version, path.identifier
         parts = identifier.split("/", 2)
         if prefix == "iiif" or len(parts) < 3:
@@ -90,23 +92,25 @@ class ImageRoutes:
         self._settings = settings
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer one GET or HEAD on an image route; errors are raised for the error middleware."""
-        request[REQUEST_CLASS] = "image"  # what an error is counted as before more is known
+        """Answer one GET or HEAD on an image route. Errors are raised for the middleware."""
+        request[REQUEST_CLASS] = "image"  # the class of errors that occur before it is known
         path = parse_path(request.raw_path)
-        asked = _Asked(request, path, self._addresses.resolve_request(request), self._hot.token())
+        route = _ImageRoute(
+            request, path, self._addresses.resolve_request(request), self._hot.token()
+        )
         match path.rest:
             case ():
-                delivery = self._base(asked)
+                delivery = self._base(route)
             case ("info.json",):
-                delivery = await self._info(asked)
+                delivery = await self._info(route)
             case _:
-                delivery = await self._image(asked)
-        keep_hot(self._hot, request, asked.address.base, delivery, asked.token)
+                delivery = await self._image(route)
+        store_hot(self._hot, request, route.address.base, delivery, route.token)
         return respond(request, delivery)
 
-    def _base(self, asked: _Asked) -> Delivery:
-        """303 to the info document (IIIF Image 3.0, section 2); the query is not carried over."""
-        location = asked.url(asked.path) + "/info.json"
+    def _base(self, route: _ImageRoute) -> Delivery:
+        """Answer 303 to the info document (IIIF Image 3.0, section 2), without the query."""
+        location = route.url(route.path) + "/info.json"
         return Delivery(
             status=303,
             body=b"",
@@ -117,26 +121,26 @@ class ImageRoutes:
             headers=(("Location", location),),
         )
 
-    async def _info(self, asked: _Asked) -> Delivery:
-        path = asked.path
+    async def _info(self, route: _ImageRoute) -> Delivery:
+        path = route.path
         default = self._settings.iiif.default_version
-        version = path.version or version_from_accept(asked.accept, default)
+        version = path.version or version_from_accept(route.accept, default)
         asset_id = await self._asset_id(path)
-        named = path
+        id_path = path
         if path.version is None and version != default:
-            # Negotiated away from the default: the id must lead to the version that the document
-            # speaks of.
-            named = ImagePath(path.prefix, version, path.identifier, path.rest)
+            # Accept selected another version than the default one: the id must contain it, so that
+            # it leads to a document of the same version.
+            id_path = ImagePath(path.prefix, version, path.identifier, path.rest)
         thumbs = path.prefix == "thumbs"
         document = await self._describer.info(
             asset_id,
             version=version,
-            id_url=asked.url(named),
-            rights=NO_RIGHTS if thumbs else self._rights_of(asked.request),
-            accept=asked.accept,
+            id_url=route.url(id_path),
+            rights=NO_RIGHTS if thumbs else self._rights_of(route.request),
+            accept=route.accept,
             level=0 if thumbs else 2,
         )
-        if not thumbs and asked.request.method == "GET" and self._may_warm(asked.request):
+        if not thumbs and route.request.method == "GET" and self._may_orchestrate(route.request):
             self._warmer.enqueue(document.asset)
         return self._delivery(
             document.asset.id,
@@ -152,20 +156,22 @@ class ImageRoutes:
             headers=(("Link", document.link),),
         )
 
-    async def _image(self, asked: _Asked) -> Delivery:
-        path = asked.path
+    async def _image(self, route: _ImageRoute) -> Delivery:
+        path = route.path
         version = path.version or self._settings.iiif.default_version
-        wanted = parse_image_request(
+        image_request = parse_image_request(
             (path.rest[0], path.rest[1], path.rest[2], path.rest[3]), version
         )
         asset_id = await self._asset_id(path)
         if path.prefix == "thumbs":
-            picture = await self._deliverer.thumbnail(asset_id, wanted)
+            picture = await self._deliverer.thumbnail(asset_id, image_request)
         else:
-            picture = await self._deliverer.image(asset_id, wanted, self._rights_of(asked.request))
+            picture = await self._deliverer.image(
+                asset_id, image_request, self._rights_of(route.request)
+            )
         canonical = picture.image.canonical
         level = 0 if path.prefix == "thumbs" else 2
-        link = image_link(version, f"{asked.url(path)}/{canonical}", level=level)
+        link = image_link(version, f"{route.url(path)}/{canonical}", level=level)
         return self._delivery(
             asset_id,
             picture.asset.version,
@@ -191,7 +197,7 @@ class ImageRoutes:
         headers: tuple[tuple[str, str], ...],
         tier: str = "",
         vary: str = "",
-        **facts: object,
+        **fields: object,
     ) -> Delivery:
         caching = self._settings.delivery
         control = caching.cache_restricted if private else caching.cache_public
@@ -211,12 +217,12 @@ class ImageRoutes:
             cache_control=control,
             surrogate_keys=(asset_id.surrogate_key,),
             public=not private and not stale,
-            **facts,  # type: ignore[arg-type]  # checked where they are named
+            **fields,  # type: ignore[arg-type]  # fields of Delivery, named by the callers
         )
 
     async def _asset_id(self, path: ImagePath) -> AssetId:
-        """The asset an identifier stands for: its text form, a customer's name in it, or an
-        alias.
+        """Return the asset of an identifier: the text form of an asset id, the same with a
+        customer's name in place of the number, or an alias.
         """
         text = path.identifier
         customer, _, rest = text.partition("/")
@@ -226,13 +232,13 @@ class ImageRoutes:
                 return AssetId.parse(text)
             number = await self._names.customer_of_name(customer)
             if number is None:
-                raise AssetNotFound("There is no such customer here.")
+                raise AssetNotFound("There is no such customer. Check the path.")
             return AssetId.parse(f"{number}/{rest}")
         found = await self._names.asset_of_alias(text)
         if found is not None:
             return found
         if rest or path.prefix != "iiif":
-            raise AssetNotFound("There is no such image here.")
+            raise AssetNotFound("There is no such asset. Check the identifier.")
         default = self._settings.iiif.default_space.split("/")
         return AssetId(int(default[0]), int(default[1]), text)
 
@@ -242,13 +248,13 @@ class ImageRoutes:
             return NO_RIGHTS
         return self._tokens.rights(authorization, request.cookies)
 
-    def _may_warm(self, request: web.Request) -> bool:
-        wanted = self._settings.delivery.orchestrate_on_info
-        return wanted and request.query.get("noOrchestrate", "").lower() not in ("true", "1")
+    def _may_orchestrate(self, request: web.Request) -> bool:
+        is_enabled = self._settings.delivery.orchestrate_on_info
+        return is_enabled and request.query.get("noOrchestrate", "").lower() not in ("true", "1")
 
 
 def _request_class(path: ImagePath, picture: DeliveredImage) -> str:
-    """thumb, full, tile or region: what the access log and the metrics tell apart."""
+    """Return the request class for access log and metrics: thumb, full, tile or region."""
     if path.prefix == "thumbs":
         return "thumb"
     image, source = picture.image, picture.asset.source

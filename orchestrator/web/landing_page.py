@@ -1,8 +1,8 @@
-"""The landing page of `/`, its JSON form, and the static files: pure values in, bytes out.
+"""The landing page of `/`, its JSON form, and the static files, as bytes.
 
-Owns the HTML templates and what `/static/` serves. Refuses inline scripts and styles (the page
-is sent with a policy that forbids them), hosts of others, and any I/O after `LandingPage.load`:
-everything is read once, at start, within bounds.
+This module owns the HTML templates and the files below `/static/`. It reads them once, at start,
+and limits their size and number. The page has no inline scripts and styles and loads nothing from
+other hosts; its Content-Security-Policy forbids both.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from orchestrator.routing.delivery_types import etag_of
 THUMBNAIL_EDGE = 400
 STATIC_PREFIX = "/static/"
 STATIC_CACHE = "public, max-age=86400"
-"""Cache-Control of static files; their addresses carry a hash, so a new release is seen at once."""
+"""Cache-Control of static files. Their addresses contain a hash, so that a browser loads the files
+of a new release at once.
+"""
 HTML_CACHE = "no-cache"
-"""Cache-Control of the page and of the listing: a new picture shows on the next visit."""
+"""Cache-Control of the page and of its JSON form: a new asset appears on the next visit."""
 _MAX_STATIC_FILE = 2 * 1024**2
 _MAX_STATIC_FILES = 100
 _VIEWER = "vendor/openseadragon.min.js"
@@ -52,12 +54,12 @@ class ListedAsset:
 
     id: AssetId
     service: str
-    """The image service's URI without a trailing slash, `http://host/iiif/3/1%2F1%2Fname`."""
+    """The URI of the image service without a trailing slash: `http://host/iiif/3/1%2F1%2Fname`."""
     width: int
     height: int
     state: AssetState = AssetState.READY
     public_edge: int | None = None
-    """Longest edge in pixels that anyone may see; None without limit."""
+    """Longest edge in pixels that anyone may see; None: no limit."""
 
     @property
     def info(self) -> str:
@@ -66,92 +68,95 @@ class ListedAsset:
 
     @property
     def thumbnail_size(self) -> Dimensions:
-        """(width, height) in pixels of the picture's thumbnail, never larger than the picture or
-        than anyone may see.
+        """(width, height) in pixels of the thumbnail, never larger than the image or than anyone
+        may see.
         """
         edge = THUMBNAIL_EDGE if self.public_edge is None else min(THUMBNAIL_EDGE, self.public_edge)
         return thumbnail_size((self.width, self.height), edge)
 
     @property
     def thumbnail(self) -> str:
-        """The address of the thumbnail, at the exact size of one that the default policy makes."""
+        """The address of the thumbnail, at exactly the size that the default policy makes."""
         width, height = self.thumbnail_size
         return f"{self.service}/full/{width},{height}/0/default.jpg"
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One page of the collection; `next` is the address of the following one, None on the last."""
+    """One page of the list; `next` is the address of the following page, None on the last."""
 
-    pictures: tuple[ListedAsset, ...]
+    assets: tuple[ListedAsset, ...]
     next: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StaticFile:
-    """A file below `/static/`, plain and gzipped (b"" where that gains nothing)."""
+    """A file below `/static/`, plain and compressed with gzip (b"" if that is not smaller)."""
 
     body: bytes
     media_type: str
     etag: str
-    """Of the plain form, quotes included."""
-    packed: bytes
+    """The ETag of the plain form, with quotes."""
+    gzip: bytes
 
 
-def listing_json(listing: Listing) -> bytes:
-    """The listing as `GET /` with `Accept: application/json` answers it, UTF-8."""
+def encode_listing(listing: Listing) -> bytes:
+    """Return the JSON of `GET /` with `Accept: application/json`, in UTF-8."""
     images = [
         {
-            "id": str(picture.id),
-            "info": picture.info,
-            "width": picture.width,
-            "height": picture.height,
-            "thumbnail": picture.thumbnail,
-            "state": str(picture.state),
+            "id": str(asset.id),
+            "info": asset.info,
+            "width": asset.width,
+            "height": asset.height,
+            "thumbnail": asset.thumbnail,
+            "state": str(asset.state),
         }
-        for picture in listing.pictures
+        for asset in listing.assets
     ]
     return json.dumps({"images": images, "next": listing.next}).encode()
 
 
 def content_security_policy(listing: Listing) -> str:
-    """The policy to send with the page: our own files, and pictures from the hosts listed."""
-    hosts = " ".join(sorted({_origin(picture.service) for picture in listing.pictures} - {""}))
-    seen = f"'self' {hosts}".rstrip()
+    """Return the policy of the page: files of this server, and images of the listed addresses."""
+    hosts = " ".join(sorted({_origin(asset.service) for asset in listing.assets} - {""}))
+    image_hosts = f"'self' {hosts}".rstrip()
     return (
-        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {seen} blob: data:; "
-        f"connect-src {seen}; worker-src blob:; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; "
+        f"img-src {image_hosts} blob: data:; "
+        f"connect-src {image_hosts}; worker-src blob:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
 
 def _origin(address: str) -> str:
-    """`scheme://host`, or nothing where it has characters that could end a policy's directive."""
+    """Return `scheme://host`, or "" if it has characters that could end a directive of the
+    policy.
+    """
     parts = urlsplit(address)
-    safe = (
+    is_safe = (
         parts.scheme in ("http", "https")
         and parts.netloc
         and not set(parts.netloc) & set(" ;,'\"@")
     )
-    return f"{parts.scheme}://{parts.netloc}" if safe else ""
+    return f"{parts.scheme}://{parts.netloc}" if is_safe else ""
 
 
-def static_files() -> Mapping[str, StaticFile]:
-    """Every file of `web/static/` by its path below `/static/`, read now.
+def load_static_files() -> Mapping[str, StaticFile]:
+    """Read every file of `web/static/`; returns the files by path below `/static/`.
 
-    Left out: what is over 2 MiB or of no kind the page uses (source maps, licences).
+    Files over 2 MiB, and of types that the page does not use (source maps, licences), are omitted.
     """
     files: dict[str, StaticFile] = {}
-    _collect(resources.files("orchestrator.web") / "static", "", files)
+    _collect_files(resources.files("orchestrator.web") / "static", "", files)
     return MappingProxyType(files)
 
 
-def _collect(folder: Traversable, prefix: str, files: dict[str, StaticFile]) -> None:
+def _collect_files(folder: Traversable, prefix: str, files: dict[str, StaticFile]) -> None:
     if not folder.is_dir():
         return
     for entry in sorted(folder.iterdir(), key=lambda each: each.name):
         if entry.is_dir():
-            _collect(entry, f"{prefix}{entry.name}/", files)
+            _collect_files(entry, f"{prefix}{entry.name}/", files)
             continue
         media_type = _MEDIA_TYPES.get("." + entry.name.rpartition(".")[2])
         body = entry.read_bytes() if media_type and len(files) < _MAX_STATIC_FILES else b""
@@ -160,19 +165,19 @@ def _collect(folder: Traversable, prefix: str, files: dict[str, StaticFile]) -> 
 
 
 def _static_file(body: bytes, media_type: str) -> StaticFile:
-    packed = gzip.compress(body, mtime=0) if not media_type.startswith("image/png") else b""
-    if len(packed) >= len(body):
-        packed = b""
-    return StaticFile(body, media_type, etag_of(body), packed)
+    compressed = gzip.compress(body, mtime=0) if not media_type.startswith("image/png") else b""
+    if len(compressed) >= len(body):
+        compressed = b""
+    return StaticFile(body, media_type, etag_of(body), compressed)
 
 
 class LandingPage:
-    """The landing page, its templates and static files in memory."""
+    """The landing page, with its templates and static files in memory."""
 
     def __init__(
         self, templates: Mapping[str, Template], files: Mapping[str, StaticFile], version: str
     ) -> None:
-        """`version` is the product's, as shown in the foot of the page."""
+        """`version` is the version of the product, shown at the foot of the page."""
         self._templates = templates
         self._version = version
         self.files = files
@@ -185,21 +190,23 @@ class LandingPage:
             name: Template((folder / f"{name}.html").read_text("utf-8"))
             for name in ("page", "card", "empty")
         }
-        return cls(templates, static_files(), version)
+        return cls(templates, load_static_files(), version)
 
     def html(self, listing: Listing, *, problem: str = "") -> bytes:
-        """The page, UTF-8; `problem` is a public sentence that says why nothing can be listed."""
-        is_empty = not (listing.pictures or listing.next or problem)
+        """Return the page in UTF-8. `problem` is a public sentence that says why there is no
+        list.
+        """
+        is_empty = not (listing.assets or listing.next or problem)
         empty = self._templates["empty"].substitute() if is_empty else ""
         page = self._templates["page"].substitute(
-            cards="\n".join(map(self._card, listing.pictures)),
-            blank=self._templates["card"].substitute(_BLANK),
+            cards="\n".join(map(self._card, listing.assets)),
+            empty_card=self._templates["card"].substitute(_EMPTY_CARD),
             empty=empty,
             problem=_escape(problem),
             problem_hidden="" if problem else "hidden",
             next=_escape(listing.next or ""),
             next_hidden="" if listing.next else "hidden",
-            tools_hidden="" if listing.pictures else "hidden",
+            tools_hidden="" if listing.assets else "hidden",
             version=_escape(self._version),
             script=self._address("page.js"),
             style=self._address("page.css"),
@@ -208,30 +215,30 @@ class LandingPage:
         )
         return page.encode()
 
-    def _card(self, picture: ListedAsset) -> str:
-        width, height = picture.thumbnail_size
+    def _card(self, asset: ListedAsset) -> str:
+        width, height = asset.thumbnail_size
         return self._templates["card"].substitute(
-            anchor="#" + quote(str(picture.id), safe="/"),
-            id=_escape(str(picture.id)),
-            service=_escape(picture.service),
-            name=_escape(picture.id.name),
-            width=picture.width,
-            height=picture.height,
-            thumbnail=f'src="{_escape(picture.thumbnail)}"',
+            anchor="#" + quote(str(asset.id), safe="/"),
+            id=_escape(str(asset.id)),
+            service=_escape(asset.service),
+            name=_escape(asset.id.name),
+            width=asset.width,
+            height=asset.height,
+            thumbnail=f'src="{_escape(asset.thumbnail)}"',
             thumbnail_width=width,
             thumbnail_height=height,
-            state=_STATES[picture.state],
+            state=_STATES[asset.state],
         )
 
     def _address(self, name: str) -> str:
-        """The address of a static file, with its hash (which its tag is); empty where the file is
+        """Return the address of a static file with its hash, which is its ETag; "" if the file is
         not installed.
         """
         file = self.files.get(name)
         return STATIC_PREFIX + name + "?v=" + file.etag.strip('"') if file else ""
 
 
-_BLANK = {
+_EMPTY_CARD = {
     "anchor": "#", "id": "", "service": "", "name": "", "width": 0, "height": 0,
     "thumbnail": "", "thumbnail_width": 4, "thumbnail_height": 3, "state": "",
 }  # fmt: skip

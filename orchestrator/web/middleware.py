@@ -1,8 +1,8 @@
-"""What surrounds every handler: request id, preflight, admission, memory, errors in one shape,
-counting, the access log.
+"""The middleware around every handler: request id, preflight, admission, answers from memory,
+errors as JSON, metrics, the access log.
 
-One middleware, because each step needs what the one before knows. Handlers raise; nothing here
-decides what a picture is.
+This is one middleware because each step needs values of the step before. Handlers raise their
+errors; this module knows nothing of images.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from orchestrator import metrics
 from orchestrator.errors import Overloaded
 from orchestrator.web.access_log import AccessRecord, format_line
 from orchestrator.web.error_table import (
+    PUBLIC_TEXTS,
     RETRY_AFTER_S,
     encode_problem,
     error_cache_control,
@@ -39,7 +40,7 @@ from orchestrator.web.responses import (
 )
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_Counted = tuple[Counter, Histogram, Counter]
+_Instruments = tuple[Counter, Histogram, Counter]
 
 
 class PortMiddleware:
@@ -52,38 +53,38 @@ class PortMiddleware:
         self._port_state = port_state
         self._cache_error = cache_error
         self._cache_secret = cache_secret
-        self._counted: dict[tuple[str, int, str], _Counted] = {}
+        self._instruments: dict[tuple[str, int, str], _Instruments] = {}
 
     @web.middleware
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer, whatever happens; only a cancelled request is left alone."""
+        """Return a response in every case, except when the request is cancelled."""
         started = time.perf_counter()
         port_state = self._port_state
         request[REQUEST_ID] = client_request_id(request.headers) or port_state.next_id()
         port_state.in_progress += 1
         try:
             response = await self._answer(request, handler)
-        except Exception as error:  # the one place where everything is caught: an answer is owed
-            response = self._problem(request, error)
+        except Exception as error:  # every error becomes a response; _error_response logs it
+            response = self._error_response(request, error)
         finally:
             port_state.in_progress -= 1
-        self._finish(request, response, time.perf_counter() - started)
+        self._record(request, response, time.perf_counter() - started)
         return response
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         port_state = self._port_state
         base = port_state.addresses.resolve_request(
             request
-        ).base  # a malformed Host is refused on every path
+        ).base  # raises for a malformed Host, on every path
         if request.method == "OPTIONS":
-            return preflight(request)
+            return answer_preflight(request)
         if port_state.in_progress > port_state.limits.max_requests:
             metrics.REFUSED.labels("request").inc()
-            raise Overloaded("Too busy just now; try again shortly.", RETRY_AFTER_S)
+            raise Overloaded(PUBLIC_TEXTS[503], RETRY_AFTER_S)
         return self._from_memory(request, base) or await handler(request)
 
     def _from_memory(self, request: web.Request, base: str) -> web.Response | None:
-        """What the fast lane left to us although memory has it: conditions, ranges, pipelined
+        """Answer from memory what the hot lane passed on: ranges, other conditions, pipelined
         requests.
         """
         port_state = self._port_state
@@ -100,9 +101,9 @@ class PortMiddleware:
         entry = port_state.hot.get((base, "", target))
         if entry is None:
             entry = port_state.hot.get((base, request_variant(request), target))
-        return respond(request, entry.whole()) if entry is not None else None
+        return respond(request, entry.complete_delivery()) if entry is not None else None
 
-    def _problem(self, request: web.Request, error: Exception) -> web.Response:
+    def _error_response(self, request: web.Request, error: Exception) -> web.Response:
         problem = make_problem(error)
         request_id = request[REQUEST_ID]
         log_problem(error, problem, request_id, request.raw_path[:500])
@@ -114,24 +115,24 @@ class PortMiddleware:
         body = encode_problem(problem, request_id, private=self._port_state.private)
         return web.Response(status=problem.status, headers=headers, body=body)
 
-    def _finish(self, request: web.Request, response: web.StreamResponse, elapsed_s: float) -> None:
-        """Headers that every answer has, figures, and the line in the access log."""
+    def _record(self, request: web.Request, response: web.StreamResponse, elapsed_s: float) -> None:
+        """Set the headers that every response has, update the metrics, write to the access log."""
         if not response.prepared:
             for name, value in COMMON_HEADERS:
                 response.headers.setdefault(name, value)
             response.headers["X-Request-Id"] = request[REQUEST_ID]
-        sent = _body_bytes(request, response)
+        sent = _count_body_bytes(request, response)
         delivery = request.get(OUTCOME)
         tier = delivery.tier if delivery is not None else ""
         kind = (
             delivery.request_class if delivery is not None else request.get(REQUEST_CLASS, "other")
         )
-        requests, seconds, volume = self._instruments(tier, response.status, kind)
+        requests, seconds, volume = self._find_instruments(tier, response.status, kind)
         requests.inc()
         seconds.observe(elapsed_s)
         volume.inc(sent)
         if self._port_state.access_log is not None:
-            access = AccessRecord(
+            record = AccessRecord(
                 request_class=kind,
                 status=response.status,
                 bytes=sent,
@@ -140,7 +141,7 @@ class PortMiddleware:
                 target=request.raw_path,
             )
             if delivery is not None:
-                access = make_access_record(
+                record = make_access_record(
                     delivery,
                     response.status,
                     sent,
@@ -148,30 +149,32 @@ class PortMiddleware:
                     request.raw_path,
                     ms=elapsed_s * 1000,
                 )
-            self._port_state.access_log.write(format_line(access, request[REQUEST_ID]))
+            self._port_state.access_log.write(format_line(record, request[REQUEST_ID]))
 
-    def _instruments(self, tier: str, status: int, kind: str) -> _Counted:
+    def _find_instruments(self, tier: str, status: int, kind: str) -> _Instruments:
         key = (tier, status, kind)
-        if key not in self._counted:
-            self._counted[key] = (
+        if key not in self._instruments:
+            self._instruments[key] = (
                 metrics.REQUESTS.labels(tier, str(status), kind),
                 metrics.REQUEST_SECONDS.labels(tier, kind),
                 metrics.RESPONSE_BYTES.labels(tier),
             )
-        return self._counted[key]
+        return self._instruments[key]
 
 
-def preflight(request: web.Request) -> web.Response:
-    """204 to any OPTIONS: what a script of another origin may send here (Fetch standard)."""
+def answer_preflight(request: web.Request) -> web.Response:
+    """Answer OPTIONS with 204 and the methods and headers that a script of another site may send
+    (Fetch standard).
+    """
     allowed = METHODS
-    refusal = request.match_info.http_exception
-    if isinstance(refusal, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted({*refusal.allowed_methods, "OPTIONS"}))
+    error = request.match_info.http_exception
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))
     headers = {**dict(PREFLIGHT), "Access-Control-Allow-Methods": allowed, "Allow": allowed}
     return web.Response(status=204, headers=headers)
 
 
-def _body_bytes(request: web.Request, response: web.StreamResponse) -> int:
+def _count_body_bytes(request: web.Request, response: web.StreamResponse) -> int:
     body = getattr(response, "body", None)
     if request.method == "HEAD" or response.status == 304 or not isinstance(body, bytes):
         return 0

@@ -1,8 +1,8 @@
-"""The public address of this server as one request sees it, for the ids in info documents and
-links.
+"""The public address of this server as one client sees it. The ids in info documents and links
+contain it.
 
-Host is validated, never believed blindly into a document. X-Forwarded-* count only from configured
-proxies; none by default.
+The Host header is validated before a document contains it. X-Forwarded-* headers count only if a
+configured proxy sends them; by default no proxy is trusted.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from orchestrator.errors import InvalidInput, SettingsError
 
 FORWARDED = ("X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Path")
 DEFAULT_HOST = "default"
-"""The key of `server.path_templates` that serves hosts without a line of their own."""
+"""The key of `server.path_templates` for hosts that have no template of their own."""
 
-MAX_KNOWN = 256
+MAX_REMEMBERED_HOSTS = 256
 _HOST = re.compile(
     r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
 )
@@ -36,13 +36,13 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class PublicAddress:
-    """One public address: `base` is scheme, host, port where it is not the scheme's own, and path
-    below the host.
+    """One public address. `base` is scheme, host, port unless it is the default port of the scheme,
+    and the path that a proxy adds.
     """
 
     base: str
     template: str = ""
-    """The path template of this host; "" where URLs keep the shape they were asked in."""
+    """The path template of this host; "" if public paths are the requested paths."""
 
     def url(
         self,
@@ -54,10 +54,10 @@ class PublicAddress:
         asset_path: str,
         native: str,
     ) -> str:
-        """The public URL of an image: by the host's template, else `native`, the path as it was
-        asked.
+        """Return the public URL of an asset: by the template of the host, else with `native`, the
+        requested path.
 
-        `asset_path` is already percent-encoded. Empty tokens leave no double slash behind.
+        `asset_path` is already percent-encoded. An empty token does not leave a double slash.
         """
         if not self.template:
             return self.base + native
@@ -68,53 +68,55 @@ class PublicAddress:
             "space": space,
             "assetPath": asset_path,
         }
-        path = _TOKEN.sub(lambda m: _shaped(values[m[1]], m[2]), self.template)
+        path = _TOKEN.sub(lambda m: _format_token(values[m[1]], m[2]), self.template)
         return self.base + re.sub(r"/{2,}", "/", path)
 
 
 class PublicAddressResolver:
-    """Works out the Site of each request; what is configured is checked once, here."""
+    """Finds the PublicAddress of each request. The constructor checks the settings."""
 
     def __init__(self, trusted_proxies: Iterable[str], path_templates: Mapping[str, str]) -> None:
-        """Raises SettingsError for an address that is none or a template with unknown tokens."""
-        self._trusted = tuple(_network(text) for text in trusted_proxies)
-        self._known: dict[str, PublicAddress] = {}
-        self._templates = {host.lower(): _checked(host, t) for host, t in path_templates.items()}
+        """Raises SettingsError for a malformed proxy address or a template with unknown tokens."""
+        self._trusted = tuple(_parse_network(text) for text in trusted_proxies)
+        self._remembered: dict[str, PublicAddress] = {}
+        self._templates = {
+            host.lower(): _check_template(host, t) for host, t in path_templates.items()
+        }
 
     def resolve_request(self, request: web.BaseRequest) -> PublicAddress:
-        """The site of this request. Raises InvalidInput for a malformed Host (RFC 9112, section
-        3.2).
+        """Return the public address of this request. Raises InvalidInput for a malformed Host (RFC
+        9112, section 3.2).
         """
         host = request.headers.get("Host", "")
         if not self._trusted and request.raw_path.startswith("/"):
-            return self._by_host(host)
+            return self._remember_host(host)
         peer = request.transport.get_extra_info("peername") if request.transport else None
-        if "://" in request.raw_path[:10]:  # absolute form: its authority goes before Host
+        if "://" in request.raw_path[:10]:  # absolute form: its authority has precedence over Host
             host = urlsplit(request.raw_path).netloc
         return self.resolve_host(host, request.headers, self.trusts_peer(peer))
 
-    def _by_host(self, host: str) -> PublicAddress:
-        """The usual case, remembered: hosts are few, and those that are many and made up are
-        forgotten.
+    def _remember_host(self, host: str) -> PublicAddress:
+        """Return the address of a host, from a table that is cleared when it is full: real hosts
+        are few, and a client can invent many.
         """
-        address = self._known.get(host)
+        address = self._remembered.get(host)
         if address is None:
-            if len(self._known) >= MAX_KNOWN:
-                self._known.clear()
-            address = self._known[host] = self.resolve_host(host, {}, trusted=False)
+            if len(self._remembered) >= MAX_REMEMBERED_HOSTS:
+                self._remembered.clear()
+            address = self._remembered[host] = self.resolve_host(host, {}, trusted=False)
         return address
 
     def resolve_host(self, host: str, headers: Mapping[str, str], trusted: bool) -> PublicAddress:
-        """The site for this Host header, with forwarded headers counted if `trusted`."""
-        name, scheme, path = valid_host(host), "http", ""
+        """Return the address for this Host header; X-Forwarded-* headers count if `trusted`."""
+        name, scheme, path = validate_host(host), "http", ""
         if trusted:
-            name, scheme, path = _forwarded(name, headers)
+            name, scheme, path = _read_forwarded(name, headers)
         authority = _without_default_port(name, scheme)
         template = self._templates.get(authority) or self._templates.get(DEFAULT_HOST, "")
         return PublicAddress(f"{scheme}://{authority}{path}", template)
 
     def trusts_peer(self, peer: object) -> bool:
-        """Whether the socket's other end (`peername`) is a proxy whose forwarded headers count."""
+        """Return True if the peer of the socket (`peername`) is a trusted proxy."""
         if not self._trusted or not isinstance(peer, tuple) or not peer:
             return False
         try:
@@ -125,56 +127,60 @@ class PublicAddressResolver:
         return any((mapped or address) in network for network in self._trusted)
 
 
-def valid_host(host: str) -> str:
-    """The Host header in lower case. Raises InvalidInput unless it is a name or address with at
-    most a port.
+def validate_host(host: str) -> str:
+    """Return the Host header in lower case. Raises InvalidInput unless it is a name or an address,
+    with or without a port.
     """
-    found = _HOST.fullmatch(host)
-    if found is None or ".." in host or not _valid_port(found["port"]):
-        raise InvalidInput("The Host header is not the name of a host.")
+    match = _HOST.fullmatch(host)
+    if match is None or ".." in host or not _is_port(match["port"]):
+        raise InvalidInput(
+            "The Host header is malformed. Send a host name or address, with or without a port."
+        )
     return host.lower()
 
 
-def _valid_port(port: str | None) -> bool:
+def _is_port(port: str | None) -> bool:
     return port is None or 0 < int(port) <= 65535
 
 
-def _forwarded(host: str, headers: Mapping[str, str]) -> tuple[str, str, str]:
-    """(host, scheme, path) as the proxy says; what is malformed is as if it were not there."""
+def _read_forwarded(host: str, headers: Mapping[str, str]) -> tuple[str, str, str]:
+    """Return (host, scheme, path) of the X-Forwarded-* headers; malformed ones are ignored."""
     first = {name: headers.get(name, "").split(",")[0].strip() for name in FORWARDED}
     with suppress(InvalidInput):
-        host = valid_host(first["X-Forwarded-Host"])
+        host = validate_host(first["X-Forwarded-Host"])
     scheme = first["X-Forwarded-Proto"].lower()
     scheme = scheme if scheme in _DEFAULT_PORTS else "http"
     port = first["X-Forwarded-Port"]
-    if port.isascii() and port.isdigit() and len(port) <= 5 and _valid_port(port):
+    if port.isascii() and port.isdigit() and len(port) <= 5 and _is_port(port):
         host = f"{_HOST.fullmatch(host)['name']}:{int(port)}"  # type: ignore[index]  # it is valid
     path = first["X-Forwarded-Path"]
-    known = path if _PATH.fullmatch(path) and ".." not in path else ""
-    return host, scheme, known.rstrip("/")
+    valid_path = path if _PATH.fullmatch(path) and ".." not in path else ""
+    return host, scheme, valid_path.rstrip("/")
 
 
 def _without_default_port(host: str, scheme: str) -> str:
     return host.removesuffix(f":{_DEFAULT_PORTS[scheme]}")
 
 
-def _shaped(value: str, form: str | None) -> str:
-    """`{assetPath:3US}` writes a name's slashes as three underscores."""
+def _format_token(value: str, form: str | None) -> str:
+    """Return the value of a token; the form 3US writes slashes in a name as three underscores."""
     return re.sub("%2F", "___", value, flags=re.IGNORECASE) if form == "3US" else value
 
 
-def _network(text: str) -> Network:
+def _parse_network(text: str) -> Network:
     try:
         return ipaddress.ip_network(text.strip(), strict=False)
     except ValueError as error:
-        raise SettingsError(f"server.trusted_proxies: {text!r} is no address or CIDR.") from error
+        raise SettingsError(
+            f"server.trusted_proxies: {text!r} is not an address or a CIDR range."
+        ) from error
 
 
-def _checked(host: str, template: str) -> str:
+def _check_template(host: str, template: str) -> str:
     unknown = {m[1] for m in _TOKEN.finditer(template)} - _TOKENS
     if unknown or not template.startswith("/") or "{assetPath" not in template:
         raise SettingsError(
-            f"server.path_templates: {host!r} needs a path with {{assetPath}} "
-            f"and no tokens but {', '.join(sorted(_TOKENS))}."
+            f"server.path_templates: the template of {host!r} must begin with / and contain"
+            f" {{assetPath}}; the tokens are {', '.join(sorted(_TOKENS))}."
         )
     return template

@@ -1,8 +1,8 @@
-"""From a Delivery to HTTP: the headers of every answer, conditions, ranges, HEAD, and the hot
-tier's ready-made bytes.
+"""Turns a Delivery into an HTTP response: headers, conditions, ranges, HEAD, and the ready-made
+bytes of the hot tier.
 
-The one invariant: an answer from memory differs from any other only in X-Served-From, Server-Timing
-and X-Request-Id.
+The one invariant: a response from memory differs from any other only in X-Served-From,
+Server-Timing and X-Request-Id.
 """
 
 from __future__ import annotations
@@ -26,23 +26,22 @@ from orchestrator.web.conditional_requests import ByteRange, evaluate_conditions
 SERVER = "orchestrator"
 REQUEST_ID = web.RequestKey("request_id", str)
 OUTCOME = web.RequestKey("outcome", Delivery)
-"""The delivery a handler answered with: what access log and metrics read."""
+"""The delivery that a handler answered with; access log and metrics read it."""
 REQUEST_CLASS = web.RequestKey("request_class", str)
-"""For answers without a delivery (errors, the private port): a handler may set it first thing."""
+"""The request class of responses without a delivery (errors, the private port). A handler sets it
+before anything can fail.
+"""
 
 METHODS = "GET, HEAD, OPTIONS"
-CORS = (
+COMMON_HEADERS = (
     ("Access-Control-Allow-Origin", "*"),
     ("Access-Control-Expose-Headers", "*"),
-)
-QUIET = (
     ("Server", SERVER),
     ("X-Content-Type-Options", "nosniff"),
     ("Cross-Origin-Resource-Policy", "cross-origin"),
     ("Timing-Allow-Origin", "*"),
 )
-COMMON_HEADERS = CORS + QUIET
-"""On every answer, errors below the application too."""
+"""Headers of every response, also of errors that the application never sees."""
 PREFLIGHT = (
     (
         "Access-Control-Allow-Headers",
@@ -56,39 +55,39 @@ Headers = list[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class HotEntry:
-    """A complete answer but for Date and request id; `delivery` answers what is not a plain GET or
-    HEAD.
+    """A complete response except for Date and request id. `delivery` answers requests that are not
+    a plain GET or HEAD.
     """
 
     head: bytes
-    """From the status line up to where `Date:` follows."""
+    """From the status line to the place where `Date:` follows."""
     head_not_modified: bytes
-    """The same of the 304."""
+    """The same for status 304."""
     body: bytes
-    """Empty where it is in `file`."""
+    """Empty if the body is in `file`."""
     file: MemoryFile | None
     length: int
-    """Bytes of the body, wherever it is."""
+    """Length of the body in bytes."""
     etag: str
     request_class: str
     target: str
     log_rest: bytes
     """The end of an access log line for a plain GET."""
     delivery: Delivery
-    """Without its body where that is in `file`."""
+    """Without its body if that is in `file`."""
     asset: str
-    """The asset's text id, by which a change drops the entry."""
+    """The id of the asset as text; a change of the asset drops its entries."""
     size: int
-    """Bytes this entry occupies, for the tier's budget."""
+    """Bytes that this entry takes of the tier's budget."""
 
-    def whole(self) -> Delivery:
-        """The delivery with its body."""
+    def complete_delivery(self) -> Delivery:
+        """Return the delivery with its body."""
         return replace(self.delivery, body=self.file.read()) if self.file else self.delivery
 
 
 def respond(request: web.Request, delivery: Delivery) -> web.Response:
-    """The answer to this request: the whole, a part, 304, 412 or 416. Only a 200 knows conditions
-    and ranges.
+    """Return the response to this request: the whole body, a range, 304, 412 or 416. Conditions and
+    ranges apply only to a delivery with status 200.
     """
     request[OUTCOME] = delivery
     compressed = delivery.gzip is not None and accepts_gzip(_joined(request, "Accept-Encoding"))
@@ -96,25 +95,25 @@ def respond(request: web.Request, delivery: Delivery) -> web.Response:
     headers = delivery_headers(delivery, compressed=compressed)
     if delivery.status != 200:
         return _response(delivery.status, headers, body)
-    fields = _condition_fields(request)
+    fields = _read_conditions(request)
     etag = delivery.gzip_etag if compressed else delivery.etag
     match evaluate_conditions(fields, etag, delivery.last_modified):
         case "failed":
-            return _bare(412, headers)
+            return _empty_response(412, headers)
         case "not-modified":
             return _response(304, not_modified_headers(headers))
         case "proceed":
-            part = (
+            byte_range = (
                 select_range(fields, etag, delivery.last_modified, len(body))
                 if "Range" in fields
                 else None
             )
-            return _whole_or_part(headers, body, part)
+            return _body_or_range(headers, body, byte_range)
 
 
 def delivery_headers(delivery: Delivery, *, compressed: bool = False) -> Headers:
-    """The headers of this delivery in the order they are sent, but Date, X-Request-Id and Content-
-    Length.
+    """Return the headers of this delivery in the order in which they are sent, without Date,
+    X-Request-Id and Content-Length.
     """
     headers: Headers = [("Content-Type", delivery.media_type)] if delivery.media_type else []
     headers += COMMON_HEADERS
@@ -129,57 +128,57 @@ def delivery_headers(delivery: Delivery, *, compressed: bool = False) -> Headers
         headers.append(("Content-Encoding", "gzip"))
     if delivery.status == 200:
         headers.append(("Accept-Ranges", "bytes"))
-    return headers + _about(delivery) + list(delivery.headers)
+    return headers + _origin_headers(delivery) + list(delivery.headers)
 
 
 def not_modified_headers(headers: Headers) -> Headers:
-    """What of a 200's headers a 304 carries (RFC 9110, section 15.4.5)."""
-    left_out = {
+    """Return those headers of a 200 that a 304 has (RFC 9110, section 15.4.5)."""
+    omitted = {
         "content-type",
         "content-encoding",
         "content-length",
         "accept-ranges",
         "last-modified",
     }
-    return [(name, value) for name, value in headers if name.lower() not in left_out]
+    return [(name, value) for name, value in headers if name.lower() not in omitted]
 
 
 def format_http_date(moment: datetime) -> str:
-    """As HTTP writes it; never later than now (RFC 9110, section 8.8.2.1)."""
+    """Return the time as an HTTP date, never later than now (RFC 9110, section 8.8.2.1)."""
     now = datetime.now(UTC)
-    return _written(moment) if moment <= now else _written(now.replace(microsecond=0))
+    return _format_moment(moment) if moment <= now else _format_moment(now.replace(microsecond=0))
 
 
 @lru_cache(maxsize=4096)
-def _written(moment: datetime) -> str:
+def _format_moment(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
 @lru_cache(maxsize=1024)
-def variant(accept: str, accept_encoding: str) -> str:
-    """All that Accept and Accept-Encoding can change in an answer of ours: part of a hot key where
-    Vary names them.
+def negotiation_variant(accept: str, accept_encoding: str) -> str:
+    """Return one text for all values of Accept and Accept-Encoding that select the same response.
+    It is a part of the hot key if Vary names these headers.
     """
     linked = f"{prefers_linked(accept, 2):d}{prefers_linked(accept, 3):d}"
     return f"{linked}{version_from_accept(accept, 0)}{accepts_gzip(accept_encoding):d}"
 
 
 def request_variant(request: web.Request) -> str:
-    """The `variant` of this request."""
-    return variant(_joined(request, "Accept"), _joined(request, "Accept-Encoding"))
+    """Return the `negotiation_variant` of this request."""
+    return negotiation_variant(_joined(request, "Accept"), _joined(request, "Accept-Encoding"))
 
 
 HotKey = tuple[str, str, bytes]
-"""(site, variant or "", target)."""
+"""(public base URL, negotiation variant or "", request target)."""
 MAX_HOT_TARGET = 512
 
 
 def make_hot_key(request: web.Request, base: str, delivery: Delivery) -> HotKey | None:
-    """Where the hot tier keeps this answer to this request; None for what it must not or should not
-    keep.
+    """Return the key of this response in the hot tier; None if the hot tier must not or should not
+    keep it.
 
-    `base` is the site the answer's own URLs name. Queries are left out: they change nothing and
-    could be told apart without end.
+    `base` is the public base URL in the response. A target with a query is not kept: a query
+    changes nothing, and a client can invent any number of them.
     """
     target = request.raw_path
     if request.method != "GET" or not delivery.public or delivery.status != 200:
@@ -194,11 +193,11 @@ def make_hot_key(request: web.Request, base: str, delivery: Delivery) -> HotKey 
     return base, request_variant(request) if _vary(delivery) else "", target.encode("ascii")
 
 
-def keep_hot(
+def store_hot(
     hot: HotTier[HotEntry], request: web.Request, base: str, delivery: Delivery, token: int
 ) -> None:
-    """Have the hot tier keep what this very request is answered with, if it may and can. `token`:
-    the tier's, from before the asset was looked up.
+    """Store the response to this request in the hot tier if the tier accepts it. `token`: the token
+    that the tier gave before the asset was looked up.
     """
     key = make_hot_key(request, base, delivery)
     if key is not None and hot.takes(len(delivery.body)):
@@ -209,17 +208,17 @@ def keep_hot(
 def make_hot_entry(
     delivery: Delivery, target: str, files: MemoryFiles, *, compressed: bool = False
 ) -> HotEntry:
-    """The bytes that answer a request for `target` with this; `compressed`: the gzip form."""
-    kept = replace(delivery, tier="memory", timings=())
+    """Return the hot entry that answers a request for `target`; `compressed`: in the gzip form."""
+    stored = replace(delivery, tier="memory", timings=())
     body = delivery.gzip if compressed and delivery.gzip is not None else delivery.body
     length = len(body)
-    headers = delivery_headers(kept, compressed=compressed)
-    head = _head(200, "OK", [*headers, ("Content-Length", str(length))])
-    unchanged = _head(304, "Not Modified", not_modified_headers(headers))
+    headers = delivery_headers(stored, compressed=compressed)
+    head = _encode_head(200, "OK", [*headers, ("Content-Length", str(length))])
+    unchanged = _encode_head(304, "Not Modified", not_modified_headers(headers))
     file = files.create(body) if delivery.gzip is None else None
     if file is not None:
-        body, kept = b"", replace(kept, body=b"")
-    bulk = file.size if file is not None else len(delivery.body) + len(delivery.gzip or b"")
+        body, stored = b"", replace(stored, body=b"")
+    body_size = file.size if file is not None else len(delivery.body) + len(delivery.gzip or b"")
     return HotEntry(
         head=head,
         head_not_modified=unchanged,
@@ -229,17 +228,17 @@ def make_hot_entry(
         etag=delivery.gzip_etag if compressed else delivery.etag,
         request_class=delivery.request_class,
         target=target,
-        log_rest=format_line_end(make_access_record(kept, 200, length, "GET", target)),
-        delivery=kept,
+        log_rest=format_line_end(make_access_record(stored, 200, length, "GET", target)),
+        delivery=stored,
         asset=str(delivery.asset or ""),
-        size=len(head) + len(unchanged) + bulk + 1500,
+        size=len(head) + len(unchanged) + body_size + 1500,
     )
 
 
 def make_access_record(
     delivery: Delivery, status: int, body_bytes: int, method: str, target: str, *, ms: float = 0.0
 ) -> AccessRecord:
-    """What the access log says of this delivery, answered with this status."""
+    """Return the access log record of this delivery."""
     return AccessRecord(
         asset=str(delivery.asset or ""),
         version=delivery.version,
@@ -254,15 +253,15 @@ def make_access_record(
     )
 
 
-def _head(status: int, reason: str, headers: Headers) -> bytes:
+def _encode_head(status: int, reason: str, headers: Headers) -> bytes:
     if any(c in text for pair in headers for text in pair for c in "\r\n\0"):
-        raise ValueError("a header holds a line break")
+        raise ValueError("a header contains a line break")
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers), ""]
     return "\r\n".join(lines).encode("utf-8")
 
 
-def _about(delivery: Delivery) -> Headers:
-    """Who answered, why it took so long, and whose the answer is."""
+def _origin_headers(delivery: Delivery) -> Headers:
+    """Return the headers that name the tier, the timings, the asset and its surrogate keys."""
     headers: Headers = []
     if delivery.tier:
         headers.append(("X-Served-From", delivery.tier))
@@ -270,15 +269,15 @@ def _about(delivery: Delivery) -> Headers:
         timing = ", ".join(f"{step};dur={milliseconds:.1f}" for step, milliseconds in timings)
         headers.append(("Server-Timing", timing))
     if delivery.asset is not None:
-        headers.append(("X-Asset-Id", _ascii(str(delivery.asset))))
+        headers.append(("X-Asset-Id", _encode_ascii(str(delivery.asset))))
     if delivery.surrogate_keys:
-        headers.append(("Surrogate-Key", " ".join(map(_ascii, delivery.surrogate_keys))))
-        headers.append(("Cache-Tag", ",".join(map(_ascii, delivery.surrogate_keys))))
+        headers.append(("Surrogate-Key", " ".join(map(_encode_ascii, delivery.surrogate_keys))))
+        headers.append(("Cache-Tag", ",".join(map(_encode_ascii, delivery.surrogate_keys))))
     return headers
 
 
-def _ascii(text: str) -> str:
-    """Percent-encoded where a header's value could not hold it."""
+def _encode_ascii(text: str) -> str:
+    """Return the text with the characters percent-encoded that a header value must not contain."""
     if text.isascii() and text.isprintable() and " " not in text and "," not in text:
         return text
     return "".join(
@@ -288,29 +287,31 @@ def _ascii(text: str) -> str:
 
 
 def _vary(delivery: Delivery) -> str:
-    named = [name.strip() for name in delivery.vary.split(",") if name.strip()]
-    if delivery.gzip is not None and "accept-encoding" not in {name.lower() for name in named}:
-        named.append("Accept-Encoding")
-    return ", ".join(named)
+    names = [name.strip() for name in delivery.vary.split(",") if name.strip()]
+    if delivery.gzip is not None and "accept-encoding" not in {name.lower() for name in names}:
+        names.append("Accept-Encoding")
+    return ", ".join(names)
 
 
-def _whole_or_part(headers: Headers, body: bytes, part: object) -> web.Response:
-    if part == "unsatisfiable":
-        return _bare(416, [*headers, ("Content-Range", f"bytes */{len(body)}")])
-    if isinstance(part, ByteRange):
-        headers.append(("Content-Range", f"bytes {part.start}-{part.stop - 1}/{len(body)}"))
-        return _response(206, headers, body[part.start : part.stop])
+def _body_or_range(headers: Headers, body: bytes, byte_range: object) -> web.Response:
+    if byte_range == "unsatisfiable":
+        return _empty_response(416, [*headers, ("Content-Range", f"bytes */{len(body)}")])
+    if isinstance(byte_range, ByteRange):
+        headers.append(
+            ("Content-Range", f"bytes {byte_range.start}-{byte_range.stop - 1}/{len(body)}")
+        )
+        return _response(206, headers, body[byte_range.start : byte_range.stop])
     return _response(200, headers, body)
 
 
-def _bare(status: int, headers: Headers) -> web.Response:
-    """412 and 416: what is said of the document, without the document."""
-    kept = [
+def _empty_response(status: int, headers: Headers) -> web.Response:
+    """Return a 412 or 416: without a body and without the headers that describe one."""
+    remaining = [
         pair
         for pair in not_modified_headers(headers)
         if pair[0] not in ("ETag", "Cache-Control", "Link")
     ]
-    return _response(status, [*kept, ("Cache-Control", "no-store")])
+    return _response(status, [*remaining, ("Cache-Control", "no-store")])
 
 
 def _response(status: int, headers: Headers, body: bytes = b"") -> web.Response:
@@ -324,7 +325,7 @@ def _joined(request: web.Request, name: str) -> str:
     return ", ".join(request.headers.getall(name, ()))
 
 
-def _condition_fields(request: web.Request) -> Mapping[str, str]:
+def _read_conditions(request: web.Request) -> Mapping[str, str]:
     names = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range")
     fields = {name: _joined(request, name) for name in names if name in request.headers}
     if request.method == "GET" and "Range" in request.headers:

@@ -1,4 +1,4 @@
-"""Every route of both ports, on one screen."""
+"""Every route of both ports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.web.image_routes import ImageRoutes
 from orchestrator.web.middleware import PortMiddleware
 
 MAX_BODY_BYTES = 64 * 1024
-"""No public route takes a body yet; what comes uninvited is read no further than this."""
+"""The largest body that is read. No public route needs one; the API has limits of its own."""
 
 
 def build_public_app(
@@ -20,14 +20,14 @@ def build_public_app(
     collection: CollectionRoutes,
     health: HealthRoutes,
 ) -> web.Application:
-    """The public port."""
+    """Return the application of the public port."""
     app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_BODY_BYTES)
     route = app.router.add_get
     route("/", collection.index)
     route("/static/{path:.+}", collection.static)
     for prefix in ("iiif-img", "iiif", "thumbs"):
         route(f"/{prefix}", images.handle)
-        # Taken apart by iiif/paths.py from the raw path; here all is let through, line breaks too.
+        # iiif/paths.py parses the raw path; this pattern accepts every path, also with line breaks.
         route(f"/{prefix}/{{image:(?s:.*)}}", images.handle)
     route("/health/live", health.live)
     route("/health/ready", health.ready)
@@ -37,8 +37,8 @@ def build_public_app(
 def build_private_app(
     middleware: PortMiddleware, health: HealthRoutes, metrics: MetricsRoute, api: Api
 ) -> web.Application:
-    """The private port: what operators and Prometheus ask, which needs no key (decisions.md), and
-    the management API, whose operations stand in `api/table.py`.
+    """Return the application of the private port: health and metrics, which need no key, and the
+    management API, whose operations are listed in `api/operation_table.py`.
     """
     app = build_worker_app(middleware, health, metrics)
     api.add_to(app.router)
@@ -48,10 +48,10 @@ def build_private_app(
 def build_worker_app(
     middleware: PortMiddleware, health: HealthRoutes, metrics: MetricsRoute
 ) -> web.Application:
-    """What is asked of any process; all there is on the port of a worker."""
+    """Return the application with health and metrics alone: the port of a worker."""
     app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_BODY_BYTES)
     route = app.router.add_get
-    route("/metrics", metrics.page)
+    route("/metrics", metrics.show)
     route("/health/live", health.live)
     route("/health/ready", health.ready)
     return app

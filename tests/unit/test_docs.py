@@ -106,7 +106,7 @@ def test_each_route_is_documented_and_no_other(port: str) -> None:
     app = (
         routes.build_public_app(middleware, stand_in("handle"), stand_in("index", "static"), health)
         if port == "Public"
-        else routes.build_private_app(middleware, health, stand_in("page"), an_api())
+        else routes.build_private_app(middleware, health, stand_in("show"), an_api())
     )
     served = fixed_parts(
         [route.resource.canonical for route in app.router.routes() if route.resource]

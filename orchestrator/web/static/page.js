@@ -1,15 +1,15 @@
-// The collection's filter, its further pages, and the zooming viewer behind #customer/space/name.
-// No framework and nothing inline; OpenSeadragon is fetched only when a picture is opened.
+// The filter of the list, its further pages, and the zooming viewer of #customer/space/name.
+// No framework and no inline scripts; OpenSeadragon is loaded only when a picture is opened.
 
 const grid = document.getElementById("grid");
 const more = document.getElementById("more");
 const filter = document.getElementById("filter");
-const blank = document.getElementById("card");
+const emptyCard = document.getElementById("card");
 const problem = document.getElementById("problem");
 
 document.querySelector(".origin").textContent = location.origin;
 
-// --- the collection -------------------------------------------------------------------------------------------
+// --- the list -------------------------------------------------------------------------------------------------
 
 const cards = () => [...grid.querySelectorAll(".card")];
 const shownCards = () => cards().filter((card) => !card.hidden);
@@ -24,7 +24,7 @@ function addCard(image) {
   if (cardOf(image.id)) {
     return;
   }
-  const card = blank.content.cloneNode(true).querySelector(".card");
+  const card = emptyCard.content.cloneNode(true).querySelector(".card");
   Object.assign(card.dataset, {
     id: image.id, service: image.info.replace(/\/info\.json$/, ""), width: image.width, height: image.height,
   });
@@ -38,14 +38,14 @@ function addCard(image) {
 }
 
 function applyFilter() {
-  const wanted = filter.value.trim().toLocaleLowerCase();
+  const text = filter.value.trim().toLocaleLowerCase();
   const all = cards();
   for (const card of all) {
-    card.hidden = !nameOf(card.dataset.id).toLocaleLowerCase().includes(wanted);
+    card.hidden = !nameOf(card.dataset.id).toLocaleLowerCase().includes(text);
   }
   const shown = shownCards().length;
   const total = `${all.length}${more.hidden ? "" : "+"}`;
-  document.getElementById("count").textContent = wanted ? `${shown} of ${total}` : total;
+  document.getElementById("count").textContent = text ? `${shown} of ${total}` : total;
   document.getElementById("nothing").hidden = shown > 0 || all.length === 0;
 }
 
@@ -63,7 +63,7 @@ async function loadMore() {
     problem.hidden = true;
     applyFilter();
   } catch (error) {
-    problem.textContent = `More pictures could not be read: ${error.message}. Try again in a moment.`;
+    problem.textContent = `More pictures could not be loaded: ${error.message}. Try again.`;
     problem.hidden = false;
   } finally {
     more.disabled = false;
@@ -73,7 +73,7 @@ async function loadMore() {
 filter.addEventListener("input", applyFilter);
 filter.form.addEventListener("submit", (event) => event.preventDefault());
 more.addEventListener("click", loadMore);
-// A thumbnail that does not come (no right to it, or the picture is broken) leaves its frame empty.
+// A thumbnail that fails to load (no right to it, or a broken picture) leaves its frame empty.
 grid.addEventListener("error", (event) => event.target.classList?.add("broken"), true);
 applyFilter();
 
@@ -81,7 +81,7 @@ applyFilter();
 
 const dialog = document.getElementById("viewer");
 const stage = document.getElementById("stage");
-const trouble = document.getElementById("viewer-problem");
+const viewerProblem = document.getElementById("viewer-problem");
 const tiers = document.getElementById("tiers");
 const field = (name) => document.getElementById(`address-${name}`);
 let open = null; // {id, service, width, height, osd, counts}
@@ -89,28 +89,28 @@ let library = null;
 
 function loadLibrary() {
   library ??= new Promise((resolve, reject) => {
-    // OpenSeadragon adds an inline style, which our policy forbids, unless it finds an element so named; page.css has
-    // its rule. Of no namespace, the element is no style to the browser.
-    const found = document.createElementNS(null, "style");
-    found.setAttribute("data-openseadragon-mobile-css", "");
-    document.head.append(found);
+    // OpenSeadragon adds an inline style, which the Content-Security-Policy forbids, unless the page has an element
+    // with this attribute; page.css has the rule. Without a namespace the browser does not take it for a style.
+    const marker = document.createElementNS(null, "style");
+    marker.setAttribute("data-openseadragon-mobile-css", "");
+    document.head.append(marker);
     const script = document.createElement("script");
     script.src = document.body.dataset.viewer;
     script.onload = () => resolve(window.OpenSeadragon);
-    script.onerror = () => reject(new Error("the viewer's own file could not be loaded"));
+    script.onerror = () => reject(new Error("the script of the viewer could not be loaded"));
     if (document.body.dataset.viewer) {
       document.head.append(script);
     } else {
-      reject(new Error("OpenSeadragon is not installed on the server (make setup installs it)"));
+      reject(new Error("OpenSeadragon is not installed on the server; make setup installs it"));
     }
   });
   library.catch(() => { library = null; });
   return library;
 }
 
-function complain(text) {
-  trouble.textContent = text;
-  trouble.hidden = !text;
+function showProblem(text) {
+  viewerProblem.textContent = text;
+  viewerProblem.hidden = !text;
 }
 
 function pictureOf(id) {
@@ -119,16 +119,16 @@ function pictureOf(id) {
   return { id, service, width: Number(known?.width ?? 0), height: Number(known?.height ?? 0) };
 }
 
-async function show(id) {
-  leave();
+async function openPicture(id) {
+  closePicture();
   const picture = { ...pictureOf(id), counts: new Map(), osd: null };
   open = picture;
-  complain("");
+  showProblem("");
   document.getElementById("viewer-name").textContent = nameOf(id);
   document.title = `${nameOf(id)} · Pictures`;
   field("info").value = `${picture.service}/info.json`;
   field("link").value = location.href;
-  describe(picture);
+  updateFacts(picture);
   drawTiers(picture);
   if (!dialog.open) {
     dialog.showModal();
@@ -136,15 +136,15 @@ async function show(id) {
   try {
     const OpenSeadragon = await loadLibrary();
     if (open === picture) {
-      start(picture, OpenSeadragon);
+      startViewer(picture, OpenSeadragon);
     }
   } catch (error) {
-    complain(`The picture cannot be shown: ${error.message}.`);
+    showProblem(`The picture cannot be shown: ${error.message}.`);
   }
 }
 
-function start(picture, OpenSeadragon) {
-  // Tiles come by Ajax so that their X-Served-From can be read; the viewer's buttons are ours, for the keyboard too.
+function startViewer(picture, OpenSeadragon) {
+  // Tiles are loaded by Ajax, so that X-Served-From can be read. The buttons are ours, so that the keyboard works.
   const osd = OpenSeadragon({
     element: stage, tileSources: `${picture.service}/info.json`, loadTilesWithAjax: true, crossOriginPolicy: "Anonymous",
     showNavigationControl: false, showNavigator: true, navigatorPosition: "BOTTOM_LEFT", maxZoomPixelRatio: 2,
@@ -155,17 +155,17 @@ function start(picture, OpenSeadragon) {
   osd.addHandler("open", () => {
     const { x, y } = osd.world.getItemAt(0).getContentSize();
     Object.assign(picture, { width: x, height: y });
-    describe(picture);
-    describeView(picture);
+    updateFacts(picture);
+    updateViewAddress(picture);
     osd.canvas.focus();
   });
-  osd.addHandler("open-failed", () => complain("The picture cannot be shown: its info document did not come."));
-  osd.addHandler("animation-finish", () => describeView(picture));
+  osd.addHandler("open-failed", () => showProblem("The picture cannot be shown: its info document could not be loaded."));
+  osd.addHandler("animation-finish", () => updateViewAddress(picture));
   osd.addHandler("tile-load-failed", (event) => {
-    count(picture, "failed");
-    complain(`A part of the picture did not come (${event.message || "no answer"}).`);
+    countTile(picture, "failed");
+    showProblem(`A tile could not be loaded (${event.message || "no response"}).`);
   });
-  osd.addHandler("tile-loaded", (event) => count(picture, tierOf(event.tileRequest)));
+  osd.addHandler("tile-loaded", (event) => countTile(picture, tierOf(event.tileRequest)));
 }
 
 function tierOf(request) {
@@ -176,7 +176,7 @@ function tierOf(request) {
   return request?.getResponseHeader("X-Served-From") || "unknown";
 }
 
-function count(picture, tier) {
+function countTile(picture, tier) {
   picture.counts.set(tier, (picture.counts.get(tier) ?? 0) + 1);
   if (open === picture) {
     drawTiers(picture);
@@ -193,7 +193,7 @@ function drawTiers(picture) {
   }
 }
 
-function describe(picture) {
+function updateFacts(picture) {
   const { width, height, service } = picture;
   const million = (width * height) / 1e6;
   document.getElementById("viewer-facts").textContent =
@@ -202,7 +202,7 @@ function describe(picture) {
   field("view").value = field("whole").value;
 }
 
-function describeView(picture) {
+function updateViewAddress(picture) {
   const item = picture.osd?.world.getItemAt(0);
   if (!item || open !== picture) {
     return;
@@ -219,14 +219,14 @@ function describeView(picture) {
   field("view").value = `${picture.service}/${left},${top},${right - left},${bottom - top}/${Math.max(1, wide)},/0/default.jpg`;
 }
 
-function leave() {
+function closePicture() {
   open?.osd?.destroy();
   open = null;
   stage.replaceChildren();
   performance.clearResourceTimings();
 }
 
-function step(by) {
+function openNeighbour(by) {
   const shown = shownCards();
   const at = shown.findIndex((card) => card.dataset.id === open?.id);
   const next = shown[at + by];
@@ -235,15 +235,15 @@ function step(by) {
   }
 }
 
-function follow() {
+function openFragment() {
   let id = "";
   try {
     id = decodeURIComponent(location.hash.slice(1));
   } catch {
-    // a fragment that is not percent-encoding names no picture
+    // a malformed fragment names no picture
   }
   if (/^\d+\/\d+\/./.test(id)) {
-    show(id);
+    openPicture(id);
   } else if (dialog.open) {
     dialog.close();
   }
@@ -251,7 +251,7 @@ function follow() {
 
 dialog.addEventListener("close", () => {
   const card = open && cardOf(open.id);
-  leave();
+  closePicture();
   document.title = "Pictures";
   if (location.hash) {
     history.pushState(null, "", location.pathname + location.search);
@@ -259,27 +259,27 @@ dialog.addEventListener("close", () => {
   card?.querySelector("a").focus();
 });
 
-const press = (id, action) => document.getElementById(id).addEventListener("click", action);
-press("close", () => dialog.close());
-press("previous", () => step(-1));
-press("following", () => step(1));
-press("zoom-in", () => open?.osd?.viewport.zoomBy(2).applyConstraints());
-press("zoom-out", () => open?.osd?.viewport.zoomBy(0.5).applyConstraints());
-press("zoom-all", () => open?.osd?.viewport.goHome());
-press("zoom-full", () => {
+const onClick = (id, action) => document.getElementById(id).addEventListener("click", action);
+onClick("close", () => dialog.close());
+onClick("previous", () => openNeighbour(-1));
+onClick("next", () => openNeighbour(1));
+onClick("zoom-in", () => open?.osd?.viewport.zoomBy(2).applyConstraints());
+onClick("zoom-out", () => open?.osd?.viewport.zoomBy(0.5).applyConstraints());
+onClick("zoom-all", () => open?.osd?.viewport.goHome());
+onClick("zoom-full", () => {
   const item = open?.osd?.world.getItemAt(0);
   if (item) {
     open.osd.viewport.zoomTo(item.imageToViewportZoom(1)).applyConstraints();
   }
 });
-press("panel-toggle", (event) => {
+onClick("panel-toggle", (event) => {
   const panel = document.getElementById("panel");
   panel.hidden = !panel.hidden;
   event.currentTarget.setAttribute("aria-expanded", String(!panel.hidden));
 });
 
 dialog.addEventListener("click", async (event) => {
-  const source = event.target.dataset?.copies && document.getElementById(event.target.dataset.copies);
+  const source = event.target.dataset?.copy && document.getElementById(event.target.dataset.copy);
   if (!source) {
     return;
   }
@@ -287,13 +287,13 @@ dialog.addEventListener("click", async (event) => {
   try {
     await navigator.clipboard.writeText(source.value);
   } catch {
-    document.execCommand("copy"); // the clipboard API is for secure contexts only; plain HTTP has this
+    document.execCommand("copy"); // the clipboard API works only in secure contexts, not over plain HTTP
   }
-  const said = document.getElementById("said");
-  said.textContent = "Copied.";
-  setTimeout(() => { said.textContent = ""; }, 2000);
+  const copied = document.getElementById("copied");
+  copied.textContent = "Copied.";
+  setTimeout(() => { copied.textContent = ""; }, 2000);
 });
 
 performance.setResourceTimingBufferSize(2000);
-addEventListener("hashchange", follow);
-follow();
+addEventListener("hashchange", openFragment);
+openFragment();

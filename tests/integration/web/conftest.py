@@ -25,7 +25,7 @@ from orchestrator.web.middleware import PortMiddleware
 from orchestrator.web.port_runner import PortRunner
 from orchestrator.web.port_state import PortLimits, PortState
 from orchestrator.web.public_address import PublicAddressResolver
-from orchestrator.web.responses import HotEntry, keep_hot, respond
+from orchestrator.web.responses import HotEntry, respond, store_hot
 
 TILE = b"\xff\xd8\xff" + bytes(range(256)) * 48
 INFO = b'{"id": "x"}' + b" " * 2000
@@ -156,7 +156,7 @@ def _application(house: House, addresses: PublicAddressResolver) -> web.Applicat
             raise RuntimeError("/very/secret")
         token = house.hot.token()
         delivery = _delivery(name, request)
-        keep_hot(house.hot, request, addresses.resolve_request(request).base, delivery, token)
+        store_hot(house.hot, request, addresses.resolve_request(request).base, delivery, token)
         return respond(request, delivery)
 
     async def upload(request: web.Request) -> web.StreamResponse:

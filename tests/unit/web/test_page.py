@@ -13,8 +13,8 @@ from orchestrator.web.landing_page import (
     ListedAsset,
     Listing,
     content_security_policy,
-    listing_json,
-    static_files,
+    encode_listing,
+    load_static_files,
 )
 
 
@@ -29,7 +29,9 @@ def a_picture(name: str = "castle", **changes: object) -> ListedAsset:
 
 
 def test_the_listing_names_id_and_info_document_of_each_picture() -> None:
-    listing = json.loads(listing_json(Listing((a_picture(),), "http://pictures.example/?after=x")))
+    listing = json.loads(
+        encode_listing(Listing((a_picture(),), "http://pictures.example/?after=x"))
+    )
     assert listing["next"] == "http://pictures.example/?after=x"
     assert listing["images"][0]["id"] == "1/1/castle"
     assert listing["images"][0]["info"] == a_picture().service + "/info.json"
@@ -111,11 +113,11 @@ def test_a_host_that_would_end_a_directive_is_left_out_of_the_policy() -> None:
 
 
 def test_static_files_have_a_strong_tag_and_a_gzip_form_of_the_same_bytes() -> None:
-    files = static_files()
+    files = load_static_files()
     assert {"page.js", "page.css", "icon.svg"} <= set(files)
     for name, file in files.items():
         assert file.etag.startswith('"'), name
-        assert not file.packed or gzip.decompress(file.packed) == file.body
+        assert not file.gzip or gzip.decompress(file.gzip) == file.body
 
 
 def test_the_address_of_a_static_file_changes_with_its_bytes() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.errors import InvalidInput, SettingsError
-from orchestrator.web.public_address import PublicAddressResolver, valid_host
+from orchestrator.web.public_address import PublicAddressResolver, validate_host
 
 FORWARDED = {
     "X-Forwarded-Host": "images.example, inner",
@@ -16,7 +16,7 @@ FORWARDED = {
     "host", ["localhost:8080", "Example.org", "127.0.0.1", "[::1]:80", "a_b.internal", "a"]
 )
 def test_a_host_is_a_name_or_address_with_at_most_a_port(host: str) -> None:
-    assert valid_host(host) == host.lower()
+    assert validate_host(host) == host.lower()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_host_is_a_name_or_address_with_at_most_a_port(host: str) -> None:
 )
 def test_anything_else_is_refused(host: str) -> None:
     with pytest.raises(InvalidInput):
-        valid_host(host)
+        validate_host(host)
 
 
 def test_forwarded_headers_do_not_count_from_strangers() -> None:

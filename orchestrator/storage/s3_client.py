@@ -11,7 +11,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
-from orchestrator.errors import InvalidInput, ObjectNotFound, PreconditionFailed, StorageUnavailable
+from orchestrator.errors import ObjectNotFound, PreconditionFailed, StorageUnavailable
 from orchestrator.settings import Storage
 
 _ATTEMPTS = 3
@@ -20,7 +20,7 @@ _CONDITION_FAILED = frozenset({"412", "PreconditionFailed", "ConditionalRequestC
 _RANGE_REFUSED = frozenset({"416", "InvalidRange"})
 
 
-class RangeRefused(InvalidInput):
+class RangeRefused(Exception):
     """The service has no bytes in the requested range. Only this package sees this error."""
 
 

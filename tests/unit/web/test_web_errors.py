@@ -1,12 +1,15 @@
 """The error table has a line for every error there is."""
 
+import importlib
 import json
 import logging
+import pkgutil
 from collections.abc import Iterator
 
 import pytest
 from aiohttp import web
 
+import orchestrator
 from orchestrator.errors import (
     ImageServerUnavailable,
     InvalidImageRequest,
@@ -35,6 +38,8 @@ def _all(kind: type[OrchestratorError]) -> Iterator[type[OrchestratorError]]:
 
 
 def test_every_error_of_ours_has_a_line_of_its_own() -> None:
+    for module in pkgutil.walk_packages(orchestrator.__path__, "orchestrator."):
+        importlib.import_module(module.name)  # an error may be declared anywhere
     unmapped = {
         kind.__name__
         for kind in _all(OrchestratorError)

@@ -108,13 +108,25 @@ class Worker:
         return self._options.look_s
 
     async def _claim(self) -> Job | None:
+        """Claim a job. A cancelled claim may be committed all the same, and no worker would run its
+        job until the lease ended: it is waited for, and its job is released.
+        """
         self._claim_count += 1
-        return await self._claims.claim(
+        statement = self._claims.claim(
             f"{self._name}/{self._claim_count}",
             list(self._handlers),
             self._lanes.next(),
             self._options.per_host,
         )
+        claim = asyncio.create_task(statement)  # no TaskGroup: it is awaited here in any case
+        try:
+            return await asyncio.shield(claim)
+        except asyncio.CancelledError:
+            with suppress(Unavailable):
+                job = await claim
+                if job is not None:
+                    await self._claims.postpone(job, 0, is_counted=False)
+            raise
 
     async def _idle_s(self) -> float:
         """How long to wait when there is no job to claim."""

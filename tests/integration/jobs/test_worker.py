@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -247,6 +248,25 @@ async def test_a_job_that_outlasts_the_drain_is_released_and_not_counted(
     assert [(job.state, job.attempts) for job in jobs] == [("queued", 0)] * 2
     async with either.working(RecordingHandler()):
         assert {job.attempts for job in await either.ended(recorded.ids)} == {1}
+
+
+async def test_a_job_whose_claim_is_under_way_when_the_worker_stops_is_released(
+    system: JobSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = system.catalog.claims.claim
+
+    async def claim_slowly(*arguments: Any) -> Job | None:
+        job = await claim(*arguments)
+        await asyncio.sleep(0.3)
+        return job
+
+    monkeypatch.setattr(system.catalog.claims, "claim", claim_slowly)
+    recorded = await system.submitter.submit(drafts(1))
+    handler = RecordingHandler()
+    async with system.working(handler):
+        await system.until(recorded.ids, lambda job: job.state == "running")
+    [job] = [await system.job(number) for number in recorded.ids]
+    assert (job.state, job.attempts, handler.started) == ("queued", 0, [])
 
 
 async def test_a_database_that_does_not_answer_is_asked_ever_less_often(

@@ -48,12 +48,12 @@ TARGET = f"/iiif/3/1%2F1%2Fpicture/{CANONICAL}"
 
 
 def tile() -> bytes:
-    """Bytes of a JPEG's size and entropy; nobody here decodes them."""
+    """Bytes of a JPEG's size and entropy; no part of this benchmark decodes them."""
     return b"\xff\xd8\xff" + random.Random(1).randbytes(TILE_BYTES - 3)
 
 
 async def serve(port: int, access_log: str) -> None:
-    """One process of ours with one tile, hot after its first request (`/cold` never is)."""
+    """Serve one tile from one process, hot after its first request (`/cold` never is)."""
     hot: HotTier[HotEntry] = HotTier(64 * 1024**2, 1024**2)
     addresses = PublicAddressResolver([], {})
     port_state = PortState(addresses=addresses, hot=hot, access_log=open_access_log(access_log))

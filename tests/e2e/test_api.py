@@ -1,5 +1,5 @@
-"""The management API by the installed command: a key from the command line, images from a real
-origin, a batch to its end; and docs/api.md as somebody would follow it.
+"""The management API of the installed command: a key from the command line, assets from a real
+origin, a whole batch; and the examples of docs/api.md in their order.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def ask(method: str, url: str, key: str, body: Any = None) -> tuple[int, Any]:
             return error.code, json.loads(error.read())
 
 
-def test_an_image_put_by_the_api_is_served_and_gone_when_it_is_deleted(
+def test_an_asset_put_by_the_api_is_served_until_it_is_deleted(
     server: ServeProcess, key: str, origin: str
 ):
     at = f"{server.private}/customers/1/spaces/2/images/shelf%2Flion"
@@ -94,7 +94,7 @@ def test_an_image_put_by_the_api_is_served_and_gone_when_it_is_deleted(
     assert within(5, lambda: fetch(f"{served}/info.json").status == 404)
 
 
-def test_an_admin_key_is_made_on_the_command_line_and_a_revoked_one_opens_nothing(
+def test_an_admin_key_from_the_command_line_works_until_it_is_revoked(
     server: ServeProcess, key: str, command: Any
 ):
     policy = f"{server.private}/thumbnailPolicies/of-all"
@@ -108,9 +108,7 @@ def test_an_admin_key_is_made_on_the_command_line_and_a_revoked_one_opens_nothin
     assert command("keys", "create", "--data", server.data).status != 0
 
 
-def test_a_batch_finishes_and_tells_of_each_image_that_failed(
-    server: ServeProcess, key: str, origin: str
-):
+def test_a_finished_batch_lists_each_failed_asset(server: ServeProcess, key: str, origin: str):
     queue = f"{server.private}/customers/1/queue"
     names = ["lion", "tiger", "page", "unicorn"]
     body = {

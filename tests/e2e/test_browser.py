@@ -179,17 +179,15 @@ def test_the_page_filters_links_and_closes_by_keyboard(
     visit.context.close()
 
 
-def test_a_link_to_a_picture_that_is_not_there_says_so(
-    server: ServeProcess, browser: Browser
-) -> None:
+def test_a_link_to_a_missing_picture_shows_an_error(server: ServeProcess, browser: Browser) -> None:
     visit = Visit(browser, server)
-    visit.page.goto(f"{server.public}/#1/1/nobody")
+    visit.page.goto(f"{server.public}/#1/1/missing")
     expect(visit.page.locator("#viewer-problem")).to_contain_text("cannot be shown")
     visit.context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(
+def test_text_has_enough_contrast_with_its_background(
     server: ServeProcess, browser: Browser, scheme: str
 ) -> None:
     visit = Visit(browser, server, color_scheme=scheme)

@@ -48,7 +48,7 @@ def test_every_thumbnail_of_the_listing_is_answered_at_its_size(server: ServePro
         assert answer.headers["content-type"] == "image/jpeg"
 
 
-def test_a_long_collection_comes_in_pages_and_each_picture_once(server: ServeProcess) -> None:
+def test_a_long_list_has_pages_and_each_asset_once(server: ServeProcess) -> None:
     address: str | None = f"{server.public}/?limit=3"
     pages = []
     while address:
@@ -59,7 +59,7 @@ def test_a_long_collection_comes_in_pages_and_each_picture_once(server: ServePro
     assert sorted(each for page in pages for each in page) == IDS
 
 
-def test_people_get_a_page_that_needs_nothing_inline_and_nobody_elses_host(
+def test_the_page_has_nothing_inline_and_loads_nothing_from_other_hosts(
     server: ServeProcess,
 ) -> None:
     answer = fetch(f"{server.public}/", Accept="text/html,*/*;q=0.8")
@@ -77,7 +77,7 @@ def test_people_get_a_page_that_needs_nothing_inline_and_nobody_elses_host(
         assert fetch(whole.replace("&amp;", "&")).status == 200, address
 
 
-def test_the_page_and_the_listing_are_told_apart_by_accept(server: ServeProcess) -> None:
+def test_accept_selects_the_page_or_its_json_form(server: ServeProcess) -> None:
     page, listing = (
         fetch(f"{server.public}/"),
         fetch(f"{server.public}/", Accept="application/json"),
@@ -88,7 +88,7 @@ def test_the_page_and_the_listing_are_told_apart_by_accept(server: ServeProcess)
         assert answer.headers["access-control-allow-origin"] == "*"
 
 
-def test_static_files_are_cached_compressed_and_known_again(server: ServeProcess) -> None:
+def test_static_files_are_cacheable_compressed_and_revalidated(server: ServeProcess) -> None:
     for name in ("page.js", "page.css", "vendor/openseadragon.min.js"):
         address = f"{server.public}/static/{name}"
         plain, packed = fetch(address), fetch(address, Accept_Encoding="gzip")
@@ -102,11 +102,11 @@ def test_static_files_are_cached_compressed_and_known_again(server: ServeProcess
     "path",
     ["nothing.js", "../page.py", "%2e%2e/page.py", "..%2fpage.py", "vendor", "", "page.js/"],
 )
-def test_nothing_else_is_found_below_static(server: ServeProcess, path: str) -> None:
+def test_other_paths_below_static_are_404(server: ServeProcess, path: str) -> None:
     assert fetch(f"{server.public}/static/{path}").status == 404
 
 
-def test_an_empty_collection_says_how_to_fill_it() -> None:
+def test_an_empty_list_says_how_to_add_pictures() -> None:
     with run_server() as server:
         text = fetch(f"{server.public}/").body.decode()
         listing = fetch(f"{server.public}/", Accept="application/json").json

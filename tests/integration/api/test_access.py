@@ -43,7 +43,7 @@ REVEALING = [
 
 
 @pytest.mark.parametrize(("method", "path"), REVEALING, ids=lambda word: word)
-async def test_whatever_changes_or_reveals_wants_a_key(house: House, method: str, path: str):
+async def test_every_operation_with_private_data_needs_a_key(house: House, method: str, path: str):
     for authorization in ("", "Bearer nonsense", "Bearer a.b", "Basic !!", "Digest x"):
         headers = {"Authorization": authorization} if authorization else {}
         reply = await house.ask(method, path, key="", **headers)
@@ -53,12 +53,12 @@ async def test_whatever_changes_or_reveals_wants_a_key(house: House, method: str
         assert reply.headers["cache-control"] == "no-store"
 
 
-async def test_probes_and_the_document_want_none(house: House):
+async def test_health_metrics_and_the_document_need_no_key(house: House):
     for path in ("/metrics", "/health/live", "/openapi.json"):
         assert (await house.ask("GET", path, key="")).status == 200
 
 
-async def test_a_key_is_sent_as_bearer_or_basic_and_ends_when_it_is_revoked(house: House):
+async def test_a_key_is_accepted_as_bearer_or_basic_until_it_is_revoked(house: House):
     made = await house.services.catalog.keys.create(1)
     basic = base64.b64encode(f"{made.id}:{made.secret}".encode()).decode()
     forms = [f"Bearer {made.token}", f"bearer {made.id}:{made.secret}", f"Basic {basic}"]
@@ -90,7 +90,7 @@ async def test_a_page_of_another_site_cannot_use_the_password_a_browser_remember
     assert bearer.status == 200
 
 
-async def test_a_key_reaches_its_own_customer_only_and_an_admin_key_all(house: House):
+async def test_a_key_gives_access_to_its_customer_only_and_an_admin_key_to_all(house: House):
     mine, other = await house.customer(), await house.customer()
     for path in ("queue", "spaces/1/images", "originStrategies", "storagePolicy"):
         assert (await house.ask("GET", f"/customers/{mine}/{path}")).status == 200
@@ -102,7 +102,7 @@ async def test_a_key_reaches_its_own_customer_only_and_an_admin_key_all(house: H
     assert (await house.ask("GET", "/customers/99999/queue", key=mine)).status == 403
 
 
-async def test_global_policies_and_limits_are_an_admins_to_change(house: House):
+async def test_only_an_admin_key_changes_global_policies_and_limits(house: House):
     sizes = {"sizes": [100]}
     assert (await house.ask("PUT", "/thumbnailPolicies/mine", sizes, key=1)).status == 403
     assert (await house.ask("DELETE", "/thumbnailPolicies/mine", key=1)).status == 403
@@ -110,7 +110,7 @@ async def test_global_policies_and_limits_are_an_admins_to_change(house: House):
     assert (await house.ask("PUT", "/customers/1/storagePolicy", {}, key=house.admin)).status == 200
 
 
-async def test_what_is_no_address_or_no_method_of_it_says_so_as_json(house: House):
+async def test_unknown_paths_and_methods_are_answered_with_json(house: House):
     for path in ("/customers", "/customers/x/queue", "/customers/1/queue/batches/x", "/nothing"):
         reply = await house.ask("GET", path)
         assert (reply.status, reply.json["status"]) == (404, 404)
@@ -139,7 +139,7 @@ BODY = json.dumps({"id": "1/1/x", "origin": "https://example.org/x"}).encode()
     ],
     ids=range(11),
 )
-async def test_a_body_that_is_none_is_refused_by_its_fault(
+async def test_an_invalid_body_is_refused_with_its_fault(
     house: House, body: bytes, headers: dict[str, str], status: int
 ):
     reply = await house.ask("POST", "/asset-ingest", body, **headers)
@@ -155,7 +155,7 @@ async def test_a_body_that_is_none_is_refused_by_its_fault(
     }
 
 
-async def test_bare_bytes_json_of_any_kind_and_gzip_are_read(house: House):
+async def test_bodies_without_a_type_of_json_types_and_with_gzip_are_read(house: House):
     origin = house.picture()
     for at, (pack, headers) in enumerate(
         [
@@ -171,7 +171,7 @@ async def test_bare_bytes_json_of_any_kind_and_gzip_are_read(house: House):
         assert reply.status == 200, reply.body
 
 
-async def test_a_body_that_never_comes_whole_is_given_up(house: House):
+async def test_a_body_that_does_not_arrive_in_time_is_408(house: House):
     reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
     head = f"POST /asset-ingest HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {house.admin}\r\n"
     writer.write(head.encode() + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"id"\r\nzz\r\n')
@@ -184,13 +184,13 @@ async def test_a_body_that_never_comes_whole_is_given_up(house: House):
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=x", "limit=1001", "limit=", "before=-1", "state=odd", "batch=x"]
 )
-async def test_a_query_that_cannot_be_meant_is_refused(house: House, query: str):
+async def test_an_invalid_query_is_refused(house: House, query: str):
     reply = await house.ask("GET", f"/jobs?{query}")
     assert reply.status == 400
     assert query.split("=")[0] in reply.json["error"]
 
 
-async def test_the_overview_is_an_admins_and_escapes_what_it_shows(house: House):
+async def test_the_admin_page_needs_an_admin_key_and_escapes_its_values(house: House):
     assert (await house.ask("GET", "/admin", key=1)).status == 403
     seen = (await house.ask("GET", "/admin")).json
     assert {each["name"] for each in seen["caches"]} == {"derivatives", "sources"}

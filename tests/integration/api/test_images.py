@@ -1,4 +1,4 @@
-"""Images by the API: put, shown, listed, changed, taken in again, deleted; `/asset-ingest`."""
+"""Assets by the API: put, shown, listed, changed, reingested, deleted; `/asset-ingest`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_a_body_with_another_id_or_without_an_origin_is_refused(house: Hou
         ("/broken.jpg", 422, "unprocessable", "probe"),
     ],
 )
-async def test_an_ingest_that_fails_says_why_and_the_image_too(
+async def test_a_failed_ingest_reports_the_cause_in_the_response_and_the_asset(
     house: House, path: str, status: int, code: str, stage: str
 ):
     house.origins.files["/broken.jpg"] = b"\xff\xd8\xff\xe0" + b"\0" * 500
@@ -111,7 +111,7 @@ async def test_a_failed_replacement_leaves_the_old_version_serving(house: House,
     assert "web page" in now["error"]
 
 
-async def test_patch_of_what_is_said_of_it_does_not_read_the_origin(house: House, at: str):
+async def test_patch_of_descriptive_fields_does_not_read_the_origin(house: House, at: str):
     origin = house.picture()
     before = (await put(house, at, origin=origin, string1="a", string2="b")).json
     house.origins.requests.clear()
@@ -137,7 +137,7 @@ async def test_patch_of_rights_refiles_the_thumbnails_under_a_new_version(house:
     assert image["thumbnails"] == {"open": [[100, 67], [50, 33]], "auth": [[200, 133]]}
 
 
-async def test_patch_of_the_origin_or_a_policy_takes_it_in_again(house: House, at: str):
+async def test_patch_of_the_origin_or_a_policy_ingests_again(house: House, at: str):
     first = (await put(house, at, origin=house.picture(300, 200))).json
     moved = await house.ask("PATCH", at, {"origin": house.picture(200, 300)})
     assert (moved.status, moved.json["width"]) == (200, 200)
@@ -153,14 +153,14 @@ async def test_patch_of_the_origin_or_a_policy_takes_it_in_again(house: House, a
     assert other.json["version"] > moved.json["version"] > first["version"]
 
 
-async def test_patch_of_nothing_anybody_knows_is_404(house: House, at: str):
+async def test_patch_of_an_unknown_asset_is_404(house: House, at: str):
     assert (await house.ask("PATCH", at, {"tags": []})).status == 404
     assert (await house.ask("GET", at)).status == 404
     assert (await house.ask("DELETE", at)).status == 404
     assert (await house.ask("POST", f"{at}/reingest")).status == 404
 
 
-async def test_reingest_makes_it_anew_from_its_own_origin(house: House, at: str):
+async def test_reingest_reads_the_stored_origin_and_converts_again(house: House, at: str):
     first = (await put(house, at, origin=house.picture(), roles=["staff"])).json
     again = await house.ask("POST", f"{at}/reingest")
     assert again.status == 200, again.body
@@ -168,7 +168,7 @@ async def test_reingest_makes_it_anew_from_its_own_origin(house: House, at: str)
     assert again.json["roles"] == ["staff"]
 
 
-async def test_deletion_says_what_it_did(house: House, at: str):
+async def test_a_deletion_reports_the_objects_and_bytes_it_removes(house: House, at: str):
     await put(house, at, origin=house.picture())
     done = await house.ask("DELETE", at)
     assert done.status == 200
@@ -212,7 +212,7 @@ async def test_listing_a_space_page_by_page(house: House):
     }
 
 
-async def test_rights_that_widen_wait_for_the_new_pixels(house: House, at: str):
+async def test_a_change_that_widens_access_waits_for_the_new_version(house: House, at: str):
     before = (await put(house, at, origin=house.picture(), roles=["staff"])).json
     refused = await put(house, at, origin=house.origins.url("/html"), roles=[])
     assert refused.status == 422
@@ -220,7 +220,7 @@ async def test_rights_that_widen_wait_for_the_new_pixels(house: House, at: str):
     assert (now["roles"], now["version"]) == (["staff"], before["version"])
 
 
-async def test_rights_that_narrow_do_not_wait(house: House, at: str):
+async def test_a_change_that_narrows_access_takes_effect_at_once(house: House, at: str):
     await put(house, at, origin=house.picture())
     refused = await put(house, at, origin=house.origins.url("/html"), roles=["staff"])
     assert refused.status == 422
@@ -230,7 +230,7 @@ async def test_rights_that_narrow_do_not_wait(house: House, at: str):
 
 @pytest.mark.parametrize("way", ["put", "asset-ingest", "batch"])
 @pytest.mark.parametrize(("before", "after"), [([], ["staff"]), (["staff"], [])])
-async def test_nor_do_they_for_what_is_queued_and_those_that_widen_do(
+async def test_queued_ingests_narrow_access_at_once_and_widen_it_later(
     house: House, at: str, way: str, before: list[str], after: list[str]
 ):
     await put(house, at, origin=house.picture(), roles=before)
@@ -252,7 +252,7 @@ async def test_nor_do_they_for_what_is_queued_and_those_that_widen_do(
 # --- /asset-ingest ------------------------------------------------------------------------------
 
 
-async def test_the_basic_request_of_the_document(house: House):
+async def test_the_basic_request_of_the_engine_is_accepted(house: House):
     customer = await house.customer()
     body = {"id": "basic-request", "space": 1, "origin": house.picture(), "whatever": {"a": 1}}
     reply = await house.ask("POST", "/asset-ingest", body, key=customer)
@@ -261,8 +261,8 @@ async def test_the_basic_request_of_the_document(house: House):
     by_id = {"id": {"customer": customer, "space": 1, "asset": "basic-request"}, "batchId": 0}
     known = await house.ask("POST", "/image-ingest", by_id, key=customer)
     assert (known.status, known.json["changed"]) == (200, False)
-    nobody = {"id": {"customer": customer, "space": 1, "asset": "nobody"}}
-    unknown = await house.ask("POST", "/asset-ingest", nobody, key=customer)
+    missing = {"id": {"customer": customer, "space": 1, "asset": "missing"}}
+    unknown = await house.ask("POST", "/asset-ingest", missing, key=customer)
     assert (unknown.status, unknown.code) == (404, "asset_not_found")
     foreign = {"id": "1/1/x", "origin": house.picture()}
     assert (await house.ask("POST", "/asset-ingest", foreign, key=customer)).status == 403
@@ -270,7 +270,7 @@ async def test_the_basic_request_of_the_document(house: House):
     assert (await house.ask("POST", "/asset-ingest", nowhere)).status == 404
 
 
-async def test_an_sns_notification_with_a_legacy_event(house: House):
+async def test_an_sns_notification_with_a_legacy_event_is_accepted(house: House):
     image = json.dumps({"id": "1/8/event", "origin": house.picture(), "batch": 0})
     event = {"_type": "event", "message": "event::image-ingest", "params": {"image": image}}
     body = {"TopicArn": "arn:x", "Message": json.dumps(event)}
@@ -278,7 +278,7 @@ async def test_an_sns_notification_with_a_legacy_event(house: House):
     assert (reply.status, reply.json["id"]) == (200, "1/8/event")
 
 
-async def test_who_would_rather_not_wait_gets_202_and_a_job(house: House, at: str):
+async def test_a_client_that_prefers_async_gets_202_and_a_job(house: House, at: str):
     for method, path, body in (
         ("POST", "/asset-ingest", {"id": "1/7/later", "origin": house.picture()}),
         ("PUT", at, {"origin": house.picture()}),
@@ -299,7 +299,7 @@ async def test_who_would_rather_not_wait_gets_202_and_a_job(house: House, at: st
     assert (patched.json["ingesting"], patched.json["tags"]) == (True, ["still"])
 
 
-async def test_over_quota_is_507_and_leaves_nothing(house: House):
+async def test_an_asset_over_the_quota_is_507_and_stores_nothing(house: House):
     customer = await house.customer()
     limits = {"maximumTotalSizeOfStoredImages": 10}
     storage = f"/customers/{customer}/storagePolicy"
@@ -312,7 +312,7 @@ async def test_over_quota_is_507_and_leaves_nothing(house: House):
     assert use["maximumTotalSizeOfStoredImages"] == 10
 
 
-async def test_more_than_may_wait_at_once_get_503_with_retry_after(house: House):
+async def test_more_waiting_clients_than_allowed_get_503_with_retry_after(house: House):
     hang = house.origins.url("/hang")
     paths = [f"/customers/1/spaces/1/images/wait{number}" for number in range(3)]
     slow = [asyncio.create_task(put(house, path, origin=hang)) for path in paths[:2]]
@@ -326,7 +326,7 @@ async def test_more_than_may_wait_at_once_get_503_with_retry_after(house: House)
     assert (await put(house, paths[2], origin=house.picture())).status == 201
 
 
-async def test_a_client_that_leaves_does_not_end_the_work(house: House):
+async def test_a_client_that_disconnects_does_not_stop_its_ingest(house: House):
     _, writer = await asyncio.open_connection("127.0.0.1", house.port)
     body = json.dumps({"origin": house.picture(1500, 1000)}).encode()
     head = (

@@ -1,4 +1,4 @@
-"""Batches: validated whole, recorded in one transaction, watched, tried again, given up; jobs."""
+"""Batches: validated whole, recorded in one transaction, shown, retried, cancelled; and jobs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def fail(house: House, number: int) -> None:
         await claims.postpone(other, 0, counted=False)
 
 
-async def test_a_batch_is_recorded_whole_with_its_images_declared(house: House, customer: int):
+async def test_a_batch_is_recorded_with_all_its_assets_declared(house: House, customer: int):
     queue = f"/customers/{customer}/queue"
     posted = await house.ask("POST", queue, members("a", "b", "c/d"))
     assert posted.status == 201, posted.body
@@ -69,7 +69,7 @@ async def test_a_batch_is_recorded_whole_with_its_images_declared(house: House, 
     assert (declared["state"], declared["batch"]) == ("ingesting", posted.json["id"])
 
 
-async def test_what_is_recorded_is_the_payload_as_the_worker_takes_it(house: House, customer: int):
+async def test_the_recorded_payload_is_the_one_that_the_worker_reads(house: House, customer: int):
     member = {
         "ID": {"space": "3", "asset": "x"},
         "origin": ORIGIN,
@@ -86,7 +86,9 @@ async def test_what_is_recorded_is_the_payload_as_the_worker_takes_it(house: Hou
     assert (job.host, job.asset, job.kind) == ("example.org", f"{customer}/3/x", "ingest")
 
 
-async def test_every_members_fault_is_told_and_nothing_recorded(house: House, customer: int):
+async def test_the_faults_of_all_members_are_reported_and_nothing_is_recorded(
+    house: House, customer: int
+):
     body = {
         "member": [
             {"id": "good", "space": 1, "origin": ORIGIN},
@@ -105,8 +107,8 @@ async def test_every_members_fault_is_told_and_nothing_recorded(house: House, cu
     reply = await house.ask("POST", f"/customers/{customer}/queue", body)
     assert (reply.status, reply.code) == (400, "invalid_input")
     faults = reply.json["faults"]
-    told = [int(fault.split(":")[0].removeprefix("member ")) for fault in faults]
-    assert told == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    indexes = [int(fault.split(":")[0].removeprefix("member ")) for fault in faults]
+    assert indexes == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     assert "maxUnauthorised" in faults[3]
     assert "roles" in faults[3]
     assert "10 of 11" in reply.json["error"]
@@ -129,16 +131,14 @@ async def test_every_members_fault_is_told_and_nothing_recorded(house: House, cu
     ],
     ids=range(9),
 )
-async def test_a_batch_of_nothing_doubles_or_too_many_is_refused(
+async def test_an_empty_batch_duplicates_and_too_many_members_are_refused(
     house: House, customer: int, body: Any
 ):
     sent = b"null" if body is None else body
     assert (await house.ask("POST", f"/customers/{customer}/queue", sent)).status == 400
 
 
-async def test_a_batch_that_cannot_be_recorded_whole_is_not_recorded_at_all(
-    house: House, customer: int
-):
+async def test_a_batch_is_recorded_completely_or_not_at_all(house: House, customer: int):
     connection = await asyncpg.connect(house.services.settings.database.dsn.get_secret_value())
     await connection.execute(
         """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -158,7 +158,7 @@ async def test_a_batch_that_cannot_be_recorded_whole_is_not_recorded_at_all(
     assert (await house.ask("GET", f"/customers/{customer}/spaces/1/images")).json["images"] == []
 
 
-async def test_a_known_image_needs_no_origin_in_a_batch(house: House, customer: int):
+async def test_an_existing_asset_needs_no_origin_in_a_batch(house: House, customer: int):
     path = f"/customers/{customer}/spaces/1/images/known"
     origin = house.picture()
     assert (await house.ask("PUT", path, {"origin": origin})).status == 201
@@ -172,9 +172,7 @@ async def test_a_known_image_needs_no_origin_in_a_batch(house: House, customer: 
     assert (still["ingesting"], still["servable"]) == (True, True)
 
 
-async def test_batches_that_name_the_same_images_do_not_wait_for_each_other_for_ever(
-    house: House, customer: int
-):
+async def test_batches_with_the_same_assets_do_not_deadlock(house: House, customer: int):
     names = [f"n{at}" for at in range(30)]
     both = members(*names), members(*reversed(names))
     async with asyncio.timeout(20):
@@ -184,7 +182,7 @@ async def test_batches_that_name_the_same_images_do_not_wait_for_each_other_for_
     assert [reply.status for reply in replies] == [201, 201]
 
 
-async def test_a_batch_is_given_up_and_its_images_no_longer_wait(house: House, customer: int):
+async def test_a_cancelled_batch_leaves_no_asset_waiting(house: House, customer: int):
     posted = await house.ask("POST", f"/customers/{customer}/queue", members("a", "b"))
     at = posted.headers["location"]
     cancelled = await house.ask("POST", f"{at}/cancel")
@@ -198,7 +196,7 @@ async def test_a_batch_is_given_up_and_its_images_no_longer_wait(house: House, c
     assert (await house.ask("POST", f"{at}/cancel")).json["jobs"] == 0
 
 
-async def test_another_customers_batch_is_not_there(house: House, customer: int):
+async def test_a_batch_of_another_customer_is_404(house: House, customer: int):
     posted = await house.ask("POST", f"/customers/{customer}/queue", members("a"))
     number, other = posted.json["id"], await house.customer()
     for method, rest in (("GET", ""), ("GET", "/images"), ("POST", "/retry"), ("POST", "/cancel")):
@@ -223,7 +221,7 @@ async def test_batches_are_listed_page_by_page(house: House, customer: int):
     assert [batch["id"] for batch in active.json["batches"]] == made[:0:-1]
 
 
-async def test_a_failure_is_told_with_its_cause_and_tried_again(house: House, customer: int):
+async def test_a_failure_is_shown_with_its_cause_and_can_be_retried(house: House, customer: int):
     posted = await house.ask("POST", f"/customers/{customer}/queue", members("good", "bad"))
     at = posted.headers["location"]
     jobs = {

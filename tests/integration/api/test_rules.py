@@ -73,7 +73,7 @@ async def test_a_strategy_is_created_shown_changed_and_deleted_without_its_secre
     ],
     ids=range(13),
 )
-async def test_a_strategy_that_cannot_be_used_is_refused(house: House, at: str, body: Any):
+async def test_an_invalid_strategy_is_refused(house: House, at: str, body: Any):
     reply = await house.ask("POST", at, body)
     assert (reply.status, reply.code) == (400, "invalid_input"), reply.body
     assert (await house.ask("GET", at)).json == {"originStrategies": []}
@@ -84,7 +84,7 @@ async def test_a_second_strategy_with_the_same_regex_is_a_conflict(house: House,
     assert (await house.ask("POST", at, basic())).status == 409
 
 
-async def test_a_dry_run_says_which_strategy_fits_and_whether_the_origin_can_be_fetched(
+async def test_the_test_of_an_origin_names_the_matching_strategy_and_whether_it_can_be_fetched(
     house: House, customer: int, at: str
 ):
     open_origin = house.picture()
@@ -117,7 +117,7 @@ async def test_a_dry_run_says_which_strategy_fits_and_whether_the_origin_can_be_
         assert reply.status == 400 or not reply.json["fetchable"]
 
 
-async def test_a_customer_has_policies_of_its_own_over_the_global_ones(house: House, customer: int):
+async def test_a_policy_of_a_customer_has_precedence_over_a_global_one(house: House, customer: int):
     own = f"/customers/{customer}/thumbnailPolicies"
     listed = (await house.ask("GET", own)).json["policies"]
     assert [(each["name"], each["scope"], each["default"]) for each in listed] == [
@@ -139,7 +139,7 @@ async def test_a_customer_has_policies_of_its_own_over_the_global_ones(house: Ho
     assert (await house.ask("DELETE", "/thumbnailPolicies/shared")).status == 204
 
 
-async def test_an_optimisation_policy_steers_what_is_made(house: House, customer: int):
+async def test_an_optimisation_policy_decides_how_the_source_is_made(house: House, customer: int):
     own = f"/customers/{customer}/imageOptimisationPolicies"
     names = {each["name"] for each in (await house.ask("GET", own)).json["policies"]}
     assert names >= {"fastest", "fast-higher", "fast-lossy", "max-quality", "use-original"}
@@ -175,14 +175,12 @@ async def test_an_optimisation_policy_steers_what_is_made(house: House, customer
     ],
     ids=range(14),
 )
-async def test_a_policy_that_cannot_be_carried_out_is_refused(
-    house: House, kind: str, name: str, body: Any
-):
+async def test_an_invalid_policy_is_refused(house: House, kind: str, name: str, body: Any):
     reply = await house.ask("PUT", f"/customers/1/{kind}Policies/{name}", body)
     assert reply.status == 400, reply.body
 
 
-async def test_a_preview_tells_the_thumbnails_of_a_size(house: House):
+async def test_a_preview_lists_the_thumbnails_of_an_image_size(house: House):
     preview = "/customers/1/thumbnailPolicies/default/preview"
     for method in ("GET", "POST"):
         reply = await house.ask(method, f"{preview}?width=1000&height=500")

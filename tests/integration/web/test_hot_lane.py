@@ -1,4 +1,6 @@
-"""Answers from memory, and that nothing else about a connection can tell them from any other."""
+"""Hot answers: a client cannot tell them from others, and they never change the order of
+answers.
+"""
 
 import asyncio
 import gzip
@@ -23,7 +25,7 @@ async def test_the_second_request_for_a_tile_is_answered_without_the_handler(hou
     client.close()
 
 
-async def test_every_answer_has_a_request_id_of_its_own(house: House) -> None:
+async def test_every_response_has_a_different_request_id(house: House) -> None:
     client = await house.connect()
     ids = {(await client.ask(house.get("/tile"))).headers["x-request-id"] for _ in range(5)}
     assert len(ids) == 5
@@ -33,7 +35,7 @@ async def test_every_answer_has_a_request_id_of_its_own(house: House) -> None:
     client.close()
 
 
-async def test_head_from_memory_has_gets_headers_and_no_body(house: House) -> None:
+async def test_head_from_memory_has_the_headers_of_get_and_no_body(house: House) -> None:
     await house.warm()
     client = await house.connect()
     only = await client.ask(house.get("/tile", method="HEAD"), head=True)
@@ -46,7 +48,7 @@ async def test_head_from_memory_has_gets_headers_and_no_body(house: House) -> No
 
 
 @pytest.mark.parametrize("condition", ["{tag}", "W/{tag}", '"zzz", {tag}', "*"])
-async def test_a_known_tag_gives_304_from_memory(house: House, condition: str) -> None:
+async def test_a_matching_etag_gives_304_from_memory(house: House, condition: str) -> None:
     await house.warm()
     client = await house.connect()
     full = await client.ask(house.get("/tile"))
@@ -76,7 +78,7 @@ async def test_a_known_tag_gives_304_from_memory(house: House, condition: str) -
         pytest.param(["Authorization: Bearer x"], 200, TILE, id="so does a bearer"),
     ],
 )
-async def test_what_the_fast_lane_leaves_is_answered_right_on_the_same_connection(
+async def test_requests_that_the_hot_lane_passes_on_are_answered_on_the_same_connection(
     house: House, lines: list[str], status: int, body: bytes | None
 ) -> None:
     await house.warm()
@@ -128,7 +130,7 @@ async def test_a_query_is_answered_and_not_kept(house: House) -> None:
     client.close()
 
 
-async def test_what_is_not_public_is_never_kept(house: House) -> None:
+async def test_a_response_that_is_not_public_is_never_kept(house: House) -> None:
     client = await house.connect()
     for _ in range(2):
         assert (await client.ask(house.get("/private"))).tier == "disk"
@@ -136,7 +138,7 @@ async def test_what_is_not_public_is_never_kept(house: House) -> None:
     client.close()
 
 
-async def test_a_changed_asset_is_answered_anew_at_once(house: House) -> None:
+async def test_a_changed_asset_is_answered_by_the_handler_at_once(house: House) -> None:
     client = await house.connect()
     await client.ask(house.get("/tile"))
     assert (await client.ask(house.get("/tile"))).tier == "memory"
@@ -168,7 +170,7 @@ async def test_pipelined_requests_hot_and_cold_are_answered_in_order(house: Hous
     client.close()
 
 
-async def test_a_hot_request_behind_one_being_handled_waits_its_turn(house: House) -> None:
+async def test_a_hot_request_behind_one_in_progress_is_answered_in_order(house: House) -> None:
     await house.warm()
     client = await house.connect()
     client.send(house.get("/slow"))
@@ -197,7 +199,7 @@ async def test_a_request_in_small_packets_is_one_request(house: House, size: int
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 3))
-async def test_a_request_cut_anywhere_with_a_whole_one_behind_is_answered_in_order(
+async def test_a_request_cut_at_any_byte_and_the_next_one_are_answered_in_order(
     house: House, cut: int
 ) -> None:
     await house.warm()
@@ -244,7 +246,7 @@ async def test_a_body_that_is_a_hot_request_arriving_alone_is_not_answered(house
     client.close()
 
 
-async def test_after_a_posted_body_the_lane_is_open_again(house: House) -> None:
+async def test_the_hot_lane_answers_again_after_a_posted_body(house: House) -> None:
     await house.warm()
     client = await house.connect()
     answer = await client.ask(
@@ -255,7 +257,7 @@ async def test_after_a_posted_body_the_lane_is_open_again(house: House) -> None:
     client.close()
 
 
-async def test_more_pipelined_requests_than_are_queued_all_come(house: House) -> None:
+async def test_more_pipelined_requests_than_the_queue_holds_are_all_answered(house: House) -> None:
     await house.warm()
     client = await house.connect()
     client.send(house.get("/tile") * 200)
@@ -265,7 +267,9 @@ async def test_more_pipelined_requests_than_are_queued_all_come(house: House) ->
     client.close()
 
 
-async def test_a_reader_that_stops_reading_holds_back_no_more_than_a_buffer(house: House) -> None:
+async def test_a_client_that_stops_reading_makes_the_server_buffer_a_bounded_amount(
+    house: House,
+) -> None:
     await house.warm("/large")
     client = await house.connect()
     for _ in range(200):
@@ -279,7 +283,7 @@ async def test_a_reader_that_stops_reading_holds_back_no_more_than_a_buffer(hous
     client.close()
 
 
-async def test_the_access_log_has_a_line_for_fast_and_slow_answers_alike(tmp_path: Path) -> None:
+async def test_the_access_log_has_a_line_for_hot_and_handled_responses(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     async with a_house(log=path) as house:
         client = await house.connect()

@@ -42,7 +42,7 @@ async def fill(house: House, client: Client, target: str) -> int:
     raise AssertionError("the socket takes everything")
 
 
-async def test_a_large_body_is_a_file_and_not_in_the_heap_and_a_small_one_is_bytes(
+async def test_a_large_body_is_a_memory_file_and_a_small_one_is_bytes(
     house: House,
 ) -> None:
     for target in ("/tile", "/large"):
@@ -58,7 +58,7 @@ async def test_a_large_body_is_a_file_and_not_in_the_heap_and_a_small_one_is_byt
     assert (await client.ask(house.get("/info"))).body == INFO
 
 
-async def test_a_reader_that_takes_little_at_a_time_gets_it_whole_and_what_follows_in_order(
+async def test_a_slow_client_gets_the_whole_body_and_the_next_responses_in_order(
     house: House,
 ) -> None:
     for target in ("/tile", "/large"):
@@ -87,7 +87,7 @@ async def test_many_requests_that_fill_the_socket_are_answered_to_the_last_byte(
         assert (answer.tier, answer.body) == ("memory", TILE)
 
 
-async def test_what_is_dropped_while_it_is_sent_arrives_as_it_was(house: House) -> None:
+async def test_an_entry_dropped_while_it_is_sent_arrives_unchanged(house: House) -> None:
     await house.warm("/large")
     client = await slow_client(house)
     count = await fill(house, client, "/large")
@@ -100,7 +100,7 @@ async def test_what_is_dropped_while_it_is_sent_arrives_as_it_was(house: House) 
 
 
 @pytest.mark.parametrize("fault", [errno.EINVAL, errno.EAGAIN, errno.EPIPE])
-async def test_a_socket_that_refuses_the_file_is_given_the_bytes(
+async def test_a_socket_that_refuses_sendfile_gets_the_bytes(
     house: House, monkeypatch: pytest.MonkeyPatch, fault: int
 ) -> None:
     await house.warm("/tile")
@@ -115,7 +115,9 @@ async def test_a_socket_that_refuses_the_file_is_given_the_bytes(
         assert (answer.tier, answer.body) == ("memory", TILE)
 
 
-async def test_readers_that_leave_midway_leave_no_descriptor_and_harm_nobody(house: House) -> None:
+async def test_clients_that_disconnect_during_a_response_leave_no_descriptor_open(
+    house: House,
+) -> None:
     await house.warm("/large")
     steady = await house.connect()
     assert (await steady.ask(house.get("/large"))).body == LARGE
@@ -132,7 +134,7 @@ async def test_readers_that_leave_midway_leave_no_descriptor_and_harm_nobody(hou
     assert (await steady.ask(house.get("/large"))).body == LARGE
 
 
-async def test_another_request_id_and_an_unknown_tag_get_the_same_body(house: House) -> None:
+async def test_a_client_request_id_and_an_unknown_etag_get_the_same_body(house: House) -> None:
     await house.warm("/tile")
     client = await house.connect()
     for line in ("X-Request-Id: mine", 'If-None-Match: "zzz"'):
@@ -141,7 +143,7 @@ async def test_another_request_id_and_an_unknown_tag_get_the_same_body(house: Ho
     assert house.handled == ["tile"]
 
 
-async def test_an_end_waits_until_what_was_answered_has_been_read() -> None:
+async def test_a_shutdown_waits_until_clients_have_read_their_responses() -> None:
     async with a_house() as house:
         await house.warm("/large")
         client = await slow_client(house)
@@ -155,7 +157,7 @@ async def test_an_end_waits_until_what_was_answered_has_been_read() -> None:
         await asyncio.wait_for(ending, 5)
 
 
-async def test_an_end_waits_for_no_reader_longer_than_the_time_it_has() -> None:
+async def test_a_shutdown_waits_for_a_slow_client_at_most_the_drain_time() -> None:
     async with a_house() as house:
         await house.warm("/large")
         client = await slow_client(house)
@@ -165,7 +167,7 @@ async def test_an_end_waits_for_no_reader_longer_than_the_time_it_has() -> None:
         assert connection.unsent_bytes() == 0
 
 
-async def test_a_reader_that_stops_is_ended_however_little_waits_for_it(
+async def test_a_stalled_connection_is_ended_even_if_few_bytes_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(

@@ -57,7 +57,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("data", "status"), BROKEN)
-async def test_a_broken_message_is_answered_in_our_words_and_closed(
+async def test_a_broken_message_is_answered_with_our_json_and_closed(
     house: House, data: str, status: int
 ) -> None:
     await house.warm()
@@ -72,7 +72,7 @@ async def test_a_broken_message_is_answered_in_our_words_and_closed(
 
 
 @pytest.mark.parametrize("method", ["HEADX", "HEAD\t", "HEAD=", "GET\t", "head "])
-async def test_what_is_no_method_is_not_answered_from_memory(house: House, method: str) -> None:
+async def test_an_invalid_method_is_not_answered_from_memory(house: House, method: str) -> None:
     await house.warm()
     client = await house.connect()
     answer = await client.ask(f"{method}/tile HTTP/1.1\r\nHost: {house.host}\r\n\r\n".encode())
@@ -97,13 +97,13 @@ async def test_requests_before_a_broken_one_in_the_same_packet_are_answered(hous
     assert await client.closed()
 
 
-async def test_an_unmet_expectation_is_417_in_our_words(house: House) -> None:
+async def test_an_unsupported_expectation_is_417_with_our_json(house: House) -> None:
     client = await house.connect()
     _is_our_error(await client.ask(house.get("/tile", "Expect: the-unexpected")), 417)
     client.close()
 
 
-async def test_an_absolute_target_counts_for_its_own_host(house: House) -> None:
+async def test_the_host_of_an_absolute_target_counts(house: House) -> None:
     client = await house.connect()
     data = f"GET http://out.example/tile HTTP/1.1\r\nHost: {house.host}\r\n\r\n"
     answer = await client.ask(data.encode())
@@ -120,7 +120,7 @@ async def test_http_1_0_is_answered_and_closed(house: House) -> None:
     assert await client.closed()
 
 
-async def test_errors_of_handlers_have_the_shape_and_give_nothing_away(
+async def test_errors_of_handlers_have_our_json_and_show_no_internals(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await house.connect()
@@ -194,7 +194,7 @@ async def test_an_idle_connection_is_closed_and_one_in_use_is_not(house: House) 
     used.close()
 
 
-async def test_three_hundred_unfinished_headers_delay_nobody(house: House) -> None:
+async def test_three_hundred_unfinished_headers_delay_no_other_client(house: House) -> None:
     await house.warm()
     idle = [await house.connect() for _ in range(300)]
     for client in idle:
@@ -208,7 +208,7 @@ async def test_three_hundred_unfinished_headers_delay_nobody(house: House) -> No
         each.close()
 
 
-async def test_connections_over_the_bound_are_refused_with_retry_after() -> None:
+async def test_connections_over_the_limit_are_refused_with_retry_after() -> None:
     async with a_house(limits=PortLimits(max_connections=3)) as house:
         kept = [await house.connect() for _ in range(3)]
         for client in kept:
@@ -227,7 +227,7 @@ async def test_connections_over_the_bound_are_refused_with_retry_after() -> None
             client.close()
 
 
-async def test_requests_over_the_bound_are_refused_but_memory_answers_on() -> None:
+async def test_requests_over_the_limit_are_refused_but_hot_ones_are_answered() -> None:
     async with a_house(limits=PortLimits(max_requests=2)) as house:
         await house.warm()
         busy = [await house.connect() for _ in range(2)]
@@ -247,7 +247,7 @@ async def test_requests_over_the_bound_are_refused_but_memory_answers_on() -> No
             each.close()
 
 
-async def test_an_end_cuts_no_answer_and_takes_no_more() -> None:
+async def test_a_shutdown_cuts_off_no_response_and_accepts_no_connection() -> None:
     async with a_house() as house:
         await house.warm()
         busy, idle = await house.connect(), await house.connect()
@@ -269,7 +269,9 @@ async def test_an_end_cuts_no_answer_and_takes_no_more() -> None:
         await asyncio.wait_for(ending, 5)
 
 
-async def test_clients_that_leave_at_once_leave_nothing_behind(house: House) -> None:
+async def test_clients_that_disconnect_at_once_leave_no_task_and_no_descriptor(
+    house: House,
+) -> None:
     await house.warm()
 
     def held() -> tuple[int, int, int]:

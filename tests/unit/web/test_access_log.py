@@ -1,4 +1,4 @@
-"""The access log: fixed fields, never in the way, complete when closed."""
+"""The access log: fixed fields, never blocking, complete when closed."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def test_ten_thousand_lines_arrive_whole_and_in_order(tmp_path: Path) -> None:
     assert lines == [str(number) for number in range(10_000)]
 
 
-def test_a_single_line_is_on_disk_soon_without_another_following(tmp_path: Path) -> None:
+def test_a_single_line_is_written_soon_without_a_second_one(tmp_path: Path) -> None:
     log = AccessLog(str(tmp_path / "log"))
     for _ in range(20):
         size = (tmp_path / "log").stat().st_size
@@ -67,7 +67,7 @@ def test_a_single_line_is_on_disk_soon_without_another_following(tmp_path: Path)
     log.close()
 
 
-def test_after_reopen_lines_go_to_a_new_file_of_the_old_name(tmp_path: Path) -> None:
+def test_after_a_reopen_lines_go_to_a_new_file_of_the_same_name(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = AccessLog(str(path))
     log.write(b"old\n")
@@ -83,7 +83,7 @@ def test_after_reopen_lines_go_to_a_new_file_of_the_old_name(tmp_path: Path) -> 
     assert path.read_bytes() == b"new\n"
 
 
-def test_a_reopen_that_fails_is_told_and_the_log_goes_on_in_its_old_file(
+def test_a_failed_reopen_is_logged_and_the_log_continues_in_the_old_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder, moved = tmp_path / "logs", tmp_path / "moved"
@@ -117,7 +117,7 @@ def test_a_full_buffer_drops_and_counts_and_never_waits(tmp_path: Path) -> None:
     line = b"x" * 200 + b"\n"
     limit = access_log.CHUNK_LINES * access_log.MAX_CHUNKS
     started = time.perf_counter()
-    for _ in range(limit * 2):  # nobody reads: the pipe holds 64 KB, the buffer its bound
+    for _ in range(limit * 2):  # no process reads: the pipe holds 64 KB, the buffer its limit
         log.write(line)
     assert time.perf_counter() - started < 10
     assert metrics.ACCESS_LOG_DROPPED._value.get() > before
@@ -129,7 +129,7 @@ def test_off_is_no_log() -> None:
     assert open_access_log("off") is None
 
 
-def test_a_close_that_comes_while_lines_are_gathered_is_not_lost(tmp_path: Path) -> None:
+def test_a_close_during_the_join_of_lines_is_not_lost(tmp_path: Path) -> None:
     for turn in range(40):
         log = AccessLog(str(tmp_path / f"log-{turn}"))
         log.write(b"a line\n")

@@ -37,7 +37,7 @@ def _all(kind: type[OrchestratorError]) -> Iterator[type[OrchestratorError]]:
         yield from _all(below)
 
 
-def test_every_error_of_ours_has_a_line_of_its_own() -> None:
+def test_every_error_class_has_its_own_row_in_the_table() -> None:
     for module in pkgutil.walk_packages(orchestrator.__path__, "orchestrator."):
         importlib.import_module(module.name)  # an error may be declared anywhere
     unmapped = {
@@ -48,7 +48,7 @@ def test_every_error_of_ours_has_a_line_of_its_own() -> None:
     assert not unmapped
 
 
-def test_every_busy_or_absent_part_says_when_to_ask_again() -> None:
+def test_every_503_is_retryable_and_has_retry_after() -> None:
     for kind, meaning in ERROR_TABLE.items():
         assert (meaning.status == 503) <= meaning.retryable, kind
     assert dict(make_problem(Overloaded("full", 2.2)).headers)["Retry-After"] == "3"
@@ -58,7 +58,7 @@ def test_every_busy_or_absent_part_says_when_to_ask_again() -> None:
     )
 
 
-def test_an_unknown_exception_says_nothing_of_itself(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_text_of_an_unknown_exception_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     error = RuntimeError("/secret/path")
     problem = make_problem(error)
     assert (problem.status, problem.public) == (500, UNKNOWN)
@@ -70,7 +70,7 @@ def test_an_unknown_exception_says_nothing_of_itself(caplog: pytest.LogCaptureFi
     assert vars(record)["request_id"] == "id-1"
 
 
-def test_a_clients_mistake_is_no_event(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_mistake_of_a_client_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     error = InvalidImageRequest("size", "The size is none.")
     with caplog.at_level(logging.DEBUG):
         log_problem(error, make_problem(error), "id-1", "/x")
@@ -81,7 +81,7 @@ def test_a_time_out_is_504() -> None:
     assert make_problem(TimeoutError()).status == 504
 
 
-def test_routings_own_refusals_keep_status_and_allow_but_not_their_text() -> None:
+def test_errors_of_aiohttps_router_keep_status_and_allow_but_not_their_text() -> None:
     problem = make_problem(web.HTTPMethodNotAllowed("PUT", ["GET", "HEAD"]))
     assert problem.status == 405
     assert dict(problem.headers)["Allow"] == "GET, HEAD, OPTIONS"
@@ -105,7 +105,7 @@ def test_the_public_body_has_three_fields_and_the_private_one_seven() -> None:
     }
 
 
-def test_several_faults_of_one_body_are_told_one_by_one_on_the_private_port_alone() -> None:
+def test_the_faults_of_a_body_are_listed_on_the_private_port_only() -> None:
     problem = make_problem(InvalidInput("Two members.", faults=["member 0: id", "member 3: space"]))
     private = json.loads(encode_problem(problem, "r", private=True))
     assert private["faults"] == ["member 0: id", "member 3: space"]
@@ -122,7 +122,7 @@ def test_several_faults_of_one_body_are_told_one_by_one_on_the_private_port_alon
         ("not_an_image", 422),
     ],
 )
-def test_an_origins_failure_is_told_by_its_kind(code: str, status: int) -> None:
+def test_the_code_of_an_origin_error_selects_its_status(code: str, status: int) -> None:
     problem = make_problem(OriginUnavailable("It failed.", retryable=False, code=code))
     assert (problem.status, problem.code) == (status, code)
 
@@ -131,7 +131,7 @@ def test_over_quota_is_507() -> None:
     assert make_problem(OverQuota("Full.")).status == 507
 
 
-def test_a_body_is_short_however_long_the_sentence() -> None:
+def test_the_body_of_an_error_is_short_even_if_the_sentence_is_long() -> None:
     body = encode_problem(make_problem(InvalidImageRequest("size", "x" * 9000)), "r")
     assert len(body) < MAX_PUBLIC_CHARS + 100
 
@@ -141,5 +141,5 @@ def test_a_body_is_short_however_long_the_sentence() -> None:
     [(400, "brief"), (404, "brief"), (422, "brief")]
     + [(status, "never") for status in (401, 403, 412, 416, 500, 502, 503, 504)],
 )
-def test_only_clients_mistakes_are_remembered(status: int, right: str) -> None:
+def test_only_mistakes_of_clients_may_be_cached(status: int, right: str) -> None:
     assert error_cache_control(status, "brief", "never") == right

@@ -43,7 +43,7 @@ def test_the_etag_is_the_hash_of_the_body_and_the_gzip_form_has_another() -> Non
     assert a_delivery(status=303).etag == ""
 
 
-def test_headers_say_who_answered_why_it_took_so_long_and_whose_it_is() -> None:
+def test_headers_name_the_tier_the_timings_and_the_asset() -> None:
     headers = dict(delivery_headers(a_delivery()))
     assert headers["X-Served-From"] == "disk"
     assert headers["Server-Timing"] == "disk;dur=1.2, total;dur=2.0"
@@ -57,7 +57,7 @@ def test_headers_say_who_answered_why_it_took_so_long_and_whose_it_is() -> None:
     assert "Vary" not in headers
 
 
-def test_a_document_with_a_gzip_form_varies_in_either_coding() -> None:
+def test_a_document_with_a_gzip_form_has_vary_in_both_encodings() -> None:
     delivery = a_delivery(gzip=b"zipped", vary="Accept")
     for compressed in (False, True):
         headers = dict(delivery_headers(delivery, compressed=compressed))
@@ -68,13 +68,13 @@ def test_a_document_with_a_gzip_form_varies_in_either_coding() -> None:
     )
 
 
-def test_a_304_keeps_what_a_cache_needs_and_nothing_of_the_body() -> None:
+def test_a_304_has_the_headers_for_caches_and_none_that_describe_a_body() -> None:
     names = {name for name, _ in not_modified_headers(delivery_headers(a_delivery(vary="Accept")))}
     assert {"ETag", "Cache-Control", "Vary", "Access-Control-Allow-Origin"} <= names
     assert not {"Content-Type", "Content-Length", "Last-Modified", "Accept-Ranges"} & names
 
 
-def test_an_asset_name_that_a_header_cannot_hold_is_percent_encoded() -> None:
+def test_an_asset_name_is_percent_encoded_if_a_header_cannot_contain_it() -> None:
     headers = dict(delivery_headers(a_delivery(asset=AssetId(1, 1, "é x"))))
     assert headers["X-Asset-Id"] == "1/1/%C3%A9%20x"
 
@@ -84,7 +84,7 @@ def test_last_modified_is_never_later_than_now() -> None:
     assert written <= datetime.now(UTC)
 
 
-def test_a_hot_entry_is_the_whole_answer_but_for_date_and_request_id() -> None:
+def test_a_hot_entry_is_the_complete_response_without_date_and_request_id() -> None:
     entry = make_hot_entry(a_delivery(), "/t", MemoryFiles(1))
     lines = entry.head.decode().split("\r\n")
     assert lines[0] == "HTTP/1.1 200 OK"
@@ -104,12 +104,12 @@ def test_a_compressed_hot_entry_holds_the_compressed_form() -> None:
     assert entry.etag.endswith('-gz"')
 
 
-def test_a_header_with_a_line_break_never_becomes_bytes() -> None:
+def test_a_header_with_a_line_break_is_refused() -> None:
     with pytest.raises(ValueError, match="line break"):
         make_hot_entry(a_delivery(headers=(("Link", "a\r\nX: y"),)), "/t", MemoryFiles(1))
 
 
-def test_accept_headers_that_mean_the_same_make_one_variant() -> None:
+def test_accept_headers_with_the_same_meaning_give_one_variant() -> None:
     assert negotiation_variant("application/json", "gzip, br") == negotiation_variant(
         "application/json;q=0.9", "gzip"
     )

@@ -15,7 +15,7 @@ FORWARDED = {
 @pytest.mark.parametrize(
     "host", ["localhost:8080", "Example.org", "127.0.0.1", "[::1]:80", "a_b.internal", "a"]
 )
-def test_a_host_is_a_name_or_address_with_at_most_a_port(host: str) -> None:
+def test_a_host_is_a_name_or_an_address_with_or_without_a_port(host: str) -> None:
     assert validate_host(host) == host.lower()
 
 
@@ -42,18 +42,18 @@ def test_a_host_is_a_name_or_address_with_at_most_a_port(host: str) -> None:
         'a"b',
     ],
 )
-def test_anything_else_is_refused(host: str) -> None:
+def test_any_other_host_is_refused(host: str) -> None:
     with pytest.raises(InvalidInput):
         validate_host(host)
 
 
-def test_forwarded_headers_do_not_count_from_strangers() -> None:
+def test_forwarded_headers_of_untrusted_clients_are_ignored() -> None:
     addresses = PublicAddressResolver([], {})
     assert not addresses.trusts_peer(("127.0.0.1", 1))
     assert addresses.resolve_host("here:8080", FORWARDED, trusted=False).base == "http://here:8080"
 
 
-def test_forwarded_headers_count_from_a_trusted_proxy() -> None:
+def test_forwarded_headers_of_a_trusted_proxy_count() -> None:
     addresses = PublicAddressResolver(["10.0.0.0/8", "::1"], {})
     assert addresses.trusts_peer(("10.1.2.3", 1))
     assert addresses.trusts_peer(("::ffff:10.1.2.3", 1, 0, 0))
@@ -78,15 +78,13 @@ def test_forwarded_headers_count_from_a_trusted_proxy() -> None:
         ({"X-Forwarded-Port": "99999999"}, "http://here"),
     ],
 )
-def test_what_a_proxy_says_wrongly_is_as_if_it_said_nothing(
-    headers: dict[str, str], base: str
-) -> None:
+def test_malformed_forwarded_headers_are_ignored(headers: dict[str, str], base: str) -> None:
     assert (
         PublicAddressResolver(["::1"], {}).resolve_host("here", headers, trusted=True).base == base
     )
 
 
-def test_a_hosts_template_shapes_its_urls() -> None:
+def test_the_path_template_of_a_host_forms_its_urls() -> None:
     addresses = PublicAddressResolver(
         [], {"my-proxy.com": "/const/{version}/{customer}/{assetPath}"}
     )
@@ -98,7 +96,7 @@ def test_a_hosts_template_shapes_its_urls() -> None:
     assert other.url(**facts, version=2, native="/n") == "http://other/n"
 
 
-def test_the_default_template_and_the_underscore_form() -> None:
+def test_the_default_template_applies_and_3us_writes_slashes_as_underscores() -> None:
     addresses = PublicAddressResolver([], {"default": "/{assetPath:3US}"})
     address = addresses.resolve_host("x", {}, trusted=False)
     facts = {"prefix": "", "customer": "", "space": "", "native": "/n"}
@@ -106,11 +104,11 @@ def test_the_default_template_and_the_underscore_form() -> None:
 
 
 @pytest.mark.parametrize("template", ["x/{assetPath}", "/{space}", "/{assetPath}/{wrong}"])
-def test_a_template_that_cannot_work_is_refused_at_the_start(template: str) -> None:
+def test_an_invalid_path_template_is_refused_at_start(template: str) -> None:
     with pytest.raises(SettingsError):
         PublicAddressResolver([], {"h": template})
 
 
-def test_a_proxy_address_that_is_none_is_refused_at_the_start() -> None:
+def test_a_malformed_proxy_address_is_refused_at_start() -> None:
     with pytest.raises(SettingsError):
         PublicAddressResolver(["not-an-address"], {})

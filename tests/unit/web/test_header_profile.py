@@ -64,18 +64,18 @@ def test_an_ordinary_block_has_a_profile(lines: str) -> None:
         HOST + "\r\nGET /hidden HTTP/1.1\r\nHost: here\r\n",
     ],
 )
-def test_anything_unusual_has_none(lines: str) -> None:
+def test_an_unusual_block_has_no_profile(lines: str) -> None:
     assert _read(lines) is None
 
 
-def test_a_sane_request_id_is_taken_over_and_another_is_not() -> None:
+def test_a_valid_request_id_is_accepted_and_an_invalid_one_is_not() -> None:
     assert _read(HOST + "X-Request-Id: abc-1.2_3\r\n").request_id == b"abc-1.2_3"  # type: ignore[attr-defined]
     assert _read(HOST + "X-Correlation-Id: c\r\n").request_id == b"c"  # type: ignore[attr-defined]
     assert _read(HOST + "X-Request-Id: a b\r\n").request_id == b""  # type: ignore[attr-defined]
     assert _read(HOST + f"X-Request-Id: {'a' * 65}\r\n").request_id == b""  # type: ignore[attr-defined]
 
 
-def test_a_trusted_proxy_names_the_site() -> None:
+def test_forwarded_headers_of_a_trusted_proxy_set_the_base_url() -> None:
     profile = _read(HOST + "X-Forwarded-Host: out.example\r\n", ("10.0.0.0/8",))
     assert profile.base == "http://out.example"  # type: ignore[attr-defined]
 

@@ -43,7 +43,7 @@ BEFORE = "Sun, 01 Mar 2026 11:59:59 GMT"
         pytest.param({"If-Match": TAG, "If-None-Match": TAG}, "not-modified", id="both hold"),
     ],
 )
-def test_conditions_come_to_what_the_rfc_says(headers: dict[str, str], right: str) -> None:
+def test_conditions_are_evaluated_as_the_rfc_says(headers: dict[str, str], right: str) -> None:
     assert evaluate_conditions(headers, TAG, THEN) == right
 
 
@@ -74,7 +74,7 @@ def test_conditions_come_to_what_the_rfc_says(headers: dict[str, str], right: st
         pytest.param({"Range": "bytes=0-9", "If-Range": BEFORE}, None, id="If-Range other date"),
     ],
 )
-def test_one_range_is_answered_and_anything_else_is_the_whole(
+def test_one_range_is_answered_and_any_other_range_header_gets_the_whole_body(
     headers: dict[str, str], right: object
 ) -> None:
     assert select_range(headers, TAG, THEN, 1000) == right
@@ -84,5 +84,5 @@ def test_one_range_is_answered_and_anything_else_is_the_whole(
     "text",
     ["", "x", "Sun, 06 Nov 99999999999999999999 08:49:37 GMT", "0" * 5000, "Sun, 32 Mar 2026"],
 )
-def test_a_date_that_is_none_is_ignored(text: str) -> None:
+def test_a_malformed_date_is_ignored(text: str) -> None:
     assert parse_http_date(text) is None

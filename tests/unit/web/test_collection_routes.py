@@ -40,7 +40,7 @@ async def listed(shelf: Shelf, path: str = "/") -> web.Response:
     ("query", "asked"),
     [("", PAGE_SIZE), ("limit=1", 1), ("limit=0007", 7), (f"limit={MAX_PAGE_SIZE}", MAX_PAGE_SIZE)],
 )
-async def test_a_page_of_the_size_asked_for_is_read(query: str, asked: int) -> None:
+async def test_a_page_has_the_requested_size(query: str, asked: int) -> None:
     shelf = Shelf()
     await listed(shelf, f"/?{query}")
     assert shelf.asked == [asked + 1]  # one more tells whether another page follows
@@ -51,14 +51,14 @@ async def test_a_page_of_the_size_asked_for_is_read(query: str, asked: int) -> N
     ["0", "1001", "-1", "+1", "1.5", "x", "\u0661", "1_0", "000001999999", "000001" + "0" * 5000],
     ids=lambda text: ascii(text[:12]),
 )
-async def test_a_size_out_of_bounds_is_refused_however_it_is_written(text: str) -> None:
+async def test_a_page_size_out_of_range_is_refused_in_every_notation(text: str) -> None:
     shelf = Shelf()
     with pytest.raises(InvalidImageRequest):
         await listed(shelf, f"/?limit={text}")
     assert shelf.asked == []
 
 
-async def test_a_picture_the_public_may_see_in_part_is_listed_with_a_thumbnail_it_may_see() -> None:
+async def test_an_asset_with_a_public_size_limit_is_listed_with_a_thumbnail_within_it() -> None:
     shelf = Shelf(an_asset(max_unauthorised=150), an_asset(roles=("staff",)))
     body = (await listed(shelf)).body
     assert isinstance(body, bytes)

@@ -37,11 +37,11 @@ def test_the_listing_names_id_and_info_document_of_each_picture() -> None:
     assert listing["images"][0]["info"] == a_picture().service + "/info.json"
 
 
-def test_the_thumbnail_is_the_exact_size_of_one_made_at_ingest() -> None:
+def test_the_listed_thumbnail_has_exactly_a_size_made_at_ingest() -> None:
     assert a_picture().thumbnail.endswith("/full/400,254/0/default.jpg")
 
 
-def test_a_picture_smaller_than_a_thumbnail_is_asked_for_at_its_own_size() -> None:
+def test_an_image_smaller_than_a_thumbnail_is_listed_at_its_own_size() -> None:
     assert a_picture(width=60, height=40).thumbnail.endswith("/full/60,40/0/default.jpg")
 
 
@@ -52,7 +52,7 @@ def test_the_thumbnail_is_no_larger_than_anyone_may_see(edge: int | None, size: 
     assert f"/full/{size}/0/" in LandingPage.load("1.0").html(Listing((picture,))).decode()
 
 
-def test_what_a_picture_is_called_cannot_become_markup() -> None:
+def test_an_asset_name_cannot_become_markup() -> None:
     page = (
         LandingPage.load("1.0")
         .html(Listing((a_picture('"><script>alert(1)</script>$x'),)))
@@ -63,7 +63,7 @@ def test_what_a_picture_is_called_cannot_become_markup() -> None:
     assert "$x" in page
 
 
-def test_an_anchor_holds_the_id_percent_encoded() -> None:
+def test_a_link_fragment_contains_the_percent_encoded_id() -> None:
     page = LandingPage.load("1.0").html(Listing((a_picture("sub/sheet 1"),))).decode()
     assert 'href="#1/1/sub%252Fsheet%201"' in page
     assert '<span class="name">sub/sheet 1</span>' in page
@@ -107,7 +107,7 @@ def test_the_policy_lets_pictures_come_from_the_hosts_of_the_listing_only() -> N
     assert "connect-src 'self' http://pictures.example;" in policy
 
 
-def test_a_host_that_would_end_a_directive_is_left_out_of_the_policy() -> None:
+def test_a_host_with_characters_that_end_a_directive_is_not_in_the_policy() -> None:
     hostile = a_picture(service="http://a;script-src *;/iiif/3/x")
     assert "script-src *" not in content_security_policy(Listing((hostile,)))
 

@@ -38,7 +38,7 @@ async def fail(house: House, number: int) -> None:
     fault = Fault("origin_not_found", "fetch", retryable=False, detail="The origin answered 404.")
     await claims.fail(job, fault)
     for other in others:
-        await claims.postpone(other, 0, counted=False)
+        await claims.postpone(other, 0, is_counted=False)
 
 
 async def test_a_batch_is_recorded_with_all_its_assets_declared(house: House, customer: int):

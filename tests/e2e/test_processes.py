@@ -61,7 +61,7 @@ def test_a_killed_process_is_replaced_and_images_are_served_meanwhile(folder: Pa
         assert len(before) == 3
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-            wait_until(lambda gone=pid: gone not in children(server), "the dead process reaped")
+            wait_until(lambda gone=pid: gone not in children(server), "the killed process reaped")
             wait_until(lambda: len(children(server)) == 3, "three processes again")
             wait_until(lambda: answers(server), "an answer")
         assert not before & set(children(server))

@@ -190,5 +190,5 @@ def test_a_port_in_use_is_refused_with_the_option_that_changes_it(tmp_path: Path
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         given = {"server.data_dir": tmp_path, "server.host": "127.0.0.1", "server.port": port}
-        with pytest.raises(Conflict, match=f"Port {port} .* --port"):
+        with pytest.raises(Conflict, match=f"port {port} .* --port"):
             supervisor.check_ports(load(None, {}, given))

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from orchestrator import metrics
 from orchestrator.cache.disk.file_names import Place
 from orchestrator.cache.disk.ledger import Reclaimed, room_for
-from orchestrator.cache.disk.publisher import Publication, Publisher
-from orchestrator.cache.disk.write_failures import WriteFailures
+from orchestrator.cache.disk.publisher import Publication, Publisher, WriteFailures
 from orchestrator.cache.statistics import CacheStats
 from orchestrator.errors import NoRoom
 

@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.cache.disk.activity import MISSES_KEPT, Activity
 from orchestrator.cache.disk.asset_files import AssetFiles
 from orchestrator.cache.disk.batch_writer import BatchWriter, Put
 from orchestrator.cache.disk.entries import Entries
@@ -28,14 +27,13 @@ from orchestrator.cache.disk.index_thread import IndexThread
 from orchestrator.cache.disk.ledger import Ledger, room_for
 from orchestrator.cache.disk.maintenance import Maintenance
 from orchestrator.cache.disk.options import DiskOptions
-from orchestrator.cache.disk.periodic_work import PeriodicWork
+from orchestrator.cache.disk.periodic_work import MISSES_KEPT, Activity, PeriodicWork
 from orchestrator.cache.disk.pins import Pins
 from orchestrator.cache.disk.product_reader import ProductReader
 from orchestrator.cache.disk.product_writer import ProductWriter
-from orchestrator.cache.disk.publisher import Publisher
+from orchestrator.cache.disk.publisher import Publisher, WriteFailures
 from orchestrator.cache.disk.rebuild import Rebuild
 from orchestrator.cache.disk.verification import Verifier
-from orchestrator.cache.disk.write_failures import WriteFailures
 from orchestrator.cache.statistics import CacheStats
 from orchestrator.errors import NoRoom
 

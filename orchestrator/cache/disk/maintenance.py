@@ -16,8 +16,8 @@ from orchestrator.cache.disk.eviction_policies import Candidate
 from orchestrator.cache.disk.index import Totals, transaction
 from orchestrator.cache.disk.index_thread import IndexThread
 from orchestrator.cache.disk.ledger import Reclaimed
+from orchestrator.cache.disk.publisher import WriteFailures
 from orchestrator.cache.disk.verification import Verification, Verifier
-from orchestrator.cache.disk.write_failures import WriteFailures
 from orchestrator.errors import NoRoom
 
 R = TypeVar("R")

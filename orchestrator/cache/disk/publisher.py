@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
@@ -10,8 +11,12 @@ from pathlib import Path
 
 from orchestrator.cache.disk.file_names import TEMP_FOLDER, Place, share_of
 from orchestrator.cache.disk.files import allocated
+from orchestrator.cache.disk.index import is_full
 from orchestrator.cache.disk.index_rows import delete_rows, enter_file, enter_folder, has_row
 from orchestrator.cache.disk.ledger import Ledger
+from orchestrator.errors import NoRoom
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -109,3 +114,29 @@ def _folders_of(publications: list[Publication]) -> dict[str, str]:
         place = publication.place
         names |= {place.asset[:2]: "", place.folder: place.text}
     return dict(sorted(names.items()))
+
+
+class WriteFailures:
+    """Logs that a cache cannot be written, once for each series of equal failures."""
+
+    def __init__(self, name: str, ledger: Ledger) -> None:
+        self._name = name
+        self._ledger = ledger
+        self._failure = ""
+
+    def report(self, action: str, error: BaseException) -> None:
+        """Log the failure if it differs from the last one; make room if the disk is full."""
+        cause = error.__cause__ or error
+        if is_full(cause):
+            with suppress(NoRoom):
+                self._ledger.relieve()
+        failure = f"{action}: {cause!r}"
+        if failure != self._failure:
+            self._failure = failure
+            log.warning("cache not writable", extra={"cache": self._name, "error": failure})
+
+    def clear(self) -> None:
+        """Log that the cache can be written again, after a failure."""
+        if self._failure:
+            self._failure = ""
+            log.info("cache writable again", extra={"cache": self._name})

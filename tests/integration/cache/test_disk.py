@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cache.disk.activity import MISSES_KEPT
 from orchestrator.cache.disk.cache import Product
 from orchestrator.cache.disk.file_names import place
 from orchestrator.cache.disk.index import Boot
+from orchestrator.cache.disk.periodic_work import MISSES_KEPT
 from orchestrator.errors import NoRoom
 from tests.integration.cache.conftest import Open
 from tests.support.caches import BODY, ManualClock, a_product, du

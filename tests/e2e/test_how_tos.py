@@ -15,11 +15,10 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -28,6 +27,7 @@ import pytest
 from PIL import Image
 
 from tests.support import pictures
+from tests.support.http_server import respond, run_http_server
 from tests.support.serve_process import free_port
 from tests.support.weed import BUCKET, s3_client, weed
 
@@ -98,34 +98,6 @@ def matches(expected: str, printed: str) -> bool:
 
 
 @contextmanager
-def http_server(handle: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
-    """A server that answers every GET and POST by `handle`; its `localhost:PORT`."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            handle(self)
-
-        def do_POST(self) -> None:
-            handle(self)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"localhost:{server.server_port}"
-        server.shutdown()
-
-
-def answer(request: BaseHTTPRequestHandler, kind: str, body: bytes) -> None:
-    request.send_response(200)
-    request.send_header("Content-Type", kind)
-    request.send_header("Content-Length", str(len(body)))
-    request.end_headers()
-    request.wfile.write(body)
-
-
-@contextmanager
 def cantaloupe(data: Path) -> Iterator[str]:
     """What Cantaloupe answers for a region in pixels and a width, from files below `data`."""
 
@@ -137,10 +109,10 @@ def cantaloupe(data: Path) -> Iterator[str]:
         target = int(size.split(",")[0])
         body = io.BytesIO()
         cut.resize((target, round(height * target / width))).save(body, "JPEG")
-        answer(request, "image/jpeg", body.getvalue())
+        respond(request, "image/jpeg", body.getvalue())
 
-    with http_server(handle) as address:
-        yield address
+    with run_http_server(handle) as port:
+        yield f"localhost:{port}"
 
 
 @contextmanager
@@ -161,7 +133,7 @@ def services(page: str, folder: Path) -> Iterator[tuple[dict[str, str], list[Any
     def take_purge(request: BaseHTTPRequestHandler) -> None:
         length = int(request.headers["Content-Length"])
         purges.append(json.loads(request.rfile.read(length)))
-        answer(request, "text/plain", b"")
+        respond(request, "text/plain", b"")
 
     with ExitStack() as stack:
         addresses: dict[str, str] = {}
@@ -172,7 +144,8 @@ def services(page: str, folder: Path) -> Iterator[tuple[dict[str, str], list[Any
             double = cantaloupe(folder / "data")
             addresses["localhost:8182"] = stack.enter_context(double)
         if "localhost:9000" in page:
-            addresses["localhost:9000"] = stack.enter_context(http_server(take_purge))
+            port = stack.enter_context(run_http_server(take_purge))
+            addresses["localhost:9000"] = f"localhost:{port}"
         yield addresses, purges
 
 
@@ -208,8 +181,8 @@ def test_a_how_to_does_what_it_says(page: Path, tmp_path: Path) -> None:
             timeout=200,
         )
         log = tmp_path / "server.log"
-        said = f"{run.stdout}\n{run.stderr}\n{log.read_text() if log.exists() else ''}"
-        assert run.returncode == 0, said
+        report = f"{run.stdout}\n{run.stderr}\n{log.read_text() if log.exists() else ''}"
+        assert run.returncode == 0, report
         printed = re.split(rf"^{MARK} \d+\n", run.stdout, flags=re.M)[1:]
         for block, output in zip(blocks, printed, strict=True):
             if block.output is not None:

@@ -14,10 +14,7 @@ import json
 import os
 import re
 import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ import asyncpg
 import pytest
 
 from orchestrator.catalog.embedded.database import embedded
+from tests.support.http_server import respond, run_http_server
 from tests.support.serve_process import (
     COMMAND,
     ServeProcess,
@@ -42,27 +40,6 @@ ENVIRONMENT = {
 }
 FOLDER_PICTURES = ("first", "second", "third", "fourth")
 WAITING = tuple(f"waiting-{number}" for number in range(4))
-
-
-@contextmanager
-def an_origin(picture: bytes) -> Iterator[str]:
-    """An HTTP server that answers every address with the picture; its base address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "image/jpeg")
-            self.send_header("Content-Length", str(len(picture)))
-            self.end_headers()
-            self.wfile.write(picture)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def restore_files(place: Path) -> None:
@@ -115,8 +92,9 @@ def upgraded(tmp_path: Path) -> Iterator[ServeProcess]:
     restore_files(tmp_path)
     data.mkdir()
     (tmp_path / "objects").rename(data / "objects")
-    with an_origin((folder / "first.jpg").read_bytes()) as origin:
-        restore_database(data, folder, origin)
+    picture = (folder / "first.jpg").read_bytes()
+    with run_http_server(lambda request: respond(request, "image/jpeg", picture)) as port:
+        restore_database(data, folder, f"http://127.0.0.1:{port}")
         with run_server(folder, data=data, env=ENVIRONMENT) as server:
             yield server
 

@@ -10,7 +10,7 @@ from orchestrator.web.health_routes import HealthRoutes, MetricsRoute
 from orchestrator.web.image_routes import ImageRoutes
 from orchestrator.web.middleware import PortMiddleware
 
-MAX_BODY_BYTES = 64 * 1024
+MAX_IGNORED_BODY_BYTES = 64 * 1024
 """The largest body that is read. No public route needs one; the API has limits of its own."""
 
 
@@ -21,7 +21,7 @@ def build_public_app(
     health: HealthRoutes,
 ) -> web.Application:
     """Return the application of the public port."""
-    app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_IGNORED_BODY_BYTES)
     route = app.router.add_get
     route("/", collection.index)
     route("/static/{path:.+}", collection.static)
@@ -49,7 +49,7 @@ def build_worker_app(
     middleware: PortMiddleware, health: HealthRoutes, metrics: MetricsRoute
 ) -> web.Application:
     """Return the application with health and metrics alone: the port of a worker."""
-    app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_IGNORED_BODY_BYTES)
     route = app.router.add_get
     route("/metrics", metrics.show)
     route("/health/live", health.live)

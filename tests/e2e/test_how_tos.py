@@ -2,8 +2,8 @@
 
 A page's `sh` blocks run in order in one shell; a block marked `sh server` runs in the background,
 and the next block waits until the server is ready. A `text` block is the expected output of the
-block before it, where `...` stands for any number of lines. Ports and addresses of services are
-replaced by those of this run.
+block before it, where a line `...` stands for any number of lines, and ` ...` in a line for any
+text. Ports and addresses of services are replaced by those of this run.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def script_of(blocks: list[Block]) -> str:
 
 def matches(expected: str, printed: str) -> bool:
     pattern = "".join(
-        r"(?:.*\n)*?" if line == "..." else re.escape(line) + "\n"
+        r"(?:.*\n)*?" if line == "..." else re.escape(line).replace(r"\ \.\.\.", ".*") + "\n"
         for line in expected.strip().split("\n")
     )
     lines = "".join(f"{line.rstrip()}\n" for line in printed.strip().split("\n"))

@@ -181,6 +181,20 @@ class Unprocessable(OrchestratorError):
     code = "unprocessable"
 
 
+class Damaged(Unprocessable):
+    """The image file is incomplete, or its content contradicts itself."""
+
+    code = "damaged"
+
+
+class Unsupported(Unprocessable):
+    """The image file is whole, but has a property that is not supported. `public` names the
+    property: "TIFF files with 24-bit float samples are not supported."
+    """
+
+    code = "unsupported"
+
+
 class NotAnImage(Unprocessable):
     """The origin sent something that is not an image: a web page, JSON, an empty body."""
 

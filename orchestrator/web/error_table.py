@@ -65,6 +65,8 @@ ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.OriginUnavailable: ErrorMapping(502, retryable=True),
     errors.SourceChanged: ErrorMapping(503, retryable=True),
     errors.Unprocessable: ErrorMapping(422),
+    errors.Damaged: ErrorMapping(422),
+    errors.Unsupported: ErrorMapping(422),
     errors.NotAnImage: ErrorMapping(422),
     errors.DecodeTimeout: ErrorMapping(422),
     errors.TooLarge: ErrorMapping(413),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from orchestrator.imaging.worker_process import WorkerProcess
 
 _LOOK_AHEAD = 16
 _MAX_GROUP = 8
@@ -38,8 +40,15 @@ class DecodeJob:
     affinity: int
     answer: asyncio.Future[Any]
     group: JobGroup | None = None
-    tries: int = 0
     started_at: float = 0.0
+    in_new_worker: bool = False
+    """True if this is the first call of a worker that was started after `lost_at`."""
+    losses: int = 0
+    """How many workers were lost while they ran this job, whatever the cause."""
+    faults: int = 0
+    """How many of them ran nothing but this job, so that it is the cause."""
+    lost_at: float = 0.0
+    """When the last of them was lost. Only a worker that was started later tries the job again."""
 
     def fail(self, error: BaseException) -> None:
         """Give the caller `error`, if it still waits."""
@@ -76,29 +85,40 @@ class DecodeQueue:
         """Add a job that must be tried again, before all others."""
         self._jobs.appendleft(job)
 
-    def take_for(self, worker: int, *, idle_workers: int) -> list[DecodeJob]:
-        """Remove and return what the worker of this number does next: a job near the front whose
-        picture this worker may have open, otherwise the first one. If it belongs to a group, this
-        worker's share of the group comes with it.
+    def take_for(self, worker: WorkerProcess, *, idle_workers: int) -> list[DecodeJob]:
+        """Remove and return what an idle worker does next: a job that waits for a new worker, if
+        this one is new; else a job near the front whose picture it may have open; else the first
+        one. If the job belongs to a group, this worker's share of the group comes with it. [] if
+        every waiting job needs a newer worker.
         """
-        near = itertools.islice(self._jobs, _LOOK_AHEAD)
-        job = next((job for job in near if job.affinity == worker), self._jobs[0])
+        lost = (job for job in self._jobs if job.losses and job.lost_at < worker.started_at)
+        near = itertools.islice(self._new_jobs(), _LOOK_AHEAD)
+        job = (
+            next(lost, None)
+            or next((job for job in near if job.affinity == worker.number), None)
+            or next(self._new_jobs(), None)
+        )
+        if job is None:
+            return []
         taken = [job, *self._group_share(job, idle_workers)]
         for each in taken:
             self._jobs.remove(each)
         return taken
 
+    def _new_jobs(self) -> Iterator[DecodeJob]:
+        return (job for job in self._jobs if not job.losses)
+
     def _group_share(self, first: DecodeJob, idle_workers: int) -> list[DecodeJob]:
         """The other jobs of `first`'s group for one call, if the group is divided evenly among the
-        idle workers. A job that is tried again is done alone.
+        idle workers. A job that lost a worker is done alone.
         """
         group = first.group
-        if group is None or first.tries:
+        if group is None or first.losses:
             return []
         others = [
             job
-            for job in self._jobs
-            if job is not first and not job.tries and job.group and job.group.key == group.key
+            for job in self._new_jobs()
+            if job is not first and job.group and job.group.key == group.key
         ]
         workers = 1 if group.undivided else max(1, idle_workers)
         share = min(_MAX_GROUP, -(-(len(others) + 1) // workers))

@@ -24,7 +24,10 @@ from orchestrator.imaging.worker_process import WorkerDied, WorkerProcess
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_MAX_TRIES = 2
+_MAX_FAULTS = 2
+"""A picture that ends this many new workers is refused."""
+_MAX_LOSSES = 6
+"""A job that lost this many workers, for whatever reasons, is given up."""
 _MAX_FAILED_STARTS = 3
 _GATHER_S = 0.002
 """How long a job waits for others of its group. The requests of one viewer arrive within this
@@ -63,8 +66,8 @@ class Lane:
         result. A job with a `group` waits two milliseconds for others of the group.
 
         Raises what the call raises, DecodeTimeout after `timeout_s` seconds of running,
-        Unprocessable if it ends its worker twice, Overloaded if too many jobs wait, Unavailable if
-        no worker can be started.
+        Unprocessable if it ends two new workers, Overloaded if too many jobs wait, Unavailable if
+        no worker can be started, or if workers were ended or stopped by something else.
         """
         if self._is_closed:
             raise Unavailable(_SHUTTING_DOWN)
@@ -114,13 +117,8 @@ class Lane:
 
     def _dispatch(self) -> None:
         """Give waiting jobs to idle workers, then start workers for the jobs that still wait."""
-        while self._waiting:
-            worker = self._find_idle_worker(self._waiting.first)
-            if worker is None:
-                break
-            idle_workers = sum(worker.is_idle for worker in self._workers)
-            jobs = self._waiting.take_for(worker.number, idle_workers=idle_workers)
-            self._run_jobs(worker, jobs)
+        while self._waiting and self._give_jobs():
+            pass
         starting = sum(worker.is_starting for worker in self._workers)
         for worker in self._workers:
             if starting >= len(self._waiting):
@@ -129,16 +127,23 @@ class Lane:
                 starting += 1
                 worker.start(partial(self._on_started, worker))
 
-    def _find_idle_worker(self, job: DecodeJob) -> WorkerProcess | None:
-        preferred = self._workers[job.affinity]
-        if preferred.is_idle:
-            return preferred
-        return next((worker for worker in self._workers if worker.is_idle), None)
+    def _give_jobs(self) -> bool:
+        """Give jobs to one idle worker, preferably to the one that may have the picture of the
+        first job open. False if no idle worker may run a waiting job.
+        """
+        idle = [worker for worker in self._workers if worker.is_idle]
+        preferred = self._waiting.first.affinity
+        for worker in sorted(idle, key=lambda worker: worker.number != preferred):
+            jobs = self._waiting.take_for(worker, idle_workers=len(idle))
+            if jobs:
+                self._run_jobs(worker, jobs)
+                return True
+        return False
 
     def _run_jobs(self, worker: WorkerProcess, jobs: list[DecodeJob]) -> None:
         for job in jobs:
-            job.tries += 1
             job.started_at = time.monotonic()
+            job.in_new_worker = job.losses > 0 and worker.is_unused
         first, timeout_s = jobs[0], max(job.timeout_s for job in jobs)
         if len(jobs) == 1 or first.group is None:
             worker.call(first.call, first.arguments, timeout_s, partial(self._on_result, first))
@@ -163,20 +168,29 @@ class Lane:
         elapsed_s = time.monotonic() - job.started_at
         self._seconds_per_job += 0.1 * (elapsed_s - self._seconds_per_job)
         if isinstance(error, WorkerDied):
-            self._retry_or_fail(job, overdue=error.overdue)
+            self._retry_or_fail(job, error)
         elif error is not None:
             job.fail(error)
         else:
             job.succeed(result)
 
-    def _retry_or_fail(self, job: DecodeJob, *, overdue: bool) -> None:
-        """Decide what happens to a job whose worker ended."""
+    def _retry_or_fail(self, job: DecodeJob, death: WorkerDied) -> None:
+        """Decide what happens to a job whose worker ended.
+
+        The picture is at fault only if it took too much processor time, or twice ended a worker
+        that had run nothing else. Anything else (the worker was killed while it was idle, stopped,
+        or damaged by the picture before) is retried, and then a fault of ours.
+        """
+        job.losses += 1
+        job.lost_at = time.monotonic()
+        job.faults += job.in_new_worker and not death.overdue
         log.warning(
             "decode worker ended",
             extra={
                 "lane": self._name,
-                "overdue": overdue,
-                "tries": job.tries,
+                "overdue": death.overdue,
+                "stalled": death.stalled,
+                "losses": job.losses,
                 "call": job.call.__name__,
             },
         )
@@ -184,10 +198,12 @@ class Lane:
             return
         if self._is_closed:
             job.fail(Unavailable(_SHUTTING_DOWN))
-        elif overdue:
+        elif death.overdue and not death.stalled:
             job.fail(DecodeTimeout("The image took too long to decode."))
-        elif job.tries >= _MAX_TRIES:
+        elif job.faults >= _MAX_FAULTS:
             job.fail(Unprocessable("The image could not be decoded."))
+        elif job.losses >= _MAX_LOSSES or (death.stalled and job.losses > 1):
+            job.fail(Unavailable("The image decoder was interrupted. Retry later."))
         else:
             self._waiting.requeue(job)
 

@@ -11,26 +11,36 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from orchestrator.imaging import decode_worker
 
 _START_TIMEOUT_S = 60.0
+_BUSY_SHARE = 0.5
+"""A worker that used less than this share of its time limit on the processor was stopped, waited
+for a disk, or had to share the processor. That is no fault of the picture.
+"""
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 OnResult = Callable[[Any, BaseException | None], None]
 """Called with the result of a call, or None and its error."""
 
 
 class WorkerDied(Exception):
-    """The process ended during a call; `overdue` if we killed it because of the time limit."""
+    """The process ended during a call; `overdue` if we killed it because of the time limit, and
+    `stalled` if it had hardly used the processor until then: it was stopped, or waited.
+    """
 
-    def __init__(self, *, overdue: bool) -> None:
+    def __init__(self, *, overdue: bool, stalled: bool) -> None:
         super().__init__()
         self.overdue = overdue
+        self.stalled = stalled
 
 
 class WorkerProcess:
@@ -42,6 +52,10 @@ class WorkerProcess:
         self._threads = threads
         self._executor: ProcessPoolExecutor | None = None
         self.pid = 0
+        self.started_at = 0.0
+        """When the process began to start."""
+        self.is_unused = True
+        """True until the first call."""
         self.is_starting = False
         self.is_busy = False
 
@@ -58,7 +72,8 @@ class WorkerProcess:
     def start(self, on_started: Callable[[bool], None]) -> None:
         """Start the process in a thread. `on_started` is called with True if that succeeded."""
         loop = asyncio.get_running_loop()
-        self.is_starting = True
+        self.is_starting = self.is_unused = True
+        self.started_at = time.monotonic()
         starting = self._threads.submit(self._start_executor)
 
         def finish(future: Future[tuple[ProcessPoolExecutor, int]]) -> None:
@@ -95,11 +110,13 @@ class WorkerProcess:
         error is WorkerDied if the process ended.
         """
         loop = asyncio.get_running_loop()
-        overdue = False
+        overdue = stalled = False
+        used_before_s = _processor_seconds(self.pid)
 
         def kill_overdue() -> None:
-            nonlocal overdue
-            overdue = True
+            nonlocal overdue, stalled
+            used_s = _processor_seconds(self.pid) - used_before_s
+            overdue, stalled = True, used_s < _BUSY_SHARE * timeout_s
             self.kill()
 
         def finish(future: Future[Any]) -> None:
@@ -108,11 +125,11 @@ class WorkerProcess:
             error = future.exception()
             if isinstance(error, BrokenProcessPool):
                 self.discard()
-                error = WorkerDied(overdue=overdue)
+                error = WorkerDied(overdue=overdue, stalled=stalled)
             on_result(None if error else future.result(), error)
 
         timer = loop.call_later(timeout_s, kill_overdue)
-        self.is_busy = True
+        self.is_busy, self.is_unused = True, False
         try:
             assert self._executor is not None  # noqa: S101  an idle process has one
             future = self._executor.submit(function, *arguments)
@@ -132,6 +149,16 @@ class WorkerProcess:
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
         self._executor, self.pid = None, 0
+
+
+def _processor_seconds(pid: int) -> float:
+    """Processor time that a process has used; 0 if it has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return 0.0
+    user, system = stat.rpartition(b")")[2].split()[11:13]
+    return (int(user) + int(system)) / _TICKS_PER_S
 
 
 def _call_on_loop(

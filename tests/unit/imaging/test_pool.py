@@ -1,4 +1,4 @@
-"""Decode workers: bounded queues, time limits, one retry after a crash, no remaining process."""
+"""Decode workers: bounded queues, time limits, a second and third try after a crash, no remaining process."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_call_over_its_time_limit_is_killed_and_the_next_one_succeeds(
 ) -> None:
     started_at = time.monotonic()
     with pytest.raises(DecodeTimeout):
-        await lane.run(time.sleep, 60, timeout_s=0.3)
+        await lane.run(_compute_for, 60, timeout_s=0.5)
     assert time.monotonic() - started_at < 10
     path = pictures.jp2_untiled(tmp_path / "a", 300, 200)
     assert await pool.render(a_recipe(path, await pool.probe(path)))
@@ -67,17 +67,41 @@ async def test_a_call_whose_worker_is_killed_is_retried(lane: Lane, tmp_path: Pa
     assert await running == "second run"
 
 
-async def test_a_call_that_ends_its_worker_twice_fails(lane: Lane) -> None:
+async def test_a_call_that_ends_two_new_workers_is_refused(lane: Lane, tmp_path: Path) -> None:
+    mark = tmp_path / "calls"
     with pytest.raises(Unprocessable):
-        await lane.run(_kill_worker, timeout_s=30)
+        await lane.run(_kill_worker, str(mark), timeout_s=30)
+    assert mark.stat().st_size == 3  # in the worker that was there, then in two new ones
     assert await lane.run(_return, "after", timeout_s=30) == "after"
 
 
-async def test_a_worker_killed_while_idle_is_replaced(lane: Lane) -> None:
-    first_pid = await lane.run(os.getpid, timeout_s=30)
-    os.kill(first_pid, signal.SIGKILL)
-    await asyncio.sleep(0.2)
-    assert await lane.run(os.getpid, timeout_s=30) != first_pid
+async def test_workers_killed_while_idle_are_no_fault_of_the_next_picture(tmp_path: Path) -> None:
+    pool = ImagingPool(SMALL.model_copy(update={"processes": 2}))
+    try:
+        path = pictures.jp2_untiled(tmp_path / "a", 300, 200)
+        recipe = a_recipe(path, await pool.probe(path))
+        pool.start_tile_workers()
+        await _wait_until(lambda: len(pool._tiles.pids) == 2)
+        for pid in pool._tiles.pids:
+            os.kill(pid, signal.SIGKILL)
+        await _wait_until(lambda: not any(map(_is_running, pool._tiles.pids)))
+        assert all(await asyncio.gather(*(pool.render(recipe) for _ in range(4))))
+    finally:
+        await pool.close()
+
+
+async def test_a_stopped_worker_is_replaced_and_no_fault_of_the_picture(
+    lane: Lane, tmp_path: Path
+) -> None:
+    pid = await lane.run(os.getpid, timeout_s=30)
+    os.kill(pid, signal.SIGSTOP)
+    assert await lane.run(os.getpid, timeout_s=1) != pid
+    assert not psutil.pid_exists(pid)
+
+
+async def test_calls_that_stall_in_every_worker_are_unavailable(lane: Lane) -> None:
+    with pytest.raises(Unavailable):
+        await lane.run(time.sleep, 60, timeout_s=0.5)
 
 
 async def test_jobs_of_a_group_run_in_one_call_and_each_gets_its_own_result(lane: Lane) -> None:
@@ -280,11 +304,23 @@ async def _wait_until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
+def _is_running(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
 def _return(value: object) -> object:
     return value
 
 
-def _kill_worker() -> None:
+def _compute_for(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def _kill_worker(mark: str) -> None:
+    with open(mark, "ab") as file:  # noqa: PTH123  in a worker
+        file.write(b"x")
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""Decode workers: bounded queues, time limits, a second and third try after a crash, no remaining process."""
+"""Decode workers: bounded queues, time limits, retries after a crash, no remaining process."""
 
 from __future__ import annotations
 

@@ -175,8 +175,16 @@ class SourceChanged(Unavailable):
     code = "source_changed"
 
 
+class TooLarge(OrchestratorError):
+    """The image or body exceeds a limit (pixels, bytes, memory)."""
+
+    code = "too_large"
+
+
 class Unprocessable(OrchestratorError):
-    """The image is broken, malicious or of an unsupported format; a retry cannot succeed."""
+    """The image cannot be decoded; a retry cannot succeed. Only subclasses are raised: each has the
+    code of one reason.
+    """
 
     code = "unprocessable"
 
@@ -201,16 +209,26 @@ class NotAnImage(Unprocessable):
     code = "not_an_image"
 
 
+class OversizeImage(Unprocessable):
+    """TooLarge as the answer to a request that names the image: the request itself is not too
+    large.
+    """
+
+    code = TooLarge.code
+
+
+class DecodeFailed(Unprocessable):
+    """The decode worker ended twice while it decoded the image. So the image may be damaged, or may
+    trigger a fault of a decoder.
+    """
+
+    code = "decode_failed"
+
+
 class DecodeTimeout(Unprocessable):
     """Decoding took longer than `imaging.decode_timeout_s`; the worker process was killed."""
 
     code = "decode_timeout"
-
-
-class TooLarge(OrchestratorError):
-    """The image or body exceeds a limit (pixels, bytes, memory)."""
-
-    code = "too_large"
 
 
 class NoRoom(OrchestratorError):

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import OrchestratorError, TooLarge, Unprocessable
+from orchestrator.errors import Damaged, OrchestratorError, TooLarge
 from orchestrator.imaging import probe as probing
 from orchestrator.imaging import render as rendering
 from orchestrator.imaging import source_writer, vips
@@ -141,9 +141,9 @@ def translate_errors(path: str) -> Iterator[None]:
     except (vips.VipsError, CodestreamError) as error:
         if not Path(path).exists():
             raise FileNotFoundError(path) from error
-        raise vips.as_public_error(error) from error
+        raise vips.as_public_error(error, path) from error
     except (ValueError, OverflowError) as error:
-        raise Unprocessable("The image file is damaged and cannot be decoded.") from error
+        raise Damaged("The image file is damaged and cannot be decoded.") from error
 
 
 def _retain_freed_memory() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from orchestrator.errors import Unprocessable
+from orchestrator.errors import NotAnImage, Unsupported
+from orchestrator.imaging.foreign_formats import name_foreign_format
 from orchestrator.imaging.recipes import InputFormat
 
 HEAD_BYTES = 4096
@@ -51,8 +52,8 @@ _SVG = re.compile(
 
 
 def sniff(head: bytes) -> InputFormat:
-    """The format of a file that begins with `head`. Raises Unprocessable for any format that is
-    not supported.
+    """The format of a file that begins with `head`. Raises Unsupported for a known format that is
+    not read, NotAnImage for anything else.
     """
     for magic, name in _MAGIC:
         if head.startswith(magic):
@@ -63,10 +64,13 @@ def sniff(head: bytes) -> InputFormat:
         return "heif"
     if _SVG.match(head.removeprefix(b"\xef\xbb\xbf")):
         return "svg"
-    raise Unprocessable(f"The file is not in a supported format. Use {_SUPPORTED}.")
+    foreign = name_foreign_format(head)
+    if foreign:
+        raise Unsupported(f"{foreign} files are not supported. Use {_SUPPORTED}.")
+    raise NotAnImage(f"The file is not in a supported format. Use {_SUPPORTED}.")
 
 
 def sniff_file(path: Path) -> InputFormat:
-    """The format of the file at `path`. Raises Unprocessable, FileNotFoundError."""
+    """The format of the file at `path`. Raises Unsupported, NotAnImage, FileNotFoundError."""
     with path.open("rb") as file:
         return sniff(file.read(HEAD_BYTES))

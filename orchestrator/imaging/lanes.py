@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any, TypeVar
 
-from orchestrator.errors import DecodeTimeout, Overloaded, Unavailable, Unprocessable
+from orchestrator.errors import DecodeFailed, DecodeTimeout, Overloaded, Unavailable
 from orchestrator.imaging.decode_queue import DecodeJob, DecodeQueue, JobGroup
 from orchestrator.imaging.decode_worker import WorkerLimits
 from orchestrator.imaging.worker_process import WorkerDied, WorkerProcess
@@ -34,6 +34,10 @@ _GATHER_S = 0.002
 time.
 """
 _MAX_RETRY_AFTER_S = 30.0
+_DIED_TWICE = (
+    "The decoder ended twice without a result. "
+    "Convert the file to another format, or use another copy."
+)
 _SHUTTING_DOWN = "The image workers are shutting down. Retry later."
 
 
@@ -66,7 +70,7 @@ class Lane:
         result. A job with a `group` waits two milliseconds for others of the group.
 
         Raises what the call raises, DecodeTimeout after `timeout_s` seconds of running,
-        Unprocessable if it ends two new workers, Overloaded if too many jobs wait, Unavailable if
+        DecodeFailed if it ends two new workers, Overloaded if too many jobs wait, Unavailable if
         no worker can be started, or if workers were ended or stopped by something else.
         """
         if self._is_closed:
@@ -201,7 +205,7 @@ class Lane:
         elif death.overdue and not death.stalled:
             job.fail(DecodeTimeout("The image took too long to decode."))
         elif job.faults >= _MAX_FAULTS:
-            job.fail(Unprocessable("The image could not be decoded."))
+            job.fail(DecodeFailed(_DIED_TWICE))
         elif job.losses >= _MAX_LOSSES or (death.stalled and job.losses > 1):
             job.fail(Unavailable("The image decoder was interrupted. Retry later."))
         else:

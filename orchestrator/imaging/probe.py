@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import TooLarge, Unprocessable
+from orchestrator.errors import Damaged, TooLarge
 from orchestrator.imaging import tiff_layout
 from orchestrator.imaging.file_type import MEDIA_TYPES, sniff_file
 from orchestrator.imaging.jpeg2000.codestream import Codestream, read_codestream
@@ -60,10 +60,10 @@ def probe(path: Path, bounds: Bounds) -> Probe:
 
 
 def check_size(dimensions: Dimensions, bounds: Bounds) -> None:
-    """Raises TooLarge or Unprocessable for dimensions that must not be decoded."""
+    """Raises TooLarge or Damaged for dimensions that must not be decoded."""
     width, height = dimensions
     if width < 1 or height < 1:
-        raise Unprocessable("The image has no pixels.")
+        raise Damaged("The image has no pixels.")
     if max(dimensions) > MAX_SIDE:
         raise TooLarge(f"The image has a side of more than {MAX_SIDE} pixels. Use a smaller image.")
     if width * height > bounds.max_pixels:
@@ -94,7 +94,7 @@ def _describe(name: InputFormat, image: Any, pages: int) -> Probe:
 
 def _as_jpeg2000(probe: Probe, stream: Codestream) -> Probe:
     if stream.dimensions != probe.dimensions:
-        raise Unprocessable("The JPEG2000 file has no valid header.")
+        raise Damaged("The JPEG2000 file has no valid header.")
     tile = _advertised_tile(stream.tile) if stream.tiled else (UNTILED_TILE, UNTILED_TILE)
     return replace(
         probe,
@@ -124,7 +124,7 @@ def _as_pyramid(probe: Probe, path: Path, image: Any) -> Probe:
     try:
         layout = tiff_layout.read_layout(path)
     except tiff_layout.TiffLayoutError as error:
-        raise Unprocessable("The TIFF file is damaged: its directories cannot be read.") from error
+        raise Damaged("The TIFF file is damaged: its directories cannot be read.") from error
     tile = layout.levels[0].tile
     is_web_colour = image.format == "uchar" and image.interpretation in ("srgb", "b-w")
     has_useful_tiles = all(64 <= edge <= _LARGEST_TILE for edge in tile)

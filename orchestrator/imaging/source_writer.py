@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import Unprocessable
+from orchestrator.errors import Damaged
 from orchestrator.imaging import colour, encode, vips
 from orchestrator.imaging.jpeg2000 import binding, tile_writer
 from orchestrator.imaging.jpeg2000.binding import CodestreamError
@@ -67,7 +67,7 @@ def convert(
         scratch.unlink(missing_ok=True)
     source = probe(target, bounds)
     if source.dimensions != original.dimensions or source.kind is not policy.kind:
-        raise Unprocessable("The image could not be converted.")
+        raise Damaged("The image could not be converted.")
     if thumbnails is None:
         return source, []
     small = shrinker.result() if shrinker else None

@@ -12,7 +12,7 @@ from typing import Any
 import pyvips
 from pyvips.voperation import concurrency_set
 
-from orchestrator.errors import Unprocessable
+from orchestrator.errors import Damaged, TooLarge, Unprocessable, Unsupported
 from orchestrator.imaging.jpeg2000 import binding as openjpeg
 from orchestrator.imaging.recipes import Capabilities, InputFormat
 
@@ -50,6 +50,10 @@ _SAVERS = {
     "gif": "gifsave_buffer",
     "avif": "heifsave_buffer",
 }
+_INCOMPLETE = ("truncated", "premature end", "end of file", "eof", "not enough", "short read")
+_UNSUPPORTED = ("not supported", "unsupported", "not implemented", "unimplemented")
+_OUT_OF_MEMORY = ("out of memory", "memory allocation", "cannot allocate")
+"""Words in the errors of decoders. libvips passes them on as one text, without a code."""
 TRUSTED: frozenset[InputFormat] = frozenset(("jpeg", "png", "gif", "webp", "tiff"))
 """Formats that may be decoded in any of our processes."""
 SANDBOXED: frozenset[InputFormat] = frozenset(("jpeg2000", "heif", "svg", "pdf"))
@@ -91,17 +95,21 @@ def attach_profile(image: Any, profile: bytes) -> None:
     image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
 
 
-def as_public_error(error: Exception) -> Unprocessable:
-    """The error for clients when libvips refuses a file. It never has the text of libvips, which
-    contains paths.
+def as_public_error(error: Exception, path: str = "") -> Unprocessable | TooLarge:
+    """The error for clients when libvips refuses the file at `path`. It never has the text of
+    libvips, which contains the path. The words of the path do not decide.
     """
-    text = str(error).lower()
-    if any(
-        word in text
-        for word in ("truncated", "premature end", "end of file", "eof", "not enough", "short read")
-    ):
-        return Unprocessable("The image file is incomplete.")
-    return Unprocessable("The image file is damaged and cannot be decoded.")
+    text = str(error).replace(path or "\0", "").lower()
+    if any(words in text for words in _OUT_OF_MEMORY):
+        return TooLarge("The image needs more memory than one decode may use.")
+    if any(words in text for words in _INCOMPLETE):
+        return Damaged("The image file is incomplete.")
+    if any(words in text for words in _UNSUPPORTED):
+        return Unsupported(
+            "The image file uses a feature that its decoder does not support. "
+            "Convert it to an 8-bit TIFF, PNG or JPEG."
+        )
+    return Damaged("The image file is damaged and cannot be decoded.")
 
 
 def capabilities() -> Capabilities:

@@ -23,6 +23,8 @@ MAX_FAULTS = 1000
 """Largest number of faults that are listed for one body; more are usually of the same kind."""
 UNKNOWN = "An internal error occurred; the server log has the cause. Repeat the request later."
 RETRY_AFTER_S = 2
+PICTURE_STATUSES = frozenset({413, 422})
+"""Errors of which the image is the cause. Their code tells every client what is wrong with it."""
 BRIEFLY_CACHED = frozenset({400, 404, 405, 410, 413, 414, 422})
 
 
@@ -68,6 +70,8 @@ ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.Damaged: ErrorMapping(422),
     errors.Unsupported: ErrorMapping(422),
     errors.NotAnImage: ErrorMapping(422),
+    errors.OversizeImage: ErrorMapping(422),
+    errors.DecodeFailed: ErrorMapping(422),
     errors.DecodeTimeout: ErrorMapping(422),
     errors.TooLarge: ErrorMapping(413),
     errors.NoRoom: ErrorMapping(503, retryable=True),
@@ -134,14 +138,17 @@ def make_status_problem(status: int) -> Problem:
 
 
 def encode_problem(problem: Problem, request_id: str, *, private: bool = False) -> bytes:
-    """Return the JSON body: error, status, requestId; on the private port also code, stage,
-    retryable, detail, and `faults` if the request body has several.
+    """Return the JSON body: error, status, requestId; code if the image itself is the reason (413,
+    422); on the private port always code, stage, retryable, detail, and `faults` if the request
+    body has several.
     """
     document: dict[str, object] = {
         "error": problem.public[:MAX_PUBLIC_CHARS],
         "status": problem.status,
         "requestId": request_id,
     }
+    if problem.status in PICTURE_STATUSES and problem.code:
+        document["code"] = problem.code
     if private:
         document |= {
             "code": problem.code,

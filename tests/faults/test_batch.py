@@ -43,10 +43,10 @@ from tests.support.serve_process import (
 from tests.support.weed import BUCKET, s3_objects, s3_settings, weed
 
 CODES = {
-    "broken": {"unprocessable"},
+    "broken": {"damaged"},
     "html": {"not_an_image"},
-    "text": {"unprocessable", "not_an_image"},
-    "empty": {"unprocessable", "not_an_image", "origin_unavailable"},
+    "text": {"not_an_image"},
+    "empty": {"not_an_image", "origin_unavailable"},
     "missing": {"origin_not_found"},
 }
 """The permitted fault codes, by kind of bad file."""

@@ -188,6 +188,18 @@ def test_no_two_modules_have_the_same_name() -> None:
     assert {name for name, number in names.items() if number > 1} == set()
 
 
+def test_an_image_is_refused_with_the_class_of_its_reason() -> None:
+    """Unprocessable says only that an image cannot be decoded; clients need the reason's code."""
+    bare = [
+        f"{name}:{node.lineno}"
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("Unprocessable", "errors.Unprocessable")
+    ]
+    assert not bare
+
+
 def test_a_todo_names_an_issue() -> None:
     pattern = re.compile(r"\b(TODO|FIXME|XXX)\b(?!.*#\d)")
     assert [name_of(path) for path in MODULES if pattern.search(path.read_text())] == []

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from orchestrator.errors import Unprocessable
+from orchestrator.errors import Damaged
 from orchestrator.model import Dimensions
 
 _MAX_BOXES = 256
@@ -49,7 +49,7 @@ class Codestream:
 
 
 def read_codestream(path: Path) -> Codestream:
-    """The header of the file at `path`. Raises Unprocessable if it is no valid JPEG2000 header,
+    """The header of the file at `path`. Raises Damaged if it is no valid JPEG2000 header,
     OSError.
     """
     with path.open("rb") as file:
@@ -57,28 +57,28 @@ def read_codestream(path: Path) -> Codestream:
 
 
 def parse_codestream(file: BinaryIO) -> Codestream:
-    """The header of an open file, or of its first bytes in memory. Raises Unprocessable."""
+    """The header of an open file, or of its first bytes in memory. Raises Damaged."""
     try:
         has_plain_colours = _seek_codestream(file)
         stream = _read_main_header(file)
     except struct.error as error:
-        raise Unprocessable("The JPEG2000 file is incomplete.") from error
+        raise Damaged("The JPEG2000 file is incomplete.") from error
     return replace(stream, plain=stream.plain and has_plain_colours)
 
 
 def read_main_segments(file: BinaryIO) -> tuple[int, list[tuple[int, bytes]]]:
     """The offset of the codestream, and every (marker, body) of its main header. The file is then
-    positioned after the marker of the first tile-part. Raises Unprocessable.
+    positioned after the marker of the first tile-part. Raises Damaged.
     """
     file.seek(0)
     try:
         _seek_codestream(file)
         start = file.tell()
         if _read_marker(file) != _SOC:
-            raise Unprocessable("The JPEG2000 file contains no codestream.")
+            raise Damaged("The JPEG2000 file contains no codestream.")
         return start, list(_read_segments(file))
     except struct.error as error:
-        raise Unprocessable("The JPEG2000 file is incomplete.") from error
+        raise Damaged("The JPEG2000 file is incomplete.") from error
 
 
 def _seek_codestream(file: BinaryIO) -> bool:
@@ -104,7 +104,7 @@ def _seek_codestream(file: BinaryIO) -> bool:
             plain = _has_plain_colours(file.read(length - header))
         else:
             file.seek(length - header, 1)
-    raise Unprocessable("The JPEG2000 file contains no codestream.")
+    raise Damaged("The JPEG2000 file contains no codestream.")
 
 
 def _has_plain_colours(boxes: bytes) -> bool:
@@ -131,14 +131,14 @@ def _has_plain_colours(boxes: bytes) -> bool:
 
 def _read_main_header(file: BinaryIO) -> Codestream:
     if _read_marker(file) != _SOC:
-        raise Unprocessable("The JPEG2000 file contains no codestream.")
+        raise Damaged("The JPEG2000 file contains no codestream.")
     segments = dict(_read_segments(file))
     if _SIZ not in segments or _COD not in segments:
-        raise Unprocessable("The JPEG2000 file has no valid header.")
+        raise Damaged("The JPEG2000 file has no valid header.")
     size = _parse_size(segments[_SIZ])
     _, progression, _, _, levels = struct.unpack(">BBHBB", segments[_COD][:6])
     if levels > 32:
-        raise Unprocessable("The JPEG2000 file has no valid header.")
+        raise Damaged("The JPEG2000 file has no valid header.")
     return replace(
         size, levels=levels, progression=progression, plain=size.plain and _COC not in segments
     )
@@ -162,7 +162,7 @@ def _read_marker(file: BinaryIO) -> int:
 
 
 def _parse_size(segment: bytes) -> Codestream:
-    """The SIZ segment. Raises Unprocessable, struct.error."""
+    """The SIZ segment. Raises Damaged, struct.error."""
     values = struct.unpack(">H8IH", segment[:36])
     right, bottom, left, top, tile_w, tile_h, tile_left, tile_top, components = values[1:]
     samples = segment[36 : 36 + 3 * components]
@@ -178,7 +178,7 @@ def _parse_size(segment: bytes) -> Codestream:
         and (samples[0] & 0x7F) < 38
     )
     if not is_valid:
-        raise Unprocessable("The JPEG2000 file has no valid header.")
+        raise Damaged("The JPEG2000 file has no valid header.")
     width, height = right - left, bottom - top
     starts_at_zero = (left, top, tile_left, tile_top) == (0, 0, 0, 0)
     return Codestream(

@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from orchestrator.errors import Unprocessable
+from orchestrator.errors import Damaged
 from orchestrator.imaging.jpeg2000.codestream import read_main_segments
 from orchestrator.imaging.jpeg2000.tile_parts import (
     END_OF_CODESTREAM,
@@ -29,7 +29,7 @@ _SOC = b"\xff\x4f"
 def sort_by_resolution(source: Path, target: Path) -> None:
     """Write the image of `source` to `target` with low resolutions first.
 
-    Raises Unprocessable if `source` is not a complete JP2 file, OSError.
+    Raises Damaged if `source` is not a complete JP2 file, OSError.
     """
     with source.open("rb") as file, target.open("wb") as out:
         start, segments = read_main_segments(file)
@@ -43,7 +43,7 @@ def sort_by_resolution(source: Path, target: Path) -> None:
             out.write(END_OF_CODESTREAM)
             _correct_box_length(file, out, start)
         except (struct.error, ValueError) as error:
-            raise Unprocessable("The image could not be converted.") from error
+            raise Damaged("The image could not be converted.") from error
 
 
 def _write_main_header(

@@ -18,9 +18,9 @@ from orchestrator.errors import (
     OrchestratorError,
     OriginUnavailable,
     Overloaded,
+    OversizeImage,
     TooLarge,
     Unavailable,
-    Unprocessable,
 )
 from orchestrator.ingest.ingest_context import Outcome
 from orchestrator.ingest.payload.decoding import Payload, complete_request, encode
@@ -166,8 +166,7 @@ class IngestRequestProcessor:
         cannot be processed (422); it is not a request body that is too large (413).
         """
         if isinstance(error, TooLarge):
-            api_error: OrchestratorError = Unprocessable(error.public)
-            api_error.code = error.code
+            api_error: OrchestratorError = OversizeImage(error.public)
         else:
             api_error = error
         if isinstance(error, Unavailable) and not isinstance(error, OriginUnavailable):

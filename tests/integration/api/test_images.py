@@ -81,7 +81,7 @@ async def test_a_body_with_another_id_or_without_an_origin_is_refused(house: Hou
         ("/html", 422, "not_an_image", "fetch"),
         ("/missing", 502, "origin_not_found", "fetch"),
         ("/hang", 504, "origin_timeout", "fetch"),
-        ("/broken.jpg", 422, "unprocessable", "probe"),
+        ("/broken.jpg", 422, "damaged", "probe"),
     ],
 )
 async def test_a_failed_ingest_reports_the_cause_in_the_response_and_the_asset(

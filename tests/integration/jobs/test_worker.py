@@ -15,9 +15,9 @@ from orchestrator.catalog.batches import BatchDraft
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft
 from orchestrator.errors import (
     CatalogUnavailable,
+    Damaged,
     OriginUnavailable,
     StorageUnavailable,
-    Unprocessable,
 )
 from tests.support.jobs import (
     FAST,
@@ -86,7 +86,7 @@ async def test_a_job_that_fails_for_a_while_is_retried_and_counted_once(either: 
 async def test_a_job_that_cannot_succeed_is_a_dead_letter_at_once(system: JobSystem) -> None:
     def fail(job: Job) -> None:
         if job.id % 2:
-            raise Unprocessable("The image is broken.")
+            raise Damaged("The image is broken.")
         raise OriginUnavailable("Not there.", retryable=False, code="origin_not_found")
 
     async with system.working(RecordingHandler(fail=fail)):
@@ -95,7 +95,7 @@ async def test_a_job_that_cannot_succeed_is_a_dead_letter_at_once(system: JobSys
     assert {(job.state, job.attempts) for job in jobs} == {("failed", 1)}
     faults = [(job.fault.code, job.fault.detail) for job in jobs if job.fault]
     assert faults == [
-        ("unprocessable", "The image is broken."),
+        ("damaged", "The image is broken."),
         ("origin_not_found", "Not there."),
     ]
 
@@ -135,7 +135,7 @@ async def test_a_retried_dead_letter_is_done(either: JobSystem) -> None:
 
     def fail(job: Job) -> None:
         if broken:
-            raise Unprocessable("The image is broken.")
+            raise Damaged("The image is broken.")
 
     async with either.working(RecordingHandler(fail=fail)):
         recorded = await either.submitter.submit(drafts(3), BatchDraft(1))

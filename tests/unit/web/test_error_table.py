@@ -4,20 +4,30 @@ import importlib
 import json
 import logging
 import pkgutil
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 import orchestrator
 from orchestrator.errors import (
+    Damaged,
+    DecodeFailed,
+    DecodeTimeout,
     ImageServerUnavailable,
     InvalidImageRequest,
     InvalidInput,
+    NotAnImage,
     OrchestratorError,
     OriginUnavailable,
     Overloaded,
     OverQuota,
+    OversizeImage,
+    TooLarge,
+    Unprocessable,
+    Unsupported,
 )
 from orchestrator.web.error_table import (
     ERROR_TABLE,
@@ -29,6 +39,8 @@ from orchestrator.web.error_table import (
     make_problem,
     make_status_problem,
 )
+
+ROOT = Path(__file__).parents[3]
 
 
 def _all(kind: type[OrchestratorError]) -> Iterator[type[OrchestratorError]]:
@@ -111,6 +123,34 @@ def test_the_faults_of_a_body_are_listed_on_the_private_port_only() -> None:
     assert private["faults"] == ["member 0: id", "member 3: space"]
     assert private["detail"] == "member 0: id\nmember 3: space"
     assert "faults" not in json.loads(encode_problem(problem, "r"))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (Damaged("Cut."), 422, "damaged"),
+        (Unsupported("24-bit floats."), 422, "unsupported"),
+        (TooLarge("Huge."), 413, "too_large"),
+        (OversizeImage("Huge."), 422, "too_large"),
+        (NotAnImage("HTML."), 422, "not_an_image"),
+        (DecodeTimeout("Slow."), 422, "decode_timeout"),
+        (DecodeFailed("Twice."), 422, "decode_failed"),
+    ],
+    ids=lambda value: str(value) if not isinstance(value, Exception) else type(value).__name__,
+)
+def test_the_public_body_has_the_code_if_the_image_is_the_cause(
+    error: OrchestratorError, status: int, code: str
+) -> None:
+    body = json.loads(encode_problem(make_problem(error), "r"))
+    assert body == {"error": error.public, "status": status, "requestId": "r", "code": code}
+
+
+def test_the_codes_of_refused_images_are_documented() -> None:
+    text = (ROOT / "docs" / "http.md").read_text()
+    table = text[text.index("## Codes of refused images") :]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", table, re.M))
+    classes = {*_all(Unprocessable), TooLarge} - {Unprocessable, OversizeImage}
+    assert rows == {kind.code: str(ERROR_TABLE[kind].status) for kind in classes}
 
 
 @pytest.mark.parametrize(

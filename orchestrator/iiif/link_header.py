@@ -8,10 +8,13 @@ from orchestrator.iiif.info_documents import CONTEXTS, profile_uri
 
 
 def image_link(version: int, canonical_url: str, *, level: int = 2) -> str:
-    """`Link` of an image: its canonical URL (already encoded) and the compliance level.
+    """`Link` of an image: its canonical URL and the compliance level.
 
-    Both are in one header, because the official validator reads only the first `Link` header.
+    All of `canonical_url` is already percent-encoded, except the ^ of a size (RFC 3986, appendix A,
+    does not allow it). Both are in one header, because the official validator reads only the first
+    `Link` header.
     """
+    canonical_url = canonical_url.replace("^", "%5E")
     return f'<{canonical_url}>;rel="canonical",<{profile_uri(version, level=level)}>;rel="profile"'
 
 

@@ -13,6 +13,7 @@ MAX_ENTRIES = 64
 
 _LINKED = "application/ld+json"
 _PLAIN = "application/json"
+_HTML = "text/html"
 _SPECIFICITY = {"*/*": 0, "application/*": 1}
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"?|[^",;]+|[,;]')
 _WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
@@ -39,6 +40,19 @@ def prefers_linked(accept: str, version: int) -> bool:
     if linked == plain or linked[0] == plain[0] == 0:
         return version == 3
     return linked > plain
+
+
+def prefers_json(accept: str) -> bool:
+    """True if Accept asks for JSON rather than for HTML. The higher weight decides, then the first
+    of the two. Media ranges (*/*, as curl sends) mean HTML.
+    """
+    weights: dict[str, float] = {}
+    for value, _, weight in _parse_entries(accept):
+        weights.setdefault(value, weight)
+    json, html = weights.get(_PLAIN, 0.0), weights.get(_HTML, 0.0)
+    return json > html or (
+        json == html > 0 and list(weights).index(_PLAIN) < list(weights).index(_HTML)
+    )
 
 
 def version_from_accept(accept: str, default: int) -> int:

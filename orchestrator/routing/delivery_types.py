@@ -15,11 +15,14 @@ from orchestrator.model import AssetId
 ETAG_BYTES = 12
 
 
-def etag_of(body: bytes) -> str:
+def etag_of(body: bytes, media_type: str = "") -> str:
     """The strong ETag of these bytes, quotes included. The same bytes have the same ETag in every
-    process and after every restart.
+    process and after every restart. Give the `media_type` of bytes that are sent as several types:
+    a strong ETag identifies one of them (RFC 9110, section 8.8.1).
     """
-    return f'"{blake2b(body, digest_size=ETAG_BYTES).hexdigest()}"'
+    digest = blake2b(body, digest_size=ETAG_BYTES)
+    digest.update(media_type.encode())
+    return f'"{digest.hexdigest()}"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

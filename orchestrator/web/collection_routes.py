@@ -11,6 +11,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from orchestrator.errors import CatalogUnavailable, InvalidImageRequest, NotFound
+from orchestrator.iiif.negotiation import prefers_json
 from orchestrator.iiif.paths import encode_identifier
 from orchestrator.model import Asset, AssetId
 from orchestrator.routing.delivery_types import Delivery
@@ -57,7 +58,7 @@ class CollectionRoutes:
     async def index(self, request: web.Request) -> web.StreamResponse:
         """Answer with one page of the list: HTML, or JSON if Accept prefers it."""
         base = self._addresses.resolve_request(request).base
-        if _wants_json(request.headers.get("Accept", "")):
+        if prefers_json(request.headers.get("Accept", "")):
             listing = await self._listing(request, base)
             return respond(request, _page_delivery(encode_listing(listing), "application/json"))
         problem = ""
@@ -140,14 +141,3 @@ def _limit(text: str) -> int:
     if not (re.fullmatch(r"[0-9]{1,4}", text) and 0 < int(text) <= MAX_PAGE_SIZE):
         raise InvalidImageRequest("path", f"limit must be a number from 1 to {MAX_PAGE_SIZE}.")
     return int(text)
-
-
-def _wants_json(accept: str) -> bool:
-    """Return True if Accept names JSON before HTML. Browsers name HTML; */* (curl) gets the
-    page.
-    """
-    media_types = [part.partition(";")[0].strip().lower() for part in accept.split(",")[:20]]
-    return "application/json" in media_types and (
-        "text/html" not in media_types
-        or media_types.index("application/json") < media_types.index("text/html")
-    )

@@ -20,7 +20,7 @@ from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.model import AssetId
 from orchestrator.routing.access_tokens import NO_RIGHTS, Rights, SignedTokens
 from orchestrator.routing.deliver import DeliveredImage, Deliverer
-from orchestrator.routing.delivery_types import Delivery
+from orchestrator.routing.delivery_types import Delivery, etag_of
 from orchestrator.routing.describe import InfoDescriber
 from orchestrator.routing.name_cache import NameCache
 from orchestrator.routing.warmer import SourceWarmer
@@ -148,6 +148,7 @@ class ImageRoutes:
             body=document.body,
             gzip=document.gzip,
             media_type=document.media_type,
+            etag=etag_of(document.body, document.media_type),
             request_class="info",
             vary="Accept",
             last_modified=document.asset.updated,

@@ -7,6 +7,7 @@ configured proxy sends them; by default no proxy is trusted.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from orchestrator.errors import InvalidInput, SettingsError
 
@@ -87,7 +88,10 @@ class PublicAddressResolver:
         """Return the public address of this request. Raises InvalidInput for a malformed Host (RFC
         9112, section 3.2).
         """
-        host = request.headers.get("Host", "")
+        host = request.headers.get("Host")
+        if host is None and request.version < HttpVersion11:
+            host = _local_host(request.transport)
+        host = host or ""
         if not self._trusted and request.raw_path.startswith("/"):
             return self._remember_host(host)
         peer = request.transport.get_extra_info("peername") if request.transport else None
@@ -127,6 +131,17 @@ class PublicAddressResolver:
         return any((mapped or address) in network for network in self._trusted)
 
 
+def _local_host(transport: asyncio.BaseTransport | None) -> str:
+    """Return the address of our end of the connection. HTTP/1.0 requires no Host; health probes of
+    load balancers often send none.
+    """
+    name = transport.get_extra_info("sockname") if transport is not None else None
+    if not isinstance(name, tuple):
+        return "localhost"
+    address = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"{address}:{name[1]}"
+
+
 def validate_host(host: str) -> str:
     """Return the Host header in lower case. Raises InvalidInput unless it is a name or an address,
     with or without a port.
@@ -154,6 +169,7 @@ def _read_forwarded(host: str, headers: Mapping[str, str]) -> tuple[str, str, st
     if port.isascii() and port.isdigit() and len(port) <= 5 and _is_port(port):
         host = f"{_HOST.fullmatch(host)['name']}:{int(port)}"  # type: ignore[index]  # it is valid
     path = first["X-Forwarded-Path"]
+    path = path if path.startswith("/") else f"/{path}"
     valid_path = path if _PATH.fullmatch(path) and ".." not in path else ""
     return host, scheme, valid_path.rstrip("/")
 

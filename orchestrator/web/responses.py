@@ -45,7 +45,8 @@ COMMON_HEADERS = (
 PREFLIGHT = (
     (
         "Access-Control-Allow-Headers",
-        "authorization, content-type, if-none-match, range, x-request-id",
+        "accept, authorization, cache-control, content-type, if-modified-since, if-none-match, "
+        "pragma, range, x-request-id, x-requested-with",
     ),
     ("Access-Control-Max-Age", "86400"),
 )

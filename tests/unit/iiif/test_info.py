@@ -203,6 +203,7 @@ def test_the_level_zero_document_advertises_at_most_its_largest_thumbnail(versio
 
 
 def test_link_headers_name_the_canonical_url_and_the_level() -> None:
+    assert image_link(3, "https://h/full/^max/0/x").startswith("<https://h/full/%5Emax/0/x>;")
     assert image_link(3, "https://h/x") == (
         '<https://h/x>;rel="canonical",<http://iiif.io/api/image/3/level2.json>;rel="profile"'
     )

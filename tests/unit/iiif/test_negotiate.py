@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.iiif.negotiation import accepts_gzip, prefers_linked, version_from_accept
+from orchestrator.iiif.negotiation import (
+    accepts_gzip,
+    prefers_json,
+    prefers_linked,
+    version_from_accept,
+)
 
 LINKED, PLAIN = "application/ld+json", "application/json"
 TWO, THREE = (f"http://iiif.io/api/image/{version}/context.json" for version in (2, 3))
@@ -112,3 +117,21 @@ def test_a_huge_header_is_not_read_to_its_end(header: str) -> None:
     assert prefers_linked(header, 3)
     assert not accepts_gzip(header)
     assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("accept", "json"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("application/json", True),
+        ("application/json, text/html", True),
+        ("text/html, application/json", False),
+        ("text/html;q=0.5, application/json", True),
+        ("application/json;q=0.5, text/html", False),
+        ("application/json;q=0, */*", False),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", False),
+    ],
+)
+def test_the_landing_page_is_json_only_if_accept_prefers_it(accept: str, json: bool) -> None:
+    assert prefers_json(accept) is json

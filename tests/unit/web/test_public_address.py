@@ -66,6 +66,13 @@ def test_forwarded_headers_of_a_trusted_proxy_count() -> None:
     )
 
 
+@pytest.mark.parametrize("path", ["base", "/base", "base/"])
+def test_a_forwarded_path_may_lack_its_slash(path: str) -> None:
+    addresses = PublicAddressResolver(["::1"], {})
+    address = addresses.resolve_host("here", {"X-Forwarded-Path": path}, trusted=True)
+    assert address.base == "http://here/base"
+
+
 @pytest.mark.parametrize(
     ("headers", "base"),
     [
@@ -75,6 +82,7 @@ def test_forwarded_headers_of_a_trusted_proxy_count() -> None:
         ({"X-Forwarded-Host": "a b/<script>"}, "http://here"),
         ({"X-Forwarded-Path": '/x"><script>'}, "http://here"),
         ({"X-Forwarded-Path": "/../x"}, "http://here"),
+        ({"X-Forwarded-Path": "../x"}, "http://here"),
         ({"X-Forwarded-Port": "99999999"}, "http://here"),
     ],
 )

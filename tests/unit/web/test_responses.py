@@ -39,6 +39,7 @@ def test_the_etag_is_the_hash_of_the_body_and_the_gzip_form_has_another() -> Non
     delivery = a_delivery(gzip=b"zipped")
     assert delivery.etag == etag_of(b"tile") == a_delivery(version=9).etag
     assert len(delivery.etag) == 26
+    assert etag_of(b"{}", "application/json") != etag_of(b"{}", "application/ld+json")
     assert delivery.gzip_etag == delivery.etag[:-1] + '-gz"'
     assert a_delivery(status=303).etag == ""
 

@@ -19,7 +19,12 @@ WORKERS ?= 1
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(BIN)/../lib orchestrator >/dev/null 2>&1 || true
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup run test check bless soak bench load docs image clean
+# `make corpus FOLDER=pictures` and `make corpus pictures`
+ifeq (corpus,$(firstword $(MAKECMDGOALS)))
+FOLDER ?= $(word 2,$(MAKECMDGOALS))
+endif
+
+.PHONY: help setup run test check bless soak corpus bench load docs image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +53,10 @@ bless: setup ## write the golden files again
 
 soak: setup ## run the long fault, fuzz and kill tests; test runs short forms of them
 	$(PYTEST) --timeout=3600 -m soak tests
+
+corpus: setup ## serve every file of FOLDER and compare with other programs (POLICY, ARGUMENTS)
+	@test -n "$(FOLDER)" || { echo "usage: make corpus FOLDER=pictures [POLICY=use-original] [ARGUMENTS=...]"; exit 2; }
+	$(BIN)/python -m tests.corpus.run "$(FOLDER)" --policy $${POLICY:-fastest} $(ARGUMENTS)
 
 bench: setup ## run the benchmarks; print one table and write JSON to loadtests/results/
 	$(BIN)/python -m loadtests.bench

@@ -1,0 +1,202 @@
+"""What another program than libvips makes of a file: upright, profile applied, 8 bits, RGBA.
+
+Pillow reads most formats, tifffile what Pillow cannot read of TIFF, opj_decompress JPEG2000, pdfium
+PDF, pillow-heif HEIC. tifffile, pypdfium2 and pillow-heif are used if they are installed. Where the
+decoder has a rule of its own (CMYK without a profile, floats), or none reads the file, there is no
+reference.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import tempfile
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps
+
+MAX_PIXELS = 60_000_000
+"""Larger pictures are requested but not compared: the comparison would need gigabytes."""
+_RELATIVE, _BLACK_POINT = ImageCms.Intent.RELATIVE_COLORIMETRIC, 0x2000
+_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
+_PDF_DPI = 150
+_OPJ_TIMEOUT_S = 60
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The expected picture (height, width, 4), or None and the reason."""
+
+    pixels: Pixels | None
+    decoder: str
+
+
+class NoReferenceError(Exception):
+    """No decoder has a defined result for this file."""
+
+
+def decode(path: Path, kind: str) -> Reference:
+    """The reference for the file at `path` of format `kind` (a name of `InputFormat`)."""
+    Image.MAX_IMAGE_PIXELS = None
+    warnings.simplefilter("ignore")
+    reasons = []
+    for name, decoder in _decoders(kind):
+        try:
+            return Reference(decoder(path), name)
+        except Exception as error:  # a decoder may raise anything for a damaged file
+            reasons.append(f"{name}: {type(error).__name__} {str(error)[:80]}")
+    return Reference(None, "; ".join(reasons) or "no decoder")
+
+
+def _decoders(kind: str) -> list[tuple[str, Any]]:
+    if kind == "jpeg2000":
+        return [("opj_decompress", _by_openjpeg)]
+    if kind == "pdf":
+        return [("pdfium", _by_pdfium)]
+    if kind == "tiff":
+        return [("Pillow", _by_pillow), ("tifffile", _by_tifffile)]
+    if kind == "heif":
+        return [("pillow-heif", _by_pillow_heif)]
+    return [] if kind == "svg" else [("Pillow", _by_pillow)]
+
+
+def _by_pillow(path: Path) -> Pixels:
+    with Image.open(path) as picture:
+        _check_size(picture.size)
+        bits = picture.tag_v2.get(258, (8,)) if picture.format == "TIFF" else (8,)  # type: ignore[attr-defined]
+        picture.load()
+        upright = ImageOps.exif_transpose(picture)
+        profile = picture.info.get("icc_profile")
+        return to_srgb(upright, profile, bits=bits[0] if isinstance(bits, tuple) else bits)
+
+
+def _by_pillow_heif(path: Path) -> Pixels:
+    import pillow_heif
+
+    picture = pillow_heif.open_heif(path).to_pillow()
+    _check_size(picture.size)
+    return to_srgb(picture, picture.info.get("icc_profile"))
+
+
+def _by_openjpeg(path: Path) -> Pixels:
+    program = shutil.which("opj_decompress")
+    if program is None:
+        raise NoReferenceError("libopenjp2-tools is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        is_boxed = path.open("rb").read(4) != b"\xff\x4f\xff\x51"
+        link = Path(folder, "in.jp2" if is_boxed else "in.j2k")
+        link.symlink_to(path.resolve())
+        result = Path(folder, "out.png")
+        subprocess.run(
+            [program, "-i", str(link), "-o", str(result), "-upsample", "-quiet"],
+            check=True, capture_output=True, timeout=_OPJ_TIMEOUT_S,
+        )  # fmt: skip
+        with Image.open(result) as picture:
+            _check_size(picture.size)
+            picture.load()
+            return to_srgb(picture, None)
+
+
+def _by_pdfium(path: Path) -> Pixels:
+    import pypdfium2
+
+    document = pypdfium2.PdfDocument(path)
+    try:
+        picture = document[0].render(scale=_PDF_DPI / 72).to_pil()
+    finally:
+        document.close()
+    return to_srgb(picture.convert("RGB"), None)
+
+
+def _by_tifffile(path: Path) -> Pixels:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page: Any = next(each for each in file.pages if not each.is_reduced)  # type: ignore[union-attr]
+        _check_size((page.imagewidth, page.imagelength))
+        array = page.asarray()
+        bits, photometric = page.bitspersample, int(page.photometric)
+        if (
+            array.dtype not in (np.uint8, np.uint16)
+            or photometric not in (0, 1, 2)
+            or array.ndim > 3
+        ):
+            raise NoReferenceError(f"{array.dtype} of photometric interpretation {photometric}")
+        if page.planarconfig == 2 and array.ndim == 3:
+            array = np.moveaxis(array, 0, -1)
+        colours = 3 if photometric == 2 else 1
+        array = array.reshape(*array.shape[:2], -1)[..., :colours]
+        scaled = np.rint(array.astype(np.float64) * 255 / (2**bits - 1))
+        scaled = 255 - scaled if photometric == 0 else scaled
+        picture = Image.fromarray(
+            np.broadcast_to(scaled.astype(np.uint8), (*array.shape[:2], 3)).copy()
+        )
+        orientation = page.tags.get(274)
+        exif = picture.getexif()
+        exif[274] = int(orientation.value) if orientation else 1
+        return to_srgb(ImageOps.exif_transpose(picture), None)
+
+
+def to_srgb(picture: Image.Image, profile: bytes | None, *, bits: int = 16) -> Pixels:
+    """`picture` as (height, width, 4): its profile applied if it fits the channels, alpha kept."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        picture = _from_deep_gray(picture, bits)
+    if picture.mode in ("P", "PA", "1", "LA", "La", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("L" if picture.mode == "1" else "RGBA")
+    alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
+    colours = (
+        picture.convert("RGB") if alpha or picture.mode in ("RGBX", "YCbCr", "HSV") else picture
+    )
+    if colours.mode == "LAB":
+        return _opaque(_transform(colours, ImageCms.createProfile("LAB")))
+    changed = _with_profile(colours, profile)
+    if changed is None:
+        if colours.mode == "CMYK":
+            raise NoReferenceError("CMYK without a profile")
+        changed = colours.convert("RGB")
+    return np.dstack([np.asarray(changed), np.asarray(alpha)]) if alpha else _opaque(changed)
+
+
+def _from_deep_gray(picture: Image.Image, bits: int) -> Image.Image:
+    array = np.asarray(picture)
+    if picture.mode == "F" or (picture.mode == "I" and picture.format != "PNG"):
+        raise NoReferenceError(f"Pillow's mode {picture.mode}")
+    scaled = np.rint(array.astype(np.float64) * 255 / (2 ** min(bits if bits > 8 else 16, 16) - 1))
+    return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
+
+
+def _with_profile(picture: Image.Image, profile: bytes | None) -> Image.Image | None:
+    if not profile:
+        return None
+    with suppress(ImageCms.PyCMSError, OSError, TypeError):
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space.strip() == _SPACES.get(picture.mode):
+            return _transform(picture, source)
+    return None
+
+
+def _transform(picture: Image.Image, source: Any) -> Image.Image:
+    target = ImageCms.createProfile("sRGB")
+    result = ImageCms.profileToProfile(
+        picture, source, target, _RELATIVE, outputMode="RGB", flags=ImageCms.Flags(_BLACK_POINT)
+    )
+    assert result is not None  # it is None only for work in place
+    return result
+
+
+def _opaque(picture: Image.Image) -> Pixels:
+    colours = np.asarray(picture.convert("RGB"))
+    return np.dstack([colours, np.full(colours.shape[:2], 255, np.uint8)])
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise NoReferenceError(f"more than {MAX_PIXELS} pixels")

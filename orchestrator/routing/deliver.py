@@ -31,6 +31,7 @@ from orchestrator.routing.plan import (
     Step,
     ThumbnailRules,
     access_class,
+    check_access,
     plan,
     thumbnail_plan,
 )
@@ -138,6 +139,8 @@ class Deliverer:
         asset = snapshot.asset
         authorised = rights.cover(asset)
         edge = None if authorised else asset.public_edge
+        # Before anything that depends on the image: a 400 would tell its dimensions.
+        check_access(edge)
         image = resolve(request, asset.dimensions, self._limits, public_edge=edge)
         access = access_class(asset, image, authorised=authorised)
         steps = planner(asset, image, access, self._thumbnail_rules)
@@ -160,8 +163,11 @@ class Deliverer:
         derivative = await read_disk()
         if derivative is None:
             # Steps 5 to 8, by one caller for all that ask for this product now.
+            # The key names the steps too: a failure of /thumbs is no answer for a caller that may
+            # use the source.
+            tiers = " ".join(step.tier for step in steps)
             derivative = await self._flights.run(
-                f"image {product.asset} {product.version} {product.name}",
+                f"image {product.asset} {product.version} {product.name} by {tiers}",
                 lambda: self._make_and_publish(asset, image, steps, product),
                 find=read_disk,
             )

@@ -20,6 +20,9 @@ Access = Literal["open", "auth"]
 """The access class of a product: `open` is for every client, `auth` only for an authorised one."""
 
 
+_RESTRICTED = "This asset is restricted. Send a token with one of its roles."
+
+
 @dataclass(frozen=True, slots=True)
 class ExactThumbnail:
     """Send the stored thumbnail of this size as it is."""
@@ -73,6 +76,14 @@ class ThumbnailRules:
         return cls(resize_thumbnails, limits, tolerance_px)
 
 
+def check_access(public_edge: int | None) -> None:
+    """Raises NotAuthorised if a client for which this is the public edge may have no image of the
+    asset at all.
+    """
+    if public_edge == 0:
+        raise NotAuthorised(_RESTRICTED)
+
+
 def access_class(asset: Asset, image: ResolvedImage, *, authorised: bool) -> Access:
     """The access class under which this client may have this image. Raises NotAuthorised if it may
     not have it.
@@ -85,7 +96,7 @@ def access_class(asset: Asset, image: ResolvedImage, *, authorised: bool) -> Acc
         return "open"
     if authorised:
         return "auth"
-    raise NotAuthorised("This asset is restricted. Send a token with one of its roles.")
+    raise NotAuthorised(_RESTRICTED)
 
 
 def plan(

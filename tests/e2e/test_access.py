@@ -115,7 +115,20 @@ def test_an_asset_with_roles_and_no_public_edge_has_no_public_image(server):
     try:
         assert becomes_true(lambda: status(server, "info.json") == 401)
         assert status(server, "full/100,/0/default.jpg") == 401
+        # A 400 for a region outside would tell the dimensions.
+        assert status(server, "9000,9000,10,10/max/0/default.jpg") == 401
         assert fetch(f"{server.public}/thumbs/1/1/secret/full/100,/0/default.jpg").status == 401
         assert fetch(f"{server.public}/thumbs/1/1/secret/info.json").status == 401
     finally:
         command(server, "images", "set", "1/1/secret", "--roles", "", "--max-unauthorised=-1")
+
+
+def test_a_missing_thumbnail_does_not_fail_requests_that_may_use_the_source(server):
+    """`/thumbs` answers 404, which is remembered for a moment, and `/iiif` cuts the same image from
+    the source.
+    """
+    for stored in server.data.rglob("open/*.jpg*"):
+        stored.unlink()
+    address = "full/400,/0/default.jpg"
+    assert fetch(f"{server.public}/thumbs/1/1/secret/{address}").status == 404
+    assert status(server, address) == 200

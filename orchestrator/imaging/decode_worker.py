@@ -105,7 +105,7 @@ def convert(
     limits: WorkerLimits,
 ) -> tuple[Probe, list[Path]]:
     """`imaging.source_writer.convert` in this process, on `limits.cores`. Raises FileNotFoundError,
-    TooLarge, Unprocessable, OSError.
+    TooLarge, Unprocessable, NoRoom (the disk is full), OSError.
     """
     try:
         with translate_errors(path):
@@ -123,7 +123,7 @@ def convert(
 
 def write_thumbnails(path: str, request: ThumbnailRequest, limits: WorkerLimits) -> list[Path]:
     """`imaging.source_writer.write_thumbnails` in this process. Raises FileNotFoundError, TooLarge,
-    Unprocessable, OSError.
+    Unprocessable, NoRoom (the disk is full), OSError.
     """
     with translate_errors(path):
         return source_writer.write_thumbnails(Path(path), request, limits.bounds)

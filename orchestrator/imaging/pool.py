@@ -10,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import os
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
+from orchestrator.errors import DecodeFailed
 from orchestrator.imaging import decode_worker, thumbnail_resize, vips
 from orchestrator.imaging.decode_queue import JobGroup
 from orchestrator.imaging.decode_threads import DecodeThreads
+from orchestrator.imaging.full_disk import is_disk_full, no_room
 from orchestrator.imaging.jpeg2000_levels import SMALL_LEVEL_PIXELS
 from orchestrator.imaging.lanes import Lane
 from orchestrator.imaging.probe import Bounds
@@ -24,6 +28,8 @@ from orchestrator.imaging.recipes import Capabilities, ConversionPolicy, Encoder
 from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.model import Dimensions, SourceKind
 from orchestrator.settings import Imaging
+
+T = TypeVar("T")
 
 TILE_LANE_PIXELS = 8_000_000
 """Decodes of up to this many pixels go to the tile lane. That is two to three seconds of JPEG2000
@@ -104,8 +110,8 @@ class ImagingPool:
     async def convert(self, path: Path, target: Path, policy: ConversionPolicy) -> Probe:
         """Write the tile-ready form of `path` to `target`; the probe of `target`.
 
-        Raises Unprocessable, DecodeTimeout, TooLarge, Overloaded, FileNotFoundError, OSError (the
-        disk is full). After an error `target` may be an incomplete file. The caller removes it.
+        Raises Unprocessable, DecodeTimeout, TooLarge, Overloaded, FileNotFoundError, NoRoom (the
+        disk is full), OSError. After an error the caller removes `target`: it may be incomplete.
         """
         probe, _ = await self.convert_with_thumbnails(path, target, policy, None)
         return probe
@@ -122,14 +128,14 @@ class ImagingPool:
         """
         # Alone a conversion may use all cores. Several at once are faster on one core each.
         cores = self._heavy_limits.cores if not self._heavy.is_busy else 1
-        return await self._heavy.run(
+        return await self._run_writing(
+            target.parent,
             decode_worker.convert,
             str(path),
             str(target),
             policy,
             thumbnails,
             replace(self._heavy_limits, cores=cores),
-            timeout_s=self._settings.convert_timeout_s,
         )
 
     async def thumbnails(
@@ -138,13 +144,25 @@ class ImagingPool:
         """Write a JPEG of each size into `folder`, from one decode; the paths in the order
         requested. Raises as `convert`.
         """
-        return await self._heavy.run(
+        return await self._run_writing(
+            folder,
             decode_worker.write_thumbnails,
             str(path),
             ThumbnailRequest(tuple(sizes), folder, quality),
             self._heavy_limits,
-            timeout_s=self._settings.convert_timeout_s,
         )
+
+    async def _run_writing(self, folder: Path, call: Callable[..., T], *arguments: Any) -> T:
+        """Run a call that writes files to `folder`. A worker that ends on a full disk is not the
+        fault of the picture.
+        """
+        timeout_s = self._settings.convert_timeout_s
+        try:
+            return await self._heavy.run(call, *arguments, timeout_s=timeout_s)
+        except DecodeFailed as error:
+            if await asyncio.to_thread(is_disk_full, folder):
+                raise no_room() from error
+            raise
 
     async def capabilities(self) -> Capabilities:
         """Which formats the installed libvips reads and writes."""

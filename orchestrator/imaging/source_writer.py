@@ -8,9 +8,6 @@ never returned.
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +15,18 @@ from typing import Any
 
 from orchestrator.errors import Damaged
 from orchestrator.imaging import colour, encode, vips
+from orchestrator.imaging.decoded_original import load_decoded, load_in_order
+from orchestrator.imaging.full_disk import full_disk_reported
 from orchestrator.imaging.jpeg2000 import binding, tile_writer
-from orchestrator.imaging.jpeg2000.binding import CodestreamError
 from orchestrator.imaging.open_pictures import OpenPictures
-from orchestrator.imaging.picture_headers import load_first_page
 from orchestrator.imaging.probe import Bounds, probe
 from orchestrator.imaging.recipes import ConversionPolicy, Probe, Recipe
 from orchestrator.imaging.render import cut_region, resize
 from orchestrator.imaging.row_shrinker import RowShrinker
 from orchestrator.model import Dimensions, SourceKind
 
-_IN_MEMORY_BYTES = 1024**3
 _TINY = 64
 _CLASSIC_TIFF_BYTES = 3 * 1000**3
-_FULL_DISK_BYTES = 16 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +50,28 @@ def convert(
     """Write `target` by `policy`, and `thumbnails` from the same decode: the probe of `target`, and
     the thumbnails' paths in the order requested. After an error the caller removes all files.
 
-    Raises FileNotFoundError, TooLarge, Unprocessable, VipsError, CodestreamError, OSError.
+    Raises FileNotFoundError, TooLarge, Unprocessable, NoRoom (the disk is full), VipsError,
+    CodestreamError, OSError.
     """
     original = probe(path, bounds)
-    scratch = target.with_name(f"{target.name}.upright")
-    shrinker = RowShrinker(original.dimensions, thumbnails.sizes) if thumbnails else None
-    try:
-        image = colour.to_web(_load_upright(path, original, scratch), keep_16=policy.lossless)
-        _write(image, target, policy, shrinker, threads)
-    finally:
-        scratch.unlink(missing_ok=True)
-    source = probe(target, bounds)
-    if source.dimensions != original.dimensions or source.kind is not policy.kind:
-        raise Damaged("The image could not be converted.")
-    if thumbnails is None:
-        return source, []
-    small = shrinker.result() if shrinker else None
-    return source, _write_cascade(target, source, thumbnails, small)
+    with full_disk_reported(target.parent):
+        shrinker = RowShrinker(original.dimensions, thumbnails.sizes) if thumbnails else None
+        _write_source(path, original, target, policy, shrinker=shrinker, threads=threads)
+        source = probe(target, bounds)
+        if source.dimensions != original.dimensions or source.kind is not policy.kind:
+            raise Damaged("The image could not be converted.")
+        if thumbnails is None:
+            return source, []
+        small = shrinker.result() if shrinker else None
+        return source, _write_cascade(target, source, thumbnails, small)
 
 
 def write_thumbnails(path: Path, request: ThumbnailRequest, bounds: Bounds) -> list[Path]:
     """Write the thumbnails of the picture at `path`, from one decode; their paths in the order
     requested. Raises as `convert`.
     """
-    return _write_cascade(path, probe(path, bounds), request, None)
+    with full_disk_reported(request.folder):
+        return _write_cascade(path, probe(path, bounds), request, None)
 
 
 def _write_cascade(
@@ -114,18 +107,22 @@ def _render_thumbnail(path: Path, source: Probe, size: Dimensions) -> Any:
     return encode.flatten(cut_region(recipe, pictures.open(str(path)), pictures))
 
 
-def _load_upright(path: Path, original: Probe, scratch: Path) -> Any:
-    """The picture, oriented. Turning needs random access to the rows: in memory, or in the file
-    `scratch` if the picture is very large.
-    """
-    options = {} if original.format == "jpeg2000" else {"access": "sequential"}
-    image = load_first_page(original.format, str(path), **options)
-    if original.orientation == 1:
-        return image
-    if image.width * image.height * image.bands * (original.bits // 8 or 1) <= _IN_MEMORY_BYTES:
-        return image.copy_memory().autorot()
-    image.tiffsave(str(scratch), tile=True, bigtiff=True)
-    return vips.load("tiff", str(scratch)).autorot()
+def _write_source(
+    path: Path,
+    original: Probe,
+    target: Path,
+    policy: ConversionPolicy,
+    *,
+    shrinker: RowShrinker | None,
+    threads: int,
+) -> None:
+    scratch = target.with_name(f"{target.name}.v")
+    load = load_in_order if policy.kind is SourceKind.JPEG2000 else load_decoded
+    try:
+        image = colour.to_web(load(path, original, scratch), keep_16=policy.lossless)
+        _write(image, target, policy, shrinker, threads)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _write(
@@ -156,12 +153,7 @@ def _write_jpeg2000(
     openjpeg = binding.load()
     if openjpeg is not None:
         on_strip = shrinker.add if shrinker else None
-        try:
-            tile_writer.write(openjpeg, image, target, policy, threads=threads, on_strip=on_strip)
-        except CodestreamError as error:  # OpenJPEG does not report a full disk
-            if shutil.disk_usage(target.parent).free < _FULL_DISK_BYTES:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-            raise
+        tile_writer.write(openjpeg, image, target, policy, threads=threads, on_strip=on_strip)
         return
     # In tiny images the lossy encoder misses the requested quality by far. Lossless costs nothing.
     is_tiny = min(image.width, image.height) < _TINY

@@ -42,6 +42,7 @@ _LOADERS: dict[InputFormat, str] = {
     "svg": "svgload",
     "pdf": "pdfload",
 }
+_SCRATCH_CLASS = "VipsForeignLoadVips"
 _SAVERS = {
     "jpg": "jpegsave_buffer",
     "png": "pngsave_buffer",
@@ -88,6 +89,20 @@ def load_bytes(name: InputFormat, body: bytes, **options: Any) -> Any:
     """As `load`, from memory. Raises VipsError."""
     options.setdefault("fail_on", "error")
     return pyvips.Operation.call(f"{_LOADERS[name]}_buffer", body, **options)
+
+
+def write_scratch(image: Any, path: str) -> Any:
+    """Write all pixels of `image` to the file `path` (`*.v`) in libvips' own format, and return
+    the image that reads them from there in any order. Raises VipsError.
+
+    The loader of this format is allowed for this call only: it reads no file of others.
+    """
+    image.vipssave(path)
+    pyvips.operation_block_set(_SCRATCH_CLASS, False)
+    try:
+        return pyvips.Operation.call("vipsload", path)
+    finally:
+        pyvips.operation_block_set(_SCRATCH_CLASS, True)
 
 
 def attach_profile(image: Any, profile: bytes) -> None:

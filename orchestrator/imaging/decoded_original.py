@@ -1,0 +1,60 @@
+"""Decodes an original completely, before anything is made of it.
+
+libvips' savers must not see a decoding error: with several threads they may miss it and write a
+picture with white areas, and `tiffsave` ends the process. So one thread decodes all pixels first,
+from the top. The same file therefore has the same verdict each time, with any number of threads.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orchestrator.imaging import vips
+from orchestrator.imaging.picture_headers import load_first_page
+from orchestrator.imaging.recipes import Probe
+
+IN_MEMORY_BYTES = 128 * 1024**2
+"""Decoded pixels beyond this go to a scratch file, so that a conversion stays below 300 MB."""
+_SAMPLE_BYTES = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "double": 8, "complex": 8}
+
+
+def load_decoded(path: Path, original: Probe, scratch: Path) -> Any:
+    """The picture at `path`, oriented, with all its pixels in memory or in the file `scratch`
+    (`*.v`). They can be read in any order; the caller removes the file after its last use.
+
+    Raises VipsError if any part cannot be decoded.
+    """
+    vips.set_threads(1)
+    image = spool(load_first_in_order(path, original), scratch)
+    return image if original.orientation == 1 else image.autorot()
+
+
+def load_in_order(path: Path, original: Probe, scratch: Path) -> Any:
+    """As `load_decoded`, for a caller that reads each row once, from the top, on one thread: it
+    receives the decoding errors. Only a picture that must be turned uses `scratch`.
+    """
+    if original.orientation != 1:
+        return load_decoded(path, original, scratch)
+    return load_first_in_order(path, original)
+
+
+def load_first_in_order(path: Path, original: Probe) -> Any:
+    """The first page of the picture as it is stored, to be read once from the top."""
+    options = {} if original.format == "jpeg2000" else {"access": "sequential"}
+    return load_first_page(original.format, str(path), **options)
+
+
+def spool(image: Any, scratch: Path) -> Any:
+    """`image` with its pixels in memory if they are few, otherwise in the file `scratch`. Raises
+    VipsError.
+    """
+    if decoded_bytes(image) <= IN_MEMORY_BYTES:
+        return image.copy_memory()
+    return vips.write_scratch(image, str(scratch))
+
+
+def decoded_bytes(image: Any) -> int:
+    """The bytes that all pixels of `image` take."""
+    pixels = int(image.width) * int(image.height) * int(image.bands)
+    return pixels * _SAMPLE_BYTES.get(image.format, 4)

@@ -1,0 +1,182 @@
+"""The same file has the same verdict each time, with any number of threads and by every policy. A
+file of which pixels are missing never becomes a tile-ready source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pyvips
+from PIL import Image
+
+from orchestrator.errors import NoRoom, TooLarge, Unprocessable
+from orchestrator.imaging import FAST_LOSSY, FASTEST, ConversionPolicy, decode_worker, vips
+from orchestrator.imaging.full_disk import full_disk_reported
+from orchestrator.imaging.pool import ImagingPool
+from tests.support import pictures
+
+SIZE = (331, 247)
+Picture = tuple[str, Callable[[Path], object]]
+
+
+def interlaced_png(path: Path) -> None:
+    """A PNG in seven passes. Pillow and libvips write it in different ways; a decoder keeps all."""
+    image = pyvips.Image.new_from_array(pictures.pattern(*SIZE)).copy(interpretation="srgb")
+    path.write_bytes(image.pngsave_buffer(interlace=True))
+
+
+def tiled_tiff(path: Path) -> None:
+    """Tiles of 128 pixels without levels, so that it is converted."""
+    image = pyvips.Image.new_from_array(pictures.pattern(*SIZE)).copy(interpretation="srgb")
+    options = {"tile_width": 128, "tile_height": 128, "compression": "deflate"}
+    path.write_bytes(image.tiffsave_buffer(tile=True, **options))
+
+
+def turned_jpeg(path: Path) -> None:
+    """A JPEG that is turned by 90 degrees, so that its conversion reads columns."""
+    image = Image.fromarray(pictures.pattern(*SIZE))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(path, "jpeg", quality=90, exif=exif)
+
+
+PICTURES: tuple[Picture, ...] = (
+    ("jpeg", lambda path: pictures.jpeg(path, *SIZE)),
+    ("progressive jpeg", lambda path: pictures.progressive_jpeg(path, *SIZE)),
+    ("turned jpeg", turned_jpeg),
+    ("png", lambda path: pictures.png(path, *SIZE)),
+    ("interlaced png", interlaced_png),
+    ("webp", lambda path: pictures.webp(path, *SIZE)),
+    ("tiff in strips", lambda path: pictures.tiff(path, *SIZE)),
+    ("tiff in tiles", tiled_tiff),
+    ("gif", lambda path: pictures.gif(path, *SIZE)),
+)
+EACH = pytest.mark.parametrize(
+    "make", [make for _, make in PICTURES], ids=[name for name, _ in PICTURES]
+)
+
+
+def convert(path: str, policy: ConversionPolicy, limits: decode_worker.WorkerLimits) -> str:
+    """The verdict of one conversion: the code of the error, or a hash of the source's pixels."""
+    target = Path(path).with_name("source")
+    try:
+        decode_worker.convert(path, str(target), policy, None, limits)
+        if policy is not FASTEST:
+            return "ready"
+        image = pyvips.Operation.call("tiffload", str(target))
+        return hashlib.sha256(image.write_to_memory()).hexdigest()
+    except (Unprocessable, TooLarge) as error:
+        return error.code
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def verdicts(path: str, limits: decode_worker.WorkerLimits, runs: int) -> list[str]:
+    """The different verdicts of conversions with one thread and with two."""
+    seen = {
+        convert(path, FASTEST, replace(limits, cores=threads))
+        for threads in (1, 2)
+        for _ in range(runs)
+    }
+    return sorted(seen)
+
+
+def all_verdicts(
+    bodies: list[bytes], folder: str, limits: decode_worker.WorkerLimits, runs: int
+) -> list[list[str]]:
+    """For each file its different verdicts; the last one is that of the conversion to JPEG2000."""
+    path = Path(folder, "picture")
+    results = []
+    for body in bodies:
+        path.write_bytes(body)
+        lossy = convert(str(path), FAST_LOSSY, limits)
+        results.append([*verdicts(str(path), limits, runs), lossy])
+    return results
+
+
+def truncations(body: bytes, parts: int) -> Iterator[bytes]:
+    """The file cut after each of `parts` equal parts, and without its last bytes."""
+    for n in range(1, parts):
+        yield body[: len(body) * n // parts]
+    for missing in (1, 2, 3, 12):
+        yield body[:-missing]
+
+
+def flips(body: bytes, number: int) -> Iterator[bytes]:
+    """The file with one bit changed, at random places."""
+    source = random.Random(11)
+    for _ in range(number):
+        changed = bytearray(body)
+        changed[source.randrange(len(body))] ^= 1 << source.randrange(8)
+        yield bytes(changed)
+
+
+async def check(pool: ImagingPool, folder: Path, make: object, *, parts: int, runs: int) -> None:
+    """Convert truncated and changed forms of a picture, and compare their verdicts."""
+    assert callable(make)
+    make(folder / "whole")
+    body = (folder / "whole").read_bytes()
+    whole, cut = [body], list(truncations(body, parts))
+    changed = list(flips(body, parts))
+    lane, limits = pool._heavy, pool._heavy_limits
+    before = await lane.run(decode_worker.report_ready, timeout_s=60)
+    results = await lane.run(
+        all_verdicts, [*whole, *cut, *changed], str(folder), limits, runs, timeout_s=300
+    )
+    assert lane.pids == (before,), "a worker ended"
+    assert {len(each) for each in results} == {2}, "different verdicts of one file"
+    right = results[0][0]
+    for position, (fastest, lossy) in enumerate(results):
+        assert (len(fastest) < 64 or lossy == "ready") and (lossy != "ready" or len(fastest) == 64)
+        if 0 < position <= len(cut) and len(fastest) == 64:
+            assert fastest == right, "an incomplete file was accepted with missing pixels"
+
+
+@EACH
+async def test_a_damaged_file_has_the_same_verdict_each_time(
+    pool: ImagingPool, tmp_path: Path, make: object
+) -> None:
+    await check(pool, tmp_path, make, parts=12, runs=1)
+
+
+@pytest.mark.soak
+@EACH
+async def test_many_damaged_files_have_the_same_verdict_each_time(
+    pool: ImagingPool, tmp_path: Path, make: object
+) -> None:
+    await check(pool, tmp_path, make, parts=50, runs=5)
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of one megabyte."""
+    at = tmp_path / "disk"
+    at.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(at)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount")
+    yield at
+    subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+@pytest.mark.parametrize("policy", [FASTEST, FAST_LOSSY], ids=lambda policy: policy.name)
+async def test_a_full_disk_is_not_a_fault_of_the_picture(
+    pool: ImagingPool, tmp_path: Path, full_disk: Path, policy: ConversionPolicy
+) -> None:
+    noise = pyvips.Image.gaussnoise(2500, 2000, mean=128, sigma=60).cast("uchar")
+    (tmp_path / "a").write_bytes(noise.jpegsave_buffer(Q=95))
+    with pytest.raises(NoRoom, match="disk space"):
+        await pool.convert(tmp_path / "a", full_disk / "source", policy)
+    assert (await pool.convert(tmp_path / "a", tmp_path / "source", policy)).width == 2500
+
+
+def test_a_scratch_file_on_a_full_disk_is_reported_as_that(full_disk: Path) -> None:
+    image = pyvips.Image.black(3000, 3000)
+    with pytest.raises(NoRoom), full_disk_reported(full_disk):
+        vips.write_scratch(image, str(full_disk / "scratch.v"))

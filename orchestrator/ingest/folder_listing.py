@@ -55,7 +55,7 @@ def list_pictures(folder: Path, customer: int = 1, space: int = 1) -> Listing:
 
 def names_of(paths: Sequence[PurePosixPath]) -> list[str]:
     """Return a different name for each relative path, without the extension where possible."""
-    names = [str(path.with_suffix("")) for path in paths]
+    names = [_without_extension(path) for path in paths]
     while True:
         uses = Counter(names)
         clashing = [n for n, name in enumerate(names) if uses[name] > 1 and name != str(paths[n])]
@@ -63,6 +63,14 @@ def names_of(paths: Sequence[PurePosixPath]) -> list[str]:
             return names
         for n in clashing:
             names[n] = str(paths[n])
+
+
+def _without_extension(path: PurePosixPath) -> str:
+    """Return the path without what follows the last point of its name, unless nothing but points is
+    before it. `with_suffix` differs between releases of Python in such names.
+    """
+    stem, _, extension = path.name.rpartition(".")
+    return str(path.with_name(stem)) if stem.strip(".") and extension else str(path)
 
 
 def _files(folder: Path, skipped: Counter[str]) -> Iterator[Path]:

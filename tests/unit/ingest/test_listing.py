@@ -32,7 +32,10 @@ def names(*paths: str) -> list[str]:
         (["cat.jpg", "cat.jpg.png", "cat.png"], ["cat.jpg", "cat.jpg.png", "cat.png"]),
         (["cat", "cat.jpg"], ["cat", "cat.jpg"]),
         (["v1.2.jpg"], ["v1.2"]),
-        (["..a", "...jpg", "sub/..jpg", "b..jpg", "c."], ["..a", "...jpg", "sub/..jpg", "b.", "c."]),
+        (
+            ["..a", "...jpg", "sub/..jpg", "b..jpg", "c."],
+            ["..a", "...jpg", "sub/..jpg", "b.", "c."],
+        ),
         (["100%.jpg", "a b.jpg"], ["100%", "a b"]),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.imaging import vips
-from orchestrator.imaging.picture_headers import load_first_page
+from orchestrator.imaging.loaders import load_picture
 from orchestrator.imaging.recipes import Probe
 
 IN_MEMORY_BYTES = 128 * 1024**2
@@ -42,7 +42,7 @@ def load_in_order(path: Path, original: Probe, scratch: Path) -> Any:
 def load_first_in_order(path: Path, original: Probe) -> Any:
     """The first page of the picture as it is stored, to be read once from the top."""
     options = {} if original.format == "jpeg2000" else {"access": "sequential"}
-    return load_first_page(original.format, str(path), **options)
+    return load_picture(original.format, str(path), **options)
 
 
 def spool(image: Any, scratch: Path) -> Any:

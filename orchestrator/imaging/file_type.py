@@ -6,11 +6,12 @@ A file of any other format is refused before a decoder reads it.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from orchestrator.errors import NotAnImage, Unsupported
+from orchestrator.imaging import svg_text
 from orchestrator.imaging.foreign_formats import name_foreign_format
+from orchestrator.imaging.heif_boxes import has_picture_brand
 from orchestrator.imaging.recipes import InputFormat
 
 HEAD_BYTES = 4096
@@ -41,14 +42,7 @@ _MAGIC: tuple[tuple[bytes, InputFormat], ...] = (
     (b"GIF89a", "gif"),
     (b"%PDF-", "pdf"),
 )
-_HEIF_BRANDS = frozenset(
-    (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
-)
 _SUPPORTED = "JPEG, PNG, TIFF, JPEG2000, GIF, WebP, HEIF, SVG or PDF"
-_SVG = re.compile(
-    rb"\s*(?:<\?xml[^>]{0,500}\?>\s*)?(?:(?:<!--.{0,2000}?-->|<!DOCTYPE\s+svg[^>\[]{0,500}>)\s*)*<svg[\s>]",
-    re.DOTALL | re.IGNORECASE,
-)
 
 
 def sniff(head: bytes) -> InputFormat:
@@ -60,9 +54,9 @@ def sniff(head: bytes) -> InputFormat:
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+    if has_picture_brand(head):
         return "heif"
-    if _SVG.match(head.removeprefix(b"\xef\xbb\xbf")):
+    if svg_text.is_svg(head):
         return "svg"
     foreign = name_foreign_format(head)
     if foreign:
@@ -73,4 +67,7 @@ def sniff(head: bytes) -> InputFormat:
 def sniff_file(path: Path) -> InputFormat:
     """The format of the file at `path`. Raises Unsupported, NotAnImage, FileNotFoundError."""
     with path.open("rb") as file:
-        return sniff(file.read(HEAD_BYTES))
+        head = file.read(HEAD_BYTES)
+        if svg_text.may_be_svg(head):
+            head += file.read(svg_text.HEAD_BYTES)
+    return sniff(head)

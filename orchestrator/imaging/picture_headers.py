@@ -13,16 +13,12 @@ from typing import Any, NamedTuple
 from orchestrator.imaging import tiff_layout, vips
 from orchestrator.imaging.file_type import sniff_file
 from orchestrator.imaging.jpeg2000.codestream import Codestream, read_codestream
+from orchestrator.imaging.loaders import load_jpeg, load_picture
 from orchestrator.imaging.recipes import InputFormat, Region, reduction
 from orchestrator.imaging.tiff_layout import TiffLayout
 from orchestrator.model import Dimensions
 
 JPEG_SHRINKS = 3
-PDF_DPI = 150
-"""Resolution at which page 1 of a PDF is drawn. The probe reports the dimensions at the same
-resolution, so both must change together.
-"""
-MAX_SVG_BYTES = 32 * 1024**2
 _SMALLEST_SHRUNK = 8
 """libvips ends its process when shrinking on load leaves no pixel."""
 _WIDE = 64
@@ -84,7 +80,7 @@ def read_headers(identity: FileIdentity) -> PictureHeaders:
         stream = read_codestream(Path(path))
         levels = halved_dimensions(stream.dimensions, stream.levels)
         return PictureHeaders(identity, name, levels, random_access=True, codestream=stream)
-    image = load_first_page(name, path)
+    image = load_picture(name, path)
     full = (image.width, image.height)
     levels = (full,)
     random_access, layout = False, None
@@ -139,34 +135,19 @@ def halved_dimensions(full: Dimensions, levels: int) -> tuple[Dimensions, ...]:
     return tuple((-(-full[0] >> n), -(-full[1] >> n)) for n in range(levels + 1))
 
 
-def load_first_page(name: InputFormat, path: str, **options: Any) -> Any:
-    """The first page or frame at full scale. All readers of a file use this function, so that they
-    see the same picture.
-    """
-    match name:
-        case "svg":
-            # From memory there is no base address, so nothing the drawing refers to can be loaded.
-            body = Path(path).read_bytes()[:MAX_SVG_BYTES]
-            return vips.load_bytes("svg", body, **options)
-        case "pdf":
-            return vips.load("pdf", path, dpi=PDF_DPI, **options)
-        case _:
-            return vips.load(name, path, **options)
-
-
 def load_level(picture: PictureHeaders, n: int, *, access: str) -> Any:
     """Level `n` of a file as libvips reads it. Raises VipsError."""
     match picture.format:
         case "jpeg2000":
             return vips.load("jpeg2000", picture.path, page=n)
         case "jpeg":
-            return vips.load("jpeg", picture.path, shrink=2**n, access=access)
+            return load_jpeg(picture.path, shrink=2**n, access=access)
         case "tiff" if n > 0 and picture.layout and picture.layout.subifds:
             return vips.load("tiff", picture.path, subifd=n - 1, access=access)
         case "tiff":
             return vips.load("tiff", picture.path, page=n, access=access)
         case name:
-            return load_first_page(name, picture.path, access=access)
+            return load_picture(name, picture.path, access=access)
 
 
 def header_number(image: Any, field: str, default: int) -> int:

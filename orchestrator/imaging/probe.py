@@ -12,7 +12,8 @@ from orchestrator.errors import Damaged, TooLarge
 from orchestrator.imaging import tiff_layout
 from orchestrator.imaging.file_type import MEDIA_TYPES, sniff_file
 from orchestrator.imaging.jpeg2000.codestream import Codestream, read_codestream
-from orchestrator.imaging.picture_headers import MAX_SVG_BYTES, header_number, load_first_page
+from orchestrator.imaging.loaders import load_picture
+from orchestrator.imaging.picture_headers import header_number
 from orchestrator.imaging.recipes import (
     FASTEST,
     MAX_SIDE,
@@ -44,9 +45,7 @@ def probe(path: Path, bounds: Bounds) -> Probe:
     stream = read_codestream(path) if name == "jpeg2000" else None
     if stream is not None:
         check_size(stream.dimensions, bounds)
-    if name == "svg" and path.stat().st_size > MAX_SVG_BYTES:
-        raise TooLarge(f"The SVG file has more than {MAX_SVG_BYTES} bytes. Use a smaller file.")
-    image = load_first_page(name, str(path))
+    image = load_picture(name, str(path))
     check_size((image.width, image.height), bounds)
     pages = header_number(image, "n-pages", 1) if name not in ("jpeg2000", "pdf") else 1
     if pages > bounds.max_frames:

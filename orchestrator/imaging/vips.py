@@ -13,6 +13,7 @@ import pyvips
 from pyvips.voperation import concurrency_set
 
 from orchestrator.errors import Damaged, TooLarge, Unprocessable, Unsupported
+from orchestrator.imaging.image_metadata import own
 from orchestrator.imaging.jpeg2000 import binding as openjpeg
 from orchestrator.imaging.recipes import Capabilities, InputFormat
 
@@ -78,17 +79,18 @@ def set_threads(threads: int) -> None:
 
 
 def load(name: InputFormat, path: str, **options: Any) -> Any:
-    """The image at `path`, opened by the loader of format `name`. Pixels are read later. Raises
-    VipsError for a broken header.
+    """The image at `path`, opened by the loader of format `name`. Pixels are read later. Its
+    metadata does not depend on the loader (`image_metadata.own`). Raises VipsError for a broken
+    header.
     """
     options.setdefault("fail_on", "error")
-    return pyvips.Operation.call(_LOADERS[name], path, **options)
+    return own(pyvips.Operation.call(_LOADERS[name], path, **options), name)
 
 
 def load_bytes(name: InputFormat, body: bytes, **options: Any) -> Any:
     """As `load`, from memory. Raises VipsError."""
     options.setdefault("fail_on", "error")
-    return pyvips.Operation.call(f"{_LOADERS[name]}_buffer", body, **options)
+    return own(pyvips.Operation.call(f"{_LOADERS[name]}_buffer", body, **options), name)
 
 
 def write_scratch(image: Any, path: str) -> Any:

@@ -1,6 +1,7 @@
 """Opens a file by the loader of its format, as one picture: the first page or frame, with what
 libvips itself does not do.
 
+- TIFF: `tiff/` says which image of the file is the picture, and which library reads it.
 - JPEG: a file that lacks only its end marker is whole; one that ends earlier is damaged.
 - GIF: the part of the canvas that the first frame leaves free is transparent.
 - HEIF: brands that libheif does not know, codings that it does not read.
@@ -16,6 +17,8 @@ from typing import Any
 from orchestrator.errors import Damaged, Unsupported
 from orchestrator.imaging import gif_frame, heif_boxes, jpeg_structure, svg_text, vips
 from orchestrator.imaging.recipes import InputFormat
+from orchestrator.imaging.tiff import level_reader
+from orchestrator.imaging.tiff.pyramid import read_picture
 
 PDF_DPI = 150
 """Resolution at which page 1 of a PDF is drawn. The probe reports the dimensions at the same
@@ -34,6 +37,8 @@ def load_picture(name: InputFormat, path: str, **options: Any) -> Any:
     match name:
         case "jpeg":
             return load_jpeg(path, **options)
+        case "tiff":
+            return level_reader.load_level(path, read_picture(Path(path)), 0, **options)
         case "gif":
             return _load_gif(path, **options)
         case "heif":

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.imaging.jpeg2000.reader import Reader
-from orchestrator.imaging.stored_tiles import StoredTiles
+from orchestrator.imaging.tiff.stored_tiles import StoredTiles
 
 Key = tuple[object, ...]
 

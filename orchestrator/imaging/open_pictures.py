@@ -22,7 +22,7 @@ from orchestrator.imaging.picture_headers import (
     read_headers,
 )
 from orchestrator.imaging.recipes import Recipe, Region
-from orchestrator.imaging.stored_tiles import StoredTiles
+from orchestrator.imaging.tiff.stored_tiles import StoredTiles
 from orchestrator.model import Dimensions
 
 _HEADERS_BYTES = 4096
@@ -63,12 +63,12 @@ class OpenPictures:
         """The result of `recipe` if the file holds exactly that tile as JPEG, not decoded; else
         None.
         """
-        layout = picture.layout
-        if layout is None or not picture.random_access or picture.orientation != 1:
+        tiff = picture.tiff
+        if tiff is None or not picture.random_access:
             return None
         tiles = self._files.get_or_open(
             (*picture.identity, "stored"),
-            lambda: (StoredTiles(picture.path, layout), _HEADERS_BYTES),
+            lambda: (StoredTiles(picture.path, tiff), _HEADERS_BYTES),
         )
         return tiles.read_jpeg(recipe)  # type: ignore[no-any-return]  # entries are of many types
 

@@ -27,14 +27,8 @@ from orchestrator.imaging.jpeg2000.tile_parts import (
 from orchestrator.imaging.picture_headers import coarsest_level, halved_dimensions
 from orchestrator.imaging.recipes import Recipe
 from orchestrator.imaging.render import region_to_read
-from orchestrator.imaging.tiff_layout import (
-    MAX_DIRECTORIES,
-    Directory,
-    TagValues,
-    TiffLayout,
-    TiffLayoutError,
-    parse_layout,
-)
+from orchestrator.imaging.tiff.directories import MAX_DIRECTORIES, Directory, TagValues
+from orchestrator.imaging.tiff.pyramid import TiffPicture, parse_picture
 from orchestrator.model import Dimensions
 
 _SMALLEST_TILE = 16
@@ -94,7 +88,7 @@ class Jpeg2000Outline:
 class TiffOutline:
     """The directories of a pyramid TIFF, and the dimensions of its levels."""
 
-    layout: TiffLayout
+    picture: TiffPicture
     levels: tuple[Dimensions, ...]
 
 
@@ -117,7 +111,7 @@ def read_outline(file: PartialFile) -> SourceOutline | None:
         if name == "jpeg2000":
             return _jpeg2000_outline(file)
         return _tiff_outline(file) if name == "tiff" else None
-    except (Unprocessable, TiffLayoutError, struct.error, ValueError):
+    except (Unprocessable, struct.error, ValueError):
         return None
 
 
@@ -129,13 +123,13 @@ def needed_bytes(outline: SourceOutline, recipe: Recipe, file: PartialFile) -> N
         case Jpeg2000Outline(lengths, levels):
             end = lengths[coarsest_level(levels, recipe.region, recipe.size)]
             return NeededBytes(((0, end),), end)
-        case TiffOutline(layout, levels):
+        case TiffOutline(picture, levels):
             n, (left, top, width, height) = region_to_read(recipe, levels)
-            level = layout.levels[n]
+            level = picture.levels[n].directory
             columns = left // level.tile[0], -(-(left + width) // level.tile[0])
             rows = top // level.tile[1], -(-(top + height) // level.tile[1])
             spans = _tile_spans(file, level, columns, rows)
-            return None if spans is None else NeededBytes((*layout.spans, *spans))
+            return None if spans is None else NeededBytes((*picture.spans, *spans))
 
 
 def write_end_marker(descriptor: int, end: int, previous_end: int) -> None:
@@ -174,15 +168,16 @@ def _jpeg2000_outline(file: PartialFile) -> Jpeg2000Outline | None:
 
 def _tiff_outline(file: PartialFile) -> TiffOutline | None:
     file.seek(0)
-    layout = parse_layout(cast("BinaryIO", file))
-    is_bounded = all(end <= file.size for _, end in layout.spans)
+    picture = parse_picture(cast("BinaryIO", file), inspect_tiles=False)
+    is_bounded = all(end <= file.size for _, end in picture.spans)
     if (
         not is_bounded
-        or layout.pages >= MAX_DIRECTORIES
-        or not all(_lists_all_tiles(level) for level in layout.levels)
+        or not picture.random_access
+        or picture.pages >= MAX_DIRECTORIES
+        or not all(_lists_all_tiles(level.directory) for level in picture.levels)
     ):
         return None
-    return TiffOutline(layout, tuple(level.dimensions for level in layout.levels))
+    return TiffOutline(picture, tuple(level.dimensions for level in picture.levels))
 
 
 def _lists_all_tiles(level: Directory) -> bool:

@@ -10,18 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.imaging import tiff_layout, vips
+from orchestrator.imaging import vips
 from orchestrator.imaging.file_type import sniff_file
 from orchestrator.imaging.jpeg2000.codestream import Codestream, read_codestream
 from orchestrator.imaging.loaders import load_jpeg, load_picture
 from orchestrator.imaging.recipes import InputFormat, Region, reduction
-from orchestrator.imaging.tiff_layout import TiffLayout
+from orchestrator.imaging.tiff import level_reader
+from orchestrator.imaging.tiff.pyramid import TiffPicture, read_picture
 from orchestrator.model import Dimensions
 
 JPEG_SHRINKS = 3
 _SMALLEST_SHRUNK = 8
 """libvips ends its process when shrinking on load leaves no pixel."""
 _WIDE = 64
+_NARROW = 16
+"""A result with a side shorter than this is made from a level with twice the pixels. In a lossy
+level the colours of an edge spread over three pixels, which shows when the result has few.
+"""
 
 
 class FileIdentity(NamedTuple):
@@ -45,8 +50,8 @@ class PictureHeaders:
     random_access: bool
     """True if a region can be read without decoding the rest."""
     orientation: int = 1
-    layout: TiffLayout | None = None
-    """The directories of a TIFF."""
+    tiff: TiffPicture | None = None
+    """The picture of a TIFF file."""
     codestream: Codestream | None = None
     """The header of a JPEG2000 codestream."""
 
@@ -80,18 +85,17 @@ def read_headers(identity: FileIdentity) -> PictureHeaders:
         stream = read_codestream(Path(path))
         levels = halved_dimensions(stream.dimensions, stream.levels)
         return PictureHeaders(identity, name, levels, random_access=True, codestream=stream)
+    if name == "tiff":
+        tiff = read_picture(Path(path))
+        levels = tuple(level.dimensions for level in tiff.levels)
+        return PictureHeaders(identity, name, levels, tiff.random_access, tiff.orientation, tiff)
     image = load_picture(name, path)
     full = (image.width, image.height)
     levels = (full,)
-    random_access, layout = False, None
     if name == "jpeg":
         levels = tuple((full[0] >> n, full[1] >> n) for n in range(_jpeg_shrinks(full) + 1))
-    elif name == "tiff":
-        layout = tiff_layout.read_layout(Path(path))
-        levels = tuple(level.dimensions for level in layout.levels)
-        random_access = layout.levels[0].tile != (0, 0)
     orientation = header_number(image, "orientation", 1)
-    return PictureHeaders(identity, name, levels, random_access, orientation, layout)
+    return PictureHeaders(identity, name, levels, random_access=False, orientation=orientation)
 
 
 def coarsest_level(levels: tuple[Dimensions, ...], region: Region, size: Dimensions) -> int:
@@ -111,6 +115,8 @@ def _has_enough_pixels(
     full, level = levels[0][axis], levels[n][axis]
     start, length, required = region[axis], region[axis + 2], size[axis]
     scale = level_scale(full, level, n)
+    if required < _NARROW and length / scale < 2 * required:
+        return False
     if scale != 2**n:
         return length / scale >= required
     # Levels that are rounded down lack up to a pixel at the far edge. That is visible only in a
@@ -136,16 +142,14 @@ def halved_dimensions(full: Dimensions, levels: int) -> tuple[Dimensions, ...]:
 
 
 def load_level(picture: PictureHeaders, n: int, *, access: str) -> Any:
-    """Level `n` of a file as libvips reads it. Raises VipsError."""
+    """Level `n` of a file. Raises as `load_picture`."""
     match picture.format:
         case "jpeg2000":
             return vips.load("jpeg2000", picture.path, page=n)
         case "jpeg":
             return load_jpeg(picture.path, shrink=2**n, access=access)
-        case "tiff" if n > 0 and picture.layout and picture.layout.subifds:
-            return vips.load("tiff", picture.path, subifd=n - 1, access=access)
-        case "tiff":
-            return vips.load("tiff", picture.path, page=n, access=access)
+        case "tiff" if picture.tiff:
+            return level_reader.load_level(picture.path, picture.tiff, n, access=access)
         case name:
             return load_picture(name, picture.path, access=access)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import Damaged, TooLarge
-from orchestrator.imaging import tiff_layout
 from orchestrator.imaging.file_type import MEDIA_TYPES, sniff_file
 from orchestrator.imaging.jpeg2000.codestream import Codestream, read_codestream
 from orchestrator.imaging.loaders import load_picture
@@ -22,6 +21,9 @@ from orchestrator.imaging.recipes import (
     Probe,
     pyramid_levels,
 )
+from orchestrator.imaging.tiff import level_reader
+from orchestrator.imaging.tiff.preflight import check_decodable
+from orchestrator.imaging.tiff.pyramid import TiffPicture, read_picture
 from orchestrator.model import Dimensions, SourceKind
 
 _SMALLEST_TILE, _LARGEST_TILE = 256, 1024
@@ -42,20 +44,19 @@ def probe(path: Path, bounds: Bounds) -> Probe:
     Raises FileNotFoundError, TooLarge, Unprocessable, VipsError for a header that libvips refuses.
     """
     name = sniff_file(path)
+    if name == "tiff":
+        return _probe_tiff(path, bounds)
     stream = read_codestream(path) if name == "jpeg2000" else None
     if stream is not None:
         check_size(stream.dimensions, bounds)
     image = load_picture(name, str(path))
     check_size((image.width, image.height), bounds)
     pages = header_number(image, "n-pages", 1) if name not in ("jpeg2000", "pdf") else 1
-    if pages > bounds.max_frames:
-        raise TooLarge(
-            f"The image has more than {bounds.max_frames} pages or frames. Use a file with fewer."
-        )
+    _check_frames(pages, bounds)
     result = _describe(name, image, pages)
     if stream is not None:
         return _as_jpeg2000(result, stream)
-    return _as_pyramid(result, path, image) if name == "tiff" else result
+    return result
 
 
 def check_size(dimensions: Dimensions, bounds: Bounds) -> None:
@@ -67,6 +68,13 @@ def check_size(dimensions: Dimensions, bounds: Bounds) -> None:
         raise TooLarge(f"The image has a side of more than {MAX_SIDE} pixels. Use a smaller image.")
     if width * height > bounds.max_pixels:
         raise TooLarge(f"The image has more than {bounds.max_pixels} pixels. Use a smaller image.")
+
+
+def _check_frames(frames: int, bounds: Bounds) -> None:
+    if frames > bounds.max_frames:
+        raise TooLarge(
+            f"The image has more than {bounds.max_frames} pages or frames. Use a file with fewer."
+        )
 
 
 def _describe(name: InputFormat, image: Any, pages: int) -> Probe:
@@ -116,29 +124,42 @@ def _advertised_tile(tile: Dimensions) -> Dimensions:
     return width, height
 
 
-def _as_pyramid(probe: Probe, path: Path, image: Any) -> Probe:
-    """`probe` as a pyramid if the file is tile-ready: tiles of a useful size, and levels down to a
-    few tiles.
-    """
-    try:
-        layout = tiff_layout.read_layout(path)
-    except tiff_layout.TiffLayoutError as error:
-        raise Damaged("The TIFF file is damaged: its directories cannot be read.") from error
-    tile = layout.levels[0].tile
-    is_web_colour = image.format == "uchar" and image.interpretation in ("srgb", "b-w")
-    has_useful_tiles = all(64 <= edge <= _LARGEST_TILE for edge in tile)
-    last = layout.levels[-1].dimensions
-    # A side of one pixel cannot be halved, so the pyramid of a very narrow picture ends there.
-    has_all_levels = has_useful_tiles and (
-        min(last) == 1 or all(side <= 4 * edge for side, edge in zip(last, tile, strict=True))
+def _probe_tiff(path: Path, bounds: Bounds) -> Probe:
+    """The probe of a TIFF. What libvips says of each level must be what the directories say."""
+    picture = read_picture(path)
+    check_size(picture.dimensions, bounds)
+    pages = picture.pages
+    if picture.samples.engine == "libvips":
+        for n in range(len(picture.levels)):
+            image = level_reader.open_level(str(path), picture, n)
+            pages = header_number(image, "n-pages", pages)
+    else:
+        check_decodable(path, picture)
+    _check_frames(pages, bounds)
+    width, height = picture.dimensions
+    size = (height, width) if picture.orientation >= 5 else (width, height)
+    media_type, extension = MEDIA_TYPES["tiff"]
+    result = Probe(
+        width=size[0],
+        height=size[1],
+        format="tiff",
+        media_type=media_type,
+        extension=extension,
+        kind=SourceKind.ORIGINAL,
+        tile_width=FASTEST.tile,
+        tile_height=FASTEST.tile,
+        levels=pyramid_levels(size, FASTEST.tile),
+        pages=pages,
+        bands=picture.samples.bands,
+        bits=16 if picture.samples.is_deep else 8,
+        has_alpha=picture.samples.alpha is not None,
+        orientation=picture.orientation,
     )
-    if not (
-        is_web_colour
-        and has_all_levels
-        and probe.orientation == 1
-        and "icc-profile-data" not in image.get_fields()
-    ):
-        return probe
+    return _as_pyramid(result, picture) if _is_tile_ready(picture) else result
+
+
+def _as_pyramid(probe: Probe, picture: TiffPicture) -> Probe:
+    tile = picture.directory.tile
     return replace(
         probe,
         kind=SourceKind.PYRAMID_TIFF,
@@ -147,4 +168,24 @@ def _as_pyramid(probe: Probe, path: Path, image: Any) -> Probe:
         levels=pyramid_levels(probe.dimensions, max(tile)),
         natively_tiled=True,
         pages=1,
+    )
+
+
+def _is_tile_ready(picture: TiffPicture) -> bool:
+    """True if tiles can be cut from the file as it is: web colours, tiles of a useful size, and
+    levels down to a few tiles.
+    """
+    tile, last, samples = picture.directory.tile, picture.levels[-1].dimensions, picture.samples
+    has_useful_tiles = all(64 <= edge <= _LARGEST_TILE for edge in tile)
+    # A side of one pixel cannot be halved, so the pyramid of a very narrow picture ends there.
+    has_all_levels = has_useful_tiles and (
+        min(last) == 1 or all(side <= 4 * edge for side, edge in zip(last, tile, strict=True))
+    )
+    return (
+        picture.random_access
+        and has_all_levels
+        and picture.orientation == 1
+        and samples.kind != "cmyk"
+        and not samples.is_deep
+        and not picture.directory.profile.count
     )

@@ -107,6 +107,13 @@ def write_scratch(image: Any, path: str) -> Any:
         pyvips.operation_block_set(_SCRATCH_CLASS, True)
 
 
+def with_orientation(image: Any, orientation: int) -> Any:
+    """`image` with this EXIF orientation, 1 to 8, whatever its own metadata says."""
+    image = image.copy()
+    image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+    return image
+
+
 def attach_profile(image: Any, profile: bytes) -> None:
     """Set `profile` (ICC) as the embedded profile of `image`, in place."""
     image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)

@@ -12,7 +12,6 @@ from orchestrator.imaging.file_type import sniff
 from orchestrator.imaging.jpeg2000.codestream import read_codestream
 from orchestrator.imaging.recipes import Recipe, pyramid_levels, reduction
 from orchestrator.imaging.render import stored_region
-from orchestrator.imaging.tiff_layout import TiffLayoutError, read_layout
 from orchestrator.model import SourceKind
 from tests.support import pictures
 
@@ -103,28 +102,6 @@ def test_a_codestream_with_an_incomplete_header_is_refused(tmp_path: Path) -> No
         (tmp_path / "cut").write_bytes(body[:length])
         with pytest.raises(Unprocessable):
             read_codestream(tmp_path / "cut")
-
-
-def test_the_layout_of_a_pyramid_is_read_from_its_directories(tmp_path: Path) -> None:
-    layout = read_layout(pictures.pyramid_tiff(tmp_path / "p", 1001, 703))
-    assert [level.dimensions for level in layout.levels] == [(1001, 703), (500, 351), (250, 175)]
-    assert layout.levels[0].tile == (256, 256)
-    strips = read_layout(pictures.multi_page_tiff(tmp_path / "m", 100, 80))
-    assert (len(strips.levels), strips.pages, strips.levels[0].tile) == (1, 3, (0, 0))
-
-
-def test_a_tiff_with_an_incomplete_or_invalid_directory_is_refused(tmp_path: Path) -> None:
-    body = pictures.tiff(tmp_path / "t", 16, 16).read_bytes()
-    for broken in (
-        b"",
-        b"II*\x00",
-        body[:9],
-        b"II*\x00\xff\xff\xff\xff",
-        b"MM\x00*\x00\x00\x00\x00",
-    ):
-        (tmp_path / "b").write_bytes(broken)
-        with pytest.raises(TiffLayoutError):
-            read_layout(tmp_path / "b")
 
 
 def test_recipes_and_errors_are_unchanged_by_pickling() -> None:

@@ -1,0 +1,157 @@
+"""Tiles of a pyramid TIFF, served as they are stored: they are not decoded and lose no quality.
+
+Only if the result is exactly that tile: JPEG is requested and stored, the region is one whole tile
+of a level, and its samples are those of the answer: gray, RGB or YCbCr with 8 bits, in one plane,
+without extra samples or a profile. The file is not trusted: the frame header of each tile must say
+the same as the directory, and the tile contains only the segments that a decoder needs.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from orchestrator.imaging.recipes import Recipe
+from orchestrator.imaging.tiff.directories import Directory, TagValues
+from orchestrator.imaging.tiff.interpretation import JPEG
+from orchestrator.imaging.tiff.jpeg_frames import (
+    ADOBE,
+    APP0,
+    DEFINE_TABLES,
+    has_only_tables,
+    parse_frame,
+)
+from orchestrator.imaging.tiff.pyramid import TiffPicture
+from orchestrator.model import Dimensions, SourceKind
+
+_GRAY, _RGB, _YCBCR = 1, 2, 6
+_COMPONENTS = {_GRAY: 1, _RGB: 3, _YCBCR: 3}
+_MAX_TILE_BYTES = 4 * 1024**2
+_MAX_TABLE_BYTES = 64 * 1024
+_JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x02\x00\x00\x01\x00\x01\x00\x00"
+_ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+_HEADS = {_GRAY: _JFIF, _YCBCR: _JFIF, _RGB: _ADOBE_RGB}
+"""The JPEG segment for the colour space. In the TIFF it is in the directory, not in the tile."""
+_TRANSFORMS = {_GRAY: (None, 0), _YCBCR: (None, 1), _RGB: (None, 0)}
+"""Colour transforms of an Adobe segment in the tile that do not contradict the directory."""
+_OTHERS = {
+    _GRAY: DEFINE_TABLES | {APP0, ADOBE},
+    _YCBCR: DEFINE_TABLES | {APP0, ADOBE},
+    _RGB: DEFINE_TABLES | {ADOBE},  # a JFIF segment makes decoders convert from YCbCr
+}
+_SAMPLINGS = {
+    _GRAY: frozenset(bytes((h << 4 | v,)) for h in (1, 2) for v in (1, 2)),
+    _RGB: frozenset((b"\x11\x11\x11",)),
+    _YCBCR: frozenset(bytes((h << 4 | v, 0x11, 0x11)) for h in (1, 2) for v in (1, 2)),
+}
+
+
+class StoredTiles:
+    """The tiles of one pyramid TIFF. The file stays open until `close`."""
+
+    def __init__(self, path: str, picture: TiffPicture) -> None:
+        """Raises FileNotFoundError."""
+        self._levels = tuple(level.directory for level in picture.levels)
+        self._is_usable = picture.orientation == 1 and all(map(_has_plain_samples, self._levels))
+        self._tables: dict[int, bytes | None] = {}
+        self._file = -1
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read_jpeg(self, recipe: Recipe) -> bytes | None:
+        """The result of `recipe` if it is a stored tile, else None."""
+        position = _find_tile(recipe, self._levels) if self._is_usable else None
+        if position is None:
+            return None
+        n, number = position
+        level = self._levels[n]
+        size = self._read_value(level.sizes, number)
+        tables = self._read_tables(n, level)
+        if tables is None or not 4 <= size <= _MAX_TILE_BYTES:
+            return None
+        tile = os.pread(self._file, size, self._read_value(level.offsets, number))
+        photometric = level.samples.photometric
+        if len(tile) < size or not _is_complete_jpeg(tile, level.tile, photometric):
+            return None
+        return tile[:2] + _HEADS[photometric] + tables + tile[2:]
+
+    def _read_tables(self, n: int, level: Directory) -> bytes | None:
+        """The tables that all tiles of a level share, without their start and end markers; None if
+        they have other segments.
+        """
+        if n not in self._tables:
+            count = min(level.tables.count, _MAX_TABLE_BYTES)
+            tables = os.pread(self._file, count, level.tables.offset) if count else b""
+            is_valid = not tables or has_only_tables(tables)
+            self._tables[n] = tables[2:-2] if is_valid else None
+        return self._tables[n]
+
+    def _read_value(self, values: TagValues, index: int) -> int:
+        """One value of a tag; 0 if there is none."""
+        size = struct.calcsize(values.code)
+        data = os.pread(self._file, size, values.offset + index * size)
+        if index >= values.count or len(data) < size:
+            return 0
+        return int(struct.unpack(values.code, data)[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+    def __del__(self) -> None:
+        """Close the file when a cache drops the object."""
+        self.close()
+
+
+def _has_plain_samples(level: Directory) -> bool:
+    """True if the samples of a decoded tile are those of the answer."""
+    tags = level.samples
+    return (
+        level.compression == JPEG
+        and _COMPONENTS.get(tags.photometric) == tags.count
+        and set(tags.bits) == {8}
+        and not tags.is_planar
+        and not tags.extras
+        and not level.profile.count
+    )
+
+
+def _find_tile(recipe: Recipe, levels: tuple[Directory, ...]) -> tuple[int, int] | None:
+    """(level, number of the tile) if the recipe requests exactly one whole stored JPEG tile."""
+    is_plain_jpeg = recipe.format == "jpg" and recipe.quality in ("default", "color")
+    if (
+        not is_plain_jpeg
+        or recipe.mirror
+        or recipe.rotation % 360
+        or recipe.kind is not SourceKind.PYRAMID_TIFF
+    ):
+        return None
+    n = recipe.reduction
+    if n >= len(levels) or levels[0].dimensions != recipe.dimensions:
+        return None
+    level = levels[n]
+    (x, y, w, h), (tile_w, tile_h) = recipe.region, level.tile
+    is_one_tile = recipe.size == level.tile and (w, h) == (tile_w << n, tile_h << n)
+    if not is_one_tile or x % w or y % h:
+        return None
+    column, row = x // w, y // h
+    if (column + 1) * tile_w > level.dimensions[0] or (row + 1) * tile_h > level.dimensions[1]:
+        return None  # the last tile of a row or column is padded
+    return n, row * -(-level.dimensions[0] // tile_w) + column
+
+
+def _is_complete_jpeg(tile: bytes, size: Dimensions, photometric: int) -> bool:
+    """True for a JPEG with start and end markers, of `size`, whose components are those of the
+    photometric interpretation, and that has only allowed segments.
+    """
+    frame = parse_frame(tile) if tile[-2:] == b"\xff\xd9" else None
+    return (
+        frame is not None
+        and frame.is_sequential
+        and frame.precision == 8
+        and frame.dimensions == size
+        and frame.sampling in _SAMPLINGS[photometric]
+        and frame.adobe_transform in _TRANSFORMS[photometric]
+        and frame.others <= _OTHERS[photometric]
+    )

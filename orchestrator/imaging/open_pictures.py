@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
+from orchestrator.errors import SourceChanged
 from orchestrator.imaging.jpeg2000 import binding
 from orchestrator.imaging.jpeg2000_levels import Cut, Jpeg2000Levels, crop
 from orchestrator.imaging.open_files import OpenFiles
@@ -47,7 +48,8 @@ class OpenPictures:
     """Opened pictures and levels within a byte budget."""
 
     def __init__(self, max_bytes: int, *, sandboxed: bool) -> None:
-        """Only a `sandboxed` process may give bytes to OpenJPEG."""
+        """Only a `sandboxed` process may give bytes to OpenJPEG, tifffile and imagecodecs."""
+        self._is_sandboxed = sandboxed
         self._files = OpenFiles(max_bytes)
         openjpeg = binding.load() if sandboxed else None
         self._jpeg2000 = Jpeg2000Levels(openjpeg, self._files) if openjpeg else None
@@ -75,8 +77,11 @@ class OpenPictures:
     def level(self, picture: PictureHeaders, region: Region, size: Dimensions) -> Level:
         """The coarsest level that has `size` pixels for a stored `region`.
 
-        Raises VipsError or CodestreamError, here or when the level is cut.
+        Raises VipsError or CodestreamError, here or when the level is cut; SourceChanged if the
+        file needs a decoder that this process must not run.
         """
+        if picture.tiff and picture.tiff.samples.engine != "libvips" and not self._is_sandboxed:
+            raise SourceChanged("The source of the image is not a pyramid TIFF as recorded.")
         n = coarsest_level(picture.levels, region, size)
         if self._jpeg2000 and self._jpeg2000.can_cut(picture, n):
             width, height = picture.levels[n]

@@ -16,7 +16,7 @@ from orchestrator.imaging.recipes import InputFormat
 _PROFILE, _XMP, _ORIENTATION = "icc-profile-data", "xmp-data", "orientation"
 _UNUSED = ("exif-data", _XMP, "iptc-data", "photoshop-data")
 _WITH_XMP: frozenset[InputFormat] = frozenset(("jpeg", "png", "webp"))
-_MAX_XMP_BYTES = 4 * 1024**2
+MAX_XMP_BYTES = 4 * 1024**2
 _TIFF_PREFIX = re.compile(
     rb"""xmlns:([A-Za-z_][\w.-]{0,40})\s{0,40}=\s{0,40}["']http://ns\.adobe\.com/tiff/1\.0/["']"""
 )
@@ -67,7 +67,7 @@ def orientation_of_xmp(packet: bytes) -> int | None:
     """The tiff:Orientation (1 to 8) of an XMP packet; None if it has none. The packet is searched
     as text, so its entities are not expanded.
     """
-    text = packet[:_MAX_XMP_BYTES]
+    text = packet[:MAX_XMP_BYTES]
     if b"\x00" in text[:64]:
         encoding = "utf-16" if text[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-16-be"
         text = text.decode(encoding, "ignore").encode()

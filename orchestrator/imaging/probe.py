@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import Damaged, TooLarge
+from orchestrator.imaging import colour
 from orchestrator.imaging.file_type import MEDIA_TYPES, sniff_file
 from orchestrator.imaging.jpeg2000.codestream import Codestream, read_codestream
 from orchestrator.imaging.loaders import load_picture
@@ -94,9 +95,15 @@ def _describe(name: InputFormat, image: Any, pages: int) -> Probe:
         pages=pages,
         bands=image.bands,
         bits=_BITS.get(image.format, 32),
-        has_alpha=bool(image.hasalpha()),
+        has_alpha=colour.has_alpha(image),
         orientation=orientation,
+        notes=_notes(image),
     )
+
+
+def _notes(image: Any) -> tuple[str, ...]:
+    note = colour.ignored_profile(image)
+    return (note,) if note else ()
 
 
 def _as_jpeg2000(probe: Probe, stream: Codestream) -> Probe:
@@ -129,10 +136,13 @@ def _probe_tiff(path: Path, bounds: Bounds) -> Probe:
     picture = read_picture(path)
     check_size(picture.dimensions, bounds)
     pages = picture.pages
+    notes: tuple[str, ...] = ()
     if picture.samples.engine == "libvips":
         for n in range(len(picture.levels)):
             image = level_reader.open_level(str(path), picture, n)
             pages = header_number(image, "n-pages", pages)
+        if picture.directory.profile.count:
+            notes = _notes(level_reader.load_level(str(path), picture, 0))
     else:
         check_decodable(path, picture)
     _check_frames(pages, bounds)
@@ -154,6 +164,7 @@ def _probe_tiff(path: Path, bounds: Bounds) -> Probe:
         bits=16 if picture.samples.is_deep else 8,
         has_alpha=picture.samples.alpha is not None,
         orientation=picture.orientation,
+        notes=notes,
     )
     return _as_pyramid(result, picture) if _is_tile_ready(picture) else result
 

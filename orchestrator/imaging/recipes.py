@@ -101,6 +101,8 @@ class Probe:
     bits: int = 8
     has_alpha: bool = False
     orientation: int = 1
+    notes: tuple[str, ...] = ()
+    """What is ignored of the file, as sentences."""
 
     @property
     def dimensions(self) -> Dimensions:

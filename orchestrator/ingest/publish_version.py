@@ -11,7 +11,7 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.ingest_context import IngestContext
 from orchestrator.ingest.prepare import Prepared, Recipes, prepare
 from orchestrator.ingest.publish import ObjectWriter, Version, build_source, plan_objects
-from orchestrator.ingest.register import build_draft, public_edge_after
+from orchestrator.ingest.register import build_draft, log_notes, public_edge_after
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.model import Asset, Source
 from orchestrator.origins.origin_services import OriginServices
@@ -50,6 +50,7 @@ class VersionPublisher:
             prepared = await prepare(
                 self._imaging, fetched.path, recipes, folder, stages=context.stages, probe=probe
             )
+            log_notes(context.id, prepared.original)
             context.stages.current = "store"
             source = await self._optimised_source(context, recipes, fetched, prepared)
             return await self._store_and_publish(context, recipes, fetched, prepared, source=source)

@@ -8,6 +8,7 @@ The objects of an older version are removed after the new version has replaced i
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from orchestrator.model import (
     public_edge,
 )
 from orchestrator.origins.file_reader import location_of_file
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Registrar:
         except FileNotFoundError as error:
             raise OriginUnavailable("The file was deleted while it was read.") from error
         metrics.INGEST_BYTES.inc(file.bytes)
+        log_notes(asset_id, probe)
         source = build_source(
             planned_probe(probe, recipes), file.location, file.bytes, file.fingerprint
         )
@@ -95,6 +99,12 @@ class Registrar:
             if known is not None:
                 await self._remover.remove_without_grace(asset_id)
         return registered
+
+
+def log_notes(asset_id: AssetId, probe: Probe) -> None:
+    """Log what is ignored of an original."""
+    for note in probe.notes:
+        log.warning("original noted", extra={"asset": str(asset_id), "note": note})
 
 
 def build_draft(

@@ -24,7 +24,7 @@ _SAMPLES, _ROWS, _STRIP_BYTES, _PLANAR = 277, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _SUB_IFDS, _INK_SET, _EXTRA_SAMPLES, _FORMAT, _LOWEST, _HIGHEST = 330, 332, 338, 339, 340, 341
 _JPEG_TABLES, _JPEG_OFFSET, _JPEG_BYTES, _SUBSAMPLING = 347, 513, 514, 530
-_DEPTH, _TILE_DEPTH, _PROFILE = 32997, 32998, 34675
+_XMP, _DEPTH, _TILE_DEPTH, _PROFILE = 700, 32997, 32998, 34675
 _NUMBER_TAGS = frozenset((_SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION))
 _NUMBER_TAGS |= {_PHOTOMETRIC, _ORIENTATION, _SAMPLES, _ROWS, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT}
 _NUMBER_TAGS |= {_SUB_IFDS, _INK_SET, _EXTRA_SAMPLES, _FORMAT, _LOWEST, _HIGHEST, _SUBSAMPLING}
@@ -33,6 +33,7 @@ _REAL_TAGS = frozenset((_LOWEST, _HIGHEST))
 _ARRAY_TAGS = frozenset(
     (_STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES, _JPEG_TABLES, _PROFILE)
 )
+_XMP_TYPES = frozenset(((_XMP, 1), (_XMP, 7)))
 _INTEGER_CODES = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
 _REAL_CODES = {6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 17: "q"}
 _TYPE_BYTES = {
@@ -84,7 +85,8 @@ class Directory:
     tile: Dimensions
     samples: SampleTags
     compression: int = 1
-    orientation: int = 1
+    orientation: int = 0
+    """1 to 8, or 0 if the tag is absent. Other values are 1."""
     is_reduced: bool = False
     is_mask: bool = False
     rows_per_strip: int = 0
@@ -95,6 +97,7 @@ class Directory:
     sizes: TagValues = TagValues()
     tables: TagValues = TagValues()
     profile: TagValues = TagValues()
+    xmp: TagValues = TagValues()
     old_jpeg: Span = (0, 0)
     """The span of the JPEG stream that old-style JPEG compression refers to."""
     lowest: tuple[float, ...] = ()
@@ -167,7 +170,7 @@ class DirectoryReader:
             place = external[0] if external else first + n * step + (12 if self._big else 8)
             if tag in _NUMBER_TAGS and tag not in numbers:
                 numbers[tag] = self._read_numbers(tag, kind, number, place)
-            elif tag in _ARRAY_TAGS and tag not in arrays:
+            elif (tag in _ARRAY_TAGS and tag not in arrays) or (tag, kind) in _XMP_TYPES:
                 arrays[tag] = TagValues(self._order + _code(tag, kind), number, place)
         following = body[count * step :]
         (after,) = (
@@ -232,7 +235,7 @@ def _describe(
 
     is_tiled = _TILE_WIDTH in numbers
     nothing = TagValues()
-    orientation = one(_ORIENTATION, 1)
+    orientation = one(_ORIENTATION)
     horizontal, vertical = (*several(_SUBSAMPLING), 2, 2)[:2]
     return Directory(
         dimensions=(one(_WIDTH), one(_HEIGHT)),
@@ -247,7 +250,7 @@ def _describe(
             ink_set=one(_INK_SET, 1),
         ),
         compression=one(_COMPRESSION, 1),
-        orientation=orientation if 1 <= orientation <= 8 else 1,
+        orientation=orientation if 1 <= orientation <= 8 else int(_ORIENTATION in numbers),
         is_reduced=bool(one(_SUBFILE) & 1) or one(_OLD_SUBFILE) == 2,
         is_mask=bool(one(_SUBFILE) & 4),
         rows_per_strip=min(one(_ROWS, 2**32 - 1), one(_HEIGHT)),
@@ -258,6 +261,7 @@ def _describe(
         sizes=arrays.get(_TILE_BYTES if is_tiled else _STRIP_BYTES, nothing),
         tables=arrays.get(_JPEG_TABLES, nothing),
         profile=arrays.get(_PROFILE, nothing),
+        xmp=arrays.get(_XMP, nothing),
         old_jpeg=(one(_JPEG_OFFSET), one(_JPEG_OFFSET) + one(_JPEG_BYTES)),
         lowest=numbers.get(_LOWEST, ()),
         highest=numbers.get(_HIGHEST, ()),

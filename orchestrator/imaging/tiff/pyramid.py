@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.errors import Damaged, Unsupported
+from orchestrator.imaging.image_metadata import MAX_XMP_BYTES, orientation_of_xmp
 from orchestrator.imaging.intervals import Span
 from orchestrator.imaging.tiff.directories import (
     Directory,
     DirectoryReader,
+    TagValues,
     TiffLayoutError,
 )
 from orchestrator.imaging.tiff.interpretation import (
@@ -58,6 +60,8 @@ class TiffPicture:
     levels: tuple[TiffLevel, ...]
     samples: Samples
     pages: int
+    orientation: int = 1
+    """The orientation of all levels, 1 to 8: what the tag says, or else XMP."""
     spans: tuple[Span, ...] = ()
     """The bytes of all directories, including those that are no level."""
 
@@ -70,11 +74,6 @@ class TiffPicture:
     def dimensions(self) -> Dimensions:
         """(width, height) in pixels, as stored."""
         return self.levels[0].dimensions
-
-    @property
-    def orientation(self) -> int:
-        """The EXIF orientation of all levels, 1 to 8."""
-        return self.directory.orientation
 
     @property
     def random_access(self) -> bool:
@@ -112,7 +111,15 @@ def parse_picture(file: BinaryIO, *, inspect_tiles: bool = True) -> TiffPicture:
             levels = _follow_halvings(tiles, top, _reductions_after(pages, page))
     inner = [child.directory for child in children]
     spans = tuple(span for directory in (*pages, *inner) for span in directory.spans)
-    return TiffPicture(levels, samples, len(pages), spans)
+    orientation = first.orientation or _orientation_of_xmp(file, first.xmp)
+    return TiffPicture(levels, samples, len(pages), orientation, spans)
+
+
+def _orientation_of_xmp(file: BinaryIO, values: TagValues) -> int:
+    if not values.count:
+        return 1
+    file.seek(values.offset)
+    return orientation_of_xmp(file.read(min(values.count, MAX_XMP_BYTES))) or 1
 
 
 def _find_page(pages: list[Directory]) -> int:

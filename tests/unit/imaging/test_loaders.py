@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pyvips
+import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -89,6 +90,26 @@ async def test_a_picture_is_turned_as_exif_says_or_else_as_xmp_says(
     source = await pool.convert(path, tmp_path / "source.tif", FASTEST)
     assert source.dimensions == probe.dimensions
     assert source.orientation == 1
+
+
+@pytest.mark.parametrize(
+    ("tag", "xmp", "orientation"),
+    [(None, 6, 6), (None, None, 1), (1, 6, 1), (8, 6, 8), (0, 6, 1), (None, 9, 1)],
+    ids=["XMP", "nothing", "tag 1", "tag 8", "tag 0", "XMP 9"],
+)
+async def test_a_tiff_is_turned_as_its_tag_says_or_else_as_xmp_says(
+    pool: ImagingPool, tmp_path: Path, tag: int | None, xmp: int | None, orientation: int
+) -> None:
+    tags = [(700, 1, len(_xmp(xmp)), _xmp(xmp), True)] if xmp else []
+    tags += [(274, 3, 1, tag, True)] if tag is not None else []
+    path = tmp_path / "a.tif"
+    shown = pictures.pattern(W, H)
+    tifffile.imwrite(path, shown, photometric="rgb", extratags=tags, metadata=None)
+    probe = await pool.probe(path)
+    assert probe.orientation == orientation
+    expected = np.rot90(shown, k={1: 0, 6: 3, 8: 1}[orientation])
+    assert (decode(await pool.render(a_recipe(path, probe))) == expected).all()
+    assert (await pool.convert(path, tmp_path / "s.tif", FASTEST)).dimensions == probe.dimensions
 
 
 @pytest.mark.parametrize(
@@ -330,3 +351,19 @@ def test_an_opened_image_keeps_its_profile_and_orientation_only(tmp_path: Path, 
     assert not {"exif-data", "xmp-data", "iptc-data"} & {*kept.get_fields()}
     stream = io.BytesIO(kept.pngsave_buffer())
     assert Image.open(stream).info.get("icc_profile") == P3
+
+
+# libpng drops such a profile itself.
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF", "AVIF"])
+async def test_a_profile_that_does_not_fit_is_noted_in_the_probe(
+    pool: ImagingPool, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "a"
+    pictures.picture(W, H).save(path, kind, icc_profile=icc.gray(1.8))
+    assert (await pool.probe(path)).notes == (
+        "The embedded colour profile (GRAY) does not fit the channels. It is ignored.",
+    )
+    pictures.picture(W, H).save(path, kind, icc_profile=P3)
+    assert (await pool.probe(path)).notes == ()
+    pictures.picture(W, H).save(path, kind)
+    assert (await pool.probe(path)).notes == ()

@@ -9,6 +9,10 @@ from typing import Any, assert_never, cast
 from orchestrator.imaging.recipes import Encoder, OutputFormat
 
 WHITE, MIDDLE_GRAY = 255, 128
+_CHROMA_BLOCK = 16
+"""Width and height of a block of subsampled colour in a JPEG. In a picture that is narrower, the
+colours of one edge would spread over most of its pixels.
+"""
 DEEP_FORMATS = frozenset(("png", "tif"))
 """Formats that keep 16 bits for each band."""
 
@@ -38,7 +42,12 @@ def encode(image: Any, output: OutputFormat, encoder: Encoder, *, bitonal: bool 
     depth: dict[str, int] = {"bitdepth": 1} if bitonal and image.bands == 1 else {}
     match output:
         case "jpg":
-            body = flatten(image).jpegsave_buffer(Q=encoder.jpeg_quality, strip=True)
+            is_narrow = min(image.width, image.height) < _CHROMA_BLOCK
+            body = flatten(image).jpegsave_buffer(
+                Q=encoder.jpeg_quality,
+                subsample_mode="off" if is_narrow else "auto",
+                strip=True,
+            )
         case "png":
             body = image.pngsave_buffer(compression=4, strip=True, **depth)
         case "webp":

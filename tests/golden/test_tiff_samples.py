@@ -171,6 +171,23 @@ async def test_only_the_channel_declared_as_alpha_is_transparency(
     assert np.abs(await render(pool, path) - truth[..., channels]).max() < 0.006
 
 
+@pytest.mark.parametrize("photometric", ["minisblack", "rgb", "separated"])
+@pytest.mark.parametrize("rows", [50, 16])
+async def test_planes_in_several_strips_are_put_together(
+    pool: ImagingPool, tmp_path: Path, photometric: str, rows: int
+) -> None:
+    """libvips 8.14 repeats the first row of gray planes."""
+    colours = {"minisblack": 1, "rgb": 3, "separated": 4}[photometric]
+    array = tiffs.integers(tiffs.ramps(channels=colours + 1), 8)
+    options = {"photometric": photometric, "extrasamples": ["unspecified"], "rowsperstrip": rows}
+    path = tiffs.write(tmp_path / "t.tif", array, planarconfig="separate", **options)
+    same = tiffs.write(tmp_path / "s.tif", array, planarconfig="contig", **options)
+    pixels = await render(pool, path)
+    assert pixels.tolist() == (await render(pool, same)).tolist()
+    if photometric != "separated":
+        assert np.abs(pixels - array[..., :colours] / 255).max() < 0.003
+
+
 @pytest.mark.parametrize("extras", [["assocalpha"], ["unspecified", "assocalpha"]], ids=str)
 @pytest.mark.parametrize("bits", [8, 16, 32])
 async def test_associated_alpha_is_divided_out_once(
@@ -266,6 +283,33 @@ async def test_lossless_and_deep_jpeg_are_decoded(
         **({"bitspersample": 12} if bits == 12 else {}),
     )
     assert np.abs(await render(pool, path) - truth).max() < 0.006
+
+
+@pytest.mark.parametrize("absent", [258, 277], ids=["depth", "number of samples"])
+async def test_old_style_jpeg_may_lack_tags_that_the_jpeg_has(
+    pool: ImagingPool, tmp_path: Path, absent: int
+) -> None:
+    body = tiffs.jpeg_bytes(tiffs.integers(tiffs.ramps(), 8))
+    tags = {
+        **tiffs.basic_tags(70, 50, 6, compression=6),
+        513: (tiffs.LONG, 8),
+        514: (tiffs.LONG, len(body)),
+    }
+    del tags[absent]
+    path = tmp_path / "t.tif"
+    path.write_bytes(tiffs.assemble(tags, [body]))
+    assert (await render(pool, path)).shape == (50, 70, 3)
+
+
+async def test_without_a_photometric_interpretation_one_sample_is_gray(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
+    array = tiffs.integers(tiffs.ramps(channels=1), 8)
+    tags = tiffs.basic_tags(70, 50, 1, bits=[8])
+    del tags[262]
+    path = tmp_path / "t.tif"
+    path.write_bytes(tiffs.assemble(tags, [array.tobytes()]))
+    assert np.abs(await render(pool, path) - array / 255).max() < 0.003
 
 
 async def test_a_file_without_the_offset_of_a_next_directory_is_whole(

@@ -15,6 +15,8 @@ from orchestrator.imaging.intervals import Span
 from orchestrator.model import Dimensions
 
 MAX_DIRECTORIES = 64
+LAST_OFFSET = 2**62
+"""The operating system refuses to read at much larger offsets."""
 _MAX_ENTRIES = 512
 _MAX_VALUES = 64
 """Values that are read of a tag, except of those that list strips and tiles."""
@@ -166,6 +168,8 @@ class DirectoryReader:
         for n, (tag, kind, number) in enumerate(self._entries(body, count, step)):
             external = self._external_span(body, n * step, _TYPE_BYTES.get(kind, 0) * number)
             if external:
+                if external[1] > LAST_OFFSET:
+                    raise TiffLayoutError("offset outside the file")
                 spans.append(external)
             place = external[0] if external else first + n * step + (12 if self._big else 8)
             if tag in _NUMBER_TAGS and tag not in numbers:
@@ -207,7 +211,7 @@ class DirectoryReader:
         return struct.unpack(layout, data)
 
     def _read(self, offset: int, size: int) -> bytes:
-        if not 0 <= offset < 2**62:
+        if not 0 <= offset <= LAST_OFFSET:
             raise TiffLayoutError("offset outside the file")
         self._file.seek(offset)
         return self._file.read(size)
@@ -234,6 +238,7 @@ def _describe(
         return tuple(int(value) for value in numbers.get(tag, ()))
 
     is_tiled = _TILE_WIDTH in numbers
+    count = max(1, one(_SAMPLES, 1))
     nothing = TagValues()
     orientation = one(_ORIENTATION)
     horizontal, vertical = (*several(_SUBSAMPLING), 2, 2)[:2]
@@ -242,10 +247,10 @@ def _describe(
         tile=(one(_TILE_WIDTH), one(_TILE_HEIGHT)) if is_tiled else (0, 0),
         samples=SampleTags(
             photometric=one(_PHOTOMETRIC, -1),
-            bits=several(_BITS) or (1,),
-            formats=several(_FORMAT) or (1,),
-            count=one(_SAMPLES, 1),
-            is_planar=one(_PLANAR, 1) == 2 and one(_SAMPLES, 1) > 1,
+            bits=(several(_BITS) or (1,))[:count],
+            formats=(several(_FORMAT) or (1,))[:count],
+            count=count,
+            is_planar=one(_PLANAR, 1) == 2 and count > 1,
             extras=several(_EXTRA_SAMPLES),
             ink_set=one(_INK_SET, 1),
         ),

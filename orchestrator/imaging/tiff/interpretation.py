@@ -131,6 +131,8 @@ def interpret(directory: Directory, *, is_special_jpeg: bool = False) -> Samples
     Raises Damaged for tags that contradict each other, Unsupported for what no reader reads.
     """
     tags = directory.samples
+    if directory.compression == OLD_JPEG:
+        return _interpret_old_jpeg(directory)
     kind = _kind(tags)
     bits, form = _depth(tags)
     colours = _COLOURS[kind]
@@ -151,6 +153,26 @@ def interpret(directory: Directory, *, is_special_jpeg: bool = False) -> Samples
     )
 
 
+def _interpret_old_jpeg(directory: Directory) -> Samples:
+    """Old-style JPEG, whose tags may lack the depth and number of the samples."""
+    tags = directory.samples
+    is_gray = tags.photometric in (0, 1) and tags.count == 1
+    if not is_gray and tags.photometric not in (2, 6):
+        raise _unsupported(f"old-style JPEG of photometric interpretation {tags.photometric}")
+    if tags.is_planar or tags.extras:
+        raise _unsupported("old-style JPEG in separate planes or with extra samples")
+    return Samples(
+        engine="libtiff",
+        kind="gray" if is_gray else "ycbcr",
+        bits=8,
+        format=UNSIGNED,
+        colours=1 if is_gray else 3,
+        alpha=None,
+        is_premultiplied=False,
+        is_inverted=False,
+    )
+
+
 def has_same_samples(one: Directory, other: Directory) -> bool:
     """True if both images have samples of the same kind. RGB and YCbCr are the same: both are read
     as RGB.
@@ -166,8 +188,8 @@ def has_same_samples(one: Directory, other: Directory) -> bool:
 def _kind(tags: SampleTags) -> Kind:
     if tags.photometric in _OTHER_PHOTOMETRICS:
         raise _unsupported(_OTHER_PHOTOMETRICS[tags.photometric])
-    if tags.photometric == -1:
-        raise Damaged("The TIFF file is damaged: it does not say what its samples are.")
+    if tags.photometric == -1:  # as libtiff guesses
+        return "rgb" if tags.count >= 3 else "gray"
     if tags.photometric not in _KINDS:
         raise _unsupported(f"photometric interpretation {tags.photometric}")
     if tags.photometric == 5 and tags.ink_set != _CMYK_INKS:
@@ -200,10 +222,8 @@ def _find_alpha(tags: SampleTags, colours: int) -> tuple[int | None, bool]:
 def _choose_engine(directory: Directory, kind: Kind, *, is_special_jpeg: bool) -> Engine:
     compression, tags = directory.compression, directory.samples
     form = tags.formats[0]
-    if compression == OLD_JPEG:
-        return _engine_for_libtiff(directory, "old-style JPEG")
     if kind == "ycbcr" and compression in _PLAIN_COMPRESSIONS:
-        return _engine_for_libtiff(directory, "YCbCr")
+        return _engine_for_ycbcr(directory)
     if kind == "ycbcr" and (is_special_jpeg or tags.is_planar or compression == _LOSSLESS_JPEG):
         raise _unsupported("YCbCr in separate planes or in lossless JPEG")
     if _is_right_in_libvips(directory, kind) and not is_special_jpeg:
@@ -221,13 +241,13 @@ def _choose_engine(directory: Directory, kind: Kind, *, is_special_jpeg: bool) -
     return "tifffile"
 
 
-def _engine_for_libtiff(directory: Directory, name: str) -> Engine:
-    """`libtiff`, if its RGBA interface reads the image."""
+def _engine_for_ycbcr(directory: Directory) -> Engine:
+    """`libtiff`, if its RGBA interface reads YCbCr that is not JPEG."""
     tags = directory.samples
     if tags.bits[0] != 8 or tags.formats[0] not in (UNSIGNED, _UNDEFINED_FORMAT):
-        raise _unsupported(f"{name} in {tags.bits[0]}-bit samples")
+        raise _unsupported(f"YCbCr in {tags.bits[0]}-bit samples")
     if tags.is_planar or tags.count > 3:
-        raise _unsupported(f"{name} in separate planes or with extra samples")
+        raise _unsupported("YCbCr in separate planes or with extra samples")
     return "libtiff"
 
 
@@ -238,12 +258,15 @@ def _is_right_in_libvips(directory: Directory, kind: Kind) -> bool:
         tags.formats[0] not in (UNSIGNED, _UNDEFINED_FORMAT)
         or not is_deep_enough
         or directory.compression not in _LIBVIPS_COMPRESSIONS
+        or tags.photometric == -1
         or (tags.is_planar and directory.is_tiled)
         # libtiff refuses a JPEG with another number of components than its colours have
         or (directory.compression == JPEG and tags.extras and not tags.is_planar)
     ):
         return False
     match kind:
+        case "gray" if tags.is_planar:
+            return False  # libvips repeats the first row of the first plane
         case "gray" | "rgb":
             # libvips divides by the first extra sample only
             is_associated = _ASSOCIATED in tags.extras

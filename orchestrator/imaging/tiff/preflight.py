@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 
 from orchestrator.errors import Damaged, TooLarge
-from orchestrator.imaging.tiff.directories import Directory, TagValues
+from orchestrator.imaging.tiff.directories import TagValues
 from orchestrator.imaging.tiff.interpretation import OLD_JPEG
 from orchestrator.imaging.tiff.pyramid import TiffPicture
 
@@ -24,7 +24,7 @@ def check_decodable(path: Path, picture: TiffPicture) -> None:
     are missing, FileNotFoundError. Decodes nothing.
     """
     _check_memory(picture)
-    _check_segments(path, picture.directory)
+    _check_segments(path, picture)
 
 
 def _check_memory(picture: TiffPicture) -> None:
@@ -45,10 +45,11 @@ def _check_memory(picture: TiffPicture) -> None:
         )
 
 
-def _check_segments(path: Path, directory: Directory) -> None:
+def _check_segments(path: Path, picture: TiffPicture) -> None:
     """Raises Damaged if strips or tiles are missing or outside the file: tifffile would fill them
-    with black.
+    with black. Planes of samples that are dropped may be missing.
     """
+    directory, samples = picture.directory, picture.samples
     size = path.stat().st_size
     if directory.compression == OLD_JPEG and directory.old_jpeg[1] > directory.old_jpeg[0]:
         if directory.old_jpeg[1] > size:
@@ -56,7 +57,8 @@ def _check_segments(path: Path, directory: Directory) -> None:
         return
     width, height = directory.dimensions
     across, down = directory.tile if directory.is_tiled else (width, directory.rows_per_strip)
-    planes = directory.samples.count if directory.samples.is_planar else 1
+    used = samples.colours if samples.alpha is None else samples.alpha + 1
+    planes = used if directory.samples.is_planar else 1
     expected = math.ceil(width / across) * math.ceil(height / max(1, down)) * planes
     offsets = _read_all(path, directory.offsets)
     sizes = _read_all(path, directory.sizes)

@@ -20,6 +20,7 @@ from orchestrator.errors import Damaged, Unsupported
 from orchestrator.imaging.image_metadata import MAX_XMP_BYTES, orientation_of_xmp
 from orchestrator.imaging.intervals import Span
 from orchestrator.imaging.tiff.directories import (
+    LAST_OFFSET,
     Directory,
     DirectoryReader,
     TagValues,
@@ -204,6 +205,9 @@ def _is_special_jpeg(file: BinaryIO, directory: Directory) -> bool:
     first = file.read(struct.calcsize(values.code))
     if len(first) < struct.calcsize(values.code):
         return False
-    file.seek(struct.unpack(values.code, first)[0])
+    (offset,) = struct.unpack(values.code, first)
+    if offset > LAST_OFFSET:
+        return False
+    file.seek(offset)
     frame = parse_frame(file.read(_FRAME_HEADER_BYTES))
     return frame is not None and (frame.is_lossless or frame.precision != 8)

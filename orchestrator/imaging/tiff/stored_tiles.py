@@ -12,7 +12,7 @@ import os
 import struct
 
 from orchestrator.imaging.recipes import Recipe
-from orchestrator.imaging.tiff.directories import Directory, TagValues
+from orchestrator.imaging.tiff.directories import LAST_OFFSET, Directory, TagValues
 from orchestrator.imaging.tiff.interpretation import JPEG
 from orchestrator.imaging.tiff.jpeg_frames import (
     ADOBE,
@@ -66,9 +66,10 @@ class StoredTiles:
         level = self._levels[n]
         size = self._read_value(level.sizes, number)
         tables = self._read_tables(n, level)
-        if tables is None or not 4 <= size <= _MAX_TILE_BYTES:
+        offset = self._read_value(level.offsets, number)
+        if tables is None or not 4 <= size <= _MAX_TILE_BYTES or offset > LAST_OFFSET:
             return None
-        tile = os.pread(self._file, size, self._read_value(level.offsets, number))
+        tile = os.pread(self._file, size, offset)
         photometric = level.samples.photometric
         if len(tile) < size or not _is_complete_jpeg(tile, level.tile, photometric):
             return None

@@ -22,7 +22,7 @@ RUN rm -rf orchestrator/web/static/vendor \
 
 FROM debian:bookworm-slim
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 libvips42 fonts-dejavu-core \
+    && apt-get install --yes --no-install-recommends python3 libvips42 libopenjp2-7 fonts-dejavu-core \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --create-home orchestrator \
     && install --directory --owner orchestrator /data

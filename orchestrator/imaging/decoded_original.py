@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.imaging import vips
+from orchestrator.imaging.jpeg2000.whole_picture import load_whole
 from orchestrator.imaging.loaders import load_picture
 from orchestrator.imaging.recipes import Probe
 
@@ -23,8 +24,10 @@ def load_decoded(path: Path, original: Probe, scratch: Path) -> Any:
     """The picture at `path`, oriented, with all its pixels in memory or in the file `scratch`
     (`*.v`). They can be read in any order; the caller removes the file after its last use.
 
-    Raises VipsError if any part cannot be decoded.
+    Raises VipsError or CodestreamError if any part cannot be decoded.
     """
+    if original.format == "jpeg2000":
+        return load_whole(path, scratch)
     vips.set_threads(1)
     image = spool(load_first_in_order(path, original), scratch)
     return image if original.orientation == 1 else image.autorot()
@@ -32,17 +35,16 @@ def load_decoded(path: Path, original: Probe, scratch: Path) -> Any:
 
 def load_in_order(path: Path, original: Probe, scratch: Path) -> Any:
     """As `load_decoded`, for a caller that reads each row once, from the top, on one thread: it
-    receives the decoding errors. Only a picture that must be turned uses `scratch`.
+    receives the decoding errors. Only JPEG2000, and a picture that must be turned, use `scratch`.
     """
-    if original.orientation != 1:
+    if original.orientation != 1 or original.format == "jpeg2000":
         return load_decoded(path, original, scratch)
     return load_first_in_order(path, original)
 
 
 def load_first_in_order(path: Path, original: Probe) -> Any:
     """The first page of the picture as it is stored, to be read once from the top."""
-    options = {} if original.format == "jpeg2000" else {"access": "sequential"}
-    return load_picture(original.format, str(path), **options)
+    return load_picture(original.format, str(path), access="sequential")
 
 
 def spool(image: Any, scratch: Path) -> Any:

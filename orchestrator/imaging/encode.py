@@ -13,6 +13,10 @@ _CHROMA_BLOCK = 16
 """Width and height of a block of subsampled colour in a JPEG. In a picture that is narrower, the
 colours of one edge would spread over most of its pixels.
 """
+PALETTE_FIELD = "palette-bit-depth"
+"""Metadata that libvips and our JPEG2000 reader set on an image that was stored with a palette. Its
+colours change from pixel to pixel, which subsampled colour would blur.
+"""
 DEEP_FORMATS = frozenset(("png", "tif"))
 """Formats that keep 16 bits for each band."""
 
@@ -43,9 +47,10 @@ def encode(image: Any, output: OutputFormat, encoder: Encoder, *, bitonal: bool 
     match output:
         case "jpg":
             is_narrow = min(image.width, image.height) < _CHROMA_BLOCK
+            is_sharp = is_narrow or PALETTE_FIELD in image.get_fields()
             body = flatten(image).jpegsave_buffer(
                 Q=encoder.jpeg_quality,
-                subsample_mode="off" if is_narrow else "auto",
+                subsample_mode="off" if is_sharp else "auto",
                 strip=True,
             )
         case "png":

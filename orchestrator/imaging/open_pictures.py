@@ -10,9 +10,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
-from orchestrator.errors import SourceChanged
+from orchestrator.errors import SourceChanged, Unsupported
 from orchestrator.imaging.jpeg2000 import binding
-from orchestrator.imaging.jpeg2000_levels import Cut, Jpeg2000Levels, crop
+from orchestrator.imaging.jpeg2000.channels import crop
+from orchestrator.imaging.jpeg2000_levels import Cut, Jpeg2000Levels, image_bytes
 from orchestrator.imaging.open_files import OpenFiles
 from orchestrator.imaging.picture_headers import (
     PictureHeaders,
@@ -77,13 +78,15 @@ class OpenPictures:
     def level(self, picture: PictureHeaders, region: Region, size: Dimensions) -> Level:
         """The coarsest level that has `size` pixels for a stored `region`.
 
-        Raises VipsError or CodestreamError, here or when the level is cut; SourceChanged if the
-        file needs a decoder that this process must not run.
+        Raises VipsError, CodestreamError, Damaged, Unsupported or TooLarge, here or when the level
+        is cut; SourceChanged if the file needs a decoder that this process must not run.
         """
         if picture.tiff and picture.tiff.samples.engine != "libvips" and not self._is_sandboxed:
             raise SourceChanged("The source of the image is not a pyramid TIFF as recorded.")
         n = coarsest_level(picture.levels, region, size)
-        if self._jpeg2000 and self._jpeg2000.can_cut(picture, n):
+        if picture.format == "jpeg2000":
+            if self._jpeg2000 is None:
+                raise Unsupported("JPEG2000 files are decoded only in a decode worker.")
             width, height = picture.levels[n]
             return Level(self._jpeg2000.cut_level(picture, n), width, height, 2**n, 2**n)
         fits = picture.random_access or _decoded_bytes(picture.levels[n]) <= self._files.max_bytes
@@ -94,7 +97,7 @@ class OpenPictures:
         full = picture.levels[0]
         scale_x = level_scale(full[0], image.width, n)
         scale_y = level_scale(full[1], image.height, n)
-        return Level(partial(crop, image), image.width, image.height, scale_x, scale_y, not fits)
+        return Level(partial(_crop, image), image.width, image.height, scale_x, scale_y, not fits)
 
     def decode_block(self, picture: PictureHeaders, n: int, block: Region) -> None:
         """Decode a rectangle of level `n` at once, where that makes cutting from it faster. Raises
@@ -111,12 +114,13 @@ class OpenPictures:
 def _open_level(picture: PictureHeaders, n: int) -> tuple[Any, int]:
     """(level `n` by libvips, its estimated bytes)."""
     if picture.random_access:
-        is_jpeg2000 = picture.format == "jpeg2000"
-        size = 2 * picture.identity.size if is_jpeg2000 else _LAZY_IMAGE_BYTES
-        return load_level(picture, n, access="random"), size
+        return load_level(picture, n, access="random"), _LAZY_IMAGE_BYTES
     image = load_level(picture, n, access="sequential").copy_memory()
-    sample_bytes = 2 if image.format == "ushort" else 1
-    return image, image.width * image.height * image.bands * sample_bytes
+    return image, image_bytes(image)
+
+
+def _crop(image: Any, *region: int) -> Any:
+    return crop(image, region)
 
 
 def _decoded_bytes(dimensions: Dimensions) -> int:

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 from orchestrator.errors import Unprocessable
 from orchestrator.imaging.file_type import HEAD_BYTES, sniff
 from orchestrator.imaging.intervals import Span, Spans
-from orchestrator.imaging.jpeg2000.codestream import parse_codestream
+from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Header, parse_header
 from orchestrator.imaging.jpeg2000.tile_parts import (
     END_OF_CODESTREAM,
     SOT,
@@ -24,7 +24,7 @@ from orchestrator.imaging.jpeg2000.tile_parts import (
     prefix_lengths,
     walk_tile_parts,
 )
-from orchestrator.imaging.picture_headers import coarsest_level, halved_dimensions
+from orchestrator.imaging.picture_headers import coarsest_level
 from orchestrator.imaging.recipes import Recipe
 from orchestrator.imaging.render import region_to_read
 from orchestrator.imaging.tiff.directories import MAX_DIRECTORIES, Directory, TagValues
@@ -76,12 +76,15 @@ class PartialFile(io.RawIOBase):
 
 @dataclass(frozen=True, slots=True)
 class Jpeg2000Outline:
-    """How many bytes of a JPEG2000 file each reduction n = 0, 1 ... needs, and the dimensions at
-    each.
-    """
+    """How many bytes of a JPEG2000 file each reduction n = 0, 1 ... needs, and its header."""
 
     prefix_lengths: tuple[int, ...]
-    levels: tuple[Dimensions, ...]
+    header: Jp2Header
+
+    @property
+    def levels(self) -> tuple[Dimensions, ...]:
+        """The dimensions of the levels that the reader offers."""
+        return self.header.levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +123,9 @@ def needed_bytes(outline: SourceOutline, recipe: Recipe, file: PartialFile) -> N
     if outline.levels[0] != recipe.dimensions:
         return None
     match outline:
-        case Jpeg2000Outline(lengths, levels):
-            end = lengths[coarsest_level(levels, recipe.region, recipe.size)]
+        case Jpeg2000Outline(lengths, header):
+            n = coarsest_level(header.levels, recipe.region, recipe.size)
+            end = lengths[header.base_reduction(n)]
             return NeededBytes(((0, end),), end)
         case TiffOutline(picture, levels):
             n, (left, top, width, height) = region_to_read(recipe, levels)
@@ -149,8 +153,9 @@ def is_complete(file: BinaryIO, end: int) -> bool:
     lists.
     """
     try:
-        parts = [part for part in parse_tile_part_list(file) if part.end <= end]
-        walked = list(walk_tile_parts(file, file.tell() - 2))
+        stream = parse_header(file).stream
+        parts = [part for part in parse_tile_part_list(stream) if part.end <= end]
+        walked = list(walk_tile_parts(file, stream.first_part))
         return walked == parts and file.tell() == end + len(END_OF_CODESTREAM)
     except (Unprocessable, struct.error, ValueError):
         return False
@@ -158,12 +163,11 @@ def is_complete(file: BinaryIO, end: int) -> bool:
 
 def _jpeg2000_outline(file: PartialFile) -> Jpeg2000Outline | None:
     binary = cast("BinaryIO", file)
-    file.seek(0)
-    stream = parse_codestream(binary)
-    lengths = prefix_lengths(parse_tile_part_list(binary), stream)
+    header = parse_header(binary)
+    lengths = prefix_lengths(parse_tile_part_list(header.stream), header.stream)
     if not lengths or lengths[0] + len(END_OF_CODESTREAM) > file.size:
         return None
-    return Jpeg2000Outline(lengths, halved_dimensions(stream.dimensions, stream.levels))
+    return Jpeg2000Outline(lengths, header)
 
 
 def _tiff_outline(file: PartialFile) -> TiffOutline | None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.imaging import vips
 from orchestrator.imaging.file_type import sniff_file
-from orchestrator.imaging.jpeg2000.codestream import Codestream, read_codestream
+from orchestrator.imaging.jpeg2000 import binding, jp2_layout
+from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Layout
 from orchestrator.imaging.loaders import load_jpeg, load_picture
 from orchestrator.imaging.recipes import InputFormat, Region, reduction
 from orchestrator.imaging.tiff import level_reader
@@ -52,8 +52,8 @@ class PictureHeaders:
     orientation: int = 1
     tiff: TiffPicture | None = None
     """The picture of a TIFF file."""
-    codestream: Codestream | None = None
-    """The header of a JPEG2000 codestream."""
+    jpeg2000: Jp2Layout | None = None
+    """The headers and tile-parts of a JPEG2000 file."""
 
     @property
     def path(self) -> str:
@@ -62,13 +62,8 @@ class PictureHeaders:
 
     @property
     def is_untiled_codestream(self) -> bool:
-        """True for a JPEG2000 file in one piece whose samples are the pixels."""
-        return self.codestream is not None and self.codestream.plain and not self.codestream.tiled
-
-    @property
-    def is_tiled_codestream(self) -> bool:
-        """True for a JPEG2000 file in tiles whose samples are the pixels."""
-        return self.codestream is not None and self.codestream.plain and self.codestream.tiled
+        """True for a JPEG2000 file in one piece."""
+        return self.jpeg2000 is not None and not self.jpeg2000.stream.tiled
 
 
 def identify(path: str) -> FileIdentity:
@@ -82,9 +77,10 @@ def read_headers(identity: FileIdentity) -> PictureHeaders:
     path = identity.path
     name = sniff_file(Path(path))
     if name == "jpeg2000":
-        stream = read_codestream(Path(path))
-        levels = halved_dimensions(stream.dimensions, stream.levels)
-        return PictureHeaders(identity, name, levels, random_access=True, codestream=stream)
+        binding.require()
+        layout = jp2_layout.read_layout(Path(path))
+        levels = layout.header.levels
+        return PictureHeaders(identity, name, levels, random_access=True, jpeg2000=layout)
     if name == "tiff":
         tiff = read_picture(Path(path))
         levels = tuple(level.dimensions for level in tiff.levels)
@@ -136,16 +132,9 @@ def level_scale(full: int, level: int, n: int) -> float:
     return full / level
 
 
-def halved_dimensions(full: Dimensions, levels: int) -> tuple[Dimensions, ...]:
-    """The dimensions at each reduction of a codestream with `levels` decomposition levels."""
-    return tuple((-(-full[0] >> n), -(-full[1] >> n)) for n in range(levels + 1))
-
-
 def load_level(picture: PictureHeaders, n: int, *, access: str) -> Any:
     """Level `n` of a file. Raises as `load_picture`."""
     match picture.format:
-        case "jpeg2000":
-            return vips.load("jpeg2000", picture.path, page=n)
         case "jpeg":
             return load_jpeg(picture.path, shrink=2**n, access=access)
         case "tiff" if picture.tiff:

@@ -21,7 +21,7 @@ from orchestrator.imaging import decode_worker, thumbnail_resize, vips
 from orchestrator.imaging.decode_queue import JobGroup
 from orchestrator.imaging.decode_threads import DecodeThreads
 from orchestrator.imaging.full_disk import is_disk_full, no_room
-from orchestrator.imaging.jpeg2000_levels import SMALL_LEVEL_PIXELS
+from orchestrator.imaging.jpeg2000.jp2_layout import SMALL_LEVEL_PIXELS
 from orchestrator.imaging.lanes import Lane
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.recipes import Capabilities, ConversionPolicy, Encoder, Probe, Recipe

@@ -11,7 +11,8 @@ from typing import Any
 from orchestrator.errors import Damaged, TooLarge
 from orchestrator.imaging import colour
 from orchestrator.imaging.file_type import MEDIA_TYPES, sniff_file
-from orchestrator.imaging.jpeg2000.codestream import Codestream, read_codestream
+from orchestrator.imaging.jpeg2000 import binding, jp2_layout
+from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Header
 from orchestrator.imaging.loaders import load_picture
 from orchestrator.imaging.picture_headers import header_number
 from orchestrator.imaging.recipes import (
@@ -47,17 +48,13 @@ def probe(path: Path, bounds: Bounds) -> Probe:
     name = sniff_file(path)
     if name == "tiff":
         return _probe_tiff(path, bounds)
-    stream = read_codestream(path) if name == "jpeg2000" else None
-    if stream is not None:
-        check_size(stream.dimensions, bounds)
+    if name == "jpeg2000":
+        return _probe_jpeg2000(path, bounds)
     image = load_picture(name, str(path))
     check_size((image.width, image.height), bounds)
-    pages = header_number(image, "n-pages", 1) if name not in ("jpeg2000", "pdf") else 1
+    pages = header_number(image, "n-pages", 1) if name != "pdf" else 1
     _check_frames(pages, bounds)
-    result = _describe(name, image, pages)
-    if stream is not None:
-        return _as_jpeg2000(result, stream)
-    return result
+    return _describe(name, image, pages)
 
 
 def check_size(dimensions: Dimensions, bounds: Bounds) -> None:
@@ -106,19 +103,42 @@ def _notes(image: Any) -> tuple[str, ...]:
     return (note,) if note else ()
 
 
-def _as_jpeg2000(probe: Probe, stream: Codestream) -> Probe:
-    if stream.dimensions != probe.dimensions:
-        raise Damaged("The JPEG2000 file has no valid header.")
+def _probe_jpeg2000(path: Path, bounds: Bounds) -> Probe:
+    """The probe of a JPEG2000 file of which every tile-part is there. Raises Damaged, Unsupported,
+    TooLarge, FileNotFoundError.
+    """
+    binding.require()
+    check_size(jp2_layout.read_header(path).stream.dimensions, bounds)
+    header = jp2_layout.read_whole_layout(path).header
+    stream, plan, size = header.stream, header.plan, header.stream.dimensions
     tile = _advertised_tile(stream.tile) if stream.tiled else (UNTILED_TILE, UNTILED_TILE)
-    return replace(
-        probe,
-        kind=SourceKind.JPEG2000,
+    media_type, extension = MEDIA_TYPES["jpeg2000"]
+    return Probe(
+        width=size[0],
+        height=size[1],
+        format="jpeg2000",
+        media_type=media_type,
+        extension=extension,
+        kind=SourceKind.JPEG2000 if _has_fast_levels(header) else SourceKind.ORIGINAL,
         tile_width=tile[0],
         tile_height=tile[1],
-        levels=pyramid_levels(probe.dimensions, max(tile)),
+        levels=pyramid_levels(size, max(tile)),
         natively_tiled=stream.tiled,
-        bits=stream.bits,
+        bands=plan.bands,
+        bits=max(channel.bits for channel in plan.colours),
+        has_alpha=plan.opacity is not None,
     )
+
+
+def _has_fast_levels(header: Jp2Header) -> bool:
+    """True if each tile at each scale is decoded from about as many pixels as it has. Otherwise a
+    finer level, or the whole image, is decoded for a tile.
+    """
+    width, height = header.stream.dimensions
+    if width * height <= jp2_layout.SMALL_LEVEL_PIXELS:
+        return True
+    has_levels = len(header.levels) <= header.usable_reductions + 1
+    return has_levels and not (header.stream.high_throughput and not header.stream.tiled)
 
 
 def _advertised_tile(tile: Dimensions) -> Dimensions:

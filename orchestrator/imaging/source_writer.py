@@ -25,7 +25,6 @@ from orchestrator.imaging.render import cut_region, resize
 from orchestrator.imaging.row_shrinker import RowShrinker
 from orchestrator.model import Dimensions, SourceKind
 
-_TINY = 64
 _CLASSIC_TIFF_BYTES = 3 * 1000**3
 
 
@@ -150,20 +149,5 @@ def _write(
 def _write_jpeg2000(
     image: Any, target: Path, policy: ConversionPolicy, shrinker: RowShrinker | None, threads: int
 ) -> None:
-    openjpeg = binding.load()
-    if openjpeg is not None:
-        on_strip = shrinker.add if shrinker else None
-        tile_writer.write(openjpeg, image, target, policy, threads=threads, on_strip=on_strip)
-        return
-    # In tiny images the lossy encoder misses the requested quality by far. Lossless costs nothing.
-    is_tiny = min(image.width, image.height) < _TINY
-    edge = policy.tile or policy.advertised_tile
-    vips.set_threads(threads)
-    image.jp2ksave(
-        str(target),
-        tile_width=edge,
-        tile_height=edge,
-        Q=int(policy.psnr),
-        lossless=is_tiny or policy.lossless,
-        strip=True,
-    )
+    on_strip = shrinker.add if shrinker else None
+    tile_writer.write(binding.require(), image, target, policy, threads=threads, on_strip=on_strip)

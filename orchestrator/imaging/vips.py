@@ -27,7 +27,6 @@ _CLASSES: dict[InputFormat, str] = {
     "gif": "VipsForeignLoadNsgif",
     "webp": "VipsForeignLoadWebp",
     "tiff": "VipsForeignLoadTiff",
-    "jpeg2000": "VipsForeignLoadJp2k",
     "heif": "VipsForeignLoadHeif",
     "svg": "VipsForeignLoadSvg",
     "pdf": "VipsForeignLoadPdf",
@@ -38,7 +37,6 @@ _LOADERS: dict[InputFormat, str] = {
     "gif": "gifload",
     "webp": "webpload",
     "tiff": "tiffload",
-    "jpeg2000": "jp2kload",
     "heif": "heifload",
     "svg": "svgload",
     "pdf": "pdfload",
@@ -58,8 +56,10 @@ _OUT_OF_MEMORY = ("out of memory", "memory allocation", "cannot allocate")
 """Words in the errors of decoders. libvips passes them on as one text, without a code."""
 TRUSTED: frozenset[InputFormat] = frozenset(("jpeg", "png", "gif", "webp", "tiff"))
 """Formats that may be decoded in any of our processes."""
-SANDBOXED: frozenset[InputFormat] = frozenset(("jpeg2000", "heif", "svg", "pdf"))
-"""Formats that may be decoded only in a decode worker process."""
+SANDBOXED: frozenset[InputFormat] = frozenset(("heif", "svg", "pdf"))
+"""Formats that libvips may decode only in a decode worker process. JPEG2000 is decoded there, too,
+by our own reader: libvips' loader reads and writes outside its buffers for some files.
+"""
 
 
 def restrict(*, sandboxed: bool, threads: int = 1) -> None:
@@ -96,10 +96,16 @@ def load_bytes(name: InputFormat, body: bytes, **options: Any) -> Any:
 def write_scratch(image: Any, path: str) -> Any:
     """Write all pixels of `image` to the file `path` (`*.v`) in libvips' own format, and return
     the image that reads them from there in any order. Raises VipsError.
+    """
+    image.vipssave(path)
+    return load_scratch(path)
+
+
+def load_scratch(path: str) -> Any:
+    """The image in a file of libvips' own format that this process has just written.
 
     The loader of this format is allowed for this call only: it reads no file of others.
     """
-    image.vipssave(path)
     pyvips.operation_block_set(_SCRATCH_CLASS, False)
     try:
         return pyvips.Operation.call("vipsload", path)
@@ -117,6 +123,11 @@ def with_orientation(image: Any, orientation: int) -> Any:
 def attach_profile(image: Any, profile: bytes) -> None:
     """Set `profile` (ICC) as the embedded profile of `image`, in place."""
     image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+
+
+def mark_palette(image: Any) -> None:
+    """Set on `image`, in place, that it was stored with a palette, as libvips' loaders do."""
+    image.set_type(pyvips.GValue.gint_type, "palette-bit-depth", 8)
 
 
 def as_public_error(error: Exception, path: str = "") -> Unprocessable | TooLarge:
@@ -138,13 +149,15 @@ def as_public_error(error: Exception, path: str = "") -> Unprocessable | TooLarg
 
 def capabilities() -> Capabilities:
     """What this process reads and writes. Each output is tried: libheif may lack an AV1 encoder."""
+    has_openjpeg = openjpeg.load() is not None
     inputs = tuple(
         name for name, nick in _LOADERS.items() if pyvips.type_find("VipsForeignLoad", nick)
     )
+    inputs += ("jpeg2000",) if has_openjpeg else ()
     outputs = tuple(name for name, nick in _SAVERS.items() if _can_save(name, nick))
     missing: list[str] = [name for name in _LOADERS if name not in inputs]
     missing += [name for name in _SAVERS if name not in outputs]
-    if openjpeg.load() is None:
+    if not has_openjpeg:
         missing.append("OpenJPEG")
     version = ".".join(str(pyvips.version(n)) for n in range(3))
     return Capabilities(version, inputs, outputs, tuple(missing))

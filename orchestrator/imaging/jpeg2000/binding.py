@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import cffi
+
+from orchestrator.errors import Unsupported
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +24,12 @@ _OLDEST = (2, 4)
 _MAX_MESSAGES = 8
 _GUARD_BYTES = 4096
 _UNTOUCHED = b"\xa5"
+_END = 2**64 - 1
+"""What a read function returns at the end: (size_t) -1."""
 
 CODEC_J2K, CODEC_JP2 = 0, 2
+_SINCE_2_5 = frozenset(("opj_decoder_set_strict_mode",))
+"""Functions that OpenJPEG 2.4 does not have. It always decodes strictly."""
 COLOUR_SRGB, COLOUR_GRAY = 1, 2
 PROGRESSION_RPCL = 2
 CODING_STYLE_PRECINCTS = 1
@@ -121,6 +127,17 @@ OPJ_BOOL opj_set_error_handler(opj_codec_t *codec, opj_msg_callback callback, vo
 void opj_destroy_codec(opj_codec_t *codec);
 OPJ_BOOL opj_codec_set_threads(opj_codec_t *codec, int threads);
 
+typedef size_t (*opj_stream_read_fn)(void *buffer, size_t count, void *user_data);
+typedef int64_t (*opj_stream_skip_fn)(int64_t count, void *user_data);
+typedef OPJ_BOOL (*opj_stream_seek_fn)(int64_t position, void *user_data);
+typedef void (*opj_stream_free_user_data_fn)(void *user_data);
+opj_stream_t *opj_stream_create(size_t buffer, OPJ_BOOL is_read);
+void opj_stream_set_read_function(opj_stream_t *stream, opj_stream_read_fn function);
+void opj_stream_set_skip_function(opj_stream_t *stream, opj_stream_skip_fn function);
+void opj_stream_set_seek_function(opj_stream_t *stream, opj_stream_seek_fn function);
+void opj_stream_set_user_data(
+    opj_stream_t *stream, void *user_data, opj_stream_free_user_data_fn function);
+void opj_stream_set_user_data_length(opj_stream_t *stream, uint64_t length);
 opj_stream_t *opj_stream_create_file_stream(const char *path, size_t buffer, OPJ_BOOL is_read);
 void opj_stream_destroy(opj_stream_t *stream);
 
@@ -131,6 +148,7 @@ opj_image_t *opj_image_tile_create(uint32_t count, opj_image_cmptparm_t *compone
 opj_codec_t *opj_create_decompress(int format);
 void opj_set_default_decoder_parameters(opj_dparameters_t *parameters);
 OPJ_BOOL opj_setup_decoder(opj_codec_t *codec, opj_dparameters_t *parameters);
+OPJ_BOOL opj_decoder_set_strict_mode(opj_codec_t *codec, OPJ_BOOL is_strict);
 OPJ_BOOL opj_read_header(opj_stream_t *stream, opj_codec_t *codec, opj_image_t **image);
 OPJ_BOOL opj_set_decoded_resolution_factor(opj_codec_t *codec, uint32_t reduction);
 OPJ_BOOL opj_set_decode_area(
@@ -171,14 +189,35 @@ class UnsupportedOpenJpeg(Exception):
     """The installed OpenJPEG does not match the declarations of this module."""
 
 
-class OpenJpeg:
-    """The loaded library: `lib` has its functions, `ffi` its types."""
+class InputSource(Protocol):
+    """The bytes that OpenJPEG reads as one stream."""
 
-    def __init__(self, ffi: cffi.FFI, lib: Any) -> None:
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+
+    def read_into(self, buffer: Any) -> int:
+        """Fill `buffer` with the next bytes; how many there were, 0 at the end. Raises OSError."""
+
+    def seek(self, position: int) -> bool:
+        """Set the position. False if it is outside the stream."""
+
+    def skip(self, count: int) -> int:
+        """Move on by `count` bytes, at most to the end; by how many, -1 if already there."""
+
+
+class OpenJpeg:
+    """The loaded library: `lib` has its functions, `ffi` its types, `version` is (2, 5)."""
+
+    def __init__(self, ffi: cffi.FFI, lib: Any, version: tuple[int, ...]) -> None:
         """Made by `open_library`."""
         self.ffi = ffi
         self.lib = lib
+        self.version = version
         self._on_error = ffi.callback("opj_msg_callback", self._record_error)
+        self._read = ffi.callback("opj_stream_read_fn", self._read_input, error=_END)
+        self._skip = ffi.callback("opj_stream_skip_fn", self._skip_input, error=-1)
+        self._seek = ffi.callback("opj_stream_seek_fn", self._seek_input, error=0)
 
     def decoder_parameters(self) -> Any:
         """A new opj_dparameters_t with OpenJPEG's default values."""
@@ -192,6 +231,11 @@ class OpenJpeg:
         self.lib.opj_set_default_encoder_parameters(parameters)
         return parameters
 
+    def require_strict_decoding(self, codec: Any) -> None:
+        """Let the decoder `codec` fail on incomplete data. OpenJPEG 2.4 always does."""
+        if self.version >= (2, 5):
+            self.lib.opj_decoder_set_strict_mode(codec, 1)
+
     def collect_errors(self, codec: Any) -> ErrorMessages:
         """The errors that OpenJPEG reports for `codec` from now on. The caller must keep the
         object as long as the codec.
@@ -201,10 +245,38 @@ class OpenJpeg:
         self.lib.opj_set_error_handler(codec, self._on_error, handle)
         return ErrorMessages(texts, handle)
 
+    def open_stream(self, source: InputSource, buffer: int) -> tuple[Any, Any]:
+        """(a stream that reads `source`, a handle that must live as long as the stream). `buffer`
+        is the size of OpenJPEG's buffer in bytes. Raises MemoryError.
+        """
+        lib, handle = self.lib, self.ffi.new_handle(source)
+        stream = lib.opj_stream_create(buffer, 1)
+        if not stream:
+            raise MemoryError
+        lib.opj_stream_set_user_data(stream, handle, self.ffi.NULL)
+        lib.opj_stream_set_user_data_length(stream, source.size)
+        lib.opj_stream_set_read_function(stream, self._read)
+        lib.opj_stream_set_skip_function(stream, self._skip)
+        lib.opj_stream_set_seek_function(stream, self._seek)
+        return stream, handle
+
     def _record_error(self, message: Any, handle: Any) -> None:
         texts = self.ffi.from_handle(handle)
         if len(texts) < _MAX_MESSAGES:
             texts.append(self.ffi.string(message).decode(errors="replace").strip())
+
+    def _read_input(self, buffer: Any, count: int, handle: Any) -> int:
+        try:
+            read = self.ffi.from_handle(handle).read_into(self.ffi.buffer(buffer, count))
+        except (OSError, EOFError):  # OpenJPEG then reports that the data ends
+            return _END
+        return int(read) or _END
+
+    def _skip_input(self, count: int, handle: Any) -> int:
+        return int(self.ffi.from_handle(handle).skip(count))
+
+    def _seek_input(self, position: int, handle: Any) -> int:
+        return int(self.ffi.from_handle(handle).seek(position))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +297,21 @@ class ErrorMessages:
             raise CodestreamError("; ".join(self.texts) or "OpenJPEG failed without a message")
 
 
+def require() -> OpenJpeg:
+    """The installed OpenJPEG. Raises Unsupported if there is none."""
+    openjpeg = load()
+    if openjpeg is None:
+        raise Unsupported(
+            "JPEG2000 files are not supported by this server, because it has no OpenJPEG. "
+            "Install libopenjp2 2.4 or later, or convert the file to TIFF."
+        )
+    return openjpeg
+
+
 @cache
 def load() -> OpenJpeg | None:
     """The installed OpenJPEG, loaded once for the process. None if it is missing or unsupported:
-    then libvips reads and writes JPEG2000.
+    then JPEG2000 is neither read nor written.
     """
     try:
         return open_library(SONAME)
@@ -258,14 +341,15 @@ def open_library(name: str, declarations: str = DECLARATIONS) -> OpenJpeg:
     )
     for structure, set_defaults, defaults in checks:
         _check_layout(ffi, f"{structure} of OpenJPEG {version}", structure, set_defaults, defaults)
-    return OpenJpeg(ffi, lib)
+    return OpenJpeg(ffi, lib, numbers)
 
 
 def _check_functions(lib: Any) -> None:
     """Look up every declared function now. cffi looks up a function only when it is first used."""
     try:
         for name in dir(lib):
-            getattr(lib, name)
+            if name not in _SINCE_2_5:
+                getattr(lib, name)
     except AttributeError as error:
         raise UnsupportedOpenJpeg(f"OpenJPEG lacks a function: {error}") from error
 

@@ -1,191 +1,229 @@
-"""The header of a JPEG2000 file, read before a decoder opens it: size, tiles, decomposition levels.
+"""The main header of a JPEG2000 codestream: image area, tiles, components, decomposition levels.
 
-Reads the JP2 boxes up to the codestream, and the main header of the codestream (ISO/IEC 15444-1,
-annexes A and I). Every loop and length is bounded, so a header with false values is refused here.
+Follows ISO/IEC 15444-1, annex A. Every loop and length is bounded, so a header with false values is
+refused here, before a decoder sees it.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import BinaryIO
 
-from orchestrator.errors import Damaged
+from orchestrator.errors import Damaged, Unsupported
 from orchestrator.model import Dimensions
 
-_MAX_BOXES = 256
+INCOMPLETE = "The JPEG2000 file is incomplete. Use a complete copy of the file."
+_BROKEN = "The JPEG2000 file has no valid header. Use an undamaged copy of the file."
 _MAX_MARKERS = 4096
 _MAX_COMPONENTS = 64
-_MAX_HEADER_BYTES = 16 * 1024**2
-_PLAIN_SPACES = (16, 17)
-"""Enumerated colour spaces of JP2: sRGB and gray."""
-_SOC, _SIZ, _COD, _COC, _SOT, _SOD = 0xFF4F, 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93
+_MAX_LEVELS = 32
+_MAX_BITS = 31
+"""OpenJPEG stores a sample in 32 bits with a sign."""
+_HIGH_THROUGHPUT = 0x40
+"""The code-block style of HTJ2K (ISO/IEC 15444-15)."""
+SOC = b"\xff\x4f"
+_SIZ, _COD, _COC, _TLM, _PLM, _PPM = 0xFF51, 0xFF52, 0xFF53, 0xFF55, 0xFF57, 0xFF60
+_SOT, _SOD = 0xFF90, 0xFF93
+_LISTS_OF_PARTS = frozenset((_TLM, _PLM))
+
+Area = tuple[int, int, int, int]
+"""(left, top, right, bottom) on the reference grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """Bits of its samples, and how many columns and rows of the reference grid a sample covers."""
+
+    bits: int
+    signed: bool
+    dx: int
+    dy: int
 
 
 @dataclass(frozen=True, slots=True)
 class Codestream:
-    """Dimensions of the image and of its tiles in pixels, number of decomposition `levels`, number
-    of components and their bits.
-    """
+    """What the main header says. `levels` is the fewest decomposition levels of any component."""
 
-    dimensions: Dimensions
-    tile: Dimensions
-    levels: int
-    components: int
-    bits: int
-    plain: bool
-    """True if its samples are the pixels: image and tiles begin at 0, 0; one or three 8-bit
-    components, none subsampled; no palette and no channel definitions.
-    """
+    area: Area
+    tile_origin: tuple[int, int]
+    tile_size: Dimensions
+    components: tuple[Component, ...]
+    levels: int = 0
     progression: int = 0
     """Progression order as in COD. 1 and 2 put resolutions first."""
+    high_throughput: bool = False
+    start: int = 0
+    """Offset of the codestream in the file."""
+    first_part: int = 0
+    """Offset of the first tile-part in the file."""
+    segments: tuple[tuple[int, bytes], ...] = ()
+    """(marker, body) of each segment of the main header."""
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """(width, height) of the image in pixels of the reference grid."""
+        return self.area[2] - self.area[0], self.area[3] - self.area[1]
+
+    @property
+    def tile(self) -> Dimensions:
+        """(width, height) of the tiles in pixels, at most those of the image."""
+        width, height = self.dimensions
+        return min(self.tile_size[0], width), min(self.tile_size[1], height)
+
+    @property
+    def grid(self) -> Dimensions:
+        """How many tiles are (in a row, in a column)."""
+        across = -(-(self.area[2] - self.tile_origin[0]) // self.tile_size[0])
+        down = -(-(self.area[3] - self.tile_origin[1]) // self.tile_size[1])
+        return across, down
+
+    @property
+    def tile_count(self) -> int:
+        """How many tiles the codestream has."""
+        return self.grid[0] * self.grid[1]
 
     @property
     def tiled(self) -> bool:
         """True if the codestream has more than one tile."""
-        return self.tile[0] < self.dimensions[0] or self.tile[1] < self.dimensions[1]
+        return self.tile_count > 1
+
+    @property
+    def packs_headers(self) -> bool:
+        """True if packet headers are in the main header (PPM). Then no tile-part can be left out,
+        because they follow the order of all tile-parts.
+        """
+        return any(marker == _PPM for marker, _ in self.segments)
+
+    @property
+    def subsampling(self) -> tuple[int, int]:
+        """(columns, rows) of the smallest area that is whole samples of all components."""
+        columns = math.lcm(*(component.dx for component in self.components))
+        return columns, math.lcm(*(component.dy for component in self.components))
+
+    def tiles_of(self, area: Area) -> list[int]:
+        """The numbers of the tiles that `area` touches, in order."""
+        (left, top), (width, height) = self.tile_origin, self.tile_size
+        rows = range((area[1] - top) // height, -(-(area[3] - top) // height))
+        columns = range((area[0] - left) // width, -(-(area[2] - left) // width))
+        return [row * self.grid[0] + column for row in rows for column in columns]
+
+    def main_header(self) -> bytes:
+        """The main header without lists of tile-parts and packets, which are right only for the
+        whole file.
+        """
+        body = b"".join(
+            struct.pack(">HH", marker, len(body) + 2) + body
+            for marker, body in self.segments
+            if marker not in _LISTS_OF_PARTS
+        )
+        return SOC + body
 
 
-def read_codestream(path: Path) -> Codestream:
-    """The header of the file at `path`. Raises Damaged if it is no valid JPEG2000 header,
-    OSError.
+def parse_codestream(file: BinaryIO, start: int) -> Codestream:
+    """The main header of the codestream at offset `start` of an open file, or of its first bytes in
+    memory. The file is then positioned after the marker of the first tile-part. Raises Damaged,
+    Unsupported.
     """
-    with path.open("rb") as file:
-        return parse_codestream(file)
-
-
-def parse_codestream(file: BinaryIO) -> Codestream:
-    """The header of an open file, or of its first bytes in memory. Raises Damaged."""
+    file.seek(start)
     try:
-        has_plain_colours = _seek_codestream(file)
-        stream = _read_main_header(file)
+        if file.read(2) != SOC:
+            raise Damaged("The JPEG2000 file contains no codestream. Use an undamaged copy.")
+        segments = tuple(_read_segments(file))
+        return _describe(segments, start, file.tell() - 2)
     except struct.error as error:
-        raise Damaged("The JPEG2000 file is incomplete.") from error
-    return replace(stream, plain=stream.plain and has_plain_colours)
+        raise Damaged(INCOMPLETE) from error
 
 
-def read_main_segments(file: BinaryIO) -> tuple[int, list[tuple[int, bytes]]]:
-    """The offset of the codestream, and every (marker, body) of its main header. The file is then
-    positioned after the marker of the first tile-part. Raises Damaged.
+def levels_in_segment(marker: int, body: bytes, components: int) -> int | None:
+    """The decomposition levels in the body of a COD or COC segment; None for other segments.
+
+    Raises Damaged for a number that is not allowed.
     """
-    file.seek(0)
-    try:
-        _seek_codestream(file)
-        start = file.tell()
-        if _read_marker(file) != _SOC:
-            raise Damaged("The JPEG2000 file contains no codestream.")
-        return start, list(_read_segments(file))
-    except struct.error as error:
-        raise Damaged("The JPEG2000 file is incomplete.") from error
+    if marker == _COD and len(body) > 5:
+        levels = body[5]
+    elif marker == _COC and len(body) > 4:
+        levels = body[2 if components < 257 else 3]
+    else:
+        return None
+    if levels > _MAX_LEVELS:
+        raise Damaged(_BROKEN)
+    return levels
 
 
-def _seek_codestream(file: BinaryIO) -> bool:
-    """Position the file at the codestream. False if the boxes before it define that its samples are
-    not the pixels.
-    """
-    start = file.read(2)
-    file.seek(0)
-    if start == b"\xff\x4f":
-        return True
-    plain = True
-    for _ in range(_MAX_BOXES):
-        length, kind = struct.unpack(">I4s", file.read(8))
-        header = 8
-        if length == 1:
-            (length,) = struct.unpack(">Q", file.read(8))
-            header = 16
-        if kind == b"jp2c":
-            return plain
-        if length < header:
-            break
-        if kind == b"jp2h" and length <= _MAX_HEADER_BYTES:
-            plain = _has_plain_colours(file.read(length - header))
-        else:
-            file.seek(length - header, 1)
-    raise Damaged("The JPEG2000 file contains no codestream.")
-
-
-def _has_plain_colours(boxes: bytes) -> bool:
-    """True if a JP2 header has neither a palette nor channel definitions, and its colour space (or
-    profile) is RGB or gray.
-    """
-    offset, plain = 0, True
-    while offset + 8 <= len(boxes):
-        length, kind = struct.unpack_from(">I4s", boxes, offset)
-        if kind in (b"pclr", b"cmap", b"cdef"):
-            plain = False
-        if (
-            kind == b"colr"
-            and length >= 15
-            and offset + 15 <= len(boxes)
-            and boxes[offset + 8] == 1
-        ):
-            plain = plain and struct.unpack_from(">I", boxes, offset + 11)[0] in _PLAIN_SPACES
-        if length < 8:
-            break
-        offset += length
-    return plain
-
-
-def _read_main_header(file: BinaryIO) -> Codestream:
-    if _read_marker(file) != _SOC:
-        raise Damaged("The JPEG2000 file contains no codestream.")
-    segments = dict(_read_segments(file))
-    if _SIZ not in segments or _COD not in segments:
-        raise Damaged("The JPEG2000 file has no valid header.")
-    size = _parse_size(segments[_SIZ])
-    _, progression, _, _, levels = struct.unpack(">BBHBB", segments[_COD][:6])
-    if levels > 32:
-        raise Damaged("The JPEG2000 file has no valid header.")
-    return replace(
-        size, levels=levels, progression=progression, plain=size.plain and _COC not in segments
+def _describe(segments: tuple[tuple[int, bytes], ...], start: int, first: int) -> Codestream:
+    by_marker = dict(segments)
+    if _SIZ not in by_marker or len(by_marker.get(_COD, b"")) < 10:
+        raise Damaged(_BROKEN)
+    area, origin, size, components = _parse_size(by_marker[_SIZ])
+    counts = [levels_in_segment(marker, body, len(components)) for marker, body in segments]
+    coding = by_marker[_COD]
+    return Codestream(
+        area,
+        origin,
+        size,
+        components,
+        levels=min(count for count in counts if count is not None),
+        progression=coding[1],
+        high_throughput=bool(coding[8] & _HIGH_THROUGHPUT),
+        start=start,
+        first_part=first,
+        segments=segments,
     )
 
 
 def _read_segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(marker, body) of each segment up to the first tile."""
+    """(marker, body) of each segment up to the first tile. Raises struct.error if the file ends."""
     for _ in range(_MAX_MARKERS):
-        marker = _read_marker(file)
-        if marker in (_SOT, _SOD):
+        (marker,) = struct.unpack(">H", file.read(2))
+        if marker == _SOT:
             return
         (length,) = struct.unpack(">H", file.read(2))
-        if length < 2:
-            return
-        yield marker, file.read(length - 2)
+        if marker == _SOD or marker < 0xFF00 or length < 2:
+            break
+        body = file.read(length - 2)
+        if len(body) < length - 2:
+            raise Damaged(INCOMPLETE)
+        yield marker, body
+    raise Damaged(_BROKEN)
 
 
-def _read_marker(file: BinaryIO) -> int:
-    (marker,) = struct.unpack(">H", file.read(2))
-    return int(marker)
-
-
-def _parse_size(segment: bytes) -> Codestream:
-    """The SIZ segment. Raises Damaged, struct.error."""
+def _parse_size(
+    segment: bytes,
+) -> tuple[Area, tuple[int, int], Dimensions, tuple[Component, ...]]:
+    """(image area, origin and size of the tiles, components) of a SIZ segment. Raises Damaged,
+    Unsupported, struct.error.
+    """
     values = struct.unpack(">H8IH", segment[:36])
-    right, bottom, left, top, tile_w, tile_h, tile_left, tile_top, components = values[1:]
-    samples = segment[36 : 36 + 3 * components]
+    right, bottom, left, top, tile_w, tile_h, tile_left, tile_top, count = values[1:]
+    samples = segment[36 : 36 + 3 * count]
     is_valid = (
         left < right
         and top < bottom
-        and tile_w > 0
-        and tile_h > 0
         and tile_left <= left < tile_left + tile_w
         and tile_top <= top < tile_top + tile_h
-        and 0 < components <= _MAX_COMPONENTS
-        and len(samples) == 3 * components
-        and (samples[0] & 0x7F) < 38
+        and max(right, bottom) < 2**31
+        and count > 0
+        and len(samples) == 3 * count
     )
     if not is_valid:
-        raise Damaged("The JPEG2000 file has no valid header.")
-    width, height = right - left, bottom - top
-    starts_at_zero = (left, top, tile_left, tile_top) == (0, 0, 0, 0)
-    return Codestream(
-        dimensions=(width, height),
-        tile=(min(tile_w, width), min(tile_h, height)),
-        levels=0,
-        components=components,
-        bits=(samples[0] & 0x7F) + 1,
-        plain=starts_at_zero and components in (1, 3) and samples == b"\x07\x01\x01" * components,
+        raise Damaged(_BROKEN)
+    if count > _MAX_COMPONENTS:
+        raise Unsupported(
+            f"JPEG2000 files with more than {_MAX_COMPONENTS} components are not supported. "
+            "Convert the file to three components."
+        )
+    components = tuple(
+        Component((kind & 0x7F) + 1, bool(kind & 0x80), dx, dy)
+        for kind, dx, dy in struct.iter_unpack("BBB", samples)
     )
+    if any(component.dx < 1 or component.dy < 1 or component.bits > 38 for component in components):
+        raise Damaged(_BROKEN)
+    if any(component.bits > _MAX_BITS for component in components):
+        raise Unsupported(
+            f"JPEG2000 files with more than {_MAX_BITS} bits for each sample are not supported. "
+            "Convert the file to 16 bits."
+        )
+    return (left, top, right, bottom), (tile_left, tile_top), (tile_w, tile_h), components

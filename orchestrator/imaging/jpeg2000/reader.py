@@ -1,107 +1,177 @@
-"""Regions of a JPEG2000 codestream, decoded by OpenJPEG directly.
+"""Regions of a JPEG2000 file at one reduction, decoded by OpenJPEG, as images in declared form.
 
-libvips decodes an untiled file in squares of 512 pixels and parses the file again for each square.
-Measured: a view of 1536 x 1024 pixels costs 270 to 330 ms of processor time through libvips and
-130 to 205 ms here; a whole small level costs a third. Only files whose samples are the pixels
-(`codestream.Codestream.plain`) are decoded here. All others go through libvips.
+Of a tiled file a decoder gets only the tiles that an area touches, because OpenJPEG decodes only
+one area of a tiled file. The decoder of an untiled file is kept. Large areas are decoded in blocks,
+so that the memory for decoding is bounded.
 """
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.imaging import vips
-from orchestrator.imaging.jpeg2000 import binding
-from orchestrator.imaging.jpeg2000.binding import CodestreamError, OpenJpeg
+from orchestrator.errors import TooLarge
+from orchestrator.imaging.jpeg2000.area_decoder import AreaDecoder, first_sample
+from orchestrator.imaging.jpeg2000.assembly import assemble
+from orchestrator.imaging.jpeg2000.binding import OpenJpeg
+from orchestrator.imaging.jpeg2000.channels import compose, crop, spread
+from orchestrator.imaging.jpeg2000.codestream import Area
+from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Layout
+from orchestrator.imaging.recipes import Region
 
-_CODESTREAM_START = b"\xff\x4f"
-_READ_BYTES = 1024**2
+_BLOCK_SAMPLES = 12_000_000
+"""Samples that are decoded at once. OpenJPEG needs 8 bytes for each."""
+_BYTES_PER_SAMPLE = 8
+_UNLIMITED = 8 * 1024**3
+_MEMORY_SHARE = 2
+"""One area may use this fraction (1/n) of the memory that the process may use."""
 
 
 class Reader:
-    """One file opened at one reduction. Its codec keeps what it parsed and decoded."""
+    """One file at one reduction, which is one that `Jp2Header.base_reduction` returns."""
 
-    def __init__(self, openjpeg: OpenJpeg, path: str, reduction: int) -> None:
-        """Raises FileNotFoundError, CodestreamError."""
-        self._ffi, self._lib = openjpeg.ffi, openjpeg.lib
+    def __init__(self, openjpeg: OpenJpeg, layout: Jp2Layout, path: str, reduction: int) -> None:
+        self._openjpeg = openjpeg
+        self._layout = layout
+        self._path = path
         self._reduction = reduction
-        self._image = self._ffi.new("opj_image_t **")
-        self._codec = self._stream = self._ffi.NULL
-        with open(path, "rb") as file:  # noqa: PTH123  its first bytes choose the codec
-            is_bare = file.read(2) == _CODESTREAM_START
-        self._stream = self._lib.opj_stream_create_file_stream(
-            path.encode(), _READ_BYTES, binding.STREAM_READ
+        self._kept: AreaDecoder | None = None
+        left, top, right, bottom = layout.stream.area
+        self._origin = left >> reduction, top >> reduction
+        self.dimensions = (
+            -(-right >> reduction) - self._origin[0],
+            -(-bottom >> reduction) - self._origin[1],
         )
-        if not self._stream:
-            raise FileNotFoundError(path)
-        try:
-            self._open(openjpeg, binding.CODEC_J2K if is_bare else binding.CODEC_JP2)
-        except BaseException:  # releases the codec, whatever happened, and raises again
-            self.close()
-            raise
-
-    def _open(self, openjpeg: OpenJpeg, codec_format: int) -> None:
-        lib = self._lib
-        self._codec = lib.opj_create_decompress(codec_format)
-        self._errors = openjpeg.collect_errors(self._codec)
-        check = self._errors.check
-        check(lib.opj_setup_decoder(self._codec, openjpeg.decoder_parameters()))
-        check(lib.opj_read_header(self._stream, self._codec, self._image))
-        # Each decode overwrites these with its own area.
-        self._size = (self._image[0].x1, self._image[0].y1)
-        if self._reduction:
-            check(lib.opj_set_decoded_resolution_factor(self._codec, self._reduction))
 
     def read(self, left: int, top: int, width: int, height: int) -> Any:
-        """A rectangle of the reduced image, in memory, 8 bits. Raises CodestreamError."""
-        n = self._reduction
-        right, bottom = (left + width) << n, (top + height) << n
-        area = (left << n, top << n, min(right, self._size[0]), min(bottom, self._size[1]))
-        if not (0 <= area[0] < area[2] and 0 <= area[1] < area[3]):
-            raise CodestreamError("the area is outside the image")
-        image, check = self._image[0], self._errors.check
-        check(self._lib.opj_set_decode_area(self._codec, image, *area))
-        check(self._lib.opj_decode(self._codec, self._stream, image))
+        """A rectangle of the reduced image, in memory.
+
+        Raises CodestreamError, Damaged, TooLarge, FileNotFoundError.
+        """
+        rows = [
+            _join([self._read_block(block) for block in row], "horizontal")
+            for row in self._blocks((left, top, width, height))
+        ]
+        return _join(rows, "vertical")
+
+    def _blocks(self, region: Region) -> Iterator[list[Region]]:
+        """Rows of blocks that together are `region`. They end where tiles end, if tiles are not too
+        large.
+        """
+        left, top, width, height = region
+        stream, n = self._layout.stream, self._reduction
+        pixels = max(64 * 64, _BLOCK_SAMPLES // len(stream.components))
+        if width * height <= pixels or self._decodes_whole_tiles(untiled_only=True):
+            yield [region]
+            return
+        tile = [max(1, edge >> n) for edge in stream.tile_size]
+        origin = [
+            (at >> n) - start for at, start in zip(stream.tile_origin, self._origin, strict=True)
+        ]
+        across, rows = width, max(64, pixels // width)
+        if stream.tiled:
+            across = max(1, pixels // (tile[0] * tile[1])) * tile[0]
+            rows = min(tile[1], max(64, pixels // across))
+        for y, h in _divide(top, height, rows, origin[1]):
+            yield [(x, y, w, h) for x, w in _divide(left, width, across, origin[0])]
+
+    def _read_block(self, region: Region) -> Any:
+        """A rectangle that is decoded at once, in memory."""
+        stream, n, plan = self._layout.stream, self._reduction, self._layout.header.plan
+        area = self._area_of(region)
+        components = {channel.component for channel in plan.channels}
+        origin = area[0] >> n, area[1] >> n
+        size = -(-area[2] >> n) - origin[0], -(-area[3] >> n) - origin[1]
+        self._check_memory(size[0] * size[1])
+        decoder = self._open_decoder(area)
         try:
-            return self._copy_pixels(width, height)
+            with decoder.decode(area, components) as planes:
+                for number, plane in planes.items():
+                    kind = stream.components[number]
+                    offset = (
+                        first_sample(area[0], kind.dx, n) * kind.dx - origin[0],
+                        first_sample(area[1], kind.dy, n) * kind.dy - origin[1],
+                    )
+                    planes[number] = spread(plane, (kind.dx, kind.dy), offset, size)
+                inside = (
+                    region[0] + self._origin[0] - origin[0],
+                    region[1] + self._origin[1] - origin[1],
+                    *region[2:],
+                )
+                return crop(compose(planes, plan), inside).copy_memory()
         finally:
-            self._free_planes()
+            if decoder is not self._kept:
+                decoder.close()
 
-    def _copy_pixels(self, width: int, height: int) -> Any:
-        """The decoded planes as one libvips image that owns its memory."""
-        image = self._image[0]
-        bands = []
-        for n in range(image.numcomps):
-            component = image.comps[n]
-            if (component.w, component.h) != (width, height) or not component.data:
-                raise CodestreamError("a component has another size than the requested area")
-            plane = self._ffi.buffer(component.data, 4 * width * height)
-            bands.append(vips.Image.new_from_memory(plane, width, height, 1, "int"))
-        joined = bands[0].bandjoin(bands[1:]) if len(bands) > 1 else bands[0]
-        interpretation = "srgb" if len(bands) == 3 else "b-w"
-        pixels = joined.cast("uchar").copy(interpretation=interpretation).copy_memory()
-        if image.icc_profile_buf and image.icc_profile_len:
-            profile = self._ffi.buffer(image.icc_profile_buf, image.icc_profile_len)[:]
-            vips.attach_profile(pixels, profile)
-        return pixels
+    def _area_of(self, region: Region) -> Area:
+        """The area of the reference grid to decode for a region: whole samples of all components,
+        and whole tiles where a part of one cannot be decoded.
+        """
+        stream, n = self._layout.stream, self._reduction
+        steps = [step << n for step in stream.subsampling]
+        area = list(stream.area)
+        for axis in (0, 1):
+            first = (self._origin[axis] + region[axis]) << n
+            last = (self._origin[axis] + region[axis] + region[axis + 2]) << n
+            step, edge, start = steps[axis], stream.tile_size[axis], stream.tile_origin[axis]
+            if self._decodes_whole_tiles():
+                first = start + (first - start) // edge * edge
+                last = start + -(-(last - start) // edge) * edge
+                step = 1 << n
+            area[axis] = max(area[axis], first // step * step)
+            area[axis + 2] = min(area[axis + 2], -(-last // step) * step)
+        return area[0], area[1], area[2], area[3]
 
-    def _free_planes(self) -> None:
-        """Free the decoded planes: the next decode replaces the pointers without freeing them."""
-        image = self._image[0]
-        for n in range(image.numcomps):
-            self._lib.opj_image_data_free(image.comps[n].data)
-            image.comps[n].data = self._ffi.NULL
+    def _decodes_whole_tiles(self, *, untiled_only: bool = False) -> bool:
+        """True for HTJ2K: OpenJPEG 2.5.0 decodes a part of a large tile wrongly."""
+        stream = self._layout.stream
+        return stream.high_throughput and not (untiled_only and stream.tiled)
+
+    def _check_memory(self, pixels: int) -> None:
+        """Raises TooLarge for an area that needs more memory than one decode may use."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        limit = _UNLIMITED if limit in (resource.RLIM_INFINITY, -1) else limit
+        needed = pixels * len(self._layout.stream.components) * _BYTES_PER_SAMPLE
+        if needed > limit // _MEMORY_SHARE:
+            raise TooLarge(
+                "The JPEG2000 file has a tile that needs more memory than one decode may use. "
+                "Write the file with smaller tiles."
+            )
+
+    def _open_decoder(self, area: Area) -> AreaDecoder:
+        if self._kept is not None:
+            return self._kept
+        stream, n = self._layout.stream, self._reduction
+        pieces = assemble(self._layout, stream.tiles_of(area), n)
+        decoder = AreaDecoder(self._openjpeg, stream, self._path, pieces, n)
+        if not stream.tiled:
+            self._kept = decoder
+        return decoder
 
     def close(self) -> None:
-        """Release the codec. The reader cannot be used afterwards."""
-        if self._image[0]:
-            self._lib.opj_image_destroy(self._image[0])
-        if self._codec:
-            self._lib.opj_destroy_codec(self._codec)
-        if self._stream:
-            self._lib.opj_stream_destroy(self._stream)
-        self._image[0] = self._codec = self._stream = self._ffi.NULL
+        """Release the decoder. The reader opens another one if it is used again."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
-    def __del__(self) -> None:
-        """Close the reader when a cache drops it."""
-        self.close()
+
+def _divide(start: int, length: int, step: int, origin: int) -> Iterator[tuple[int, int]]:
+    """(start, length) of pieces of at most `step`, which end at multiples of `step` from
+    `origin`.
+    """
+    at, end = start, start + length
+    while at < end:
+        following = min(end, origin + ((at - origin) // step + 1) * step)
+        yield at, following - at
+        at = following
+
+
+def _join(images: list[Any], direction: str) -> Any:
+    """Images side by side or one below the other, in memory."""
+    if len(images) == 1:
+        return images[0]
+    joined = images[0]
+    for image in images[1:]:
+        joined = joined.join(image, direction)
+    return joined.copy_memory()

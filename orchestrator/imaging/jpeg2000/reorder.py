@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.errors import Damaged
-from orchestrator.imaging.jpeg2000.codestream import read_main_segments
+from orchestrator.imaging.jpeg2000.boxes import read_boxes
+from orchestrator.imaging.jpeg2000.codestream import SOC, Codestream, parse_codestream
 from orchestrator.imaging.jpeg2000.tile_parts import (
     END_OF_CODESTREAM,
     TLM,
@@ -23,7 +24,6 @@ from orchestrator.imaging.jpeg2000.tile_parts import (
 )
 
 _COPY_BYTES = 1024**2
-_SOC = b"\xff\x4f"
 
 
 def sort_by_resolution(source: Path, target: Path) -> None:
@@ -32,25 +32,23 @@ def sort_by_resolution(source: Path, target: Path) -> None:
     Raises Damaged if `source` is not a complete JP2 file, OSError.
     """
     with source.open("rb") as file, target.open("wb") as out:
-        start, segments = read_main_segments(file)
-        first = file.tell() - 2
+        stream = parse_codestream(file, read_boxes(file).start)
+        walked = walk_tile_parts(file, stream.first_part)
         try:
-            parts = sorted(walk_tile_parts(file, first), key=lambda part: (part.number, part.tile))
-            _copy(file, out, 0, start)
-            _write_main_header(out, segments, parts)
+            parts = sorted(walked, key=lambda part: (part.number, part.tile))
+            _copy(file, out, 0, stream.start)
+            _write_main_header(out, stream, parts)
             for part in parts:
                 _copy(file, out, part.start, part.length)
             out.write(END_OF_CODESTREAM)
-            _correct_box_length(file, out, start)
+            _correct_box_length(file, out, stream.start)
         except (struct.error, ValueError) as error:
             raise Damaged("The image could not be converted.") from error
 
 
-def _write_main_header(
-    out: BinaryIO, segments: list[tuple[int, bytes]], parts: list[TilePart]
-) -> None:
-    out.write(_SOC)
-    for marker, body in segments:
+def _write_main_header(out: BinaryIO, stream: Codestream, parts: list[TilePart]) -> None:
+    out.write(SOC)
+    for marker, body in stream.segments:
         if marker != TLM:
             out.write(struct.pack(">HH", marker, len(body) + 2) + body)
     out.write(build_tile_part_list(parts))

@@ -1,4 +1,5 @@
-"""Where in a JPEG2000 file each resolution ends (ISO/IEC 15444-1, A.4.2 and A.7.1).
+"""Where in a JPEG2000 file each tile-part is, and each resolution ends (ISO/IEC 15444-1, A.4.2 and
+A.7.1).
 
 A file in which every tile has one tile-part for each resolution, low resolutions first, can be read
 from its start: the first `prefix_lengths(...)[n]` bytes and an end marker decode at reduction n, or
@@ -10,14 +11,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from orchestrator.imaging.jpeg2000.codestream import (
-    Codestream,
-    parse_codestream,
-    read_main_segments,
-)
+from orchestrator.imaging.jpeg2000.boxes import read_boxes
+from orchestrator.imaging.jpeg2000.codestream import Codestream, parse_codestream
 
 END_OF_CODESTREAM = b"\xff\xd9"
 """The EOC marker. A prefix must be followed by it."""
@@ -28,8 +25,7 @@ _RESOLUTION_FIRST = (1, 2)
 _MAX_TILE_PARTS = 2_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class TilePart:
+class TilePart(NamedTuple):
     """One tile-part: its tile, its number within the tile, its offset in the file and its length in
     bytes.
     """
@@ -57,7 +53,7 @@ def prefix_lengths(parts: Sequence[TilePart], stream: Codestream) -> tuple[int, 
         counts[part.tile] = part.number + 1
     if (
         stream.progression not in _RESOLUTION_FIRST
-        or len(counts) != count_tiles(stream)
+        or len(counts) != stream.tile_count
         or any(count != resolutions for count in counts.values())
     ):
         return ()
@@ -69,24 +65,15 @@ def prefix_lengths(parts: Sequence[TilePart], stream: Codestream) -> tuple[int, 
     return tuple(reversed(ends))
 
 
-def count_tiles(stream: Codestream) -> int:
-    """How many tiles a codestream has."""
-    across, down = (
-        -(-full // edge) for full, edge in zip(stream.dimensions, stream.tile, strict=True)
-    )
-    return across * down
-
-
 def read_prefix_lengths(file: BinaryIO) -> tuple[int, ...]:
     """`prefix_lengths` of an open file, or of its first kilobytes in memory if these have the list.
 
     () if the tile-parts do not separate the resolutions, or cannot be read. Raises Unprocessable
     for a broken header.
     """
-    file.seek(0)
-    stream = parse_codestream(file)
+    stream = parse_codestream(file, read_boxes(file).start)
     try:
-        parts = parse_tile_part_list(file) or list(walk_tile_parts(file, file.tell() - 2))
+        parts = parse_tile_part_list(stream) or list(walk_tile_parts(file, stream.first_part))
     except (struct.error, ValueError):
         return ()
     return prefix_lengths(parts, stream)
@@ -111,15 +98,14 @@ def walk_tile_parts(file: BinaryIO, first: int) -> Iterator[TilePart]:
     raise ValueError("too many tile-parts")
 
 
-def parse_tile_part_list(file: BinaryIO) -> list[TilePart]:
-    """The tile-parts that the main header lists (TLM), in file order; [] if it has no list. The
-    file is then positioned after the marker of the first tile-part.
-
-    Raises Unprocessable for a broken header, ValueError or struct.error for a broken list.
+def parse_tile_part_list(stream: Codestream) -> list[TilePart]:
+    """The tile-parts that the main header lists (TLM), in file order; [] if it has no list. Raises
+    ValueError or struct.error for a broken list.
     """
-    _, segments = read_main_segments(file)
-    start = file.tell() - 2
-    lists = sorted((body[0], body) for marker, body in segments if marker == TLM and len(body) > 2)
+    start = stream.first_part
+    lists = sorted(
+        (body[0], body) for marker, body in stream.segments if marker == TLM and len(body) > 2
+    )
     parts: list[TilePart] = []
     counts: dict[int, int] = {}
     for _, body in lists:

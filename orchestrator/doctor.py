@@ -216,7 +216,8 @@ _CHECKS: dict[str, Check] = {
     "ports": _check_ports,
 }
 _REPAIRS = {
-    "libvips": "apt-get install libvips42 (the Debian package reads JPEG2000, WebP and TIFF)",
+    "libvips": "apt-get install libvips42 libopenjp2-7 (libvips reads TIFF, WebP and others; "
+    "OpenJPEG, libopenjp2-7, reads and writes JPEG2000)",
     "storage": "correct storage.endpoint, storage.bucket, storage.access_key and "
     "storage.secret_key; for a filesystem store, give the user of the service write permission on "
     "storage.root",

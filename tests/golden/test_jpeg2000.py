@@ -19,7 +19,7 @@ from PIL import Image
 
 from orchestrator.errors import DecodeTimeout, Unprocessable
 from orchestrator.imaging import FAST_HIGHER, FAST_LOSSY, MAX_QUALITY, POLICIES, ConversionPolicy
-from orchestrator.imaging.jpeg2000.codestream import read_codestream
+from orchestrator.imaging.jpeg2000.jp2_layout import read_header
 from orchestrator.imaging.jpeg2000.tile_parts import (
     END_OF_CODESTREAM,
     TilePart,
@@ -84,7 +84,7 @@ async def test_a_prefix_of_the_file_decodes_to_the_same_pixels_at_each_reduction
     path = await convert_scene(pool, gallery, tmp_path, policy)
     body = path.read_bytes()
     lengths = read_prefix_lengths(io.BytesIO(body))
-    levels = read_codestream(path).levels
+    levels = read_header(path).stream.levels
     assert len(lengths) == levels + 1 >= 4
     assert lengths[0] == len(body) - len(END_OF_CODESTREAM)
     assert list(lengths) == sorted(lengths, reverse=True)
@@ -139,7 +139,7 @@ def test_tile_parts_that_do_not_separate_resolutions_give_no_prefix(
     tmp_path: Path, parts: list[tuple[int, int]]
 ) -> None:
     path = pictures.jp2_untiled(tmp_path / "a.jp2", 200, 100)
-    stream = read_codestream(path)
+    stream = read_header(path).stream
     assert (stream.levels, stream.progression) == (2, 2)
     placed = [TilePart(tile, number, 100 * n, 100) for n, (tile, number) in enumerate(parts)]
     assert prefix_lengths(placed, stream) == ()

@@ -116,7 +116,7 @@ def _to_colours(image: Any, plan: ChannelPlan) -> Any:
     if model in ("gray inverted", "cmy"):
         image = image.invert()
     if model in ("cmyk", "ycck"):
-        return image.copy(interpretation="cmyk")
+        return image.copy(interpretation="cmyk") if plan.profile else _inks_to_rgb(image)
     return _declare(image, gray=model in ("gray", "gray inverted"))
 
 
@@ -135,6 +135,14 @@ def _ycc_to_rgb(image: Any, unit: float, *, is_video: bool = False, weights: str
     ]
     shifted = image.linear([1, 1, 1], [-black, -128 * unit, -128 * unit])
     return (shifted.recomb(matrix) + _ROUND).cast(image.format)
+
+
+def _inks_to_rgb(image: Any) -> Any:
+    """RGB of the enumerated CMYK, which says nothing about its inks: 1 - min(1, ink + black), as
+    PostScript converts DeviceCMYK (PostScript Language Reference, 7.2.4).
+    """
+    inks = image[:3] + image[3]
+    return _declare(inks.linear(-1, _top(image)).cast(image.format))
 
 
 def _lab_to_srgb(image: Any, plan: ChannelPlan) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.imaging.jpeg2000.codestream import parse_codestream
 from orchestrator.imaging.jpeg2000.tile_parts import parse_tile_part_list
 from orchestrator.imaging.partial_source import is_complete
 
@@ -30,7 +31,7 @@ def codestream(*lists: bytes) -> io.BytesIO:
 @given(st.lists(st.binary(max_size=40), max_size=3))
 def test_any_list_of_tile_parts_is_parsed_or_refused(lists: list[bytes]) -> None:
     with suppress(ValueError, struct.error):
-        parse_tile_part_list(codestream(*lists))
+        parse_tile_part_list(parse_codestream(codestream(*lists), 0))
     assert not is_complete(codestream(*lists), 20)
 
 
@@ -38,8 +39,8 @@ def test_any_list_of_tile_parts_is_parsed_or_refused(lists: list[bytes]) -> None
 def test_every_entry_size_of_a_list_is_parsed_or_refused(entry_size: int) -> None:
     file = codestream(bytes([0, entry_size]) + bytes(60))  # a multiple of every entry length
     if entry_size >> 4 & 3 in (1, 2):
-        assert parse_tile_part_list(file)
+        assert parse_tile_part_list(parse_codestream(file, 0))
     else:
         with pytest.raises(ValueError, match="no tile numbers"):
-            parse_tile_part_list(file)
+            parse_tile_part_list(parse_codestream(file, 0))
     assert not is_complete(file, 20)

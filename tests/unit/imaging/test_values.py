@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.errors import DecodeTimeout, Overloaded, SourceChanged, TooLarge, Unprocessable
 from orchestrator.imaging.file_type import sniff
-from orchestrator.imaging.jpeg2000.codestream import read_codestream
+from orchestrator.imaging.jpeg2000.jp2_layout import read_header
 from orchestrator.imaging.recipes import Recipe, pyramid_levels, reduction
 from orchestrator.imaging.render import stored_region
 from orchestrator.model import SourceKind
@@ -89,10 +89,10 @@ def test_an_svg_is_recognised_after_its_preamble() -> None:
 
 
 def test_tiles_and_levels_are_read_from_the_codestream_header(tmp_path: Path) -> None:
-    tiled = read_codestream(pictures.jp2_tiled(tmp_path / "a", 1001, 703, tile=256))
+    tiled = read_header(pictures.jp2_tiled(tmp_path / "a", 1001, 703, tile=256)).stream
     assert (tiled.dimensions, tiled.tile, tiled.tiled) == ((1001, 703), (256, 256), True)
-    whole = read_codestream(pictures.jp2_untiled(tmp_path / "b", 1001, 703))
-    assert (whole.tile, whole.tiled, whole.levels, whole.bits) == ((1001, 703), False, 5, 8)
+    whole = read_header(pictures.jp2_untiled(tmp_path / "b", 1001, 703)).stream
+    assert (whole.tile, whole.tiled, whole.levels) == ((1001, 703), False, 5)
 
 
 def test_a_codestream_with_an_incomplete_header_is_refused(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_codestream_with_an_incomplete_header_is_refused(tmp_path: Path) -> No
     for length in range(12, end, 5):
         (tmp_path / "cut").write_bytes(body[:length])
         with pytest.raises(Unprocessable):
-            read_codestream(tmp_path / "cut")
+            read_header(tmp_path / "cut")
 
 
 def test_recipes_and_errors_are_unchanged_by_pickling() -> None:

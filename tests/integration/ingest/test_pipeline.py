@@ -26,7 +26,7 @@ from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId, AssetState, SourceKind, ThumbnailSizes
 from orchestrator.storage import object_keys as keys
 from orchestrator.storage.store import read
-from tests.support import pictures
+from tests.support import icc, pictures
 from tests.support.ingesting import IngestSystem, open_ingest_system
 from tests.support.origins import OriginServer
 
@@ -263,6 +263,18 @@ async def test_tiles_and_levels_are_the_same_before_and_after_conversion(
             after.source.levels,
         )
     assert len(seen) == 1
+
+
+async def test_a_profile_that_is_ignored_is_logged_when_the_picture_is_registered(
+    system: IngestSystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 30, 20, icc_profile=icc.gray(1.8))
+    policies = system.pipeline.policies
+    recipes = Recipes(await policies.optimisation(1, ""), await policies.thumbnails(1, ""))
+    await system.pipeline.registrar.register_file(ID, path, recipes, None)
+    notes = [record for record in caplog.records if record.message == "original noted"]
+    assert [record.asset for record in notes] == [str(ID)]  # type: ignore[attr-defined]
+    assert "GRAY" in notes[0].note  # type: ignore[attr-defined]
 
 
 # --- ingested from an origin -------------------------------------------------------------------

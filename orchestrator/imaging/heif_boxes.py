@@ -32,6 +32,8 @@ _CODINGS = {
     b"j2k1": "JPEG2000",
     b"unci": "uncompressed",
 }
+_TRANSFORMS = frozenset((b"irot", b"imir", b"clap"))
+_HEAD_BYTES = 4096
 _MAX_BOXES, _MAX_ITEMS = 256, 65_536
 _MAX_META_BYTES = 8 * 1024**2
 _MAX_FILE_BYTES = 512 * 1024**2
@@ -49,17 +51,30 @@ def _brands(head: bytes) -> tuple[bytes, ...]:
     return head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))
 
 
-def with_known_brand(path: Path) -> bytes | None:
-    """The bytes of the file with a compatible brand that libheif knows, if it has none; else None.
-    Only the list of brands differs: it has the same length, so all offsets stay right.
+def repaired(path: Path) -> bytes | None:
+    """The bytes of a file that libheif would refuse or show wrongly, changed so that it does not;
+    None for any other file. All boxes keep their length, so all offsets stay right.
+
+    - If no compatible brand is known to libheif, one of them is replaced.
+    - If properties that turn or crop a picture are listed before its dimensions (as cameras of
+      Sony do), they are moved behind them: libheif applies properties in their order.
+
+    Raises OSError.
     """
     with path.open("rb") as file:
-        head = file.read(4096)
+        head = file.read(_HEAD_BYTES)
+        start, meta = _find_meta(file)
         listed = _brands(head)[1:]
-        if not listed or not _KNOWN_TO_DECODER.isdisjoint(listed):
+        has_known_brand = not listed or not _KNOWN_TO_DECODER.isdisjoint(listed)
+        sorted_meta = _with_transforms_last(meta)
+        if has_known_brand and sorted_meta == meta:
             return None
-        rest = file.read(_MAX_FILE_BYTES)
-    return head[:16] + b"mif1" + head[20:] + rest
+        file.seek(0)
+        body = bytearray(file.read(_MAX_FILE_BYTES))
+    body[start : start + len(meta)] = sorted_meta
+    if not has_known_brand:
+        body[16:20] = b"mif1"
+    return bytes(body)
 
 
 def check_is_readable(path: Path) -> None:
@@ -67,8 +82,8 @@ def check_is_readable(path: Path) -> None:
     library here reads. Raises OSError.
     """
     with path.open("rb") as file:
-        meta = _find_meta(file)
-    if meta is None:
+        _, meta = _find_meta(file)
+    if not meta:
         raise Unsupported(
             f"HEIF files with a sequence and without a still picture are not supported. {_ADVICE}"
         )
@@ -81,56 +96,110 @@ def check_is_readable(path: Path) -> None:
             raise Unsupported(f"HEIF files with {names[0]} coding are not supported. {_ADVICE}")
 
 
-def _find_meta(file: BinaryIO) -> bytes | None:
-    """The content of the first "meta" box of the file; None if it has none."""
+def _find_meta(file: BinaryIO) -> tuple[int, bytes]:
+    """(offset in the file, content) of the first "meta" box; (0, b"") if there is none."""
     position = 0
     for _ in range(_MAX_BOXES):
         file.seek(position)
         head = file.read(16)
         if len(head) < 8:
-            return None
+            break
         size, start = int.from_bytes(head[:4], "big"), 8
         if size == 1:
             size, start = int.from_bytes(head[8:16], "big"), 16
         if head[4:8] == b"meta":
             file.seek(position + start)
-            return file.read(min(max(0, size - start) or _MAX_META_BYTES, _MAX_META_BYTES))
+            length = size - start if size else _MAX_META_BYTES
+            return position + start, file.read(min(max(0, length), _MAX_META_BYTES))
         if size < start:  # 0: the box continues to the end of the file
-            return None
+            break
         position += size
-    return None
+    return 0, b""
 
 
-def _children(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(type, content) of the boxes in `content`."""
-    position = 0
+def _children(content: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start, end) of the content of each box between two offsets in `content`."""
     for _ in range(_MAX_ITEMS):
-        if position + 8 > len(content):
+        if position + 8 > end:
             return
         size = int.from_bytes(content[position : position + 4], "big")
         if size < 8:
             return
-        yield content[position + 4 : position + 8], content[position + 8 : position + size]
+        yield content[position + 4 : position + 8], position + 8, min(position + size, end)
         position += size
+
+
+def _find_boxes(meta: bytes, *path: bytes) -> Iterator[tuple[int, int]]:
+    """(start, end) of the content of each box at `path` (types from the outside), if it has at
+    least 4 bytes.
+    """
+    spans = [(4, len(meta))]
+    for wanted in path:
+        spans = [
+            (start, end)
+            for outer in spans
+            for kind, start, end in _children(meta, *outer)
+            if kind == wanted
+        ]
+    yield from (span for span in spans if span[1] - span[0] >= 4)
 
 
 def _primary_item(meta: bytes) -> int:
     """The identifier of the primary item; 0 if none is named."""
-    for kind, content in _children(meta[4:]):
-        if kind == b"pitm":
-            return int.from_bytes(content[4 : 8 if content[:1] == b"\x01" else 6], "big")
+    for start, _ in _find_boxes(meta, b"pitm"):
+        width = 2 if meta[start] == 0 else 4
+        return int.from_bytes(meta[start + 4 : start + 4 + width], "big")
     return 0
 
 
 def _item_types(meta: bytes) -> dict[int, bytes]:
     """The type of each item by its identifier."""
     found: dict[int, bytes] = {}
-    for kind, content in _children(meta[4:]):
-        if kind != b"iinf":
-            continue
-        for entry, item in _children(content[8 if content[:1] != b"\x00" else 6 :]):
-            if entry == b"infe" and item[:1] in (b"\x02", b"\x03") and len(item) >= 14:
-                layout = ">HH4s" if item[0] == 2 else ">IH4s"
-                number, _, name = struct.unpack_from(layout, item, 4)
+    for start, end in _find_boxes(meta, b"iinf"):
+        entries = start + (6 if meta[start] == 0 else 8)
+        for kind, at, last in _children(meta, entries, end):
+            layout = {2: ">HH4s", 3: ">IH4s"}.get(meta[at]) if at < last else None
+            if kind == b"infe" and layout and last - at >= 4 + struct.calcsize(layout):
+                number, _, name = struct.unpack_from(layout, meta, at + 4)
                 found[number] = name
     return found
+
+
+def _with_transforms_last(meta: bytes) -> bytes:
+    """`meta` with the properties of each item in the order that ISO/IEC 23008-12, 9.3 asks for:
+    those that turn or crop after the others.
+    """
+    kinds: list[bytes] = []
+    for span in _find_boxes(meta, b"iprp", b"ipco"):
+        kinds += [kind for kind, _, _ in _children(meta, *span)]
+    changed = bytearray(meta)
+    for start, end in _find_boxes(meta, b"iprp", b"ipma"):
+        if end - start < 8:
+            continue
+        id_bytes = 2 if meta[start] == 0 else 4
+        width = 2 if meta[start + 3] & 1 else 1
+        at = start + 8
+        for _ in range(min(int.from_bytes(meta[start + 4 : start + 8], "big"), _MAX_ITEMS)):
+            first = at + id_bytes + 1
+            at = first + width * meta[first - 1] if first <= end else end + 1
+            if at > end:
+                break
+            changed[first:at] = _sort_properties(meta[first:at], width, kinds)
+    return bytes(changed)
+
+
+def _sort_properties(listed: bytes, width: int, kinds: list[bytes]) -> bytes:
+    """The associations of one item (`width` bytes each), transformations last."""
+    mask = (1 << (8 * width - 1)) - 1
+    each = [listed[at : at + width] for at in range(0, len(listed), width)]
+
+    def is_transform(association: bytes) -> bool:
+        number = int.from_bytes(association, "big") & mask
+        return 1 <= number <= len(kinds) and kinds[number - 1] in _TRANSFORMS
+
+    return b"".join(
+        association
+        for last in (False, True)
+        for association in each
+        if is_transform(association) is last
+    )

@@ -4,7 +4,7 @@ libvips itself does not do.
 - TIFF: `tiff/` says which image of the file is the picture, and which library reads it.
 - JPEG: a file that lacks only its end marker is whole; one that ends earlier is damaged.
 - GIF: the part of the canvas that the first frame leaves free is transparent.
-- HEIF: brands that libheif does not know, codings that it does not read.
+- HEIF: brands that libheif does not know, properties in another order, codings that are not read.
 - SVG: UTF-16 and compressed files. PDF: files with a password.
 """
 
@@ -95,7 +95,7 @@ def _load_gif(path: str, **options: Any) -> Any:
 
 def _load_heif(path: str, **options: Any) -> Any:
     heif_boxes.check_is_readable(Path(path))
-    body = heif_boxes.with_known_brand(Path(path))
+    body = heif_boxes.repaired(Path(path))
     if body is None:
         return vips.load("heif", path, **options)
     return vips.load_bytes("heif", body, **options)

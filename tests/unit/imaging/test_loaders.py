@@ -273,6 +273,28 @@ async def test_a_heif_of_any_picture_brand_is_read(
     assert (await pool.probe(path)).format == "heif"
 
 
+def _with_rotation_first(body: bytes) -> bytes:
+    """An AVIF that lists its last property (the rotation) first, as cameras of Sony do."""
+    at = body.index(b"ipma") + 4
+    count = body[at + 10]
+    listed = body[at + 11 : at + 11 + count]
+    return body[: at + 11] + listed[-1:] + listed[:-1] + body[at + 11 + count :]
+
+
+@pytest.mark.parametrize("orientation", [6, 8])
+async def test_a_heif_that_lists_its_rotation_before_its_dimensions_is_turned(
+    pool: ImagingPool, tmp_path: Path, orientation: int
+) -> None:
+    plain = _avif(tmp_path / "plain.avif", exif=_exif(orientation))
+    path = tmp_path / "sony.avif"
+    path.write_bytes(_with_rotation_first(plain.read_bytes()))
+    assert path.read_bytes() != plain.read_bytes()
+    facts = await pool.probe(path)
+    assert facts.dimensions == (H, W)
+    expected = await pool.render(a_recipe(plain, await pool.probe(plain)))
+    assert await pool.render(a_recipe(path, facts)) == expected
+
+
 @pytest.mark.parametrize(
     ("coding", "words"),
     [(b"avc1", "AVC"), (b"vvc1", "VVC"), (b"j2k1", "JPEG2000"), (b"unci", "uncompressed")],

@@ -181,6 +181,12 @@ class TooLarge(OrchestratorError):
     code = "too_large"
 
 
+class SourceMismatch(SourceChanged):
+    """The decoder reads other dimensions than those recorded for the source: the file was replaced,
+    or contradicts itself.
+    """
+
+
 class Unprocessable(OrchestratorError):
     """The image cannot be decoded; a retry cannot succeed. Only subclasses are raised: each has the
     code of one reason.
@@ -242,6 +248,21 @@ class OverQuota(OrchestratorError):
     """The storage quota of the customer is exhausted; nothing was stored."""
 
     code = "over_quota"
+
+
+_REFUSALS: tuple[type[OrchestratorError], ...] = (
+    Damaged,
+    Unsupported,
+    NotAnImage,
+    TooLarge,
+    DecodeTimeout,
+    DecodeFailed,
+)
+
+
+def refusal(code: str, public: str) -> OrchestratorError:
+    """The error with this code that was recorded when a picture was refused."""
+    return next((kind for kind in _REFUSALS if kind.code == code), Damaged)(public)
 
 
 @dataclass(frozen=True, slots=True)

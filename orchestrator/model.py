@@ -126,6 +126,12 @@ class Source:
     natively_tiled: bool = False
 
 
+UNREADABLE = frozenset(("damaged", "unsupported", "not_an_image"))
+"""Codes of errors after which no request can be answered from the original."""
+LASTING = UNREADABLE | {"too_large"}
+"""Codes of errors that the same file has each time, with one release of the product."""
+
+
 class AssetState(StrEnum):
     """`registered`: served from its original; `ingesting`: an ingest is requested or in progress,
     and the previous version is served; `ready`: converted; `failed`: `error` says why.
@@ -185,6 +191,10 @@ class Asset:
     """When its latest ingest was requested or started."""
     finished: datetime | None = None
     """When its latest ingest ended, successful or not; None while one is in progress."""
+    error_code: str = ""
+    """The code of `error` (`errors.OrchestratorError.code`); "" if it has none."""
+    error_release: str = ""
+    """The release of the product that found the error."""
     pinned: bool = False
     """True: its cached files are never evicted."""
     orchestrate: bool = True
@@ -202,8 +212,24 @@ class Asset:
 
     @property
     def servable(self) -> bool:
-        """False if there is nothing to serve: it is only declared, or its first ingest failed."""
-        return self.source is not None
+        """False if there is nothing to serve: it is only declared, its first ingest failed, or its
+        original is refused.
+        """
+        return self.source is not None and not self.refused
+
+    @property
+    def refused(self) -> bool:
+        """True if the original in its source cannot be served, and there is no version before it.
+        `error` and `error_code` say why.
+        """
+        is_unreadable = self.error_code in UNREADABLE or not self.width
+        return (
+            self.state is AssetState.FAILED
+            and self.source is not None
+            and not self.thumbnails_version
+            and bool(self.error_code)
+            and is_unreadable
+        )
 
     @property
     def restricted(self) -> bool:

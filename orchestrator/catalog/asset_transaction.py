@@ -77,6 +77,7 @@ async def write_version(
                 tags = coalesce($17::text[], assets.tags),
                 rights = coalesce($18::text, assets.rights),
                 thumbnails = $19, thumbnails_version = $20, source = $21, error = '',
+                error_code = '', error_release = '',
                 updated = now(), origin_etag = $22, origin_sha256 = $24,
                 batch = coalesce($23, assets.batch),
                 finished = now()

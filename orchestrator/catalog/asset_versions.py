@@ -22,7 +22,7 @@ from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row, source_row
 from orchestrator.catalog.values import AssetDraft, Registration, Settlement
 from orchestrator.errors import AssetNotFound, Conflict
-from orchestrator.model import Asset, AssetId, AssetState, Source, ThumbnailSizes
+from orchestrator.model import UNREADABLE, Asset, AssetId, AssetState, Source, ThumbnailSizes
 
 
 class AssetVersions:
@@ -113,7 +113,8 @@ class AssetVersions:
             if await lock_asset(connection, asset_id) is None:
                 return None
             row = await connection.fetchrow(
-                f"""UPDATE assets SET state = 'ready', error = '', source = $5, thumbnails = $6,
+                f"""UPDATE assets SET state = 'ready', error = '', error_code = '',
+                        source = $5, thumbnails = $6,
                         thumbnails_version = $9, width = coalesce($7::int, width),
                         height = coalesce($8::int, height), finished = now()
                     WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
@@ -131,26 +132,58 @@ class AssetVersions:
             await settle(connection, asset_id, asset, settlement)
             return asset
 
-    async def fail(self, asset_id: AssetId, version: int, error: str) -> Asset | None:
-        """Record why a version could not be converted. None when it is no longer current.
+    async def fail(
+        self, asset_id: AssetId, version: int, error: str, *, code: str = "", release: str = ""
+    ) -> Asset | None:
+        """Record why a version could not be converted, and the release that found it. None when it
+        is no longer current.
 
-        An asset that can be served from its original still is; a failed asset without a source is
-        not served. The fingerprints of the original are cleared, so that an ingest of the same
-        bytes does not stop as unchanged.
+        An asset whose original can be served still is (`Asset.refused`). The fingerprints of the
+        original are cleared, so that an ingest of the same bytes does not stop as unchanged;
+        a refused one keeps that of its file, which shows when the file is replaced.
         """
         return await self._set_state(
-            f"""UPDATE assets SET state = 'failed', error = $5, finished = now(),
-                    origin_fingerprint = '', origin_etag = '', origin_sha256 = ''
+            f"""UPDATE assets SET state = 'failed', error = $5, error_code = $6,
+                    error_release = $7, finished = now(), origin_etag = '', origin_sha256 = '',
+                    origin_fingerprint = CASE WHEN $8 THEN origin_fingerprint ELSE '' END
                 WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
             asset_id,
             version,
             error,
+            code,
+            release,
+            code in UNREADABLE,
         )
+
+    async def refuse(self, draft: AssetDraft, error: str, *, code: str, release: str) -> Asset:
+        """Record an original that cannot be served, and why: a new version in the state failed.
+        `draft.source` says where the original is. Objects of an earlier version become unwanted.
+        """
+        async with self._pool.transaction() as connection:
+            await lock_asset(connection, draft.id)
+            asset = await write_version(
+                connection,
+                draft,
+                version=await next_version(connection),
+                state=AssetState.FAILED,
+                source=draft.source,
+                thumbnails=ThumbnailSizes(),
+            )
+            await settle(connection, draft.id, asset)
+            row = await connection.fetchrow(
+                f"""UPDATE assets SET error = $4, error_code = $5, error_release = $6
+                    WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
+                *key(draft.id),
+                error,
+                code,
+                release,
+            )
+            return asset if row is None else asset_of(row)
 
     async def reopen(self, asset_id: AssetId, version: int) -> Asset | None:
         """Set a failed version back to registered. None when it is no longer current."""
         return await self._set_state(
-            f"""UPDATE assets SET state = 'registered', error = ''
+            f"""UPDATE assets SET state = 'registered', error = '', error_code = ''
                 WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
             asset_id,
             version,

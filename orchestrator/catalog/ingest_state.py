@@ -66,7 +66,7 @@ class IngestStates:
         if known is None or not known.servable:
             return await _declare(connection, draft)
         row = await connection.fetchrow(
-            f"""UPDATE assets SET state = 'ingesting', error = '', finished = NULL,
+            f"""UPDATE assets SET state = 'ingesting', error = '', error_code = '', finished = NULL,
                     declared = now(), batch = coalesce($4, batch)
                 WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
             *key(draft.id),
@@ -115,7 +115,8 @@ class IngestStates:
         async with self._pool.transaction() as connection:
             await insert_attempt(connection, attempt)
             await _withdraw(connection, asset_id)
-            return await self._end(connection, asset_id, error)
+            code = attempt.fault.code if attempt.fault else ""
+            return await self._end(connection, asset_id, error, code)
 
     async def record_retry(self, attempt: Attempt) -> None:
         """Record a failed attempt that will be retried: the asset stays in the state ingesting."""
@@ -151,7 +152,7 @@ class IngestStates:
         served any more.
         """
         rows = await self._pool.fetch(
-            f"""UPDATE assets SET state = {_SERVED}, error = $3, finished = now()
+            f"""UPDATE assets SET state = {_SERVED}, error = $3, error_code = '', finished = now()
                 WHERE {_CANCELLED_INGESTS} AND (source IS NULL OR thumbnails_version > 0)
                 RETURNING name""",  # noqa: S608  constants
             job,
@@ -233,13 +234,14 @@ class IngestStates:
         return [(asset_of(row), row["has_failed"]) for row in rows]
 
     async def _end(
-        self, connection: asyncpg.Connection, asset_id: AssetId, error: str
+        self, connection: asyncpg.Connection, asset_id: AssetId, error: str, code: str = ""
     ) -> Asset | None:
         row = await connection.fetchrow(
-            f"""UPDATE assets SET state = {_SERVED}, error = $4, finished = now()
+            f"""UPDATE assets SET state = {_SERVED}, error = $4, error_code = $5, finished = now()
                 WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
             *key(asset_id),
             error[:MAX_ERROR_CHARS],
+            code,
         )
         return None if row is None else asset_of(row)
 
@@ -273,7 +275,8 @@ async def _declare(connection: asyncpg.Connection, draft: AssetDraft) -> Asset:
                 coalesce($10::text[], '{{"","",""}}'), coalesce($11::bigint[], '{{0,0,0}}'),
                 coalesce($12::text[], '{{}}'), coalesce($13::text, ''), $14, now())
             ON CONFLICT (customer, space, name) DO UPDATE SET version = $4, state = 'ingesting',
-                error = '', finished = NULL, origin = $5, optimisation_policy = $6,
+                error = '', error_code = '', source = NULL, finished = NULL,
+                origin = $5, optimisation_policy = $6,
                 thumbnail_policy = $7,
                 roles = coalesce($8::text[], assets.roles),
                 max_unauthorised = coalesce($9::int, assets.max_unauthorised),

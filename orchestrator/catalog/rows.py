@@ -20,7 +20,8 @@ from orchestrator.model import (
 COLUMNS = """customer, space, name, version, state, width, height, origin, origin_fingerprint,
     media_type, optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers,
     tags, rights, thumbnails, thumbnails_version, source, error, updated, pinned, orchestrate,
-    origin_etag, origin_sha256, batch, finished, declared"""
+    origin_etag, origin_sha256, batch, finished, declared, error_code,
+    error_release"""
 
 
 def asset_of(row: asyncpg.Record) -> Asset:
@@ -54,6 +55,8 @@ def asset_of(row: asyncpg.Record) -> Asset:
         batch=row["batch"],
         finished=row["finished"],
         declared=row["declared"],
+        error_code=row["error_code"],
+        error_release=row["error_release"],
     )
 
 

@@ -47,7 +47,17 @@ def list_images(
         return assets
 
     rows = [_asset_row(asset) for asset in session.run(read)]
-    columns = ("id", "state", "width", "height", "version", "roles", "maxUnauthorised", "error")
+    columns = (
+        "id",
+        "state",
+        "width",
+        "height",
+        "version",
+        "roles",
+        "maxUnauthorised",
+        "errorCode",
+        "error",
+    )
     session.print_rows(rows, columns)
 
 
@@ -213,6 +223,7 @@ def _asset_row(asset: Asset) -> dict[str, Any]:
         "pinned": asset.pinned,
         "orchestrate": asset.orchestrate,
         "error": asset.error,
+        "errorCode": asset.error_code,
         "updated": asset.updated,
         "finished": asset.finished,
         "batch": asset.batch,

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import Damaged, OrchestratorError, TooLarge
+from orchestrator.errors import Damaged, OrchestratorError, SourceMismatch, TooLarge
 from orchestrator.imaging import probe as probing
 from orchestrator.imaging import render as rendering
 from orchestrator.imaging import source_writer, vips
@@ -27,9 +27,11 @@ from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.recipes import ConversionPolicy, Probe, Recipe
 from orchestrator.imaging.source_writer import ThumbnailRequest
+from orchestrator.imaging.trial_decode import try_decoding
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _RETAINED_BYTES = 128 * 1024**2
+_CONTRADICTION = "The image file is damaged: its parts contradict each other."
 _pictures: list[OpenPictures] = []
 """The open pictures of this process. They must be at module level: an executor passes its tasks no
 state of their process.
@@ -92,9 +94,13 @@ def _render_or_error(recipe: Recipe) -> bytes | Exception:
 
 
 def probe(path: str, bounds: Bounds) -> Probe:
-    """`imaging.probe.probe` in this process. Raises FileNotFoundError, TooLarge, Unprocessable."""
-    with translate_errors(path):
-        return probing.probe(Path(path), bounds)
+    """`imaging.probe.probe` in this process, and a trial decode. Raises FileNotFoundError,
+    TooLarge, Unprocessable.
+    """
+    with translate_errors(path, is_probed=True):
+        result = probing.probe(Path(path), bounds)
+        try_decoding(Path(path), result)
+        return result
 
 
 def convert(
@@ -108,7 +114,7 @@ def convert(
     TooLarge, Unprocessable, NoRoom (the disk is full), OSError.
     """
     try:
-        with translate_errors(path):
+        with translate_errors(path, is_probed=True):
             return source_writer.convert(
                 Path(path),
                 Path(target),
@@ -125,17 +131,22 @@ def write_thumbnails(path: str, request: ThumbnailRequest, limits: WorkerLimits)
     """`imaging.source_writer.write_thumbnails` in this process. Raises FileNotFoundError, TooLarge,
     Unprocessable, NoRoom (the disk is full), OSError.
     """
-    with translate_errors(path):
+    with translate_errors(path, is_probed=True):
         return source_writer.write_thumbnails(Path(path), request, limits.bounds)
 
 
 @contextmanager
-def translate_errors(path: str) -> Iterator[None]:
+def translate_errors(path: str, *, is_probed: bool = False) -> Iterator[None]:
     """Translate what libvips and OpenJPEG raise for the file at `path` into our errors. Their own
-    text stays in this process, as the cause.
+    text stays in this process, as the cause. `is_probed`: the dimensions that were expected come
+    from this file, so that other dimensions are a contradiction.
     """
     try:
         yield
+    except SourceMismatch as error:
+        if is_probed:
+            raise Damaged(_CONTRADICTION) from error
+        raise
     except MemoryError as error:
         raise TooLarge("The image needs more memory than one decode may use.") from error
     except (vips.VipsError, CodestreamError) as error:

@@ -100,8 +100,8 @@ class ImagingPool:
         )
 
     async def probe(self, path: Path) -> Probe:
-        """What the headers of the picture at `path` say. Raises Unprocessable, TooLarge,
-        Overloaded, FileNotFoundError.
+        """What the headers of the picture at `path` say, after a small part of it was decoded.
+        Raises Unprocessable, TooLarge, Overloaded, FileNotFoundError.
         """
         return await self._heavy.run(
             decode_worker.probe, str(path), self._bounds, timeout_s=self._settings.decode_timeout_s

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, cast
 
-from orchestrator.errors import SourceChanged
+from orchestrator.errors import SourceMismatch
 from orchestrator.imaging import colour, encode, vips
 from orchestrator.imaging.jpeg2000.binding import CodestreamError
 from orchestrator.imaging.open_pictures import Level, OpenPictures
@@ -31,7 +31,7 @@ _RIGHT_ANGLES = {90.0: "d90", 180.0: "d180", 270.0: "d270"}
 def render(recipe: Recipe, pictures: OpenPictures) -> bytes:
     """The encoded derivative.
 
-    Raises FileNotFoundError if the source does not exist, SourceChanged if it is not the image
+    Raises FileNotFoundError if the source does not exist, SourceMismatch if it is not the image
     that the recipe was made for, VipsError or Unprocessable if it cannot be decoded.
     """
     picture = pictures.open(recipe.path)
@@ -83,7 +83,7 @@ def cut_region(recipe: Recipe, picture: PictureHeaders, pictures: OpenPictures) 
     is_transposed = orientation in _TRANSPOSED
     stored = picture.levels[0]
     if (stored[::-1] if is_transposed else stored) != recipe.dimensions:
-        raise SourceChanged("The source of the image is not the one that its record describes.")
+        raise SourceMismatch("The source of the image is not the one that its record describes.")
     region = stored_region(recipe.region, recipe.dimensions, orientation)
     size = recipe.size[::-1] if is_transposed else recipe.size
     level = pictures.level(picture, region, size)

@@ -20,7 +20,7 @@ import aiofiles
 from orchestrator import metrics
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.values import Settlement
-from orchestrator.errors import ObjectNotFound, PreconditionFailed, SourceChanged
+from orchestrator.errors import ObjectNotFound, PreconditionFailed, SourceChanged, Unprocessable
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.prepare import Prepared, Recipes, prepare
@@ -40,7 +40,7 @@ class Converter:
     process.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the parts of one conversion
         self,
         *,
         catalog: Catalog,
@@ -51,7 +51,9 @@ class Converter:
         writer: ObjectWriter,
         max_at_once: int,
         reserve_s: float,
+        release: str,
     ) -> None:
+        """`release` is that of the product."""
         self._catalog = catalog
         self._store = store
         self._imaging = imaging
@@ -59,6 +61,7 @@ class Converter:
         self._scratch = scratch
         self._writer = writer
         self._reserve_s = reserve_s
+        self._release = release
         self._slots = asyncio.Semaphore(max_at_once)
 
     async def convert(self, asset_id: AssetId) -> Asset | None:
@@ -97,6 +100,11 @@ class Converter:
             try:
                 recipes = await self.load_recipes(asset)
                 prepared = await prepare(self._imaging, path, recipes, folder)
+            except Unprocessable:
+                if source.location.startswith(FILE):
+                    # A file that is being replaced is not damaged.
+                    await asyncio.to_thread(verify_file, source)
+                raise
             except FileNotFoundError as error:
                 raise SourceChanged(
                     "The original was deleted while it was converted. Ingest the asset again."
@@ -110,13 +118,17 @@ class Converter:
             metrics.INGEST_SECONDS.observe(time.perf_counter() - started)
         return converted
 
-    async def record_failure(self, asset: Asset, reason: str) -> None:
+    async def record_failure(self, asset: Asset, reason: str, code: str = "") -> None:
         """Record why this version could not be converted. Requests that its original can answer are
-        still answered. Raises CatalogUnavailable.
+        still answered; if it cannot be decoded (`code`), all are refused. Raises
+        CatalogUnavailable.
         """
         metrics.INGESTS.labels("failed").inc()
-        await self._catalog.versions.fail(asset.id, asset.version, reason)
-        log.warning("conversion failed", extra={"asset": str(asset.id), "reason": reason})
+        await self._catalog.versions.fail(
+            asset.id, asset.version, reason, code=code, release=self._release
+        )
+        fields = {"asset": str(asset.id), "reason": reason, "code": code}
+        log.warning("conversion failed", extra=fields)
 
     async def load_recipes(self, asset: Asset) -> Recipes:
         """Return the policies recorded with the asset. Raises InvalidInput if one no longer

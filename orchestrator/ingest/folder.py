@@ -103,7 +103,8 @@ class FolderRegistrar:
             is_changed = await self._register_when_free(known, asset_id, path, recipes)
         except (Unprocessable, TooLarge, OriginUnavailable) as error:
             report.failed[asset_id] = error.public
-            log.warning("picture not registered", extra={**fields, "reason": error.public})
+            extra = {**fields, "reason": error.public, "code": error.code}
+            log.warning("picture not registered", extra=extra)
             return
         except Unavailable:
             raise  # not the picture's fault: the process restarts and registers the folder again

@@ -86,7 +86,7 @@ class ConvertHandler:
         except Exception as error:  # raised again: the worker loop logs it and settles the job
             fault = fault_of(error, job.kind)
             if not _will_retry(job, self._max_attempts, error, fault):
-                await self._converter.record_failure(asset, fault.detail)
+                await self._converter.record_failure(asset, fault.detail, fault.code)
                 self._on_end()
             raise
         self._on_end()

@@ -7,6 +7,7 @@ does. A version that is served is served until the next one is complete.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.imaging.pool import ImagingPool
@@ -69,7 +70,10 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
     reserve_s = settings.ingest.total_timeout_s + settings.imaging.convert_timeout_s + _STORE_S
     remover = Remover(catalog.objects, store, settings.ingest.remove_after_s)
     writer = ObjectWriter(store, catalog.objects, remover)
-    registrar = Registrar(catalog.versions, imaging, remover, settings.ingest.max_bytes)
+    release = version("orchestrator")
+    registrar = Registrar(
+        catalog.versions, imaging, remover, settings.ingest.max_bytes, release=release
+    )
     converter = Converter(
         catalog=catalog,
         store=store,
@@ -79,6 +83,7 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
         writer=writer,
         max_at_once=max_at_once,
         reserve_s=reserve_s,
+        release=release,
     )
     conversion_jobs = ConversionJobs(catalog, submitter, converter)
     editor = AssetEditor(

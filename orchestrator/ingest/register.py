@@ -15,14 +15,16 @@ from pathlib import Path
 from orchestrator import metrics
 from orchestrator.catalog.asset_versions import AssetVersions
 from orchestrator.catalog.values import AssetDraft, Registration
-from orchestrator.errors import OriginUnavailable
+from orchestrator.errors import OriginUnavailable, TooLarge, Unprocessable, refusal
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.imaging.recipes import pyramid_levels
+from orchestrator.imaging.recipes import FASTEST, pyramid_levels
 from orchestrator.ingest.prepare import Recipes, thumbnail_sizes
 from orchestrator.ingest.publish import build_source, split_by_access
 from orchestrator.ingest.remove import Remover
 from orchestrator.model import (
+    LASTING,
+    STORE,
     Asset,
     AssetId,
     AssetState,
@@ -31,7 +33,9 @@ from orchestrator.model import (
     ThumbnailSizes,
     public_edge,
 )
+from orchestrator.origins.download import too_large
 from orchestrator.origins.file_reader import location_of_file
+from orchestrator.origins.reader_types import OriginLocation
 
 log = logging.getLogger(__name__)
 
@@ -60,30 +64,50 @@ class Registrar:
     """Records original files in the catalogue."""
 
     def __init__(
-        self, versions: AssetVersions, imaging: ImagingPool, remover: Remover, max_bytes: int
+        self,
+        versions: AssetVersions,
+        imaging: ImagingPool,
+        remover: Remover,
+        max_bytes: int,
+        *,
+        release: str,
     ) -> None:
+        """`release` is that of the product."""
         self._versions = versions
         self._imaging = imaging
         self._remover = remover
         self._max_bytes = max_bytes
+        self._release = release
 
     async def register_file(
-        self, asset_id: AssetId, path: Path, recipes: Recipes, known: Asset | None
+        self,
+        asset_id: AssetId,
+        path: Path,
+        recipes: Recipes,
+        known: Asset | None,
+        *,
+        force: bool = False,
     ) -> Registration:
         """Register the local file `path`, to be read where it is. The caller submits a conversion
         job if the asset changed.
 
-        `known` is the asset before; an unchanged file then costs one look at its status. Raises
-        OriginUnavailable, Unprocessable, TooLarge, Overloaded; the asset stays as it was.
+        `known` is the asset before; an unchanged file then costs one look at its status, also if
+        it was refused (unless `force`). Raises OriginUnavailable or Overloaded: the asset stays as
+        it was. Raises Unprocessable or TooLarge for a file that is refused: the asset has the
+        reason, unless its converted source can still be served.
         """
-        file = await asyncio.to_thread(location_of_file, path, self._max_bytes)
+        file = await asyncio.to_thread(location_of_file, path)
         request = Request(asset_id, str(path))
         if known is not None and is_unchanged(known, request, file.fingerprint, recipes):
             return Registration(known, changed=False)
+        if known is not None and not force and self._is_refused(known, file, recipes):
+            raise refusal(known.error_code, known.error)
         try:
-            probe = await self._imaging.probe(path)
-        except FileNotFoundError as error:
-            raise OriginUnavailable("The file was deleted while it was read.") from error
+            probe = await self._probe(path, file)
+        except (Unprocessable, TooLarge) as error:
+            if known is None or not _is_copied(known):
+                await self._record_refusal(request, recipes, file, error)
+            raise
         metrics.INGEST_BYTES.inc(file.bytes)
         log_notes(asset_id, probe)
         source = build_source(
@@ -99,6 +123,53 @@ class Registrar:
             if known is not None:
                 await self._remover.remove_without_grace(asset_id)
         return registered
+
+    async def _probe(self, path: Path, file: OriginLocation) -> Probe:
+        """Raises TooLarge, Unprocessable, Overloaded, OriginUnavailable."""
+        if file.bytes > self._max_bytes:
+            raise too_large(self._max_bytes)
+        try:
+            return await self._imaging.probe(path)
+        except FileNotFoundError as error:
+            raise OriginUnavailable("The file was deleted while it was read.") from error
+
+    def _is_refused(self, known: Asset, file: OriginLocation, recipes: Recipes) -> bool:
+        """Return whether this release has already refused these bytes with these policies."""
+        return (
+            known.refused
+            and known.error_code in LASTING
+            and known.error_release == self._release
+            and known.origin_fingerprint == file.fingerprint
+            and known.optimisation_policy == recipes.optimisation.name
+        )
+
+    async def _record_refusal(
+        self,
+        request: Request,
+        recipes: Recipes,
+        file: OriginLocation,
+        error: Unprocessable | TooLarge,
+    ) -> None:
+        source = Source(
+            location=file.location,
+            kind=SourceKind.ORIGINAL,
+            bytes=file.bytes,
+            fingerprint=file.fingerprint,
+            extension="",
+            tile_width=FASTEST.tile,
+            tile_height=FASTEST.tile,
+            levels=0,
+        )
+        draft = build_draft(request, recipes=recipes, source=source, fingerprint=file.fingerprint)
+        await self._versions.refuse(draft, error.public, code=error.code, release=self._release)
+        await self._remover.remove_without_grace(request.id)
+        metrics.INGESTS.labels("failed").inc()
+
+
+def _is_copied(known: Asset) -> bool:
+    """Return whether the asset is served from a copy in the object store, not from its file."""
+    source = known.source
+    return known.servable and source is not None and source.location.startswith(STORE)
 
 
 def log_notes(asset_id: AssetId, probe: Probe) -> None:

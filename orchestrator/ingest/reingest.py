@@ -61,7 +61,9 @@ class Reingester:
             )
             return await self._runner.ingest(request)
         recipes = await self._converter.load_recipes(asset)
-        await self._registrar.register_file(asset.id, local_path(asset.origin), recipes, asset)
+        await self._registrar.register_file(
+            asset.id, local_path(asset.origin), recipes, asset, force=True
+        )
         async with self._converter.lock(asset_id):
             now = await self._catalog.assets.get(asset_id)
             if now is not None and now.state is not AssetState.REGISTERED:
@@ -100,7 +102,7 @@ class Reingester:
         try:
             converted = await self._converter.convert_locked(asset)
         except (Unprocessable, TooLarge, OverQuota) as error:
-            await self._converter.record_failure(asset, error.public)
+            await self._converter.record_failure(asset, error.public, error.code)
             raise
         if converted is None:
             raise _overtaken()

@@ -19,6 +19,7 @@ from orchestrator.catalog.changes import GONE
 from orchestrator.model import AssetId
 from orchestrator.processes.ports import Address, Loop, open_port, public_port, serve_health
 from orchestrator.routing.caching_rules import CachingRules
+from orchestrator.routing.current_assets import CurrentAssets
 from orchestrator.routing.deliver import Deliverer
 from orchestrator.routing.delivery_settings import encoder_of, limits_of, thumbnail_rules_of
 from orchestrator.routing.derivative_maker import DerivativeMaker
@@ -140,12 +141,12 @@ class PublicServer:
             encoder=encoder_of(settings),
             max_decode_pixels=settings.iiif.max_decode_pixels,
         )
+        assets = CurrentAssets(self._snapshots, services.pipeline.reingester)
         deliverer = Deliverer(
-            snapshots=self._snapshots,
+            assets=assets,
             derivatives=services.derivatives,
             flights=services.flights,
             maker=maker,
-            refresher=services.pipeline.reingester,
             limits=limits,
             thumbnail_rules=thumbnail_rules_of(settings),
             caching_rules=self._caching,
@@ -153,7 +154,7 @@ class PublicServer:
         )
         return ImageRoutes(
             deliverer=deliverer,
-            describer=InfoDescriber(self._snapshots, limits, settings.iiif, capabilities.outputs),
+            describer=InfoDescriber(assets, limits, settings.iiif, capabilities.outputs),
             names=self._snapshots.names,
             tokens=services.tokens,
             warmer=warmer,

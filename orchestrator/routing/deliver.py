@@ -12,19 +12,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from orchestrator import metrics
 from orchestrator.cache.disk.cache import DiskCache, Product
 from orchestrator.cache.single_flight import SingleFlight
-from orchestrator.errors import AssetNotFound, NotFound, SourceChanged, Unavailable, Unprocessable
+from orchestrator.errors import (
+    AssetNotFound,
+    Damaged,
+    NotFound,
+    SourceChanged,
+    SourceMismatch,
+    Unavailable,
+    Unprocessable,
+)
 from orchestrator.iiif.geometry import Limits, ResolvedImage, resolve
 from orchestrator.iiif.syntax import FORMATS, ImageRequest
 from orchestrator.model import Asset, AssetId
 from orchestrator.routing.access_tokens import NO_RIGHTS, Rights
 from orchestrator.routing.caching_rules import CachingRules
+from orchestrator.routing.current_assets import CurrentAssets
 from orchestrator.routing.derivative_maker import Derivative, DerivativeMaker
 from orchestrator.routing.plan import (
     Access,
@@ -35,20 +44,10 @@ from orchestrator.routing.plan import (
     plan,
     thumbnail_plan,
 )
-from orchestrator.routing.snapshots import Snapshot, Snapshots
+from orchestrator.routing.snapshots import Snapshot
 
 log = logging.getLogger(__name__)
 Planner = Callable[[Asset, ResolvedImage, Access, ThumbnailRules], tuple[Step, ...]]
-
-
-class SourceRefresher(Protocol):
-    """Registers an asset again after its source was replaced; implemented by ingest, which routing
-    must not import.
-    """
-
-    async def refresh_source(self, asset: Asset) -> Asset:
-        """The asset as registered from the bytes that are at its origin now."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +68,22 @@ class DeliveredImage:
 class Deliverer:
     """Answers image requests. Does not depend on HTTP."""
 
-    def __init__(  # noqa: PLR0913  the composition root names every part
+    def __init__(
         self,
         *,
-        snapshots: Snapshots,
+        assets: CurrentAssets,
         derivatives: DiskCache,
         flights: SingleFlight,
         maker: DerivativeMaker,
-        refresher: SourceRefresher,
         limits: Limits,
         thumbnail_rules: ThumbnailRules,
         caching_rules: CachingRules,
         timeout_s: float,
     ) -> None:
-        self._snapshots = snapshots
+        self._assets = assets
         self._derivatives = derivatives
         self._flights = flights
         self._maker = maker
-        self._refresher = refresher
         self._limits = limits
         self._thumbnail_rules = thumbnail_rules
         self._caching_rules = caching_rules
@@ -113,7 +110,7 @@ class Deliverer:
     ) -> DeliveredImage:
         started = time.perf_counter()
         # Step 3: the asset snapshot.
-        snapshot = await self._snapshots.get(asset_id)
+        snapshot = await self._assets.get(asset_id, rights)
         snapshot_read = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -122,8 +119,10 @@ class Deliverer:
                 except SourceChanged:
                     # The snapshot is out of date. Read it again and try once more; a second
                     # SourceChanged goes to the client.
-                    snapshot = await self._reread(snapshot)
-                    answer = await self._answer(snapshot, request, rights, planner)
+                    version = snapshot.asset.version
+                    snapshot = await self._assets.reread(snapshot)
+                    with _contradiction_reported(is_same=snapshot.asset.version == version):
+                        answer = await self._answer(snapshot, request, rights, planner)
         except TimeoutError as error:
             raise Unavailable("This image took too long to make. Try again shortly.") from error
         ended = time.perf_counter()
@@ -208,18 +207,18 @@ class Deliverer:
             return derivative
         raise AssetNotFound("No tier can answer this request.")
 
-    async def _reread(self, snapshot: Snapshot) -> Snapshot:
-        """The asset as the catalogue has it now. If it is unchanged there, the bytes at its source
-        were replaced under the same version, and it is registered again first.
-        """
-        before = snapshot.asset
-        self._snapshots.drop(before.id)
-        now = await self._snapshots.get(before.id)
-        if now.asset.version == before.version and now.asset.source == before.source:
-            await self._refresher.refresh_source(now.asset)
-            self._snapshots.drop(before.id)
-            now = await self._snapshots.get(before.id)
-        return now
+
+@contextmanager
+def _contradiction_reported(*, is_same: bool) -> Iterator[None]:
+    """Raise Damaged instead of a second SourceMismatch if the recorded source `is_same`: the file
+    contradicts itself.
+    """
+    try:
+        yield
+    except SourceMismatch as error:
+        if not is_same:
+            raise
+        raise Damaged("The image file is damaged: its parts contradict each other.") from error
 
 
 def _plan_without_source(

@@ -25,7 +25,7 @@ from orchestrator.iiif.link_header import info_link, info_media_type
 from orchestrator.iiif.negotiation import prefers_linked
 from orchestrator.model import Asset, AssetId, Dimensions
 from orchestrator.routing.access_tokens import Rights
-from orchestrator.routing.snapshots import Snapshots
+from orchestrator.routing.current_assets import CurrentAssets
 from orchestrator.settings import Iiif
 
 
@@ -46,10 +46,10 @@ class InfoDescriber:
     """Builds info documents of IIIF Image API 2 and 3, and the level 0 documents of /thumbs."""
 
     def __init__(
-        self, snapshots: Snapshots, limits: Limits, settings: Iiif, formats: tuple[str, ...]
+        self, assets: CurrentAssets, limits: Limits, settings: Iiif, formats: tuple[str, ...]
     ) -> None:
         """`formats` are the formats that the encoders of this host can write."""
-        self._snapshots = snapshots
+        self._assets = assets
         self._limits = limits
         self._settings = settings
         self._formats = formats
@@ -66,10 +66,10 @@ class InfoDescriber:
     ) -> InfoDocument:
         """The info document of one asset, with `id_url` as its id.
 
-        Raises AssetNotFound, CatalogUnavailable, and NotAuthorised if an anonymous client may see
-        no size at all of the asset.
+        Raises AssetNotFound, CatalogUnavailable, the recorded error of a refused asset, and
+        NotAuthorised if an anonymous client may see no size at all of the asset.
         """
-        snapshot = await self._snapshots.get(asset_id)
+        snapshot = await self._assets.get(asset_id, rights)
         asset = snapshot.asset
         fields = self._input_of(asset, id_url, authorised=rights.cover(asset))
         if level == 0:

@@ -133,9 +133,9 @@ class Snapshots:
 
 
 def _snapshot_of(asset: Asset | None, *, stale: bool) -> Snapshot:
-    """Raises AssetNotFound for an asset that cannot be served: unknown, only declared, or failed at
-    its first ingest.
+    """Raises AssetNotFound for an asset without an original: unknown, only declared, or failed at
+    its first ingest. A refused asset is returned.
     """
-    if asset is None or not asset.servable:
+    if asset is None or asset.source is None:
         raise AssetNotFound("There is no such asset.")
     return Snapshot(asset, stale)

@@ -100,14 +100,21 @@ class CollectionRoutes:
         listed = tuple(
             self._listed_asset(asset, base)
             for asset in shown
-            if asset.servable and asset.public_edge != 0
+            if (asset.servable or asset.refused) and asset.public_edge != 0
         )
         return Listing(listed, next_page if len(assets) > limit else None)
 
     def _listed_asset(self, asset: Asset, base: str) -> ListedAsset:
         service = f"{base}/iiif/{self._version}/{encode_identifier(_decoded_id(asset.id))}"
         return ListedAsset(
-            asset.id, service, asset.width, asset.height, asset.state, asset.public_edge
+            asset.id,
+            service,
+            asset.width,
+            asset.height,
+            asset.state,
+            error=asset.error if asset.refused else "",
+            code=asset.error_code if asset.refused else "",
+            public_edge=asset.public_edge,
         )
 
 

@@ -66,6 +66,7 @@ ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.ImageServerUnavailable: ErrorMapping(503, retryable=True),
     errors.OriginUnavailable: ErrorMapping(502, retryable=True),
     errors.SourceChanged: ErrorMapping(503, retryable=True),
+    errors.SourceMismatch: ErrorMapping(503, retryable=True),
     errors.Unprocessable: ErrorMapping(422),
     errors.Damaged: ErrorMapping(422),
     errors.Unsupported: ErrorMapping(422),

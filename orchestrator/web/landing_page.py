@@ -33,6 +33,8 @@ HTML_CACHE = "no-cache"
 """Cache-Control of the page and of its JSON form: a new asset appears on the next visit."""
 _MAX_STATIC_FILE = 2 * 1024**2
 _MAX_STATIC_FILES = 100
+_NO_THUMBNAIL = (4, 3)
+"""The shape of the frame of a picture that is not served."""
 _VIEWER = "vendor/openseadragon.min.js"
 _MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
@@ -58,6 +60,10 @@ class ListedAsset:
     width: int
     height: int
     state: AssetState = AssetState.READY
+    error: str = ""
+    """Why the picture is not served; "" if it is."""
+    code: str = ""
+    """The code of `error`, for programs."""
     public_edge: int | None = None
     """Longest edge in pixels that anyone may see; None: no limit."""
 
@@ -71,12 +77,18 @@ class ListedAsset:
         """(width, height) in pixels of the thumbnail, never larger than the image or than anyone
         may see.
         """
+        if self.error:
+            return _NO_THUMBNAIL
         edge = THUMBNAIL_EDGE if self.public_edge is None else min(THUMBNAIL_EDGE, self.public_edge)
         return thumbnail_size((self.width, self.height), edge)
 
     @property
     def thumbnail(self) -> str:
-        """The address of the thumbnail, at exactly the size that the default policy makes."""
+        """The address of the thumbnail, at exactly the size that the default policy makes; "" for a
+        picture that is not served.
+        """
+        if self.error:
+            return ""
         width, height = self.thumbnail_size
         return f"{self.service}/full/{width},{height}/0/default.jpg"
 
@@ -111,6 +123,7 @@ def encode_listing(listing: Listing) -> bytes:
             "thumbnail": asset.thumbnail,
             "state": str(asset.state),
         }
+        | ({"error": asset.error, "code": asset.code} if asset.error else {})
         for asset in listing.assets
     ]
     return json.dumps({"images": images, "next": listing.next}).encode()
@@ -224,10 +237,11 @@ class LandingPage:
             name=_escape(asset.id.name),
             width=asset.width,
             height=asset.height,
-            thumbnail=f'src="{_escape(asset.thumbnail)}"',
+            size=f"{asset.width} × {asset.height}" if asset.width else "",
+            thumbnail=f'src="{_escape(asset.thumbnail)}"' if asset.thumbnail else "",
             thumbnail_width=width,
             thumbnail_height=height,
-            state=_STATES[asset.state],
+            state=_escape(asset.error) or _STATES[asset.state],
         )
 
     def _address(self, name: str) -> str:
@@ -240,7 +254,7 @@ class LandingPage:
 
 _EMPTY_CARD = {
     "anchor": "#", "id": "", "service": "", "name": "", "width": 0, "height": 0,
-    "thumbnail": "", "thumbnail_width": 4, "thumbnail_height": 3, "state": "",
+    "size": "", "thumbnail": "", "thumbnail_width": 4, "thumbnail_height": 3, "state": "",
 }  # fmt: skip
 
 

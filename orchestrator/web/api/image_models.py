@@ -55,6 +55,8 @@ class ImageOut(ResponseModel):
     """True if there is a version that can be served."""
     error: str
     """Why the latest ingest failed; "" otherwise."""
+    error_code: str
+    """The code of `error`, for programs (docs/http.md); "" if it has none."""
     version: int
     width: int
     height: int

@@ -30,10 +30,10 @@ function addCard(image) {
   });
   card.querySelector("a").href = `#${image.id.split("/").map(encodeURIComponent).join("/")}`;
   card.querySelector(".name").textContent = nameOf(image.id);
-  card.querySelector(".size").textContent = `${image.width} × ${image.height}`;
-  card.querySelector(".state").textContent =
+  card.querySelector(".size").textContent = image.width ? `${image.width} × ${image.height}` : "";
+  card.querySelector(".state").textContent = image.error ? image.error :
     image.state === "failed" ? "failed" : image.state === "ready" ? "" : "preparing";
-  card.querySelector("img").src = image.thumbnail;
+  if (image.thumbnail) card.querySelector("img").src = image.thumbnail;
   grid.append(card);
 }
 

@@ -396,7 +396,11 @@ async def test_a_failed_ingest_leaves_the_version_before(system: IngestSystem) -
         await system.ingest(Request(ID, str(path)))
     after = await system.asset()
     assert after == replace(
-        before, error=gone.value.public, finished=after.finished, declared=after.declared
+        before,
+        error=gone.value.public,
+        error_code=gone.value.code,
+        finished=after.finished,
+        declared=after.declared,
     )
     outcomes = [attempt.outcome for attempt in await system.catalog.attempts.of(ID)]
     assert outcomes == ["failed", "failed", "completed"]

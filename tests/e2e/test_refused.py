@@ -22,9 +22,10 @@ from tests.support.serve_process import (
 REFUSED = {
     "torn": (422, "damaged"),
     "cut": (422, "damaged"),
+    "late": (422, "damaged"),
     "bomb": (413, "too_large"),
 }
-"""Name, status and code: a broken header, a file that ends early, too many pixels."""
+"""Name, status and code: a broken header, two files that end early, too many pixels."""
 PARTS = ("info.json", "full/max/0/default.jpg", "0,0,64,64/64,/0/default.png")
 EVENTS = ("picture not registered", "conversion failed", "job failed")
 
@@ -59,6 +60,8 @@ def test_every_answer_for_a_refused_picture_says_why_until_the_file_is_replaced(
     (folder / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
     whole = pictures.jpeg(tmp_path / "whole.jpg", 600, 400)
     pictures.truncated(folder / "cut.jpg", whole, 0.6)
+    drawn = pictures.png(tmp_path / "whole.png", 600, 400)
+    pictures.truncated(folder / "late.png", drawn, 0.7)  # only its conversion meets the end
     pictures.png_bomb(folder / "bomb.png")
     environment = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": policy}
     expected = {name: {answer} for name, answer in REFUSED.items()}

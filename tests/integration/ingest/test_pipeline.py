@@ -421,7 +421,7 @@ async def test_a_first_ingest_that_cannot_be_converted_records_the_reason(
     assert asset.finished is not None
     [attempt] = await system.catalog.attempts.of(ID)
     assert attempt.fault is not None
-    assert (attempt.outcome, attempt.fault.stage) == ("failed", "convert")
+    assert (attempt.outcome, attempt.fault.stage) == ("failed", "probe")
     assert attempt.fault.detail == asset.error
     assert await system.store.keys() == set()
     shutil.copy(whole, path)

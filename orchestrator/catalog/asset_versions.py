@@ -155,31 +155,6 @@ class AssetVersions:
             code in UNREADABLE,
         )
 
-    async def refuse(self, draft: AssetDraft, error: str, *, code: str, release: str) -> Asset:
-        """Record an original that cannot be served, and why: a new version in the state failed.
-        `draft.source` says where the original is. Objects of an earlier version become unwanted.
-        """
-        async with self._pool.transaction() as connection:
-            await lock_asset(connection, draft.id)
-            asset = await write_version(
-                connection,
-                draft,
-                version=await next_version(connection),
-                state=AssetState.FAILED,
-                source=draft.source,
-                thumbnails=ThumbnailSizes(),
-            )
-            await settle(connection, draft.id, asset)
-            row = await connection.fetchrow(
-                f"""UPDATE assets SET error = $4, error_code = $5, error_release = $6
-                    WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
-                *key(draft.id),
-                error,
-                code,
-                release,
-            )
-            return asset if row is None else asset_of(row)
-
     async def reopen(self, asset_id: AssetId, version: int) -> Asset | None:
         """Set a failed version back to registered. None when it is no longer current."""
         return await self._set_state(

@@ -20,6 +20,7 @@ from orchestrator.catalog.ingest_state import IngestStates
 from orchestrator.catalog.jobs import Jobs
 from orchestrator.catalog.objects import Objects
 from orchestrator.catalog.quotas import Quotas
+from orchestrator.catalog.refusals import Refusals
 from orchestrator.catalog.stored_policies import StoredPolicies
 from orchestrator.catalog.stored_strategies import OriginStrategies
 from orchestrator.errors import CatalogUnavailable
@@ -34,6 +35,7 @@ class Catalog:
         self._pool = pool
         self.assets = Assets(pool)
         self.versions = AssetVersions(pool)
+        self.refusals = Refusals(pool)
         self.aliases = Aliases(pool)
         self.objects = Objects(pool)
         self.quotas = Quotas(pool)

@@ -72,7 +72,12 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
     writer = ObjectWriter(store, catalog.objects, remover)
     release = version("orchestrator")
     registrar = Registrar(
-        catalog.versions, imaging, remover, settings.ingest.max_bytes, release=release
+        catalog.versions,
+        catalog.refusals,
+        imaging,
+        remover,
+        max_bytes=settings.ingest.max_bytes,
+        release=release,
     )
     converter = Converter(
         catalog=catalog,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from orchestrator import metrics
 from orchestrator.catalog.asset_versions import AssetVersions
+from orchestrator.catalog.refusals import Refusals
 from orchestrator.catalog.values import AssetDraft, Registration
 from orchestrator.errors import OriginUnavailable, TooLarge, Unprocessable, refusal
 from orchestrator.imaging import Probe
@@ -66,14 +67,16 @@ class Registrar:
     def __init__(
         self,
         versions: AssetVersions,
+        refusals: Refusals,
         imaging: ImagingPool,
         remover: Remover,
-        max_bytes: int,
         *,
+        max_bytes: int,
         release: str,
     ) -> None:
         """`release` is that of the product."""
         self._versions = versions
+        self._refusals = refusals
         self._imaging = imaging
         self._remover = remover
         self._max_bytes = max_bytes
@@ -161,7 +164,7 @@ class Registrar:
             levels=0,
         )
         draft = build_draft(request, recipes=recipes, source=source, fingerprint=file.fingerprint)
-        await self._versions.refuse(draft, error.public, code=error.code, release=self._release)
+        await self._refusals.refuse(draft, error.public, code=error.code, release=self._release)
         await self._remover.remove_without_grace(request.id)
         metrics.INGESTS.labels("failed").inc()
 

@@ -203,8 +203,8 @@ def _as_pyramid(probe: Probe, picture: TiffPicture) -> Probe:
 
 
 def _is_tile_ready(picture: TiffPicture) -> bool:
-    """True if tiles can be cut from the file as it is: web colours, tiles of a useful size, and
-    levels down to a few tiles.
+    """True if tiles can be cut from the file as it is: web colours, tiles of a useful size, levels
+    down to a few tiles, and the picture first, where external image servers expect it.
     """
     tile, last, samples = picture.directory.tile, picture.levels[-1].dimensions, picture.samples
     has_useful_tiles = all(64 <= edge <= _LARGEST_TILE for edge in tile)
@@ -214,6 +214,7 @@ def _is_tile_ready(picture: TiffPicture) -> bool:
     )
     return (
         picture.random_access
+        and picture.levels[0].is_first_page
         and has_all_levels
         and picture.orientation == 1
         and samples.kind != "cmyk"

@@ -53,6 +53,11 @@ class TiffLevel:
         """(width, height) in pixels, as stored."""
         return self.directory.dimensions
 
+    @property
+    def is_first_page(self) -> bool:
+        """True for the first image of the file."""
+        return self.page == 0 and self.subifd < 0
+
 
 @dataclass(frozen=True, slots=True)
 class TiffPicture:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pyvips
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -148,7 +151,7 @@ async def test_every_reader_of_a_file_uses_the_same_page(pool: ImagingPool, tmp_
     other = plain(150, 100, BLUE), TILED
     path = tiffs.write_pages(tmp_path / "t.tif", [thumbnail, full(), small(), other])
     probe = await pool.probe(path)
-    assert (probe.dimensions, probe.kind) == ((300, 200), SourceKind.PYRAMID_TIFF)
+    assert (probe.dimensions, probe.kind) == ((300, 200), SourceKind.ORIGINAL)
     whole, half = a_recipe(path, probe), a_recipe(path, probe, size=(150, 100))
     assert colour_of(await pool.render(whole)) == RED
     assert colour_of(await pool.render(half)) == GREEN
@@ -179,6 +182,46 @@ def spans_of_level(path: Path, probe: Probe) -> list[tuple[int, int]]:
         needed = needed_bytes(outline, a_recipe(path, probe, size=(150, 100)), partial)
     assert needed is not None
     return sorted(needed.spans)
+
+
+async def test_the_levels_of_a_later_page_are_its_own_sub_directories(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
+    thumbnail = plain(38, 25, BLUE), {**TILED, "subfiletype": REDUCED}
+    path = tiffs.write_pages(tmp_path / "t.tif", [thumbnail, full(subifds=1), small()])
+    probe = await pool.probe(path)
+    assert colour_of(await pool.render(a_recipe(path, probe))) == RED
+    assert colour_of(await pool.render(a_recipe(path, probe, size=(150, 100)))) == GREEN
+
+
+async def test_a_picture_in_a_sub_directory_is_read_and_converted(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
+    thumbnail = plain(38, 25, BLUE), {**TILED, "subfiletype": REDUCED, "subifds": 1}
+    path = tiffs.write_pages(tmp_path / "t.tif", [thumbnail, full()])
+    probe = await pool.probe(path)
+    assert (probe.dimensions, probe.kind) == ((300, 200), SourceKind.ORIGINAL)
+    assert colour_of(await pool.render(a_recipe(path, probe))) == RED
+    assert (await pool.convert(path, tmp_path / "c.tif", FASTEST)).dimensions == (300, 200)
+
+
+@pytest.mark.parametrize("options", [{"byteorder": ">"}, {"bigtiff": True}], ids=str)
+async def test_both_byte_orders_and_large_files_have_levels_and_stored_tiles(
+    pool: ImagingPool, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    jpeg = {**TILED, "compression": "jpeg", "compressionargs": {"level": 95}}
+    path = tmp_path / "t.tif"
+    with tifffile.TiffWriter(path, **options) as file:
+        file.write(plain(256, 128), metadata=None, **jpeg)
+        file.write(plain(128, 64, GREEN), metadata=None, subfiletype=REDUCED, **jpeg)
+    probe = await pool.probe(path)
+    assert probe.kind is SourceKind.PYRAMID_TIFF
+    for factor, colour in ((1, RED), (2, GREEN)):
+        region = (0, 0, 64 * factor, 64 * factor)
+        recipe = a_recipe(path, probe, region=region, size=(64, 64), format="jpg")
+        body = await pool.render(recipe)
+        assert body[-100:] in path.read_bytes()
+        assert max(abs(a - b) for a, b in zip(colour_of(body), colour, strict=True)) <= 3
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -238,3 +281,13 @@ def test_a_file_without_a_readable_directory_is_damaged(tmp_path: Path, body: by
     (tmp_path / "t.tif").write_bytes(body)
     with pytest.raises(Damaged):
         read_picture(tmp_path / "t.tif")
+
+
+def test_numpy_and_tifffile_are_loaded_only_when_a_file_needs_them() -> None:
+    """They need 15 MB of memory and a quarter of a second in each process."""
+    code = (
+        "import sys, orchestrator.imaging.pool, orchestrator.imaging.decode_worker;"
+        "print([m for m in ('numpy', 'tifffile', 'imagecodecs') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,48 +1,99 @@
-"""Where the first frame of a GIF lies on its canvas. No pixel is decoded."""
+"""Where the first frame of a GIF lies on its canvas, and whether its data has an end code. No pixel
+is decoded.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-_EXTENSION, _IMAGE = 0x21, 0x2C
-_MAX_BLOCKS = 65_536
+_EXTENSION, _IMAGE = b"\x21", b"\x2c"
+_MAX_BLOCKS = 1_000_000
+_MAX_CODE_BITS = 12
+_MAX_REPAIRED_BYTES = 64 * 1024**2
 Rectangle = tuple[int, int, int, int]
 """(left, top, width, height) in pixels."""
 
 
-def first_frame(path: Path) -> Rectangle | None:
-    """The rectangle of the first frame; None if the blocks before it cannot be followed. Raises
-    OSError.
+@dataclass(frozen=True, slots=True)
+class FirstFrame:
+    """The first frame: its place on the canvas, the bits of its smallest code, the last bytes of
+    its data, and the offset in the file of the block that ends them (0 if there is none).
     """
+
+    place: Rectangle
+    code_bits: int
+    tail: bytes
+    end: int
+
+    @property
+    def has_end_code(self) -> bool:
+        """False if the data certainly has no end code. The code is in the last bits, in any of its
+        possible widths, before less than 8 bits of padding.
+        """
+        bits = int.from_bytes(self.tail, "little")
+        count = 8 * len(self.tail)
+        code = (1 << self.code_bits) + 1
+        return any(
+            bits >> (count - padding) == 0
+            and bits >> (count - padding - width) & ((1 << width) - 1) == code
+            for padding in range(8)
+            for width in range(self.code_bits + 1, _MAX_CODE_BITS + 1)
+            if padding + width <= count
+        )
+
+
+def read_first_frame(path: Path) -> FirstFrame | None:
+    """The first frame; None if the blocks before it cannot be followed. Raises OSError."""
     with path.open("rb") as file:
         screen = file.read(13)
         if len(screen) < 13:
             return None
-        if screen[10] & 0x80:
-            file.seek(3 << ((screen[10] & 7) + 1), 1)
+        _skip_colours(file, screen[10])
         for _ in range(_MAX_BLOCKS):
             kind = file.read(1)
-            if kind == bytes((_IMAGE,)):
-                place = file.read(8)
-                if len(place) < 8:
-                    return None
-                left, top, width, height = (
-                    int.from_bytes(place[at : at + 2], "little") for at in (0, 2, 4, 6)
-                )
-                return left, top, width, height
-            if kind != bytes((_EXTENSION,)) or not file.read(1) or not _skip_blocks(file):
+            if kind == _IMAGE:
+                return _read_frame(file)
+            if kind != _EXTENSION or not file.read(1) or not _read_blocks(file)[1]:
                 return None
     return None
 
 
-def _skip_blocks(file: BinaryIO) -> bool:
-    """Skip the data blocks of an extension; False at the end of the file."""
+def with_end_code(path: Path, frame: FirstFrame) -> bytes | None:
+    """The bytes of the file with one more byte in the data of its first frame, if that has no end
+    code; else None. libvips' decoder drops the last code of such data. Raises OSError.
+    """
+    if frame.has_end_code or not frame.end or path.stat().st_size > _MAX_REPAIRED_BYTES:
+        return None
+    body = path.read_bytes()
+    return body[: frame.end] + b"\x01\x00" + body[frame.end :]
+
+
+def _read_frame(file: BinaryIO) -> FirstFrame | None:
+    head = file.read(9)
+    if len(head) < 9:
+        return None
+    _skip_colours(file, head[8])
+    code_bits = file.read(1)
+    tail, end = _read_blocks(file)
+    left, top, width, height = (int.from_bytes(head[n : n + 2], "little") for n in (0, 2, 4, 6))
+    return FirstFrame((left, top, width, height), code_bits[0] if code_bits else 0, tail, end)
+
+
+def _skip_colours(file: BinaryIO, flags: int) -> None:
+    if flags & 0x80:
+        file.seek(3 << ((flags & 7) + 1), 1)
+
+
+def _read_blocks(file: BinaryIO) -> tuple[bytes, int]:
+    """(the last bytes of the data blocks, the offset of the empty block after them or 0)."""
+    tail = b""
     for _ in range(_MAX_BLOCKS):
         length = file.read(1)
         if not length:
-            return False
+            break
         if length == b"\x00":
-            return True
-        file.seek(length[0], 1)
-    return False
+            return tail, file.tell() - 1
+        tail = (tail + file.read(length[0]))[-4:]
+    return tail, 0

@@ -35,6 +35,7 @@ _CODINGS = {
 _TRANSFORMS = frozenset((b"irot", b"imir", b"clap"))
 _HEAD_BYTES = 4096
 _MAX_BOXES, _MAX_ITEMS = 256, 65_536
+_MAX_OFFSET = 2**48
 _MAX_META_BYTES = 8 * 1024**2
 _MAX_FILE_BYTES = 512 * 1024**2
 _ADVICE = "Convert it to HEIC, AVIF, JPEG, PNG or TIFF."
@@ -111,7 +112,7 @@ def _find_meta(file: BinaryIO) -> tuple[int, bytes]:
             file.seek(position + start)
             length = size - start if size else _MAX_META_BYTES
             return position + start, file.read(min(max(0, length), _MAX_META_BYTES))
-        if size < start:  # 0: the box continues to the end of the file
+        if not start <= size < _MAX_OFFSET:  # 0: the box continues to the end of the file
             break
         position += size
     return 0, b""

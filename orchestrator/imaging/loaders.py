@@ -3,7 +3,8 @@ libvips itself does not do.
 
 - TIFF: `tiff/` says which image of the file is the picture, and which library reads it.
 - JPEG: a file that lacks only its end marker is whole; one that ends earlier is damaged.
-- GIF: the part of the canvas that the first frame leaves free is transparent.
+- GIF: the part of the canvas that the first frame leaves free is transparent; data without an end
+  code.
 - HEIF: brands that libheif does not know, properties in another order, codings that are not read.
 - SVG: UTF-16 and compressed files. PDF: files with a password.
 """
@@ -78,10 +79,19 @@ def _has_all_pixels(body: bytes) -> bool:
 
 
 def _load_gif(path: str, **options: Any) -> Any:
-    image = vips.load("gif", path, **options)
-    place = gif_frame.first_frame(Path(path))
-    if place is None or image.bands in (2, 4):
-        return image
+    frame = gif_frame.read_first_frame(Path(path))
+    if frame is None:
+        return vips.load("gif", path, **options)
+    body = gif_frame.with_end_code(Path(path), frame)
+    if body is None:
+        image = vips.load("gif", path, **options)
+    else:
+        image = vips.load_bytes("gif", body, **options)
+    return image if image.bands in (2, 4) else _with_free_area(image, frame.place)
+
+
+def _with_free_area(image: Any, place: gif_frame.Rectangle) -> Any:
+    """`image` with alpha that is 0 outside `place`; without alpha if `place` is all of it."""
     left, top, width, height = place
     width, height = min(width, image.width - left), min(height, image.height - top)
     if (left, top, width, height) == (0, 0, image.width, image.height):

@@ -105,10 +105,10 @@ def _is_srgb(profile: bytes) -> bool:
     image = vips.Image.new_from_memory(values, len(values) // 3, 1, 3, "uchar")
     image = image.copy(interpretation="srgb")
     try:
-        result = transform(image, profile, deep=False)
+        difference = (transform(image, profile, deep=False) - image).abs().max()
     except vips.VipsError:
         return False
-    return bool((result - image).abs().max() <= _SRGB_TOLERANCE)
+    return bool(difference <= _SRGB_TOLERANCE)
 
 
 def is_srgb(profile: bytes) -> bool:

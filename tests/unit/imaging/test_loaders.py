@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from orchestrator.errors import Damaged, TooLarge, Unprocessable, Unsupported
-from orchestrator.imaging import FASTEST, loaders, vips
+from orchestrator.imaging import FASTEST, gif_frame, loaders, vips
 from orchestrator.imaging.image_metadata import orientation_of_xmp
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.pool import ImagingPool
@@ -249,6 +249,22 @@ async def test_the_area_that_the_first_frame_of_a_gif_leaves_free_is_transparent
         jpeg = decode(await pool.render(a_recipe(path, probe, format="jpg")))
         assert (jpeg[~covered].min(axis=1) > 100).mean() > 0.9
         assert jpeg[29 if top < 20 else 0, 39 if left < 20 else 0].min() > 245
+
+
+# The bits of colour 2 may look like an end code.
+@pytest.mark.parametrize("colour", [1, 3])
+@pytest.mark.parametrize("width", [1, 2, 3, 40])
+async def test_a_gif_whose_data_has_no_end_code_shows_its_last_pixels(
+    pool: ImagingPool, tmp_path: Path, width: int, colour: int
+) -> None:
+    path = tmp_path / "a.gif"
+    for end_code in (False, True):
+        path.write_bytes(gif(width, 3, Frame(0, 0, width, 3, colour), end_code=end_code))
+        frame = gif_frame.read_first_frame(path)
+        assert frame is not None
+        assert frame.has_end_code is end_code
+        actual = decode(await pool.render(a_recipe(path, await pool.probe(path))))
+        assert (actual == PALETTE[colour]).all()
 
 
 def _with_brands(body: bytes, *brands: bytes) -> bytes:

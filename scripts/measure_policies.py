@@ -129,6 +129,17 @@ name. A policy can be named by the last segment of a URL.
 milliseconds are those of one worker for one tile among {TILES} of the same picture in random order, decoded and encoded as JPEG.
 `{USE_ORIGINAL}` decodes the whole original for its first tile and keeps it in memory.
 
+Some originals are converted by `fastest` also under `{USE_ORIGINAL}`, because they cannot be served well as they are:
+
+- A picture that must be decoded as a whole for each tile, if its decoded pixels (4 bytes each) are more than one sixteenth of
+  `imaging.memory_limit`: 64 megapixels by default. This concerns PNG, JPEG, HEIF, WebP, GIF, SVG, PDF, TIFF in strips and
+  HTJ2K in one tile.
+- A JPEG2000 or tiled TIFF of which the smallest level that can be decoded alone has more than 16 megapixels. A palette or an
+  image offset can make the small levels of a JPEG2000 unusable.
+
+The asset keeps the policy `{USE_ORIGINAL}`. Until its conversion is done, requests are answered from the original. An optimised origin
+is served as it is, because nothing is copied of it.
+
 ## JPEG2000
 
 Tiles of 512 pixels, precincts, packet lengths (PLT), and a tile-part for each resolution of each tile. The tile-parts
@@ -138,8 +149,9 @@ opacity channel. `"tile": 0` writes one tile. The file is 1 % smaller, but cutti
 much, and its encoder needs 27 bytes of memory for each pixel. Pictures above 64 megapixels are tiled with every policy.
 
 Memory: with every built-in policy, a worker that converts stays below 300 MB of resident memory, also for striped or tiled
-originals of 200 megapixels (`tests/golden/test_memory.py`). An original that must be rotated (EXIF) and is larger than 1 GB
-when decoded is converted through a temporary file.
+originals of 200 megapixels (`tests/golden/test_memory.py`). An original is decoded completely by one thread before its source is
+written, so that a damaged one is never stored. Decoded pixels of more than 128 MB go to a file in the scratch folder. Formats that
+are decoded as a whole (HEIF, WebP, progressive JPEG, interlaced PNG) need memory for all pixels, within `imaging.memory_limit`.
 
 ## Your own policies
 

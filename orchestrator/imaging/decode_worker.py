@@ -15,7 +15,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.errors import Damaged, OrchestratorError, SourceMismatch, TooLarge
@@ -26,6 +26,7 @@ from orchestrator.imaging.jpeg2000.binding import CodestreamError
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.recipes import ConversionPolicy, Probe, Recipe
+from orchestrator.imaging.slow_originals import reason_to_convert
 from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.imaging.trial_decode import try_decoding
 
@@ -40,12 +41,13 @@ state of their process.
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """What a worker may use: address space and open pictures in bytes, `nice` added to its
-    parent's, processor cores for one job.
+    """What a worker may use: address space, all open pictures and a single one of them in bytes,
+    `nice` added to its parent's, processor cores for one job.
     """
 
     memory: int
     open_pictures: int
+    largest_picture: int
     nice: int
     cores: int
     bounds: Bounds
@@ -62,7 +64,9 @@ def start(limits: WorkerLimits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _retain_freed_memory()
     vips.restrict(sandboxed=True)
-    _pictures[:] = [OpenPictures(limits.open_pictures, sandboxed=True)]
+    _pictures[:] = [
+        OpenPictures(limits.open_pictures, sandboxed=True, max_picture_bytes=limits.largest_picture)
+    ]
 
 
 def report_ready() -> int:
@@ -100,7 +104,8 @@ def probe(path: str, bounds: Bounds) -> Probe:
     with translate_errors(path, is_probed=True):
         result = probing.probe(Path(path), bounds)
         try_decoding(Path(path), result)
-        return result
+        reason = reason_to_convert(Path(path), result, _pictures[0].max_bytes)
+        return replace(result, needs_conversion=reason)
 
 
 def convert(

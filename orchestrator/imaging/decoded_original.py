@@ -60,3 +60,10 @@ def decoded_bytes(image: Any) -> int:
     """The bytes that all pixels of `image` take."""
     pixels = int(image.width) * int(image.height) * int(image.bands)
     return pixels * _SAMPLE_BYTES.get(image.format, 4)
+
+
+def scratch_bytes(original: Probe) -> int:
+    """The bytes that `load_decoded` writes to its scratch file, at most."""
+    sample_bytes = -(-original.bits // 8)
+    pixels = original.width * original.height * original.bands * sample_bytes
+    return pixels if pixels > IN_MEMORY_BYTES else 0

@@ -24,6 +24,7 @@ from orchestrator.imaging.picture_headers import (
     read_headers,
 )
 from orchestrator.imaging.recipes import Recipe, Region
+from orchestrator.imaging.slow_originals import decoded_bytes
 from orchestrator.imaging.tiff.stored_tiles import StoredTiles
 from orchestrator.model import Dimensions
 
@@ -48,8 +49,14 @@ class Level(NamedTuple):
 class OpenPictures:
     """Opened pictures and levels within a byte budget."""
 
-    def __init__(self, max_bytes: int, *, sandboxed: bool) -> None:
-        """Only a `sandboxed` process may give bytes to OpenJPEG, tifffile and imagecodecs."""
+    def __init__(
+        self, max_bytes: int, *, sandboxed: bool, max_picture_bytes: int | None = None
+    ) -> None:
+        """Only a `sandboxed` process may give bytes to OpenJPEG, tifffile and imagecodecs. One
+        decoded picture of up to `max_picture_bytes` is kept, alone, also if it exceeds `max_bytes`.
+        """
+        self.max_bytes = max_bytes
+        self._max_picture_bytes = max_bytes if max_picture_bytes is None else max_picture_bytes
         self._is_sandboxed = sandboxed
         self._files = OpenFiles(max_bytes)
         openjpeg = binding.load() if sandboxed else None
@@ -89,7 +96,7 @@ class OpenPictures:
                 raise Unsupported("JPEG2000 files are decoded only in a decode worker.")
             width, height = picture.levels[n]
             return Level(self._jpeg2000.cut_level(picture, n), width, height, 2**n, 2**n)
-        fits = picture.random_access or _decoded_bytes(picture.levels[n]) <= self._files.max_bytes
+        fits = picture.random_access or self._is_kept(picture.levels[n])
         if fits:
             image = self._files.get_or_open((*picture.identity, n), lambda: _open_level(picture, n))
         else:
@@ -98,6 +105,10 @@ class OpenPictures:
         scale_x = level_scale(full[0], image.width, n)
         scale_y = level_scale(full[1], image.height, n)
         return Level(partial(_crop, image), image.width, image.height, scale_x, scale_y, not fits)
+
+    def _is_kept(self, level: Dimensions) -> bool:
+        """True if a decoded level of these dimensions is kept."""
+        return decoded_bytes(level) <= max(self._max_picture_bytes, self._files.max_bytes)
 
     def decode_block(self, picture: PictureHeaders, n: int, block: Region) -> None:
         """Decode a rectangle of level `n` at once, where that makes cutting from it faster. Raises
@@ -121,7 +132,3 @@ def _open_level(picture: PictureHeaders, n: int) -> tuple[Any, int]:
 
 def _crop(image: Any, *region: int) -> Any:
     return crop(image, region)
-
-
-def _decoded_bytes(dimensions: Dimensions) -> int:
-    return dimensions[0] * dimensions[1] * 4

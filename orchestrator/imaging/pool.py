@@ -25,6 +25,7 @@ from orchestrator.imaging.jpeg2000.jp2_layout import SMALL_LEVEL_PIXELS
 from orchestrator.imaging.lanes import Lane
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.recipes import Capabilities, ConversionPolicy, Encoder, Probe, Recipe
+from orchestrator.imaging.slow_originals import decoded_bytes
 from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.model import Dimensions, SourceKind
 from orchestrator.settings import Imaging
@@ -42,6 +43,8 @@ _ORIGINAL_SPEED = 5
 _HEAVY_NICE = 10
 _OPEN_PICTURES_SHARE = 16
 """The open pictures of a worker may use this fraction (1/n) of its memory limit."""
+_LARGEST_PICTURE_SHARE = 4
+"""One decoded picture may use this fraction of it, and then no other one is kept."""
 _OPEN_PICTURES_BYTES = 256 * 1024**2
 """What they may use if workers have no memory limit."""
 
@@ -64,7 +67,12 @@ class ImagingPool:
         self._starters = ThreadPoolExecutor(2, "imaging-start")
         open_pictures = settings.memory_limit // _OPEN_PICTURES_SHARE or _OPEN_PICTURES_BYTES
         limits = decode_worker.WorkerLimits(
-            settings.memory_limit, open_pictures, 0, cores, self._bounds
+            memory=settings.memory_limit,
+            open_pictures=open_pictures,
+            largest_picture=settings.memory_limit // _LARGEST_PICTURE_SHARE or open_pictures,
+            nice=0,
+            cores=cores,
+            bounds=self._bounds,
         )
         self._heavy_limits = replace(limits, nice=_HEAVY_NICE)
         self._tiles = Lane("tiles", processes, settings.queue, limits, self._starters)
@@ -86,8 +94,20 @@ class ImagingPool:
             recipe,
             timeout_s=self._settings.decode_timeout_s,
             affinity=zlib.crc32(recipe.path.encode()),
-            group=_group_of(recipe) if self._settings.siblings else None,
+            group=self._group_of(recipe),
         )
+
+    def _group_of(self, recipe: Recipe) -> JobGroup | None:
+        """What one worker should do in one call: parts of a large original, which it decodes once
+        for all of them, or neighbouring tiles of a JPEG2000 file.
+        """
+        is_original = recipe.kind is SourceKind.ORIGINAL
+        if is_original and decoded_bytes(recipe.dimensions) > self._heavy_limits.open_pictures:
+            key = (recipe.path, SourceKind.ORIGINAL)
+            return JobGroup(
+                key, decode_worker.render_together, recipe.region[1::-1], undivided=True
+            )
+        return _group_of(recipe) if self._settings.siblings else None
 
     async def resize(
         self, body: bytes, size: Dimensions, quality: str, output: str, encoder: Encoder

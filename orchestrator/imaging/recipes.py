@@ -103,6 +103,8 @@ class Probe:
     orientation: int = 1
     notes: tuple[str, ...] = ()
     """What is ignored of the file, as sentences."""
+    needs_conversion: str = ""
+    """Why the original is converted by every policy, also `use-original`; "" if it is not."""
 
     @property
     def dimensions(self) -> Dimensions:

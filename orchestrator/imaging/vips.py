@@ -52,7 +52,17 @@ _SAVERS = {
 }
 _INCOMPLETE = ("truncated", "premature end", "end of file", "eof", "not enough", "short read")
 _UNSUPPORTED = ("not supported", "unsupported", "not implemented", "unimplemented")
-_OUT_OF_MEMORY = ("out of memory", "memory allocation", "cannot allocate")
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "insufficient memory",
+    "not enough memory",
+    "memory allocation",
+    "cannot allocate",
+    "unable to allocate",
+    "failed to allocate",
+    "memory limit",
+    "creating thread",
+)
 """Words in the errors of decoders. libvips passes them on as one text, without a code."""
 TRUSTED: frozenset[InputFormat] = frozenset(("jpeg", "png", "gif", "webp", "tiff"))
 """Formats that may be decoded in any of our processes."""

@@ -99,7 +99,9 @@ class Converter:
             path = await self._open_original(source, folder)
             try:
                 recipes = await self.load_recipes(asset)
-                prepared = await prepare(self._imaging, path, recipes, folder)
+                prepared = await prepare(
+                    self._imaging, path, recipes, folder, check_room=self._scratch.check_room
+                )
             except Unprocessable:
                 if source.location.startswith(FILE):
                     # A file that is being replaced is not damaged.

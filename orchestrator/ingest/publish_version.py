@@ -15,7 +15,7 @@ from orchestrator.ingest.register import build_draft, log_notes, public_edge_aft
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.model import Asset, Source
 from orchestrator.origins.origin_services import OriginServices
-from orchestrator.origins.reader_types import FetchedFile
+from orchestrator.origins.reader_types import FetchedFile, OriginLocation
 
 _MAX_TRIES = 5
 
@@ -47,18 +47,30 @@ class VersionPublisher:
         SourceChanged, OverQuota, and as `prepare`.
         """
         async with self._scratch.folder(expected_bytes=2 * fetched.bytes) as folder:
+            origin = await self._optimised_origin(context, recipes, fetched)
             prepared = await prepare(
-                self._imaging, fetched.path, recipes, folder, stages=context.stages, probe=probe
+                self._imaging,
+                fetched.path,
+                recipes,
+                folder,
+                stages=context.stages,
+                probe=probe,
+                keep_original=origin is not None,
+                check_room=self._scratch.check_room,
             )
             log_notes(context.id, prepared.original)
             context.stages.current = "store"
-            source = await self._optimised_source(context, recipes, fetched, prepared)
+            source = None
+            if origin is not None:
+                source = build_source(
+                    prepared.probe, origin.location, origin.bytes, origin.fingerprint
+                )
             return await self._store_and_publish(context, recipes, fetched, prepared, source=source)
 
-    async def _optimised_source(
-        self, context: IngestContext, recipes: Recipes, fetched: FetchedFile, prepared: Prepared
-    ) -> Source | None:
-        """Return the origin as the source, if its strategy and the policy say so."""
+    async def _optimised_origin(
+        self, context: IngestContext, recipes: Recipes, fetched: FetchedFile
+    ) -> OriginLocation | None:
+        """Return where the origin is if its strategy and the policy say that it is the source."""
         if recipes.optimisation.conversion is not None:
             return None
         origin = await self._origins.optimised.locate(context.id.customer, context.request.origin)
@@ -68,7 +80,7 @@ class VersionPublisher:
             origin.fingerprint and origin.fingerprint not in (fetched.etag, fetched.fingerprint)
         ):
             raise SourceChanged("The origin changed during the ingest. Try again.")
-        return build_source(prepared.probe, origin.location, origin.bytes, origin.fingerprint)
+        return origin
 
     async def _store_and_publish(
         self,

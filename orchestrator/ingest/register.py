@@ -20,7 +20,7 @@ from orchestrator.errors import OriginUnavailable, TooLarge, Unprocessable, refu
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import FASTEST, pyramid_levels
-from orchestrator.ingest.prepare import Recipes, thumbnail_sizes
+from orchestrator.ingest.prepare import Recipes, conversion_for, thumbnail_sizes
 from orchestrator.ingest.publish import build_source, split_by_access
 from orchestrator.ingest.remove import Remover
 from orchestrator.model import (
@@ -225,8 +225,8 @@ def planned_probe(probe: Probe, recipes: Recipes) -> Probe:
     """Return the probe with the tiles and levels that the conversion will make: the info document
     is the same before and after it.
     """
-    conversion = recipes.optimisation.conversion
-    if conversion is None or probe.kind is not SourceKind.ORIGINAL:
+    conversion = conversion_for(probe, recipes)
+    if conversion is None:
         return probe
     tile = conversion.advertised_tile
     levels = pyramid_levels(probe.dimensions, tile)

@@ -54,10 +54,17 @@ class Scratch:
         """Remove everything and release the lock."""
         await asyncio.to_thread(self._close)
 
+    async def check_room(self, expected_bytes: int) -> None:
+        """Raise NoRoom if the disk has no room for `expected_bytes` above the floor."""
+        await asyncio.to_thread(self._check_room, expected_bytes)
+
     def _create(self, expected_bytes: int) -> Path:
+        self._check_room(expected_bytes)
+        return Path(mkdtemp(dir=self._home))
+
+    def _check_room(self, expected_bytes: int) -> None:
         if shutil.disk_usage(self._home).free - expected_bytes < self._floor_bytes:
             raise NoRoom("There is not enough free disk space for an ingest. Free disk space.")
-        return Path(mkdtemp(dir=self._home))
 
     def _close(self) -> None:
         shutil.rmtree(self._home, ignore_errors=True)

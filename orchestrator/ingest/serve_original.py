@@ -12,10 +12,9 @@ from orchestrator.errors import OverQuota
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.ingest_context import IngestContext
-from orchestrator.ingest.prepare import Recipes, thumbnail_sizes
+from orchestrator.ingest.prepare import Recipes, conversion_for, thumbnail_sizes
 from orchestrator.ingest.publish import ObjectWriter, Version, plan_original, split_by_access
 from orchestrator.ingest.register import build_draft, planned_probe, public_edge_after
-from orchestrator.model import SourceKind
 from orchestrator.origins.reader_types import FetchedFile
 
 
@@ -42,7 +41,7 @@ class OriginalPublisher:
             return None
         with context.stages.step("probe"):
             probe = await self._imaging.probe(fetched.path)
-        if probe.kind is not SourceKind.ORIGINAL:
+        if conversion_for(probe, recipes) is None:
             return probe
         draft = build_draft(context.request, probe=probe, recipes=recipes)
         number = await self._catalog.versions.next_version()

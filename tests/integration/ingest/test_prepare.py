@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from orchestrator.errors import OrchestratorError, TooLarge, Unprocessable
+from orchestrator.errors import NoRoom, OrchestratorError, TooLarge, Unprocessable
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.policies import OptimisationPolicy, Policies, ThumbnailPolicy
 from orchestrator.ingest.prepare import Prepared, Recipes, prepare
@@ -225,3 +225,40 @@ def sizes_on_disk(made: Prepared) -> list[Dimensions]:
             assert image.format == "JPEG"
             assert image.size == thumbnail.size
     return [thumbnail.size for thumbnail in made.thumbnails]
+
+
+async def test_an_original_that_cannot_be_served_well_is_converted_by_every_policy(
+    tmp_path: Path,
+) -> None:
+    original = pictures.png(tmp_path / "large.png", 4000, 3300)
+    pool = ImagingPool(Imaging(processes=1, memory_limit=640 * 1024**2))  # keeps 10 megapixels
+    recipes = Recipes(AS_IT_IS, SMALL)
+    try:
+        for name, keep_original in (("converted", False), ("kept", True)):
+            (tmp_path / name).mkdir()
+            made = await prepare(
+                pool, original, recipes, tmp_path / name, keep_original=keep_original
+            )
+            assert made.original.needs_conversion
+            assert made.is_original == keep_original
+            expected = SourceKind.ORIGINAL if keep_original else SourceKind.PYRAMID_TIFF
+            assert made.probe.kind is expected
+            assert sizes_on_disk(made) == [(100, 83), (50, 41)]
+    finally:
+        await pool.close()
+
+
+async def test_scratch_space_for_the_decoded_pixels_is_required_before_a_conversion(
+    imaging: ImagingPool, tmp_path: Path
+) -> None:
+    original = pictures.tiff(tmp_path / "large.tif", 8000, 6000)
+    asked: list[int] = []
+
+    async def refuse(expected_bytes: int) -> None:
+        asked.append(expected_bytes)
+        raise NoRoom("Full.")
+
+    recipes = Recipes(await POLICIES.optimisation(1, "fastest"), SMALL)
+    with pytest.raises(NoRoom):
+        await prepare(imaging, original, recipes, tmp_path, check_room=refuse)
+    assert asked == [8000 * 6000 * 3]

@@ -180,3 +180,20 @@ def test_a_scratch_file_on_a_full_disk_is_reported_as_that(full_disk: Path) -> N
     image = pyvips.Image.black(3000, 3000)
     with pytest.raises(NoRoom), full_disk_reported(full_disk):
         vips.write_scratch(image, str(full_disk / "scratch.v"))
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("VipsJpeg: Insufficient memory (case 4)", "too_large"),
+        ("glib: Error creating thread: Resource temporarily unavailable", "too_large"),
+        ("heif: Memory allocation error: Security limit exceeded (6.1000)", "too_large"),
+        ("pngload: libspng read error: unexpected end of file", "damaged"),
+        ("tiff2vips: Compression scheme 99 is not implemented", "unsupported"),
+        ("/pictures/unsupported/out of memory.png: bad chunk", "damaged"),
+    ],
+)
+def test_the_text_of_a_decoder_selects_the_code_and_the_path_does_not(text: str, code: str) -> None:
+    error = vips.as_public_error(vips.VipsError(text), "/pictures/unsupported/out of memory.png")
+    assert error.code == code
+    assert "/" not in error.public

@@ -1,0 +1,101 @@
+"""Originals that cannot be served well as they are: they are recognised, and decoded once for all
+requests that come before their conversion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+import pyvips
+
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.slow_originals import NO_SMALL_LEVEL, TOO_LARGE_TO_KEEP
+from orchestrator.settings import Imaging
+from tests.golden.comparison import a_recipe
+from tests.support import pictures
+
+LIMITED = Imaging(processes=2, threads=1, memory_limit=1024**3, siblings=False)
+"""A worker keeps 64 MB of decoded pixels, that is 16 megapixels."""
+LARGE, SMALL = (5000, 4000), (500, 400)
+
+
+def picture(size: tuple[int, int]) -> pyvips.Image:
+    """A pattern of any size, quickly."""
+    block = pyvips.Image.new_from_array(pictures.pattern(500, 400)).copy(interpretation="srgb")
+    return block.replicate(size[0] // 500, size[1] // 400)
+
+
+def png(path: Path, size: tuple[int, int]) -> None:
+    """Decoded from the top only."""
+    path.write_bytes(picture(size).pngsave_buffer(compression=1))
+
+
+def strips(path: Path, size: tuple[int, int]) -> None:
+    """A TIFF in strips, decoded from the top only."""
+    path.write_bytes(picture(size).tiffsave_buffer(compression="lzw"))
+
+
+def tiles(path: Path, size: tuple[int, int]) -> None:
+    """A TIFF in tiles without levels: tiles are fast, an overview needs all of them."""
+    path.write_bytes(picture(size).tiffsave_buffer(tile=True, compression="lzw"))
+
+
+def pyramid(path: Path, size: tuple[int, int]) -> None:
+    """A TIFF that is tile-ready."""
+    path.write_bytes(picture(size).tiffsave_buffer(tile=True, pyramid=True, compression="jpeg"))
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "reason"),
+    [
+        (png, LARGE, TOO_LARGE_TO_KEEP),
+        (png, SMALL, ""),
+        (strips, LARGE, TOO_LARGE_TO_KEEP),
+        (tiles, LARGE, NO_SMALL_LEVEL),
+        (tiles, SMALL, ""),
+        (pyramid, LARGE, ""),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+async def test_an_original_that_cannot_be_served_well_says_why(
+    tmp_path: Path, make: Callable[[Path, tuple[int, int]], None], size: tuple[int, int],
+    reason: str,
+) -> None:  # fmt: skip
+    make(tmp_path / "a", size)
+    pool = ImagingPool(LIMITED)
+    try:
+        assert (await pool.probe(tmp_path / "a")).needs_conversion == reason
+    finally:
+        await pool.close()
+
+
+async def test_concurrent_requests_of_a_large_original_share_one_decode(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    png(path, LARGE)
+
+    async def seconds(regions: list[tuple[int, int, int, int]]) -> float:
+        """Processor time of the workers that render these regions at once."""
+        pool = ImagingPool(LIMITED)
+        try:
+            facts = await pool.probe(path)
+            before = processor_seconds(pool)
+            recipes = [a_recipe(path, facts, region=each, size=each[2:]) for each in regions]
+            bodies = await asyncio.gather(*(pool.render(each) for each in recipes))
+            assert all(bodies)
+            return processor_seconds(pool) - before
+        finally:
+            await pool.close()
+
+    tile = (256, 256)
+    one = await seconds([(0, 0, *tile)])
+    many = await seconds([(256 * n, 256 * n, *tile) for n in range(8)])
+    assert many < 2.5 * one
+
+
+def processor_seconds(pool: ImagingPool) -> float:
+    """Processor time that the workers of the pool have used."""
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pool.pids)

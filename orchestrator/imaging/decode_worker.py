@@ -30,7 +30,7 @@ from orchestrator.imaging.slow_originals import reason_to_convert
 from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.imaging.trial_decode import try_decoding
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_PERTURB = -1, -3, -6
 _RETAINED_BYTES = 128 * 1024**2
 _CONTRADICTION = "The image file is damaged: its parts contradict each other."
 _pictures: list[OpenPictures] = []
@@ -62,7 +62,7 @@ def start(limits: WorkerLimits) -> None:
     if limits.memory:
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _retain_freed_memory()
+    _set_up_allocator()
     vips.restrict(sandboxed=True)
     _pictures[:] = [
         OpenPictures(limits.open_pictures, sandboxed=True, max_picture_bytes=limits.largest_picture)
@@ -162,13 +162,18 @@ def translate_errors(path: str, *, is_probed: bool = False) -> Iterator[None]:
         raise Damaged("The image file is damaged and cannot be decoded.") from error
 
 
-def _retain_freed_memory() -> None:
-    """Let glibc reuse the memory that decoders free. To return it and to request it again page by
+def _set_up_allocator() -> None:
+    """Let glibc clear what it allocates, so that no decoder can return the pixels of another
+    picture. Measured, that costs 2 % of the processor time of a tile. Blocks of up to 1 KB that the
+    thread has just freed, and enlarged blocks, are not cleared.
+
+    Also let glibc reuse the memory that decoders free. To return it and to request it again page by
     page took a third of the time of opening a JPEG2000 file. The retained memory is never more
     than was in use.
     """
     with suppress(OSError, AttributeError):  # not glibc: the default stays
         mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_PERTURB, 0xFF)  # memory is filled with the complement of this value
         mallopt(_M_MMAP_THRESHOLD, _RETAINED_BYTES // 4)
         mallopt(_M_TRIM_THRESHOLD, _RETAINED_BYTES)
 

@@ -79,24 +79,24 @@ def read_boxes(file: BinaryIO) -> Boxes:
         for _ in range(_MAX_BOXES):
             kind, body, length = _read_box_header(file)
             if kind == b"jp2c":
-                return _describe(header, body, body + length if length else 0)
+                return _describe(header, body, 0 if length is None else body + length)
             if kind == b"ftbl":
                 raise Unsupported(
                     "JPEG2000 files with a fragmented codestream are not supported. "
                     "Write the file with one codestream."
                 )
-            if kind in (b"jp2h", b"jplh") and 0 < length <= _MAX_HEADER_BYTES:
-                header += _find_header_boxes(kind, file.read(length))
-            if not length:
+            if length is None:
                 break
+            if kind in (b"jp2h", b"jplh") and length <= _MAX_HEADER_BYTES:
+                header += _find_header_boxes(kind, file.read(length))
             file.seek(body + length)
     except (struct.error, IndexError) as error:
         raise Damaged(_MISSING if not header else _BROKEN) from error
     raise Damaged(_MISSING)
 
 
-def _read_box_header(file: BinaryIO) -> tuple[bytes, int, int]:
-    """(kind, offset of the content, its length; 0 if it extends to the end of the file)."""
+def _read_box_header(file: BinaryIO) -> tuple[bytes, int, int | None]:
+    """(kind, offset of the content, its length; None if it extends to the end of the file)."""
     start = file.tell()
     length, kind = struct.unpack(">I4s", file.read(8))
     if length == 1:
@@ -104,9 +104,9 @@ def _read_box_header(file: BinaryIO) -> tuple[bytes, int, int]:
     body = file.tell()
     if length and length < body - start:
         if kind == b"jp2c":  # some programs write no usable length of the last box
-            return kind, body, 0
+            return kind, body, None
         raise Damaged(_BROKEN)
-    return kind, body, length - (body - start) if length else 0
+    return kind, body, length - (body - start) if length else None
 
 
 def _find_header_boxes(kind: bytes, body: bytes) -> list[tuple[bytes, bytes]]:

@@ -27,6 +27,8 @@ _HIGH_THROUGHPUT = 0x40
 SOC = b"\xff\x4f"
 _SIZ, _COD, _COC, _TLM, _PLM, _PPM = 0xFF51, 0xFF52, 0xFF53, 0xFF55, 0xFF57, 0xFF60
 _SOT, _SOD = 0xFF90, 0xFF93
+_WITHOUT_LENGTH = range(0xFF30, 0xFF40)
+"""Reserved markers, which have no parameters."""
 _LISTS_OF_PARTS = frozenset((_TLM, _PLM))
 
 Area = tuple[int, int, int, int]
@@ -180,6 +182,8 @@ def _read_segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         (marker,) = struct.unpack(">H", file.read(2))
         if marker == _SOT:
             return
+        if marker in _WITHOUT_LENGTH:
+            continue
         (length,) = struct.unpack(">H", file.read(2))
         if marker == _SOD or marker < 0xFF00 or length < 2:
             break

@@ -24,9 +24,9 @@ _FORMATS = {"uchar": 0, "ushort": 2}
 _RESOLUTION = 1.0
 
 
-def load_whole(path: Path, scratch: Path) -> Any:
-    """The picture at `path` in declared form. Its pixels may be in the file `scratch`, which the
-    caller removes when it has read them.
+def load_whole(path: Path, scratch: Path, *, in_memory: int = IN_MEMORY_BYTES) -> Any:
+    """The picture at `path` in declared form. Pixels of more than `in_memory` bytes are in the file
+    `scratch`, which the caller removes when it has read them.
 
     Raises Damaged, Unsupported, TooLarge, CodestreamError, FileNotFoundError, and OSError if
     `scratch` cannot be written.
@@ -37,7 +37,7 @@ def load_whole(path: Path, scratch: Path) -> Any:
     try:
         width, height = reader.dimensions
         plan = layout.header.plan
-        if width * height * plan.bands * (2 if plan.is_deep else 1) <= IN_MEMORY_BYTES:
+        if width * height * plan.bands * (2 if plan.is_deep else 1) <= in_memory:
             return reader.read(0, 0, width, height)
         return _spool(reader, layout, scratch)
     finally:

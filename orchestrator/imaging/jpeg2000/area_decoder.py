@@ -22,7 +22,8 @@ _BUFFER_BYTES = 256 * 1024
 
 class AreaDecoder:
     """One codec with one stream, at one reduction. It keeps what it parsed. A codec of several
-    tiles decodes one area only; a codec of one tile decodes any number.
+    tiles decodes one area only. A codec of one tile decodes any number that are not the whole
+    image.
     """
 
     def __init__(

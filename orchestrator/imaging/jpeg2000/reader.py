@@ -140,12 +140,13 @@ class Reader:
             )
 
     def _open_decoder(self, area: Area) -> AreaDecoder:
-        if self._kept is not None:
+        if self._kept is not None and area != self._layout.stream.area:
             return self._kept
         stream, n = self._layout.stream, self._reduction
         pieces = assemble(self._layout, stream.tiles_of(area), n)
         decoder = AreaDecoder(self._openjpeg, stream, self._path, pieces, n)
-        if not stream.tiled:
+        # A decoder that has decoded the whole image has freed what it parsed.
+        if not stream.tiled and area != stream.area:
             self._kept = decoder
         return decoder
 

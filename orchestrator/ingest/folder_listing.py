@@ -2,6 +2,10 @@
 
 A name is the path below the folder without the extension. If two pictures would have the same name,
 their names keep the extension.
+
+A file that is not in a supported format is listed too, so that its asset says why it is not served:
+if it has the extension of a picture, or is in a known format of images. It never changes the name
+of a picture.
 """
 
 from __future__ import annotations
@@ -12,18 +16,48 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from orchestrator.errors import InvalidImageRequest, InvalidInput, Unprocessable
+from orchestrator.errors import InvalidImageRequest, InvalidInput, Unprocessable, Unsupported
 from orchestrator.imaging.file_type import sniff_file
 from orchestrator.model import AssetId
 
 HIDDEN, NOT_A_PICTURE, UNREADABLE = "hidden", "not a picture", "unreadable"
 OUTSIDE, UNUSABLE_NAME = "link to outside the folder", "name cannot be an identifier"
+_EXTENSIONS = frozenset(
+    [
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "png",
+        "tif",
+        "tiff",
+        "btf",
+        "jp2",
+        "jpx",
+        "jpf",
+        "jpm",
+        "j2k",
+        "j2c",
+        "jpc",
+        "jph",
+        "jhc",
+        "gif",
+        "webp",
+        "heic",
+        "heif",
+        "hif",
+        "avif",
+        "svg",
+        "svgz",
+        "pdf",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The pictures of a folder by asset id, sorted by path, and the number of skipped files by
-    reason.
+    """The pictures of a folder by asset id, and the number of skipped files by reason. Pictures in
+    a format that is not supported follow the others; each part is sorted by path.
     """
 
     root: Path
@@ -41,13 +75,18 @@ def list_pictures(folder: Path, customer: int = 1, space: int = 1) -> Listing:
             f"{folder} is not a readable folder. Check the path and its permissions."
         ) from error
     skipped: Counter[str] = Counter()
-    paths = [path for path in _files(root, skipped) if _is_picture(path, root, skipped)]
+    paths: list[Path] = []
+    refused: list[Path] = []
+    for path in _files(root, skipped):
+        if _is_inside(path, root, skipped):
+            _sort_in(path, paths, refused, skipped)
     names = names_of([PurePosixPath(path.relative_to(root)) for path in paths])
-    pictures = {}
-    for path, name in zip(paths, names, strict=True):
+    names += _other_names([PurePosixPath(path.relative_to(root)) for path in refused], names)
+    pictures: dict[AssetId, Path] = {}
+    for path, name in zip(paths + refused, names, strict=True):
         try:
             name.encode()
-            pictures[AssetId(customer, space, name)] = path
+            pictures.setdefault(AssetId(customer, space, name), path)
         except (InvalidImageRequest, UnicodeEncodeError):
             skipped[UNUSABLE_NAME] += 1
     return Listing(root, pictures, skipped)
@@ -91,16 +130,31 @@ def _files(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
             skipped[NOT_A_PICTURE] += 1
 
 
-def _is_picture(path: Path, root: Path, skipped: Counter[str]) -> bool:
+def _is_inside(path: Path, root: Path, skipped: Counter[str]) -> bool:
     if path.is_symlink() and not path.resolve().is_relative_to(root):
         skipped[OUTSIDE] += 1
         return False
+    return True
+
+
+def _sort_in(path: Path, paths: list[Path], refused: list[Path], skipped: Counter[str]) -> None:
+    """Add a file to the list that it belongs to, or count it as skipped."""
     try:
         sniff_file(path)
-    except Unprocessable:
-        skipped[NOT_A_PICTURE] += 1
-        return False
+    except Unprocessable as error:
+        has_extension = path.suffix.lstrip(".").lower() in _EXTENSIONS
+        if has_extension or isinstance(error, Unsupported):
+            refused.append(path)
+        else:
+            skipped[NOT_A_PICTURE] += 1
     except OSError:
         skipped[UNREADABLE] += 1
-        return False
-    return True
+    else:
+        paths.append(path)
+
+
+def _other_names(paths: Sequence[PurePosixPath], taken: Sequence[str]) -> list[str]:
+    """Return names as `names_of` that differ from those in `taken`."""
+    used = frozenset(taken)
+    names = zip(paths, names_of(paths), strict=True)
+    return [str(path) if name in used else name for path, name in names]

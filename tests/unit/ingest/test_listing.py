@@ -80,8 +80,32 @@ def test_a_folder_is_listed_in_order_and_skipped_files_are_counted(tmp_path: Pat
         "1/1/in",
         "1/1/sub%2Fa",
         "1/1/sub%2Fdeep%2Fc",
+        "1/1/empty",
     ]
-    assert listing.skipped == {HIDDEN: 2, NOT_A_PICTURE: 4, OUTSIDE: 1, UNUSABLE_NAME: 1}
+    assert listing.skipped == {HIDDEN: 2, NOT_A_PICTURE: 3, OUTSIDE: 1, UNUSABLE_NAME: 1}
+
+
+def test_a_file_in_no_supported_format_is_listed_and_changes_no_name_of_a_picture(
+    tmp_path: Path,
+) -> None:
+    for path in ("a.jpg", "c.jpg.png"):
+        (tmp_path / path).write_bytes(JPEG)
+    for path in ("a.psd", "b.bmp.psd", "note.psd"):
+        (tmp_path / path).write_bytes(b"8BPS\0\1")
+    (tmp_path / "c.jpg").write_bytes(b"<html>")
+    (tmp_path / "page.html").write_bytes(b"<html>")
+
+    listing = list_pictures(tmp_path)
+
+    assert {asset_id.name: path.name for asset_id, path in listing.pictures.items()} == {
+        "a": "a.jpg",
+        "c.jpg": "c.jpg.png",
+        "a.psd": "a.psd",
+        "b.bmp": "b.bmp.psd",
+        "c": "c.jpg",
+        "note": "note.psd",
+    }
+    assert listing.skipped == {NOT_A_PICTURE: 1}
 
 
 def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:

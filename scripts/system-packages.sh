@@ -11,7 +11,7 @@ venv)
     needed=("$version-venv|python3-venv")
     ;;
 run) needed=("libvips42|libvips42t64" "libvips-tools" "libopenjp2-7" "fonts-dejavu-core") ;;
-test) needed=("libmagic1|libmagic1t64" "libopenjp2-tools" "libtiff-tools" "iipimage-server" "nginx|nginx-light" "wrk" "chromium|chromium-browser" "fonts-dejavu-core" "curl" "jq") ;;
+test) needed=("libmagic1|libmagic1t64" "libopenjp2-tools" "libtiff-tools" "iipimage-server" "nginx|nginx-light" "wrk" "chromium|chromium-browser" "fonts-dejavu-core" "curl" "jq" "valgrind") ;;
 *) echo "usage: $0 venv PYTHON | run | test" >&2; exit 2 ;;
 esac
 

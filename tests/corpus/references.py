@@ -64,7 +64,7 @@ def _decoders(kind: str) -> list[tuple[str, Any]]:
     if kind == "tiff":
         return [("Pillow", _by_pillow), ("tifffile", _by_tifffile)]
     if kind == "heif":
-        return [("pillow-heif", _by_pillow_heif)]
+        return [("pillow-heif", _by_pillow_heif), ("Pillow", _by_pillow)]  # Pillow reads AVIF
     return [] if kind == "svg" else [("Pillow", _by_pillow)]
 
 

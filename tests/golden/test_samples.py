@@ -1,0 +1,135 @@
+"""Every sample picture through one decode worker: right in every kind of request, and the same a
+second time, whatever the worker rendered before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.imaging import Probe
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.settings import Imaging
+from tests.golden.sample_requests import REQUESTS, SampleRequest, centre, rotated
+from tests.support.samples import Sample, difference, list_samples, rgba
+
+SAMPLES = list_samples()
+_NEAR_THRESHOLD = 32
+_SAME_SIDE = 0.97
+"""In a bitonal picture, the least part of the clearly light or dark pixels that are right."""
+
+
+@dataclass
+class OneWorker:
+    """A pool with one worker, and what it answered to each request in the first order."""
+
+    pool: ImagingPool
+    probes: dict[str, Probe] = field(default_factory=dict)
+    answers: dict[tuple[str, str], bytes | OrchestratorError] = field(default_factory=dict)
+
+    async def ask(self, sample: Sample, request: SampleRequest) -> bytes | OrchestratorError:
+        """The encoded picture, or the error."""
+        try:
+            if sample.name not in self.probes:
+                self.probes[sample.name] = await self.pool.probe(sample.path)
+            recipe = request.recipe(str(sample.path), self.probes[sample.name])
+            return await self.pool.render(recipe)
+        except OrchestratorError as error:
+            return error
+
+    async def ask_all(self) -> None:
+        """Ask for every sample in every way, sample by sample."""
+        for sample in SAMPLES:
+            for request in REQUESTS:
+                self.answers[sample.name, request.name] = await self.ask(sample, request)
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[OneWorker]:
+    """One worker that has rendered every sample in every way, in the order of their names."""
+    with asyncio.Runner() as runner:
+        worker = OneWorker(ImagingPool(Imaging(processes=1, threads=1, siblings=False)))
+        runner.run(worker.ask_all())
+        yield worker
+        runner.run(worker.pool.close())
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_a_sample_is_right_in_every_kind_of_request(worker: OneWorker, sample: Sample) -> None:
+    expected = sample.expected
+    faults = []
+    for request in REQUESTS:
+        answer = worker.answers[sample.name, request.name]
+        if isinstance(answer, OrchestratorError):
+            faults.append(f"{request.name}: {answer!r}")
+            continue
+        picture = Image.open(io.BytesIO(answer))
+        picture.load()
+        if expected is not None and (fault := _fault_of(picture, request, expected)):
+            faults.append(f"{request.name}: {fault}")
+    assert not faults, "; ".join(faults)
+
+
+@pytest.mark.timeout(600)
+async def test_the_second_answer_of_a_worker_is_the_first_one_in_any_order() -> None:
+    """In a second worker: once in the reversed order, then in the first order again."""
+    worker = OneWorker(ImagingPool(Imaging(processes=1, threads=1, siblings=False)))
+    requests = [request for request in REQUESTS if request.name in ("whole", "tile", "thumbnail")]
+    pairs = [(sample, request) for sample in SAMPLES for request in requests]
+    try:
+        backwards = {
+            (sample.name, request.name): await worker.ask(sample, request)
+            for sample, request in reversed(pairs)
+        }
+        forwards = {
+            (sample.name, request.name): await worker.ask(sample, request)
+            for sample, request in pairs
+        }
+    finally:
+        await worker.pool.close()
+    different = [key for key in forwards if not _is_same(forwards[key], backwards[key])]
+    assert different == []
+
+
+def _is_same(one: bytes | OrchestratorError, other: bytes | OrchestratorError) -> bool:
+    if isinstance(one, bytes) or isinstance(other, bytes):
+        return one == other
+    return one.code == other.code
+
+
+def _fault_of(picture: Image.Image, request: SampleRequest, expected: np.ndarray) -> str:  # type: ignore[type-arg]
+    want = request.expect(expected)
+    if request.quality == "bitonal":
+        return _bitonal_fault(np.asarray(picture.convert("L")), want)
+    got = np.asarray(picture.convert("RGB")) if request.format == "jpg" else rgba(picture)
+    if request.format == "jpg" and picture.mode not in ("RGB", "L"):
+        return f"a JPEG of mode {picture.mode}"
+    if request.rotation % 90:
+        want = rotated(want, request.rotation)
+        if any(abs(a - b) > 2 for a, b in zip(got.shape, want.shape, strict=True)):
+            return f"{got.shape}, expected {want.shape}"
+        height, width = expected.shape[0] // 4, expected.shape[1] // 4
+        got, want = centre(got, width, height), centre(want, width, height)
+    value = difference(got, want)
+    return f"differs by {value:.0f} (bound {request.bound})" if value > request.bound else ""
+
+
+def _bitonal_fault(got: np.ndarray, want: np.ndarray) -> str:  # type: ignore[type-arg]
+    """Compares where the gray picture is clearly lighter or darker than the threshold."""
+    gray = want.astype(np.float64) @ [0.2126, 0.7152, 0.0722]
+    if got.shape != gray.shape:
+        return f"{got.shape}, expected {gray.shape}"
+    if set(np.unique(got)) - {0, 255}:
+        return "has other values than black and white"
+    is_clear = np.abs(gray - 128) > _NEAR_THRESHOLD
+    is_right = (got >= 128) == (gray >= 128)
+    part = float(is_right[is_clear].mean()) if is_clear.any() else 1.0
+    return f"{part:.2f} of the pixels are right" if part < _SAME_SIDE else ""

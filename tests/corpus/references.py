@@ -72,10 +72,29 @@ def _by_pillow(path: Path) -> Pixels:
     with Image.open(path) as picture:
         _check_size(picture.size)
         bits = picture.tag_v2.get(258, (8,)) if picture.format == "TIFF" else (8,)  # type: ignore[attr-defined]
+        place = picture.tile[0].extents if picture.format == "GIF" and picture.tile else None
+        _check_transparency(picture)
         picture.load()
         upright = ImageOps.exif_transpose(picture)
         profile = picture.info.get("icc_profile")
-        return to_srgb(upright, profile, bits=bits[0] if isinstance(bits, tuple) else bits)
+        pixels = to_srgb(upright, profile, bits=bits[0] if isinstance(bits, tuple) else bits)
+        return pixels if place is None else _only_inside(pixels, place)
+
+
+def _check_transparency(picture: Image.Image) -> None:
+    """Pillow compares the tRNS value of gray PNGs of 1 to 4 and of 16 bits with scaled samples."""
+    is_gray = picture.mode in ("1", "L", "I", "I;16")
+    if picture.format == "PNG" and is_gray and "transparency" in picture.info:
+        raise NoReferenceError("gray with a transparent value")
+
+
+def _only_inside(pixels: Pixels, place: tuple[int, int, int, int]) -> Pixels:
+    """The canvas of a GIF, transparent where the first frame leaves it free."""
+    result = pixels.copy()
+    result[..., 3] = 0
+    left, top, right, bottom = place
+    result[top:bottom, left:right, 3] = pixels[top:bottom, left:right, 3]
+    return result
 
 
 def _by_pillow_heif(path: Path) -> Pixels:

@@ -28,6 +28,7 @@ BATCHES = {
     "others": "[jpws]_*",
 }
 MUTATIONS = 50
+_SUPPRESSIONS = FOLDER.parent / "support" / "valgrind.supp"
 _ENVIRONMENT = {"PYTHONMALLOC": "malloc", "G_SLICE": "always-malloc", "VIPS_NOVECTOR": "1"}
 
 
@@ -35,9 +36,10 @@ def run_valgrind(files: list[Path], log: Path) -> tuple[str, str]:
     """(printed lines, report of valgrind) of a process that renders `files`."""
     program = shutil.which("valgrind")
     assert program, "valgrind is not installed: apt-get install valgrind"
-    words = [program, "--error-limit=no", "--num-callers=30", f"--log-file={log}", sys.executable]
+    words = [program, "--error-limit=no", "--num-callers=30", f"--suppressions={_SUPPRESSIONS}"]
+    words += [f"--log-file={log}", sys.executable, "-m", "tests.support.render_files"]
     result = subprocess.run(
-        [*words, "-m", "tests.support.render_files", *map(str, files)],
+        [*words, *map(str, files)],
         cwd=FOLDER.parents[1],
         env={**os.environ, **_ENVIRONMENT},
         capture_output=True,

@@ -28,6 +28,8 @@ _RELATIVE, _BLACK_POINT = ImageCms.Intent.RELATIVE_COLORIMETRIC, 0x2000
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 _PDF_DPI = 150
 _OPJ_TIMEOUT_S = 60
+_CHANNEL_DEFINITIONS, _HEADER_BYTES = b"cdef", 1024**2
+_SAMPLE_FORMAT, _PLANAR, _UNSIGNED = 339, 284, 1
 Pixels = NDArray[np.uint8]
 
 
@@ -73,7 +75,7 @@ def _by_pillow(path: Path) -> Pixels:
         _check_size(picture.size)
         bits = picture.tag_v2.get(258, (8,)) if picture.format == "TIFF" else (8,)  # type: ignore[attr-defined]
         place = picture.tile[0].extents if picture.format == "GIF" and picture.tile else None
-        _check_transparency(picture)
+        _check_is_right_in_pillow(picture)
         picture.load()
         upright = ImageOps.exif_transpose(picture)
         profile = picture.info.get("icc_profile")
@@ -81,8 +83,16 @@ def _by_pillow(path: Path) -> Pixels:
         return pixels if place is None else _only_inside(pixels, place)
 
 
-def _check_transparency(picture: Image.Image) -> None:
-    """Pillow compares the tRNS value of gray PNGs of 1 to 4 and of 16 bits with scaled samples."""
+def _check_is_right_in_pillow(picture: Image.Image) -> None:
+    """Raises NoReferenceError for what Pillow shows wrong: it compares the tRNS value of gray PNGs
+    of 1 to 4 and of 16 bits with scaled samples, takes signed samples of a TIFF for unsigned ones,
+    and separate planes for premultiplied or opaque ones.
+    """
+    if picture.format == "TIFF":
+        tags = picture.tag_v2  # type: ignore[attr-defined]
+        is_signed = _UNSIGNED not in tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
+        if is_signed or tags.get(_PLANAR) == 2:
+            raise NoReferenceError("signed samples or separate planes")
     is_gray = picture.mode in ("1", "L", "I", "I;16")
     if picture.format == "PNG" and is_gray and "transparency" in picture.info:
         raise NoReferenceError("gray with a transparent value")
@@ -121,7 +131,10 @@ def _by_openjpeg(path: Path) -> Pixels:
         with Image.open(result) as picture:
             _check_size(picture.size)
             picture.load()
-            return to_srgb(picture, None)
+            pixels = to_srgb(picture, None)
+    if _CHANNEL_DEFINITIONS not in path.read_bytes()[:_HEADER_BYTES]:
+        pixels[..., 3] = 255  # the program takes any last channel for opacity
+    return pixels
 
 
 def _by_pdfium(path: Path) -> Pixels:
@@ -151,6 +164,8 @@ def _by_tifffile(path: Path) -> Pixels:
             raise NoReferenceError(f"{array.dtype} of photometric interpretation {photometric}")
         if page.planarconfig == 2 and array.ndim == 3:
             array = np.moveaxis(array, 0, -1)
+        if any(int(each) in (1, 2) for each in page.extrasamples):
+            raise NoReferenceError("separate planes with opacity")
         colours = 3 if photometric == 2 else 1
         array = array.reshape(*array.shape[:2], -1)[..., :colours]
         scaled = np.rint(array.astype(np.float64) * 255 / (2**bits - 1))

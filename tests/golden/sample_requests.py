@@ -41,15 +41,16 @@ class SampleRequest:
         )  # fmt: skip
 
     def expect(self, picture: Pixels) -> NDArray[Any]:
-        """The right answer: RGBA, or RGB on white for JPEG and bitonal."""
+        """The right answer: RGBA, or RGB on white for JPEG. For bitonal the gray picture on
+        white, without the threshold.
+        """
         x, y, w, h = self.region(picture.shape[1], picture.shape[0])
         result: NDArray[Any] = scaled(picture[y : y + h, x : x + w], self._size((x, y, w, h)))
         result = result[:, ::-1] if self.mirror else result
         result = np.rot90(result, -round(self.rotation / 90)) if self.rotation % 90 == 0 else result
-        if self.quality == "gray":
-            result = _gray(result)
-        is_opaque = self.format == "jpg" or self.quality == "bitonal"
-        return on_white(np.ascontiguousarray(result)) if is_opaque else result
+        if self.format == "jpg" or self.quality == "bitonal":
+            result = on_white(np.ascontiguousarray(result))
+        return _gray(result) if self.quality in ("gray", "bitonal") else result
 
     def _size(self, region: Box) -> tuple[int, int]:
         return max(1, region[2] // self.shrink), max(1, region[3] // self.shrink)
@@ -73,13 +74,13 @@ REQUESTS = (
     SampleRequest("rotated by 22.5", "png", 44, shrink=3, rotation=22.5),
     SampleRequest("gray", "png", 40, shrink=3, quality="gray"),
     SampleRequest("bitonal", "png", 255, shrink=3, quality="bitonal"),
-    SampleRequest("WebP", "webp", 44, shrink=3),
+    SampleRequest("WebP", "webp", 64, shrink=3),
     SampleRequest("TIFF", "tif", 44, shrink=3),
 )
 
 
 def _gray(picture: NDArray[Any]) -> NDArray[Any]:
-    """RGBA with the luminance of sRGB (IEC 61966-2-1) as its colour."""
+    """RGB or RGBA with the luminance of sRGB (IEC 61966-2-1) as its colour."""
     signal = picture[..., :3].astype(np.float64) / 255
     linear = np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
     luminance = linear @ _SRGB_TO_Y
@@ -87,7 +88,7 @@ def _gray(picture: NDArray[Any]) -> NDArray[Any]:
         luminance <= 0.0031308, luminance * 12.92, 1.055 * luminance ** (1 / 2.4) - 0.055
     )
     gray = np.rint(encoded * 255).astype(np.uint8)
-    return np.dstack([gray, gray, gray, picture[..., 3]])
+    return np.dstack([gray, gray, gray, picture[..., 3:]])
 
 
 def centre(pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:

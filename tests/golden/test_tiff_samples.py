@@ -188,24 +188,33 @@ async def test_planes_in_several_strips_are_put_together(
         assert np.abs(pixels - array[..., :colours] / 255).max() < 0.003
 
 
-@pytest.mark.parametrize("extras", [["assocalpha"], ["unspecified", "assocalpha"]], ids=str)
+@pytest.mark.parametrize(
+    "extras",
+    [["assocalpha"], ["unspecified", "assocalpha"], ["assocalpha", "unspecified"]],
+    ids=str,
+)
+@pytest.mark.parametrize("colours", [1, 3], ids=["gray", "RGB"])
 @pytest.mark.parametrize("bits", [8, 16, 32])
 async def test_associated_alpha_is_divided_out_once(
-    pool: ImagingPool, tmp_path: Path, bits: int, extras: list[str]
+    pool: ImagingPool, tmp_path: Path, bits: int, colours: int, extras: list[str]
 ) -> None:
-    straight = tiffs.ramps(channels=3 + len(extras))
-    opacity = 0.5 + straight[..., -1:] / 2
-    straight[..., -1:] = opacity
+    straight = tiffs.ramps(channels=colours + len(extras))
+    at = colours + extras.index("assocalpha")
+    opacity = 0.5 + straight[..., at, None] / 2
+    straight[..., at, None] = opacity
     stored = straight.copy()
-    stored[..., :3] *= opacity
+    stored[..., :colours] *= opacity
     path = tiffs.write(
         tmp_path / "t.tif",
         tiffs.integers(stored, bits),
-        photometric="rgb",
+        photometric="rgb" if colours == 3 else "minisblack",
         planarconfig="contig",
         extrasamples=extras,
     )
-    assert np.abs(await render(pool, path) - straight[..., [0, 1, 2, -1]]).max() < 0.012
+    pixels = await render(pool, path)
+    if colours == 1 and pixels.shape[2] == 4:  # Pillow reads gray and alpha of 16 bits as RGBA
+        pixels = pixels[..., [0, 3]]
+    assert np.abs(pixels - straight[..., [*range(colours), at]]).max() < 0.012
 
 
 @pytest.mark.parametrize("photometric", [8, 9], ids=["CIELab", "ICCLab"])
@@ -370,6 +379,33 @@ async def test_missing_strips_are_damage_and_not_black(
     )
     path = tmp_path / "t.tif"
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    with pytest.raises(Damaged):
+        await render(pool, path)
+
+
+async def test_a_strip_without_bytes_is_damage_and_not_black(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
+    """tifffile fills it with zeros; in other files that means "no data"."""
+    array = (tiffs.ramps(64, 64) * 200).astype(np.float32)
+    path = tiffs.write(tmp_path / "t.tif", array, photometric="rgb", rowsperstrip=8)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        sizes = file.pages[0].tags["StripByteCounts"].value
+        file.pages[0].tags["StripByteCounts"].overwrite([0, *sizes[1:]])
+    with pytest.raises(Damaged):
+        await pool.probe(path)
+
+
+@pytest.mark.parametrize("compression", [1, 8], ids=["uncompressed", "deflate"])
+async def test_short_data_of_ycbcr_is_damage_and_not_black(
+    pool: ImagingPool, tmp_path: Path, compression: int
+) -> None:
+    """The RGBA interface of libtiff reports no error."""
+    data, tags = tiffs.subsampled_ycbcr(tiffs.integers(tiffs.ramps(), 8), 2, 2)
+    half = data[: len(data) // 2]
+    stored = zlib.compress(half) if compression == 8 else half
+    path = tmp_path / "t.tif"
+    path.write_bytes(tiffs.assemble({**tags, 259: (tiffs.SHORT, compression)}, [stored]))
     with pytest.raises(Damaged):
         await render(pool, path)
 

@@ -268,9 +268,8 @@ def _is_right_in_libvips(directory: Directory, kind: Kind) -> bool:
         case "gray" if tags.is_planar:
             return False  # libvips repeats the first row of the first plane
         case "gray" | "rgb":
-            # libvips divides by the first extra sample only
-            is_associated = _ASSOCIATED in tags.extras
-            return not is_associated or tags.extras.index(_ASSOCIATED) == 0
+            # With 16 bits and two extra samples libvips divides by a 256th of the alpha.
+            return _ASSOCIATED not in tags.extras or len(tags.extras) == 1
         case "palette":
             return tags.count == 1 and bits <= 8
         case "cmyk":

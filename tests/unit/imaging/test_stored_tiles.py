@@ -69,7 +69,12 @@ CASES = [
     pytest.param(without_head(tiffs.jpeg_bytes(GRAY)), 0, {}, False, id="0 is white"),
     pytest.param(rgb_jpeg(), 2, {}, True, id="RGB"),
     pytest.param(rgb_jpeg(1), 2, {}, False, id="an Adobe segment contradicts RGB"),
-    pytest.param(tiffs.jpeg_bytes(RGB), 2, {}, False, id="a JFIF segment contradicts RGB"),
+    pytest.param(
+        tiffs.jpeg_bytes(RGB, subsampling="4:4:4"), 2, {}, False, id="JFIF contradicts RGB"
+    ),
+    pytest.param(
+        without_head(tiffs.jpeg_bytes(RGB, comment=b"private")), 6, {}, False, id="a comment"
+    ),
     pytest.param(without_head(tiffs.jpeg_bytes(GRAY)), 6, {}, False, id="gray as YCbCr"),
     pytest.param(without_head(tiffs.jpeg_bytes(RGB)), 1, {}, False, id="YCbCr as gray"),
     pytest.param(

@@ -3,6 +3,7 @@ libvips itself does not do.
 
 - TIFF: `tiff/` says which image of the file is the picture, and which library reads it.
 - JPEG: a file that lacks only its end marker is whole; one that ends earlier is damaged.
+- PNG: EXIF and XMP after the pixels count.
 - GIF: the part of the canvas that the first frame leaves free is transparent; data without an end
   code.
 - HEIF: brands that libheif does not know, properties in another order, codings that are not read.
@@ -17,6 +18,7 @@ from typing import Any
 
 from orchestrator.errors import Damaged, Unsupported
 from orchestrator.imaging import gif_frame, heif_boxes, jpeg_structure, svg_text, vips
+from orchestrator.imaging.png_chunks import orientation_of_png
 from orchestrator.imaging.recipes import InputFormat
 from orchestrator.imaging.tiff import level_reader
 from orchestrator.imaging.tiff.pyramid import read_picture
@@ -40,6 +42,8 @@ def load_picture(name: InputFormat, path: str, **options: Any) -> Any:
             return load_jpeg(path, **options)
         case "tiff":
             return level_reader.load_level(path, read_picture(Path(path)), 0, **options)
+        case "png":
+            return _load_png(path, **options)
         case "gif":
             return _load_gif(path, **options)
         case "heif":
@@ -76,6 +80,12 @@ def _has_all_pixels(body: bytes) -> bool:
     more = body.removesuffix(jpeg_structure.END) + _FILLING + jpeg_structure.END
     other = vips.load_bytes("jpeg", more, fail_on="none", access="sequential")
     return bool((image - other).abs().max() == 0)
+
+
+def _load_png(path: str, **options: Any) -> Any:
+    image = vips.load("png", path, **options)
+    stated = orientation_of_png(Path(path))
+    return image if stated is None else vips.with_orientation(image, stated)
 
 
 def _load_gif(path: str, **options: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,51 @@ async def test_a_picture_is_turned_as_exif_says_or_else_as_xmp_says(
     source = await pool.convert(path, tmp_path / "source.tif", FASTEST)
     assert source.dimensions == probe.dimensions
     assert source.orientation == 1
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    checksum = zlib.crc32(kind + body)
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
+
+
+def _raw_profile(exif: bytes) -> bytes:
+    """EXIF as ImageMagick writes it into text."""
+    return b"\nexif\n%8d\n" % len(exif) + exif.hex().encode() + b"\n"
+
+
+_EXIF_8 = _exif(8).removeprefix(b"Exif\x00\x00")
+_RAW = b"Raw profile type exif\x00"
+LATE_CHUNKS = {
+    "EXIF": (_chunk(b"eXIf", _EXIF_8), 8),
+    "EXIF as text": (_chunk(b"tEXt", _RAW + _raw_profile(_exif(6))), 6),
+    "EXIF as compressed text": (
+        _chunk(b"zTXt", _RAW + b"\x00" + zlib.compress(_raw_profile(_exif(8)))), 8),
+    "XMP": (_chunk(b"iTXt", b"XML:com.adobe.xmp\x00\x00\x00\x00\x00" + _xmp(6)), 6),
+    "compressed XMP": (
+        _chunk(b"iTXt", b"XML:com.adobe.xmp\x00\x01\x00\x00\x00" + zlib.compress(_xmp(6))), 6),
+    "XMP before EXIF": (
+        _chunk(b"iTXt", b"XML:com.adobe.xmp\x00\x00\x00\x00\x00" + _xmp(6))
+        + _chunk(b"eXIf", _EXIF_8), 8),
+    "broken EXIF": (_chunk(b"eXIf", b"MM\x00*\xff\xff\xff\xff"), 1),
+    "broken text": (_chunk(b"zTXt", _RAW + b"\x00no data"), 1),
+    "odd digits": (_chunk(b"tEXt", _RAW + b"\nexif\n 3\n4d4\n"), 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LATE_CHUNKS)
+async def test_a_png_is_turned_as_chunks_after_its_pixels_say(
+    pool: ImagingPool, tmp_path: Path, name: str
+) -> None:
+    chunks, orientation = LATE_CHUNKS[name]
+    path = tmp_path / "a.png"
+    _save(path, "PNG")
+    body = path.read_bytes()
+    end = body.rindex(b"IEND") - 4
+    path.write_bytes(body[:end] + chunks + body[end:])
+    probe = await pool.probe(path)
+    assert probe.orientation == orientation
+    expected = np.rot90(pictures.pattern(W, H), k={1: 0, 6: 3, 8: 1}[orientation])
+    assert (decode(await pool.render(a_recipe(path, probe))) == expected).all()
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,14 @@
 of them, prints the result and closes the services. It holds no other logic.
 """
 
+import os
+
 
 def main() -> None:
     """Run the command named on the command line; ends the process."""
+    # Decode workers inherit it. numpy would start a thread for each processor, with 40 MB of
+    # address space each, which is limited in a worker.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imported here: every spawned process imports this package, and none needs the commands.
     from orchestrator.cli.command_tree import run
 

@@ -6,6 +6,7 @@ answer is that of the first, and no decode worker ends.
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import struct
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from orchestrator.errors import Damaged, OrchestratorError, TooLarge, Unsupported
 from orchestrator.imaging.pool import ImagingPool
@@ -34,7 +36,8 @@ def _pyramid(path: Path) -> Path:
 
 
 def _jpeg_pyramid(path: Path) -> Path:
-    jpeg = {**TILES, "compression": "jpeg"}
+    """Tile-ready: whole tiles are handed on as they are stored."""
+    jpeg = {"photometric": "rgb", "compression": "jpeg", "tile": (64, 64)}
     return tiffs.write_pages(path, [(RGB, {**jpeg, "subifds": 1}), (HALF, jpeg)])
 
 
@@ -138,6 +141,10 @@ async def verdict(pool: ImagingPool, path: Path) -> str:
         probe = await pool.probe(path)
         for size in (probe.dimensions, (max(1, probe.width // 2), max(1, probe.height // 2))):
             await pool.render(a_recipe(path, probe, size=size))
+        if min(probe.dimensions) >= 64:
+            tile = {"region": (0, 0, 64, 64), "size": (64, 64), "format": "jpg"}
+            body = await pool.render(a_recipe(path, probe, **tile))
+            assert Image.open(io.BytesIO(body)).size == (64, 64)
     except OrchestratorError as error:
         assert isinstance(error, REFUSALS), f"{type(error).__name__}: {error.public}"
         return error.code

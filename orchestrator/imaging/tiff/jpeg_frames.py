@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator.model import Dimensions
 
 DEFINE_TABLES = frozenset((0xDB, 0xC4, 0xDD))
+NEEDED_TABLES = frozenset((0xDB, 0xC4))
+"""Quantisation and Huffman tables. Without them decoders differ in what they do."""
 APP0, ADOBE = 0xE0, 0xEE
 _BASELINE, _EXTENDED, _LOSSLESS = 0xC0, 0xC1, 0xC3
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -16,8 +18,7 @@ _MARKER_AND_LENGTH = struct.Struct(">xBH")
 _FRAME = struct.Struct(">xBHBHHB")
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame header. `sampling` has one byte for each component: four bits horizontal, four bits
     vertical. `others` are the markers of the other segments before the first scan.
     """
@@ -75,14 +76,18 @@ def _read_frame(
     return Frame(marker, precision, (width, height), sampling, others, transform)
 
 
-def has_only_tables(tables: bytes) -> bool:
-    """True if the JPEG stream `tables` has start and end markers, and only tables between them."""
+def table_markers(tables: bytes) -> frozenset[int] | None:
+    """The markers of the tables in the JPEG stream `tables`; None if it has other segments, or no
+    start and end markers.
+    """
     offset, end = 2, len(tables) - 2
     if tables[:2] != b"\xff\xd8" or tables[end:] != b"\xff\xd9":
-        return False
+        return None
+    markers: list[int] = []
     while offset + 4 <= end:
         marker, length = _MARKER_AND_LENGTH.unpack_from(tables, offset)
         if tables[offset] != 0xFF or marker not in DEFINE_TABLES:
-            return False
+            return None
+        markers.append(marker)
         offset += 2 + length
-    return offset == end
+    return frozenset(markers) if offset == end else None

@@ -18,8 +18,9 @@ from orchestrator.imaging.tiff.jpeg_frames import (
     ADOBE,
     APP0,
     DEFINE_TABLES,
-    has_only_tables,
+    NEEDED_TABLES,
     parse_frame,
+    table_markers,
 )
 from orchestrator.imaging.tiff.pyramid import TiffPicture
 from orchestrator.model import Dimensions, SourceKind
@@ -53,7 +54,7 @@ class StoredTiles:
         """Raises FileNotFoundError."""
         self._levels = tuple(level.directory for level in picture.levels)
         self._is_usable = picture.orientation == 1 and all(map(_has_plain_samples, self._levels))
-        self._tables: dict[int, bytes | None] = {}
+        self._tables: dict[int, tuple[bytes, frozenset[int]] | None] = {}
         self._file = -1
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -71,19 +72,20 @@ class StoredTiles:
             return None
         tile = os.pread(self._file, size, offset)
         photometric = level.samples.photometric
-        if len(tile) < size or not _is_complete_jpeg(tile, level.tile, photometric):
+        shared, markers = tables
+        if len(tile) < size or not _is_complete_jpeg(tile, level.tile, photometric, markers):
             return None
-        return tile[:2] + _HEADS[photometric] + tables + tile[2:]
+        return tile[:2] + _HEADS[photometric] + shared + tile[2:]
 
-    def _read_tables(self, n: int, level: Directory) -> bytes | None:
-        """The tables that all tiles of a level share, without their start and end markers; None if
-        they have other segments.
+    def _read_tables(self, n: int, level: Directory) -> tuple[bytes, frozenset[int]] | None:
+        """(the tables that all tiles of a level share, without their start and end markers; which
+        tables these are); None if there are other segments.
         """
         if n not in self._tables:
             count = min(level.tables.count, _MAX_TABLE_BYTES)
             tables = os.pread(self._file, count, level.tables.offset) if count else b""
-            is_valid = not tables or has_only_tables(tables)
-            self._tables[n] = tables[2:-2] if is_valid else None
+            markers = table_markers(tables) if tables else frozenset[int]()
+            self._tables[n] = None if markers is None else (tables[2:-2], markers)
         return self._tables[n]
 
     def _read_value(self, values: TagValues, index: int) -> int:
@@ -142,9 +144,12 @@ def _find_tile(recipe: Recipe, levels: tuple[Directory, ...]) -> tuple[int, int]
     return n, row * -(-level.dimensions[0] // tile_w) + column
 
 
-def _is_complete_jpeg(tile: bytes, size: Dimensions, photometric: int) -> bool:
+def _is_complete_jpeg(
+    tile: bytes, size: Dimensions, photometric: int, shared: frozenset[int]
+) -> bool:
     """True for a JPEG with start and end markers, of `size`, whose components are those of the
-    photometric interpretation, and that has only allowed segments.
+    photometric interpretation, and that has only allowed segments and, with the `shared` tables,
+    all tables.
     """
     frame = parse_frame(tile) if tile[-2:] == b"\xff\xd9" else None
     return (
@@ -155,4 +160,5 @@ def _is_complete_jpeg(tile: bytes, size: Dimensions, photometric: int) -> bool:
         and frame.sampling in _SAMPLINGS[photometric]
         and frame.adobe_transform in _TRANSFORMS[photometric]
         and frame.others <= _OTHERS[photometric]
+        and frame.others | shared >= NEEDED_TABLES
     )

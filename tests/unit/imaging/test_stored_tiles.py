@@ -55,6 +55,16 @@ def without_head(jpeg: bytes) -> bytes:
     return jpeg[:2] + jpeg[4 + int.from_bytes(jpeg[4:6], "big") :]
 
 
+def without(jpeg: bytes, marker: int) -> bytes:
+    """A JPEG without its segments of this marker."""
+    result, offset = jpeg[:2], 2
+    while jpeg[offset + 1] != 0xDA:
+        end = offset + 2 + int.from_bytes(jpeg[offset + 2 : offset + 4], "big")
+        result += b"" if jpeg[offset + 1] == marker else jpeg[offset:end]
+        offset = end
+    return result + jpeg[offset:]
+
+
 def rgb_jpeg(transform: int = 0) -> bytes:
     """A JPEG whose three components are RGB."""
     body = tiffs.jpeg_bytes(RGB, subsampling="4:4:4", keep_rgb=True)
@@ -72,6 +82,7 @@ CASES = [
     pytest.param(
         tiffs.jpeg_bytes(RGB, subsampling="4:4:4"), 2, {}, False, id="JFIF contradicts RGB"
     ),
+    pytest.param(without(tiffs.jpeg_bytes(RGB), 0xC4), 6, {}, False, id="no Huffman tables"),
     pytest.param(
         without_head(tiffs.jpeg_bytes(RGB, comment=b"private")), 6, {}, False, id="a comment"
     ),

@@ -291,3 +291,14 @@ def test_numpy_and_tifffile_are_loaded_only_when_a_file_needs_them() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_command_lets_numpy_start_no_threads() -> None:
+    """With one for each of 64 processors, a decode worker would reach its limit of memory."""
+    code = (
+        "import os, sys; from orchestrator.cli import main; sys.argv = ['orchestrator', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: print(os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("\n1")

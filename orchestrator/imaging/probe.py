@@ -24,7 +24,7 @@ from orchestrator.imaging.recipes import (
     pyramid_levels,
 )
 from orchestrator.imaging.tiff import level_reader
-from orchestrator.imaging.tiff.preflight import check_decodable
+from orchestrator.imaging.tiff.preflight import check_decodable, check_tiles
 from orchestrator.imaging.tiff.pyramid import TiffPicture, read_picture
 from orchestrator.model import Dimensions, SourceKind
 
@@ -186,7 +186,10 @@ def _probe_tiff(path: Path, bounds: Bounds) -> Probe:
         orientation=picture.orientation,
         notes=notes,
     )
-    return _as_pyramid(result, picture) if _is_tile_ready(picture) else result
+    if not _is_tile_ready(picture):
+        return result
+    check_tiles(path, picture)
+    return _as_pyramid(result, picture)
 
 
 def _as_pyramid(probe: Probe, picture: TiffPicture) -> Probe:

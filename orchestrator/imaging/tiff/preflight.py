@@ -27,6 +27,18 @@ def check_decodable(path: Path, picture: TiffPicture) -> None:
     _check_segments(path, picture)
 
 
+def check_tiles(path: Path, picture: TiffPicture) -> None:
+    """Raises Damaged if the file ends before a tile of any level, FileNotFoundError. A pyramid is
+    served without a decode of all its tiles, so nothing else notices that.
+    """
+    size = path.stat().st_size
+    for level in picture.levels:
+        directory = level.directory
+        starts, counts = _read_all(path, directory.offsets), _read_all(path, directory.sizes)
+        if any(start + count > size for start, count in zip(starts, counts, strict=False)):
+            raise Damaged(INCOMPLETE)
+
+
 def _check_memory(picture: TiffPicture) -> None:
     """Raises TooLarge if the decoded samples and the result do not fit into memory."""
     directory, samples = picture.directory, picture.samples

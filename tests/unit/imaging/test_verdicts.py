@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import pytest
 import pyvips
+import tifffile
 from PIL import Image
 
-from orchestrator.errors import NoRoom, TooLarge, Unprocessable
+from orchestrator.errors import Damaged, NoRoom, TooLarge, Unprocessable
 from orchestrator.imaging import FAST_LOSSY, FASTEST, ConversionPolicy, decode_worker, vips
 from orchestrator.imaging.full_disk import full_disk_reported
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.model import SourceKind
 from tests.support import pictures
 
 SIZE = (331, 247)
@@ -197,3 +200,23 @@ def test_the_text_of_a_decoder_selects_the_code_and_the_path_does_not(text: str,
     error = vips.as_public_error(vips.VipsError(text), "/pictures/unsupported/out of memory.png")
     assert error.code == code
     assert "/" not in error.public
+
+
+async def test_a_pyramid_that_ends_before_its_last_tile_is_refused_when_it_is_registered(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
+    whole = pictures.pyramid_tiff(tmp_path / "whole.tif", 1100, 900)
+    assert (await pool.probe(whole)).kind is SourceKind.PYRAMID_TIFF
+    # A writer may put directories and small levels first (COG). So the last tiles are missing.
+    moved = tmp_path / "moved.tif"
+    with tifffile.TiffFile(whole) as file:
+        offsets = file.pages[0].tags["TileOffsets"]
+        body = bytearray(whole.read_bytes())
+        end = len(body)
+        struct.pack_into("<I", body, offsets.valueoffset, end)
+        body += body[offsets.value[0] : offsets.value[0] + file.pages[0].databytecounts[0]]
+    moved.write_bytes(bytes(body))
+    assert (await pool.probe(moved)).kind is SourceKind.PYRAMID_TIFF
+    moved.write_bytes(bytes(body[:-1]))
+    with pytest.raises(Damaged, match="incomplete"):
+        await pool.probe(moved)

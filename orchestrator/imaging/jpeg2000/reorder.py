@@ -9,6 +9,8 @@ again.
 from __future__ import annotations
 
 import struct
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,20 +28,33 @@ from orchestrator.imaging.jpeg2000.tile_parts import (
 _COPY_BYTES = 1024**2
 
 
-def sort_by_resolution(source: Path, target: Path) -> None:
-    """Write the image of `source` to `target` with low resolutions first.
+@dataclass(frozen=True, slots=True)
+class BetterTiles:
+    """Tiles that replace those of the source: a file, and where their tile-parts are in it."""
+
+    path: Path
+    parts: dict[int, list[TilePart]]
+
+
+def sort_by_resolution(source: Path, target: Path, better: BetterTiles | None = None) -> None:
+    """Write the image of `source` to `target` with low resolutions first, some tiles from `better`.
 
     Raises Damaged if `source` is not a complete JP2 file, OSError.
     """
-    with source.open("rb") as file, target.open("wb") as out:
+    replaced = better.parts if better else {}
+    with ExitStack() as files:
+        file, out = files.enter_context(source.open("rb")), files.enter_context(target.open("wb"))
+        other = files.enter_context(better.path.open("rb")) if better and replaced else file
         stream = parse_codestream(file, read_boxes(file).start)
-        walked = walk_tile_parts(file, stream.first_part)
         try:
-            parts = sorted(walked, key=lambda part: (part.number, part.tile))
+            walked = walk_tile_parts(file, stream.first_part)
+            parts = [part for part in walked if part.tile not in replaced]
+            parts += [part for tile in replaced.values() for part in tile]
+            parts.sort(key=lambda part: (part.number, part.tile))
             _copy(file, out, 0, stream.start)
             _write_main_header(out, stream, parts)
             for part in parts:
-                _copy(file, out, part.start, part.length)
+                _copy(other if part.tile in replaced else file, out, part.start, part.length)
             out.write(END_OF_CODESTREAM)
             _correct_box_length(file, out, stream.start)
         except (struct.error, ValueError) as error:

@@ -35,6 +35,8 @@ DEPTHS = [
     *((8, "rgb", {"compression": name}) for name in ("packbits", "zstd", "webp", "lzma", "lerc")),
     *((8, "rgb", {"compression": "jpeg2000", "tile": tile}) for tile in (None, (32, 32))),
     (16, "minisblack", {"compression": "jpeg2000"}),
+    (8, "rgb", {"compression": "png"}),
+    (8, "rgb", {"compression": "jpegxr"}),
 ]
 
 
@@ -58,7 +60,7 @@ async def test_unsigned_integers_of_any_depth_use_their_full_range(
     path = tiffs.write(tmp_path / "t.tif", array, photometric=photometric, **depth, **options)
     stored = array / (2**bits - 1)
     expected = 1 - stored if photometric == "miniswhite" else stored
-    bound = {"webp": 0.2}.get(options.get("compression", ""), 0.006)
+    bound = {"webp": 0.2, "jpegxr": 0.1}.get(options.get("compression", ""), 0.006)
     assert np.abs(await render(pool, path) - expected).max() <= bound
 
 
@@ -91,6 +93,8 @@ RANGES = [
     pytest.param("uint32", (900_000_000, 4_294_967_295), (0, 2**32 - 1), id="uint32 uses its type"),
     pytest.param("uint32", (10, 5000), (10, 5000), id="uint32 in a part of its type"),
     pytest.param("int32", (-70_000, 80_000), (-70_000, 80_000), id="int32"),
+    pytest.param("int64", (-(10**12), 10**12), (-(10**12), 10**12), id="int64"),
+    pytest.param("uint64", (0, 10**15), (0, 10**15), id="uint64"),
     pytest.param("float32", (0.2, 0.9), (0, 1), id="float in 0 to 1"),
     pytest.param("float64", (-3.5, 12.25), (-3.5, 12.25), id="float in its own range"),
     pytest.param("float16", (0, 1), (0, 1), id="half float"),
@@ -276,6 +280,16 @@ async def test_old_style_jpeg_is_what_libjpeg_makes_of_it(
     path.write_bytes(tiffs.assemble(tags, [body]))
     expected = np.asarray(Image.open(tmp_path / "j.jpg").convert("RGB")) / 255
     assert np.abs(await render(pool, path) - expected).max() < 0.02
+
+
+async def test_floats_of_24_bits_are_read(pool: ImagingPool, tmp_path: Path) -> None:
+    """One bit is the sign, 7 are the exponent with a bias of 63, 16 are the fraction."""
+    packed = {0.0: 0, 0.25: 0x3D0000, 0.5: 0x3E0000, 0.75: 0x3E8000, 1.0: 0x3F0000}
+    data = b"".join(value.to_bytes(3, "little") for value in packed.values())
+    tags = {**tiffs.basic_tags(5, 1, 1, bits=[24]), 339: (tiffs.SHORT, 3)}
+    path = tmp_path / "t.tif"
+    path.write_bytes(tiffs.assemble(tags, [data]))
+    assert np.abs((await render(pool, path))[0, :, 0] - list(packed)).max() < 0.003
 
 
 @pytest.mark.parametrize("bits", [8, 12, 16])

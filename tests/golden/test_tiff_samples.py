@@ -292,6 +292,23 @@ async def test_floats_of_24_bits_are_read(pool: ImagingPool, tmp_path: Path) -> 
     assert np.abs((await render(pool, path))[0, :, 0] - list(packed)).max() < 0.003
 
 
+@pytest.mark.parametrize("photometric", ["minisblack", "rgb"])
+async def test_jpeg_of_12_bits_is_decoded(
+    pool: ImagingPool, tmp_path: Path, photometric: str
+) -> None:
+    truth = tiffs.ramps(channels=1 if photometric == "minisblack" else 3)
+    path = tiffs.write(
+        tmp_path / "t.tif",
+        tiffs.integers(truth, 12),
+        photometric=photometric,
+        bitspersample=12,
+        compression="jpeg",
+        compressionargs={"bitspersample": 12, "level": 98},
+        subsampling=(1, 1),
+    )
+    assert np.abs(await render(pool, path) - truth).max() < 0.02
+
+
 @pytest.mark.parametrize("bits", [8, 12, 16])
 async def test_lossless_and_deep_jpeg_are_decoded(
     pool: ImagingPool, tmp_path: Path, bits: int

@@ -19,6 +19,8 @@ Engine = Literal["libvips", "tifffile", "libtiff"]
 `libtiff` does so too, by the RGBA interface of that library, for old-style JPEG and for YCbCr that
 is not JPEG.
 """
+JpegKind = Literal["usual", "deep", "lossless"]
+"""Kinds of JPEG data. libvips reads the usual one, of 8 bits."""
 Kind = Literal["gray", "rgb", "palette", "cmyk", "lab", "icclab", "ycbcr"]
 
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
@@ -124,9 +126,8 @@ class Samples:
         return "rgb16" if self.is_deep else "srgb"
 
 
-def interpret(directory: Directory, *, is_special_jpeg: bool = False) -> Samples:
-    """What the samples of `directory` mean. `is_special_jpeg` says that its JPEG data is lossless
-    or has more than 8 bits, which libvips cannot read.
+def interpret(directory: Directory, *, jpeg: JpegKind = "usual") -> Samples:
+    """What the samples of `directory` mean. `jpeg` says of which kind its JPEG data is.
 
     Raises Damaged for tags that contradict each other, Unsupported for what no reader reads.
     """
@@ -142,7 +143,7 @@ def interpret(directory: Directory, *, is_special_jpeg: bool = False) -> Samples
         raise _unsupported("several layers in depth")
     alpha, is_premultiplied = _find_alpha(tags, colours)
     return Samples(
-        engine=_choose_engine(directory, kind, is_special_jpeg=is_special_jpeg),
+        engine=_choose_engine(directory, kind, jpeg),
         kind=kind,
         bits=bits,
         format=form,
@@ -219,14 +220,14 @@ def _find_alpha(tags: SampleTags, colours: int) -> tuple[int | None, bool]:
     return None, False
 
 
-def _choose_engine(directory: Directory, kind: Kind, *, is_special_jpeg: bool) -> Engine:
+def _choose_engine(directory: Directory, kind: Kind, jpeg: JpegKind) -> Engine:
     compression, tags = directory.compression, directory.samples
     form = tags.formats[0]
     if kind == "ycbcr" and compression in _PLAIN_COMPRESSIONS:
         return _engine_for_ycbcr(directory)
-    if kind == "ycbcr" and (is_special_jpeg or tags.is_planar or compression == _LOSSLESS_JPEG):
+    if kind == "ycbcr" and (jpeg == "lossless" or tags.is_planar or compression == _LOSSLESS_JPEG):
         raise _unsupported("YCbCr in separate planes or in lossless JPEG")
-    if _is_right_in_libvips(directory, kind) and not is_special_jpeg:
+    if _is_right_in_libvips(directory, kind) and jpeg == "usual":
         return "libvips"
     if compression not in _TIFFFILE_COMPRESSIONS:
         name = _COMPRESSION_NAMES.get(compression, f"number {compression}")

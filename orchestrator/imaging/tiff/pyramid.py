@@ -28,6 +28,7 @@ from orchestrator.imaging.tiff.directories import (
 )
 from orchestrator.imaging.tiff.interpretation import (
     JPEG,
+    JpegKind,
     Samples,
     has_same_samples,
     interpret,
@@ -197,22 +198,26 @@ def _is_half(small: Dimensions, large: Dimensions) -> bool:
 
 
 def _interpret(tiles: BinaryIO | None, directory: Directory) -> Samples:
-    is_special = tiles is not None and _is_special_jpeg(tiles, directory)
-    return interpret(directory, is_special_jpeg=is_special)
+    jpeg: JpegKind = _kind_of_jpeg(tiles, directory) if tiles else "usual"
+    return interpret(directory, jpeg=jpeg)
 
 
-def _is_special_jpeg(file: BinaryIO, directory: Directory) -> bool:
-    """True if the first JPEG of the image is lossless or has another depth than 8 bits."""
+def _kind_of_jpeg(file: BinaryIO, directory: Directory) -> JpegKind:
+    """The kind of the first JPEG of the image, `usual` if it cannot be read."""
     values = directory.offsets
     if directory.compression != JPEG or not values.count:
-        return False
+        return "usual"
     file.seek(values.offset)
     first = file.read(struct.calcsize(values.code))
     if len(first) < struct.calcsize(values.code):
-        return False
+        return "usual"
     (offset,) = struct.unpack(values.code, first)
     if offset > LAST_OFFSET:
-        return False
+        return "usual"
     file.seek(offset)
     frame = parse_frame(file.read(_FRAME_HEADER_BYTES))
-    return frame is not None and (frame.is_lossless or frame.precision != 8)
+    if frame is None:
+        return "usual"
+    if frame.is_lossless:
+        return "lossless"
+    return "usual" if frame.precision == 8 else "deep"

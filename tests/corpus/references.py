@@ -29,6 +29,7 @@ _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 _PDF_DPI = 150
 _OPJ_TIMEOUT_S = 60
 _CHANNEL_DEFINITIONS, _HEADER_BYTES = b"cdef", 1024**2
+_COLOURS, _MAX_PROFILE_BYTES = b"colr", 1024**2
 _SAMPLE_FORMAT, _PLANAR, _UNSIGNED = 339, 284, 1
 Pixels = NDArray[np.uint8]
 
@@ -77,6 +78,8 @@ def _by_pillow(path: Path) -> Pixels:
         place = picture.tile[0].extents if picture.format == "GIF" and picture.tile else None
         _check_is_right_in_pillow(picture)
         picture.load()
+        if picture.format == "AVIF":
+            picture.info.pop("xmp", None)  # only irot and imir turn it, which Pillow puts into EXIF
         upright = ImageOps.exif_transpose(picture)
         profile = picture.info.get("icc_profile")
         pixels = to_srgb(upright, profile, bits=bits[0] if isinstance(bits, tuple) else bits)
@@ -132,9 +135,38 @@ def _by_openjpeg(path: Path) -> Pixels:
             _check_size(picture.size)
             picture.load()
             pixels = to_srgb(picture, None)
-    if _CHANNEL_DEFINITIONS not in path.read_bytes()[:_HEADER_BYTES]:
+    header = path.read_bytes()[:_HEADER_BYTES]
+    _check_is_applied(header)
+    if _CHANNEL_DEFINITIONS not in header:
         pixels[..., 3] = 255  # the program takes any last channel for opacity
     return pixels
+
+
+def _check_is_applied(header: bytes) -> None:
+    """Raises NoReferenceError if opj_decompress ignores the colours that the file declares: it does
+    not apply a profile of method 3 ("any ICC"), nor one whose primaries are invalid.
+    """
+    at = header.find(_COLOURS)
+    method, profile = header[at + 4 : at + 5], header[at + 7 : at + 7 + _MAX_PROFILE_BYTES]
+    if at < 0 or method not in (b"\x02", b"\x03"):
+        return
+    if method == b"\x03":
+        raise NoReferenceError("a profile of any kind")
+    if profile[16:20] == b"RGB " and not _has_valid_primaries(profile):
+        raise NoReferenceError("invalid primaries")
+
+
+def _has_valid_primaries(profile: bytes) -> bool:
+    """True if the primaries of a profile are positive, or if it has tables instead."""
+    count = int.from_bytes(profile[128:132], "big")
+    tags = {profile[132 + 12 * n : 136 + 12 * n]: n for n in range(min(count, 100))}
+    for name in (b"rXYZ", b"gXYZ", b"bXYZ"):
+        if name in tags:
+            start = int.from_bytes(profile[136 + 12 * tags[name] : 140 + 12 * tags[name]], "big")
+            luminance = int.from_bytes(profile[start + 12 : start + 16], "big", signed=True)
+            if luminance <= 0:
+                return False
+    return True
 
 
 def _by_pdfium(path: Path) -> Pixels:

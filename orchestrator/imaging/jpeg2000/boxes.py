@@ -14,6 +14,8 @@ from typing import BinaryIO
 from orchestrator.errors import Damaged, Unsupported
 
 _MAX_BOXES = 256
+_MAX_BOX_BYTES = 2**43
+"""A file system refuses to seek beyond its largest file, which is 2**44 bytes in ext4."""
 _MAX_HEADER_BYTES = 32 * 1024**2
 _MAX_PALETTE_ENTRIES = 1024
 _BROKEN = "The JPEG2000 file has broken boxes. Use an undamaged copy of the file."
@@ -101,6 +103,8 @@ def _read_box_header(file: BinaryIO) -> tuple[bytes, int, int | None]:
     length, kind = struct.unpack(">I4s", file.read(8))
     if length == 1:
         (length,) = struct.unpack(">Q", file.read(8))
+    if length > _MAX_BOX_BYTES:
+        raise Damaged(_BROKEN)
     body = file.tell()
     if length and length < body - start:
         if kind == b"jp2c":  # some programs write no usable length of the last box

@@ -15,7 +15,7 @@ from orchestrator.imaging.intervals import Span
 from orchestrator.model import Dimensions
 
 MAX_DIRECTORIES = 64
-LAST_OFFSET = 2**62
+LAST_OFFSET = 2**43
 """The operating system refuses to read at much larger offsets."""
 _MAX_ENTRIES = 512
 _MAX_VALUES = 64

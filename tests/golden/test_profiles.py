@@ -11,7 +11,7 @@ import pytest
 import pyvips
 from PIL import Image, ImageCms
 
-from orchestrator.imaging import FASTEST, colour, profiles, vips
+from orchestrator.imaging import FASTEST, MAX_QUALITY, colour, profiles, vips
 from orchestrator.imaging.pool import ImagingPool
 from tests.golden.comparison import a_recipe, decode
 from tests.support import icc
@@ -201,7 +201,12 @@ async def test_transparency_and_profile_survive_from_file_to_answer(
     at = (8, slice(8, None, 16))
     probe = await pool.probe(path)
     assert probe.has_alpha
-    for source in (path, await _converted(pool, path, tmp_path / "s.tif", FASTEST)):
+    sources = [
+        path,
+        await _converted(pool, path, tmp_path / "s.tif", FASTEST),
+        await _converted(pool, path, tmp_path / "s.jp2", MAX_QUALITY),
+    ]
+    for source in sources:
         source_probe = await pool.probe(source)
         body = await pool.render(a_recipe(source, source_probe))
         pixels = pyvips.Image.pngload_buffer(body).numpy()

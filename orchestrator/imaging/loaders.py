@@ -6,7 +6,8 @@ libvips itself does not do.
 - PNG: EXIF and XMP after the pixels count.
 - GIF: the part of the canvas that the first frame leaves free is transparent; data without an end
   code.
-- HEIF: brands that libheif does not know, properties in another order, codings that are not read.
+- HEIF: more than 8 bits in the full range of 16; brands that libheif does not know; properties in
+  another order; codings that are not read.
 - SVG: UTF-16 and compressed files. PDF: files with a password.
 """
 
@@ -117,8 +118,13 @@ def _load_heif(path: str, **options: Any) -> Any:
     heif_boxes.check_is_readable(Path(path))
     body = heif_boxes.repaired(Path(path))
     if body is None:
-        return vips.load("heif", path, **options)
-    return vips.load_bytes("heif", body, **options)
+        image = vips.load("heif", path, **options)
+    else:
+        image = vips.load_bytes("heif", body, **options)
+    if image.format != "ushort":
+        return image
+    # libvips moves the bits to the left, so white of 10 bits would be 65472.
+    return image | (image >> int(image.get("heif-bitdepth")))
 
 
 def _load_pdf(path: str, **options: Any) -> Any:

@@ -62,6 +62,9 @@ class VersionPublisher:
             context.stages.current = "store"
             source = None
             if origin is not None:
+                # Again: it may have been replaced while its thumbnails were made.
+                origin = await self._optimised_origin(context, recipes, fetched)
+            if origin is not None:
                 source = build_source(
                     prepared.probe, origin.location, origin.bytes, origin.fingerprint
                 )

@@ -62,15 +62,17 @@ async def test_all_registered_pictures_are_converted_and_counted(system: IngestS
 async def test_a_picture_that_cannot_be_converted_is_recorded_and_does_not_delay_others(
     system: IngestSystem,
 ) -> None:
-    whole = pictures.jpeg(system.pictures / "whole.jpg", 600, 500)
-    await system.register(pictures.truncated(system.pictures / "torn.jpg", whole, 0.4), "torn")
+    whole = pictures.png(system.pictures / "whole.png", 600, 500)
+    await system.register(pictures.truncated(system.pictures / "torn.png", whole, 0.4), "torn")
     await system.register(whole, "whole")
     async with converting(system, slots=1):
         await settled(system, AssetState.READY, "whole")
         await settled(system, AssetState.FAILED, "torn")
     torn = await system.asset("torn")
+    assert torn.error_code == "damaged"
     assert torn.error
-    assert torn.source is not None  # what can be shown of it still is
+    assert torn.refused  # no request can be answered from it
+    assert not torn.servable
     assert not any("torn" in key for key in await system.store.keys())
 
 

@@ -16,7 +16,7 @@ from orchestrator.model import Dimensions
 
 MAX_DIRECTORIES = 64
 LAST_OFFSET = 2**43
-"""The operating system refuses to read at much larger offsets."""
+"""8 TiB. File systems refuse to seek to much larger offsets: ext4 beyond 16 TiB."""
 _MAX_ENTRIES = 512
 _MAX_VALUES = 64
 """Values that are read of a tag, except of those that list strips and tiles."""

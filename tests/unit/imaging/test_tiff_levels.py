@@ -275,6 +275,10 @@ async def test_directories_that_contradict_libvips_are_damage(
         pytest.param(b"II*\x00\x08\x00\x00\x00\x01", id="a directory in part"),
         pytest.param(b"II*\x00\xff\xff\xff\xff", id="outside the file"),
         pytest.param(b"MM\x00*\x00\x00\x00\x00", id="no directory"),
+        *(
+            pytest.param(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 2**n), id=f"at 2**{n}")
+            for n in (40, 45, 55, 63)
+        ),
     ],
 )
 def test_a_file_without_a_readable_directory_is_damaged(tmp_path: Path, body: bytes) -> None:

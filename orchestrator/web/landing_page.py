@@ -113,20 +113,19 @@ class StaticFile:
 
 
 def encode_listing(listing: Listing) -> bytes:
-    """Return the JSON of `GET /` with `Accept: application/json`, in UTF-8."""
-    images = [
-        {
-            "id": str(asset.id),
-            "info": asset.info,
-            "width": asset.width,
-            "height": asset.height,
-            "thumbnail": asset.thumbnail,
-            "state": str(asset.state),
-        }
-        | ({"error": asset.error, "code": asset.code} if asset.error else {})
-        for asset in listing.assets
-    ]
-    return json.dumps({"images": images, "next": listing.next}).encode()
+    """Return the JSON of `GET /` with `Accept: application/json`, in UTF-8. Every one of its
+    `images` can be shown; `refused`, if there are any, are those that cannot, with the reason.
+    """
+    images, refused = [], []
+    for asset in listing.assets:
+        entry = {"id": str(asset.id), "info": asset.info, "state": str(asset.state)}
+        if asset.error:
+            refused.append(entry | {"error": asset.error, "code": asset.code})
+        else:
+            size = {"width": asset.width, "height": asset.height}
+            images.append(entry | size | {"thumbnail": asset.thumbnail})
+    parts = {"images": images} | ({"refused": refused} if refused else {})
+    return json.dumps(parts | {"next": listing.next}).encode()
 
 
 def content_security_policy(listing: Listing) -> str:

@@ -92,13 +92,13 @@ class ServeProcess:
     _stopped: bool = field(default=False)
 
     def images(self) -> list[dict[str, Any]]:
-        """Every asset of the list of images, from all its pages."""
+        """Every asset of the list, from all its pages: those that are shown and those refused."""
         images: list[dict[str, Any]] = []
         address: str | None = "/"
         while address:
             url = address if address.startswith("http") else self.public + address
             listing = fetch(url, Accept="application/json").json
-            images += listing["images"]
+            images += listing["images"] + listing.get("refused", [])
             address = listing.get("next")
         return images
 

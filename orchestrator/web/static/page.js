@@ -57,7 +57,7 @@ async function loadMore() {
       throw new Error(`the server answered ${response.status}`);
     }
     const listing = await response.json();
-    listing.images.forEach(addCard);
+    [...listing.images, ...(listing.refused ?? [])].forEach(addCard);
     more.dataset.next = listing.next ?? "";
     more.hidden = !listing.next;
     problem.hidden = true;

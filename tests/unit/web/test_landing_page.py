@@ -37,6 +37,18 @@ def test_the_listing_names_id_and_info_document_of_each_picture() -> None:
     assert listing["images"][0]["info"] == a_picture().service + "/info.json"
 
 
+def test_a_picture_that_is_not_served_is_listed_apart_with_the_reason() -> None:
+    broken = a_picture("broken", width=0, height=0, error="It is cut.", code="damaged")
+    listing = json.loads(encode_listing(Listing((a_picture(), broken))))
+    assert [each["id"] for each in listing["images"]] == ["1/1/castle"]
+    [refused] = listing["refused"]
+    assert (refused["id"], refused["error"], refused["code"]) == (
+        "1/1/broken",
+        "It is cut.",
+        "damaged",
+    )
+
+
 def test_the_listed_thumbnail_has_exactly_a_size_made_at_ingest() -> None:
     assert a_picture().thumbnail.endswith("/full/400,254/0/default.jpg")
 

@@ -66,3 +66,20 @@ async def test_two_hundred_megapixels_are_converted_within_the_documented_memory
     peak = await peak_mb(original, tmp_path, policy)
     print(f"{policy.name}: {peak:.0f} MB")
     assert peak < WORKER_MB
+
+
+@pytest.mark.soak
+@EACH
+async def test_a_tiled_jpeg2000_of_two_hundred_megapixels_is_converted_within_the_memory(
+    tmp_path: Path, policy: ConversionPolicy
+) -> None:
+    large = a_large_tiff(tmp_path / "large.tif", 16_400, 12_200)
+    original = tmp_path / "large.jp2"
+    pool = ImagingPool(Imaging(processes=1, max_pixels=300_000_000))
+    try:
+        await pool.convert(large, original, FAST_LOSSY)
+    finally:
+        await pool.close()
+    peak = await peak_mb(original, tmp_path, policy)
+    print(f"{policy.name}: {peak:.0f} MB")
+    assert peak < WORKER_MB

@@ -42,25 +42,29 @@ def psnr_to_request(psnr: float) -> float:
 
 
 class TileQuality:
-    """Checks the tiles of one file that is being written. Its files are beside `target`."""
+    """Encodes the smooth tiles of one file that is being written. Its files are beside `target`."""
 
-    def __init__(self, openjpeg: OpenJpeg, grid: TileGrid, psnr: float, target: Path) -> None:
+    def __init__(
+        self, openjpeg: OpenJpeg, grid: TileGrid, psnr: float, target: Path, *, threads: int
+    ) -> None:
         self._openjpeg = openjpeg
         self._grid = grid
         self._psnr = psnr
+        self._threads = threads
         self._alone = target.with_name(f"{target.name}.tile")
         self.better = BetterTiles(target.with_name(f"{target.name}.better"), {})
 
-    def check(self, number: int, tile: Any, origin: tuple[int, int]) -> None:
-        """Find out whether `tile`, at `origin` in the image, gets the quality; if not, encode it
-        better. Raises CodestreamError, OSError.
+    def encode_if_smooth(self, number: int, tile: Any, origin: tuple[int, int]) -> bool:
+        """Encode `tile`, at `origin` in the image, with the quality if it is smooth. False if it is
+        not: then the encoder of the file gives it the quality. Raises CodestreamError, OSError.
         """
         if not _is_smooth(tile):
-            return
+            return False
         self._encode(tile, origin, psnr_to_request(self._psnr))
         if not self._is_good(tile):
             self._encode(tile, origin, None)
-            self._keep(number)
+        self._keep(number)
+        return True
 
     def close(self) -> None:
         """Remove the files."""
@@ -69,7 +73,7 @@ class TileQuality:
 
     def _encode(self, tile: Any, origin: tuple[int, int], psnr: float | None) -> None:
         with Encoder(self._openjpeg, tile, self._grid, psnr, origin=origin) as encoder:
-            encoder.start(self._alone, 1)
+            encoder.start(self._alone, self._threads)
             encoder.write_tile(tile)
             encoder.finish()
 

@@ -57,7 +57,9 @@ def write(
     by_resolution = target.with_name(f"{target.name}.part")
     # In tiny images the lossy encoder misses the requested quality by far. Lossless costs nothing.
     lossless = policy.lossless or min(image.width, image.height) < _TINY
-    quality = None if lossless else TileQuality(openjpeg, grid, policy.psnr, target)
+    quality = (
+        None if lossless else TileQuality(openjpeg, grid, policy.psnr, target, threads=threads)
+    )
     psnr = psnr_to_request(policy.psnr)
     try:
         with Encoder(openjpeg, image, grid, psnr, lossless=lossless) as encoder:
@@ -69,8 +71,10 @@ def write(
                     tile = strip.crop(
                         left, 0, min(grid.tile_width, strip.width - left), strip.height
                     )
-                    if quality is not None:
-                        quality.check(encoder.tiles, tile, (left, top))
+                    if quality and quality.encode_if_smooth(encoder.tiles, tile, (left, top)):
+                        # The encoder needs every tile. This one is replaced later.
+                        tile = vips.Image.black(tile.width, tile.height, bands=tile.bands)
+                        tile = tile.cast(image.format)
                     encoder.write_tile(tile)
             encoder.finish()
         reorder.sort_by_resolution(by_tile, by_resolution, quality.better if quality else None)

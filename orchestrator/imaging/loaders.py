@@ -84,6 +84,12 @@ def _has_all_pixels(body: bytes) -> bool:
 
 
 def _load_png(path: str, **options: Any) -> Any:
+    with Path(path).open("rb") as file:
+        first_chunk = file.read(16)[12:]
+    if first_chunk == b"CgBI":
+        raise Unsupported(
+            "PNG files in Apple's form for iOS (CgBI) are not supported. Convert the file to plain PNG."
+        )
     image = vips.load("png", path, **options)
     stated = orientation_of_png(Path(path))
     return image if stated is None else vips.with_orientation(image, stated)

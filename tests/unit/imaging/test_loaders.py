@@ -225,6 +225,14 @@ async def test_damaged_boxes_of_a_heif_are_refused(pool: ImagingPool, tmp_path: 
                 continue
 
 
+async def test_a_png_in_the_form_of_ios_is_unsupported(pool: ImagingPool, tmp_path: Path) -> None:
+    path = pictures.png(tmp_path / "a.png", W, H)
+    body = path.read_bytes()
+    path.write_bytes(body[:8] + b"\x00\x00\x00\x04CgBI" + bytes(8) + body[8:])
+    with pytest.raises(Unsupported, match="CgBI"):
+        await pool.probe(path)
+
+
 def _encrypted_pdf(path: Path) -> Path:
     """A PDF that needs a password: the keys of its encryption fit none that is empty."""
     body = pictures.pdf(path, 100, 50).read_bytes()

@@ -88,7 +88,7 @@ def _load_png(path: str, **options: Any) -> Any:
         first_chunk = file.read(16)[12:]
     if first_chunk == b"CgBI":
         raise Unsupported(
-            "PNG files in Apple's form for iOS (CgBI) are not supported. Convert the file to plain PNG."
+            "PNG files in Apple's form for iOS (CgBI) are not supported. Use a plain PNG file."
         )
     image = vips.load("png", path, **options)
     stated = orientation_of_png(Path(path))

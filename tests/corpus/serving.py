@@ -63,7 +63,9 @@ def run_corpus(
         names = _copy(files, Path(scratch, "files"))
         environment = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": policy}
         data = Path(scratch, "data")
-        with run_server(Path(scratch, "files"), data=data, env=environment) as server:
+        with run_server(
+            Path(scratch, "files"), data=data, env=environment, ready_s=time_limit_s
+        ) as server:
             memory = _MemoryWatch(server)
             with memory.running():
                 _wait_converted(server, len(files), deadline, progress)

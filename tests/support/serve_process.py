@@ -203,13 +203,16 @@ def run_server(
     data: Path | None = None,
     env: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
+    ready_s: float = READY_S,
 ) -> Iterator[ServeProcess]:
     """Start `orchestrator serve`, wait until it is ready, stop it after the block. Without `data`,
-    its data directory is a temporary folder.
+    its data directory is a temporary folder. It may take `ready_s` to read a large folder.
     """
     temporary = None if data else Path(tempfile.mkdtemp(prefix="orchestrator-run-"))
     data_dir = data or Path(f"{temporary}/data")
-    server = start_server(folder, workers=workers, data=data_dir, env=env, arguments=arguments)
+    server = start_server(
+        folder, workers=workers, data=data_dir, env=env, arguments=arguments, ready_s=ready_s
+    )
     try:
         yield server
     except BaseException:
@@ -229,6 +232,7 @@ def start_server(
     data: Path,
     env: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
+    ready_s: float = READY_S,
 ) -> ServeProcess:
     """Start `orchestrator serve` and wait until `GET /health/ready` answers 200. The caller stops
     it.
@@ -260,7 +264,7 @@ def start_server(
         mark,
     )
     try:
-        _wait_ready(server)
+        _wait_ready(server, ready_s)
     except BaseException:
         server.stop(graceful=False)
         raise
@@ -268,15 +272,15 @@ def start_server(
     return server
 
 
-def _wait_ready(server: ServeProcess) -> None:
-    deadline = time.monotonic() + READY_S
+def _wait_ready(server: ServeProcess, ready_s: float) -> None:
+    deadline = time.monotonic() + ready_s
     while time.monotonic() < deadline:
         server.check_alive()
         with suppress(OSError):
             if fetch(f"{server.public}/health/ready", timeout_s=5).status == 200:
                 return
         time.sleep(0.05)
-    raise TimeoutError(f"not ready after {READY_S} s\n{server.log_tail()}")
+    raise TimeoutError(f"not ready after {ready_s} s\n{server.log_tail()}")
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30) -> float:

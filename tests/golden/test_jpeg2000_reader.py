@@ -454,3 +454,21 @@ async def test_no_answer_has_the_pixels_of_another_picture(
         image = np.asarray(Image.open(io.BytesIO(answer)).convert("RGB")).astype(int)
         assert not (np.abs(image - marker).max(axis=2) <= 1).any()
     assert answers >= 8
+
+
+@pytest.mark.parametrize(
+    ("steps", "model"),
+    [
+        ([(1, 1), (2, 2), (2, 2)], "ycc"),
+        ([(1, 1), (2, 1), (1, 2)], "rgb"),
+        ([(1, 1), (2, 2), (2, 2), (1, 1)], "rgb"),
+    ],
+    ids=["chroma", "unequal", "four components"],
+)
+def test_only_three_colours_with_equal_chroma_are_taken_for_ycc(
+    tmp_path: Path, steps: list[tuple[int, int]], model: str
+) -> None:
+    path = tmp_path / "a.j2k"
+    planes = [np.zeros((32 // dy, 32 // dx), np.uint8) for dx, dy in steps]
+    path.write_bytes(jp2.subsampled(path, planes, steps, (0, 0, 32, 32)))
+    assert read_whole_layout(path).header.plan.model == model

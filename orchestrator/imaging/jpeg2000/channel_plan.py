@@ -200,12 +200,13 @@ def _find_opacity(
 
 
 def _has_subsampled_chroma(colours: list[Channel], components: tuple[Component, ...]) -> bool:
-    """True for a file that OpenJPEG, too, takes for sYCC: its second and third component have a
-    lower resolution than the first.
+    """True for a file that OpenJPEG, too, takes for sYCC: of its three colours the second and the
+    third have the same resolution, lower than the first.
     """
-    steps = [components[channel.component] for channel in colours[:3]]
-    first = (steps[0].dx, steps[0].dy)
-    return all((step.dx, step.dy) != first for step in steps[1:])
+    steps = [
+        (components[channel.component].dx, components[channel.component].dy) for channel in colours
+    ]
+    return len(steps) == 3 and steps[1] == steps[2] != steps[0]
 
 
 def _choose_model(boxes: tuple[ColourBox, ...], colours: int) -> tuple[Model, ColourBox | None]:

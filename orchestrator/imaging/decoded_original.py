@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.imaging import vips
+from orchestrator.imaging.formats.loaders import load_picture
 from orchestrator.imaging.jpeg2000.whole_picture import load_whole
-from orchestrator.imaging.loaders import load_picture
 from orchestrator.imaging.recipes import Probe
 
 IN_MEMORY_BYTES = 128 * 1024**2

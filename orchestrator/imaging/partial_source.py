@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from orchestrator.errors import Unprocessable
-from orchestrator.imaging.file_type import HEAD_BYTES, sniff
+from orchestrator.imaging.formats.file_type import HEAD_BYTES, sniff
 from orchestrator.imaging.intervals import Span, Spans
 from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Header, parse_header
 from orchestrator.imaging.jpeg2000.tile_parts import (

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.imaging.file_type import sniff_file
+from orchestrator.imaging.formats.file_type import sniff_file
+from orchestrator.imaging.formats.loaders import load_jpeg, load_picture
 from orchestrator.imaging.jpeg2000 import binding, jp2_layout
 from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Layout
-from orchestrator.imaging.loaders import load_jpeg, load_picture
 from orchestrator.imaging.recipes import InputFormat, Region, reduction
 from orchestrator.imaging.tiff import level_reader
 from orchestrator.imaging.tiff.pyramid import TiffPicture, read_picture

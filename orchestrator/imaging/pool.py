@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.errors import DecodeFailed
-from orchestrator.imaging import decode_worker, thumbnail_resize, vips
-from orchestrator.imaging.decode_queue import JobGroup
-from orchestrator.imaging.decode_threads import DecodeThreads
+from orchestrator.imaging import thumbnail_resize, vips
 from orchestrator.imaging.full_disk import is_disk_full, no_room
 from orchestrator.imaging.jpeg2000.jp2_layout import SMALL_LEVEL_PIXELS
-from orchestrator.imaging.lanes import Lane
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.recipes import Capabilities, ConversionPolicy, Encoder, Probe, Recipe
 from orchestrator.imaging.slow_originals import decoded_bytes
 from orchestrator.imaging.source_writer import ThumbnailRequest
+from orchestrator.imaging.workers import decode_worker
+from orchestrator.imaging.workers.decode_queue import JobGroup
+from orchestrator.imaging.workers.decode_threads import DecodeThreads
+from orchestrator.imaging.workers.lanes import Lane
 from orchestrator.model import Dimensions, SourceKind
 from orchestrator.settings import Imaging
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from orchestrator.errors import Damaged, TooLarge
 from orchestrator.imaging import colour
-from orchestrator.imaging.file_type import MEDIA_TYPES, sniff_file
+from orchestrator.imaging.formats.file_type import MEDIA_TYPES, sniff_file
+from orchestrator.imaging.formats.loaders import load_picture
 from orchestrator.imaging.jpeg2000 import binding, jp2_layout
 from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Header
-from orchestrator.imaging.loaders import load_picture
 from orchestrator.imaging.picture_headers import header_number
 from orchestrator.imaging.recipes import (
     FASTEST,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.imaging import colour, vips
-from orchestrator.imaging.loaders import load_picture
+from orchestrator.imaging.formats.loaders import load_picture
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.picture_headers import PictureHeaders, header_number, load_level
 from orchestrator.imaging.recipes import Probe, Recipe, Region

@@ -13,7 +13,7 @@ import pyvips
 from pyvips.voperation import concurrency_set
 
 from orchestrator.errors import Damaged, TooLarge, Unprocessable, Unsupported
-from orchestrator.imaging.image_metadata import own
+from orchestrator.imaging.formats.image_metadata import own
 from orchestrator.imaging.jpeg2000 import binding as openjpeg
 from orchestrator.imaging.recipes import Capabilities, InputFormat
 

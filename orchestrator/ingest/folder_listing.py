@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from orchestrator.errors import InvalidImageRequest, InvalidInput, Unprocessable, Unsupported
-from orchestrator.imaging.file_type import sniff_file
+from orchestrator.imaging.formats.file_type import sniff_file
 from orchestrator.model import AssetId
 
 HIDDEN, NOT_A_PICTURE, UNREADABLE = "hidden", "not a picture", "unreadable"

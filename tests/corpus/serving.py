@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from orchestrator.errors import Unprocessable
 from orchestrator.imaging import vips
-from orchestrator.imaging.file_type import sniff_file
+from orchestrator.imaging.formats.file_type import sniff_file
 from tests.corpus.outcomes import (
     FAILED,
     REFUSED,

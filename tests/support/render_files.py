@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.imaging import Encoder, Recipe, decode_worker, vips
+from orchestrator.imaging import Encoder, Recipe, vips
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.probe import Bounds, probe
 from orchestrator.imaging.render import render
+from orchestrator.imaging.workers import decode_worker
 
 _SMALL = 100
 _BOUNDS = Bounds(20_000_000, 100)

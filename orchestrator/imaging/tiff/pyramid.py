@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.errors import Damaged, Unsupported
-from orchestrator.imaging.image_metadata import MAX_XMP_BYTES, orientation_of_xmp
+from orchestrator.imaging.formats.image_metadata import MAX_XMP_BYTES, orientation_of_xmp
 from orchestrator.imaging.intervals import Span
 from orchestrator.imaging.tiff.directories import (
     LAST_OFFSET,

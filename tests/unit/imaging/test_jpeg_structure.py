@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from orchestrator.errors import Damaged, Unsupported
-from orchestrator.imaging import FASTEST, jpeg_structure
+from orchestrator.imaging import FASTEST
+from orchestrator.imaging.formats import jpeg_structure
 from orchestrator.imaging.pool import ImagingPool
 from tests.golden.comparison import a_recipe, decode
 from tests.support import pictures

@@ -13,7 +13,8 @@ import pyvips
 from PIL import Image
 
 from orchestrator.errors import Damaged, TooLarge, Unprocessable, Unsupported
-from orchestrator.imaging import FASTEST, gif_frame, loaders, vips
+from orchestrator.imaging import FASTEST, vips
+from orchestrator.imaging.formats import gif_frame, loaders
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.probe import Bounds, probe

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from orchestrator.imaging import FASTEST
-from orchestrator.imaging.image_metadata import orientation_of_xmp
+from orchestrator.imaging.formats.image_metadata import orientation_of_xmp
 from orchestrator.imaging.pool import ImagingPool
 from tests.golden.comparison import a_recipe, decode
 from tests.support import pictures

@@ -24,9 +24,9 @@ from orchestrator.errors import (
     Unprocessable,
 )
 from orchestrator.imaging import Encoder, Recipe
-from orchestrator.imaging.decode_queue import JobGroup
-from orchestrator.imaging.lanes import Lane
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.workers.decode_queue import JobGroup
+from orchestrator.imaging.workers.lanes import Lane
 from orchestrator.model import SourceKind
 from orchestrator.settings import Imaging
 from tests.golden.comparison import a_recipe

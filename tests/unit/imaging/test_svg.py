@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import Damaged, NotAnImage, TooLarge, Unprocessable
-from orchestrator.imaging import svg_text
-from orchestrator.imaging.file_type import HEAD_BYTES, sniff_file
+from orchestrator.imaging.formats import svg_text
+from orchestrator.imaging.formats.file_type import HEAD_BYTES, sniff_file
 from orchestrator.imaging.pool import ImagingPool
 from tests.golden.comparison import a_recipe, decode
 from tests.support import pictures

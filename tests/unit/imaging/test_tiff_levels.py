@@ -290,7 +290,7 @@ def test_a_file_without_a_readable_directory_is_damaged(tmp_path: Path, body: by
 def test_numpy_and_tifffile_are_loaded_only_when_a_file_needs_them() -> None:
     """They need 15 MB of memory and a quarter of a second in each process."""
     code = (
-        "import sys, orchestrator.imaging.pool, orchestrator.imaging.decode_worker;"
+        "import sys, orchestrator.imaging.pool, orchestrator.imaging.workers.decode_worker;"
         "print([m for m in ('numpy', 'tifffile', 'imagecodecs') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import DecodeTimeout, Overloaded, SourceChanged, TooLarge, Unprocessable
-from orchestrator.imaging.file_type import sniff
+from orchestrator.imaging.formats.file_type import sniff
 from orchestrator.imaging.jpeg2000.jp2_layout import read_header
 from orchestrator.imaging.recipes import Recipe, pyramid_levels, reduction
 from orchestrator.imaging.render import stored_region

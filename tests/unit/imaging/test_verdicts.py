@@ -18,9 +18,10 @@ import tifffile
 from PIL import Image
 
 from orchestrator.errors import Damaged, NoRoom, TooLarge, Unprocessable
-from orchestrator.imaging import FAST_LOSSY, FASTEST, ConversionPolicy, decode_worker, vips
+from orchestrator.imaging import FAST_LOSSY, FASTEST, ConversionPolicy, vips
 from orchestrator.imaging.full_disk import full_disk_reported
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.workers import decode_worker
 from orchestrator.model import SourceKind
 from tests.support import pictures
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from orchestrator.imaging import decode_worker
+from orchestrator.imaging.workers import decode_worker
 
 _START_TIMEOUT_S = 60.0
 _BUSY_SHARE = 0.5

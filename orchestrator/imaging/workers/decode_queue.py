@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.imaging.worker_process import WorkerProcess
+from orchestrator.imaging.workers.worker_process import WorkerProcess
 
 _LOOK_AHEAD = 16
 _MAX_GROUP = 8

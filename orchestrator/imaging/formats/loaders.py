@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import Damaged, Unsupported
-from orchestrator.imaging import gif_frame, heif_boxes, jpeg_structure, svg_text, vips
-from orchestrator.imaging.png_chunks import orientation_of_png
+from orchestrator.imaging import vips
+from orchestrator.imaging.formats import gif_frame, heif_boxes, jpeg_structure, svg_text
+from orchestrator.imaging.formats.png_chunks import orientation_of_png
 from orchestrator.imaging.recipes import InputFormat
 from orchestrator.imaging.tiff import level_reader
 from orchestrator.imaging.tiff.pyramid import read_picture

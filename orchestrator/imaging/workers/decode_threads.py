@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from orchestrator.errors import Overloaded
-from orchestrator.imaging import decode_worker, render
+from orchestrator.imaging import render
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.recipes import Recipe
+from orchestrator.imaging.workers import decode_worker
 
 T = TypeVar("T")
 

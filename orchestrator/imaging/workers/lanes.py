@@ -17,9 +17,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from orchestrator.errors import DecodeFailed, DecodeTimeout, Overloaded, Unavailable
-from orchestrator.imaging.decode_queue import DecodeJob, DecodeQueue, JobGroup
-from orchestrator.imaging.decode_worker import WorkerLimits
-from orchestrator.imaging.worker_process import WorkerDied, WorkerProcess
+from orchestrator.imaging.workers.decode_queue import DecodeJob, DecodeQueue, JobGroup
+from orchestrator.imaging.workers.decode_worker import WorkerLimits
+from orchestrator.imaging.workers.worker_process import WorkerDied, WorkerProcess
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

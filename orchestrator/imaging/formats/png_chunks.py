@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.imaging.image_metadata import orientation_of_xmp
+from orchestrator.imaging.formats.image_metadata import orientation_of_xmp
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXT = frozenset((b"tEXt", b"zTXt", b"iTXt"))

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.errors import NotAnImage, Unsupported
-from orchestrator.imaging import svg_text
-from orchestrator.imaging.foreign_formats import name_foreign_format
-from orchestrator.imaging.heif_boxes import has_picture_brand
+from orchestrator.imaging.formats import svg_text
+from orchestrator.imaging.formats.foreign_formats import name_foreign_format
+from orchestrator.imaging.formats.heif_boxes import has_picture_brand
 from orchestrator.imaging.recipes import InputFormat
 
 HEAD_BYTES = 4096

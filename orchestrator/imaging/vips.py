@@ -157,6 +157,13 @@ def as_public_error(error: Exception, path: str = "") -> Unprocessable | TooLarg
     return Damaged("The image file is damaged and cannot be decoded.")
 
 
+def forget_errors() -> None:
+    """Forget the messages of earlier operations of this process. libvips keeps those that no error
+    has reported, and puts them into the text of the next error, which may be of another file.
+    """
+    pyvips.vips_lib.vips_error_clear()
+
+
 def capabilities() -> Capabilities:
     """What this process reads and writes. Each output is tried: libheif may lack an AV1 encoder."""
     has_openjpeg = openjpeg.load() is not None

@@ -31,7 +31,7 @@ _SMOOTH_VARIANCE, _SMOOTH_SHARE = 36.0, 0.4
 """A tile is checked if its variance is less than this, or if more than this share of its pixels
 differ from their neighbours by at most one level.
 """
-_ROW_STEP = 4
+_ROW_STEP = 16
 """Every n-th row is used to find smooth tiles."""
 
 

@@ -146,6 +146,7 @@ def translate_errors(path: str, *, is_probed: bool = False) -> Iterator[None]:
     text stays in this process, as the cause. `is_probed`: the dimensions that were expected come
     from this file, so that other dimensions are a contradiction.
     """
+    vips.forget_errors()
     try:
         yield
     except SourceMismatch as error:

@@ -22,7 +22,7 @@ from typing import Any
 from orchestrator.imaging.workers import decode_worker
 
 _START_TIMEOUT_S = 60.0
-_BUSY_SHARE = 0.5
+_BUSY_SHARE = 0.25
 """A worker that used less than this share of its time limit on the processor was stopped, waited
 for a disk, or had to share the processor. That is no fault of the picture.
 """

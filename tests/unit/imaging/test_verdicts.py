@@ -4,6 +4,7 @@ file of which pixels are missing never becomes a tile-ready source.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import random
 import struct
@@ -221,3 +222,20 @@ async def test_a_pyramid_that_ends_before_its_last_tile_is_refused_when_it_is_re
     moved.write_bytes(bytes(body[:-1]))
     with pytest.raises(Damaged, match="incomplete"):
         await pool.probe(moved)
+
+
+def test_messages_about_an_earlier_file_have_no_part_in_a_verdict(tmp_path: Path) -> None:
+    """libvips keeps messages that no error reported, and appends them to the next error."""
+    path = tmp_path / "cut.jpg"
+    pictures.truncated(path, pictures.jpeg(tmp_path / "whole.jpg", *SIZE), 0.02)
+    texts = []
+    for stale in (b"", b"premature end of file", b"out of memory"):
+        if stale:
+            ctypes.CDLL("libvips.so.42").vips_error(b"earlier", stale)
+        with (
+            pytest.raises((Unprocessable, TooLarge)) as refused,
+            decode_worker.translate_errors(str(path)),
+        ):
+            vips.load("jpeg", str(path)).avg()
+        texts.append(refused.value.public)
+    assert len(set(texts)) == 1

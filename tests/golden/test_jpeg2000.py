@@ -17,7 +17,7 @@ import pytest
 import pyvips
 from PIL import Image
 
-from orchestrator.errors import DecodeTimeout, Unprocessable
+from orchestrator.errors import DecodeTimeout, Unavailable, Unprocessable
 from orchestrator.imaging import FAST_HIGHER, FAST_LOSSY, MAX_QUALITY, POLICIES, ConversionPolicy
 from orchestrator.imaging.jpeg2000.jp2_layout import read_header
 from orchestrator.imaging.jpeg2000.tile_parts import (

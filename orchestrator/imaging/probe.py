@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import Damaged, TooLarge
-from orchestrator.imaging import colour
+from orchestrator.imaging import colour, profiles
 from orchestrator.imaging.formats.file_type import MEDIA_TYPES, sniff_file
 from orchestrator.imaging.formats.loaders import load_picture
 from orchestrator.imaging.jpeg2000 import binding, jp2_layout
+from orchestrator.imaging.jpeg2000.channel_plan import ChannelPlan
 from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Header
 from orchestrator.imaging.picture_headers import header_number
 from orchestrator.imaging.recipes import (
@@ -127,7 +128,16 @@ def _probe_jpeg2000(path: Path, bounds: Bounds) -> Probe:
         bands=plan.bands,
         bits=max(channel.bits for channel in plan.colours),
         has_alpha=plan.opacity is not None,
+        notes=_notes_of_plan(plan),
     )
+
+
+def _notes_of_plan(plan: ChannelPlan) -> tuple[str, ...]:
+    if plan.ignores_profile:
+        return ("The embedded colour profile does not fit the channels. It is ignored.",)
+    interpretation = {"gray": "b-w", "cmyk": "cmyk"}.get(plan.model, "srgb")
+    note = profiles.fault_of_profile(plan.profile, interpretation) if plan.profile else None
+    return (note,) if note else ()
 
 
 def _has_fast_levels(header: Jp2Header) -> bool:

@@ -249,11 +249,14 @@ def test_the_profile_is_attached_if_it_fits(tmp_path: Path) -> None:
     for restricted in (True, False):
         image = read(path, jp2.wrap(rgb, jp2.profile(srgb, restricted=restricted)))
         assert image.get("icc-profile-data") == srgb
+    assert probe(path, Bounds(10**8, 1)).notes == ()
     gray = srgb[:16] + b"GRAY" + srgb[20:]
     for body in (gray, srgb[:40]):
         image = read(path, jp2.wrap(rgb, jp2.profile(body)))
         assert "icc-profile-data" not in image.get_fields()
         assert image.bands == 3
+        (note,) = probe(path, Bounds(10**8, 1)).notes
+        assert "does not fit" in note
 
 
 @pytest.mark.parametrize(

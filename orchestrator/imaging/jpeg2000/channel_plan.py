@@ -100,6 +100,8 @@ class ChannelPlan:
     is_premultiplied: bool = False
     profile: bytes = b""
     lab: LabScale | None = None
+    ignores_profile: bool = False
+    """True if the file has a profile that does not fit its channels."""
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -155,6 +157,7 @@ def plan_channels(boxes: Boxes, components: tuple[Component, ...]) -> ChannelPla
         is_premultiplied,
         box.profile if box else b"",
         _parse_lab(box.parameters, colours) if model == "lab" and box else None,
+        ignores_profile=box is None and any(each.profile for each in boxes.colours),
     )
 
 

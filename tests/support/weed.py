@@ -47,30 +47,50 @@ def weed(folder: Path) -> Iterator[str]:
     anonymous = {"name": "anonymous", "actions": [f"Read:{PUBLIC_BUCKET}"]}
     configuration = folder / "s3.json"
     configuration.write_text(json.dumps({"identities": [identity, anonymous]}))
-    ports = {name: free_port() for name in _PORTS}
-    words = [
-        str(Path(sys.executable).with_name("weed")),
-        "server",
-        f"-dir={folder}",
-        "-s3",
-        "-filer",
-    ]
-    words += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={configuration}"]
-    words += ["-volume.max=20", "-master.volumeSizeLimitMB=256", "-master.telemetry=false"]
-    words += [f"-{name}={port}" for name, port in ports.items()]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+    process, endpoint = _start(folder, configuration)
     try:
-        _make_bucket(endpoint, process, folder / "log")
         yield endpoint
     finally:
-        process.terminate()
+        _stop(process)
+
+
+def _start(folder: Path, configuration: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the server; returns its process and its endpoint. Another process can take one of its
+    ports before it listens, so it is started up to three times.
+    """
+    for attempts_left in (2, 1, 0):
+        ports = {name: free_port() for name in _PORTS}
+        words = [
+            str(Path(sys.executable).with_name("weed")),
+            "server",
+            f"-dir={folder}",
+            "-s3",
+            "-filer",
+        ]
+        words += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={configuration}"]
+        words += ["-volume.max=20", "-master.volumeSizeLimitMB=256", "-master.telemetry=false"]
+        words += [f"-{name}={port}" for name, port in ports.items()]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        endpoint = f"http://127.0.0.1:{ports['s3.port']}"
         try:
-            process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _make_bucket(endpoint, process, folder / "log")
+        except TimeoutError:
+            _stop(process)
+            if not attempts_left:
+                raise
+        else:
+            return process, endpoint
+    raise AssertionError
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def s3_client(endpoint: str) -> Any:

@@ -78,7 +78,23 @@ def _check_frames(frames: int, bounds: Bounds) -> None:
 
 def _describe(name: InputFormat, image: Any, pages: int) -> Probe:
     orientation = header_number(image, "orientation", 1)
-    size = (image.height, image.width) if orientation >= 5 else (image.width, image.height)
+    return _describe_original(
+        name,
+        (image.width, image.height),
+        orientation,
+        pages=pages,
+        bands=image.bands,
+        bits=_BITS.get(image.format, 32),
+        has_alpha=colour.has_alpha(image),
+        notes=_notes(image),
+    )
+
+
+def _describe_original(
+    name: InputFormat, stored: Dimensions, orientation: int, **facts: Any
+) -> Probe:
+    """The probe of an original of `stored` dimensions. `facts` are the other fields of Probe."""
+    size = stored[::-1] if orientation >= 5 else stored
     media_type, extension = MEDIA_TYPES[name]
     return Probe(
         width=size[0],
@@ -90,12 +106,8 @@ def _describe(name: InputFormat, image: Any, pages: int) -> Probe:
         tile_width=FASTEST.tile,
         tile_height=FASTEST.tile,
         levels=pyramid_levels(size, FASTEST.tile),
-        pages=pages,
-        bands=image.bands,
-        bits=_BITS.get(image.format, 32),
-        has_alpha=colour.has_alpha(image),
         orientation=orientation,
-        notes=_notes(image),
+        **facts,
     )
 
 
@@ -176,24 +188,14 @@ def _probe_tiff(path: Path, bounds: Bounds) -> Probe:
     else:
         check_decodable(path, picture)
     _check_frames(pages, bounds)
-    width, height = picture.dimensions
-    size = (height, width) if picture.orientation >= 5 else (width, height)
-    media_type, extension = MEDIA_TYPES["tiff"]
-    result = Probe(
-        width=size[0],
-        height=size[1],
-        format="tiff",
-        media_type=media_type,
-        extension=extension,
-        kind=SourceKind.ORIGINAL,
-        tile_width=FASTEST.tile,
-        tile_height=FASTEST.tile,
-        levels=pyramid_levels(size, FASTEST.tile),
+    result = _describe_original(
+        "tiff",
+        picture.dimensions,
+        picture.orientation,
         pages=pages,
         bands=picture.samples.bands,
         bits=16 if picture.samples.is_deep else 8,
         has_alpha=picture.samples.alpha is not None,
-        orientation=picture.orientation,
         notes=notes,
     )
     if not _is_tile_ready(picture):

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from orchestrator.errors import NotAuthorised, SourceChanged, refusal
+from orchestrator.errors import SourceChanged, refusal
 from orchestrator.model import FILE, Asset, AssetId
 from orchestrator.origins.file_reader import verify_file
 from orchestrator.routing.access_tokens import Rights
+from orchestrator.routing.plan import check_access
 from orchestrator.routing.snapshots import Snapshot, Snapshots
 
 
@@ -43,8 +44,7 @@ class CurrentAssets:
         snapshot = await self._snapshots.get(asset_id)
         if not snapshot.asset.refused:
             return snapshot
-        if snapshot.asset.public_edge == 0 and not rights.cover(snapshot.asset):
-            raise NotAuthorised("This asset is restricted. Send a token with one of its roles.")
+        check_access(None if rights.cover(snapshot.asset) else snapshot.asset.public_edge)
         try:
             await _raise_refusal(snapshot.asset)
         except SourceChanged:

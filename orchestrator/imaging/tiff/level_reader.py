@@ -34,14 +34,7 @@ def open_level(path: str, picture: TiffPicture, n: int, *, access: str = "random
     directory has, VipsError.
     """
     level = picture.levels[n]
-    place = (
-        {"page": level.page}
-        if level.subifd < 0
-        else {
-            "page": level.page,
-            "subifd": level.subifd,
-        }
-    )
+    place = {"page": level.page} | ({"subifd": level.subifd} if level.subifd >= 0 else {})
     image = vips.load("tiff", path, access=access, **place)
     if (image.width, image.height) != level.dimensions:
         raise Damaged("The TIFF file is damaged: its directories contradict each other.")

@@ -41,7 +41,7 @@ check: setup ## check format, lint, types, imports and documents; run the unit t
 	$(BIN)/ruff check --output-format concise .
 	$(BIN)/mypy orchestrator
 	$(BIN)/lint-imports
-	$(PYTEST) -q -n 2 --dist loadfile tests/unit
+	$(PYTEST) -q -n 2 --dist loadfile -m "not soak" tests/unit
 
 test: check ## run check and all tests
 	$(PYTEST) -n 2 --dist loadfile -m "not soak" tests --ignore=tests/unit --ignore=tests/e2e --ignore=tests/faults

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.errors import Unsupported
+from orchestrator.imaging.formats.bounded_read import read_at_most
 
 BRANDS = frozenset(
     (
@@ -71,7 +72,7 @@ def repaired(path: Path) -> bytes | None:
         if has_known_brand and sorted_meta == meta:
             return None
         file.seek(0)
-        body = bytearray(file.read(_MAX_FILE_BYTES))
+        body = bytearray(read_at_most(file, _MAX_FILE_BYTES))
     body[start : start + len(meta)] = sorted_meta
     if not has_known_brand:
         body[16:20] = b"mif1"

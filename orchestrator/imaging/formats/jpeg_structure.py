@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.errors import Damaged, Unsupported
+from orchestrator.imaging.formats.bounded_read import read_at_most
 
 END = b"\xff\xd9"
 _SOS, _EOI, _JPEG_LS = 0xDA, 0xD9, 0xF7
@@ -98,7 +99,7 @@ def complete(path: Path) -> bytes | None:
         if _has_end(file, frame.scan, size) or size > _MAX_REPAIRED_BYTES:
             return None
         file.seek(0)
-        body = file.read(_MAX_REPAIRED_BYTES)
+        body = read_at_most(file, _MAX_REPAIRED_BYTES)
     body = body.removesuffix(b"\xff") + END
     if not _has_all_scans(frame, body):
         raise Damaged("The image file is incomplete.")

@@ -20,6 +20,7 @@ from typing import Any
 from orchestrator.errors import Damaged, Unsupported
 from orchestrator.imaging import vips
 from orchestrator.imaging.formats import gif_frame, heif_boxes, jpeg_structure, svg_text
+from orchestrator.imaging.formats.bounded_read import read_at_most
 from orchestrator.imaging.formats.png_chunks import orientation_of_png
 from orchestrator.imaging.recipes import InputFormat
 from orchestrator.imaging.tiff import level_reader
@@ -139,7 +140,7 @@ def _load_pdf(path: str, **options: Any) -> Any:
         return vips.load("pdf", path, dpi=PDF_DPI, **options)
     except vips.VipsError as error:
         with Path(path).open("rb") as file:
-            is_encrypted = _ENCRYPTED.search(file.read(_MAX_PDF_BYTES)) is not None
+            is_encrypted = _ENCRYPTED.search(read_at_most(file, _MAX_PDF_BYTES)) is not None
         if is_encrypted:
             raise Unsupported(
                 "PDF files with a password are not supported. Remove the password."

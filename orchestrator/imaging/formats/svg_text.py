@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 from orchestrator.errors import Damaged, TooLarge
+from orchestrator.imaging.formats.bounded_read import read_at_most
 
 MAX_BYTES = 32 * 1024**2
 HEAD_BYTES = 256 * 1024
@@ -64,7 +65,7 @@ def read_svg(path: Path) -> bytes:
     TooLarge, Damaged, OSError.
     """
     with path.open("rb") as file:
-        body = file.read(MAX_BYTES + 1)
+        body = read_at_most(file, MAX_BYTES + 1)
     if body[:2] == _GZIP:
         decompressor = zlib.decompressobj(wbits=31)
         try:

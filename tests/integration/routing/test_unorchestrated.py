@@ -35,7 +35,7 @@ from orchestrator.settings import CacheRule, ImageServer, Imaging
 from orchestrator.storage.filesystem_store import FilesystemStore
 from tests.support import pictures
 from tests.support.builders import a_source, an_asset
-from tests.support.descriptors import open_descriptors
+from tests.support.descriptors import open_memory_files
 
 KEY = "1/1/sample/1/source.tif"
 TILE = "256,256,512,512/256,256/0/default.jpg"
@@ -134,9 +134,9 @@ async def test_sources_in_memory_stay_within_their_budget(tmp_path, store):
         assert memory.bytes == 2_000_000
     async with open_source(1):
         assert store.opened == 3, "was still in memory"
-    before = open_descriptors()
+    before = open_memory_files()
     memory.close()
-    assert open_descriptors() == before - 2
+    assert open_memory_files() == before - 2
 
 
 async def test_sources_in_memory_use_at_most_the_permitted_descriptors(tmp_path, store):
@@ -151,19 +151,19 @@ async def test_sources_in_memory_use_at_most_the_permitted_descriptors(tmp_path,
         async with memory.open_whole(*product_of(assets[number])) as path:
             assert path.read_bytes() == bytes([number]) * 1000
 
-    before = open_descriptors()
+    before = open_memory_files()
     for number in range(4):
         await read(number)
-    assert open_descriptors() == before + 2
+    assert open_memory_files() == before + 2
     await read(3)
     assert store.opened == 4, "the last used ones are still in memory"
     async with AsyncExitStack() as stack:
         for asset in assets:  # more readers than files that are kept
             await stack.enter_async_context(memory.open_whole(*product_of(asset)))
-    assert open_descriptors() == before + 2
+    assert open_memory_files() == before + 2
     assert memory.bytes == 2000
     memory.close()
-    assert (open_descriptors(), memory.bytes) == (before, 0)
+    assert (open_memory_files(), memory.bytes) == (before, 0)
 
 
 async def test_making_room_examines_only_the_sources_that_are_dropped(tmp_path, store, monkeypatch):
@@ -188,12 +188,12 @@ async def test_a_source_that_cannot_be_read_in_parts_leaves_no_partial_file(tmp_
     path.write_bytes(bytes(2 * WORTH_PARTS))
     asset, product, source = product_of(await stored(store, path, SourceKind.PYRAMID_TIFF))
     memory = MemorySourceCache(store, 10**8)
-    before = open_descriptors()
+    before = open_memory_files()
     recipe = recipe_for(asset, Path(), resolved(), Encoder())
     with pytest.raises(WholeSourceRequired):
         async with memory.open_parts(product, source, recipe):
             pass
-    assert (open_descriptors(), memory.bytes) == (before, 0)
+    assert (open_memory_files(), memory.bytes) == (before, 0)
 
 
 async def test_a_replaced_source_is_not_used(tmp_path, store):

@@ -16,7 +16,7 @@ from orchestrator.cache.hot.memory_files import (
     MemoryFiles,
     affordable_files,
 )
-from tests.support.descriptors import open_descriptors
+from tests.support.descriptors import open_memory_files
 
 BODY = random.Random(3).randbytes(WORTH_BYTES + 5)
 
@@ -32,11 +32,11 @@ def test_a_file_has_the_body_and_counts_whole_pages() -> None:
 def test_a_file_is_closed_when_there_are_no_references_to_it() -> None:
     files = MemoryFiles(10)
     gc.collect()  # what other tests left is not to be closed in between
-    before = open_descriptors()
+    before = open_memory_files()
     bodies = [files.create(BODY) for _ in range(10)]
-    assert (files.count, open_descriptors()) == (10, before + 10)
+    assert (files.count, open_memory_files()) == (10, before + 10)
     bodies.clear()
-    assert (files.count, open_descriptors()) == (0, before)
+    assert (files.count, open_memory_files()) == (0, before)
 
 
 def test_no_file_is_created_for_a_small_body_or_beyond_the_limit() -> None:
@@ -58,11 +58,11 @@ def test_a_system_without_memory_files_causes_no_error_and_leaves_no_descriptor_
 
     files = MemoryFiles(1)
     gc.collect()
-    before = open_descriptors()
+    before = open_memory_files()
     with monkeypatch.context() as patched:
         patched.setattr(os, call, refuse)
         assert files.create(BODY) is None
-    assert (files.count, open_descriptors()) == (0, before)
+    assert (files.count, open_memory_files()) == (0, before)
     assert files.create(BODY) is not None
 
 

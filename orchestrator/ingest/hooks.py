@@ -21,7 +21,8 @@ from pydantic import SecretStr
 
 from orchestrator import metrics
 from orchestrator.backoff import backoff_s
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, Unavailable
+from orchestrator.exception_text import describe_error
 from orchestrator.model import Asset
 from orchestrator.settings import Ingest
 
@@ -158,7 +159,7 @@ class ChangeHooks:
             try:
                 await call(event)
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-                reason = str(error)[:200] or type(error).__name__
+                reason = describe_error(error)
             except OrchestratorError as error:
                 reason = error.public
             else:
@@ -213,7 +214,7 @@ class ChangeHooks:
             method, address, headers=headers, data=data, allow_redirects=False
         ) as response:
             if response.status >= 400:
-                raise ValueError(f"The server answered {response.status}.")
+                raise Unavailable(f"The server answered {response.status}.")
 
 
 def _plain(headers: Mapping[str, SecretStr]) -> dict[str, str]:

@@ -28,6 +28,7 @@ from orchestrator.errors import (
     OrchestratorError,
     StorageUnavailable,
 )
+from orchestrator.exception_text import describe_error
 from orchestrator.model import FILE, STORE, Asset, Source
 from orchestrator.origins.file_reader import verify_file
 from orchestrator.origins.optimised_origins import OptimisedOrigins
@@ -195,5 +196,5 @@ def _disk_errors_as_no_room() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        log.warning("source cache not writable", extra={"error": repr(error)})
+        log.warning("source cache not writable", extra={"error": describe_error(error)})
         raise NoRoom("The source cache is not writable.") from error

@@ -17,6 +17,7 @@ from orchestrator.cache.disk.index import Totals
 from orchestrator.cache.disk.maintenance import Maintenance
 from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.errors import NoRoom
+from orchestrator.exception_text import describe_error
 from orchestrator.scavenger.eviction_amount import Fill, binding_limit, bytes_to_evict
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class Scavenger:
                 self._states.pop(cache.name, None)
                 log.warning(
                     "cache not scavenged",
-                    extra={"cache": cache.name, "error": repr(error.__cause__)},
+                    extra={"cache": cache.name, "error": describe_error(error.__cause__ or error)},
                 )
         now = asyncio.get_running_loop().time()
         if not dry_run and now >= self._flights_due:

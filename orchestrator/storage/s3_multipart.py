@@ -18,6 +18,7 @@ from orchestrator.errors import (
     PreconditionFailed,
     StorageUnavailable,
 )
+from orchestrator.exception_text import describe_error
 from orchestrator.storage.s3_client import translate_errors
 from orchestrator.storage.store import ObjectInfo
 
@@ -163,7 +164,10 @@ async def _abort(client: Any, where: Where, upload: str) -> None:
         with translate_errors():
             await client.abort_multipart_upload(**where, UploadId=upload)
     except OrchestratorError as error:
-        log.info("multipart upload not aborted", extra={"key": where["Key"], "cause": str(error)})
+        log.info(
+            "multipart upload not aborted",
+            extra={"key": where["Key"], "cause": describe_error(error)},
+        )
 
 
 def _read(path: Path, start: int, length: int) -> bytes:

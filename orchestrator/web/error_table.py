@@ -16,6 +16,7 @@ from aiohttp import web
 
 from orchestrator import errors
 from orchestrator.errors import OrchestratorError
+from orchestrator.exception_text import describe_error
 
 log = logging.getLogger(__name__)
 MAX_PUBLIC_CHARS = 600
@@ -178,11 +179,14 @@ def log_problem(error: BaseException, problem: Problem, request_id: str, target:
     is_expected = isinstance(error, OrchestratorError | TimeoutError)
     fields = {"request_id": request_id, "status": problem.status, "code": problem.code}
     if is_expected:
-        cause = error.__cause__
         log.warning(
             "request failed",
             extra=fields
-            | {"target": target, "public": problem.public, "cause": repr(cause or error)},
+            | {
+                "target": target,
+                "public": problem.public,
+                "cause": describe_error(error.__cause__ or error),
+            },
         )
     else:
         log.error("unexpected error", extra=fields | {"target": target}, exc_info=error)

@@ -44,7 +44,10 @@ class _Server(asyncssh.SSHServer):
 
 @asynccontextmanager
 async def sftp_server(folder: Path, port: int = 0) -> AsyncIterator[SftpServer]:
-    """Serve the folder to USER, by PASSWORD or key; a file named `stalls` never ends."""
+    """Serve the folder to USER, by PASSWORD or key. A file whose name has `stalls` never ends;
+    `forbidden` and `fails` are refused with the user's login in the message, `breaks` ends with the
+    connection.
+    """
     host_key = asyncssh.generate_private_key("ssh-ed25519")
     user_key = asyncssh.generate_private_key("ssh-ed25519")
     authorized = asyncssh.import_authorized_keys(user_key.export_public_key().decode())
@@ -52,6 +55,14 @@ async def sftp_server(folder: Path, port: int = 0) -> AsyncIterator[SftpServer]:
     class Files(asyncssh.SFTPServer):
         def __init__(self, channel: Any) -> None:
             super().__init__(channel, chroot=str(folder).encode())
+            self._connection = channel.get_connection()
+
+        def open(self, path: bytes, pflags: int, attrs: Any) -> Any:
+            if b"forbidden" in path:
+                raise asyncssh.SFTPPermissionDenied(f"{USER} {PASSWORD}")
+            if b"fails" in path:
+                raise asyncssh.SFTPFailure(f"{USER} {PASSWORD}")
+            return super().open(path, pflags, attrs)
 
         async def read(self, file_obj: Any, offset: int, size: int) -> bytes:
             if "stalls" in str(file_obj.name) and offset > 0:
@@ -59,6 +70,8 @@ async def sftp_server(folder: Path, port: int = 0) -> AsyncIterator[SftpServer]:
                     await asyncio.sleep(FOREVER_S)
                 finally:
                     file_obj.close()
+            if "breaks" in str(file_obj.name):
+                self._connection.disconnect(asyncssh.DISC_BY_APPLICATION, f"{USER} {PASSWORD}")
             file_obj.seek(offset)
             return bytes(file_obj.read(size))
 

@@ -21,6 +21,7 @@ from orchestrator.cache.disk.live_processes import LiveProcesses
 from orchestrator.cache.disk.schema import SCHEMA_VERSION, statements
 from orchestrator.cache.locks import Mutex
 from orchestrator.errors import NoRoom
+from orchestrator.exception_text import describe_error
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -236,7 +237,9 @@ class Index:
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         if self.path.exists():
             self.path.replace(self.path.with_suffix(".broken"))
-        log.warning("cache index set aside", extra={"index": str(self.path), "error": repr(error)})
+        log.warning(
+            "cache index set aside", extra={"index": str(self.path), "error": describe_error(error)}
+        )
 
     def _close_connection(self) -> None:
         if self._db is not None:

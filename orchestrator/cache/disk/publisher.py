@@ -15,6 +15,7 @@ from orchestrator.cache.disk.index import is_full
 from orchestrator.cache.disk.index_rows import delete_rows, enter_file, enter_folder, has_row
 from orchestrator.cache.disk.ledger import Ledger
 from orchestrator.errors import NoRoom
+from orchestrator.exception_text import describe_error
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ class WriteFailures:
         if is_full(cause):
             with suppress(NoRoom):
                 self._ledger.relieve()
-        failure = f"{action}: {cause!r}"
+        failure = f"{action}: {describe_error(cause)}"
         if failure != self._failure:
             self._failure = failure
             log.warning("cache not writable", extra={"cache": self._name, "error": failure})

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import cffi
 
 from orchestrator.errors import Unsupported
+from orchestrator.exception_text import describe_error
 
 log = logging.getLogger(__name__)
 
@@ -318,7 +319,7 @@ def load() -> OpenJpeg | None:
     except OSError:
         return None
     except UnsupportedOpenJpeg as error:
-        log.warning("openjpeg not used", extra={"reason": str(error)})
+        log.warning("openjpeg not used", extra={"reason": describe_error(error)})
         return None
 
 

@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,12 +144,23 @@ def settings_for(dsn: str, data: Path) -> Settings:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    dsn = await new_database(postgres)
+    async with open_house(settings_for(dsn, tmp_path_factory.mktemp("data"))) as house:
+        yield house
+
+
+async def new_database(postgres: str) -> str:
+    """Create a database; its address."""
     name = f"api_{next(_numbers)}"
     connection = await asyncpg.connect(postgres)
     await connection.execute(f"CREATE DATABASE {name}")
     await connection.close()
-    dsn = urlsplit(postgres)._replace(path=f"/{name}").geturl()
-    settings = settings_for(dsn, tmp_path_factory.mktemp("data"))
+    return urlsplit(postgres)._replace(path=f"/{name}").geturl()
+
+
+@asynccontextmanager
+async def open_house(settings: Settings) -> AsyncIterator[House]:
+    """The API with these settings."""
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_services(settings))
         port_state = PortState(addresses=PublicAddressResolver((), {}), private=True)

@@ -248,6 +248,13 @@ LISTENER_LOST = _counter(
     "listener_lost", "Losses of the LISTEN connection. Each of them empties the hot tier."
 )
 LISTENER_CONNECTED = _gauge("listener_connected", "Processes whose LISTEN connection is open.")
+BREAKER_OPEN = _gauge(
+    "database_breaker_open",
+    "Processes that do not send statements to the database, because it does not answer.",
+)
+BREAKER_OPENED = _counter(
+    "database_breaker_opened", "How often a process found that the database does not answer."
+)
 STALE_ANSWERS = _counter(
     "stale_answers", "Responses from an expired snapshot because the database did not answer."
 )

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
 from asyncpg.exceptions._base import DataError as _UnfitArgument  # its only home
 
+from orchestrator.catalog.breaker import AWAY, CircuitBreaker
 from orchestrator.errors import CatalogUnavailable, InvalidInput
 from orchestrator.settings import Database
 
 Connection: TypeAlias = asyncpg.Connection
 """For other packages, which pass a connection on but run no statements."""
 
-AWAY = "The catalogue does not answer. Try again shortly."
 REFUSED = "The database refuses the connection. Check the user, password and name in database.dsn."
 BROKEN = "The catalogue answered with an error. See the log."
 _LOST = (
@@ -30,6 +32,8 @@ _LOST = (
 )
 
 _SESSION = {"application_name": "orchestrator"}
+_CLOSE_S = 2.0
+"""Time in which the connections of a pool are closed properly; then they are ended."""
 
 
 @contextmanager
@@ -74,12 +78,39 @@ async def connect(
         return connection
 
 
-class Pool:
-    """A bounded pool of connections; waiting for one is bounded too."""
+async def is_answering(settings: Database) -> bool:
+    """True if the database answers on a new connection, be it with an error such as that it has too
+    many connections; False if it cannot be reached, or is starting or stopping. Waits as long as
+    the database lets it: the caller bounds the time.
+    """
+    try:
+        connection = await asyncpg.connect(
+            settings.dsn.get_secret_value(), server_settings=_SESSION
+        )
+    except (asyncpg.OperatorInterventionError, asyncpg.PostgresConnectionError):
+        return False
+    except asyncpg.PostgresError:
+        return True
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+        return False
+    connection.terminate()
+    return True
 
-    def __init__(self, pool: asyncpg.Pool, wait_s: float) -> None:
+
+class Pool:
+    """A bounded pool of connections; waiting for one is bounded too. While the database does not
+    answer, the breaker refuses every use at once.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, settings: Database) -> None:
         self._pool = pool
-        self._wait_s = wait_s
+        self._wait_s = settings.query_timeout_s
+        self._breaker = CircuitBreaker(
+            lambda: is_answering(settings),
+            settings.answer_timeout_s,
+            # Connections from before the outage may be lost without a sign.
+            on_closed=pool.expire_connections,
+        )
 
     @classmethod
     async def open(cls, settings: Database) -> Pool:
@@ -94,15 +125,19 @@ class Pool:
                 server_settings=_SESSION,
                 init=_prepare,
             )
-        return cls(pool, settings.query_timeout_s)
+        return cls(pool, settings)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection of the pool. Raises CatalogUnavailable when none is free in time or the
-        connection is lost.
+        """A connection of the pool. Raises CatalogUnavailable when none is free in time, the
+        connection is lost, or the database does not answer.
         """
-        with translated():
-            async with self._pool.acquire(timeout=self._wait_s) as connection:
+        with self._errors_reported():
+            async with (
+                self._breaker.watch() as use,
+                self._pool.acquire(timeout=self._wait_s) as connection,
+            ):
+                use.terminate = partial(_end, connection)
                 yield connection  # type: ignore[misc]  # the pool's proxy has a connection's methods
 
     @asynccontextmanager
@@ -119,17 +154,23 @@ class Pool:
         The lock belongs to a connection, which it occupies. A process that dies or loses the
         connection loses the lock.
         """
-        with translated():
-            connection = await self._pool.acquire(timeout=self._wait_s)
+        with self._errors_reported():
+            async with self._breaker.watch():
+                connection = await self._pool.acquire(timeout=self._wait_s)
         try:
-            with translated():
-                is_locked = await connection.fetchval(
-                    "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", name
-                )
+            with self._errors_reported():
+                async with self._breaker.watch() as use:
+                    use.terminate = partial(_end, connection)
+                    is_locked = await connection.fetchval(
+                        "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", name
+                    )
             yield bool(is_locked)
         finally:
+            if self._breaker.is_open:
+                _end(connection)  # the server ends the lock; a statement would wait
             with translated():
-                await self._pool.release(connection)  # which ends the lock (pg_advisory_unlock_all)
+                # Ends the lock, too (pg_advisory_unlock_all).
+                await self._pool.release(connection)
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """All rows of a query."""
@@ -144,8 +185,29 @@ class Pool:
             return row
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self._pool.close()
+        """Close every connection. Connections that do not answer are ended after a moment."""
+        await self._breaker.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0 if self._breaker.is_open else _CLOSE_S):
+                await self._pool.close()
+
+    @contextmanager
+    def _errors_reported(self) -> Iterator[None]:
+        """Translate errors, and let the breaker ask after a failure whether the database
+        answers.
+        """
+        try:
+            with translated():
+                yield
+        except CatalogUnavailable:
+            self._breaker.suspect()
+            raise
+
+
+def _end(connection: Any) -> None:
+    """End a connection of the pool without a word to the server."""
+    with suppress(asyncpg.InterfaceError):  # it had ended, and the pool has it again
+        connection.terminate()
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:

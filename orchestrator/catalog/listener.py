@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import asyncpg
 
@@ -20,9 +21,10 @@ from orchestrator.errors import CatalogUnavailable
 from orchestrator.settings import Database
 
 log = logging.getLogger(__name__)
-PROBE_S = 5.0
-"""How often the connection is tested. A connection that fails silently is detected within this time
-plus the query time-out.
+PROBE_S, ANSWER_S = 2.0, 3.0
+"""How often the connection is tested, and the time in which it must answer: a connection that fails
+silently is detected within the sum. The loss of a connection empties the hot tier, so that the time
+is longer than that of a request.
 """
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
 
@@ -92,12 +94,12 @@ class Listener:
 async def _wait_for_end(connection: asyncpg.Connection, ended: asyncio.Event) -> None:
     """Return when the connection has ended or does not answer."""
     while not ended.is_set():
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(PROBE_S):
                 await ended.wait()
-        except TimeoutError:
-            try:
-                with translated():
-                    await connection.execute("SELECT 1")
-            except CatalogUnavailable:
                 return
+        try:
+            with translated():
+                await connection.execute("SELECT 1", timeout=ANSWER_S)
+        except CatalogUnavailable:
+            return

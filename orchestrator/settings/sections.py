@@ -71,6 +71,10 @@ class Database(Section):
     """Time in which a connection must be established."""
     query_timeout_s: Seconds = 10
     """Time in which a query must be answered."""
+    answer_timeout_s: Seconds = 0.8
+    """Time after which a database that sends no answer counts as away. From then on no request
+    waits for it until it answers again. A slow query alone does not count.
+    """
     stale_restricted_s: Seconds = 60
     """How long restricted assets are served from memory while the database does not answer. After
     that they are answered 503.

@@ -188,6 +188,7 @@ async def test_the_listener_detects_a_connection_that_fails_silently(
     port = server.sockets[0].getsockname()[1]
     name = database.dsn.get_secret_value().partition("@/")[2].partition("?")[0]
     monkeypatch.setattr("orchestrator.catalog.listener.PROBE_S", 0.2)
+    monkeypatch.setattr("orchestrator.catalog.listener.ANSWER_S", 0.3)
     settings = database.model_copy(
         update={
             "dsn": SecretStr(f"postgresql://postgres@127.0.0.1:{port}/{name}?sslmode=disable"),

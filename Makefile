@@ -24,10 +24,10 @@ ifeq (corpus,$(firstword $(MAKECMDGOALS)))
 FOLDER ?= $(word 2,$(MAKECMDGOALS))
 endif
 
-.PHONY: help setup run test check bless soak corpus bench load docs image clean
+.PHONY: help setup run test test-debian13 check bless soak corpus bench load docs image clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready-run .venv/.ready-dev ## install everything: system packages, .venv from the lock files, the viewer of the landing page
 
@@ -47,6 +47,9 @@ test: check ## run check and all tests
 	$(PYTEST) -n 2 --dist loadfile -m "not soak" tests --ignore=tests/unit --ignore=tests/e2e --ignore=tests/faults
 	$(PYTEST) -n 2 --dist loadfile -m "not soak" tests/e2e
 	$(PYTEST) -m "not soak" tests/faults
+
+test-debian13: ## run all tests in a system of Debian 13 that it makes (ARGUMENTS for pytest, SUITE=bookworm for Debian 12)
+	scripts/test-on-debian.sh $${SUITE:-trixie} $(ARGUMENTS)
 
 bless: setup ## write the golden files again
 	BLESS=1 $(PYTEST) tests/golden

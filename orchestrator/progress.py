@@ -42,7 +42,7 @@ class ProgressFile:
         if done < total and now < self._next_write:
             return
         self._next_write = now + WRITE_EVERY_S
-        temporary = self._path.with_suffix(".new")
+        temporary = self._path.with_name(f"{self._path.name}.new")
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(f"{self._stage}\n{done}\n{total}\n")

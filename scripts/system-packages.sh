@@ -10,7 +10,11 @@ venv)
     version=$("${2:-python3}" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
     needed=("$version-venv|python3-venv")
     ;;
-run) needed=("libvips42|libvips42t64" "libvips-tools" "libopenjp2-7" "fonts-dejavu-core") ;;
+run)
+    # From Debian 13 on, each coding of HEIF and AVIF has a package; libdav1d6 and libde265-0 come with the libheif1 before it.
+    needed=("libvips42|libvips42t64" "libvips-tools" "libopenjp2-7" "fonts-dejavu-core"
+        "libheif-plugin-aomenc|libdav1d6" "libheif-plugin-dav1d|libheif-plugin-aomdec|libdav1d6" "libheif-plugin-libde265|libde265-0")
+    ;;
 test) needed=("libmagic1|libmagic1t64" "libopenjp2-tools" "libtiff-tools" "iipimage-server" "nginx|nginx-light" "wrk" "chromium|chromium-browser" "fonts-dejavu-core" "curl" "jq" "valgrind") ;;
 *) echo "usage: $0 venv PYTHON | run | test" >&2; exit 2 ;;
 esac

@@ -164,6 +164,18 @@ class Jobs:
         )
         return [job_of(row) for row in rows]
 
+    async def failures(self, batch: int, limit: int) -> list[Job]:
+        """At most `limit` jobs of a batch whose last attempt failed, newest first: those that
+        failed for good, and those that are tried again.
+        """
+        rows = await self._pool.fetch(
+            """SELECT * FROM jobs WHERE batch = $1 AND fault IS NOT NULL
+                   AND state IN ('queued', 'running', 'failed') ORDER BY id DESC LIMIT $2""",
+            batch,
+            limit,
+        )
+        return [job_of(row) for row in rows]
+
     async def cancel(self, job: int) -> Job:
         """Cancel a queued job and count it as cancelled. Raises NotFound, Conflict when it is
         running or has ended.
@@ -235,7 +247,8 @@ class Jobs:
 
 
 _REQUEUE = """UPDATE jobs SET state = 'queued', attempts = 0, due = clock_timestamp(),
-    finished = NULL, started = NULL, begun = NULL, heartbeat = NULL, worker = ''"""
+    finished = NULL, started = NULL, begun = NULL, heartbeat = NULL, worker = '',
+    fault = NULL"""
 
 
 def job_of(row: asyncpg.Record) -> Job:

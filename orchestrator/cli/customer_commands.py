@@ -56,8 +56,9 @@ def create_key(
     owner = FIRST_CUSTOMER if customer is None else customer
     key = session.run(lambda services: services.catalog.keys.create(owner, admin=admin))
     session.print_result(
-        asdict(key) | {"token": key.token},
-        f"id:     {key.id}\nsecret: {key.secret}\ntoken:  {key.token}",
+        asdict(key) | {"token": key.token, "installation": session.installation},
+        f"id:     {key.id}\nsecret: {key.secret}\ntoken:  {key.token}\n"
+        f"stored: {session.installation}",
     )
     if not session.as_json:
         print_warning(

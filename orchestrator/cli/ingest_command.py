@@ -168,8 +168,10 @@ def _absolute(origin: str) -> str:
 
 
 def _stem(origin: str) -> str:
+    from orchestrator.ingest.folder_listing import split_extension
+
     path = unquote(urlsplit(origin).path) if "://" in origin else origin
-    stem = Path(path).stem
+    stem, _ = split_extension(Path(path).name)
     if not stem:
         raise InvalidInput(f"{origin} does not end in a name. Give the id with --id.")
     return stem

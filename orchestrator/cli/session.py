@@ -14,9 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from orchestrator.cli.output import print_json, print_line, print_table
+from orchestrator.cli.output import print_json, print_line, print_table, print_warning
+from orchestrator.errors import Conflict
 from orchestrator.log import set_up_logging
+from orchestrator.processes.running_installations import (
+    EMBEDDED,
+    Installation,
+    find_running,
+    installation_of,
+    records_folder,
+)
 from orchestrator.settings import Loaded, Settings, load_with_origins
+from orchestrator.settings.loader import DEFAULT
 
 if TYPE_CHECKING:
     from orchestrator.app import Services
@@ -39,8 +48,8 @@ DataDir = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
-        help="Directory that holds everything this installation writes [default: "
-        "orchestrator in the user's data directory].",
+        help="Directory that holds everything this installation writes [default: the one of the "
+        "installation that runs, else (and for serve) orchestrator in the user's data directory].",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -57,6 +66,8 @@ class Session:
         self._config = config
         self._data = data
         self.as_json = as_json
+        self.installation = ""
+        """The installation that the command works on, once its settings are loaded."""
 
     def load(self, **overrides: Any) -> Loaded:
         """The settings, and where each value comes from. `overrides` name a setting with `__` for
@@ -68,11 +79,29 @@ class Session:
         }
         return load_with_origins(self._config, os.environ, named)
 
+    def load_installation(self, **overrides: Any) -> Settings:
+        """The settings of a command that works on an installation. Where neither the data directory
+        nor the database is given, it is the one that runs on this machine, else the default one;
+        standard error says which. Raises SettingsError, and Conflict if several run.
+        """
+        loaded = self.load(**overrides)
+        is_chosen = any(
+            loaded.origins[name] != DEFAULT for name in ("server.data_dir", "database.dsn")
+        )
+        running = None if is_chosen else _running_installation()
+        if running is not None:
+            loaded = self.load(**overrides, server__data_dir=running.data_dir)
+        self.installation = str(installation_of(loaded.settings))
+        if not is_chosen:
+            state = "it runs" if running else "none runs; choose another with --data"
+            print_warning(f"installation: {self.installation} ({state})")
+        return loaded.settings
+
     def settings(self) -> Settings:
         """The settings of a command that uses services. From now on, warnings and errors are logged
         to standard error.
         """
-        settings = self.load().settings
+        settings = self.load_installation()
         set_up_logging("warning")
         return settings
 
@@ -108,6 +137,24 @@ class Session:
             print_json(result)
         else:
             print_line(text)
+
+
+def _running_installation() -> Installation | None:
+    """The one that runs on this machine. Raises Conflict if several run, or if its settings must be
+    given to reach its database.
+    """
+    running = find_running(records_folder(os.environ))
+    if len(running) > 1:
+        folders = ", ".join(str(each.data_dir) for each in running)
+        raise Conflict(f"Several installations run: {folders}. Choose one with --data.")
+    for installation in running:
+        if installation.database != EMBEDDED:
+            raise Conflict(
+                f"An installation runs in {installation}. Give the command the same --config, or "
+                "the same variables."
+            )
+        return installation
+    return None
 
 
 async def _run_with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:

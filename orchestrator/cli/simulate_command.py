@@ -163,7 +163,7 @@ def _open_log(path: Path, files: ExitStack) -> tuple[IO[bytes], Iterable[bytes],
         raw = files.enter_context(path.open("rb"))
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from error
-    if path.suffix != ".gz":
+    if not path.name.endswith(".gz"):
         return raw, raw, path.stat().st_size
     return raw, files.enter_context(gzip.GzipFile(fileobj=raw)), path.stat().st_size
 

@@ -23,6 +23,6 @@ def worker(
     from orchestrator.catalog.embedded.database import database
     from orchestrator.processes.worker import run_worker
 
-    settings = session.load(jobs__workers=workers).settings
+    settings = session.load_installation(jobs__workers=workers)
     with database(settings, watched=True) as reachable:
         run_worker(reachable, private_port)

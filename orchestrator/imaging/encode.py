@@ -7,15 +7,16 @@ from __future__ import annotations
 from typing import Any, assert_never, cast
 
 from orchestrator.imaging.recipes import Encoder, OutputFormat
+from orchestrator.imaging.vips import PALETTE_FIELD
 
 WHITE, MIDDLE_GRAY = 255, 128
 _CHROMA_BLOCK = 16
 """Width and height of a block of subsampled colour in a JPEG. In a picture that is narrower, the
 colours of one edge would spread over most of its pixels.
 """
-PALETTE_FIELD = "palette-bit-depth"
-"""Metadata that libvips and our JPEG2000 reader set on an image that was stored with a palette. Its
-colours change from pixel to pixel, which subsampled colour would blur.
+_PALETTE_FIELDS = frozenset((PALETTE_FIELD, "palette-bit-depth"))
+"""Metadata of an image that was stored with a palette: its colours change from pixel to pixel,
+which subsampled colour would blur. The second name is that of libvips before 8.15.
 """
 DEEP_FORMATS = frozenset(("png", "tif"))
 """Formats that keep 16 bits for each band."""
@@ -47,7 +48,7 @@ def encode(image: Any, output: OutputFormat, encoder: Encoder, *, bitonal: bool 
     match output:
         case "jpg":
             is_narrow = min(image.width, image.height) < _CHROMA_BLOCK
-            is_sharp = is_narrow or PALETTE_FIELD in image.get_fields()
+            is_sharp = is_narrow or not _PALETTE_FIELDS.isdisjoint(image.get_fields())
             body = flatten(image).jpegsave_buffer(
                 Q=encoder.jpeg_quality,
                 subsample_mode="off" if is_sharp else "auto",

@@ -16,6 +16,7 @@ from orchestrator.errors import Damaged, TooLarge, Unprocessable, Unsupported
 from orchestrator.imaging.formats.image_metadata import own
 from orchestrator.imaging.jpeg2000 import binding as openjpeg
 from orchestrator.imaging.recipes import Capabilities, InputFormat
+from orchestrator.imaging.vips_messages import limit_messages
 
 Image = pyvips.Image
 Region = pyvips.Region
@@ -72,10 +73,15 @@ by our own reader: libvips' loader reads and writes outside its buffers for some
 """
 
 
+PALETTE_FIELD = "palette"
+"""Metadata that the loaders of libvips 8.15 and later set on an image stored with a palette."""
+
+
 def restrict(*, sandboxed: bool, threads: int = 1) -> None:
     """Allow only our loaders in this process, disable the operation cache, and use `threads`
     threads for each operation.
     """
+    limit_messages()
     pyvips.cache_set_max(0)  # its key is the file name: a replaced file would be served stale
     set_threads(threads)
     pyvips.operation_block_set("VipsForeignLoad", True)
@@ -137,7 +143,7 @@ def attach_profile(image: Any, profile: bytes) -> None:
 
 def mark_palette(image: Any) -> None:
     """Set on `image`, in place, that it was stored with a palette, as libvips' loaders do."""
-    image.set_type(pyvips.GValue.gint_type, "palette-bit-depth", 8)
+    image.set_type(pyvips.GValue.gint_type, PALETTE_FIELD, 1)
 
 
 def as_public_error(error: Exception, path: str = "") -> Unprocessable | TooLarge:

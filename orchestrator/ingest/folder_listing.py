@@ -104,12 +104,17 @@ def names_of(paths: Sequence[PurePosixPath]) -> list[str]:
             names[n] = str(paths[n])
 
 
-def _without_extension(path: PurePosixPath) -> str:
-    """Return the path without what follows the last point of its name, unless nothing but points is
-    before it. `with_suffix` differs between releases of Python in such names.
+def split_extension(name: str) -> tuple[str, str]:
+    """The file name without its extension, and the extension without its point, "" if there is
+    none. Points at the beginning of a name belong to the name. `stem`, `suffix` and `with_suffix`
+    of pathlib differ between releases of Python in names that begin or end with a point.
     """
-    stem, _, extension = path.name.rpartition(".")
-    return str(path.with_name(stem)) if stem.strip(".") and extension else str(path)
+    stem, _, extension = name.rpartition(".")
+    return (stem, extension) if stem.strip(".") and extension else (name, "")
+
+
+def _without_extension(path: PurePosixPath) -> str:
+    return str(path.with_name(split_extension(path.name)[0]))
 
 
 def _files(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
@@ -142,7 +147,7 @@ def _sort_in(path: Path, paths: list[Path], refused: list[Path], skipped: Counte
     try:
         sniff_file(path)
     except Unprocessable as error:
-        has_extension = path.suffix.lstrip(".").lower() in _EXTENSIONS
+        has_extension = split_extension(path.name)[1].lower() in _EXTENSIONS
         if has_extension or isinstance(error, Unsupported):
             refused.append(path)
         else:

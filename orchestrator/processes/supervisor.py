@@ -29,6 +29,11 @@ from pathlib import Path
 from orchestrator import metrics
 from orchestrator.backoff import backoff_s
 from orchestrator.errors import Conflict
+from orchestrator.processes.running_installations import (
+    installation_of,
+    recorded,
+    records_folder,
+)
 from orchestrator.settings import Settings
 from orchestrator.web.listen_socket import open_listen_socket
 
@@ -84,7 +89,8 @@ def run(settings: Settings, entry: str = ENTRY) -> int:
     from orchestrator.catalog.embedded.database import database
 
     _raise_open_files_limit()
-    with lock_data_dir(settings.data_dir):
+    records = records_folder(os.environ)
+    with lock_data_dir(settings.data_dir), recorded(installation_of(settings), records):
         check_ports(settings)
         with database(settings, watched=True) as reachable:
             return _run_processes(reachable, entry)

@@ -8,6 +8,7 @@ microseconds.
 from __future__ import annotations
 
 import sqlite3
+import weakref
 
 from orchestrator.cache.disk.eviction import EVICTED_AT_ONCE
 from orchestrator.cache.disk.eviction_policies import policy_named
@@ -32,6 +33,7 @@ class SimulatedCache:
         self._spare = spare_bytes(quota)
         self._order = policy_named(policy, quota, settle_s)
         self._db = _empty_index()
+        weakref.finalize(self, self._db.close)
         self._sizes: dict[str, int] = {}
         self._bytes = 0
         self._uses: dict[str, float] = {}

@@ -22,7 +22,7 @@ def sweep_leftovers(folder: ObjectFolder, older_than_s: float) -> int:
         try:
             if path.stat().st_mtime > before:
                 continue
-            if path.suffix == ".json":
+            if path.name.endswith(".json"):
                 removed += _remove_named_file(folder, path)
             path.unlink()
             removed += 1

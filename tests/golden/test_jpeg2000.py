@@ -60,8 +60,8 @@ def truth_of(gallery: Callable[..., Path]) -> Any:
 
 
 def pixels(path: Path, reduction: int = 0) -> Any:
-    """What libvips reads. It runs in another process, because the loader is not allowed in this
-    one.
+    """What libvips reads of a whole file (since 8.16 it refuses a prefix). It runs in another
+    process, because the loader is not allowed in this one.
     """
     out = path.with_name("pixels.tif")
     source = f"{path}[page={reduction},fail_on=error]"
@@ -93,10 +93,9 @@ async def test_a_prefix_of_the_file_decodes_to_the_same_pixels_at_each_reduction
         prefix = tmp_path / f"prefix-{n}.jp2"
         prefix.write_bytes(body[: lengths[n]] + END_OF_CODESTREAM)
         whole = pixels(path, n)
-        assert (pixels(prefix, n) == whole).all()
         out = tmp_path / f"{n}.png"
         subprocess.run(
-            ["opj_decompress", "-i", prefix, "-o", out, "-r", str(n)],
+            ["opj_decompress", "-allow-partial", "-i", prefix, "-o", out, "-r", str(n)],
             check=True,
             capture_output=True,
         )

@@ -253,7 +253,13 @@ def start_server(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**environment, **(env or {}), _MARK: mark},
+            env={
+                **environment,
+                # Where running installations are recorded: not among those of the user.
+                "XDG_STATE_HOME": str(data.parent / "state"),
+                **(env or {}),
+                _MARK: mark,
+            },
         )
     server = ServeProcess(
         f"http://127.0.0.1:{port}",

@@ -80,6 +80,20 @@ def test_no_module_forks() -> None:
     assert [name_of(path) for path in MODULES if pattern.search(path.read_text())] == []
 
 
+def test_no_module_splits_file_names_with_pathlib() -> None:
+    """Python 3.12, 3.13 and 3.14 split names that begin or end with points differently, and raise
+    ValueError for some. `ingest/folder_listing.py` has `split_extension`.
+    """
+    differing = {"stem", "suffix", "suffixes", "with_stem", "with_suffix"}
+    found = [
+        f"{name}:{node.lineno} {node.attr}"
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in differing
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_has_a_docstring_and_at_most_400_lines(path: Path) -> None:
     text = path.read_text()

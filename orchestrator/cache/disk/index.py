@@ -236,7 +236,7 @@ class Index:
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         if self.path.exists():
-            self.path.replace(self.path.with_suffix(".broken"))
+            self.path.replace(self.path.with_name(f"{self.path.name}.broken"))
         log.warning(
             "cache index set aside", extra={"index": str(self.path), "error": describe_error(error)}
         )

@@ -23,6 +23,8 @@ BRANDS = frozenset(
 """Brands of still pictures and of sequences of pictures."""
 _KNOWN_TO_DECODER = frozenset((b"heic", b"heix", b"mif1", b"avif", b"jpeg"))
 """libheif 1.15 opens a file only if it lists one of these as a compatible brand."""
+_SEQUENCE = b"msf1"
+"""From 1.20 on, libheif refuses a file with this brand and without a sequence (box "moov")."""
 _DECODED = frozenset((b"hvc1", b"av01"))
 _DERIVED = frozenset((b"grid", b"iden", b"iovl"))
 _CODINGS = {
@@ -58,6 +60,7 @@ def repaired(path: Path) -> bytes | None:
     None for any other file. All boxes keep their length, so all offsets stay right.
 
     - If no compatible brand is known to libheif, one of them is replaced.
+    - If it says that it has a sequence and has none, the brand of sequences is replaced.
     - If properties that turn or crop a picture are listed before its dimensions (as cameras of
       Sony do), they are moved behind them: libheif applies properties in their order.
 
@@ -66,17 +69,29 @@ def repaired(path: Path) -> bytes | None:
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
         start, meta = _find_meta(file)
-        listed = _brands(head)[1:]
-        has_known_brand = not listed or not _KNOWN_TO_DECODER.isdisjoint(listed)
+        brands = _repaired_brands(file, head)
         sorted_meta = _with_transforms_last(meta)
-        if has_known_brand and sorted_meta == meta:
+        if brands == head and sorted_meta == meta:
             return None
         file.seek(0)
         body = bytearray(read_at_most(file, _MAX_FILE_BYTES))
+    body[: len(brands)] = brands
     body[start : start + len(meta)] = sorted_meta
-    if not has_known_brand:
-        body[16:20] = b"mif1"
     return bytes(body)
+
+
+def _repaired_brands(file: BinaryIO, head: bytes) -> bytes:
+    """The head of the file with brands that libheif opens."""
+    brands = _brands(head)
+    changed = bytearray(head)
+    if len(brands) > 1 and _KNOWN_TO_DECODER.isdisjoint(brands[1:]):
+        changed[16:20] = b"mif1"
+    if _SEQUENCE in brands and not _find_box(file, b"moov")[1]:
+        for number, brand in enumerate(brands):
+            if brand == _SEQUENCE:
+                at = 16 + 4 * (number - 1) if number else 8
+                changed[at : at + 4] = b"mif1"
+    return bytes(changed)
 
 
 def check_is_readable(path: Path) -> None:
@@ -100,6 +115,11 @@ def check_is_readable(path: Path) -> None:
 
 def _find_meta(file: BinaryIO) -> tuple[int, bytes]:
     """(offset in the file, content) of the first "meta" box; (0, b"") if there is none."""
+    return _find_box(file, b"meta")
+
+
+def _find_box(file: BinaryIO, kind: bytes) -> tuple[int, bytes]:
+    """(offset in the file, content) of the first box of this kind; (0, b"") if there is none."""
     position = 0
     for _ in range(_MAX_BOXES):
         file.seek(position)
@@ -109,7 +129,7 @@ def _find_meta(file: BinaryIO) -> tuple[int, bytes]:
         size, start = int.from_bytes(head[:4], "big"), 8
         if size == 1:
             size, start = int.from_bytes(head[8:16], "big"), 16
-        if head[4:8] == b"meta":
+        if head[4:8] == kind:
             file.seek(position + start)
             length = size - start if size else _MAX_META_BYTES
             return position + start, file.read(min(max(0, length), _MAX_META_BYTES))

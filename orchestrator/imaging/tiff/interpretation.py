@@ -261,6 +261,7 @@ def _is_right_in_libvips(directory: Directory, kind: Kind) -> bool:
         or directory.compression not in _LIBVIPS_COMPRESSIONS
         or tags.photometric == -1
         or (tags.is_planar and directory.is_tiled)
+        or _is_much_smaller_than_its_tile(directory)
         # libtiff refuses a JPEG with another number of components than its colours have
         or (directory.compression == JPEG and tags.extras and not tags.is_planar)
     ):
@@ -279,6 +280,14 @@ def _is_right_in_libvips(directory: Directory, kind: Kind) -> bool:
             return directory.compression == JPEG and tags.count == 3 and bits == 8
         case _:
             return False
+
+
+def _is_much_smaller_than_its_tile(directory: Directory) -> bool:
+    """True for tiles that libvips refuses from 8.16 on: more than twice the longer edge of the
+    image, which is rounded up to a multiple of 128.
+    """
+    longer_edge = max(directory.dimensions)
+    return max(directory.tile) > 2 * (-(-longer_edge // 128) * 128)
 
 
 def _unsupported(what: str) -> Unsupported:

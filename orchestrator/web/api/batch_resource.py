@@ -52,8 +52,8 @@ class BatchResource:
         """Answer 200 with the batch: its counts, its expected end, and its failures."""
         batch = await self._get_batch(call)
         failed: list[Job] = []
-        if batch.errors:
-            failed = await self._jobs.page(_MAX_FAILURES, batch=batch.id, states=("failed",))
+        if batch.errors or batch.remaining:
+            failed = await self._jobs.failures(batch.id, _MAX_FAILURES)
         failures = [work_models.Failure.model_validate(job) for job in failed]
         return json_response(BatchShown.extend(BatchOut.model_validate(batch), failures=failures))
 

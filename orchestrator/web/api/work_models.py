@@ -67,11 +67,15 @@ class BatchOut(ResponseModel):
 
 
 class Failure(ResponseModel):
-    """One asset of a batch whose ingest failed."""
+    """One asset of a batch whose last ingest failed."""
 
     image: str = Field(validation_alias="asset")
     job: int = Field(validation_alias="id")
+    state: State
+    """`failed` if it failed for good, `queued` or `running` if it is tried again."""
     attempts: int
+    due: datetime
+    """The next attempt does not start before this time."""
     fault: FaultOut | None
 
 
@@ -79,7 +83,7 @@ class BatchShown(BatchOut):
     """A batch with its failures."""
 
     failures: list[Failure]
-    """The latest 100; `/jobs?batch=...&state=failed` lists all."""
+    """The latest 100, also those that are tried again; `/jobs?batch=...` lists all jobs."""
 
 
 class Batches(ResponseModel):

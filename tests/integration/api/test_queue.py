@@ -26,8 +26,11 @@ def members(*names: str, origin: str = ORIGIN) -> dict[str, Any]:
     return {"member": [{"id": name, "space": 1, "origin": origin} for name in names]}
 
 
-async def fail(house: House, number: int) -> None:
-    """Claim this job as a worker would, and fail it for good."""
+NOT_FOUND = "The origin answered 404."
+
+
+async def fail(house: House, number: int, *, for_good: bool = True) -> None:
+    """Claim this job as a worker would, and fail it, for good or until another attempt."""
     claims, others = house.services.catalog.claims, []
     while True:
         job = await claims.claim("test", ["ingest"], ["priority", "normal"], 1000)
@@ -35,8 +38,12 @@ async def fail(house: House, number: int) -> None:
         if job.id == number:
             break
         others.append(job)
-    fault = Fault("origin_not_found", "fetch", retryable=False, detail="The origin answered 404.")
-    await claims.fail(job, fault)
+    if for_good:
+        fault = Fault("origin_not_found", "fetch", retryable=False, detail=NOT_FOUND)
+        await claims.fail(job, fault)
+    else:
+        fault = Fault("origin_unavailable", "fetch", retryable=True, detail="No answer.")
+        await claims.postpone(job, 60, fault=fault)
     for other in others:
         await claims.postpone(other, 0, is_counted=False)
 
@@ -237,7 +244,7 @@ async def test_a_failure_is_shown_with_its_cause_and_can_be_retried(house: House
         "code": "origin_not_found",
         "stage": "fetch",
         "retryable": False,
-        "detail": "The origin answered 404.",
+        "detail": NOT_FOUND,
     }
     failed = (await house.ask("GET", "/jobs?state=failed", key=customer)).json["jobs"]
     assert [job["id"] for job in failed] == [bad.id]
@@ -251,6 +258,23 @@ async def test_a_failure_is_shown_with_its_cause_and_can_be_retried(house: House
     one = await house.ask("POST", f"/jobs/{bad.id}/retry", key=customer)
     assert (one.status, one.json["state"]) == (200, "queued")
     assert (await house.ask("POST", f"/jobs/{bad.id}/retry", key=customer)).status == 409
+
+
+async def test_a_failure_is_shown_while_the_job_waits_for_another_attempt(
+    house: House, customer: int
+):
+    posted = await house.ask("POST", f"/customers/{customer}/queue", members("good", "slow"))
+    at = posted.headers["location"]
+    jobs = await house.services.catalog.jobs.page(batch=posted.json["id"])
+    [slow] = [job for job in jobs if job.asset == f"{customer}/1/slow"]
+    await fail(house, slow.id, for_good=False)
+    shown = (await house.ask("GET", at)).json
+    assert (shown["errors"], shown["remaining"]) == (0, 2)
+    [failure] = shown["failures"]
+    assert (failure["image"], failure["job"]) == (f"{customer}/1/slow", slow.id)
+    assert (failure["state"], failure["attempts"]) == ("queued", 1)
+    assert failure["due"] > shown["submitted"]
+    assert failure["fault"]["code"] == "origin_unavailable"
 
 
 async def test_a_job_is_shown_to_its_customer_and_to_admins(house: House, customer: int):

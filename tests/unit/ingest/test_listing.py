@@ -14,6 +14,7 @@ from orchestrator.ingest.folder_listing import (
     UNUSABLE_NAME,
     list_pictures,
     names_of,
+    split_extension,
 )
 
 JPEG = b"\xff\xd8\xff\xe0 and so on"
@@ -111,3 +112,19 @@ def test_a_file_in_no_supported_format_is_listed_and_changes_no_name_of_a_pictur
 def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="not a readable folder"):
         list_pictures(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("page.tar.gz", ("page.tar", "gz")),
+        ("page", ("page", "")),
+        ("page.", ("page.", "")),
+        (".page", (".page", "")),
+        ("..page", ("..page", "")),
+        (".page.jpg", (".page", "jpg")),
+        ("...", ("...", "")),
+    ],
+)
+def test_a_name_is_split_in_the_same_way_by_every_release_of_python(name, parts):
+    assert split_extension(name) == parts

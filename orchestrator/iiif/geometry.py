@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Literal, assert_never
 
 from orchestrator.errors import InvalidImageRequest
+from orchestrator.iiif.rotation import canvas_size, fit_canvas
 from orchestrator.iiif.scale import Dimensions, fit_within, fit_within_area, round_half_up, scaled
 from orchestrator.iiif.syntax import (
     ConfinedSize,
@@ -27,6 +28,7 @@ from orchestrator.iiif.syntax import (
     PercentSize,
     PixelRegion,
     Region,
+    SizeRequest,
     SquareRegion,
     WidthSize,
 )
@@ -100,6 +102,7 @@ def resolve(
     if public_edge and isinstance(request.size, MaxSize):
         size = _public_size(region, size, dimensions, public_edge)
     rotation = request.rotation if request.rotation != 360 else Fraction(0)
+    size = _size_on_canvas(request.size, region[2:], size, rotation, limits.max_area)
     quality = "default" if request.quality == "color" else request.quality
     canonical = "/".join(
         (
@@ -302,6 +305,26 @@ def _check_limits(size: Dimensions, limits: Limits) -> None:
         return
     raise InvalidImageRequest(
         "size", f"The size must be at most {limit}. Or write max for the largest size."
+    )
+
+
+def _size_on_canvas(
+    requested: SizeRequest, region: Dimensions, size: Dimensions, rotation: Fraction, max_area: int
+) -> Dimensions:
+    """`size`, if the canvas of the rotated image is within `max_area`. `max` and `!w,h` are reduced
+    to it; other sizes raise InvalidImageRequest.
+    """
+    if not rotation or size == (1, 1):
+        return size
+    width, height = canvas_size(size, rotation)
+    if width * height <= max_area:
+        return size
+    if isinstance(requested, MaxSize | ConfinedSize):
+        return fit_canvas(region, size, rotation, max_area)
+    raise InvalidImageRequest(
+        "size",
+        f"The rotated image is {width} x {height} pixels; at most {max_area} in total are allowed "
+        "(maxArea). Request a smaller size, or max for the largest one.",
     )
 
 

@@ -41,7 +41,7 @@ class Jpeg2000Levels:
         the function.
         """
         layout, (width, height) = _layout_of(picture), picture.levels[n]
-        if width * height <= SMALL_LEVEL_PIXELS or _is_indivisible(layout):
+        if width * height <= SMALL_LEVEL_PIXELS or layout.is_indivisible:
             image = self._files.get_or_open(
                 (*picture.identity, n), lambda: self._decode_level(picture, n)
             )
@@ -60,7 +60,7 @@ class Jpeg2000Levels:
         if (
             layout.stream.tiled
             or width * height <= SMALL_LEVEL_PIXELS
-            or _is_indivisible(layout)
+            or layout.is_indivisible
             or n > layout.header.base_reduction(n)
         ):
             return
@@ -142,8 +142,3 @@ def _layout_of(picture: PictureHeaders) -> Jp2Layout:
     if picture.jpeg2000 is None:
         raise ValueError("not a JPEG2000 file")
     return picture.jpeg2000
-
-
-def _is_indivisible(layout: Jp2Layout) -> bool:
-    """True for untiled HTJ2K, of which only the whole image is decoded rightly."""
-    return layout.stream.high_throughput and not layout.stream.tiled

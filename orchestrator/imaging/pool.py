@@ -22,6 +22,7 @@ from orchestrator.imaging.full_disk import is_disk_full, no_room
 from orchestrator.imaging.jpeg2000.jp2_layout import SMALL_LEVEL_PIXELS
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.recipes import Capabilities, ConversionPolicy, Encoder, Probe, Recipe
+from orchestrator.imaging.render_cost import TooExpensive, estimated_cost
 from orchestrator.imaging.slow_originals import decoded_bytes
 from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.imaging.workers import decode_worker
@@ -37,10 +38,6 @@ TILE_LANE_PIXELS = 8_000_000
 """Decodes of up to this many pixels go to the tile lane. That is two to three seconds of JPEG2000
 decoding.
 """
-_ENCODING_COST = {"avif": 20, "webp": 3, "png": 2, "gif": 3}
-"""How many pixels could be decoded in the time that encoding one pixel takes."""
-_ORIGINAL_SPEED = 5
-"""An original is decoded this many times faster than JPEG2000."""
 _HEAVY_NICE = 10
 _OPEN_PICTURES_SHARE = 16
 """The open pictures of a worker may use this fraction (1/n) of its memory limit."""
@@ -64,7 +61,7 @@ class ImagingPool:
         processes = settings.processes or default
         self._settings = settings
         self._bounds = Bounds(settings.max_pixels, settings.max_frames)
-        self._threads = DecodeThreads(settings.threads or default, settings.queue)
+        self._threads = DecodeThreads(settings.threads or default, settings.queue, TILE_LANE_PIXELS)
         self._starters = ThreadPoolExecutor(2, "imaging-start")
         open_pictures = settings.memory_limit // _OPEN_PICTURES_SHARE or _OPEN_PICTURES_BYTES
         limits = decode_worker.WorkerLimits(
@@ -76,7 +73,8 @@ class ImagingPool:
             bounds=self._bounds,
         )
         self._heavy_limits = replace(limits, nice=_HEAVY_NICE)
-        self._tiles = Lane("tiles", processes, settings.queue, limits, self._starters)
+        tile_limits = replace(limits, max_cost=TILE_LANE_PIXELS)
+        self._tiles = Lane("tiles", processes, settings.queue, tile_limits, self._starters)
         self._heavy = Lane("heavy", processes, settings.queue, self._heavy_limits, self._starters)
         vips.restrict(sandboxed=False)
 
@@ -86,10 +84,16 @@ class ImagingPool:
         Raises Unprocessable, DecodeTimeout, TooLarge, Overloaded, SourceChanged, FileNotFoundError
         (the source does not exist).
         """
-        is_large = _cost_in_pixels(recipe) > TILE_LANE_PIXELS
-        if recipe.kind is SourceKind.PYRAMID_TIFF and not is_large:
-            return await self._threads.render(recipe)
-        lane = self._heavy if is_large else self._tiles
+        if estimated_cost(recipe) <= TILE_LANE_PIXELS:
+            try:
+                if recipe.kind is SourceKind.PYRAMID_TIFF:
+                    return await self._threads.render(recipe)
+                return await self._render_in(self._tiles, recipe)
+            except TooExpensive:
+                pass  # with the levels that the file really has
+        return await self._render_in(self._heavy, recipe)
+
+    async def _render_in(self, lane: Lane, recipe: Recipe) -> bytes:
         return await lane.run(
             decode_worker.render,
             recipe,
@@ -208,16 +212,6 @@ class ImagingPool:
     def pids(self) -> tuple[int, ...]:
         """Process ids of the workers that run now."""
         return self._tiles.pids + self._heavy.pids
-
-
-def _cost_in_pixels(recipe: Recipe) -> int:
-    """What a recipe costs, as the number of JPEG2000 pixels that could be decoded in that time."""
-    (width, height), (full_w, full_h) = recipe.size, recipe.dimensions
-    if recipe.kind is SourceKind.ORIGINAL:  # decoded as a whole
-        decoding = full_w * full_h // _ORIGINAL_SPEED
-    else:
-        decoding = recipe.decoded_pixels
-    return max(decoding, width * height * _ENCODING_COST.get(recipe.format, 1))
 
 
 def _group_of(recipe: Recipe) -> JobGroup | None:

@@ -16,6 +16,7 @@ from orchestrator.imaging.jpeg2000.binding import CodestreamError
 from orchestrator.imaging.open_pictures import Level, OpenPictures
 from orchestrator.imaging.picture_headers import PictureHeaders, coarsest_level, level_scale
 from orchestrator.imaging.recipes import OutputFormat, Recipe, Region
+from orchestrator.imaging.render_cost import check_cost
 from orchestrator.model import Dimensions
 
 _TRANSPOSED = frozenset((5, 6, 7, 8))
@@ -28,16 +29,22 @@ the pixels of its regions saves nothing.
 _RIGHT_ANGLES = {90.0: "d90", 180.0: "d180", 270.0: "d270"}
 
 
-def render(recipe: Recipe, pictures: OpenPictures) -> bytes:
+def render(recipe: Recipe, pictures: OpenPictures, max_cost: int | None = None) -> bytes:
     """The encoded derivative.
 
-    Raises FileNotFoundError if the source does not exist, SourceMismatch if it is not the image
-    that the recipe was made for, VipsError or Unprocessable if it cannot be decoded.
+    Raises TooExpensive before anything is decoded if the recipe costs more than `max_cost` with
+    this file (see `render_cost`), FileNotFoundError if the source does not exist, SourceMismatch
+    if it is not the image that the recipe was made for, VipsError or Unprocessable if it cannot be
+    decoded.
     """
     picture = pictures.open(recipe.path)
     try:
         stored = pictures.stored_tile(picture, recipe)
-        return stored or rotate_and_encode(cut_region(recipe, picture, pictures), recipe)
+        if stored is not None:
+            return stored
+        if max_cost is not None:
+            check_cost(recipe, picture, *_stored_request(recipe, picture), max_cost)
+        return rotate_and_encode(cut_region(recipe, picture, pictures), recipe)
     except (vips.VipsError, CodestreamError):
         pictures.forget(recipe.path)
         raise
@@ -79,20 +86,24 @@ def _bounding_box(regions: list[Region]) -> Region:
 
 def cut_region(recipe: Recipe, picture: PictureHeaders, pictures: OpenPictures) -> Any:
     """The region at exactly `recipe.size`, oriented, as sRGB or gray. Raises as `render`."""
-    orientation = picture.orientation
-    is_transposed = orientation in _TRANSPOSED
-    stored = picture.levels[0]
-    if (stored[::-1] if is_transposed else stored) != recipe.dimensions:
-        raise SourceMismatch("The source of the image is not the one that its record describes.")
-    region = stored_region(recipe.region, recipe.dimensions, orientation)
-    size = recipe.size[::-1] if is_transposed else recipe.size
+    region, size = _stored_request(recipe, picture)
     level = pictures.level(picture, region, size)
-    pixels = _extract(level, region, stored)
+    pixels = _extract(level, region, picture.levels[0])
     image = colour.to_web(pixels, keep_16=recipe.format in encode.DEEP_FORMATS)
     image = resize(image, size)
     if level.sequential:  # rows come once, from the top; turning needs all of them
         image = image.copy_memory()
-    return image.autorot() if orientation != 1 else image
+    return image.autorot() if picture.orientation != 1 else image
+
+
+def _stored_request(recipe: Recipe, picture: PictureHeaders) -> tuple[Region, Dimensions]:
+    """Region and size of the recipe in the orientation of the file. Raises SourceMismatch."""
+    is_transposed = picture.orientation in _TRANSPOSED
+    stored = picture.levels[0]
+    if (stored[::-1] if is_transposed else stored) != recipe.dimensions:
+        raise SourceMismatch("The source of the image is not the one that its record describes.")
+    region = stored_region(recipe.region, recipe.dimensions, picture.orientation)
+    return region, recipe.size[::-1] if is_transposed else recipe.size
 
 
 def region_to_read(recipe: Recipe, levels: tuple[Dimensions, ...]) -> tuple[int, Region]:

@@ -44,10 +44,7 @@ def reason_to_convert(path: Path, probe: Probe, max_bytes: int) -> str:
 def _can_be_cut(picture: PictureHeaders) -> bool:
     """True if a region is decoded without the rest."""
     layout = picture.jpeg2000
-    is_indivisible = (
-        layout is not None and not layout.stream.tiled and layout.stream.high_throughput
-    )
-    return picture.random_access and not is_indivisible
+    return picture.random_access and not (layout is not None and layout.is_indivisible)
 
 
 def _smallest_level(picture: PictureHeaders) -> Dimensions:

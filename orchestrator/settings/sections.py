@@ -120,11 +120,14 @@ class Iiif(Section):
     max_height: Count = 12_000
     """Greatest height of a response in pixels (`maxHeight`)."""
     max_area: Count = 50_000_000
-    """Greatest area of a response in pixels (`maxArea`). It limits the memory a response needs."""
+    """Greatest area of a response in pixels (`maxArea`), for a rotated image that of its canvas. It
+    limits the memory a response needs.
+    """
     max_decode_pixels: Count = 250_000_000
     """Most pixels decoded for one response, at the resolution level it is cut from; larger requests
     are answered 413. Use at least four times `max_area`, or `max` of some images cannot be
-    answered.
+    answered. An original that waits for its conversion is decoded as a whole if its format requires
+    it, up to `imaging.max_pixels`, in a worker of lower priority than those of tiles.
     """
     max_enlargement: Annotated[float, Field(ge=1)] = 4.0
     """How many times a region may be enlarged (`^`)."""

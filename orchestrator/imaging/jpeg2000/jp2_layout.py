@@ -78,6 +78,11 @@ class Jp2Layout:
         """The main header of the codestream."""
         return self.header.stream
 
+    @property
+    def is_indivisible(self) -> bool:
+        """True for untiled HTJ2K, of which only the whole image is decoded rightly."""
+        return self.stream.high_throughput and not self.stream.tiled
+
 
 def parse_header(file: BinaryIO) -> Jp2Header:
     """The header of an open file, or of its first bytes in memory. Raises Damaged, Unsupported."""

@@ -26,9 +26,11 @@ _UNNAMED_FILES = "/proc/"
 class DecodeThreads:
     """A bounded thread pool. Each thread keeps its own open pictures."""
 
-    def __init__(self, threads: int, max_pending: int) -> None:
+    def __init__(self, threads: int, max_pending: int, max_cost: int) -> None:
+        """`max_cost`: see `imaging.render.render`."""
         self._executor = ThreadPoolExecutor(threads, "imaging")
         self._max_pending = max_pending
+        self._max_cost = max_cost
         self._pending = 0
         self._local = threading.local()
 
@@ -43,8 +45,8 @@ class DecodeThreads:
         return await asyncio.wrap_future(running)
 
     async def render(self, recipe: Recipe) -> bytes:
-        """`imaging.render.render` in a thread. Raises FileNotFoundError, SourceChanged, TooLarge,
-        Unprocessable, Overloaded.
+        """`imaging.render.render` in a thread. Raises TooExpensive, FileNotFoundError,
+        SourceChanged, TooLarge, Unprocessable, Overloaded.
         """
         return await self.run(self._render, recipe)
 
@@ -62,7 +64,7 @@ class DecodeThreads:
             self._local.pictures = pictures
         try:
             with decode_worker.translate_errors(recipe.path):
-                return render.render(recipe, pictures)
+                return render.render(recipe, pictures, self._max_cost)
         finally:
             if recipe.path.startswith(_UNNAMED_FILES):
                 pictures.forget(recipe.path)

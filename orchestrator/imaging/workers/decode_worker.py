@@ -26,6 +26,7 @@ from orchestrator.imaging.jpeg2000.binding import CodestreamError
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.recipes import ConversionPolicy, Probe, Recipe
+from orchestrator.imaging.render_cost import TooExpensive
 from orchestrator.imaging.slow_originals import reason_to_convert
 from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.imaging.trial_decode import try_decoding
@@ -34,15 +35,16 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_PERTURB = -1, -3, -6
 _RETAINED_BYTES = 128 * 1024**2
 _CONTRADICTION = "The image file is damaged: its parts contradict each other."
 _pictures: list[OpenPictures] = []
-"""The open pictures of this process. They must be at module level: an executor passes its tasks no
-state of their process.
+_limits: list[WorkerLimits] = []
+"""The open pictures and the limits of this process. They must be at module level: an executor
+passes its tasks no state of their process.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
     """What a worker may use: address space, all open pictures and a single one of them in bytes,
-    `nice` added to its parent's, processor cores for one job.
+    `nice` added to its parent's, processor cores for one job, `max_cost` of a recipe (None: any).
     """
 
     memory: int
@@ -51,6 +53,7 @@ class WorkerLimits:
     nice: int
     cores: int
     bounds: Bounds
+    max_cost: int | None = None
 
 
 def start(limits: WorkerLimits) -> None:
@@ -64,6 +67,7 @@ def start(limits: WorkerLimits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _set_up_allocator()
     vips.restrict(sandboxed=True)
+    _limits[:] = [limits]
     _pictures[:] = [
         OpenPictures(limits.open_pictures, sandboxed=True, max_picture_bytes=limits.largest_picture)
     ]
@@ -75,11 +79,11 @@ def report_ready() -> int:
 
 
 def render(recipe: Recipe) -> bytes:
-    """`imaging.render.render` in this process. Raises FileNotFoundError, SourceChanged, TooLarge,
-    Unprocessable.
+    """`imaging.render.render` in this process. Raises TooExpensive, FileNotFoundError,
+    SourceChanged, TooLarge, Unprocessable.
     """
     with translate_errors(recipe.path):
-        return rendering.render(recipe, _pictures[0])
+        return rendering.render(recipe, _pictures[0], _limits[0].max_cost)
 
 
 def render_together(recipes: list[Recipe]) -> list[bytes | Exception]:
@@ -93,7 +97,7 @@ def render_together(recipes: list[Recipe]) -> list[bytes | Exception]:
 def _render_or_error(recipe: Recipe) -> bytes | Exception:
     try:
         return render(recipe)
-    except (OSError, OrchestratorError) as error:
+    except (OSError, OrchestratorError, TooExpensive) as error:
         return error
 
 

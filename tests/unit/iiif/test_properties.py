@@ -11,6 +11,7 @@ from orchestrator.errors import InvalidImageRequest, NotFound
 from orchestrator.iiif.geometry import Limits, ResolvedImage, within_public_edge
 from orchestrator.iiif.info_documents import advertised_sizes, scale_factors, tile_shape
 from orchestrator.iiif.paths import encode_identifier, parse_path
+from orchestrator.iiif.rotation import canvas_area
 from orchestrator.iiif.scale import Dimensions
 from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.iiif.thumbnail_sizes import thumbnail_size, thumbnail_sizes
@@ -138,6 +139,8 @@ def test_a_resolved_request_is_inside_the_image_and_within_the_limits(
     assert 1 <= width <= within.max_width
     assert 1 <= height <= within.max_height
     assert width * height <= within.max_area
+    canvas = canvas_area(resolved.size, resolved.rotation)
+    assert canvas <= within.max_area or resolved.size == (1, 1)
     assert width <= math.ceil(w * within.max_enlargement)
     assert height <= math.ceil(h * within.max_enlargement)
     assert resolved.full_region == ((w, h) == dimensions)

@@ -6,7 +6,14 @@ from collections.abc import Iterable
 
 import asyncpg
 
-from orchestrator.catalog.asset_transaction import WHERE, key, lock_asset, notify_change
+from orchestrator.catalog.asset_transaction import (
+    ALIAS,
+    WHERE,
+    key,
+    lock_asset,
+    notify,
+    notify_change,
+)
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import is_storable
 from orchestrator.errors import AssetNotFound, Conflict, InvalidImageRequest, InvalidInput
@@ -49,7 +56,10 @@ class Aliases:
             asset = await lock_asset(connection, asset_id)
             if asset is None:
                 raise AssetNotFound(f"There is no asset {asset_id}.")
-            await connection.execute(f"DELETE FROM aliases WHERE {WHERE}", *key(asset_id))  # noqa: S608
+            had = await connection.fetch(
+                f"DELETE FROM aliases WHERE {WHERE} RETURNING alias",  # noqa: S608  constants
+                *key(asset_id),
+            )
             try:
                 await connection.executemany(
                     "INSERT INTO aliases VALUES ($1, $2, $3, $4)",
@@ -58,6 +68,8 @@ class Aliases:
             except asyncpg.UniqueViolationError as error:
                 raise Conflict("Another asset has one of these aliases.") from error
             await notify_change(connection, asset)
+            for alias in set(names).difference(row["alias"] for row in had):
+                await notify(connection, ALIAS, alias)
 
 
 def _check(alias: str) -> None:

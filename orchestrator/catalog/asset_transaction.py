@@ -15,6 +15,11 @@ from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import Asset, AssetId, AssetState, Source, ThumbnailSizes
 
 ASSETS_CHANNEL = "orchestrator_assets"
+GONE, PREFIX, ALIAS = 0, -1, -2
+"""Values of a change notice in place of a version. GONE: drop everything cached for the asset.
+PREFIX: drop it for all assets whose id begins with the text. ALIAS: the text is an alias that an
+asset was given.
+"""
 WHERE = "customer = $1 AND space = $2 AND name = $3"
 
 
@@ -127,7 +132,7 @@ async def notify_change(
     connection: asyncpg.Connection, asset: Asset, *, is_gone: bool = False
 ) -> Asset:
     """Notify every process of the version when the transaction commits. Returns the asset."""
-    await notify(connection, 0 if is_gone else asset.version, str(asset.id))
+    await notify(connection, GONE if is_gone else asset.version, str(asset.id))
     return asset
 
 

@@ -12,16 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestrator.catalog.asset_transaction import notify
+from orchestrator.catalog import asset_transaction
+from orchestrator.catalog.asset_transaction import GONE, PREFIX, notify
 from orchestrator.catalog.connection import Pool
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import AssetId
 
 log = logging.getLogger(__name__)
-GONE, PREFIX = 0, -1
-"""Values in place of a version. GONE: drop everything cached for the asset. PREFIX: drop it for all
-assets whose id begins with the text.
-"""
 _PAGE = 1000
 _LATE_S = 60
 """A change has its time before its transaction commits, so a read may miss one that is older than
@@ -93,21 +90,27 @@ class Changes:
 
 
 def change_notices(
-    on_change: Callable[[AssetId, int], None], on_prefix: Callable[[str], None]
+    on_change: Callable[[AssetId, int], None],
+    on_prefix: Callable[[str], None],
+    on_alias: Callable[[str], None] = lambda _: None,
 ) -> Callable[[str], None]:
     """The function that a Listener calls for the channel of assets.
 
     `on_change` receives the asset and its new version, GONE when it was deleted or cleared;
-    `on_prefix` the beginning of the ids whose caches are cleared.
+    `on_prefix` the beginning of the ids whose caches are cleared; `on_alias` a name that from now
+    on stands for another asset than before, or for one at all.
     """
 
     def on_notice(payload: str) -> None:
         version, _, text = payload.partition(" ")
         try:
-            if int(version) == PREFIX:
-                on_prefix(text)
-            else:
-                on_change(AssetId.parse(text), int(version))
+            match int(version):
+                case asset_transaction.PREFIX:
+                    on_prefix(text)
+                case asset_transaction.ALIAS:
+                    on_alias(text)
+                case number:
+                    on_change(AssetId.parse(text), number)
         except (OrchestratorError, ValueError):
             log.warning("change notice not understood", extra={"payload": payload[:300]})
 

@@ -78,6 +78,9 @@ class Housekeeping:
         """Remove the cached files of all assets whose id begins with `prefix`."""
         self._invalidator.on_prefix(prefix)
 
+    def on_alias(self, alias: str) -> None:
+        """Do nothing: the files of both assets stay valid."""
+
     def on_lost(self) -> None:
         """Do nothing: missed changes are read from the database in `on_restored`."""
 

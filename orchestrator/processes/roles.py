@@ -90,7 +90,9 @@ class Process:
                 task.cancel()
 
     def _listener(self) -> Listener:
-        channels = {ASSETS_CHANNEL: change_notices(self._on_change, self._on_prefix)}
+        channels = {
+            ASSETS_CHANNEL: change_notices(self._on_change, self._on_prefix, self._on_alias)
+        }
         if self._workers:
             channels[JOBS_CHANNEL] = lambda _payload: self._wake_workers()
         return Listener(
@@ -107,6 +109,10 @@ class Process:
     def _on_prefix(self, prefix: str) -> None:
         for role in self._roles:
             role.on_prefix(prefix)
+
+    def _on_alias(self, alias: str) -> None:
+        for role in self._roles:
+            role.on_alias(alias)
 
     def _on_lost(self) -> None:
         for role in self._roles:

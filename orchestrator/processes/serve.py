@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 from orchestrator.app import Services
 from orchestrator.cache.hot.tier import HotTier
-from orchestrator.catalog.changes import GONE
+from orchestrator.catalog.asset_transaction import GONE
 from orchestrator.model import AssetId
 from orchestrator.processes.ports import Address, Loop, open_port, public_port, serve_health
 from orchestrator.routing.caching_rules import CachingRules
@@ -97,6 +97,10 @@ class PublicServer:
         """Drop the responses of all assets whose id begins with `prefix`."""
         self._hot.drop_prefix(prefix)
         self._drop_later(partial(self._hot.drop_prefix, prefix))
+
+    def on_alias(self, alias: str) -> None:
+        """Drop the responses of the asset that this name stood for without the alias."""
+        self._hot.drop_asset(f"{self._settings.iiif.default_space}/{alias}")
 
     def on_lost(self) -> None:
         """Drop all responses: until `on_restored`, changes of assets are not reported."""

@@ -42,12 +42,16 @@ from orchestrator.routing.plan import (
     access_class,
     check_access,
     plan,
+    resolve_thumbnail,
     thumbnail_plan,
 )
 from orchestrator.routing.snapshots import Snapshot
 
 log = logging.getLogger(__name__)
+Resolver = Callable[[ImageRequest, Asset, Limits, int | None], ResolvedImage]
 Planner = Callable[[Asset, ResolvedImage, Access, ThumbnailRules], tuple[Step, ...]]
+_Service = tuple[Resolver, Planner]
+"""How a service understands a request, and which steps it tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +101,17 @@ class Deliverer:
         Raises InvalidImageRequest, NotAuthorised, AssetNotFound, Unprocessable, Overloaded or
         Unavailable.
         """
-        return await self._deliver(asset_id, request, rights, plan)
+        return await self._deliver(asset_id, request, rights, (_resolve_image, plan))
 
     async def thumbnail(self, asset_id: AssetId, request: ImageRequest) -> DeliveredImage:
         """The requested image, only from stored open thumbnails; raises as `image` does, and
         AssetNotFound if no thumbnail can answer.
         """
-        return await self._deliver(asset_id, request, NO_RIGHTS, _plan_without_source)
+        service = (resolve_thumbnail, _plan_without_source)
+        return await self._deliver(asset_id, request, NO_RIGHTS, service)
 
     async def _deliver(
-        self, asset_id: AssetId, request: ImageRequest, rights: Rights, planner: Planner
+        self, asset_id: AssetId, request: ImageRequest, rights: Rights, service: _Service
     ) -> DeliveredImage:
         started = time.perf_counter()
         # Step 3: the asset snapshot.
@@ -115,14 +120,14 @@ class Deliverer:
         try:
             async with asyncio.timeout(self._timeout_s):
                 try:
-                    answer = await self._answer(snapshot, request, rights, planner)
+                    answer = await self._answer(snapshot, request, rights, service)
                 except SourceChanged:
                     # The snapshot is out of date. Read it again and try once more; a second
                     # SourceChanged goes to the client.
                     version = snapshot.asset.version
                     snapshot = await self._assets.reread(snapshot)
                     with _contradiction_reported(is_same=snapshot.asset.version == version):
-                        answer = await self._answer(snapshot, request, rights, planner)
+                        answer = await self._answer(snapshot, request, rights, service)
         except TimeoutError as error:
             raise Unavailable("This image took too long to make. Try again shortly.") from error
         ended = time.perf_counter()
@@ -133,14 +138,15 @@ class Deliverer:
         return replace(answer, timings=timings)
 
     async def _answer(
-        self, snapshot: Snapshot, request: ImageRequest, rights: Rights, planner: Planner
+        self, snapshot: Snapshot, request: ImageRequest, rights: Rights, service: _Service
     ) -> DeliveredImage:
+        resolver, planner = service
         asset = snapshot.asset
         authorised = rights.cover(asset)
         edge = None if authorised else asset.public_edge
         # Before anything that depends on the image: a 400 would tell its dimensions.
         check_access(edge)
-        image = resolve(request, asset.dimensions, self._limits, public_edge=edge)
+        image = resolver(request, asset, self._limits, edge)
         access = access_class(asset, image, authorised=authorised)
         steps = planner(asset, image, access, self._thumbnail_rules)
         product = Product(
@@ -219,6 +225,12 @@ def _contradiction_reported(*, is_same: bool) -> Iterator[None]:
         if not is_same:
             raise
         raise Damaged("The image file is damaged: its parts contradict each other.") from error
+
+
+def _resolve_image(
+    request: ImageRequest, asset: Asset, limits: Limits, edge: int | None
+) -> ResolvedImage:
+    return resolve(request, asset.dimensions, limits, public_edge=edge)
 
 
 def _plan_without_source(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from orchestrator.errors import NotAuthorised
-from orchestrator.iiif.geometry import ResolvedImage, within_public_edge
+from orchestrator.iiif.geometry import Limits, ResolvedImage, resolve, within_public_edge
+from orchestrator.iiif.syntax import ExactSize, FullSize, ImageRequest, MaxSize
 from orchestrator.model import Asset, Dimensions
 
 Access = Literal["open", "auth"]
@@ -122,6 +123,25 @@ def thumbnail_plan(asset: Asset, image: ResolvedImage, rules: ThumbnailRules) ->
         return ()
     steps = plan(asset, image, "open", rules)
     return tuple(step for step in steps if not isinstance(step, FromSource))
+
+
+def resolve_thumbnail(
+    request: ImageRequest, asset: Asset, limits: Limits, edge: int | None
+) -> ResolvedImage:
+    """As `geometry.resolve`, for `/thumbs`: `max` (in version 2 also `full`) of the whole image is
+    its largest open thumbnail, as the info document of level 0 says.
+    """
+    if not isinstance(request.size, MaxSize | FullSize):
+        return resolve(request, asset.dimensions, limits, public_edge=edge)
+    at_max = replace(request, size=MaxSize())
+    image = resolve(at_max, asset.dimensions, limits, public_edge=edge)
+    if not (image.full_region and asset.thumbnails.open):
+        return image
+    largest = max(asset.thumbnails.open, key=max)
+    image = resolve(replace(request, size=ExactSize(*largest)), asset.dimensions, limits)
+    region, _, rest = image.canonical.split("/", 2)
+    keyword = "full" if request.version == 2 else "max"
+    return replace(image, canonical=f"{region}/{keyword}/{rest}")
 
 
 def _is_plain_jpeg(image: ResolvedImage) -> bool:

@@ -17,8 +17,9 @@ from datetime import datetime
 from pathlib import Path
 
 from orchestrator.cache.disk.cache import DiskCache
+from orchestrator.catalog.asset_transaction import GONE, PREFIX
 from orchestrator.catalog.assets import Assets
-from orchestrator.catalog.changes import GONE, PREFIX, Changes
+from orchestrator.catalog.changes import Changes
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import AssetId
 

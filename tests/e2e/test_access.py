@@ -23,6 +23,7 @@ BASE = "/iiif/3/1%2F1%2Fsecret"
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("restricted")
     pictures.jpeg(folder / "secret.jpg", 1800, 1200)
+    pictures.jpeg(folder / "other.jpg", 900, 600)
     with run_server(folder, workers=2) as server:
         server.wait_converted()
         yield server
@@ -121,6 +122,36 @@ def test_an_asset_with_roles_and_no_public_edge_has_no_public_image(server):
         assert fetch(f"{server.public}/thumbs/1/1/secret/info.json").status == 401
     finally:
         command(server, "images", "set", "1/1/secret", "--roles", "", "--max-unauthorised=-1")
+
+
+def test_max_of_the_thumbnail_service_is_what_its_info_document_says(server):
+    for version, size in (("v2", "full"), ("v3", "max")):
+        url = f"{server.public}/thumbs/{version}/1/1/secret"
+        info = fetch(f"{url}/info.json").json
+        limits = info["profile"][1] if version == "v2" else info
+        reply = fetch(f"{url}/full/{size}/0/default.jpg")
+        assert reply.status == 200
+        picture = Image.open(io.BytesIO(reply.body))
+        assert picture.size == (limits["maxWidth"], limits["maxHeight"])
+        assert picture.size == tuple(info["sizes"][-1].values())
+        assert f"/full/{size}/0/default.jpg" in reply.headers["link"]
+
+
+def test_a_name_that_becomes_an_alias_shows_the_other_asset(server):
+    """A name without customer and space is an alias, or else an asset of the default space."""
+    url = f"{server.public}/iiif/3/secret/info.json"
+
+    def widths() -> set[int]:
+        return {fetch(url).json["width"] for _ in range(8)}  # by both processes
+
+    assert widths() == {1800}
+    assert fetch(url).headers["etag"]
+    command(server, "images", "set", "1/1/other", "--alias", "secret")
+    try:
+        assert becomes_true(lambda: widths() == {900}, seconds=10)
+    finally:
+        command(server, "images", "set", "1/1/other", "--alias", "")
+    assert becomes_true(lambda: widths() == {1800}, seconds=10)
 
 
 def test_a_missing_thumbnail_does_not_fail_requests_that_may_use_the_source(server):

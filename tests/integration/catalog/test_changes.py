@@ -11,9 +11,9 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from orchestrator.catalog.asset_transaction import ASSETS_CHANNEL
+from orchestrator.catalog.asset_transaction import ASSETS_CHANNEL, GONE, PREFIX
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.changes import GONE, PREFIX, Change, change_notices
+from orchestrator.catalog.changes import Change, change_notices
 from orchestrator.catalog.embedded.database import embedded
 from orchestrator.catalog.embedded.server import PostgresFolder
 from orchestrator.catalog.listener import Listener

@@ -17,6 +17,7 @@ from orchestrator.routing.plan import (
     ThumbnailRules,
     access_class,
     plan,
+    resolve_thumbnail,
     thumbnail_plan,
 )
 from tests.support.builders import LANDSCAPE, PORTRAIT, SQUARES, an_asset
@@ -113,6 +114,37 @@ def test_other_formats_rotations_and_qualities_of_the_full_region_need_the_sourc
 )
 def test_a_region_needs_the_source_even_if_a_thumbnail_has_its_size(path):
     assert steps("L", path) == (FromSource(),)
+
+
+@pytest.mark.parametrize(
+    ("shape", "path", "version", "size"),
+    [
+        ("L", "full/max/0/default.jpg", 3, (1024, 651)),
+        ("L", "full/max/0/default.jpg", 2, (1024, 651)),
+        ("L", "full/full/0/default.jpg", 2, (1024, 651)),
+        ("P", "full/max/0/default.jpg", 3, (651, 1024)),
+        ("Q", "square/max/0/default.jpg", 3, (1024, 1024)),
+        ("L", "0,0,9999,9999/max/0/color.jpg", 3, (1024, 651)),
+        ("L", "full/^max/0/default.jpg", 3, (1024, 651)),
+    ],
+)
+def test_max_of_a_thumbnail_service_is_the_largest_thumbnail(shape, path, version, size):
+    """Level 0 requires it, and the info document names that size as maxWidth and maxHeight."""
+    width, height = SHAPES[shape]
+    asset = an_asset(width=width, height=height, thumbnails=ThumbnailSizes(open=THUMBNAILS[shape]))
+    request = parse_image_request(tuple(path.split("/")), version)
+    image = resolve_thumbnail(request, asset, LIMITS, None)
+    assert thumbnail_plan(asset, image, ThumbnailRules())[0] == ExactThumbnail(size, "open")
+    keyword = "full" if version == 2 else "max"
+    assert image.canonical == f"full/{keyword}/0/default.jpg"
+
+
+def test_other_requests_of_a_thumbnail_service_are_resolved_as_usual():
+    asset = an_asset()
+    for path in ("0,0,100,100/max/0/default.jpg", "full/100,/0/default.jpg"):
+        request = parse_image_request(tuple(path.split("/")), 3)
+        image = resolve_thumbnail(request, asset, LIMITS, None)
+        assert image == resolve(request, asset.dimensions, LIMITS)
 
 
 def test_every_plan_ends_with_the_source_so_that_a_failed_tier_has_a_successor():

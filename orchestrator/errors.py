@@ -109,6 +109,17 @@ class Conflict(OrchestratorError):
     passing = True
 
 
+class Superseded(OrchestratorError):
+    """A later request for the same asset was accepted, so this one is not carried out."""
+
+    code = "superseded"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A later change of the asset was accepted and replaces this one. Read the asset again."
+        )
+
+
 class Overloaded(OrchestratorError):
     """A pool or queue is full; a retry after `retry_after_s` seconds can succeed."""
 

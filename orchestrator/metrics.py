@@ -324,7 +324,11 @@ JOB_SECONDS = _histogram(
     "job_seconds", "Seconds of one attempt at a job, by kind.", "kind", buckets=COPY_BUCKETS_S
 )
 JOBS_SETTLED = _counter(
-    "jobs_settled", "Ended jobs by kind and outcome: done, failed.", "kind", "outcome"
+    "jobs_settled",
+    "Ended jobs by kind and outcome: done, failed; and jobs of this process that a request ended "
+    "while they ran: cancelled, superseded.",
+    "kind",
+    "outcome",
 )
 JOB_RETRIES = _counter(
     "job_retries", "Attempts that failed and are retried later, by code of the fault.", "code"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from os import stat_result
@@ -149,6 +149,24 @@ def public_edge(roles: Collection[str], max_unauthorised: int) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestedIngest:
+    """What the last accepted ingest will publish besides pixels, with every later change merged in.
+    The names are those of `Asset`. `force`: ingest even if nothing has changed.
+    """
+
+    origin: str = ""
+    optimisation_policy: str = ""
+    thumbnail_policy: str = ""
+    roles: tuple[str, ...] = ()
+    max_unauthorised: int = -1
+    strings: tuple[str, str, str] = ("", "", "")
+    numbers: tuple[int, int, int] = (0, 0, 0)
+    tags: tuple[str, ...] = ()
+    rights: str = ""
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Asset:
     """A snapshot of one asset. Everything made from it is keyed by `version`, which changes with
     the pixels and the rights.
@@ -199,6 +217,12 @@ class Asset:
     """True: its cached files are never evicted."""
     orchestrate: bool = True
     """False: its source is never copied to fast disk."""
+    generation: int = 0
+    """Of the last accepted request that created or changed the asset; it grows with each."""
+    ingest_generation: int = 0
+    """Of the last accepted request for an ingest: only that ingest may publish."""
+    requested: RequestedIngest | None = None
+    """None after the ingest was published."""
 
     @property
     def dimensions(self) -> Dimensions:
@@ -209,6 +233,31 @@ class Asset:
     def ingesting(self) -> bool:
         """True while an ingest of the asset waits or runs."""
         return self.state is AssetState.INGESTING
+
+    @property
+    def is_pending(self) -> bool:
+        """True while an accepted ingest of the asset has not ended."""
+        return self.ingesting and self.requested is not None
+
+    def as_requested(self) -> Asset:
+        """Return the asset as it will be when its accepted ingest, if there is one, is published.
+        Pixels and thumbnails are those of now.
+        """
+        asked = self.requested
+        if asked is None or not self.is_pending:
+            return self
+        return replace(
+            self,
+            origin=asked.origin,
+            optimisation_policy=asked.optimisation_policy,
+            thumbnail_policy=asked.thumbnail_policy,
+            roles=asked.roles,
+            max_unauthorised=asked.max_unauthorised,
+            strings=asked.strings,
+            numbers=asked.numbers,
+            tags=asked.tags,
+            rights=asked.rights,
+        )
 
     @property
     def servable(self) -> bool:

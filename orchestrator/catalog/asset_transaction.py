@@ -42,9 +42,27 @@ async def lock_asset(connection: asyncpg.Connection, asset_id: AssetId) -> Asset
     return None if row is None else asset_of(row)
 
 
+async def lock_assets(connection: asyncpg.Connection, assets: Sequence[AssetId]) -> None:
+    """Lock those of the assets that exist, in the order of their keys."""
+    ordered = sorted(assets)
+    await connection.execute(
+        """SELECT 1 FROM assets JOIN unnest($1::int[], $2::int[], $3::text[])
+               AS wanted (customer, space, name) USING (customer, space, name)
+           ORDER BY customer, space, name FOR UPDATE OF assets""",
+        [each.customer for each in ordered],
+        [each.space for each in ordered],
+        [each.name for each in ordered],
+    )
+
+
 async def next_version(connection: asyncpg.Connection) -> int:
     """Take a version number, which no other caller gets."""
     return int(await connection.fetchval("SELECT nextval('asset_versions')"))
+
+
+async def next_generation(connection: asyncpg.Connection) -> int:
+    """Take the generation of a request that is accepted now. The caller has locked the asset."""
+    return int(await connection.fetchval("SELECT nextval('generations')"))
 
 
 async def write_version(
@@ -52,25 +70,26 @@ async def write_version(
     draft: AssetDraft,
     *,
     version: int,
+    generation: int | None = None,
     state: AssetState,
     source: Source | None,
     thumbnails: ThumbnailSizes,
     thumbnails_version: int = 0,
 ) -> Asset:
     """Write the draft as the asset's new version. Fields that are None in the draft stay as they
-    are.
+    are. `generation` is given if this is an accepted request of its own.
     """
     fingerprint = draft.origin_fingerprint or (draft.source.fingerprint if draft.source else "")
     row = await connection.fetchrow(
         f"""INSERT INTO assets (customer, space, name, version, state, width, height, origin,
                 origin_fingerprint, media_type, optimisation_policy, thumbnail_policy, roles,
                 max_unauthorised, strings, numbers, tags, rights, thumbnails, thumbnails_version,
-                source, origin_etag, batch, origin_sha256, finished)
+                source, origin_etag, batch, origin_sha256, generation, ingest_generation, finished)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
                 coalesce($13::text[], '{{}}'), coalesce($14::int, -1),
                 coalesce($15::text[], '{{"","",""}}'), coalesce($16::bigint[], '{{0,0,0}}'),
                 coalesce($17::text[], '{{}}'), coalesce($18::text, ''), $19, $20, $21, $22, $23,
-                $24, now())
+                $24, coalesce($25, 0), coalesce($25, 0), now())
             ON CONFLICT (customer, space, name) DO UPDATE SET
                 version = $4, state = $5, width = $6, height = $7, origin = $8,
                 origin_fingerprint = $9, media_type = $10, optimisation_policy = $11,
@@ -83,9 +102,11 @@ async def write_version(
                 rights = coalesce($18::text, assets.rights),
                 thumbnails = $19, thumbnails_version = $20, source = $21, error = '',
                 error_code = '', error_release = '',
-                updated = now(), origin_etag = $22, origin_sha256 = $24,
+                requested = CASE $5 WHEN 'ingesting' THEN assets.requested END, updated = now(),
+                origin_etag = $22, origin_sha256 = $24,
                 batch = coalesce($23, assets.batch),
-                finished = now()
+                generation = coalesce($25, assets.generation),
+                ingest_generation = coalesce($25, assets.ingest_generation), finished = now()
             RETURNING {COLUMNS}""",  # noqa: S608  constants
         *key(draft.id),
         version,
@@ -104,6 +125,7 @@ async def write_version(
         draft.origin_etag,
         draft.batch,
         draft.origin_sha256,
+        generation,
     )
     if row is None:
         raise CatalogUnavailable("The catalogue did not record the asset. Try again.")

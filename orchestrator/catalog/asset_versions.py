@@ -1,19 +1,19 @@
-"""Versions of assets: registered, published, completed, failed, or replaced by a change of rights.
+"""Versions of assets: registered, published, completed or failed.
 
 A version number is taken from one sequence and never used twice. A version is completed or failed
-only while it is the current one of its asset. Otherwise the method returns None: a later version
-has replaced it.
+only while it is the current one of its asset, and published only while no later request for the
+asset was accepted. Otherwise the method returns None.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from orchestrator.catalog.accepted_requests import INGEST_KINDS, supersede_jobs
 from orchestrator.catalog.asset_accounting import NOTHING, settle
 from orchestrator.catalog.asset_transaction import (
     WHERE,
     key,
     lock_asset,
+    next_generation,
     next_version,
     notify_change,
     write_version,
@@ -21,7 +21,6 @@ from orchestrator.catalog.asset_transaction import (
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row, source_row
 from orchestrator.catalog.values import AssetDraft, Registration, Settlement
-from orchestrator.errors import AssetNotFound, Conflict
 from orchestrator.model import UNREADABLE, Asset, AssetId, AssetState, Source, ThumbnailSizes
 
 
@@ -43,17 +42,20 @@ class AssetVersions:
         thumbnails that are planned.
 
         If the asset has the same original and policies already, nothing changes: it keeps its
-        version, and `changed` is False.
+        version, and `changed` is False. Otherwise this is an accepted request of its own, unless an
+        accepted ingest waits or runs: that one goes on, and replaces this version.
         """
         async with self._pool.transaction() as connection:
             known = await lock_asset(connection, draft.id)
             if known is not None and _is_same(known, draft):
                 return Registration(known, changed=False)
+            is_pending = known is not None and known.is_pending
             asset = await write_version(
                 connection,
                 draft,
                 version=await next_version(connection),
-                state=AssetState.REGISTERED,
+                generation=None if is_pending else await next_generation(connection),
+                state=AssetState.INGESTING if is_pending else AssetState.REGISTERED,
                 source=draft.source,
                 thumbnails=thumbnails or ThumbnailSizes(),
             )
@@ -68,16 +70,19 @@ class AssetVersions:
         source: Source,
         thumbnails: ThumbnailSizes,
         settlement: Settlement = NOTHING,
+        *,
+        generation: int,
     ) -> Asset | None:
         """Record a converted asset whose objects are stored under `version`. Every reader sees
         either the old version or the new one.
 
-        None when a later version has been recorded, or the asset was deleted. Raises Conflict,
-        OverQuota as `settle`; nothing is changed then.
+        `generation` is that of the asset when the caller read what to publish. None when a later
+        request has been accepted, or the asset was deleted. Raises Conflict, OverQuota as `settle`;
+        nothing is changed then.
         """
         async with self._pool.transaction() as connection:
             known = await lock_asset(connection, draft.id)
-            if known is None or known.version > version:
+            if known is None or known.generation != generation or known.version > version:
                 return None
             asset = await write_version(
                 connection,
@@ -113,7 +118,9 @@ class AssetVersions:
             if await lock_asset(connection, asset_id) is None:
                 return None
             row = await connection.fetchrow(
-                f"""UPDATE assets SET state = 'ready', error = '', error_code = '',
+                f"""UPDATE assets
+                    SET state = CASE state WHEN 'ingesting' THEN state ELSE 'ready' END,
+                        error = '', error_code = '',
                         source = $5, thumbnails = $6,
                         thumbnails_version = $9, width = coalesce($7::int, width),
                         height = coalesce($8::int, height), finished = now()
@@ -146,7 +153,8 @@ class AssetVersions:
             f"""UPDATE assets SET state = 'failed', error = $5, error_code = $6,
                     error_release = $7, finished = now(), origin_etag = '', origin_sha256 = '',
                     origin_fingerprint = CASE WHEN $8 THEN origin_fingerprint ELSE '' END
-                WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
+                WHERE {WHERE} AND version = $4 AND state <> 'ingesting'
+                RETURNING {COLUMNS}""",  # noqa: S608  constants
             asset_id,
             version,
             error,
@@ -156,56 +164,22 @@ class AssetVersions:
         )
 
     async def reopen(self, asset_id: AssetId, version: int) -> Asset | None:
-        """Set a failed version back to registered. None when it is no longer current."""
-        return await self._set_state(
-            f"""UPDATE assets SET state = 'registered', error = '', error_code = ''
-                WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
-            asset_id,
-            version,
-        )
-
-    async def set_access(
-        self,
-        asset_id: AssetId,
-        *,
-        roles: Sequence[str] | None = None,
-        max_unauthorised: int | None = None,
-        thumbnails: ThumbnailSizes | None = None,
-        filed: tuple[int, int] | None = None,
-        settlement: Settlement = NOTHING,
-    ) -> Asset:
-        """Change who may see the asset, under a new version: no cached response of an earlier
-        version is sent again.
-
-        None leaves a field unchanged. `filed`: the thumbnails were stored under the first number
-        and are now stored under the second. Raises AssetNotFound; Conflict when the thumbnails were
-        replaced in the meantime.
+        """Accept a request to convert a version again: it is registered. None when it is no longer
+        current.
         """
         async with self._pool.transaction() as connection:
             known = await lock_asset(connection, asset_id)
-            if known is None:
-                raise AssetNotFound(f"There is no asset {asset_id}.")
-            if filed is not None and known.thumbnails_version != filed[0]:
-                raise Conflict("The asset was replaced in the meantime. Try again.")
+            if known is None or known.version != version:
+                return None
+            await supersede_jobs(connection, [asset_id], INGEST_KINDS)
             row = await connection.fetchrow(
-                f"""UPDATE assets SET version = $4, updated = now(),
-                        roles = coalesce($5::text[], roles),
-                        max_unauthorised = coalesce($6::int, max_unauthorised),
-                        thumbnails = coalesce($7::jsonb, thumbnails),
-                        thumbnails_version = coalesce($8::bigint, thumbnails_version)
+                f"""UPDATE assets SET state = 'registered', error = '', error_code = '',
+                        generation = $4, ingest_generation = $4, requested = NULL
                     WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
                 *key(asset_id),
-                await next_version(connection),
-                None if roles is None else list(roles),
-                max_unauthorised,
-                None if thumbnails is None else sizes_row(thumbnails),
-                None if filed is None else filed[1],
+                await next_generation(connection),
             )
-            if row is None:
-                raise AssetNotFound(f"There is no asset {asset_id}.")
-            asset = await notify_change(connection, asset_of(row))
-            await settle(connection, asset_id, asset, settlement)
-            return asset
+            return None if row is None else await notify_change(connection, asset_of(row))
 
     async def _set_state(
         self, query: str, asset_id: AssetId, version: int, *values: object

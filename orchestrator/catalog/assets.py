@@ -1,22 +1,17 @@
-"""Assets: reading them, changing their descriptive fields, deleting them.
+"""Assets: reading them, and what caches may do with them.
 
-Each change sends a notice to every process when its transaction commits. Changes that need a new
-version are in `asset_versions.py`.
+New versions are in `asset_versions.py`, changes by requests in `asset_edits.py`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from orchestrator.catalog.asset_accounting import settle
-from orchestrator.catalog.asset_transaction import WHERE, key, lock_asset, notify_change
+from orchestrator.catalog.asset_transaction import WHERE, key, notify_change
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import COLUMNS, asset_of
-from orchestrator.catalog.values import Deletion
 from orchestrator.errors import AssetNotFound
 from orchestrator.model import Asset, AssetId
-
-_FIELDS = ("strings", "numbers", "tags", "rights")
 
 
 class Assets:
@@ -56,6 +51,26 @@ class Assets:
         )
         return [asset_of(row) for row in rows]
 
+    async def with_other_access(self, assets: Sequence[AssetId]) -> list[tuple[AssetId, int]]:
+        """Those of the assets that are served with other rights than their accepted ingest asks
+        for, with its generation.
+        """
+        rows = await self._pool.fetch(
+            """SELECT customer, space, name, ingest_generation
+               FROM assets JOIN unnest($1::int[], $2::int[], $3::text[])
+                   AS wanted (customer, space, name) USING (customer, space, name)
+               WHERE source IS NOT NULL AND state = 'ingesting'
+                   AND (requested -> 'roles', requested -> 'max_unauthorised')
+                       <> (to_jsonb(roles), to_jsonb(max_unauthorised))""",
+            [each.customer for each in assets],
+            [each.space for each in assets],
+            [each.name for each in assets],
+        )
+        return [
+            (AssetId(row["customer"], row["space"], row["name"]), row["ingest_generation"])
+            for row in rows
+        ]
+
     async def count(self) -> dict[str, int]:
         """The number of assets in each state."""
         rows = await self._pool.fetch("SELECT state, count(*) AS number FROM assets GROUP BY state")
@@ -65,15 +80,6 @@ class Assets:
         """The ids of all pinned assets. They are few, and an index finds them."""
         rows = await self._pool.fetch("SELECT customer, space, name FROM assets WHERE pinned")
         return [AssetId(row["customer"], row["space"], row["name"]) for row in rows]
-
-    async def set_fields(self, asset_id: AssetId, **fields: Any) -> Asset:
-        """Change descriptive fields (strings, numbers, tags, rights). The version stays. Raises
-        AssetNotFound.
-        """
-        names = [name for name in _FIELDS if name in fields]
-        values = [list(fields[name]) if name != "rights" else fields[name] for name in names]
-        changes = ["updated = now()", *(f"{name} = ${n}" for n, name in enumerate(names, 4))]
-        return await self._update(asset_id, ", ".join(changes), *values)
 
     async def set_caching(
         self, asset_id: AssetId, *, pinned: bool | None = None, orchestrate: bool | None = None
@@ -85,23 +91,6 @@ class Assets:
             "pinned = coalesce($4::bool, pinned), orchestrate = coalesce($5::bool, orchestrate)"
         )
         return await self._update(asset_id, changes, pinned, orchestrate)
-
-    async def delete(self, asset_id: AssetId) -> Deletion | None:
-        """Delete the asset. Returns what it was and what of it is in the store, or None when there
-        is no such asset.
-        """
-        async with self._pool.transaction() as connection:
-            if await lock_asset(connection, asset_id) is None:
-                return None
-            row = await connection.fetchrow(
-                f"DELETE FROM assets WHERE {WHERE} RETURNING {COLUMNS}",  # noqa: S608  constants
-                *key(asset_id),
-            )
-            if row is None:
-                return None
-            asset = await notify_change(connection, asset_of(row), is_gone=True)
-            unwanted = await settle(connection, asset_id, None)
-            return Deletion(asset, len(unwanted), sum(each.bytes for each in unwanted))
 
     async def _update(self, asset_id: AssetId, changes: str, *values: object) -> Asset:
         async with self._pool.transaction() as connection:

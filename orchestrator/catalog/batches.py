@@ -21,11 +21,13 @@ _RATE_WINDOW_S = 600.0
 
 MOVE = """, moved AS (
         SELECT batch, count(*) AS number FROM ended WHERE batch IS NOT NULL GROUP BY batch
+    ), locked AS (  -- in this order in every transaction
+        SELECT id FROM batches WHERE id IN (SELECT batch FROM moved) ORDER BY id FOR UPDATE
     ), counted AS (
         UPDATE batches SET {column} = {column} + number,
-            finished = CASE WHEN completed + errors + cancelled + number = count
+            finished = CASE WHEN completed + errors + cancelled + superseded + number = count
                 THEN clock_timestamp() END
-        FROM moved WHERE batches.id = moved.batch
+        FROM moved JOIN locked ON locked.id = moved.batch WHERE batches.id = moved.batch
         RETURNING batches.id, finished IS NOT NULL AS is_finished
     )"""
 """Continues `WITH ended AS (UPDATE jobs ... RETURNING *)`: counts the ended jobs in `column`."""
@@ -41,8 +43,9 @@ class BatchDraft:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch of `count` jobs. `estimate` is when it will be finished at the rate of its last ten
-    minutes, None while that is unknown.
+    """A batch of `count` jobs. `superseded` jobs were replaced by later changes of their assets.
+    `estimate` is when it will be finished at the rate of its last ten minutes, None while that is
+    unknown.
     """
 
     id: int
@@ -52,6 +55,7 @@ class Batch:
     completed: int
     errors: int
     cancelled: int
+    superseded: int
     submitted: datetime
     finished: datetime | None = None
     estimate: datetime | None = None
@@ -59,7 +63,7 @@ class Batch:
     @property
     def remaining(self) -> int:
         """Jobs that have not ended."""
-        return self.count - self.completed - self.errors - self.cancelled
+        return self.count - self.completed - self.errors - self.cancelled - self.superseded
 
     @property
     def completion(self) -> datetime | None:
@@ -192,6 +196,7 @@ def _batch(row: asyncpg.Record) -> Batch:
         row["completed"],
         row["errors"],
         row["cancelled"],
+        row["superseded"],
         row["submitted"],
         row["finished"],
     )

@@ -8,10 +8,12 @@ from typing import Self
 import asyncpg
 
 from orchestrator.catalog.aliases import Aliases
+from orchestrator.catalog.asset_edits import AssetEdits
 from orchestrator.catalog.asset_versions import AssetVersions
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.attempts import Attempts
 from orchestrator.catalog.batches import Batches
+from orchestrator.catalog.cancellations import Cancellations
 from orchestrator.catalog.changes import Changes
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.connection import Pool
@@ -21,6 +23,7 @@ from orchestrator.catalog.jobs import Jobs
 from orchestrator.catalog.objects import Objects
 from orchestrator.catalog.quotas import Quotas
 from orchestrator.catalog.refusals import Refusals
+from orchestrator.catalog.retries import Retries
 from orchestrator.catalog.stored_policies import StoredPolicies
 from orchestrator.catalog.stored_strategies import OriginStrategies
 from orchestrator.errors import CatalogUnavailable
@@ -35,6 +38,7 @@ class Catalog:
         self._pool = pool
         self.assets = Assets(pool)
         self.versions = AssetVersions(pool)
+        self.edits = AssetEdits(pool)
         self.refusals = Refusals(pool)
         self.aliases = Aliases(pool)
         self.objects = Objects(pool)
@@ -45,6 +49,8 @@ class Catalog:
         self.customers = Customers(pool)
         self.keys = ApiKeys(pool)
         self.jobs = Jobs(pool)
+        self.cancellations = Cancellations(pool)
+        self.retries = Retries(pool)
         self.claims = Claims(pool)
         self.batches = Batches(pool)
         self.strategies = OriginStrategies(pool)

@@ -22,11 +22,13 @@ LOST = Fault("worker_lost", "work", retryable=True, detail="Every worker that ra
 @dataclass(frozen=True, slots=True)
 class ClaimOutcome:
     """The result of settling a claim. `was_ours` is False when the claim had been lost before:
-    nothing is recorded then. `batch_finished`: this was the last job of its batch.
+    nothing is recorded then, and `ended` is the state in which a request has ended the job, if one
+    did. `batch_finished`: this was the last job of its batch.
     """
 
     was_ours: bool
     batch_finished: bool = False
+    ended: State | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,17 @@ class Claims:
         )
         return frozenset(row["id"] for row in rows)
 
+    async def ended(self, claimed: Sequence[Job]) -> dict[int, State]:
+        """Those of these claimed jobs that a request has ended, with their states."""
+        rows = await self._pool.fetch(
+            """SELECT jobs.id, state FROM jobs
+               JOIN unnest($1::bigint[], $2::text[]) AS claimed (id, worker) USING (id, worker)
+               WHERE state IN ('cancelled', 'superseded')""",
+            [job.id for job in claimed],
+            [job.worker for job in claimed],
+        )
+        return {row["id"]: row["state"] for row in rows}
+
     async def complete(self, job: Job) -> ClaimOutcome:
         """Settle a claim: the job is done."""
         return await self._end(job, "done", "completed", None)
@@ -94,6 +107,10 @@ class Claims:
     async def fail(self, job: Job, fault: Fault) -> ClaimOutcome:
         """Settle a claim: the job failed for good and is a dead letter."""
         return await self._end(job, "failed", "errors", fault)
+
+    async def supersede(self, job: Job, fault: Fault) -> ClaimOutcome:
+        """Settle a claim: a later request replaced that of the job."""
+        return await self._end(job, "superseded", "superseded", fault)
 
     async def postpone(
         self, job: Job, delay_s: float, fault: Fault | None = None, *, is_counted: bool = True
@@ -160,7 +177,9 @@ class Claims:
                     WHERE id = $1 AND worker = $2 AND state = 'running' RETURNING *
                 ){MOVE.format(column=column)}
                 SELECT EXISTS (SELECT FROM ended) AS was_ours,
-                    EXISTS (SELECT FROM counted WHERE is_finished) AS batch_finished""",  # noqa: S608
+                    EXISTS (SELECT FROM counted WHERE is_finished) AS batch_finished,
+                    (SELECT state FROM jobs WHERE id = $1 AND worker = $2
+                         AND state IN ('cancelled', 'superseded')) AS ended""",  # noqa: S608
             job.id,
             job.worker,
             state,
@@ -174,5 +193,7 @@ _SILENT = """state = 'running' AND heartbeat < clock_timestamp() - make_interval
 
 def _settled(row: asyncpg.Record | None) -> ClaimOutcome:
     return (
-        ClaimOutcome(False) if row is None else ClaimOutcome(row["was_ours"], row["batch_finished"])
+        ClaimOutcome(False)
+        if row is None
+        else ClaimOutcome(row["was_ours"], row["batch_finished"], row["ended"])
     )

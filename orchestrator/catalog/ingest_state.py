@@ -1,4 +1,4 @@
-"""The state of an asset while it is ingested: declared, failed, unchanged or cancelled.
+"""The state of an asset while it is ingested: accepted, failed or unchanged.
 
 These changes do not touch the published version. A first ingest may be served from its original
 until it ends; otherwise nothing that is served changes, so no process is notified.
@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncpg
 
+from orchestrator.catalog.accepted_requests import Check, accept_ingests
 from orchestrator.catalog.asset_accounting import settle
 from orchestrator.catalog.asset_transaction import (
     WHERE,
     key,
     lock_asset,
-    next_version,
     notify_change,
-    optional_fields,
     write_version,
 )
 from orchestrator.catalog.attempts import insert_attempt
@@ -27,21 +26,12 @@ from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import STORE, Asset, AssetId, AssetState, Source, ThumbnailSizes
 
 MAX_ERROR_CHARS = 1000
-_SERVED = """CASE WHEN state <> 'ingesting' THEN state WHEN source IS NULL THEN 'failed'
+SERVED_STATE = """CASE WHEN state <> 'ingesting' THEN state WHEN source IS NULL THEN 'failed'
     WHEN thumbnails_version = 0 THEN 'registered' ELSE 'ready' END"""
 """The state of an asset when its ingest has ended; it depends on what can be served."""
 _TEXT = """format('%s/%s/%s', assets.customer, assets.space,
     replace(replace(assets.name, '%', '%25'), '/', '%2F'))"""
 """An asset's id as in the column `jobs.asset` (`AssetId.__str__`)."""
-_CANCELLED_INGESTS = f"""state = 'ingesting'
-    AND {_TEXT} IN (SELECT asset FROM jobs
-        WHERE jobs.state = 'cancelled' AND (id = $1 OR jobs.batch = $2))
-    AND NOT EXISTS (SELECT 1 FROM jobs
-        WHERE jobs.state IN ('queued', 'running') AND jobs.asset = {_TEXT})"""  # noqa: S608  constants
-"""Assets whose ingest was to be done by job $1 or by a job of batch $2, which is cancelled, and by
-no other job.
-"""
-_CANCELLED = "The ingest was cancelled."
 
 
 class IngestStates:
@@ -50,29 +40,30 @@ class IngestStates:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def declare(
-        self, draft: AssetDraft, connection: asyncpg.Connection | None = None
+    async def accept(
+        self,
+        draft: AssetDraft,
+        *,
+        connection: asyncpg.Connection | None = None,
+        check: Check | None = None,
+        job: int | None = None,
     ) -> Asset:
-        """Record that an ingest of the asset was requested: its state is ingesting, its error is
-        cleared. With `connection`, in its transaction.
+        """Accept a request for an ingest: the state of the asset is ingesting, its error is
+        cleared, and earlier requests are superseded. With `connection`, in its transaction.
 
         An asset that cannot be served takes all values of the draft. Another one keeps its origin,
-        rights and description until the ingest publishes.
+        rights and description until the ingest publishes. `job` is the running job that this
+        request comes with, if it was recorded without one. Raises what `check` raises, and as
+        `accept_ingests`.
         """
         if connection is None:
             async with self._pool.transaction() as own:
-                return await self.declare(draft, own)
+                return await self.accept(draft, connection=own, check=check, job=job)
         known = await lock_asset(connection, draft.id)
-        if known is None or not known.servable:
-            return await _declare(connection, draft)
-        row = await connection.fetchrow(
-            f"""UPDATE assets SET state = 'ingesting', error = '', error_code = '', finished = NULL,
-                    declared = now(), batch = coalesce($4, batch)
-                WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
-            *key(draft.id),
-            draft.batch,
-        )
-        return _asset(row)
+        if check is not None:
+            check(known)
+        await accept_ingests(connection, [draft], draft.batch, job=job)
+        return _asset(await lock_row(connection, draft.id))
 
     async def publish_original(
         self,
@@ -81,16 +72,18 @@ class IngestStates:
         source: Source,
         thumbnails: ThumbnailSizes,
         settlement: Settlement,
+        *,
+        generation: int,
     ) -> Asset | None:
         """Record the stored original of a first ingest: the asset is served from it until the
         ingest ends. `thumbnails` are planned, none exists yet.
 
-        None when the asset can be served already, or was deleted. Raises as `settle`.
-
+        None when the asset can be served already, has another generation or was deleted. Raises as
+        `settle`.
         """
         async with self._pool.transaction() as connection:
             known = await lock_asset(connection, draft.id)
-            if known is None or known.servable or known.version > version:
+            if known is None or known.generation != generation or known.servable:
                 return None
             asset = await write_version(
                 connection,
@@ -107,85 +100,64 @@ class IngestStates:
             await settle(connection, draft.id, asset, settlement)
             return asset
 
-    async def record_failure(self, asset_id: AssetId, error: str, attempt: Attempt) -> Asset | None:
-        """Record that an ingest failed, with its attempt. A version that was served before is still
-        served, in its earlier state; an asset without one is failed. None when the asset was
-        deleted.
+    async def record_failure(
+        self, asset_id: AssetId, error: str, attempt: Attempt, *, generation: int
+    ) -> Asset | None:
+        """Record that the ingest of this generation failed, with its attempt. A version that was
+        served before is still served, in its earlier state; an asset without one is failed. None
+        when the ingest was superseded: nothing but the attempt is recorded then.
         """
         async with self._pool.transaction() as connection:
             await insert_attempt(connection, attempt)
-            await _withdraw(connection, asset_id)
+            if not await _is_current(connection, asset_id, generation):
+                return None
+            await withdraw_original(connection, asset_id)
             code = attempt.fault.code if attempt.fault else ""
-            return await self._end(connection, asset_id, error, code)
-
-    async def record_retry(self, attempt: Attempt) -> None:
-        """Record a failed attempt that will be retried: the asset stays in the state ingesting."""
-        async with self._pool.connection() as connection:
-            await insert_attempt(connection, attempt)
+            row = await connection.fetchrow(
+                f"""UPDATE assets SET state = {SERVED_STATE}, error = $4, error_code = $5,
+                        finished = now()
+                    WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
+                *key(asset_id),
+                error[:MAX_ERROR_CHARS],
+                code,
+            )
+            return _asset(row)
 
     async def record_unchanged(
-        self, asset_id: AssetId, attempt: Attempt, origin: AssetDraft | None = None
+        self,
+        asset_id: AssetId,
+        attempt: Attempt,
+        origin: AssetDraft | None = None,
+        *,
+        generation: int,
     ) -> Asset | None:
         """Record that the original has not changed. `origin` holds the place where the same bytes
-        are now and their ETag and fingerprint there; an empty one keeps the recorded value. None
-        when the asset was deleted.
-        """
-        async with self._pool.transaction() as connection:
-            await insert_attempt(connection, attempt)
-            if origin is not None:
-                await connection.execute(
-                    f"""UPDATE assets SET origin = $4,
-                            origin_etag = CASE WHEN origin = $4 AND $5 = '' THEN origin_etag
-                                ELSE $5 END,
-                            origin_fingerprint = coalesce(nullif($6, ''), origin_fingerprint)
-                        WHERE {WHERE}""",  # noqa: S608  constants
-                    *key(asset_id),
-                    origin.origin,
-                    origin.origin_etag,
-                    origin.origin_fingerprint,
-                )
-            return await self._end(connection, asset_id, "")
+        are now and their ETag and fingerprint there; an empty one keeps the recorded value.
 
-    async def cancel(self, *, job: int | None = None, batch: int | None = None) -> int:
-        """End the ingests of this cancelled job, or of the cancelled jobs of this batch, that no
-        other job will do; returns how many. An asset that was served from its original is not
-        served any more.
+        `generation` is that of the asset when the caller applied what was requested. None when a
+        later request has been accepted, or the asset was deleted.
         """
-        rows = await self._pool.fetch(
-            f"""UPDATE assets SET state = {_SERVED}, error = $3, error_code = '', finished = now()
-                WHERE {_CANCELLED_INGESTS} AND (source IS NULL OR thumbnails_version > 0)
-                RETURNING name""",  # noqa: S608  constants
-            job,
-            batch,
-            _CANCELLED,
-        )
-        served = await self._pool.fetch(
-            f"SELECT customer, space, name FROM assets WHERE {_CANCELLED_INGESTS}",  # noqa: S608  constants
-            job,
-            batch,
-        )
-        ended = [
-            await self._cancel_served(
-                AssetId(row["customer"], row["space"], row["name"]), job, batch
-            )
-            for row in served
-        ]
-        return len(rows) + sum(ended)
-
-    async def _cancel_served(self, asset_id: AssetId, job: int | None, batch: int | None) -> bool:
+        values = ("", "", "")
+        if origin is not None:
+            values = (origin.origin, origin.origin_etag, origin.origin_fingerprint)
         async with self._pool.transaction() as connection:
-            await lock_asset(connection, asset_id)
-            is_cancelled = await connection.fetchval(
-                f"""SELECT 1 FROM assets
-                    WHERE {_CANCELLED_INGESTS} AND customer = $3 AND space = $4 AND name = $5""",  # noqa: S608
-                job,
-                batch,
+            row = await connection.fetchrow(
+                f"""UPDATE assets SET state = {SERVED_STATE}, error = '', error_code = '',
+                        finished = now(), requested = NULL,
+                        origin = CASE WHEN $5 THEN $6 ELSE origin END,
+                        origin_etag = CASE WHEN NOT $5 OR origin = $6 AND $7 = '' THEN origin_etag
+                            ELSE $7 END,
+                        origin_fingerprint = coalesce(nullif($8, ''), origin_fingerprint)
+                    WHERE {WHERE} AND generation = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
                 *key(asset_id),
+                generation,
+                origin is not None,
+                *values,
             )
-            if is_cancelled is None:
-                return False
-            await _withdraw(connection, asset_id)
-            return await self._end(connection, asset_id, _CANCELLED) is not None
+            if row is None:
+                return None
+            await insert_attempt(connection, attempt)
+            return asset_of(row)
 
     async def find_stuck(
         self, older_s: float, limit: int = 100, *, only: AssetId | None = None
@@ -233,20 +205,17 @@ class IngestStates:
         )
         return [(asset_of(row), row["has_failed"]) for row in rows]
 
-    async def _end(
-        self, connection: asyncpg.Connection, asset_id: AssetId, error: str, code: str = ""
-    ) -> Asset | None:
-        row = await connection.fetchrow(
-            f"""UPDATE assets SET state = {_SERVED}, error = $4, error_code = $5, finished = now()
-                WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
-            *key(asset_id),
-            error[:MAX_ERROR_CHARS],
-            code,
-        )
-        return None if row is None else asset_of(row)
+
+async def lock_row(connection: asyncpg.Connection, asset_id: AssetId) -> asyncpg.Record | None:
+    """Lock the row of the asset until the transaction ends; None when there is none."""
+    row: asyncpg.Record | None = await connection.fetchrow(
+        f"SELECT {COLUMNS} FROM assets WHERE {WHERE} FOR UPDATE",  # noqa: S608  constants
+        *key(asset_id),
+    )
+    return row
 
 
-async def _withdraw(connection: asyncpg.Connection, asset_id: AssetId) -> None:
+async def withdraw_original(connection: asyncpg.Connection, asset_id: AssetId) -> None:
     """Stop serving the original of a first ingest that failed or was cancelled."""
     known = await lock_asset(connection, asset_id)
     if known is None or known.thumbnails_version or known.source is None:
@@ -263,38 +232,9 @@ async def _withdraw(connection: asyncpg.Connection, asset_id: AssetId) -> None:
     await settle(connection, asset_id, asset)
 
 
-async def _declare(connection: asyncpg.Connection, draft: AssetDraft) -> Asset:
-    # A new version, so that a running ingest notices that other rights were requested.
-    version = await next_version(connection)
-    row = await connection.fetchrow(
-        f"""INSERT INTO assets (customer, space, name, version, state, origin,
-                optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers,
-                tags, rights, batch, declared)
-            VALUES ($1, $2, $3, $4, 'ingesting', $5, $6, $7,
-                coalesce($8::text[], '{{}}'), coalesce($9::int, -1),
-                coalesce($10::text[], '{{"","",""}}'), coalesce($11::bigint[], '{{0,0,0}}'),
-                coalesce($12::text[], '{{}}'), coalesce($13::text, ''), $14, now())
-            ON CONFLICT (customer, space, name) DO UPDATE SET version = $4, state = 'ingesting',
-                error = '', error_code = '', source = NULL, finished = NULL,
-                origin = $5, optimisation_policy = $6,
-                thumbnail_policy = $7,
-                roles = coalesce($8::text[], assets.roles),
-                max_unauthorised = coalesce($9::int, assets.max_unauthorised),
-                strings = coalesce($10::text[], assets.strings),
-                numbers = coalesce($11::bigint[], assets.numbers),
-                tags = coalesce($12::text[], assets.tags),
-                rights = coalesce($13::text, assets.rights),
-                batch = coalesce($14, assets.batch), declared = now()
-            RETURNING {COLUMNS}""",  # noqa: S608  constants
-        *key(draft.id),
-        version,
-        draft.origin,
-        draft.optimisation_policy,
-        draft.thumbnail_policy,
-        *optional_fields(draft),
-        draft.batch,
-    )
-    return _asset(row)
+async def _is_current(connection: asyncpg.Connection, asset_id: AssetId, generation: int) -> bool:
+    known = await lock_asset(connection, asset_id)
+    return known is not None and known.ingest_generation == generation
 
 
 def _asset(row: asyncpg.Record | None) -> Asset:

@@ -1,6 +1,7 @@
-"""The jobs table: recording, listing, cancelling and retrying jobs.
+"""The jobs table: recording and listing jobs.
 
-The table is the queue (docs/adr/0011-jobs.md). What workers do with it is in `claims.py`.
+The table is the queue (docs/adr/0011-jobs.md). What workers do with it is in `claims.py`, what
+persons do with it in `cancellations.py` and `retries.py`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import Any, Literal
 
 import asyncpg
 
-from orchestrator.catalog.batches import MOVE, BatchDraft, Batches, Lane, uncount
+from orchestrator.catalog.accepted_requests import AT_ONCE, accept_ingests
+from orchestrator.catalog.batches import BatchDraft, Batches, Lane
 from orchestrator.catalog.connection import Pool
-from orchestrator.errors import Conflict, Fault, NotFound
+from orchestrator.catalog.values import AssetDraft
+from orchestrator.errors import Conflict, Fault
 
-State = Literal["queued", "running", "done", "failed", "cancelled"]
-STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
+State = Literal["queued", "running", "done", "failed", "cancelled", "superseded"]
+STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled", "superseded")
 LANES: tuple[Lane, ...] = ("priority", "normal")
 INGEST = "ingest"
 """The kind of job whose payload is an ingest payload."""
@@ -33,6 +36,9 @@ JOBS_CHANNEL = "orchestrator_jobs"
 class JobDraft:
     """A job to record. `host`: the origin host that it reads from, "" for none; `asset`: the id of
     the asset that it changes; `dedupe`: of all jobs with the same text only the first is recorded.
+
+    `request` is the request for an ingest that is accepted together with the job, which then acts
+    for it. `generation` is that of a request that was accepted before.
     """
 
     kind: str
@@ -43,13 +49,16 @@ class JobDraft:
     asset: str = ""
     delay_s: float = 0.0
     dedupe: str | None = None
+    request: AssetDraft | None = None
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A recorded job. `attempts` is the number of attempts that started; `worker` identifies the
     last claim; `fault` is why the last attempt failed; `begun` is the time of the first attempt
-    since the job was submitted or a person retried it.
+    since the job was submitted or a person retried it; `generation` is that of the request that it
+    was accepted for, 0 without one.
     """
 
     id: int
@@ -70,6 +79,7 @@ class Job:
     heartbeat: datetime | None = None
     finished: datetime | None = None
     begun: datetime | None = None
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,38 +103,37 @@ class Jobs:
         drafts: Sequence[JobDraft],
         batch: BatchDraft | None = None,
     ) -> RecordedJobs:
-        """Record jobs, any number in one statement, and the batch they form, in the connection's
+        """Record jobs, the batch they form, and the requests they are for, in the connection's
         transaction. Workers are notified when it commits.
 
         For a draft whose `dedupe` is recorded already, the id of the recorded job is returned.
-        Raises NotFound when there is no such customer, Conflict for `dedupe` in a batch.
+        Raises NotFound when there is no such customer, Conflict for `dedupe` in a batch,
+        AssetNotFound as `accept_ingests`.
         """
         if batch is not None and any(draft.dedupe is not None for draft in drafts):
             raise Conflict("The jobs of a batch must be new.")
         number = None
         if batch is not None:
             number = await self._batches.create(connection, batch, len(drafts))
-        rows = await connection.fetch(
-            """INSERT INTO jobs (kind, payload, customer, lane, host, asset, due, dedupe, batch)
-               SELECT kind, payload, customer, lane, host, asset,
-                   clock_timestamp() + make_interval(secs => delay), dedupe, $9
-               FROM unnest($1::text[], $2::jsonb[], $3::int[], $4::text[], $5::text[], $6::text[],
-                   $7::float8[], $8::text[]) WITH ORDINALITY AS draft
-                   (kind, payload, customer, lane, host, asset, delay, dedupe, place)
-               ORDER BY place
-               ON CONFLICT (dedupe) DO UPDATE SET dedupe = excluded.dedupe
-               RETURNING id""",
-            [draft.kind for draft in drafts],
-            [draft.payload for draft in drafts],
-            [draft.customer for draft in drafts],
-            [draft.lane for draft in drafts],
-            [draft.host for draft in drafts],
-            [draft.asset for draft in drafts],
-            [draft.delay_s for draft in drafts],
-            [draft.dedupe for draft in drafts],
-            number,
-        )
-        return RecordedJobs(number, tuple(row["id"] for row in rows))
+        generations = await _accept_requests(connection, drafts, number)
+        ids: list[int] = []
+        for start in range(0, len(drafts), AT_ONCE):
+            some = drafts[start : start + AT_ONCE]
+            rows = await connection.fetch(
+                _INSERT,
+                [draft.kind for draft in some],
+                [draft.payload for draft in some],
+                [draft.customer for draft in some],
+                [draft.lane for draft in some],
+                [draft.host for draft in some],
+                [draft.asset for draft in some],
+                [draft.delay_s for draft in some],
+                [draft.dedupe for draft in some],
+                [generations.get(draft.asset, draft.generation) for draft in some],
+                number,
+            )
+            ids += [row["id"] for row in rows]
+        return RecordedJobs(number, tuple(ids))
 
     async def get(self, job: int, *, customer: int | None = None) -> Job | None:
         """The job, or None. With `customer`, only a job of this customer."""
@@ -176,62 +185,14 @@ class Jobs:
         )
         return [job_of(row) for row in rows]
 
-    async def cancel(self, job: int) -> Job:
-        """Cancel a queued job and count it as cancelled. Raises NotFound, Conflict when it is
-        running or has ended.
-        """
-        rows = await self._pool.fetch(
-            f"""WITH ended AS (
-                    UPDATE jobs SET state = 'cancelled', finished = clock_timestamp()
-                    WHERE id = $1 AND state = 'queued' RETURNING *
-                ){MOVE.format(column="cancelled")} SELECT * FROM ended""",  # noqa: S608
-            job,
-        )
-        return job_of(rows[0]) if rows else await self._refuse(job, "be cancelled")
-
-    async def cancel_batch(self, batch: int) -> int:
-        """Cancel the queued jobs of a batch; returns how many there were. Running jobs go on."""
-        rows = await self._pool.fetch(
-            f"""WITH ended AS (
-                    UPDATE jobs SET state = 'cancelled', finished = clock_timestamp()
-                    WHERE batch = $1 AND state = 'queued' RETURNING *
-                ){MOVE.format(column="cancelled")} SELECT id FROM ended""",  # noqa: S608
-            batch,
-        )
-        return len(rows)
-
-    async def retry(self, connection: asyncpg.Connection, job: int) -> Job:
-        """Queue a failed or cancelled job again, with no attempts used. Raises NotFound, Conflict
-        in any other state.
-        """
-        row = await connection.fetchrow(
-            "SELECT state FROM jobs WHERE id = $1 FOR UPDATE",
-            job,
-        )
-        if row is None or row["state"] not in ("failed", "cancelled"):
-            return await self._refuse(job, "be retried")
-        [queued] = await connection.fetch(f"{_REQUEUE} WHERE id = $1 RETURNING *", job)
-        if queued["batch"] is not None:
-            column = "errors" if row["state"] == "failed" else "cancelled"
-            await uncount(connection, queued["batch"], column, 1)
-        return job_of(queued)
-
-    async def retry_batch(self, connection: asyncpg.Connection, batch: int) -> list[Job]:
-        """Queue the failed jobs of a batch again; returns them."""
-        rows = await connection.fetch(
-            f"{_REQUEUE} WHERE batch = $1 AND state = 'failed' RETURNING *", batch
-        )
-        if rows:
-            await uncount(connection, batch, "errors", len(rows))
-        return [job_of(row) for row in rows]
-
     async def sweep(self, keep_days: float, limit: int = 1000) -> int:
         """Delete at most `limit` jobs that ended more than `keep_days` ago and belong to no batch;
         returns how many.
         """
         rows = await self._pool.fetch(
             """DELETE FROM jobs WHERE id = ANY (ARRAY(
-                   SELECT id FROM jobs WHERE state IN ('done', 'failed', 'cancelled')
+                   SELECT id FROM jobs
+                   WHERE state IN ('done', 'failed', 'cancelled', 'superseded')
                        AND batch IS NULL AND finished < now() - make_interval(days => 1) * $1
                    ORDER BY finished LIMIT $2)) RETURNING id""",
             keep_days,
@@ -239,16 +200,37 @@ class Jobs:
         )
         return len(rows)
 
-    async def _refuse(self, job: int, action: str) -> Job:
-        known = await self.get(job)
-        if known is None:
-            raise NotFound(f"There is no job {job}.")
-        raise Conflict(f"Job {job} is {known.state}. It cannot {action}.")
+
+_INSERT = """INSERT INTO jobs
+        (kind, payload, customer, lane, host, asset, due, dedupe, generation, batch)
+    SELECT kind, payload, customer, lane, host, asset,
+        clock_timestamp() + make_interval(secs => delay), dedupe, generation, $10
+    FROM unnest($1::text[], $2::jsonb[], $3::int[], $4::text[], $5::text[], $6::text[],
+        $7::float8[], $8::text[], $9::bigint[]) WITH ORDINALITY AS draft
+        (kind, payload, customer, lane, host, asset, delay, dedupe, generation, place)
+    ORDER BY place
+    ON CONFLICT (dedupe) DO UPDATE SET dedupe = excluded.dedupe
+    RETURNING id"""
 
 
-_REQUEUE = """UPDATE jobs SET state = 'queued', attempts = 0, due = clock_timestamp(),
-    finished = NULL, started = NULL, begun = NULL, heartbeat = NULL, worker = '',
-    fault = NULL"""
+async def _accept_requests(
+    connection: asyncpg.Connection, drafts: Sequence[JobDraft], batch: int | None
+) -> dict[str, int]:
+    """Accept the requests of drafts that are not recorded yet. Returns their generations by the id
+    of the asset.
+    """
+    requests = [draft for draft in drafts if draft.request is not None]
+    texts = sorted(draft.dedupe for draft in requests if draft.dedupe is not None)
+    for text in texts:  # until the end: two receivers of one message must not both accept it
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 2))", text)
+    rows = await connection.fetch("SELECT dedupe FROM jobs WHERE dedupe = ANY ($1::text[])", texts)
+    known = {row["dedupe"] for row in rows}
+    accepted = await accept_ingests(
+        connection,
+        [each.request for each in requests if each.request and each.dedupe not in known],
+        batch,
+    )
+    return {str(asset_id): generation for asset_id, generation in accepted.items()}
 
 
 def job_of(row: asyncpg.Record) -> Job:
@@ -273,4 +255,5 @@ def job_of(row: asyncpg.Record) -> Job:
         heartbeat=row["heartbeat"],
         finished=row["finished"],
         begun=row["begun"],
+        generation=row["generation"],
     )

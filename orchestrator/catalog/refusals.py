@@ -7,6 +7,7 @@ from orchestrator.catalog.asset_transaction import (
     WHERE,
     key,
     lock_asset,
+    next_generation,
     next_version,
     write_version,
 )
@@ -25,13 +26,17 @@ class Refusals:
     async def refuse(self, draft: AssetDraft, error: str, *, code: str, release: str) -> Asset:
         """Record an original that cannot be served, and why: a new version in the state failed.
         `draft.source` says where the original is. Objects of an earlier version become unwanted.
+        Nothing changes while an accepted ingest of the asset waits or runs.
         """
         async with self._pool.transaction() as connection:
-            await lock_asset(connection, draft.id)
+            known = await lock_asset(connection, draft.id)
+            if known is not None and known.is_pending:
+                return known
             asset = await write_version(
                 connection,
                 draft,
                 version=await next_version(connection),
+                generation=await next_generation(connection),
                 state=AssetState.FAILED,
                 source=draft.source,
                 thumbnails=ThumbnailSizes(),

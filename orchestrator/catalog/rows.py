@@ -12,6 +12,7 @@ from orchestrator.model import (
     AssetId,
     AssetState,
     Dimensions,
+    RequestedIngest,
     Source,
     SourceKind,
     ThumbnailSizes,
@@ -21,7 +22,7 @@ COLUMNS = """customer, space, name, version, state, width, height, origin, origi
     media_type, optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers,
     tags, rights, thumbnails, thumbnails_version, source, error, updated, pinned, orchestrate,
     origin_etag, origin_sha256, batch, finished, declared, error_code,
-    error_release"""
+    error_release, generation, ingest_generation, requested"""
 
 
 def asset_of(row: asyncpg.Record) -> Asset:
@@ -57,6 +58,9 @@ def asset_of(row: asyncpg.Record) -> Asset:
         declared=row["declared"],
         error_code=row["error_code"],
         error_release=row["error_release"],
+        generation=row["generation"],
+        ingest_generation=row["ingest_generation"],
+        requested=_requested_of(row["requested"]),
     )
 
 
@@ -76,6 +80,15 @@ def source_row(source: Source | None) -> dict[str, Any] | None:
 def source_of(value: dict[str, Any] | None) -> Source | None:
     """The source in a JSON column."""
     return None if value is None else Source(**{**value, "kind": SourceKind(value["kind"])})
+
+
+def _requested_of(value: dict[str, Any] | None) -> RequestedIngest | None:
+    if value is None:
+        return None
+    fields: dict[str, Any] = {
+        name: tuple(each) if isinstance(each, list) else each for name, each in value.items()
+    }
+    return RequestedIngest(**fields)
 
 
 def sizes_row(sizes: ThumbnailSizes) -> dict[str, list[list[int]]]:

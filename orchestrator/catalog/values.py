@@ -11,7 +11,7 @@ from orchestrator.errors import Fault
 from orchestrator.model import Asset, AssetId, Source
 
 ObjectKind = Literal["source", "original", "thumbnail", "sizes"]
-AttemptOutcome = Literal["completed", "unchanged", "failed"]
+AttemptOutcome = Literal["completed", "unchanged", "failed", "superseded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class AssetDraft:
     origin_sha256: str = ""
     batch: int | None = None
     """The batch that the ingest belongs to, if any."""
+    force: bool = False
+    """Ingest the asset even if nothing about it has changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def list_jobs(
     state: Annotated[
         str,
         typer.Option(
-            help="States, separated by commas: queued, running, done, failed, cancelled "
+            help="States, separated by commas: queued, running, done, failed, cancelled, superseded "
             "[default: all]."
         ),
     ] = "",
@@ -107,7 +107,7 @@ def retry_jobs(session: Session, jobs: JobIds = None, batch: BatchOption = None)
 
 @command()
 def cancel_jobs(session: Session, jobs: JobIds = None, batch: BatchOption = None) -> None:
-    """Cancel jobs that wait; with --batch, all waiting jobs of the batch. Running jobs go on."""
+    """Cancel jobs that wait or run; with --batch, all of the batch. Workers stop running jobs."""
     _require_jobs_or_batch(jobs, batch)
 
     async def cancel(services: Services) -> _Changes:

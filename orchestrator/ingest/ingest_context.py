@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.values import Attempt, AttemptOutcome
-from orchestrator.errors import Fault
+from orchestrator.errors import Fault, Superseded
 from orchestrator.ingest.register import Request
 from orchestrator.ingest.reservation import Reservation
 from orchestrator.ingest.stage_timer import StageTimer
@@ -32,21 +33,26 @@ class Outcome:
 class IngestContext:
     """One ingest in progress."""
 
-    request: Request
+    id: AssetId
+    generation: int
+    """Of the accepted request that this ingest is for."""
     reservation: Reservation
     job: int | None = None
-    known: Asset | None = None
+    request: Request = field(init=False)
+    """The request, complete."""
+    known: Asset = field(init=False)
     """The asset that this ingest replaces."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     stages: StageTimer = field(default_factory=StageTimer)
-    is_declared: bool = False
     bytes: int = 0
     """Read of the original."""
 
-    @property
-    def id(self) -> AssetId:
-        """The asset."""
-        return self.request.id
+    async def read_current(self, assets: Assets) -> Asset:
+        """Return the asset as it is now. Raises Superseded if a later request was accepted."""
+        asset = await assets.get(self.id)
+        if asset is None or asset.ingest_generation != self.generation:
+            raise Superseded
+        return asset
 
     def attempt(
         self, outcome: AttemptOutcome, version: int | None = None, fault: Fault | None = None

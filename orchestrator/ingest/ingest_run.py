@@ -11,15 +11,15 @@ import asyncio
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from orchestrator import metrics
+from orchestrator.catalog.accepted_requests import Check
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.values import AssetDraft
 from orchestrator.errors import (
-    AssetNotFound,
     Conflict,
     OrchestratorError,
+    Superseded,
     Unavailable,
     fault_of,
 )
@@ -35,14 +35,14 @@ from orchestrator.ingest.reservation import Reservation
 from orchestrator.ingest.rights import AssetEditor
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.ingest.serve_original import OriginalPublisher
-from orchestrator.model import STORE, Asset
+from orchestrator.model import STORE, Asset, AssetId
 from orchestrator.origins.file_reader import location_of_file
 from orchestrator.origins.origin_address import local_path, scheme_of
 from orchestrator.origins.origin_services import OriginServices
 from orchestrator.origins.reader_types import FetchedFile, NotModified
 
 log = logging.getLogger(__name__)
-_DESCRIPTIVE_FIELDS = ("strings", "numbers", "tags", "rights")
+_MAX_TRIES = 5
 
 
 class IngestRunner:
@@ -76,33 +76,49 @@ class IngestRunner:
         self._hooks = hooks
         self._reserve_s = reserve_s
 
-    async def declare(
-        self, request: Request, *, batch: int | None = None, connection: Any = None
+    async def accept(
+        self,
+        request: Request,
+        *,
+        batch: int | None = None,
+        check: Check | None = None,
+        job: int | None = None,
     ) -> Asset:
-        """Record that an ingest of the asset is requested: its state is ingesting, its error is
-        cleared, what is served stays. Uses the transaction of `connection`
-        (`Catalog.transaction`) if it is given.
+        """Accept a request to ingest an asset, and return the asset: it has the generation of the
+        request, its state is ingesting, its error is cleared, what is served stays. Earlier
+        requests are superseded. Raises as `IngestStates.accept`.
         """
-        return await self._catalog.ingest_states.declare(
-            build_draft(request, batch=batch), connection
-        )
+        draft = build_draft(request, batch=batch)
+        return await self._catalog.ingest_states.accept(draft, check=check, job=job)
 
     async def ingest(
         self, request: Request, job: int | None = None, *, will_retry: WillRetry | None = None
     ) -> Outcome:
-        """Ingest one asset until it is converted and published. Every attempt is recorded, with the
-        number of its `job`.
+        """Accept a request and ingest the asset. Raises as `accept` and `run`."""
+        asset = await self.accept(request, job=job)
+        return await self.run(asset.id, asset.ingest_generation, job, will_retry=will_retry)
+
+    async def run(
+        self,
+        asset_id: AssetId,
+        generation: int,
+        job: int | None = None,
+        *,
+        will_retry: WillRetry | None = None,
+    ) -> Outcome:
+        """Ingest an asset for the accepted request of this generation, until it is converted and
+        published. Every attempt is recorded, with the number of its `job`.
 
         Raises what `fault_of` describes: InvalidInput (policy, origin), OriginUnavailable,
         NotAnImage, Unprocessable, TooLarge, OverQuota, NoRoom, Unavailable, Overloaded, Conflict,
-        AssetNotFound if the asset was deleted during the ingest.
+        Superseded if a later request was accepted.
 
         After a failure the version before is served, and the asset and its attempt have the reason.
         If `will_retry` returns True for the failure, the asset stays in the state ingesting.
         """
-        reservation = Reservation(self._catalog.quotas, request.id, self._reserve_s)
-        context = IngestContext(request, reservation, job)
-        async with self._converter.lock(request.id):
+        reservation = Reservation(self._catalog.quotas, asset_id, self._reserve_s)
+        context = IngestContext(asset_id, generation, reservation, job)
+        async with self._converter.lock(asset_id):
             try:
                 outcome = await self._run_steps(context)
             except Exception as error:  # recorded with the asset, then raised to the caller
@@ -114,15 +130,14 @@ class IngestRunner:
         return outcome
 
     async def _run_steps(self, context: IngestContext) -> Outcome:
-        request = context.request
-        known = await self._catalog.assets.get(context.id)
-        if known is not None:
-            known = context.known = await self._editor.narrow(request, known)
+        known = await context.read_current(self._catalog.assets)
+        if known.requested is None:  # an earlier run of the job published, then its worker died
+            return Outcome(known, changed=False)
+        request = context.request = Request.accepted_of(known)
+        known = context.known = await self._editor.narrow(context.id, context.generation)
         recipes = await self._load_recipes(request)
-        if known is not None and await _is_file_unchanged(known, request, recipes):
+        if await _is_file_unchanged(known, request, recipes):
             return await self._record_unchanged(context)
-        await self.declare(request)
-        context.is_declared = True
         await context.reservation.reserve(0)
         async with self._scratch.folder() as folder:
             with context.stages.step("fetch"):
@@ -135,7 +150,7 @@ class IngestRunner:
                 return await self._record_unchanged(context, draft)
             context.bytes = fetched.bytes
             metrics.INGEST_BYTES.inc(fetched.bytes)
-            if known is not None and _has_same_bytes(known, request, fetched, recipes):
+            if _has_same_bytes(known, request, fetched, recipes):
                 draft = build_draft(
                     request,
                     fingerprint=fetched.fingerprint,
@@ -162,26 +177,18 @@ class IngestRunner:
         """Record that the bytes are unchanged, and apply the rights and descriptive fields of the
         request. `draft` has the current origin of these bytes.
         """
-        known, request = context.known, context.request
-        if known is None:
-            raise Conflict("The asset was changed during its ingest. Try again.")
         context.stages.current = "record"
-        if _differs(request, known, "roles", "max_unauthorised"):
-            known = await self._editor.set_access(
-                context.id, roles=request.roles, max_unauthorised=request.max_unauthorised
+        for _ in range(_MAX_TRIES):
+            known = await self._editor.apply_requested(context.id, context.generation)
+            asset = await self._catalog.ingest_states.record_unchanged(
+                context.id,
+                context.attempt("unchanged", known.version),
+                draft,
+                generation=known.generation,
             )
-        before = known
-        if _differs(request, known, *_DESCRIPTIVE_FIELDS):
-            values = {name: getattr(request, name) for name in _DESCRIPTIVE_FIELDS}
-            given = {name: value for name, value in values.items() if value is not None}
-            known = await self._catalog.assets.set_fields(context.id, **given)
-        attempt = context.attempt("unchanged", known.version)
-        asset = await self._catalog.ingest_states.record_unchanged(context.id, attempt, draft)
-        if asset is None:
-            raise AssetNotFound("The asset was deleted during its ingest.")
-        if (before.version, before.rights) != (asset.version, asset.rights):
-            self._hooks.enqueue("changed", asset)
-        return Outcome(asset, changed=False, bytes=context.bytes)
+            if asset is not None:
+                return Outcome(asset, changed=False, bytes=context.bytes)
+        raise Conflict("The asset is being changed by other requests. Try again.")
 
     async def _record_failure(
         self, context: IngestContext, error: Exception, will_retry: WillRetry | None
@@ -195,16 +202,16 @@ class IngestRunner:
         fields = {"asset": str(context.id), "stage": fault.stage, "code": fault.code}
         if fault.code == "internal":
             log.exception("ingest failed unexpectedly", extra=fields)
-        metrics.INGEST_FAULTS.labels(fault.stage, fault.code).inc()
-        attempt = context.attempt("failed", fault=fault)
+        is_superseded = isinstance(error, Superseded)
+        if not is_superseded:
+            metrics.INGEST_FAULTS.labels(fault.stage, fault.code).inc()
+        attempt = context.attempt("superseded" if is_superseded else "failed", fault=fault)
         try:
-            if not context.is_declared and await self._catalog.assets.get(context.id) is None:
-                await self.declare(context.request)
-            if will_retry is not None and will_retry(error, fault):
-                await self._catalog.ingest_states.record_retry(attempt)
+            if is_superseded or (will_retry is not None and will_retry(error, fault)):
+                await self._catalog.attempts.record(attempt)
                 return
             failed = await self._catalog.ingest_states.record_failure(
-                context.id, fault.detail, attempt
+                context.id, fault.detail, attempt, generation=context.generation
             )
             await self._remover.remove_without_grace(context.id)
         except Unavailable as outage:
@@ -213,8 +220,9 @@ class IngestRunner:
         metrics.INGESTS.labels("failed").inc()
         # Not a warning: the caller reports the error.
         log.info("ingest failed", extra={**fields, "reason": fault.detail})
-        if failed is not None:
-            self._hooks.enqueue("failed", failed, fault.detail)
+        if failed is None:
+            raise Superseded from error
+        self._hooks.enqueue("failed", failed, fault.detail)
 
     def _report(self, context: IngestContext, outcome: Outcome) -> None:
         asset = outcome.asset
@@ -243,9 +251,9 @@ async def _is_file_unchanged(known: Asset, request: Request, recipes: Recipes) -
     return _is_made_of(known, request, file.fingerprint, recipes)
 
 
-def _etag_to_compare(known: Asset | None, request: Request, recipes: Recipes) -> str:
+def _etag_to_compare(known: Asset, request: Request, recipes: Recipes) -> str:
     """Return the ETag with which the origin need not be read again; "" for none."""
-    if known is None or not _is_made_of(known, request, known.origin_fingerprint, recipes):
+    if not _is_made_of(known, request, known.origin_fingerprint, recipes):
         return ""
     return known.origin_etag
 
@@ -267,7 +275,3 @@ def _is_made_of(known: Asset, request: Request, fingerprint: str, recipes: Recip
     """Return whether the asset is complete and made of these bytes with these policies."""
     is_complete = known.servable and known.thumbnails_version > 0 and bool(fingerprint)
     return is_complete and not request.force and is_unchanged(known, request, fingerprint, recipes)
-
-
-def _differs(request: Request, known: Asset, *names: str) -> bool:
-    return any(getattr(request, name) not in (None, getattr(known, name)) for name in names)

@@ -7,6 +7,7 @@ Both handlers may run twice for one job and come to the same result.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from orchestrator.catalog.assets import Assets
@@ -14,8 +15,8 @@ from orchestrator.catalog.jobs import INGEST, Job, JobDraft, Jobs
 from orchestrator.errors import Conflict, Fault, InvalidInput, SourceChanged, fault_of
 from orchestrator.ingest.convert import Converter
 from orchestrator.ingest.ingest_run import IngestRunner
-from orchestrator.ingest.payload.decoding import Payload, complete_request, decode, encode
-from orchestrator.ingest.register import Request
+from orchestrator.ingest.payload.decoding import Payload, decode, encode
+from orchestrator.ingest.register import Request, build_draft
 from orchestrator.ingest.reingest import Reingester
 from orchestrator.jobs.retry_decision import Retry, decide_retry
 from orchestrator.jobs.submitter import Submitter, host_of
@@ -45,15 +46,19 @@ class IngestHandler:
 
     async def __call__(self, job: Job) -> None:
         """Ingest the asset. Raises InvalidInput for a payload that cannot be read, and as
-        `IngestRunner.ingest`.
+        `IngestRunner.run`.
         """
-        payload = decode(job.payload.get(_UNREADABLE, job.payload), job.customer or None)
-        known = await self._assets.get(payload.request.id)
-        request = complete_request(payload.request, known)
-        if known is None or request.origin != known.origin:
-            self._check_permitted(request.origin)
+        request = decode(job.payload.get(_UNREADABLE, job.payload), job.customer or None).request
+        known = await self._assets.get(request.id)
         will_retry = partial(_will_retry, job, self._max_attempts)
-        await self._runner.ingest(request, job.id, will_retry=will_retry)
+        if request.origin and (
+            known is None or known.source is None or request.origin != known.origin
+        ):
+            self._check_permitted(request.origin)
+        if job.generation:
+            await self._runner.run(request.id, job.generation, job.id, will_retry=will_retry)
+        else:  # recorded by an earlier release: accepted now
+            await self._runner.ingest(request, job.id, will_retry=will_retry)
 
 
 class ConvertHandler:
@@ -148,6 +153,7 @@ def draft_from_message(body: bytes) -> JobDraft:
         request.id.customer,
         host=host_of(request.origin),
         asset=str(request.id),
+        request=build_draft(request, batch=payload.batch),
     )
 
 
@@ -157,21 +163,21 @@ def _will_retry(job: Job, max_attempts: int, error: Exception, fault: Fault) -> 
 
 
 def _has_failed(job: Job, asset: Asset) -> bool:
-    if job.state not in ("failed", "cancelled"):
-        return False
-    # A job's attempts declare the asset. So does a later ingest without a job: the outcome of the
-    # older job does not apply to it.
-    return asset.declared is None or job.finished is None or job.finished >= asset.declared
+    return job.state in ("failed", "cancelled") and job.generation == asset.ingest_generation
 
 
 def _lost_ingest_job(asset: Asset) -> JobDraft:
-    """Return the job of a first ingest without outcome: one for each time it was declared."""
-    request = Request(asset.id, asset.origin, asset.optimisation_policy, asset.thumbnail_policy)
+    """Return the job of an ingest without outcome: one for each accepted request."""
+    request = Request.accepted_of(asset)
     return JobDraft(
         INGEST,
-        encode(Payload(request)),
+        # Without the origin, which was permitted when the request was accepted.
+        encode(Payload(replace(request, origin=""))),
         asset.id.customer,
-        host=host_of(asset.origin),
+        host=host_of(request.origin),
         asset=str(asset.id),
-        dedupe=f"stuck {asset.id} {asset.declared}",
+        dedupe=f"stuck {asset.id} {asset.ingest_generation}",
+        # An earlier release did not record the request.
+        request=None if asset.is_pending else build_draft(request),
+        generation=asset.ingest_generation,
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from orchestrator import metrics
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.values import Settlement
-from orchestrator.errors import AssetNotFound, Conflict, SourceChanged
+from orchestrator.errors import Conflict, SourceChanged
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.ingest_context import IngestContext
 from orchestrator.ingest.prepare import Prepared, Recipes, prepare
 from orchestrator.ingest.publish import ObjectWriter, Version, build_source, plan_objects
-from orchestrator.ingest.register import build_draft, log_notes, public_edge_after
+from orchestrator.ingest.register import Request, build_draft, log_notes, public_edge_after
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.model import Asset, Source
 from orchestrator.origins.origin_services import OriginServices
@@ -43,8 +43,8 @@ class VersionPublisher:
     ) -> Asset:
         """Return the published asset. `probe` describes the original if it was probed before.
 
-        Raises AssetNotFound if the asset was deleted, Conflict if another ingest replaced it,
-        SourceChanged, OverQuota, and as `prepare`.
+        Raises Superseded if a later request was accepted, SourceChanged, OverQuota, and as
+        `prepare`.
         """
         async with self._scratch.folder(expected_bytes=2 * fetched.bytes) as folder:
             origin = await self._optimised_origin(context, recipes, fetched)
@@ -94,25 +94,21 @@ class VersionPublisher:
         *,
         source: Source | None,
     ) -> Asset:
-        """Store the objects and switch the asset to them, under the rights it has at that
-        moment.
+        """Store the objects and switch the asset to them, with the rights and the description that
+        are requested at that moment.
         """
-        known, versions = context.known, self._catalog.versions
-        draft = build_draft(
-            context.request,
-            probe=prepared.original,
-            recipes=recipes,
-            fingerprint=fetched.fingerprint,
-            etag=fetched.etag,
-            sha256=fetched.sha256,
-        )
+        versions = self._catalog.versions
         for _ in range(_MAX_TRIES):
+            now = await context.read_current(self._catalog.assets)
+            draft = build_draft(
+                Request.accepted_of(now),
+                probe=prepared.original,
+                recipes=recipes,
+                fingerprint=fetched.fingerprint,
+                etag=fetched.etag,
+                sha256=fetched.sha256,
+            )
             number = await versions.next_version()
-            now = await self._catalog.assets.get(context.id)
-            if now is None:
-                raise AssetNotFound("The asset was deleted during its ingest.")
-            if known is not None and now.source != known.source:
-                raise Conflict("A later ingest of the asset has already been published.")
             version = Version(context.id, number, public_edge_after(draft, now))
             plan = await plan_objects(version, prepared, source)
             reserved = await context.reservation.reserve(plan.bytes)
@@ -126,9 +122,10 @@ class VersionPublisher:
                         stored.source,
                         stored.thumbnails,
                         Settlement(stored.objects, reserved, attempt),
+                        generation=now.generation,
                     )
             if published is not None:
                 metrics.INGEST_STORED_BYTES.inc(plan.bytes)
                 return published
-            # A change of rights, a deletion or a registration was recorded under a later version.
+            # A later request was accepted: a change of rights, an ingest or a deletion.
         raise Conflict("The asset is being changed by other requests. Try again.")

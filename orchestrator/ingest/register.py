@@ -60,6 +60,24 @@ class Request:
     force: bool = False
     """Ingest the asset even if nothing about it has changed."""
 
+    @classmethod
+    def accepted_of(cls, asset: Asset) -> Request:
+        """The request that was accepted last, with every later change merged in."""
+        now, asked = asset.as_requested(), asset.requested
+        return cls(
+            asset.id,
+            now.origin,
+            now.optimisation_policy,
+            now.thumbnail_policy,
+            roles=now.roles,
+            max_unauthorised=now.max_unauthorised,
+            strings=now.strings,
+            numbers=now.numbers,
+            tags=now.tags,
+            rights=now.rights,
+            force=asked is not None and asked.force,
+        )
+
 
 class Registrar:
     """Records original files in the catalogue."""
@@ -218,6 +236,7 @@ def build_draft(
         tags=request.tags,
         rights=request.rights,
         batch=batch,
+        force=request.force,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from orchestrator.catalog.accepted_requests import Check
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.errors import (
     AssetNotFound,
@@ -44,22 +45,18 @@ class Reingester:
         self._conversion_jobs = conversion_jobs
         self._runner = runner
 
-    async def reingest(self, asset_id: AssetId) -> Outcome:
-        """Ingest an asset again from its origin, changed or not. Raises AssetNotFound, and as
-        `IngestRunner.ingest`.
+    async def reingest(self, asset_id: AssetId, check: Check | None = None) -> Outcome:
+        """Ingest an asset again from its origin, changed or not. Raises AssetNotFound, what `check`
+        raises, and as `IngestRunner.ingest`.
         """
         asset = await self._catalog.assets.get(asset_id)
+        if check is not None:
+            check(asset)
         if asset is None:
             raise AssetNotFound(f"There is no asset {asset_id}.")
         if asset.source is None or asset.source.location != f"{FILE}{asset.origin}":
-            request = Request(
-                asset.id,
-                asset.origin,
-                asset.optimisation_policy,
-                asset.thumbnail_policy,
-                force=True,
-            )
-            return await self._runner.ingest(request)
+            accepted = await self._runner.accept(Request(asset.id, "", force=True), check=check)
+            return await self._runner.run(asset_id, accepted.ingest_generation)
         recipes = await self._converter.load_recipes(asset)
         await self._registrar.register_file(
             asset.id, local_path(asset.origin), recipes, asset, force=True

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
+from orchestrator.catalog.accepted_requests import Check
+from orchestrator.catalog.asset_edits import AssetChange, Filing
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.values import Deletion, Settlement
-from orchestrator.errors import AssetNotFound, Conflict
+from orchestrator.errors import AssetNotFound, Conflict, Superseded
 from orchestrator.ingest.convert import Converter
 from orchestrator.ingest.hooks import ChangeHooks
 from orchestrator.ingest.prepare import thumbnail_sizes
 from orchestrator.ingest.publish import ObjectWriter, Version, split_by_access
-from orchestrator.ingest.register import Request
 from orchestrator.ingest.remove import Remover
-from orchestrator.model import Asset, AssetId, Dimensions, ThumbnailSizes, public_edge
+from orchestrator.model import Asset, AssetId, Dimensions, public_edge
 
 log = logging.getLogger(__name__)
 _MAX_TRIES = 5
@@ -53,53 +55,58 @@ class AssetEditor:
         roles: tuple[str, ...] | None = None,
         max_unauthorised: int | None = None,
     ) -> Asset:
-        """Change who may see how much of an asset; None keeps a field.
+        """Accept a change of who may see how much of an asset; None keeps a field. Raises as
+        `change`.
+        """
+        return await self.change(asset_id, lambda _: AssetChange(roles, max_unauthorised))
 
-        Raises AssetNotFound, Conflict if other requests keep changing the asset,
-        StorageUnavailable.
+    async def set_fields(self, asset_id: AssetId, **fields: Any) -> Asset:
+        """Accept a change of descriptive fields (strings, numbers, tags, rights). Raises as
+        `change`.
+        """
+        return await self.change(asset_id, lambda _: AssetChange(**fields))
+
+    async def change(
+        self,
+        asset_id: AssetId,
+        change_of: Callable[[Asset], AssetChange],
+        check: Check | None = None,
+    ) -> Asset:
+        """Accept a change of the asset's rights and description. An ingest in progress continues
+        and publishes them. `change_of` is called with the asset that is changed.
+
+        Raises AssetNotFound, what `check` raises, Conflict if other requests keep changing the
+        asset, StorageUnavailable.
         """
         for _ in range(_MAX_TRIES):
-            before = await self._catalog.assets.get(asset_id)
-            if before is None:
-                raise _not_found(asset_id)
-            new_roles = before.roles if roles is None else roles
-            limit = before.max_unauthorised if max_unauthorised is None else max_unauthorised
-            sizes = split_by_access(
-                await self._thumbnail_sizes(before), public_edge(new_roles, limit)
-            )
-            after = await self._set_access(before, sizes, roles, max_unauthorised)
+            before = await self._read(asset_id, check)
+            after = await self._try_change(before, change_of(before), check=check)
             if after is not None:
                 self._hooks.enqueue("changed", after)
                 return after
-        raise Conflict("The asset is being changed by other requests. Try again.")
+        raise _busy()
 
-    async def narrow(self, request: Request, known: Asset) -> Asset:
-        """Set the access that the request asks for if it shows no client more than before. Returns
-        the asset. Narrower rights are in force before the new pixels are; every ingest begins with
-        this. Raises as `set_access`.
+    async def narrow(self, asset_id: AssetId, generation: int) -> Asset:
+        """Set the access that the accepted ingest asks for if it shows no client more than before.
+        Returns the asset. Narrower rights are in force before the new pixels are; every ingest
+        begins with this. Raises Superseded, and as `change`.
         """
-        if not known.servable or not _is_narrower(request, known):
-            return known
-        return await self.set_access(
-            known.id, roles=request.roles, max_unauthorised=request.max_unauthorised
-        )
+        return await self._apply(asset_id, generation, is_narrowing=True)
 
-    async def set_fields(self, asset_id: AssetId, **fields: Any) -> Asset:
-        """Change descriptive fields (strings, numbers, tags, rights). An ingest in progress
-        continues. Raises AssetNotFound.
+    async def apply_requested(self, asset_id: AssetId, generation: int) -> Asset:
+        """Give the asset the rights and the description that the accepted ingest asks for. Returns
+        the asset. Raises Superseded, and as `change`.
         """
-        asset = await self._catalog.assets.set_fields(asset_id, **fields)
-        self._hooks.enqueue("changed", asset)
-        return asset
+        return await self._apply(asset_id, generation, is_narrowing=False)
 
-    async def delete(self, asset_id: AssetId) -> Deletion:
-        """Delete an asset and return what was deleted. A notification drops its cached files on
-        every host. Its objects are removed after the grace period. An original that is served in
-        place stays where it is.
+    async def delete(self, asset_id: AssetId, check: Check | None = None) -> Deletion:
+        """Delete an asset and return what was deleted. Its queued and running jobs are superseded.
+        A notification drops its cached files on every host. Its objects are removed after the grace
+        period. An original that is served in place stays where it is.
 
-        Raises AssetNotFound.
+        Raises AssetNotFound, and what `check` raises.
         """
-        deleted = await self._catalog.assets.delete(asset_id)
+        deleted = await self._catalog.edits.delete(asset_id, check)
         if deleted is None:
             raise _not_found(asset_id)
         await self._remover.remove_without_grace(asset_id)
@@ -110,26 +117,58 @@ class AssetEditor:
         )
         return deleted
 
-    async def _set_access(
+    async def _apply(self, asset_id: AssetId, generation: int, *, is_narrowing: bool) -> Asset:
+        for _ in range(_MAX_TRIES):
+            before = await self._catalog.assets.get(asset_id)
+            if before is None or before.ingest_generation != generation:
+                raise Superseded
+            requested = AssetChange.requested_of(before)
+            if is_narrowing:
+                requested = requested.access
+                if not before.servable or not _is_narrower(before.as_requested(), before):
+                    return before
+            change = requested.without_same(before)
+            if not change.values:
+                return before
+            after = await self._try_change(before, change, is_accepted=True)
+            if after is not None:
+                self._hooks.enqueue("changed", after)
+                return after
+        raise _busy()
+
+    async def _read(self, asset_id: AssetId, check: Check | None) -> Asset:
+        asset = await self._catalog.assets.get(asset_id)
+        if check is not None:
+            check(asset)
+        if asset is None:
+            raise _not_found(asset_id)
+        return asset
+
+    async def _try_change(
         self,
         before: Asset,
-        sizes: ThumbnailSizes,
-        roles: tuple[str, ...] | None,
-        max_unauthorised: int | None,
+        change: AssetChange,
+        *,
+        is_accepted: bool = False,
+        check: Check | None = None,
     ) -> Asset | None:
-        """Return the changed asset; None if its thumbnails were replaced since `before`."""
-        versions = self._catalog.versions
+        """Return the changed asset; None if it was changed since `before`."""
+        sizes = before.thumbnails
+        if change.has_access:
+            roles = before.roles if change.roles is None else change.roles
+            limit = change.max_unauthorised
+            limit = before.max_unauthorised if limit is None else limit
+            edge = public_edge(roles, limit)
+            sizes = split_by_access(await self._thumbnail_sizes(before), edge)
+        edits = self._catalog.edits
         stored_under = before.thumbnails_version
         try:
             if not stored_under or sizes == before.thumbnails:
-                return await versions.set_access(
-                    before.id,
-                    roles=roles,
-                    max_unauthorised=max_unauthorised,
-                    thumbnails=sizes,
-                    filed=(stored_under, stored_under),
+                filing = Filing(before, sizes, stored_under)
+                return await edits.change(
+                    before.id, change, filing=filing, is_accepted=is_accepted, check=check
                 )
-            version = Version(before.id, await versions.next_version(), None)
+            version = Version(before.id, await self._catalog.versions.next_version(), None)
             rows = [
                 row
                 for row in await self._catalog.objects.of(before.id)
@@ -141,13 +180,13 @@ class AssetEditor:
                 self._catalog.exclusive(filing_lock(before.id)),
                 self._writer.copy_thumbnails(version, rows, sizes) as (existing, objects),
             ):
-                return await versions.set_access(
+                return await edits.change(
                     before.id,
-                    roles=roles,
-                    max_unauthorised=max_unauthorised,
-                    thumbnails=existing,
-                    filed=(stored_under, version.number),
+                    change,
+                    filing=Filing(before, existing, version.number),
                     settlement=Settlement(objects),
+                    is_accepted=is_accepted,
+                    check=check,
                 )
         except Conflict:
             return None
@@ -168,9 +207,12 @@ def _not_found(asset_id: AssetId) -> AssetNotFound:
     return AssetNotFound(f"There is no asset {asset_id}.")
 
 
-def _is_narrower(request: Request, known: Asset) -> bool:
-    roles = known.roles if request.roles is None else request.roles
-    limit = known.max_unauthorised if request.max_unauthorised is None else request.max_unauthorised
+def _busy() -> Conflict:
+    return Conflict("The asset is being changed by other requests. Try again.")
+
+
+def _is_narrower(requested: Asset, known: Asset) -> bool:
+    roles, limit = requested.roles, requested.max_unauthorised
     if (roles, limit) == (known.roles, known.max_unauthorised):
         return False
     edge, before = public_edge(roles, limit), known.public_edge

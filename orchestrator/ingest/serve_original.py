@@ -14,7 +14,7 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.ingest_context import IngestContext
 from orchestrator.ingest.prepare import Recipes, conversion_for, thumbnail_sizes
 from orchestrator.ingest.publish import ObjectWriter, Version, plan_original, split_by_access
-from orchestrator.ingest.register import build_draft, planned_probe, public_edge_after
+from orchestrator.ingest.register import Request, build_draft, planned_probe, public_edge_after
 from orchestrator.origins.reader_types import FetchedFile
 
 
@@ -33,19 +33,20 @@ class OriginalPublisher:
         is. Returns the probe of the original if it was probed.
 
         Does nothing for an asset that can be served already, for an original that is not converted,
-        or if the customer's quota has no room for original and source together. Raises
+        or if the customer's quota has no room for original and source together. Raises Superseded,
         Unprocessable, TooLarge, Unavailable.
         """
         known = context.known
-        if (known is not None and known.servable) or recipes.optimisation.conversion is None:
+        if known.servable or recipes.optimisation.conversion is None:
             return None
         with context.stages.step("probe"):
             probe = await self._imaging.probe(fetched.path)
         if conversion_for(probe, recipes) is None:
             return probe
-        draft = build_draft(context.request, probe=probe, recipes=recipes)
+        now = await context.read_current(self._catalog.assets)
+        draft = build_draft(Request.accepted_of(now), probe=probe, recipes=recipes)
         number = await self._catalog.versions.next_version()
-        edge = public_edge_after(draft, await self._catalog.assets.get(context.id))
+        edge = public_edge_after(draft, now)
         sizes = split_by_access(thumbnail_sizes(probe.dimensions, recipes.thumbnails), edge)
         version = Version(context.id, number, edge)
         plan = await plan_original(version, fetched.path, planned_probe(probe, recipes), sizes)
@@ -61,6 +62,7 @@ class OriginalPublisher:
                     stored.source,
                     stored.thumbnails,
                     Settlement(stored.objects, reserved),
+                    generation=now.generation,
                 )
         context.known = asset or known
         return probe

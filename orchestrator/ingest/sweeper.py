@@ -117,15 +117,16 @@ class Sweeper:
         return handled
 
     async def _end_stuck_ingest(self, asset: Asset) -> None:
-        # A published asset is not requeued: its recorded origin is that of the version it serves,
-        # which may not be the origin that the lost ingest was requested for.
-        is_first = bool(asset.origin) and not _is_published(asset)
-        if self._requeue is not None and is_first and await self._requeue(asset):
+        # An earlier release did not record what was requested of a published asset.
+        is_known = asset.is_pending or (bool(asset.origin) and not _is_published(asset))
+        if self._requeue is not None and is_known and await self._requeue(asset):
             log.warning("stuck ingest requeued", extra={"asset": str(asset.id)})
             return
         now = datetime.now(UTC)
         attempt = Attempt(asset.id, asset.declared or now, "failed", fault=INGEST_DIED)
-        await self._catalog.ingest_states.record_failure(asset.id, INGEST_DIED.detail, attempt)
+        await self._catalog.ingest_states.record_failure(
+            asset.id, INGEST_DIED.detail, attempt, generation=asset.ingest_generation
+        )
         metrics.INGESTS.labels("failed").inc()
         log.warning("stuck ingest failed", extra={"asset": str(asset.id)})
 

@@ -14,6 +14,7 @@ from orchestrator.errors import (
     Overloaded,
     QueueUnavailable,
     StorageUnavailable,
+    Superseded,
 )
 
 OWN_OUTAGES = (
@@ -41,14 +42,21 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """A later request replaced that of the job, which has nothing to do any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """The job becomes a dead letter. Only a person can have it tried again."""
 
 
 def decide_retry(
     error: BaseException, fault: Fault, job: Job, max_attempts: int, now: datetime | None = None
-) -> Retry | GiveUp:
+) -> Retry | GiveUp | Replaced:
     """Decide by the class of the error and by the number of attempts."""
+    if isinstance(error, Superseded):
+        return Replaced()
     now = now or datetime.now(UTC)
     if isinstance(error, OWN_OUTAGES) and now - (job.begun or now) < OUTAGE_GRACE:
         return Retry(is_counted=False)

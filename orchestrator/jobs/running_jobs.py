@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from orchestrator.catalog.claims import Claims
@@ -23,6 +24,8 @@ class RunningJob:
     """Another worker has claimed the job, or may claim it."""
     is_settling: bool = False
     """Its outcome is being recorded, so a heartbeat that finds no claim proves nothing."""
+    ended: str = ""
+    """The state in which a request has ended it: cancelled or superseded."""
 
 
 @dataclass(slots=True)
@@ -32,6 +35,8 @@ class RunningJobs:
     claims: Claims
     heartbeat_s: float
     by_id: dict[int, RunningJob] = field(default_factory=dict)
+    look_now: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a request has ended a running job, perhaps one of these."""
 
     def add(self, job: Job) -> RunningJob:
         """Add a claimed job. If this worker still runs the job under an earlier claim, which it has
@@ -51,18 +56,23 @@ class RunningJobs:
     async def keep_claims(self) -> None:
         """Send heartbeats until cancelled, and cancel jobs whose claim is lost."""
         while True:
-            await asyncio.sleep(self.heartbeat_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.heartbeat_s):
+                    await self.look_now.wait()
+            self.look_now.clear()
             active = [each for each in self.by_id.values() if not each.is_settling]
             if not active:
                 continue
             try:
                 claimed = await self.claims.heartbeat([each.job for each in active])
+                lost = [each for each in active if each.job.id not in claimed]
+                ended = await self.claims.ended([each.job for each in lost]) if lost else {}
             except Unavailable as error:
                 log.warning("heartbeat failed", extra={"reason": error.public})
                 continue
-            for running in active:
-                if running.job.id not in claimed:
-                    _cancel_lost(running)
+            for running in lost:
+                running.ended = ended.get(running.job.id, "")
+                _cancel_lost(running)
 
 
 def _cancel_lost(running: RunningJob) -> None:

@@ -16,7 +16,7 @@ from orchestrator.backoff import backoff_s
 from orchestrator.catalog.claims import ClaimOutcome, Claims
 from orchestrator.catalog.jobs import Job
 from orchestrator.errors import Unavailable, fault_of
-from orchestrator.jobs.retry_decision import GiveUp, Retry, decide_retry
+from orchestrator.jobs.retry_decision import GiveUp, Replaced, Retry, decide_retry
 from orchestrator.jobs.running_jobs import RunningJob, log_fields
 from orchestrator.jobs.worker_options import WorkerOptions
 
@@ -47,6 +47,10 @@ class Settler:
         job = running.job
         fault = fault_of(error, job.kind)
         decision = decide_retry(error, fault, job, self._options.max_attempts)
+        if isinstance(decision, Replaced):
+            settled = await _repeat(lambda: self._claims.supersede(job, fault))
+            _report(job, "superseded", settled)
+            return
         if isinstance(decision, GiveUp):
             settled = await _repeat(lambda: self._claims.fail(job, fault))
             _report(job, "failed", settled, fault.code)
@@ -83,6 +87,10 @@ async def _repeat(settle: Callable[[], Awaitable[T]]) -> T:
 
 
 def _report(job: Job, outcome: str, settled: ClaimOutcome, code: str = "") -> None:
+    if settled.ended is not None and not settled.was_ours:
+        metrics.JOBS_SETTLED.labels(job.kind, settled.ended).inc()
+        log.info("job stopped", extra={**log_fields(job), "state": settled.ended})
+        return
     if not settled.was_ours:
         metrics.JOBS_LOST.inc()
         log.warning("job claim lost", extra=log_fields(job))

@@ -71,34 +71,28 @@ class Submitter:
             return await submission.submit(drafts, batch)
 
     async def retry(self, job: int) -> Job:
-        """Queue a failed or cancelled job again. Raises NotFound, Conflict in any other state."""
-        async with self._catalog.transaction() as connection:
-            queued = await self._catalog.jobs.retry(connection, job)
+        """Queue a failed or cancelled job again. Raises as `Retries.retry_job`."""
+        queued = await self._catalog.retries.retry_job(job)
         await self._announce([(queued.id, queued.lane)])
         return queued
 
     async def retry_batch(self, batch: int) -> list[Job]:
         """Queue the failed jobs of a batch again; returns them."""
-        async with self._catalog.transaction() as connection:
-            queued = await self._catalog.jobs.retry_batch(connection, batch)
+        queued = await self._catalog.retries.retry_batch(batch)
         await self._announce((job.id, job.lane) for job in queued)
         return queued
 
     async def cancel(self, job: int) -> Job:
-        """Cancel a queued job and the ingest of its asset. Raises NotFound, Conflict in any other
-        state.
+        """Cancel a queued or running job and the ingest of its asset. Raises NotFound, Conflict
+        in any other state.
         """
-        cancelled = await self._catalog.jobs.cancel(job)
-        await self._catalog.ingest_states.cancel(job=job)
-        return cancelled
+        return await self._catalog.cancellations.cancel_job(job)
 
     async def cancel_batch(self, batch: int) -> int:
-        """Cancel the queued jobs of a batch and the ingests of their assets; returns how many jobs
-        there were.
+        """Cancel the queued and running jobs of a batch and the ingests of their assets; returns
+        how many jobs there were.
         """
-        number = await self._catalog.jobs.cancel_batch(batch)
-        await self._catalog.ingest_states.cancel(batch=batch)
-        return number
+        return await self._catalog.cancellations.cancel_batch(batch)
 
     async def _announce(self, jobs: Iterable[tuple[int, Lane]]) -> None:
         """Announce committed jobs in SQS, while no connection and no row of the database waits for

@@ -18,6 +18,7 @@ from contextlib import suppress
 
 from orchestrator import metrics
 from orchestrator.backoff import backoff_s
+from orchestrator.catalog.accepted_requests import ENDED_NOTICE
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.jobs import Job
 from orchestrator.errors import OrchestratorError, Unavailable
@@ -55,8 +56,16 @@ class Worker:
         self._look_again = asyncio.Event()
 
     def wake(self) -> None:
-        """Look for due jobs now. Called when a notice arrives."""
+        """Look for due jobs now."""
         self._look_again.set()
+
+    def on_notice(self, payload: str) -> None:
+        """Look for due jobs, or for running ones that a request has ended. Called when a notice of
+        JOBS_CHANNEL arrives.
+        """
+        if payload == ENDED_NOTICE:
+            self._running.look_now.set()
+        self.wake()
 
     async def run(self) -> None:
         """Work until cancelled. Then running jobs have `drain_s` to finish; the others are
@@ -160,6 +169,10 @@ class Worker:
 
     async def _release(self, running: RunningJob) -> None:
         """Let another worker have a job that was cancelled, unless one has it already."""
+        if running.ended:
+            log.info("job stopped", extra={**log_fields(running.job), "state": running.ended})
+            metrics.JOBS_SETTLED.labels(running.job.kind, running.ended).inc()
+            return
         if running.is_lost:
             log.warning("job claim lost", extra=log_fields(running.job))
             return

@@ -94,7 +94,7 @@ class Process:
             ASSETS_CHANNEL: change_notices(self._on_change, self._on_prefix, self._on_alias)
         }
         if self._workers:
-            channels[JOBS_CHANNEL] = lambda _payload: self._wake_workers()
+            channels[JOBS_CHANNEL] = self._on_job_notice
         return Listener(
             self._services.settings.database,
             channels,
@@ -122,6 +122,10 @@ class Process:
         for role in self._roles:
             role.on_restored()
         self._wake_workers()
+
+    def _on_job_notice(self, payload: str) -> None:
+        for worker in self._workers:
+            worker.on_notice(payload)
 
     def _wake_workers(self) -> None:
         for worker in self._workers:

@@ -119,7 +119,7 @@ async def _run(settings: Settings, port: int | None) -> None:
             worker = build_worker(services)
             listener = Listener(
                 settings.database,
-                {JOBS_CHANNEL: lambda _payload: worker.wake()},
+                {JOBS_CHANNEL: worker.on_notice},
                 on_restored=worker.wake,
             )
             loops = (

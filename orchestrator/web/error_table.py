@@ -59,6 +59,7 @@ ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.KeyRequired: ErrorMapping(401, headers=_KEY_CHALLENGE),
     errors.Forbidden: ErrorMapping(403),
     errors.Conflict: ErrorMapping(409),
+    errors.Superseded: ErrorMapping(409),
     errors.Overloaded: ErrorMapping(503, retryable=True),
     errors.Unavailable: ErrorMapping(503, retryable=True),
     errors.StorageUnavailable: ErrorMapping(503, retryable=True),

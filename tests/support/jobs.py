@@ -157,7 +157,7 @@ class JobSystem:
                 await loops.enter_async_context(running(self.receiver(draft_of, worker.wake).run()))
             else:
                 listening = asyncio.Event()
-                channels = {JOBS_CHANNEL: lambda _: worker.wake()}
+                channels = {JOBS_CHANNEL: worker.on_notice}
                 listener = Listener(self.settings.database, channels, on_restored=worker.wake)
                 await loops.enter_async_context(running(listener.run(listening)))
                 await listening.wait()
@@ -171,7 +171,7 @@ class JobSystem:
 
     async def ended(self, ids: Sequence[int], within_s: float = 20) -> list[Job]:
         """The jobs, once all have ended."""
-        ends = ("done", "failed", "cancelled")
+        ends = ("done", "failed", "cancelled", "superseded")
         return await self.until(ids, lambda job: job.state in ends, within_s)
 
     async def until(

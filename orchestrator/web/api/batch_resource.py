@@ -80,7 +80,7 @@ class BatchResource:
         return json_response(BatchAgain(batch=batch.id, jobs=len(jobs)))
 
     async def cancel(self, call: ApiCall) -> web.Response:
-        """Answer 200 with the number of waiting jobs that are cancelled."""
+        """Answer 200 with the number of waiting and running jobs that are cancelled."""
         batch = await self._get_batch(call)
         number = await self._submitter.cancel_batch(batch.id)
         return json_response(BatchAgain(batch=batch.id, jobs=number))

@@ -4,14 +4,18 @@ names the faults of all members.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.catalog.assets import Assets
 from orchestrator.errors import AssetNotFound, InvalidInput
-from orchestrator.ingest.payload.decoding import Payload, decode
-from orchestrator.web.api.ingest_requests import IngestRequestProcessor
+from orchestrator.ingest.payload.decoding import decode
+from orchestrator.web.api.ingest_requests import CheckedRequest, IngestRequestProcessor
+
+_AT_ONCE = 20
+"""Members that are validated before other requests of the process go on."""
 
 
 class BatchValidator:
@@ -24,22 +28,24 @@ class BatchValidator:
         self._ingest_requests = ingest_requests
         self._max_members = max_members
 
-    async def validate(self, body: Any, customer: int) -> list[Payload]:
-        """Return the payload of every member. Raises InvalidInput with the faults of all members if
+    async def validate(self, body: Any, customer: int) -> list[CheckedRequest]:
+        """Return the request of every member. Raises InvalidInput with the faults of all members if
         one has a fault.
         """
         members = read_members(body, self._max_members)
         faults: dict[int, str] = {}
-        payloads: dict[int, Payload] = {}
+        requests: dict[int, CheckedRequest] = {}
         for index, member in enumerate(members):
+            if index % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # other requests of this process go on
             try:
-                payloads[index] = await self._validate_member(member, customer)
+                requests[index] = await self._validate_member(member, customer)
             except (InvalidInput, AssetNotFound) as error:
                 faults[index] = "; ".join(error.public.splitlines())
-        counts = Counter(payload.request.id for payload in payloads.values())
-        for index, payload in payloads.items():
-            if counts[payload.request.id] > 1:
-                faults[index] = f"id: {payload.request.id} is in the batch more than once"
+        counts = Counter(checked.request.id for checked in requests.values())
+        for index, checked in requests.items():
+            if counts[checked.request.id] > 1:
+                faults[index] = f"id: {checked.request.id} is in the batch more than once"
         if faults:
             lines = [f"member {index}: {faults[index]}" for index in sorted(faults)]
             raise InvalidInput(
@@ -47,9 +53,9 @@ class BatchValidator:
                 f" Correct them and post the batch again. {lines[0]}",
                 faults=lines,
             )
-        return [payloads[index] for index in sorted(payloads)]
+        return [requests[index] for index in sorted(requests)]
 
-    async def _validate_member(self, member: Any, customer: int) -> Payload:
+    async def _validate_member(self, member: Any, customer: int) -> CheckedRequest:
         if not isinstance(member, Mapping):
             raise InvalidInput("should be an object that describes one asset")
         request = decode(member, customer).request
@@ -59,7 +65,7 @@ class BatchValidator:
                 f" use an id of customer {customer}"
             )
         asset = None if request.origin else await self._assets.get(request.id)
-        return Payload(await self._ingest_requests.complete_request(request, asset))
+        return await self._ingest_requests.check_request(request, asset)
 
 
 def read_members(body: Any, max_members: int) -> list[Any]:

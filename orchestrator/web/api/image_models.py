@@ -17,7 +17,7 @@ Size = Annotated[list[int], Field(min_length=2, max_length=2)]
 class AttemptOut(ResponseModel):
     """One ingest of an asset."""
 
-    outcome: Literal["completed", "unchanged", "failed"]
+    outcome: Literal["completed", "unchanged", "failed", "superseded"]
     started: datetime
     finished: datetime | None
     version: int | None
@@ -58,6 +58,8 @@ class ImageOut(ResponseModel):
     error_code: str
     """The code of `error`, for programs (docs/http.md); "" if it has none."""
     version: int
+    generation: int
+    """Of the last accepted change; it grows with each."""
     width: int
     height: int
     media_type: str

@@ -5,16 +5,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
+from orchestrator.catalog.accepted_requests import Check
+from orchestrator.catalog.asset_edits import AssetChange
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.attempts import Attempts
 from orchestrator.catalog.customers import Customers
 from orchestrator.errors import AssetNotFound, InvalidInput, NotFound
 from orchestrator.ingest.ingest_context import Outcome
-from orchestrator.ingest.payload.decoding import Payload, decode, parse_body
+from orchestrator.ingest.payload.decoding import decode, parse_body
+from orchestrator.ingest.payload.fields import Body
 from orchestrator.ingest.register import Request
 from orchestrator.ingest.rights import AssetEditor
 from orchestrator.model import Asset, AssetId
@@ -26,7 +30,7 @@ from orchestrator.web.api.image_models import (
     ImageShown,
     ImageTaken,
 )
-from orchestrator.web.api.ingest_requests import IngestRequestProcessor
+from orchestrator.web.api.ingest_requests import CheckedRequest, IngestRequestProcessor
 from orchestrator.web.api.json_responses import check_conditions, compute_etag, json_response
 from orchestrator.web.api.operations import ApiCall
 from orchestrator.web.api.request_models import AfterQuery
@@ -89,8 +93,8 @@ class ImageResource:
         asset = await self._current_asset(call, payload.request.id)
         if not payload.request.origin and (asset is None or not asset.origin):
             raise InvalidInput(_NO_ORIGIN)
-        request = await self._ingest_requests.complete_request(payload.request, asset)
-        return await self._ingest(call, replace(payload, request=request), asset)
+        checked = await self._ingest_requests.check_request(payload.request, asset)
+        return await self._ingest(call, checked, asset)
 
     async def patch(self, call: ApiCall) -> web.Response:
         """Answer 200 with the changed asset. It is ingested again if the origin or a policy
@@ -100,33 +104,36 @@ class ImageResource:
         asset = await self._current_asset(call, asset_id)
         if asset is None:
             raise _not_found(asset_id)
+        wanted = asset.as_requested()
         request = Request(
             asset.id,
-            body.origin or asset.origin,
-            body.image_optimisation_policy or asset.optimisation_policy,
-            body.thumbnail_policy or asset.thumbnail_policy,
+            body.origin or wanted.origin,
+            body.image_optimisation_policy or wanted.optimisation_policy,
+            body.thumbnail_policy or wanted.thumbnail_policy,
             roles=body.roles,
             max_unauthorised=body.max_unauthorised,
-            strings=body.all_strings(asset.strings),
-            numbers=body.all_numbers(asset.numbers),
+            strings=body.all_strings(wanted.strings),
+            numbers=body.all_numbers(wanted.numbers),
             tags=body.tags,
             rights=body.rights,
             force=body.force,
         )
-        if not (body.force or _changes_pixels(request, asset)):
-            return _asset_response(await self._ingest_requests.update_fields(request, asset))
-        if body.origin == "" and not asset.origin:
+        if not (body.force or _changes_pixels(request, wanted)):
+            changed = await self._ingest_requests.update_fields(
+                asset.id, partial(_change_of, body), _check_of(call)
+            )
+            return _asset_response(changed)
+        if body.origin == "" and not wanted.origin:
             raise InvalidInput(_NO_ORIGIN)
-        if body.origin in ("", asset.origin):
+        if body.origin in ("", wanted.origin):
             request = replace(request, origin="")
-        complete = await self._ingest_requests.complete_request(request, asset)
-        return await self._ingest(call, Payload(complete), asset)
+        checked = await self._ingest_requests.check_request(request, asset)
+        return await self._ingest(call, checked, asset)
 
     async def delete(self, call: ApiCall) -> web.Response:
         """Answer 200 with the number of objects and bytes that the deletion removes."""
         asset_id = call.asset_id
-        await self._current_asset(call, asset_id)
-        deleted = await self._editor.delete(asset_id)
+        deleted = await self._editor.delete(asset_id, _check_of(call))
         return json_response(
             Deletion(id=str(asset_id), objects=deleted.objects, bytes=deleted.bytes)
         )
@@ -139,10 +146,11 @@ class ImageResource:
         if asset is None:
             raise _not_found(call.asset_id)
         if not call.prefers_async:
-            return _outcome_response(await self._ingest_requests.reingest(asset.id))
+            outcome = await self._ingest_requests.reingest(asset.id, _check_of(call))
+            return _outcome_response(outcome)
         request = Request(asset.id, "", force=True)
-        complete = await self._ingest_requests.complete_request(request, asset)
-        return await self._submit_job(Payload(complete))
+        checked = await self._ingest_requests.check_request(request, asset)
+        return await self._submit_job(checked, _check_of(call))
 
     async def ingest(self, call: ApiCall) -> web.Response:
         """The Engine's endpoint: answer 200 with the asset when it is ingested, 202 with its
@@ -154,38 +162,61 @@ class ImageResource:
         if not await self._customers.exists(asset_id.customer):
             raise NotFound(f"There is no customer {asset_id.customer}. Check the id.")
         asset = await self._assets.get(asset_id)
-        request = await self._ingest_requests.complete_request(payload.request, asset)
+        checked = await self._ingest_requests.check_request(payload.request, asset)
         if call.prefers_async:
-            return await self._submit_job(replace(payload, request=request))
-        return _outcome_response(await self._ingest_requests.ingest(request, asset))
+            return await self._submit_job(checked)
+        return _outcome_response(await self._ingest_requests.ingest(payload.request))
 
-    async def _ingest(self, call: ApiCall, payload: Payload, asset: Asset | None) -> web.Response:
+    async def _ingest(
+        self, call: ApiCall, checked: CheckedRequest, asset: Asset | None
+    ) -> web.Response:
+        check = _check_of(call)
         if call.prefers_async:
-            return await self._submit_job(payload)
-        outcome = await self._ingest_requests.ingest(payload.request, asset)
+            return await self._submit_job(checked, check)
+        outcome = await self._ingest_requests.ingest(checked.request, check)
         if asset is not None:
             return _outcome_response(outcome)
         return _outcome_response(outcome, 201, Location=call.request.rel_url.raw_path)
 
-    async def _submit_job(self, payload: Payload) -> web.Response:
-        recorded = await self._ingest_requests.submit_jobs(
-            [payload], customer=payload.request.id.customer, lane="normal", as_batch=False
-        )
-        job = recorded.ids[0]
+    async def _submit_job(
+        self, checked: CheckedRequest, check: Check | None = None
+    ) -> web.Response:
+        job = await self._ingest_requests.submit_job(checked, check)
         return json_response(
-            Accepted(job=job, image=str(payload.request.id)),
+            Accepted(job=job, image=str(checked.request.id)),
             202,
             headers={"Preference-Applied": "respond-async", "Location": f"/jobs/{job}"},
         )
 
     async def _current_asset(self, call: ApiCall, asset_id: AssetId) -> Asset | None:
         """Return the asset as it is now. Raises PreconditionFailed if the request's conditions do
-        not allow to change it.
+        not allow to change it; they are checked again when the request is accepted.
         """
         asset = await self._assets.get(asset_id)
+        _check_of(call)(asset)
+        return asset
+
+
+def _check_of(call: ApiCall) -> Check:
+    """Return the check of the request's conditions. It raises PreconditionFailed."""
+
+    def check(asset: Asset | None) -> None:
         etag = None if asset is None else compute_etag(ImageOut.model_validate(asset))
         check_conditions(call.request, etag)
-        return asset
+
+    return check
+
+
+def _change_of(body: Body, asset: Asset) -> AssetChange:
+    wanted = asset.as_requested()
+    return AssetChange(
+        body.roles,
+        body.max_unauthorised,
+        body.all_strings(wanted.strings),
+        body.all_numbers(wanted.numbers),
+        body.tags,
+        body.rights,
+    )
 
 
 def _not_found(asset_id: AssetId) -> AssetNotFound:

@@ -1,5 +1,5 @@
 """Ingest requests of the API: checks them, then ingests while the client waits, or queues jobs and
-declares their assets in one transaction.
+accepts their requests in one transaction.
 
 The public never sees new pixels under old rights: a change that narrows access takes effect at
 once, a change that widens access only when the new version is published.
@@ -8,24 +8,29 @@ once, a change that widens access only when the new version is published.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass
 
+from orchestrator.catalog.accepted_requests import Check
+from orchestrator.catalog.asset_edits import AssetChange
+from orchestrator.catalog.asset_transaction import lock_asset
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.attempts import Attempts
 from orchestrator.catalog.batches import BatchDraft, Lane
-from orchestrator.catalog.jobs import INGEST, JobDraft, RecordedJobs
+from orchestrator.catalog.jobs import INGEST, JobDraft
 from orchestrator.errors import (
     OrchestratorError,
     OriginUnavailable,
     Overloaded,
     OversizeImage,
+    Superseded,
     TooLarge,
     Unavailable,
 )
 from orchestrator.ingest.ingest_context import Outcome
 from orchestrator.ingest.payload.decoding import Payload, complete_request, encode
 from orchestrator.ingest.pipeline import Pipeline
-from orchestrator.ingest.register import Request
+from orchestrator.ingest.register import Request, build_draft
 from orchestrator.jobs.submitter import Submitter, host_of
 from orchestrator.model import Asset, AssetId
 from orchestrator.origins.origin_fetcher import OriginFetcher
@@ -33,9 +38,17 @@ from orchestrator.origins.origin_kinds import kind_of_origin
 
 BUSY_RETRY_S = 5.0
 _MAX_SUBMISSIONS = 2
-"""Submissions at the same time. Each holds one lock per asset until its transaction ends, and
-PostgreSQL has room for some thousands of locks.
-"""
+"""Batches that are recorded at the same time. Each takes a connection, and seconds of work."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRequest:
+    """A request that may be accepted, as the client sent it. `host` is that of its origin, or of the
+    origin that the asset has now.
+    """
+
+    request: Request
+    host: str
 
 
 class IngestRequestProcessor:
@@ -61,41 +74,53 @@ class IngestRequestProcessor:
         self._waiting = 0
         self._submissions = 0
 
-    async def complete_request(self, request: Request, asset: Asset | None) -> Request:
-        """Return the request with its missing fields taken from `asset`, the asset as it is now.
+    async def check_request(self, request: Request, asset: Asset | None) -> CheckedRequest:
+        """Check a request, whose missing fields are taken from `asset`, the asset as it is now.
 
         Raises InvalidInput for an origin or a policy that a request must not name, AssetNotFound if
         neither the request nor an asset names an origin.
         """
         if request.origin:
             self._check_origin(request.origin)
-        complete = complete_request(request, asset)
+        complete = complete_request(request, asset and asset.as_requested())
         customer = request.id.customer
         policies = self._pipeline.policies
         await policies.find("optimisation", customer, complete.optimisation_policy)
         await policies.find("thumbnail", customer, complete.thumbnail_policy)
-        return complete
+        return CheckedRequest(request, host_of(complete.origin))
 
-    async def ingest(self, request: Request, asset: Asset | None) -> Outcome:
-        """Ingest a complete request while the client waits. A client that disconnects does not stop
-        the ingest, because aiohttp does not cancel its handler. Raises as `IngestRunner.ingest`,
-        and Overloaded.
+    async def ingest(self, request: Request, check: Check | None = None) -> Outcome:
+        """Accept a request and ingest the asset while the client waits. A client that disconnects
+        does not stop the ingest, because aiohttp does not cancel its handler. Raises what `check`
+        raises, and as `IngestRunner.ingest`, and Overloaded.
         """
-        return await self._run_bounded(request.id, lambda: self._narrow_and_ingest(request, asset))
+        return await self._run_bounded(request.id, lambda: self._accept_and_ingest(request, check))
 
-    async def reingest(self, asset_id: AssetId) -> Outcome:
+    async def reingest(self, asset_id: AssetId, check: Check) -> Outcome:
         """Ingest an asset again while the client waits, also if its bytes have not changed. Raises
-        as `Reingester.reingest`, and Overloaded.
+        what `check` raises, and as `Reingester.reingest`, and Overloaded.
         """
         return await self._run_bounded(
-            asset_id, lambda: self._pipeline.reingester.reingest(asset_id)
+            asset_id, lambda: self._pipeline.reingester.reingest(asset_id, check)
         )
 
-    async def submit_jobs(
-        self, payloads: Sequence[Payload], *, customer: int, lane: Lane, as_batch: bool
-    ) -> RecordedJobs:
-        """Declare the assets of complete requests and queue their jobs: all or none. Changes that
-        narrow access take effect before.
+    async def submit_job(self, checked: CheckedRequest, check: Check | None = None) -> int:
+        """Accept a request and queue its job; returns the number of the job. A change that narrows
+        access is in force when this returns. Raises what `check` raises, and as
+        `AssetEditor.narrow`.
+        """
+        async with self._submitter.submission() as submission:
+            if check is not None:
+                check(await lock_asset(submission.connection, checked.request.id))
+            recorded = await submission.submit([_draft_job(checked, "normal")])
+        await self._narrow([checked])
+        return recorded.ids[0]
+
+    async def submit_batch(
+        self, members: Sequence[CheckedRequest], *, customer: int, lane: Lane
+    ) -> int | None:
+        """Accept the requests of a batch and queue their jobs: all or none. Returns the number of
+        the batch. Changes that narrow access are in force when this returns.
 
         Raises Overloaded, and as `AssetEditor.narrow`.
         """
@@ -107,39 +132,33 @@ class IngestRequestProcessor:
             )
         self._submissions += 1
         try:
-            for payload in payloads:
-                await self._narrow_stored_asset(payload.request)
-            async with self._submitter.submission() as submission:
-                recorded = await submission.submit(
-                    [_draft_job(payload, lane) for payload in payloads],
-                    BatchDraft(customer, lane) if as_batch else None,
-                )
-                # Every transaction locks assets in this order, so that two batches cannot wait for
-                # each other.
-                for payload in sorted(payloads, key=lambda each: each.request.id):
-                    await self._pipeline.runner.declare(
-                        payload.request, batch=recorded.batch, connection=submission.connection
-                    )
+            drafts = [_draft_job(checked, lane) for checked in members]
+            recorded = await self._submitter.submit(drafts, BatchDraft(customer, lane))
+            await self._narrow(members)
         finally:
             self._submissions -= 1
-        return recorded
+        return recorded.batch
 
-    async def update_fields(self, request: Request, asset: Asset) -> Asset:
+    async def update_fields(
+        self, asset_id: AssetId, change_of: Callable[[Asset], AssetChange], check: Check
+    ) -> Asset:
         """Change the rights and the descriptive fields of an asset without an ingest. Returns the
-        asset as it is now. Raises as `AssetEditor.set_access`.
+        asset as it is now. Raises as `AssetEditor.change`.
         """
-        rights = _changed_fields(request, asset, ("roles", "max_unauthorised"))
-        if rights:
-            asset = await self._pipeline.editor.set_access(asset.id, **rights)
-        fields = _changed_fields(request, asset, ("strings", "numbers", "tags", "rights"))
-        return await self._pipeline.editor.set_fields(asset.id, **fields) if fields else asset
+        return await self._pipeline.editor.change(asset_id, change_of, check)
 
-    async def _narrow_stored_asset(self, request: Request) -> None:
-        if request.roles is None and request.max_unauthorised is None:
+    async def _narrow(self, accepted: Sequence[CheckedRequest]) -> None:
+        """Put the narrower rights of accepted requests in force."""
+        restricting = [
+            each.request.id
+            for each in accepted
+            if each.request.roles is not None or each.request.max_unauthorised is not None
+        ]
+        if not restricting:
             return
-        asset = await self._assets.get(request.id)
-        if asset is not None:
-            await self._pipeline.editor.narrow(request, asset)
+        for asset_id, generation in await self._assets.with_other_access(restricting):
+            with suppress(Superseded):
+                await self._pipeline.editor.narrow(asset_id, generation)
 
     async def _run_bounded(
         self, asset_id: AssetId, ingest: Callable[[], Awaitable[Outcome]]
@@ -176,10 +195,12 @@ class IngestRequestProcessor:
             api_error.stage = attempts[0].fault.stage
         return api_error
 
-    async def _narrow_and_ingest(self, request: Request, asset: Asset | None) -> Outcome:
-        if asset is not None:  # before the ingest waits for its turn to convert
-            await self._pipeline.editor.narrow(request, asset)
-        return await self._pipeline.runner.ingest(request)
+    async def _accept_and_ingest(self, request: Request, check: Check | None) -> Outcome:
+        pipeline = self._pipeline
+        asset = await pipeline.runner.accept(request, check=check)
+        # Before the ingest waits for its turn to convert.
+        await pipeline.editor.narrow(asset.id, asset.ingest_generation)
+        return await pipeline.runner.run(asset.id, asset.ingest_generation)
 
     def _check_origin(self, origin: str) -> None:
         self._origins.check_permitted(origin)
@@ -189,22 +210,14 @@ class IngestRequestProcessor:
             return  # a strategy of the customer may say how to read it
 
 
-def _changed_fields(request: Request, asset: Asset, names: Sequence[str]) -> dict[str, Any]:
-    requested = {name: getattr(request, name) for name in names}
-    return {
-        name: value
-        for name, value in requested.items()
-        if value is not None and value != getattr(asset, name)
-    }
-
-
-def _draft_job(payload: Payload, lane: Lane) -> JobDraft:
-    request = payload.request
+def _draft_job(checked: CheckedRequest, lane: Lane) -> JobDraft:
+    request = checked.request
     return JobDraft(
         INGEST,
-        encode(payload),
+        encode(Payload(request)),
         request.id.customer,
         lane=lane,
-        host=host_of(request.origin),
+        host=checked.host,
         asset=str(request.id),
+        request=build_draft(request),
     )

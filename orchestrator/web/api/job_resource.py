@@ -52,13 +52,13 @@ class JobResource:
 
     async def retry(self, call: ApiCall) -> web.Response:
         """Answer 200 with the failed or cancelled job, which is queued again; 409 in any other
-        state.
+        state, and after a later change of its asset.
         """
         job = await self._get_job(call)
         return json_response(JobOut.model_validate(await self._submitter.retry(job.id)))
 
     async def cancel(self, call: ApiCall) -> web.Response:
-        """Answer 200 with the waiting job, which is cancelled; 409 in any other state."""
+        """Answer 200 with the waiting or running job, which is cancelled; 409 if it has ended."""
         job = await self._get_job(call)
         return json_response(JobOut.model_validate(await self._submitter.cancel(job.id)))
 

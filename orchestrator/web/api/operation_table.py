@@ -207,7 +207,7 @@ def _batch_operations(resource: BatchResource) -> list[Operation]:
             "POST",
             f"{_BATCH}/cancel",
             resource.cancel,
-            "Cancel the waiting jobs of a batch",
+            "Cancel the waiting and running jobs of a batch",
             changed,
         ),
     ]
@@ -329,5 +329,7 @@ def _job_operations(resource: JobResource) -> list[Operation]:
         ),
         Operation("GET", "/jobs/{job}", resource.show, "Show a job", job),
         Operation("POST", "/jobs/{job}/retry", resource.retry, "Retry a failed job", job),
-        Operation("POST", "/jobs/{job}/cancel", resource.cancel, "Cancel a waiting job", job),
+        Operation(
+            "POST", "/jobs/{job}/cancel", resource.cancel, "Cancel a waiting or running job", job
+        ),
     ]

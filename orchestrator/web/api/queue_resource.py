@@ -49,13 +49,11 @@ class QueueResource:
 
     async def _post(self, call: ApiCall, lane: Lane) -> web.Response:
         customer = call.customer
-        payloads = await self._validator.validate(call.body, customer)
-        recorded = await self._ingest_requests.submit_jobs(
-            payloads, customer=customer, lane=lane, as_batch=True
-        )
+        members = await self._validator.validate(call.body, customer)
+        number = await self._ingest_requests.submit_batch(members, customer=customer, lane=lane)
         batch = None
-        if recorded.batch is not None:
-            batch = await self._batches.get(recorded.batch, customer=customer)
+        if number is not None:
+            batch = await self._batches.get(number, customer=customer)
         if batch is None:
             raise NotFound("The batch was deleted after it was recorded. Post it again.")
         location = f"/customers/{customer}/queue/batches/{batch.id}"

@@ -23,6 +23,9 @@ class JobOut(ResponseModel):
     host: str
     batch: int | None
     state: State
+    """`superseded`: a later change of the asset replaced the job."""
+    generation: int
+    """Of the request that the job was accepted for; 0 without one."""
     attempts: int
     due: datetime
     """The job does not start before this time."""
@@ -57,6 +60,8 @@ class BatchOut(ResponseModel):
     completed: int
     errors: int
     cancelled: int
+    superseded: int
+    """Jobs that later changes of their assets replaced."""
     remaining: int
     submitted: datetime
     finished: datetime | None

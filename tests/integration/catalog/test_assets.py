@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.catalog.asset_edits import AssetChange
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.jobs import CONVERT, JobDraft
 from orchestrator.catalog.values import AssetDraft
@@ -100,7 +101,7 @@ async def test_assets_with_unusual_names_are_different_assets(catalog: Catalog, 
     found = await catalog.assets.get(AssetId(1, 1, name))
     assert found is not None
     assert found.id.name == name
-    deleted = await catalog.assets.delete(found.id)
+    deleted = await catalog.edits.delete(found.id)
     assert deleted is not None
     assert deleted.asset == found
     assert sum((await catalog.assets.count()).values()) == len(NAMES) - 1
@@ -108,7 +109,7 @@ async def test_assets_with_unusual_names_are_different_assets(catalog: Catalog, 
 
 async def test_an_unknown_asset_is_none(catalog: Catalog) -> None:
     assert await catalog.assets.get(AssetId(1, 1, "nothing")) is None
-    assert await catalog.assets.delete(AssetId(1, 1, "nothing")) is None
+    assert await catalog.edits.delete(AssetId(1, 1, "nothing")) is None
 
 
 async def test_registering_the_same_original_again_changes_nothing(
@@ -193,14 +194,21 @@ async def test_completing_or_failing_an_outdated_version_changes_nothing(catalog
 
 
 async def test_publishing_returns_none_when_a_later_version_exists(catalog: Catalog) -> None:
-    await catalog.versions.register(a_draft())
+    first = (await catalog.versions.register(a_draft())).asset
     slow = await catalog.versions.next_version()
     quick = await catalog.versions.next_version()
-    published = await catalog.versions.publish(a_draft(), quick, CONVERTED, PLANNED)
+    published = await catalog.versions.publish(
+        a_draft(), quick, CONVERTED, PLANNED, generation=first.generation
+    )
     assert published is not None
     assert (published.version, published.state) == (quick, AssetState.READY)
     assert published.thumbnails_version == quick
-    assert await catalog.versions.publish(a_draft(mark="9"), slow, CONVERTED, PLANNED) is None
+    late = a_draft(mark="9")
+    for number, generation in ((slow, first.generation), (quick + 1, first.generation - 1)):
+        done = await catalog.versions.publish(
+            late, number, CONVERTED, PLANNED, generation=generation
+        )
+        assert done is None
     assert await catalog.assets.get(published.id) == published
 
 
@@ -217,7 +225,9 @@ async def test_versions_of_one_asset_only_rise_with_concurrent_changes(
         try:
             seen.append(
                 (
-                    await catalog.versions.set_access(AssetId(1, 1, "a"), max_unauthorised=number)
+                    await catalog.edits.change(
+                        AssetId(1, 1, "a"), AssetChange(max_unauthorised=number)
+                    )
                 ).version
             )
         except AssetNotFound:
@@ -260,34 +270,34 @@ async def test_a_change_of_rights_is_a_new_version_of_the_same_pixels(catalog: C
         first.id, first.version, source=CONVERTED, thumbnails=PLANNED
     )
     assert done is not None
-    after = await catalog.versions.set_access(first.id, roles=["staff"])
+    after = await catalog.edits.change(first.id, AssetChange(roles=("staff",)))
     assert after.version > done.version
     assert (after.roles, after.max_unauthorised) == (("staff",), -1)
     assert (after.source, after.thumbnails) == (CONVERTED, PLANNED)
     assert after.thumbnails_version == first.version
     assert after.restricted
-    opened = await catalog.versions.set_access(first.id, roles=[])
+    opened = await catalog.edits.change(first.id, AssetChange(roles=()))
     assert not opened.restricted
     with pytest.raises(AssetNotFound):
-        await catalog.versions.set_access(AssetId(1, 1, "nothing"), roles=[])
+        await catalog.edits.change(AssetId(1, 1, "nothing"), AssetChange(roles=()))
 
 
 async def test_descriptive_fields_change_without_a_new_version(catalog: Catalog) -> None:
     first = (await catalog.versions.register(a_draft(tags=("old",)))).asset
-    after = await catalog.assets.set_fields(
-        first.id, strings=("a", "b", "c"), numbers=(1, 2, 3), rights="r"
+    after = await catalog.edits.change(
+        first.id, AssetChange(strings=("a", "b", "c"), numbers=(1, 2, 3), rights="r")
     )
     assert (after.strings, after.numbers, after.rights) == (("a", "b", "c"), (1, 2, 3), "r")
     assert (after.tags, after.version) == (("old",), first.version)
     with pytest.raises(AssetNotFound):
-        await catalog.assets.set_fields(AssetId(1, 1, "nothing"), rights="r")
+        await catalog.edits.change(AssetId(1, 1, "nothing"), AssetChange(rights="r"))
 
 
 async def test_values_that_no_column_can_hold_are_invalid_input(catalog: Catalog) -> None:
     asset = (await catalog.versions.register(a_draft())).asset
     for fields in ({"numbers": (2**70, 0, 0)}, {"rights": "nul\0"}, {"rights": "\ud800"}):
         with pytest.raises(InvalidInput):
-            await catalog.assets.set_fields(asset.id, **fields)
+            await catalog.edits.change(asset.id, AssetChange(**fields))
 
 
 async def test_pages_contain_every_asset_once_ordered_by_the_bytes_of_its_name(
@@ -346,7 +356,7 @@ async def test_a_registered_asset_with_a_queued_job_does_not_wait_for_one(catalo
     await catalog.versions.register(a_draft("a"))
     job = await a_conversion_job(catalog, "a")
     assert await waiting(catalog) == []
-    await catalog.jobs.cancel(job)
+    await catalog.cancellations.cancel_job(job)
     assert await waiting(catalog) == [("a", True)]
     await catalog.versions.register(a_draft("a", origin="/other.jpg"))
     assert await waiting(catalog) == [("a", False)]
@@ -364,7 +374,7 @@ async def test_an_alias_belongs_to_one_asset_and_is_deleted_with_it(catalog: Cat
     await catalog.aliases.replace(one, ["ark:/12345/x"])
     await catalog.aliases.replace(other, ["\u00e9"])
     assert await catalog.resolve_alias("\u00e9") == other
-    await catalog.assets.delete(one)
+    await catalog.edits.delete(one)
     assert await catalog.resolve_alias("ark:/12345/x") is None
     with pytest.raises(AssetNotFound):
         await catalog.aliases.replace(one, ["x"])

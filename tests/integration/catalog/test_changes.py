@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from orchestrator.catalog.asset_edits import AssetChange
 from orchestrator.catalog.asset_transaction import ASSETS_CHANNEL, GONE, PREFIX
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.changes import Change, change_notices
@@ -82,14 +83,14 @@ async def test_every_kind_of_change_sends_a_notice_with_the_current_version(
                 asset_id, version, source=CONVERTED, thumbnails=PLANNED
             )
         )
-        await again(lambda: catalog.assets.set_fields(asset_id, tags=("t",)))
+        await again(lambda: catalog.edits.change(asset_id, AssetChange(tags=("t",))))
         await again(lambda: catalog.aliases.replace(asset_id, ["other"]))
-        await again(lambda: catalog.versions.set_access(asset_id, roles=["staff"]))
+        await again(lambda: catalog.edits.change(asset_id, AssetChange(roles=("staff",))))
         await again(lambda: catalog.versions.register(a_draft(mark="2-2")))
         latest = await catalog.assets.get(asset_id)
         assert latest is not None
         await again(lambda: catalog.versions.fail(asset_id, latest.version, "broken"))
-        await again(lambda: catalog.assets.delete(asset_id))
+        await again(lambda: catalog.edits.delete(asset_id))
 
 
 async def test_a_cleared_prefix_and_an_asset_with_the_same_text_are_two_changes(
@@ -98,7 +99,7 @@ async def test_a_cleared_prefix_and_an_asset_with_the_same_text_are_two_changes(
     asset_id = (await catalog.versions.register(a_draft("abc"))).asset.id
     _, start = await catalog.changes.since(None)
     await catalog.changes.clear_prefix("1/1/abc")
-    changed = await catalog.versions.set_access(asset_id, roles=["staff"])
+    changed = await catalog.edits.change(asset_id, AssetChange(roles=("staff",)))
     await catalog.changes.clear(AssetId(1, 1, "gone"))
     changes, _ = await catalog.changes.since(start)
     assert set(changes) == {

@@ -149,8 +149,7 @@ async def test_a_job_keeps_the_time_of_its_first_start_until_a_person_retries_it
     again = await claim_one(catalog)
     assert first.begun == again.begun is not None
     await catalog.claims.fail(again, FAULT)
-    async with catalog.transaction() as connection:
-        assert (await catalog.jobs.retry(connection, first.id)).begun is None
+    assert (await catalog.retries.retry_job(first.id)).begun is None
     retried = await claim_one(catalog)
     assert retried.begun is not None
     assert retried.begun > first.begun
@@ -254,26 +253,31 @@ async def test_a_postponed_job_keeps_its_fault_and_the_attempt_counts_by_default
     assert (job.attempts, job.fault) == (2, FAULT)
 
 
-async def test_cancelling_ends_queued_jobs_and_not_running_ones(catalog: Catalog) -> None:
-    recorded = await record(catalog, drafts(4), BatchDraft(1))
-    running = await claim_one(catalog)
-    with pytest.raises(Conflict):
-        await catalog.jobs.cancel(running.id)
+async def test_cancelling_ends_queued_and_running_jobs(catalog: Catalog) -> None:
+    recorded = await record(catalog, drafts(5), BatchDraft(1))
+    first, second = await claim_one(catalog), await claim_one(catalog)
     with pytest.raises(NotFound):
-        await catalog.jobs.cancel(999)
-    assert (await catalog.jobs.cancel(recorded.ids[1])).state == "cancelled"
-    assert await catalog.jobs.cancel_batch(recorded.batch or 0) == 2
-    assert await catalog.jobs.cancel_batch(recorded.batch or 0) == 0
+        await catalog.cancellations.cancel_job(999)
+    for job in (first.id, recorded.ids[2]):
+        assert (await catalog.cancellations.cancel_job(job)).state == "cancelled"
+    assert await catalog.claims.heartbeat([first, second]) == {second.id}
+    assert await catalog.claims.ended([first, second]) == {first.id: "cancelled"}
+    late = await catalog.claims.complete(first)
+    assert (late.was_ours, late.ended) == (False, "cancelled")
+    assert (await catalog.claims.complete(second)).was_ours
+    assert await catalog.cancellations.cancel_batch(recorded.batch or 0) == 2
+    assert await catalog.cancellations.cancel_batch(recorded.batch or 0) == 0
     batch = await batch_of(catalog, recorded.batch)
-    assert (batch.cancelled, batch.remaining, batch.finished) == (3, 1, None)
-    assert (await catalog.claims.complete(running)).batch_finished
-    with pytest.raises(Conflict):
-        await catalog.jobs.cancel(running.id)
+    assert (batch.cancelled, batch.completed, batch.remaining) == (4, 1, 0)
+    assert batch.finished is not None
+    for job in (first.id, second.id):
+        with pytest.raises(Conflict):
+            await catalog.cancellations.cancel_job(job)
 
 
 async def test_cancelling_the_last_job_finishes_the_batch(catalog: Catalog) -> None:
     recorded = await record(catalog, drafts(2), BatchDraft(1))
-    await catalog.jobs.cancel_batch(recorded.batch or 0)
+    await catalog.cancellations.cancel_batch(recorded.batch or 0)
     assert (await batch_of(catalog, recorded.batch)).finished is not None
 
 
@@ -283,13 +287,11 @@ async def test_a_retry_corrects_the_counts_and_opens_the_batch(catalog: Catalog)
         await catalog.claims.fail(await claim_one(catalog), FAULT)
     await catalog.claims.complete(await claim_one(catalog))
     assert (await batch_of(catalog, recorded.batch)).finished is not None
-    async with catalog.transaction() as connection:
-        one = await catalog.jobs.retry(connection, recorded.ids[0])
-    assert (one.state, one.attempts, one.fault) == ("queued", 0, FAULT)
+    one = await catalog.retries.retry_job(recorded.ids[0])
+    assert (one.state, one.attempts, one.fault) == ("queued", 0, None)
     batch = await batch_of(catalog, recorded.batch)
     assert (batch.completed, batch.errors, batch.finished) == (1, 1, None)
-    async with catalog.transaction() as connection:
-        again = await catalog.jobs.retry_batch(connection, recorded.batch or 0)
+    again = await catalog.retries.retry_batch(recorded.batch or 0)
     assert [job.id for job in again] == [recorded.ids[1]]
     for _ in range(2):
         settled = await catalog.claims.complete(await claim_one(catalog))
@@ -299,18 +301,16 @@ async def test_a_retry_corrects_the_counts_and_opens_the_batch(catalog: Catalog)
     done = await catalog.jobs.get(recorded.ids[0])
     assert done is not None
     assert done.fault is None
-    async with catalog.transaction() as connection:
-        with pytest.raises(Conflict):
-            await catalog.jobs.retry(connection, recorded.ids[0])
-        with pytest.raises(NotFound):
-            await catalog.jobs.retry(connection, 999)
+    with pytest.raises(Conflict):
+        await catalog.retries.retry_job(recorded.ids[0])
+    with pytest.raises(NotFound):
+        await catalog.retries.retry_job(999)
 
 
 async def test_a_cancelled_job_can_be_retried(catalog: Catalog) -> None:
     recorded = await record(catalog, drafts(1), BatchDraft(1))
-    await catalog.jobs.cancel(recorded.ids[0])
-    async with catalog.transaction() as connection:
-        await catalog.jobs.retry(connection, recorded.ids[0])
+    await catalog.cancellations.cancel_job(recorded.ids[0])
+    await catalog.retries.retry_job(recorded.ids[0])
     batch = await batch_of(catalog, recorded.batch)
     assert (batch.cancelled, batch.finished) == (0, None)
 

@@ -80,28 +80,20 @@ class BatchMachine(RuleBasedStateMachine):
     @rule(which=some.integers(0, JOBS - 1))
     def cancel(self, which: int) -> None:
         with suppress(Conflict):
-            self.run(self.catalog.jobs.cancel(self.ids[which]))
+            self.run(self.catalog.cancellations.cancel_job(self.ids[which]))
 
     @rule()
     def cancel_batch(self) -> None:
-        self.run(self.catalog.jobs.cancel_batch(self.batch))
+        self.run(self.catalog.cancellations.cancel_batch(self.batch))
 
     @rule(which=some.integers(0, JOBS - 1))
     def retry(self, which: int) -> None:
-        async def retry() -> None:
-            async with self.catalog.transaction() as connection:
-                await self.catalog.jobs.retry(connection, self.ids[which])
-
         with suppress(Conflict):
-            self.run(retry())
+            self.run(self.catalog.retries.retry_job(self.ids[which]))
 
     @rule()
     def retry_batch(self) -> None:
-        async def retry() -> None:
-            async with self.catalog.transaction() as connection:
-                await self.catalog.jobs.retry_batch(connection, self.batch)
-
-        self.run(retry())
+        self.run(self.catalog.retries.retry_batch(self.batch))
 
     @invariant()
     def counts_are_exact(self) -> None:

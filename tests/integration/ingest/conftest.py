@@ -4,6 +4,7 @@ origins over HTTP.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -36,9 +37,7 @@ async def imaging() -> AsyncIterator[ImagingPool]:
     await pool.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def dsn(postgres: str) -> str:
-    """An empty database."""
+async def _create_database(postgres: str) -> str:
     name = f"ingest_{next(_numbers)}"
     connection = await asyncpg.connect(postgres)
     try:
@@ -46,6 +45,18 @@ async def dsn(postgres: str) -> str:
     finally:
         await connection.close()
     return urlsplit(postgres)._replace(path=f"/{name}").geturl()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def dsn(postgres: str) -> str:
+    """An empty database."""
+    return await _create_database(postgres)
+
+
+@pytest.fixture
+def dsn_of_machine(postgres: str) -> str:
+    """An empty database, for a test that runs its own event loop."""
+    return asyncio.run(_create_database(postgres))
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -20,6 +20,7 @@ from orchestrator.errors import (
     Conflict,
     OrchestratorError,
     StorageUnavailable,
+    Superseded,
     Unprocessable,
 )
 from orchestrator.imaging.pool import ImagingPool
@@ -134,7 +135,7 @@ async def test_an_asset_deleted_during_its_ingest_stays_deleted(system: IngestSy
 
     system.store.before_put = delete
     path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
-    with pytest.raises(AssetNotFound):
+    with pytest.raises(Superseded):
         await system.ingest(Request(ID, str(path)))
     assert await system.catalog.assets.get(ID) is None
     await system.assert_exact()

@@ -11,7 +11,7 @@ import pytest_asyncio
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft
 from orchestrator.errors import StorageUnavailable
 from orchestrator.ingest.job_handler import LostIngests
-from orchestrator.ingest.register import Request
+from orchestrator.ingest.register import Request, build_draft
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.model import AssetId, AssetState
 from tests.support import pictures
@@ -30,7 +30,7 @@ class JobDesk:
     submitter: Submitter
 
     async def submit(self) -> int:
-        draft = JobDraft(INGEST, {}, 1, asset=str(ID))
+        draft = JobDraft(INGEST, {}, 1, asset=str(ID), request=build_draft(LOST))
         return (await self.submitter.submit([draft])).ids[0]
 
     async def claim(self) -> Job:
@@ -53,12 +53,10 @@ async def desk(system: IngestSystem) -> JobDesk:
 
 
 async def test_a_picture_that_kills_its_workers_is_not_submitted_again(desk: JobDesk) -> None:
-    await desk.system.pipeline.runner.declare(LOST)
     await desk.submit()
     given_up: list[Job] = []
     while not given_up:
         await desk.claim()
-        await desk.system.pipeline.runner.declare(LOST)  # as each attempt does
         given_up += (await desk.system.catalog.claims.recover(0, 3)).given_up
     assert given_up[0].attempts == 3
     assert await desk.sweep() == 1
@@ -72,7 +70,7 @@ async def test_a_lost_ingest_without_a_job_is_submitted_although_an_older_job_wa
 ) -> None:
     number = await desk.submit()
     await desk.submitter.cancel(number)
-    await desk.system.pipeline.runner.declare(LOST)
+    await desk.system.pipeline.runner.accept(LOST)
     assert await desk.sweep() == 1
     assert await desk.states() == ["queued", "cancelled"]
     assert (await desk.system.asset()).state is AssetState.INGESTING
@@ -108,16 +106,3 @@ async def test_a_cancelled_ingest_is_no_longer_served_from_its_original(
     assert await desk.sweep() == 0
     assert await desk.states() == ["cancelled"]
     await system.assert_exact()
-
-
-async def test_an_ingest_with_another_queued_job_is_still_served_from_its_original(
-    desk: JobDesk,
-) -> None:
-    system = desk.system
-    path = pictures.jpeg(system.pictures / "a.jpg", 90, 60)
-    first, _second = await desk.submit(), await desk.submit()
-
-    await ingest_until_the_source_is_stored(system, path, first)
-    await desk.submitter.cancel(first)
-    asset = await system.asset()
-    assert (asset.state, asset.servable) == (AssetState.INGESTING, True)

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 async def test_an_ingest_without_a_worker_is_recorded_as_failed(system: IngestSystem) -> None:
-    await system.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
+    await system.pipeline.runner.accept(Request(ID, "http://example.org/a.jpg"))
     swept = await system.sweep()
     assert swept["stuck_ingests"] == 1
     asset = await system.asset()
@@ -46,7 +46,7 @@ async def test_the_served_version_stays_when_its_stuck_reingest_is_recorded_as_f
 ) -> None:
     path = pictures.jpeg(system.pictures / "a.jpg", 90, 60)
     before = (await system.ingest(Request(ID, str(path)))).asset
-    await system.pipeline.runner.declare(Request(ID, str(path)))
+    await system.pipeline.runner.accept(Request(ID, str(path)))
     await system.sweep()
     after = await system.asset()
     assert (after.state, after.version) == (AssetState.READY, before.version)
@@ -54,7 +54,7 @@ async def test_the_served_version_stays_when_its_stuck_reingest_is_recorded_as_f
 
 
 async def test_a_stuck_ingest_is_requeued_where_that_is_possible(system: IngestSystem) -> None:
-    await system.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
+    await system.pipeline.runner.accept(Request(ID, "http://example.org/a.jpg"))
     requeued: list[Asset] = []
 
     async def requeue(asset: Asset) -> bool:
@@ -94,7 +94,7 @@ async def test_a_stuck_ingest_that_is_served_from_its_original_is_requeued(
 
 async def test_an_ingest_whose_job_is_queued_or_running_is_not_swept(system: IngestSystem) -> None:
     name = AssetId(1, 1, "a/b%c")
-    await system.pipeline.runner.declare(Request(name, "http://example.org/a.jpg"))
+    await system.pipeline.runner.accept(Request(name, "http://example.org/a.jpg"))
     async with system.catalog.transaction() as connection:
         draft = JobDraft(kind="ingest", payload={}, customer=1, asset=str(name))
         await system.catalog.jobs.record(connection, [draft])
@@ -130,7 +130,7 @@ async def test_a_change_of_rights_in_progress_is_not_swept(system: IngestSystem)
 
 
 async def test_recent_work_is_not_swept(system: IngestSystem) -> None:
-    await system.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
+    await system.pipeline.runner.accept(Request(ID, "http://example.org/a.jpg"))
     await system.catalog.objects.enter(ID, 1, [StoredObject("1/1/picture/1/s.json", "sizes", 1)])
     sweeper = Sweeper(
         system.catalog,
@@ -154,7 +154,7 @@ async def test_objects_that_a_killed_process_entered_are_removed_written_or_not(
 
 
 async def test_one_host_sweeps_at_a_time(system: IngestSystem, imaging: ImagingPool) -> None:
-    await system.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
+    await system.pipeline.runner.accept(Request(ID, "http://example.org/a.jpg"))
     async with open_ingest_system(system.settings, imaging) as other:
         async with other.catalog.exclusive("sweeping"):
             assert (await system.sweep())["stuck_ingests"] == 0
@@ -163,7 +163,7 @@ async def test_one_host_sweeps_at_a_time(system: IngestSystem, imaging: ImagingP
 
 
 async def test_a_step_that_fails_does_not_stop_the_others(system: IngestSystem) -> None:
-    await system.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
+    await system.pipeline.runner.accept(Request(ID, "http://example.org/a.jpg"))
     await system.catalog.objects.discard(ID, 9, [StoredObject("1/1/x/9/s.json", "sizes", 1)])
     old = datetime.now(UTC) - timedelta(days=200)
     await system.catalog.attempts.record(Attempt(ID, old, "unchanged"))
@@ -210,7 +210,7 @@ async def test_scratch_of_a_killed_worker_is_removed_and_that_of_a_running_one_s
 
 
 async def test_an_asset_whose_lock_is_held_is_not_swept(system: IngestSystem) -> None:
-    await system.pipeline.runner.declare(Request(ID, "http://example.org/a.jpg"))
+    await system.pipeline.runner.accept(Request(ID, "http://example.org/a.jpg"))
     async with system.catalog.exclusive(lock_name(ID)):
         assert (await system.sweep())["stuck_ingests"] == 0
     assert (await system.sweep())["stuck_ingests"] == 1

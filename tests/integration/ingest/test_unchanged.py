@@ -120,7 +120,7 @@ async def test_a_lost_source_is_made_again_although_its_origin_is_unchanged(
 ) -> None:
     first = (await system.ingest(request_)).asset
     await system.pipeline.converter.record_failure(first, "The stored source no longer exists.")
-    await system.pipeline.runner.declare(request_)
+    await system.pipeline.runner.accept(request_)
     assert (await system.ingest(request_)).changed
 
 
@@ -146,7 +146,7 @@ async def test_a_new_original_is_probed_once(
 async def test_a_declared_asset_cannot_be_served_and_gets_no_conversion_job(
     system: IngestSystem, request_: Request
 ) -> None:
-    asset = await system.pipeline.runner.declare(replace(request_, tags=("t",)), batch=7)
+    asset = await system.pipeline.runner.accept(replace(request_, tags=("t",)), batch=7)
     assert (asset.state, asset.servable, asset.batch) == (AssetState.INGESTING, False, 7)
     assert (asset.tags, asset.origin) == (("t",), request_.origin)
     assert await system.pipeline.conversion_jobs.submit_missing() == 0
@@ -158,28 +158,32 @@ async def test_declaring_a_served_asset_does_not_change_what_it_shows(
     system: IngestSystem, request_: Request
 ) -> None:
     first = (await system.ingest(request_)).asset
-    declared = await system.pipeline.runner.declare(Request(ID, "http://other/x.jpg", roles=("r",)))
+    declared = await system.pipeline.runner.accept(Request(ID, "http://other/x.jpg", roles=("r",)))
     assert declared.state is AssetState.INGESTING
     assert declared == replace(
         first,
         state=AssetState.INGESTING,
         finished=None,
         declared=declared.declared,
+        generation=declared.generation,
+        ingest_generation=declared.generation,
+        requested=declared.requested,
     )
+    assert declared.generation > first.generation
+    assert declared.as_requested().roles == ("r",)
 
 
-async def test_rights_requested_during_a_first_ingest_decide_where_its_thumbnails_are_stored(
+async def test_rights_changed_during_a_first_ingest_decide_where_its_thumbnails_are_stored(
     system: IngestSystem, request_: Request
 ) -> None:
-    plain = replace(request_, optimisation_policy="use-original")
-    declared: list[Asset] = []
+    changed: list[Asset] = []
 
-    async def post_again(key: str) -> None:
-        if not declared:
-            declared.append(await system.pipeline.runner.declare(replace(plain, roles=("secret",))))
+    async def restrict(key: str) -> None:
+        if not changed:
+            changed.append(await system.pipeline.editor.set_access(ID, roles=("secret",)))
 
-    system.store.before_put = post_again
-    asset = (await system.ingest(plain)).asset
+    system.store.before_put = restrict
+    asset = (await system.ingest(replace(request_, optimisation_policy="use-original"))).asset
     assert asset.roles == ("secret",)
     assert asset.thumbnails.open == ()
     assert asset.thumbnails.auth
@@ -206,7 +210,7 @@ async def test_narrower_rights_are_in_force_although_the_origin_fails(
 async def test_a_description_changed_during_an_ingest_does_not_stop_it(
     system: IngestSystem, request_: Request
 ) -> None:
-    await system.pipeline.runner.declare(request_)
+    await system.pipeline.runner.accept(request_)
     asset = await system.pipeline.editor.set_fields(ID, tags=["x"])
     assert (asset.state, asset.tags) == (AssetState.INGESTING, ("x",))
 
@@ -235,11 +239,12 @@ async def test_a_failure_that_will_be_retried_leaves_the_asset_ingesting(
     assert {one.fault.stage for one in attempts if one.fault} == {"fetch"}
 
 
-async def test_an_ingest_declared_in_a_rolled_back_transaction_is_not_recorded(
+async def test_a_request_whose_check_fails_is_not_accepted(
     system: IngestSystem, request_: Request
 ) -> None:
+    def refuse(asset: Asset | None) -> None:
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        async with system.catalog.transaction() as connection:
-            await system.pipeline.runner.declare(request_, connection=connection)
-            raise ZeroDivisionError
+        await system.pipeline.runner.accept(request_, check=refuse)
     assert await system.catalog.assets.get(ID) is None

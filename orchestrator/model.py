@@ -192,6 +192,8 @@ class Asset:
     numbers: tuple[int, int, int] = (0, 0, 0)
     tags: tuple[str, ...] = ()
     rights: str = ""
+    made_with: str = ""
+    """Identifies the definitions of the policies that it was made with; "" if not known."""
     thumbnails: ThumbnailSizes = field(default_factory=ThumbnailSizes)
     thumbnails_version: int = 0
     """The version in the keys of the thumbnail objects. A change of rights keeps the objects."""

@@ -84,12 +84,13 @@ async def write_version(
         f"""INSERT INTO assets (customer, space, name, version, state, width, height, origin,
                 origin_fingerprint, media_type, optimisation_policy, thumbnail_policy, roles,
                 max_unauthorised, strings, numbers, tags, rights, thumbnails, thumbnails_version,
-                source, origin_etag, batch, origin_sha256, generation, ingest_generation, finished)
+                source, origin_etag, batch, origin_sha256, generation, ingest_generation, made_with,
+                finished)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
                 coalesce($13::text[], '{{}}'), coalesce($14::int, -1),
                 coalesce($15::text[], '{{"","",""}}'), coalesce($16::bigint[], '{{0,0,0}}'),
                 coalesce($17::text[], '{{}}'), coalesce($18::text, ''), $19, $20, $21, $22, $23,
-                $24, coalesce($25, 0), coalesce($25, 0), now())
+                $24, coalesce($25, 0), coalesce($25, 0), $26, now())
             ON CONFLICT (customer, space, name) DO UPDATE SET
                 version = $4, state = $5, width = $6, height = $7, origin = $8,
                 origin_fingerprint = $9, media_type = $10, optimisation_policy = $11,
@@ -105,7 +106,7 @@ async def write_version(
                 requested = CASE $5 WHEN 'ingesting' THEN assets.requested END, updated = now(),
                 origin_etag = $22, origin_sha256 = $24,
                 batch = coalesce($23, assets.batch),
-                generation = coalesce($25, assets.generation),
+                made_with = $26, generation = coalesce($25, assets.generation),
                 ingest_generation = coalesce($25, assets.ingest_generation), finished = now()
             RETURNING {COLUMNS}""",  # noqa: S608  constants
         *key(draft.id),
@@ -126,6 +127,7 @@ async def write_version(
         draft.batch,
         draft.origin_sha256,
         generation,
+        draft.made_with,
     )
     if row is None:
         raise CatalogUnavailable("The catalogue did not record the asset. Try again.")

@@ -21,7 +21,15 @@ from orchestrator.catalog.asset_transaction import (
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row, source_row
 from orchestrator.catalog.values import AssetDraft, Registration, Settlement
-from orchestrator.model import UNREADABLE, Asset, AssetId, AssetState, Source, ThumbnailSizes
+from orchestrator.model import (
+    UNREADABLE,
+    Asset,
+    AssetId,
+    AssetState,
+    Dimensions,
+    Source,
+    ThumbnailSizes,
+)
 
 
 class AssetVersions:
@@ -104,8 +112,8 @@ class AssetVersions:
         source: Source,
         thumbnails: ThumbnailSizes,
         thumbnails_version: int = 0,
-        width: int | None = None,
-        height: int | None = None,
+        dimensions: Dimensions | None = None,
+        made_with: str | None = None,
         settlement: Settlement = NOTHING,
     ) -> Asset | None:
         """Give a registered version its converted source and its thumbnails, stored under
@@ -123,15 +131,17 @@ class AssetVersions:
                         error = '', error_code = '',
                         source = $5, thumbnails = $6,
                         thumbnails_version = $9, width = coalesce($7::int, width),
-                        height = coalesce($8::int, height), finished = now()
+                        height = coalesce($8::int, height), finished = now(),
+                        made_with = coalesce($10, made_with)
                     WHERE {WHERE} AND version = $4 RETURNING {COLUMNS}""",  # noqa: S608  constants
                 *key(asset_id),
                 version,
                 source_row(source),
                 sizes_row(thumbnails),
-                width,
-                height,
+                None if dimensions is None else dimensions[0],
+                None if dimensions is None else dimensions[1],
                 thumbnails_version or version,
+                made_with,
             )
             if row is None:
                 return None
@@ -199,6 +209,7 @@ def _is_same(known: Asset, draft: AssetDraft) -> bool:
         and known.origin_fingerprint == (draft.origin_fingerprint or draft.source.fingerprint)
         and known.optimisation_policy == draft.optimisation_policy
         and known.thumbnail_policy == draft.thumbnail_policy
+        and known.made_with in ("", draft.made_with)
         and known.state is not AssetState.FAILED
         and _has_same_fields(known, draft)
     )

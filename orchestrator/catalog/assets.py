@@ -28,6 +28,21 @@ class Assets:
         )
         return None if row is None else asset_of(row)
 
+    async def get_many(self, assets: Sequence[AssetId]) -> dict[AssetId, Asset]:
+        """Those of the assets that exist, by their ids."""
+        if not assets:
+            return {}
+        rows = await self._pool.fetch(
+            f"""SELECT {COLUMNS} FROM assets
+                JOIN unnest($1::int[], $2::int[], $3::text[])
+                    AS wanted (customer, space, name) USING (customer, space, name)""",  # noqa: S608
+            [each.customer for each in assets],
+            [each.space for each in assets],
+            [each.name for each in assets],
+        )
+        found = [asset_of(row) for row in rows]
+        return {asset.id: asset for asset in found}
+
     async def page(
         self,
         after: AssetId | None = None,

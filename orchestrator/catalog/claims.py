@@ -135,21 +135,32 @@ class Claims:
         """Take the jobs of workers that have been silent for `silent_s` seconds. They are queued
         again, unless they have had `max_attempts` attempts.
         """
+        return await self._recover(_SILENT, silent_s, max_attempts)
+
+    async def recover_from(self, workers: Sequence[str], max_attempts: int) -> Recovery:
+        """Take the jobs of these workers, which have died. `workers` are the texts before the slash
+        in `Job.worker`. They are queued again as by `recover`.
+        """
+        return await self._recover(_THEIRS, list(workers), max_attempts)
+
+    async def _recover(
+        self, condition: str, value: float | list[str], max_attempts: int
+    ) -> Recovery:
         async with self._pool.transaction() as connection:
             given_up = await connection.fetch(
                 f"""WITH ended AS (
                         UPDATE jobs SET state = 'failed', finished = clock_timestamp(), fault = $3
-                        WHERE {_SILENT} AND attempts >= $2 RETURNING *
+                        WHERE {condition} AND attempts >= $2 RETURNING *
                     ){MOVE.format(column="errors")} SELECT * FROM ended""",  # noqa: S608
-                silent_s,
+                value,
                 max_attempts,
                 asdict(LOST),
             )
             requeued = await connection.fetch(
                 f"""UPDATE jobs SET state = 'queued', heartbeat = NULL,
                         worker = '', due = clock_timestamp()
-                    WHERE {_SILENT} RETURNING id""",  # noqa: S608
-                silent_s,
+                    WHERE {condition} RETURNING id""",  # noqa: S608
+                value,
             )
         return Recovery(
             tuple(row["id"] for row in requeued), tuple(job_of(row) for row in given_up)
@@ -188,6 +199,7 @@ class Claims:
         return _settled(row)
 
 
+_THEIRS = "state = 'running' AND split_part(worker, '/', 1) = ANY ($1::text[])"
 _SILENT = """state = 'running' AND heartbeat < clock_timestamp() - make_interval(secs => $1)"""
 
 

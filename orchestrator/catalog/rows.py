@@ -22,7 +22,8 @@ COLUMNS = """customer, space, name, version, state, width, height, origin, origi
     media_type, optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers,
     tags, rights, thumbnails, thumbnails_version, source, error, updated, pinned, orchestrate,
     origin_etag, origin_sha256, batch, finished, declared, error_code,
-    error_release, generation, ingest_generation, requested"""
+    error_release, generation, ingest_generation, requested,
+    made_with"""
 
 
 def asset_of(row: asyncpg.Record) -> Asset:
@@ -61,6 +62,7 @@ def asset_of(row: asyncpg.Record) -> Asset:
         generation=row["generation"],
         ingest_generation=row["ingest_generation"],
         requested=_requested_of(row["requested"]),
+        made_with=row["made_with"],
     )
 
 

@@ -38,6 +38,8 @@ class AssetDraft:
     numbers: tuple[int, int, int] | None = None
     tags: tuple[str, ...] | None = None
     rights: str | None = None
+    made_with: str = ""
+    """Identifies the definitions of both policies."""
     origin_etag: str = ""
     origin_sha256: str = ""
     batch: int | None = None

@@ -38,8 +38,8 @@ def list_jobs(
     state: Annotated[
         str,
         typer.Option(
-            help="States, separated by commas: queued, running, done, failed, cancelled, superseded "
-            "[default: all]."
+            help="States, separated by commas: queued, running, done, failed, cancelled, "
+            "superseded [default: all]."
         ),
     ] = "",
     customer: CustomerOption = None,

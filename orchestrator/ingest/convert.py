@@ -114,7 +114,7 @@ class Converter:
             if source.location.startswith(FILE):
                 # It may have been replaced while it was read.
                 await asyncio.to_thread(verify_file, source)
-            converted = await self._publish(asset, source, prepared)
+            converted = await self._publish(asset, source, prepared, recipes)
         if converted is not None:
             metrics.INGESTS.labels("completed").inc()
             metrics.INGEST_SECONDS.observe(time.perf_counter() - started)
@@ -141,7 +141,9 @@ class Converter:
             await self._policies.thumbnails(asset.id.customer, asset.thumbnail_policy),
         )
 
-    async def _publish(self, asset: Asset, source: Source, prepared: Prepared) -> Asset | None:
+    async def _publish(
+        self, asset: Asset, source: Source, prepared: Prepared, recipes: Recipes
+    ) -> Asset | None:
         """Store the objects and switch the asset to them; None if a newer version replaced it."""
         number = await self._catalog.versions.next_version()
         version = Version(asset.id, number, asset.public_edge)
@@ -158,8 +160,8 @@ class Converter:
                     source=stored.source,
                     thumbnails=stored.thumbnails,
                     thumbnails_version=number,
-                    width=prepared.probe.width,
-                    height=prepared.probe.height,
+                    dimensions=prepared.probe.dimensions,
+                    made_with=recipes.digest,
                     settlement=Settlement(stored.objects, reserved),
                 )
         finally:

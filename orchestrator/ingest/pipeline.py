@@ -115,6 +115,7 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
         registrar=registrar,
         converter=converter,
         conversion_jobs=conversion_jobs,
+        submitter=submitter,
         runner=runner,
     )
     return Pipeline(

@@ -26,7 +26,7 @@ from orchestrator.settings import Ingest
 DEFAULT = "default"
 USE_ORIGINAL = "use-original"
 CACHE_S = 5.0
-"""After this many seconds, other processes use a changed policy."""
+"""After this many seconds, a process that missed the notice of a changed policy uses it."""
 _MAX_CACHED = 1000
 
 
@@ -79,6 +79,7 @@ class Policies:
         self._cache: TTLCache[tuple[PolicyKind, int], dict[str, PolicyEntry]] = TTLCache(
             _MAX_CACHED, CACHE_S, timer=now
         )
+        self._changes = 0
         self._built_in: dict[PolicyKind, dict[str, PolicyEntry]] = {
             "optimisation": {
                 name: PolicyEntry("optimisation", name, None, _definition(conversion))
@@ -105,19 +106,19 @@ class Policies:
         return policies
 
     async def optimisation(self, customer: int, name: str) -> OptimisationPolicy:
-        """Return the policy of this name or URL; the default for "". Raises InvalidInput,
-        CatalogUnavailable.
+        """Return the policy of this name or URL; the default for "". It is read from the catalogue.
+        Raises InvalidInput, CatalogUnavailable.
         """
-        entry = await self.find("optimisation", customer, name)
+        entry = await self.find("optimisation", customer, name, fresh=True)
         if entry.customer is None and entry.name in POLICIES:
             return OptimisationPolicy(entry.name, POLICIES[entry.name])
         return OptimisationPolicy(entry.name, conversion_of(entry.name, entry.definition))
 
     async def thumbnails(self, customer: int, name: str) -> ThumbnailPolicy:
-        """Return the policy of this name or URL; the default for "". Raises InvalidInput,
-        CatalogUnavailable.
+        """Return the policy of this name or URL; the default for "". It is read from the catalogue.
+        Raises InvalidInput, CatalogUnavailable.
         """
-        entry = await self.find("thumbnail", customer, name)
+        entry = await self.find("thumbnail", customer, name, fresh=True)
         return ThumbnailPolicy(entry.name, sizes_of(entry.definition))
 
     async def folder(self, customer: int) -> OptimisationPolicy:
@@ -132,13 +133,18 @@ class Policies:
             raise InvalidInput(f"Width and height must be from 1 to {MAX_SIDE} pixels.")
         return sizes_by_edge((width, height), (await self.thumbnails(customer, name)).sizes)
 
-    async def find(self, kind: PolicyKind, customer: int, name: str) -> PolicyEntry:
-        """Return the policy of this name or URL for a customer; the default for "". Raises
-        InvalidInput with the known names, CatalogUnavailable.
+    async def find(
+        self, kind: PolicyKind, customer: int, name: str, *, fresh: bool = False
+    ) -> PolicyEntry:
+        """Return the policy of this name or URL for a customer; the default for "". Without `fresh`
+        it may be some moments old. Raises InvalidInput with the known names, CatalogUnavailable.
         """
-        entries = await self._entries(kind, customer)
         name = name or self._default(kind)
-        entry = entries.get(name.rstrip("/").rpartition("/")[2])
+        last_segment = name.rstrip("/").rpartition("/")[2]
+        entries = await self._entries(kind, customer, fresh=fresh)
+        if last_segment not in entries and not fresh:
+            entries = await self._entries(kind, customer, fresh=True)
+        entry = entries.get(last_segment)
         if entry is None:
             names = ", ".join(sorted(entries))
             raise InvalidInput(f"There is no {kind} policy {name[:200]!r}. Use one of: {names}.")
@@ -148,7 +154,7 @@ class Policies:
         """Return every policy a customer may name, in order of the names. Raises
         CatalogUnavailable.
         """
-        entries = await self._entries(kind, customer)
+        entries = await self._entries(kind, customer, fresh=True)
         return [entries[name] for name in sorted(entries)]
 
     async def put(
@@ -164,7 +170,7 @@ class Policies:
         else:
             sizes_of(definition)
         row, is_new = await self._rows.put(kind, customer, name, dict(definition))
-        self._cache.clear()
+        self.forget()
         return self._entry(kind, name, customer, row.definition), is_new
 
     async def delete(self, kind: PolicyKind, customer: int, name: str) -> None:
@@ -172,9 +178,14 @@ class Policies:
         CatalogUnavailable.
         """
         is_deleted = await self._rows.delete(kind, customer, name)
-        self._cache.clear()
+        self.forget()
         if not is_deleted:
             raise NotFound(f"You have no {kind} policy {name[:100]!r} of your own.")
+
+    def forget(self) -> None:
+        """Read all policies again when they are needed."""
+        self._changes += 1
+        self._cache.clear()
 
     @property
     def _rows(self) -> StoredPolicies:
@@ -190,10 +201,13 @@ class Policies:
     ) -> PolicyEntry:
         return PolicyEntry(kind, name, customer, definition, name == self._default(kind))
 
-    async def _entries(self, kind: PolicyKind, customer: int) -> dict[str, PolicyEntry]:
+    async def _entries(
+        self, kind: PolicyKind, customer: int, *, fresh: bool
+    ) -> dict[str, PolicyEntry]:
         cached = self._cache.get((kind, customer))
-        if cached is not None:
+        if cached is not None and not fresh:
             return cached
+        changes = self._changes
         entries = {
             name: self._entry(kind, name, None, entry.definition)
             for name, entry in self._built_in[kind].items()
@@ -201,7 +215,8 @@ class Policies:
         if self._stored is not None:
             for row in await self._stored.for_customer(kind, customer):
                 entries[row.name] = self._entry(kind, row.name, row.customer, row.definition)
-        self._cache[kind, customer] = entries
+        if changes == self._changes:  # else they may be older than a change made since
+            self._cache[kind, customer] = entries
         return entries
 
 

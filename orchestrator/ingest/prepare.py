@@ -5,6 +5,8 @@ Uses neither the catalogue nor the object store, so it can be repeated.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,17 @@ class Recipes:
 
     optimisation: OptimisationPolicy
     thumbnails: ThumbnailPolicy
+
+    @property
+    def digest(self) -> str:
+        """Identifies the definitions of both, without their names."""
+        conversion = self.optimisation.conversion
+        values = None
+        if conversion is not None:
+            kind, tile = str(conversion.kind), conversion.tile
+            values = [kind, tile, conversion.lossless, conversion.quality, conversion.psnr]
+        text = json.dumps([values, self.thumbnails.sizes])
+        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

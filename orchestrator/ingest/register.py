@@ -162,6 +162,7 @@ class Registrar:
             and known.error_release == self._release
             and known.origin_fingerprint == file.fingerprint
             and known.optimisation_policy == recipes.optimisation.name
+            and known.made_with in ("", recipes.digest)
         )
 
     async def _record_refusal(
@@ -215,8 +216,10 @@ def build_draft(
     `sha256` identify the bytes of the origin.
     """
     optimisation, thumbnails = request.optimisation_policy, request.thumbnail_policy
+    made_with = ""
     if recipes is not None:
         optimisation, thumbnails = recipes.optimisation.name, recipes.thumbnails.name
+        made_with = recipes.digest
     return AssetDraft(
         id=request.id,
         origin=request.origin,
@@ -229,6 +232,7 @@ def build_draft(
         origin_sha256=sha256,
         optimisation_policy=optimisation,
         thumbnail_policy=thumbnails,
+        made_with=made_with,
         roles=request.roles,
         max_unauthorised=request.max_unauthorised,
         strings=request.strings,
@@ -278,4 +282,5 @@ def is_unchanged(known: Asset, request: Request, fingerprint: str, recipes: Reci
         and known.origin_fingerprint == fingerprint
         and known.optimisation_policy == recipes.optimisation.name
         and known.thumbnail_policy == recipes.thumbnails.name
+        and known.made_with in ("", recipes.digest)
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from contextlib import suppress
 
 from orchestrator.catalog.accepted_requests import Check
 from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.jobs import INGEST, JobDraft
 from orchestrator.errors import (
     AssetNotFound,
     Conflict,
@@ -19,10 +22,18 @@ from orchestrator.ingest.conversion_jobs import ConversionJobs
 from orchestrator.ingest.convert import Converter
 from orchestrator.ingest.ingest_context import Outcome
 from orchestrator.ingest.ingest_run import IngestRunner
-from orchestrator.ingest.register import Registrar, Request
+from orchestrator.ingest.payload.decoding import Payload, encode
+from orchestrator.ingest.register import Registrar, Request, build_draft
+from orchestrator.jobs.submitter import Submitter, host_of
 from orchestrator.model import FILE, STORE, Asset, AssetId, AssetState
 from orchestrator.origins.origin_address import local_path, scheme_of
 from orchestrator.storage.store import ObjectStore
+
+log = logging.getLogger(__name__)
+_REPLACED_EVERY_S = 300
+"""An ingest of a replaced origin is queued once in this time: it may fail, and every request finds
+the origin replaced.
+"""
 
 
 class Reingester:
@@ -36,6 +47,7 @@ class Reingester:
         registrar: Registrar,
         converter: Converter,
         conversion_jobs: ConversionJobs,
+        submitter: Submitter,
         runner: IngestRunner,
     ) -> None:
         self._catalog = catalog
@@ -43,6 +55,7 @@ class Reingester:
         self._registrar = registrar
         self._converter = converter
         self._conversion_jobs = conversion_jobs
+        self._submitter = submitter
         self._runner = runner
 
     async def reingest(self, asset_id: AssetId, check: Check | None = None) -> Outcome:
@@ -76,7 +89,8 @@ class Reingester:
         the asset as it is now.
 
         Raises OriginUnavailable, Unprocessable or TooLarge if its origin has no usable picture,
-        SourceChanged if the asset must be ingested again.
+        SourceChanged if the asset must be ingested again. For an optimised origin that was
+        replaced, a job is queued that does it.
         """
         now = await self._catalog.assets.get(asset.id)
         if now is None:
@@ -84,6 +98,9 @@ class Reingester:
         is_replaced = (now.version, now.source) != (asset.version, asset.source)
         if is_replaced or not await self._is_source_lost(now):
             return now
+        if now.source is not None and not now.source.location.startswith((STORE, FILE)):
+            await self._submit_replaced(now)
+            raise SourceChanged("The origin was replaced. The asset is being ingested again.")
         if scheme_of(now.origin) != "file":
             raise SourceChanged("The stored source no longer exists. Ingest the asset again.")
         recipes = await self._converter.load_recipes(now)
@@ -94,6 +111,24 @@ class Reingester:
         if registered.changed:
             await self._conversion_jobs.submit(registered.asset)
         return registered.asset
+
+    async def _submit_replaced(self, asset: Asset) -> None:
+        """Queue an ingest of an asset whose optimised origin was replaced, unless one waits."""
+        if asset.is_pending:
+            return
+        request = Request(asset.id, "")
+        period = int(time.time() // _REPLACED_EVERY_S)
+        draft = JobDraft(
+            INGEST,
+            encode(Payload(request)),
+            asset.id.customer,
+            host=host_of(asset.origin),
+            asset=str(asset.id),
+            dedupe=f"replaced {asset.id} {asset.version} {period}",
+            request=build_draft(request),
+        )
+        await self._submitter.submit([draft])
+        log.info("replaced origin queued for ingest", extra={"asset": str(asset.id)})
 
     async def _convert(self, asset: Asset) -> Outcome:
         try:

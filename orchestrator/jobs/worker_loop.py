@@ -14,7 +14,7 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 from orchestrator import metrics
 from orchestrator.backoff import backoff_s
@@ -22,6 +22,7 @@ from orchestrator.catalog.accepted_requests import ENDED_NOTICE
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.jobs import Job
 from orchestrator.errors import OrchestratorError, Unavailable
+from orchestrator.jobs.dead_workers import DeadWorkers
 from orchestrator.jobs.fairness import LaneRotation
 from orchestrator.jobs.running_jobs import RunningJob, RunningJobs, log_fields
 from orchestrator.jobs.settler import ERROR_FIRST_S, ERROR_LONGEST_S, Settler
@@ -42,9 +43,15 @@ class Worker:
     """Runs jobs, at most `options.slots` at once, until cancelled."""
 
     def __init__(
-        self, claims: Claims, handlers: Mapping[str, Handler], options: WorkerOptions
+        self,
+        claims: Claims,
+        handlers: Mapping[str, Handler],
+        options: WorkerOptions,
+        dead: DeadWorkers | None = None,
     ) -> None:
-        """`handlers` by the kind of job; the worker does not claim jobs of other kinds."""
+        """`handlers` by the kind of job; the worker does not claim jobs of other kinds. With `dead`
+        it takes the jobs of dead workers of this host when it starts.
+        """
         self._claims = claims
         self._handlers = dict(handlers)
         self._options = options
@@ -52,6 +59,7 @@ class Worker:
         self._settler = Settler(claims, options)
         self._running = RunningJobs(claims, options.heartbeat_s)
         self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._dead = dead
         self._claim_count = 0
         self._look_again = asyncio.Event()
 
@@ -71,7 +79,9 @@ class Worker:
         """Work until cancelled. Then running jobs have `drain_s` to finish; the others are
         released.
         """
-        async with asyncio.TaskGroup() as tasks:
+        async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+            if self._dead is not None:
+                await stack.enter_async_context(self._dead.register(self._name))
             tasks.create_task(self._running.keep_claims())
             try:
                 await self._claim_jobs(tasks)
@@ -83,10 +93,14 @@ class Worker:
 
     async def _claim_jobs(self, tasks: asyncio.TaskGroup) -> None:
         failures = 0
+        has_recovered = self._dead is None
         while True:
             # Cleared before it looks: a notice that arrives during the look makes it look again.
             self._look_again.clear()
             try:
+                if not has_recovered:
+                    await self._recover()
+                    has_recovered = True
                 wait_s = await self._fill_slots(tasks)
             except Unavailable as error:
                 failures += 1
@@ -102,6 +116,18 @@ class Worker:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._look_again.wait()
+
+    async def _recover(self) -> None:
+        """Queue the jobs of dead workers of this host again. Raises Unavailable."""
+        assert self._dead is not None  # noqa: S101  checked by the caller
+        names = await self._dead.find()
+        if not names:
+            return
+        recovered = await self._claims.recover_from(names, self._options.max_attempts)
+        await self._dead.forget(names)
+        number = len(recovered.requeued) + len(recovered.given_up)
+        metrics.JOBS_RECOVERED.inc(number)
+        log.info("jobs of dead workers recovered", extra={"workers": len(names), "jobs": number})
 
     async def _fill_slots(self, tasks: asyncio.TaskGroup) -> float:
         """Start due jobs in the free slots. Returns the seconds after which to look again if no

@@ -43,8 +43,11 @@ class AccessResolver:
         self._matcher = matcher
         self._credentials = credentials
 
-    async def match(self, customer: int, origin: str) -> OriginStrategy | None:
-        """Return the strategy that reads the origin; None means the default for its scheme.
+    async def match(
+        self, customer: int, origin: str, *, fresh: bool = False
+    ) -> OriginStrategy | None:
+        """Return the strategy that reads the origin; None means the default for its scheme. With
+        `fresh`, strategies are read from the catalogue.
 
         Raises InvalidInput, and OriginUnavailable (origin_config) for a regex that cannot be used.
         """
@@ -52,11 +55,15 @@ class AccessResolver:
             raise InvalidInput(f"An origin must have at most {MAX_ORIGIN_CHARS} characters.")
         if self._matcher is None:
             return None
-        return await self._matcher.match(customer, origin)
+        return await self._matcher.match(customer, origin, fresh=fresh)
 
-    async def resolve(self, customer: int, origin: str, known_etag: str = "") -> ResolvedOrigin:
-        """Return how to open the origin. Raises InvalidInput and OriginUnavailable."""
-        strategy = await self.match(customer, origin)
+    async def resolve(
+        self, customer: int, origin: str, known_etag: str = "", *, fresh: bool = False
+    ) -> ResolvedOrigin:
+        """Return how to open the origin; `fresh` as in `match`. Raises InvalidInput and
+        OriginUnavailable.
+        """
+        strategy = await self.match(customer, origin, fresh=fresh)
         kind = kind_of_origin(origin, strategy)
         credentials = Credentials()
         if strategy is not None and self._credentials is not None:

@@ -26,12 +26,12 @@ class OptimisedOrigins:
 
     async def is_optimised(self, customer: int, origin: str) -> bool:
         """Return whether the strategy of the origin is optimised."""
-        strategy = await self._resolver.match(customer, origin)
+        strategy = await self._resolver.match(customer, origin, fresh=True)
         return strategy is not None and strategy.optimised
 
     async def locate(self, customer: int, origin: str) -> OriginLocation | None:
         """Return where an optimised origin is; None for any other. Raises OriginUnavailable."""
-        resolved = await self._resolver.resolve(customer, origin)
+        resolved = await self._resolver.resolve(customer, origin, fresh=True)
         if not resolved.is_optimised:
             return None
         if resolved.access.kind is OriginKind.FILE:
@@ -52,6 +52,8 @@ class OptimisedOrigins:
         Raises OriginUnavailable; its code is `origin_changed` when the object has another ETag.
         """
         resolved = await self._resolver.resolve(customer, origin)
+        if resolved.access.kind not in BUCKET_KINDS:
+            resolved = await self._resolver.resolve(customer, origin, fresh=True)
         if resolved.access.kind not in BUCKET_KINDS:
             raise OriginUnavailable(
                 "The origin strategy that this asset was ingested with no longer exists. "

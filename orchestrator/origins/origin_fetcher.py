@@ -59,7 +59,7 @@ class OriginFetcher:
 
         Raises OriginUnavailable, NotAnImage, TooLarge or InvalidInput, each with the public cause.
         """
-        resolved = await self._resolver.resolve(customer, origin, known_etag)
+        resolved = await self._resolver.resolve(customer, origin, known_etag, fresh=True)
         reader = self._reader(resolved.access.kind)
         return await self._resolver.attempt(
             resolved, lambda access: self._copy(reader, origin, access, target)
@@ -69,7 +69,7 @@ class OriginFetcher:
         """Report whether the origin could be fetched, reading no more than its first bytes."""
         report, stage = OriginReport(origin, OriginKind.DEFAULT, None), "match"
         try:
-            strategy = await self._resolver.match(customer, origin)
+            strategy = await self._resolver.match(customer, origin, fresh=True)
             if strategy is not None:
                 report = replace(report, strategy=strategy, kind=kind_of_strategy(strategy))
             report = replace(report, kind=kind_of_origin(origin, strategy))

@@ -49,15 +49,19 @@ class StrategyMatcher:
         self._last_loaded: LRUCache[int, tuple[_Candidate, ...]] = LRUCache(_MAX_CUSTOMERS)
         self._changes = 0
 
-    async def match(self, customer: int, origin: str) -> OriginStrategy | None:
-        """Return the strategy that reads `origin`; None means the default for its scheme.
+    async def match(
+        self, customer: int, origin: str, *, fresh: bool = False
+    ) -> OriginStrategy | None:
+        """Return the strategy that reads `origin`; None means the default for its scheme. With
+        `fresh`, the strategies are read from the catalogue: a verdict that is permanent must not
+        come from a copy.
 
         Raises OriginUnavailable (origin_config) when a regex that is tried before the first match
         does not compile or takes too long.
         """
-        candidates = self._fresh.get(customer)
+        candidates = None if fresh else self._fresh.get(customer)
         if candidates is None:
-            candidates = await self._load(customer)
+            candidates = await self._load(customer, fresh=fresh)
         if not candidates:
             return None
         return await asyncio.to_thread(_first_match, candidates, origin, self._timeout_s)
@@ -68,16 +72,25 @@ class StrategyMatcher:
         self._fresh.pop(customer, None)
         self._last_loaded.pop(customer, None)
 
-    async def _load(self, customer: int) -> tuple[_Candidate, ...]:
+    def forget_all(self) -> None:
+        """Load the strategies of every customer again at the next match."""
+        self._changes += 1
+        self._fresh.clear()
+
+    async def _load(self, customer: int, *, fresh: bool) -> tuple[_Candidate, ...]:
         changes = self._changes
         try:
             strategies = await self._repository.list(customer)
         except CatalogUnavailable:
             stale = self._last_loaded.get(customer)
-            if stale is None:
+            if stale is None or fresh:
                 raise
             return stale  # optimised origins are still delivered while the database is away
-        candidates = await asyncio.to_thread(_compile_all, strategies)
+        last = self._last_loaded.get(customer, ())
+        if strategies == [each.strategy for each in last]:
+            candidates = last
+        else:
+            candidates = await asyncio.to_thread(_compile_all, strategies)
         if changes == self._changes:  # else this list may be older than a change made since
             self._fresh[customer] = self._last_loaded[customer] = candidates
         return candidates

@@ -24,6 +24,7 @@ from orchestrator.jobs.worker_loop import Worker
 from orchestrator.log import set_up_logging
 from orchestrator.model import AssetId
 from orchestrator.processes.housekeeping import Housekeeping
+from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices
 from orchestrator.processes.serve import PublicServer
 from orchestrator.processes.worker import build_worker, with_enough_connections, worker_loops
 from orchestrator.settings import Settings
@@ -91,7 +92,8 @@ class Process:
 
     def _listener(self) -> Listener:
         channels = {
-            ASSETS_CHANNEL: change_notices(self._on_change, self._on_prefix, self._on_alias)
+            ASSETS_CHANNEL: change_notices(self._on_change, self._on_prefix, self._on_alias),
+            RULES_CHANNEL: rule_notices(self._services),
         }
         if self._workers:
             channels[JOBS_CHANNEL] = self._on_job_notice
@@ -115,6 +117,7 @@ class Process:
             role.on_alias(alias)
 
     def _on_lost(self) -> None:
+        forget_rules(self._services)
         for role in self._roles:
             role.on_lost()
 

@@ -24,12 +24,14 @@ from orchestrator.ingest.job_handler import (
     draft_from_message,
 )
 from orchestrator.ingest.sweeper import Sweeper
+from orchestrator.jobs.dead_workers import DeadWorkers
 from orchestrator.jobs.job_sweeper import JobSweeper
 from orchestrator.jobs.sqs_queues import SqsReceiver, check_queue
 from orchestrator.jobs.worker_loop import Handler, Worker
 from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.log import set_up_logging
 from orchestrator.processes.ports import Address, Loop, open_port, private_port
+from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices
 from orchestrator.settings import Settings
 from orchestrator.web.health_routes import Check, HealthRoutes, MetricsRoute
 from orchestrator.web.routes import build_worker_app
@@ -56,7 +58,8 @@ def build_worker(services: Services, *, on_converted: Callable[[], None] | None 
             assets, pipeline.converter, pipeline.reingester, max_attempts, on_converted
         )
         options = replace(options, slots=max(options.slots, services.settings.ingest.workers))
-    return Worker(services.catalog.claims, handlers, options)
+    dead = DeadWorkers(services.settings.data_dir / "run" / "workers")
+    return Worker(services.catalog.claims, handlers, options, dead)
 
 
 def worker_loops(services: Services, worker: Worker) -> list[Loop]:
@@ -119,7 +122,8 @@ async def _run(settings: Settings, port: int | None) -> None:
             worker = build_worker(services)
             listener = Listener(
                 settings.database,
-                {JOBS_CHANNEL: worker.on_notice},
+                {JOBS_CHANNEL: worker.on_notice, RULES_CHANNEL: rule_notices(services)},
+                on_lost=lambda: forget_rules(services),
                 on_restored=worker.wake,
             )
             loops = (

@@ -24,6 +24,7 @@ from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.jobs import JOBS_CHANNEL, Job, JobDraft
 from orchestrator.catalog.listener import Listener
 from orchestrator.errors import InvalidInput
+from orchestrator.jobs.dead_workers import DeadWorkers
 from orchestrator.jobs.job_sweeper import JobSweeper
 from orchestrator.jobs.sqs_queues import DraftOf, SqsQueues, SqsReceiver, open_sqs
 from orchestrator.jobs.submitter import Submitter
@@ -119,9 +120,16 @@ class JobSystem:
     sqs: SqsQueues | None
     submitter: Submitter
 
-    def worker(self, handler: Handler, options: WorkerOptions = FAST, kind: str = KIND) -> Worker:
-        """A worker for one kind of job."""
-        return Worker(self.catalog.claims, {kind: handler}, options)
+    def worker(
+        self,
+        handler: Handler,
+        options: WorkerOptions = FAST,
+        kind: str = KIND,
+        folder: Path | None = None,
+    ) -> Worker:
+        """A worker for one kind of job, of the host that has this folder."""
+        dead = None if folder is None else DeadWorkers(folder)
+        return Worker(self.catalog.claims, {kind: handler}, options, dead)
 
     def receiver(
         self, draft_of: DraftOf | None = None, on_job: Callable[[], None] = lambda: None
@@ -143,13 +151,14 @@ class JobSystem:
         kind: str = KIND,
         draft_of: DraftOf | None = None,
         is_notified: bool = True,
+        folder: Path | None = None,
     ) -> AsyncIterator[asyncio.Task[None]]:
         """A worker that works, drained at the end.
 
         It is woken by SQS alone where there is SQS, else by notices of the database, and by neither
         without `is_notified`.
         """
-        worker = self.worker(handler, options, kind)
+        worker = self.worker(handler, options, kind, folder)
         async with AsyncExitStack() as loops:
             if not is_notified:
                 pass
@@ -277,7 +286,11 @@ async def _work(dsn: str, log: str, seconds: str) -> None:
         options = WorkerOptions(
             slots=3, heartbeat_s=0.2, look_s=1, blocked_s=0.1, max_attempts=50, per_host=100
         )
-        async with running(system.sweeper().run()), system.working(handle, options):
+        folder = Path(log).with_suffix(".workers")
+        async with (
+            running(system.sweeper().run()),
+            system.working(handle, options, folder=folder),
+        ):
             await stop.wait()
 
 

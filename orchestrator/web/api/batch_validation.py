@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.catalog.assets import Assets
 from orchestrator.errors import AssetNotFound, InvalidInput
 from orchestrator.ingest.payload.decoding import decode
+from orchestrator.ingest.register import Request
 from orchestrator.web.api.ingest_requests import CheckedRequest, IngestRequestProcessor
 
 _AT_ONCE = 20
@@ -34,14 +35,8 @@ class BatchValidator:
         """
         members = read_members(body, self._max_members)
         faults: dict[int, str] = {}
-        requests: dict[int, CheckedRequest] = {}
-        for index, member in enumerate(members):
-            if index % _AT_ONCE == 0:
-                await asyncio.sleep(0)  # other requests of this process go on
-            try:
-                requests[index] = await self._validate_member(member, customer)
-            except (InvalidInput, AssetNotFound) as error:
-                faults[index] = "; ".join(error.public.splitlines())
+        decoded = await _decode_members(members, customer, faults)
+        requests = await self._check(decoded, faults)
         counts = Counter(checked.request.id for checked in requests.values())
         for index, checked in requests.items():
             if counts[checked.request.id] > 1:
@@ -55,17 +50,49 @@ class BatchValidator:
             )
         return [requests[index] for index in sorted(requests)]
 
-    async def _validate_member(self, member: Any, customer: int) -> CheckedRequest:
-        if not isinstance(member, Mapping):
-            raise InvalidInput("should be an object that describes one asset")
-        request = decode(member, customer).request
-        if request.id.customer != customer:
-            raise InvalidInput(
-                f"id: {request.id} belongs to another customer than the batch;"
-                f" use an id of customer {customer}"
-            )
-        asset = None if request.origin else await self._assets.get(request.id)
-        return await self._ingest_requests.check_request(request, asset)
+    async def _check(
+        self, decoded: Mapping[int, Request], faults: dict[int, str]
+    ) -> dict[int, CheckedRequest]:
+        known = await self._assets.get_many(
+            [request.id for request in decoded.values() if not request.origin]
+        )
+        requests: dict[int, CheckedRequest] = {}
+        for index, request in decoded.items():
+            if index % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # other requests of this process go on
+            try:
+                requests[index] = await self._ingest_requests.check_request(
+                    request, known.get(request.id)
+                )
+            except (InvalidInput, AssetNotFound) as error:
+                faults[index] = "; ".join(error.public.splitlines())
+        return requests
+
+
+async def _decode_members(
+    members: Sequence[Any], customer: int, faults: dict[int, str]
+) -> dict[int, Request]:
+    decoded: dict[int, Request] = {}
+    for index, member in enumerate(members):
+        if index % _AT_ONCE == 0:
+            await asyncio.sleep(0)  # other requests of this process go on
+        try:
+            decoded[index] = _decode_member(member, customer)
+        except InvalidInput as error:
+            faults[index] = "; ".join(error.public.splitlines())
+    return decoded
+
+
+def _decode_member(member: Any, customer: int) -> Request:
+    if not isinstance(member, Mapping):
+        raise InvalidInput("should be an object that describes one asset")
+    request = decode(member, customer).request
+    if request.id.customer != customer:
+        raise InvalidInput(
+            f"id: {request.id} belongs to another customer than the batch;"
+            f" use an id of customer {customer}"
+        )
+    return request
 
 
 def read_members(body: Any, max_members: int) -> list[Any]:

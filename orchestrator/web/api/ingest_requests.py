@@ -43,8 +43,8 @@ _MAX_SUBMISSIONS = 2
 
 @dataclass(frozen=True, slots=True)
 class CheckedRequest:
-    """A request that may be accepted, as the client sent it. `host` is that of its origin, or of the
-    origin that the asset has now.
+    """A request that may be accepted, as the client sent it. `host` is that of its origin, or that
+    of the origin that the asset has now.
     """
 
     request: Request

@@ -17,10 +17,12 @@ from orchestrator.errors import (
     OriginUnavailable,
     SourceChanged,
     StorageUnavailable,
+    Superseded,
     TooLarge,
     Unprocessable,
 )
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.ingest_context import Outcome
 from orchestrator.ingest.prepare import Recipes
 from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId, AssetState, SourceKind, ThumbnailSizes
@@ -183,7 +185,10 @@ async def test_an_ingest_that_waits_for_another_process_occupies_no_slot(
         async with asyncio.timeout(10):
             await system.ingest(Request(AssetId(1, 1, "other"), str(path)))
         assert not any(task.done() for task in waiting)
-    assert {outcome.asset.id for outcome in await asyncio.gather(*waiting)} == {ID}
+    *superseded, last = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(error) for error in superseded} == {Superseded}
+    assert isinstance(last, Outcome)
+    assert last.asset.id == ID
 
 
 async def test_a_conversion_that_was_overtaken_removes_its_objects(system: IngestSystem) -> None:
@@ -356,7 +361,11 @@ async def test_unchanged_bytes_are_not_converted_again_unless_forced(
         again = await system.ingest(Request(ID, where))
         assert not again.changed
         assert again.asset == replace(
-            first.asset, finished=again.asset.finished, declared=again.asset.declared
+            first.asset,
+            finished=again.asset.finished,
+            declared=again.asset.declared,
+            generation=again.asset.generation,
+            ingest_generation=again.asset.generation,
         )
         assert system.store.log == []
     forced = await system.ingest(Request(ID, where, force=True))
@@ -395,8 +404,12 @@ async def test_a_failed_ingest_leaves_the_version_before(system: IngestSystem) -
     with pytest.raises(OriginUnavailable) as gone:
         await system.ingest(Request(ID, str(path)))
     after = await system.asset()
+    assert after.generation > before.generation
     assert after == replace(
         before,
+        generation=after.generation,
+        ingest_generation=after.generation,
+        requested=after.requested,
         error=gone.value.public,
         error_code=gone.value.code,
         finished=after.finished,
@@ -667,8 +680,12 @@ async def test_a_reingest_of_a_file_in_place_leaves_it_in_place(system: IngestSy
 
 async def test_concurrent_ingests_of_one_asset_end_in_one_version(system: IngestSystem) -> None:
     paths = [pictures.jpeg(system.pictures / f"{n}.jpg", 100 + n, 80, seed=n) for n in range(4)]
-    await asyncio.gather(*(system.ingest(Request(ID, str(path))) for path in paths))
+    outcomes = await asyncio.gather(
+        *(system.ingest(Request(ID, str(path))) for path in paths), return_exceptions=True
+    )
     asset = await system.asset()
+    [published] = [outcome for outcome in outcomes if not isinstance(outcome, Superseded)]
+    assert published == Outcome(asset, changed=True, bytes=published.bytes)
     assert asset.state is AssetState.READY
     assert all(key.startswith(keys.prefix(ID, asset.version)) for key in await system.store.keys())
     assert system.scratch() == []

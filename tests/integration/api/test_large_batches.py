@@ -1,0 +1,77 @@
+"""A batch of 10,000 members is posted and cancelled while other work goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from orchestrator.model import AssetId
+from orchestrator.web.api.batch_validation import BatchValidator
+from orchestrator.web.api.ingest_requests import IngestRequestProcessor
+from tests.integration.api.conftest import House
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+MEMBERS = 10_000
+
+
+async def test_ten_thousand_members_are_posted_and_cancelled_while_others_work(
+    house: House,
+) -> None:
+    services = house.services
+    customer, other = await house.customer(), await house.customer()
+    ingest_requests = IngestRequestProcessor(
+        services.catalog.assets,
+        services.catalog.attempts,
+        pipeline=services.pipeline,
+        origins=services.origins.fetcher,
+        submitter=services.submitter,
+        max_waiting=1,
+    )
+    validator = BatchValidator(services.catalog.assets, ingest_requests, MEMBERS)
+    origin = house.picture()
+    body = {
+        "member": [
+            {"id": f"{customer}/1/m{n}", "origin": origin, "roles": ["staff"]}
+            for n in range(MEMBERS)
+        ]
+    }
+    ended, replies, longest_s = asyncio.Event(), list[int](), [0.0]
+
+    async def other_customer() -> None:
+        while not ended.is_set():
+            path = f"/customers/{other}/spaces/1/images/{len(replies)}"
+            put = await house.ask(
+                "PUT", path, {"origin": origin}, key=other, Prefer="respond-async"
+            )
+            replies.append(put.status)
+
+    async def measure_loop() -> None:
+        while not ended.is_set():
+            before = time.monotonic()
+            await asyncio.sleep(0)
+            longest_s[0] = max(longest_s[0], time.monotonic() - before)
+
+    async def post_and_cancel() -> int:
+        started = time.monotonic()
+        members = await validator.validate(body, customer)
+        batch = await ingest_requests.submit_batch(members, customer=customer, lane="normal")
+        posted = len(replies)
+        assert time.monotonic() - started < 60
+        assert posted > 10  # other clients did not wait for the end
+        assert await services.submitter.cancel_batch(batch or 0) == MEMBERS
+        assert len(replies) > posted
+        ended.set()
+        return batch or 0
+
+    number, _, _ = await asyncio.gather(post_and_cancel(), other_customer(), measure_loop())
+    batch = await services.catalog.batches.get(number)
+    assert batch is not None
+    assert (batch.cancelled, batch.remaining) == (MEMBERS, 0)
+    assert set(replies) == {202}
+    assert longest_s[0] < 2  # seconds in which this process answered nothing at all
+    asset = await services.catalog.assets.get(AssetId(customer, 1, "m9999"))
+    assert asset is not None
+    assert (asset.ingesting, asset.roles) == (False, ("staff",))
+    assert "cancelled" in asset.error

@@ -1,0 +1,118 @@
+"""A policy or an origin strategy that another process has changed is in force at once, also in a
+process that remembers that there was none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orchestrator.catalog.listener import Listener
+from orchestrator.catalog.values import StrategyDraft
+from orchestrator.errors import InvalidInput
+from orchestrator.ingest.register import Request
+from orchestrator.model import AssetId
+from orchestrator.processes.rule_notices import RULES_CHANNEL, rule_notices
+from tests.support import pictures
+from tests.support.ingesting import IngestSystem
+from tests.support.jobs import running
+from tests.support.origins import OriginServer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ID = AssetId(1, 1, "picture")
+
+
+async def test_a_job_uses_policies_that_its_process_did_not_know(system: IngestSystem) -> None:
+    policies = system.pipeline.policies
+    with pytest.raises(InvalidInput):
+        await policies.find("thumbnail", 1, "museum")
+    with pytest.raises(InvalidInput):
+        await policies.find("optimisation", 1, "flat")
+    stored = system.catalog.policies
+    await stored.put("thumbnail", 1, "museum", {"sizes": [64]})
+    await stored.put("optimisation", 1, "flat", {"format": "tiff", "quality": 70})
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    request = Request(ID, str(path), "flat", "museum")
+    asset = (await system.ingest(request)).asset
+    assert [max(size) for size in asset.thumbnails.open] == [64]
+    assert (await policies.find("thumbnail", 1, "museum")).definition == {"sizes": [64]}
+
+
+async def test_a_job_uses_an_edited_policy_at_once(system: IngestSystem) -> None:
+    stored = system.catalog.policies
+    await stored.put("thumbnail", 1, "museum", {"sizes": [64]})
+    await system.pipeline.policies.find("thumbnail", 1, "museum")
+    await stored.put("thumbnail", 1, "museum", {"sizes": [80]})
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    asset = (await system.ingest(Request(ID, str(path), "", "museum"))).asset
+    assert [max(size) for size in asset.thumbnails.open] == [80]
+
+
+async def test_a_job_uses_a_strategy_that_its_process_did_not_know(
+    system: IngestSystem, origin: OriginServer
+) -> None:
+    matcher = system.origins.matcher
+    address = origin.url("/new.jpg")
+    origin.files["/new.jpg"] = pictures.jpeg(system.pictures / "a.jpg", 90, 60).read_bytes()
+    assert await matcher.match(1, address) is None
+    await system.catalog.customers.ensure(1, "main")
+    await system.catalog.strategies.create(1, StrategyDraft("new", "sftp", optimised=False))
+    assert await matcher.match(1, address) is None  # a copy that is some moments old
+    found = await matcher.match(1, address, fresh=True)
+    assert found is not None
+    report = await system.origins.fetcher.examine(1, address)
+    assert report.strategy is not None
+    assert report.strategy.strategy == "sftp"
+
+
+async def test_every_process_is_notified_of_changed_rules(
+    system: IngestSystem,
+) -> None:
+    policies, matcher = system.pipeline.policies, system.origins.matcher
+    await system.catalog.customers.ensure(1, "main")
+    await system.catalog.policies.put("thumbnail", 1, "museum", {"sizes": [64]})
+    await policies.find("thumbnail", 1, "museum")
+    assert await matcher.match(1, "one") is None
+    listening = asyncio.Event()
+    channels = {RULES_CHANNEL: rule_notices(system)}  # type: ignore[arg-type]  # it has both parts
+    listener = Listener(system.settings.database, channels)
+    async with running(listener.run(listening)), asyncio.timeout(20):
+        await listening.wait()
+        await system.catalog.policies.put("thumbnail", 1, "museum", {"sizes": [80]})
+        await system.catalog.strategies.create(1, StrategyDraft("one", "ftp"))
+        while (await policies.find("thumbnail", 1, "museum")).definition != {"sizes": [80]}:
+            await asyncio.sleep(0.01)
+        while await matcher.match(1, "one") is None:
+            await asyncio.sleep(0.01)
+
+
+async def test_an_edited_policy_is_another_policy_at_the_next_request(
+    system: IngestSystem, origin: OriginServer
+) -> None:
+    stored = system.catalog.policies
+    origin.files["/a.jpg"] = pictures.jpeg(system.pictures / "a.jpg", 300, 200).read_bytes()
+    for address in (origin.url("/a.jpg"), str(system.pictures / "a.jpg")):
+        request = Request(ID, address, "", "museum")
+        await stored.put("thumbnail", 1, "museum", {"sizes": [64]})
+        await system.ingest(request)
+        assert not (await system.ingest(request)).changed
+        await stored.put("thumbnail", 1, "museum", {"sizes": [80]})
+        edited = await system.ingest(request)
+        assert edited.changed
+        assert [max(size) for size in edited.asset.thumbnails.open] == [80]
+        assert not (await system.ingest(request)).changed
+
+
+async def test_a_served_file_is_registered_again_after_its_policy_was_edited(
+    system: IngestSystem,
+) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 300, 200)
+    first = await system.register(path)
+    assert (await system.register(path)).version == first.version
+    await system.catalog.policies.put("thumbnail", 1, "default", {"sizes": [64]})
+    second = await system.register(path)
+    assert second.version > first.version
+    assert [max(size) for size in second.thumbnails.open] == [64]
+    await system.pipeline.converter.convert(ID)
+    assert (await system.register(path)).state == "ready"

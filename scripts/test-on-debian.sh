@@ -60,9 +60,10 @@ git -C "$source" clean --quiet -ffd
 inside='
 for folder in proc dev sys; do mount --rbind "/$folder" "$0/$folder"; done
 mount -t proc proc "$0/proc"
+mount -t tmpfs tmpfs "$0/dev/shm"
 chroot "$0" /bin/bash -c "cd /src/orchestrator && exec \"\$@\"" bash "$@" || exit $?'
 command=(make test)
 [ $# = 0 ] || command=(bash -c 'make setup && exec .venv/bin/python -m pytest "$@"' bash "$@")
 exec env --unset=VIRTUAL_ENV --unset=XDG_CACHE_HOME --unset=XDG_DATA_HOME --unset=TMPDIR \
     HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    unshare --mount --propagation private --pid --fork --kill-child bash -c "set -e; $inside" "$system" "${command[@]}"
+    unshare --mount --propagation private --ipc --pid --fork --kill-child bash -c "set -e; $inside" "$system" "${command[@]}"

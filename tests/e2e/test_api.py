@@ -1,5 +1,5 @@
 """The management API of the installed command: a key from the command line, assets from a real
-origin, a whole batch; and the examples of docs/api.md in their order.
+origin, a whole batch.
 """
 
 from __future__ import annotations
@@ -7,15 +7,11 @@ from __future__ import annotations
 import functools
 import http.server
 import json
-import os
-import re
-import subprocess
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +19,6 @@ import pytest
 from tests.support import pictures
 from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
 ENV = {"ORCHESTRATOR_INGEST__ALLOW_PRIVATE_ADDRESSES": "true"}
 
 
@@ -134,24 +129,6 @@ def test_a_finished_batch_lists_each_failed_asset(server: ServeProcess, key: str
     status, again = ask("POST", f"{at}/retry", key)
     assert (status, again["jobs"]) == (200, 2)
     assert within(60, lambda: ask("GET", at, key)[1]["errors"] == 2)
-
-
-def test_the_examples_of_the_document_work(server: ServeProcess, key: str, origin: str):
-    script = "\n".join(re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.S))
-    assert script.count("ask ") > 20
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        env={**os.environ, "API": server.private, "KEY": key, "ORIGIN": origin},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    assert '"thumbnails":[[800,533],[300,200]]' in done.stdout
-    assert '"code":"origin_not_found"' in done.stdout
-    assert '"fetchable":true' in done.stdout
-    assert "secret" not in done.stdout
 
 
 def within(seconds: float, check: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Every how-to of `docs/how-to` is run as a reader would run it.
+"""Every how-to of `docs/how-to`, and `docs/api.md`, is run as a reader would run it.
 
 A page's `sh` blocks run in order in one shell; a block marked `sh server` runs in the background,
 and the next block waits until the server is ready. A `text` block is the expected output of the
@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
@@ -31,7 +31,8 @@ from tests.support.http_server import respond, run_http_server
 from tests.support.serve_process import free_port
 from tests.support.weed import BUCKET, s3_client, weed
 
-PAGES = sorted((Path(__file__).parents[2] / "docs" / "how-to").glob("*.md"))
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [*sorted((DOCS / "how-to").glob("*.md")), DOCS / "api.md"]
 MARK = "@@@"
 PRELUDE = """
 set -euo pipefail
@@ -73,7 +74,7 @@ def blocks_of(page: str) -> list[Block]:
 def script_of(blocks: list[Block]) -> str:
     parts = [PRELUDE]
     for number, block in enumerate(blocks):
-        parts.append(f"echo '{MARK} {number}'\n")
+        parts.append(f"printf '\\n{MARK} {number}\\n'\n")
         if block.is_server:
             lines = block.text.strip().split("\n")
             lines[-1] = f"exec {lines[-1]}"
@@ -125,6 +126,19 @@ def bucket(folder: Path, originals: Path) -> Iterator[str]:
         yield endpoint.removeprefix("http://")
 
 
+def web_server(folder: Path) -> Callable[[BaseHTTPRequestHandler], None]:
+    """A handler that answers with the pictures of a folder."""
+
+    def handle(request: BaseHTTPRequestHandler) -> None:
+        file = folder / request.path.removeprefix("/")
+        if file.is_file():
+            respond(request, "image/jpeg", file.read_bytes())
+        else:
+            request.send_error(404)
+
+    return handle
+
+
 @contextmanager
 def services(page: str, folder: Path) -> Iterator[tuple[dict[str, str], list[Any]]]:
     """The addresses that replace those of the page, and the purges that a CDN received."""
@@ -143,6 +157,9 @@ def services(page: str, folder: Path) -> Iterator[tuple[dict[str, str], list[Any
         if "localhost:8182" in page:
             double = cantaloupe(folder / "data")
             addresses["localhost:8182"] = stack.enter_context(double)
+        if "localhost:9001" in page:
+            port = stack.enter_context(run_http_server(web_server(folder / "pictures")))
+            addresses["localhost:9001"] = f"localhost:{port}"
         if "localhost:9000" in page:
             port = stack.enter_context(run_http_server(take_purge))
             addresses["localhost:9000"] = f"localhost:{port}"
@@ -150,11 +167,14 @@ def services(page: str, folder: Path) -> Iterator[tuple[dict[str, str], list[Any
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_a_how_to_does_what_it_says(page: Path, tmp_path: Path) -> None:
+def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     text = page.read_text()
     (tmp_path / "pictures").mkdir()
     pictures.jpeg(tmp_path / "pictures" / "page.jpg", 1600, 1200)
     pictures.jpeg(tmp_path / "pictures" / "map.jpg", 900, 700)
+    if page.stem == "api":
+        pictures.jpeg(tmp_path / "pictures" / "lion.jpg", 1200, 800)
+        pictures.jpeg(tmp_path / "pictures" / "tiger.jpg", 700, 900)
     port, private_port = free_port(), free_port()
     with services(text, tmp_path) as (addresses, purges):
         addresses |= {"localhost:8080": f"localhost:{port}"}

@@ -1,0 +1,1 @@
+"""The parts of the chaos run: the site, its faults, and its clients."""

@@ -17,10 +17,11 @@ from typing import Literal
 
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrator import pending
-from orchestrator.errors import Conflict, OrchestratorError
+from orchestrator.errors import Conflict, InvalidInput, OrchestratorError
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.jobs.sqs_queues import check_queue, open_sqs
+from orchestrator.origins.strategy_regex import compile_regex
 from orchestrator.routing.image_server import BuiltinImageServer
 from orchestrator.routing.remote_image_server import RemoteImageServer
 from orchestrator.settings import Settings
@@ -104,6 +105,31 @@ async def _check_database(settings: Settings) -> Finding:
     finally:
         await catalog.close()
     return Finding("database", "ok", f"{sum(counts.values())} assets, migrations up to date")
+
+
+async def _check_strategies(settings: Settings) -> Finding:
+    catalog = await Catalog.open(settings.database)
+    try:
+        strategies = await catalog.strategies.all()
+    finally:
+        await catalog.close()
+    refused = [
+        f"customer {each.customer} strategy {each.id}: {each.regex}"
+        for each in strategies
+        if not _compiles(each.regex)
+    ]
+    if refused:
+        text = f"a regex is not valid: {'; '.join(refused)}"
+        return Finding("origin strategies", "broken", text, _REPAIRS["origin strategies"])
+    return Finding("origin strategies", "ok", f"{len(strategies)}, each regex is valid")
+
+
+def _compiles(regex: str) -> bool:
+    try:
+        compile_regex(regex)
+    except InvalidInput:
+        return False
+    return True
 
 
 async def _check_queue(settings: Settings) -> Finding:
@@ -208,6 +234,7 @@ _CHECKS: dict[str, Check] = {
     "libvips": _check_libvips,
     "storage": _check_storage,
     "database": _check_database,
+    "origin strategies": _check_strategies,
     "queue": _check_queue,
     "image server": _check_image_servers,
     "disk": _check_disk,
@@ -222,6 +249,8 @@ _REPAIRS = {
     "storage.secret_key; for a filesystem store, give the user of the service write permission on "
     "storage.root",
     "database": "start PostgreSQL, or correct the address, user and password in database.dsn",
+    "origin strategies": "change the regex (orchestrator origins, or the API): RE2 has no "
+    "look-around, back-references or possessive repetitions",
     "queue": "run orchestrator db migrate; for SQS correct jobs.sqs_queue, "
     "jobs.sqs_priority_queue, jobs.sqs_endpoint, jobs.sqs_access_key and jobs.sqs_secret_key",
     "image server": "start the image server, or correct image_server.addresses",

@@ -58,9 +58,7 @@ async def open_origins(
             ttl_s=settings.credentials_ttl_s,
             allowed_links=settings.credentials_links,
         )
-        matcher = StrategyMatcher(
-            repository, ttl_s=settings.strategies_ttl_s, timeout_s=settings.regex_timeout_s
-        )
+        matcher = StrategyMatcher(repository, ttl_s=settings.strategies_ttl_s)
         readers: dict[OriginKind, OriginReader] = {
             OriginKind.DEFAULT: http,
             OriginKind.BASIC: http,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 from uuid import UUID
@@ -55,7 +54,6 @@ class StrategyEditor:
 
     async def create(self, customer: int, definition: StrategyInput) -> OriginStrategy:
         """Store a new strategy. Raises InvalidInput, Conflict (same regex), NotFound (customer)."""
-        await asyncio.to_thread(check_regex, definition.regex)
         draft = self._draft(customer, definition, None)
         return await self._finish(customer, self._repository.create(customer, draft))
 
@@ -63,7 +61,6 @@ class StrategyEditor:
         self, customer: int, strategy: UUID, definition: StrategyInput
     ) -> OriginStrategy:
         """Replace the whole strategy. Raises InvalidInput, Conflict, NotFound."""
-        await asyncio.to_thread(check_regex, definition.regex)
 
         def edit(stored: OriginStrategy) -> StrategyDraft:
             return self._draft(customer, definition, stored)
@@ -74,8 +71,6 @@ class StrategyEditor:
         self, customer: int, strategy: UUID, changes: StrategyChanges
     ) -> OriginStrategy:
         """Change the given fields of the strategy. Raises InvalidInput, Conflict, NotFound."""
-        if changes.regex is not None:
-            await asyncio.to_thread(check_regex, changes.regex)
 
         def edit(stored: OriginStrategy) -> StrategyDraft:
             return self._draft(customer, changes.apply_to(stored), stored)
@@ -121,7 +116,7 @@ class StrategyEditor:
         self, customer: int, definition: StrategyInput, stored: OriginStrategy | None
     ) -> StrategyDraft:
         kind = parse_kind(definition.strategy)
-        check_regex(definition.regex, probe=False)
+        check_regex(definition.regex)
         check_options(kind, definition)
         sealed = self._sealed_credentials(customer, definition, kind, stored)
         return StrategyDraft(definition.regex, kind, sealed, definition.optimised, definition.place)

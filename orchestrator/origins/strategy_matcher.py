@@ -1,8 +1,8 @@
 """Chooses the origin strategy that reads an origin.
 
 A customer's strategies are tried by place; the first whose regex matches anywhere in the origin
-reads it. A regex that is broken or too slow is a fault (`origin_config`). The matcher does not skip
-such a strategy, because the origin could then be read with the credentials of another one.
+reads it. A regex that does not compile is a fault (`origin_config`). The matcher does not skip such
+a strategy, because the origin could then be read with the credentials of another one.
 """
 
 from __future__ import annotations
@@ -37,14 +37,10 @@ class StrategyMatcher:
         repository: OriginStrategies,
         *,
         ttl_s: float = 5.0,
-        timeout_s: float = 0.25,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`ttl_s`: the longest delay in seconds until a change by another process takes effect.
-        `timeout_s` limits the search with one regex.
-        """
+        """`ttl_s`: the longest delay in seconds until a change by another process takes effect."""
         self._repository = repository
-        self._timeout_s = timeout_s
         self._fresh: TTLCache[int, tuple[_Candidate, ...]] = TTLCache(_MAX_CUSTOMERS, ttl_s, now)
         self._last_loaded: LRUCache[int, tuple[_Candidate, ...]] = LRUCache(_MAX_CUSTOMERS)
         self._changes = 0
@@ -57,14 +53,14 @@ class StrategyMatcher:
         come from a copy.
 
         Raises OriginUnavailable (origin_config) when a regex that is tried before the first match
-        does not compile or takes too long.
+        does not compile.
         """
         candidates = None if fresh else self._fresh.get(customer)
         if candidates is None:
             candidates = await self._load(customer, fresh=fresh)
         if not candidates:
             return None
-        return await asyncio.to_thread(_first_match, candidates, origin, self._timeout_s)
+        return await asyncio.to_thread(_first_match, candidates, origin)
 
     def forget(self, customer: int) -> None:
         """Load the customer's strategies again at the next match."""
@@ -108,27 +104,20 @@ def _compile_all(strategies: list[OriginStrategy]) -> tuple[_Candidate, ...]:
     return tuple(candidates)
 
 
-def _first_match(
-    candidates: tuple[_Candidate, ...], origin: str, timeout_s: float
-) -> OriginStrategy | None:
-    """Return the first strategy that matches (blocking). All searches together get no second try
-    after twenty times `timeout_s`.
-    """
-    deadline = time.monotonic() + 20 * timeout_s
+def _first_match(candidates: tuple[_Candidate, ...], origin: str) -> OriginStrategy | None:
+    """Return the first strategy that matches (blocking)."""
     for candidate in candidates:
         if candidate.pattern is None:
-            raise _regex_fault(candidate.strategy, "is not a valid regular expression")
-        try:
-            if is_found(candidate.pattern, origin, timeout_s=timeout_s, deadline=deadline):
-                return candidate.strategy
-        except (TimeoutError, MemoryError) as error:
-            raise _regex_fault(candidate.strategy, "takes too long") from error
+            raise _regex_fault(candidate.strategy)
+        if is_found(candidate.pattern, origin):
+            return candidate.strategy
     return None
 
 
-def _regex_fault(strategy: OriginStrategy, cause: str) -> OriginUnavailable:
+def _regex_fault(strategy: OriginStrategy) -> OriginUnavailable:
     return OriginUnavailable(
-        f"The regex of the origin strategy {strategy.id} {cause}. Change it.",
+        f"The regex of the origin strategy {strategy.id} is not valid. Change it: its syntax is "
+        "that of RE2, without look-around and back-references (docs/origins.md).",
         retryable=False,
         code="origin_config",
     )

@@ -38,10 +38,6 @@ class Ingest(Section):
     """Redirects that are followed. The target of each is checked like the first address."""
     strategies_ttl_s: Seconds = 5
     """Time after which a change of origin strategies by another process is in force."""
-    regex_timeout_s: Seconds = 0.25
-    """Processor time for one regular expression of a customer's strategies. A slower one is tried
-    once more with four times as much; then the ingest fails with the code origin_config.
-    """
     credentials_keys: SecretStr = SecretStr("")
     """Keys that encrypt the credentials of origin strategies, newest first, separated by commas
     (`orchestrator origins make-key` prints one). When empty, one is made at the first start and

@@ -50,7 +50,11 @@ _REMOVED: Mapping[str, tuple[object, str]] = {
         "was removed: hosts no longer share a source folder. Remove this line, and give each host "
         "its own cache.sources_folder. Let the load balancer send the requests for one image to "
         "one host (docs/operations.md).",
-    )
+    ),
+    "ingest.regex_timeout_s": (
+        0.25,
+        "was removed: a regex of an origin strategy takes linear time. Remove this line.",
+    ),
 }
 """Settings of earlier versions: the value that is ignored, and what to do about any other value."""
 

@@ -48,7 +48,7 @@ def encode(image: Any, output: OutputFormat, encoder: Encoder, *, bitonal: bool 
     match output:
         case "jpg":
             is_narrow = min(image.width, image.height) < _CHROMA_BLOCK
-            is_sharp = is_narrow or not _PALETTE_FIELDS.isdisjoint(image.get_fields())
+            is_sharp = is_narrow or any(image.get_typeof(field) for field in _PALETTE_FIELDS)
             body = flatten(image).jpegsave_buffer(
                 Q=encoder.jpeg_quality,
                 subsample_mode="off" if is_sharp else "auto",

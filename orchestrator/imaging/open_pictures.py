@@ -101,10 +101,9 @@ class OpenPictures:
             image = self._files.get_or_open((*picture.identity, n), lambda: _open_level(picture, n))
         else:
             image = load_level(picture, n, access="sequential")
-        full = picture.levels[0]
-        scale_x = level_scale(full[0], image.width, n)
-        scale_y = level_scale(full[1], image.height, n)
-        return Level(partial(_crop, image), image.width, image.height, scale_x, scale_y, not fits)
+        full, (width, height) = picture.levels[0], (image.width, image.height)
+        scale_x, scale_y = level_scale(full[0], width, n), level_scale(full[1], height, n)
+        return Level(partial(_crop, image), width, height, scale_x, scale_y, not fits)
 
     def _is_kept(self, level: Dimensions) -> bool:
         """True if a decoded level of these dimensions is kept."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.imaging import vips
 from orchestrator.imaging.jpeg2000 import binding
@@ -18,6 +18,18 @@ from orchestrator.imaging.jpeg2000.binding import CodestreamError, OpenJpeg
 from orchestrator.imaging.jpeg2000.codestream import Area, Codestream, Component
 
 _BUFFER_BYTES = 256 * 1024
+
+
+class Plane(NamedTuple):
+    """The samples of one component: a buffer of int32 in OpenJPEG's memory, row by row."""
+
+    samples: Any
+    width: int
+    height: int
+
+    def as_image(self) -> Any:
+        """An image of int that reads the same memory."""
+        return vips.Image.new_from_memory(self.samples, self.width, self.height, 1, "int")
 
 
 class AreaDecoder:
@@ -56,9 +68,9 @@ class AreaDecoder:
             check(lib.opj_set_decoded_resolution_factor(self._codec, self._reduction))
 
     @contextmanager
-    def decode(self, area: Area, components: Iterable[int]) -> Iterator[dict[int, Any]]:
-        """The samples of these components in `area` (of the reference grid), each an image of int
-        that is valid inside the block only. Raises CodestreamError.
+    def decode(self, area: Area, components: Iterable[int]) -> Iterator[dict[int, Plane]]:
+        """The samples of these components in `area` (of the reference grid), which are valid inside
+        the block only. Raises CodestreamError.
         """
         image, check = self._image[0], self._errors.check
         check(self._lib.opj_set_decode_area(self._codec, image, *area))
@@ -70,15 +82,14 @@ class AreaDecoder:
         finally:
             self._free_planes()
 
-    def _plane(self, number: int, area: Area) -> Any:
+    def _plane(self, number: int, area: Area) -> Plane:
         expected, component = self._header.components[number], self._image[0].comps[number]
         width, height = self._size_of(expected, area)
         if (component.w, component.h) != (width, height) or not component.data:
             raise CodestreamError("a component has another size than the requested area")
         if (component.prec, bool(component.sgnd)) != (expected.bits, expected.signed):
             raise CodestreamError("a component has another precision than the header says")
-        samples = self._ffi.buffer(component.data, 4 * width * height)
-        return vips.Image.new_from_memory(samples, width, height, 1, "int")
+        return Plane(self._ffi.buffer(component.data, 4 * width * height), width, height)
 
     def _size_of(self, component: Component, area: Area) -> tuple[int, int]:
         """(width, height) of the samples of a component in `area`."""

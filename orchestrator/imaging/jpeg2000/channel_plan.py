@@ -125,7 +125,7 @@ class ChannelPlan:
 
     @property
     def is_plain(self) -> bool:
-        """True if the samples of components that are not subsampled are the pixels in 8 bits."""
+        """True if samples are pixels in 8 bits, where components are not subsampled."""
         return (
             self.model in ("gray", "rgb")
             and self.opacity is None

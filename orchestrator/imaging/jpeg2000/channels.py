@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.imaging import vips
+from orchestrator.imaging.jpeg2000.area_decoder import Plane
 from orchestrator.imaging.jpeg2000.channel_plan import Channel, ChannelPlan, LabScale
 
 _ROUND = 0.5
@@ -32,11 +33,27 @@ def compose(planes: Mapping[int, Any], plan: ChannelPlan) -> Any:
     """The image of `planes`, one of int samples for each component that the plan needs, all of the
     same size. It is evaluated lazily.
     """
-    if plan.is_plain:
-        joined = _join([planes[channel.component] for channel in plan.colours])
-        image = _declare(joined.cast("uchar"), gray=plan.model == "gray")
-    else:
-        image = _convert(planes, plan)
+    return _with_origin(_convert(planes, plan), plan)
+
+
+def compose_plain(planes: Mapping[int, Plane], plan: ChannelPlan) -> Any:
+    """The image of the planes of a plan that `is_plain`, not subsampled. numpy takes a sixth of the time that
+    libvips takes to join them.
+    """
+    import numpy as np  # only a decode worker, which imports it when it starts, gets here
+
+    chosen = [planes[channel.component] for channel in plan.colours]
+    width, height = chosen[0].width, chosen[0].height
+    pixels = np.empty((height, width, len(chosen)), np.uint8)
+    for n, plane in enumerate(chosen):
+        # OpenJPEG keeps samples within the precision of their component, which is 8 bits.
+        pixels[:, :, n] = np.frombuffer(plane.samples, np.int32).reshape(height, width)
+    image = vips.Image.new_from_memory(pixels.data, width, height, len(chosen), "uchar")
+    return _with_origin(_declare(image, gray=plan.model == "gray"), plan)
+
+
+def _with_origin(image: Any, plan: ChannelPlan) -> Any:
+    """`image` with the profile of the file, and the note that it had a palette."""
     if not plan.profile and not plan.has_palette:
         return image
     image = image.copy()

@@ -8,14 +8,14 @@ so that the memory for decoding is bounded.
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.errors import TooLarge
-from orchestrator.imaging.jpeg2000.area_decoder import AreaDecoder, first_sample
+from orchestrator.imaging.jpeg2000.area_decoder import AreaDecoder, Plane, first_sample
 from orchestrator.imaging.jpeg2000.assembly import assemble
 from orchestrator.imaging.jpeg2000.binding import OpenJpeg
-from orchestrator.imaging.jpeg2000.channels import compose, crop, spread
+from orchestrator.imaging.jpeg2000.channels import compose, compose_plain, crop, spread
 from orchestrator.imaging.jpeg2000.codestream import Area
 from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Layout
 from orchestrator.imaging.recipes import Region
@@ -78,7 +78,7 @@ class Reader:
 
     def _read_block(self, region: Region) -> Any:
         """A rectangle that is decoded at once, in memory."""
-        stream, n, plan = self._layout.stream, self._reduction, self._layout.header.plan
+        n, plan = self._reduction, self._layout.header.plan
         area = self._area_of(region)
         components = {channel.component for channel in plan.channels}
         origin = area[0] >> n, area[1] >> n
@@ -87,22 +87,34 @@ class Reader:
         decoder = self._open_decoder(area)
         try:
             with decoder.decode(area, components) as planes:
-                for number, plane in planes.items():
-                    kind = stream.components[number]
-                    offset = (
-                        first_sample(area[0], kind.dx, n) * kind.dx - origin[0],
-                        first_sample(area[1], kind.dy, n) * kind.dy - origin[1],
-                    )
-                    planes[number] = spread(plane, (kind.dx, kind.dy), offset, size)
+                if plan.is_plain and self._layout.stream.subsampling == (1, 1):
+                    image = compose_plain(planes, plan)
+                else:
+                    image = compose(self._spread_planes(planes, area, size), plan)
                 inside = (
                     region[0] + self._origin[0] - origin[0],
                     region[1] + self._origin[1] - origin[1],
                     *region[2:],
                 )
-                return crop(compose(planes, plan), inside).copy_memory()
+                return crop(image, inside).copy_memory()
         finally:
             if decoder is not self._kept:
                 decoder.close()
+
+    def _spread_planes(
+        self, planes: Mapping[int, Plane], area: Area, size: tuple[int, int]
+    ) -> dict[int, Any]:
+        """Images of the decoded planes of `area`, all of `size`."""
+        n, left, top = self._reduction, area[0] >> self._reduction, area[1] >> self._reduction
+        images = {}
+        for number, plane in planes.items():
+            kind = self._layout.stream.components[number]
+            offset = (
+                first_sample(area[0], kind.dx, n) * kind.dx - left,
+                first_sample(area[1], kind.dy, n) * kind.dy - top,
+            )
+            images[number] = spread(plane.as_image(), (kind.dx, kind.dy), offset, size)
+        return images
 
     def _area_of(self, region: Region) -> Area:
         """The area of the reference grid to decode for a region: whole samples of all components,

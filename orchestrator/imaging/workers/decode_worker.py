@@ -66,6 +66,8 @@ def start(limits: WorkerLimits) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _set_up_allocator()
+    import numpy  # noqa: F401  # 60 ms, which the first JPEG2000 tile would take longer
+
     vips.restrict(sandboxed=True)
     _limits[:] = [limits]
     _pictures[:] = [

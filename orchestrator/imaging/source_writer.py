@@ -17,7 +17,7 @@ from orchestrator.errors import Damaged
 from orchestrator.imaging import colour, encode, vips
 from orchestrator.imaging.decoded_original import load_decoded, load_in_order
 from orchestrator.imaging.full_disk import full_disk_reported
-from orchestrator.imaging.jpeg2000 import binding, tile_writer
+from orchestrator.imaging.jpeg2000 import binding
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.probe import Bounds, probe
 from orchestrator.imaging.recipes import ConversionPolicy, Probe, Recipe
@@ -149,5 +149,7 @@ def _write(
 def _write_jpeg2000(
     image: Any, target: Path, policy: ConversionPolicy, shrinker: RowShrinker | None, threads: int
 ) -> None:
+    from orchestrator.imaging.jpeg2000 import tile_writer  # it needs numpy: 60 ms and 11 MB
+
     on_strip = shrinker.add if shrinker else None
     tile_writer.write(binding.require(), image, target, policy, threads=threads, on_strip=on_strip)

@@ -37,10 +37,10 @@ def compose(planes: Mapping[int, Any], plan: ChannelPlan) -> Any:
 
 
 def compose_plain(planes: Mapping[int, Plane], plan: ChannelPlan) -> Any:
-    """The image of the planes of a plan that `is_plain`, not subsampled. numpy takes a sixth of the time that
-    libvips takes to join them.
+    """The image of the planes of a plan that `is_plain`, not subsampled. numpy takes a sixth of the
+    time that libvips takes to join them.
     """
-    import numpy as np  # only a decode worker, which imports it when it starts, gets here
+    import numpy as np  # not at the start of processes that decode nothing: 60 ms and 11 MB
 
     chosen = [planes[channel.component] for channel in plan.colours]
     width, height = chosen[0].width, chosen[0].height

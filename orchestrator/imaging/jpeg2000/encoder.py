@@ -10,13 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.imaging import vips
+import numpy as np
+from numpy.typing import NDArray
+
 from orchestrator.imaging.jpeg2000 import binding
 from orchestrator.imaging.jpeg2000.binding import OpenJpeg
 
 _WRITE_BYTES = 1024**2
 _PRECINCT_EDGES = (256, 256, 256, 128, 128, 64, 64)
 """In pixels, from the full resolution down."""
+
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+"""An array of (rows, columns, bands)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageForm:
+    """Width and height of an image in pixels, its bands, and the bits of a sample: 8 or 16."""
+
+    width: int
+    height: int
+    bands: int
+    bits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +52,7 @@ class Encoder:
     def __init__(
         self,
         openjpeg: OpenJpeg,
-        image: Any,
+        image: ImageForm,
         grid: TileGrid,
         psnr: float | None,
         *,
@@ -72,12 +88,11 @@ class Encoder:
         check(self._stream)
         check(lib.opj_start_compress(codec, self._image, self._stream))
 
-    def write_tile(self, tile: Any) -> None:
+    def write_tile(self, tile: Pixels) -> None:
         """Encode the next tile. Raises CodestreamError."""
-        planes = tile
-        if tile.bands > 1:  # OpenJPEG expects one plane after the other
-            planes = vips.Image.arrayjoin(tile.bandsplit(), across=1)
-        samples = self._ffi.from_buffer("unsigned char[]", planes.write_to_memory())
+        # OpenJPEG expects one plane after the other.
+        planes = np.ascontiguousarray(tile.transpose(2, 0, 1))
+        samples = self._ffi.from_buffer("unsigned char[]", planes)
         self._errors.check(
             self._lib.opj_write_tile(self._codec, self.tiles, samples, len(samples), self._stream)
         )
@@ -106,15 +121,14 @@ class Encoder:
         self.close()
 
 
-def _describe_components(openjpeg: OpenJpeg, image: Any, origin: tuple[int, int]) -> Any:
+def _describe_components(openjpeg: OpenJpeg, image: ImageForm, origin: tuple[int, int]) -> Any:
     """A new opj_image_t: the colour components, then opacity."""
-    bits = 16 if image.format == "ushort" else 8
     components = openjpeg.ffi.new("opj_image_cmptparm_t[]", image.bands)
     for n in range(image.bands):
         component = components[n]
         component.dx = component.dy = 1
         component.w, component.h = image.width, image.height
-        component.prec = component.bpp = bits
+        component.prec = component.bpp = image.bits
     colours = binding.COLOUR_SRGB if image.bands >= 3 else binding.COLOUR_GRAY
     header = openjpeg.lib.opj_image_tile_create(image.bands, components, colours)
     if not header:
@@ -127,7 +141,7 @@ def _describe_components(openjpeg: OpenJpeg, image: Any, origin: tuple[int, int]
 
 
 def _encoder_parameters(
-    openjpeg: OpenJpeg, image: Any, grid: TileGrid, psnr: float | None, *, lossless: bool
+    openjpeg: OpenJpeg, image: ImageForm, grid: TileGrid, psnr: float | None, *, lossless: bool
 ) -> Any:
     parameters = openjpeg.encoder_parameters()
     parameters.tile_size_on = 1

@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 import struct
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from orchestrator.imaging.jpeg2000.binding import OpenJpeg
-from orchestrator.imaging.jpeg2000.encoder import Encoder, TileGrid
+from orchestrator.imaging.jpeg2000.encoder import Encoder, ImageForm, Pixels, TileGrid
 from orchestrator.imaging.jpeg2000.jp2_layout import read_layout
 from orchestrator.imaging.jpeg2000.reader import Reader
 from orchestrator.imaging.jpeg2000.reorder import BetterTiles
@@ -54,7 +55,7 @@ class TileQuality:
         self._alone = target.with_name(f"{target.name}.tile")
         self.better = BetterTiles(target.with_name(f"{target.name}.better"), {})
 
-    def encode_if_smooth(self, number: int, tile: Any, origin: tuple[int, int]) -> bool:
+    def encode_if_smooth(self, number: int, tile: Pixels, origin: tuple[int, int]) -> bool:
         """Encode `tile`, at `origin` in the image, with the quality if it is smooth. False if it is
         not: then the encoder of the file gives it the quality. Raises CodestreamError, OSError.
         """
@@ -71,19 +72,22 @@ class TileQuality:
         self._alone.unlink(missing_ok=True)
         self.better.path.unlink(missing_ok=True)
 
-    def _encode(self, tile: Any, origin: tuple[int, int], psnr: float | None) -> None:
-        with Encoder(self._openjpeg, tile, self._grid, psnr, origin=origin) as encoder:
+    def _encode(self, tile: Pixels, origin: tuple[int, int], psnr: float | None) -> None:
+        rows, columns, bands = tile.shape
+        form = ImageForm(columns, rows, bands, bits=8)
+        with Encoder(self._openjpeg, form, self._grid, psnr, origin=origin) as encoder:
             encoder.start(self._alone, self._threads)
             encoder.write_tile(tile)
             encoder.finish()
 
-    def _is_good(self, tile: Any) -> bool:
+    def _is_good(self, tile: Pixels) -> bool:
         reader = Reader(self._openjpeg, read_layout(self._alone), str(self._alone), 0)
-        decoded = reader.read(0, 0, tile.width, tile.height)
-        errors = decoded.cast("short") - tile.cast("short")
-        bias = max(abs(errors[band].avg()) for band in range(errors.bands))
+        decoded = reader.read(0, 0, tile.shape[1], tile.shape[0])
+        samples = np.frombuffer(decoded.write_to_memory(), np.uint8).reshape(tile.shape)
+        errors = samples.astype(np.int16) - tile
+        bias = np.abs(errors.mean(axis=(0, 1))).max()
         allowed = _TOLERANCE * _PEAK / 10 ** (self._psnr / 10)
-        return bool(bias <= _MAX_BIAS and (errors * errors).avg() <= allowed)
+        return bool(bias <= _MAX_BIAS and np.square(errors, dtype=np.int32).mean() <= allowed)
 
     def _keep(self, number: int) -> None:
         """Append the tile-parts of the tile that was encoded alone, as those of tile `number`."""
@@ -98,10 +102,8 @@ class TileQuality:
         self.better.parts[number] = kept
 
 
-def _is_smooth(tile: Any) -> bool:
-    rows = tile.subsample(1, _ROW_STEP) if tile.height >= _ROW_STEP else tile
-    if rows.deviate() ** 2 < _SMOOTH_VARIANCE or rows.width < 2:
+def _is_smooth(tile: Pixels) -> bool:
+    rows = tile[::_ROW_STEP].astype(np.int16)
+    if rows.var() < _SMOOTH_VARIANCE or rows.shape[1] < 2:
         return True
-    right = rows.crop(1, 0, rows.width - 1, rows.height)
-    steps = right.cast("short") - rows.crop(0, 0, rows.width - 1, rows.height)
-    return bool((steps.abs() <= 1).avg() / 255 > _SMOOTH_SHARE)
+    return bool((np.abs(np.diff(rows, axis=1)) <= 1).mean() > _SMOOTH_SHARE)

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from orchestrator.imaging import vips
 from orchestrator.imaging.jpeg2000 import reorder
 from orchestrator.imaging.jpeg2000.binding import OpenJpeg
-from orchestrator.imaging.jpeg2000.encoder import Encoder, TileGrid
+from orchestrator.imaging.jpeg2000.encoder import Encoder, ImageForm, Pixels, TileGrid
 from orchestrator.imaging.jpeg2000.tile_quality import TileQuality, psnr_to_request
 from orchestrator.imaging.recipes import ConversionPolicy
 
@@ -60,21 +62,19 @@ def write(
     quality = (
         None if lossless else TileQuality(openjpeg, grid, policy.psnr, target, threads=threads)
     )
+    form = ImageForm(image.width, image.height, image.bands, 16 if image.format == "ushort" else 8)
     psnr = psnr_to_request(policy.psnr)
     try:
-        with Encoder(openjpeg, image, grid, psnr, lossless=lossless) as encoder:
+        with Encoder(openjpeg, form, grid, psnr, lossless=lossless) as encoder:
             encoder.start(by_tile, threads)
-            for top, strip in _read_strips(image, grid.tile_height):
+            for top, strip in _read_strips(image, form, grid.tile_height):
                 if on_strip is not None:
-                    on_strip(strip)
-                for left in range(0, strip.width, grid.tile_width):
-                    tile = strip.crop(
-                        left, 0, min(grid.tile_width, strip.width - left), strip.height
-                    )
+                    on_strip(_as_image(strip, image))
+                for left in range(0, form.width, grid.tile_width):
+                    tile = strip[:, left : left + grid.tile_width]
                     if quality and quality.encode_if_smooth(encoder.tiles, tile, (left, top)):
                         # The encoder needs every tile. This one is replaced later.
-                        tile = vips.Image.black(tile.width, tile.height, bands=tile.bands)
-                        tile = tile.cast(image.format)
+                        tile = np.zeros_like(tile)
                     encoder.write_tile(tile)
             encoder.finish()
         reorder.sort_by_resolution(by_tile, by_resolution, quality.better if quality else None)
@@ -86,15 +86,22 @@ def write(
             quality.close()
 
 
-def _read_strips(image: Any, height: int) -> Iterator[tuple[int, Any]]:
-    """(first row, strip) of strips of `height` rows, each in memory, from one pass over the image.
+def _read_strips(image: Any, form: ImageForm, height: int) -> Iterator[tuple[int, Pixels]]:
+    """(first row, strip) of strips of `height` rows from one pass over the image.
 
     One region reads all of them: between two evaluations libvips forgets the rows it has read of
     a strip of the file, and it cannot read them a second time.
     """
     region = vips.Region.new(image)
-    for top in range(0, image.height, height):
-        rows = min(height, image.height - top)
-        body = region.fetch(0, top, image.width, rows)
-        strip = vips.Image.new_from_memory(body, image.width, rows, image.bands, image.format)
-        yield top, strip.copy(interpretation=image.interpretation)
+    for top in range(0, form.height, height):
+        rows = min(height, form.height - top)
+        body = region.fetch(0, top, form.width, rows)
+        samples: Pixels = np.frombuffer(body, f"u{form.bits // 8}")
+        yield top, samples.reshape(rows, form.width, form.bands)
+
+
+def _as_image(strip: Pixels, image: Any) -> Any:
+    """A strip of `image` as an image that reads the same memory."""
+    rows, columns, bands = strip.shape
+    pixels = vips.Image.new_from_memory(strip.data, columns, rows, bands, image.format)
+    return pixels.copy(interpretation=image.interpretation)

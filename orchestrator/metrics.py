@@ -3,7 +3,7 @@ and a test compares the two.
 
 All metrics are in a registry of this module, never in the default registry of the library. If
 PROMETHEUS_MULTIPROC_DIR is in the environment when this module is first imported (the supervisor
-sets it for its children), values are in memory-mapped files, one for each process, and
+sets it for its children), values are in files of each process (`metric_files.py`), and
 `render_metrics` sums them (docs/adr/0008-multi-process-metrics.md).
 """
 
@@ -20,8 +20,11 @@ from prometheus_client import (
     Histogram,
     generate_latest,
     multiprocess,
+    values,
 )
 from prometheus_client.metrics import MetricWrapperBase
+
+from orchestrator.metric_files import use_allocated_files
 
 PREFIX = "orchestrator_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -57,6 +60,7 @@ class Instrument:
     help: str
 
 
+use_allocated_files()
 _documented: list[Instrument] = []
 
 
@@ -348,19 +352,15 @@ INSTRUMENTS: tuple[Instrument, ...] = tuple(_documented)
 
 
 def render_metrics(folder: Path | None = None) -> bytes:
-    """All metrics in the text format of Prometheus: of all processes that share `folder`, or of
-    this process alone.
+    """All metrics in the text format of Prometheus: of all processes of this installation, or of
+    those that share `folder`.
     """
-    if folder is None:
+    if folder is None and not values.ValueClass._multiprocess:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    shared = None if folder is None else str(folder)  # None: the folder in the environment
+    multiprocess.MultiProcessCollector(registry, path=shared)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
-
-
-def forget_process(pid: int, folder: Path) -> None:
-    """Drop the gauges of a process that died. Its counters stay, so that no total decreases."""
-    multiprocess.mark_process_dead(pid, path=str(folder))  # type: ignore[no-untyped-call]
 
 
 def count_fast(count: int, body_bytes: int, request_class: str, status: int) -> None:

@@ -13,30 +13,38 @@ import fcntl
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
 from orchestrator.errors import NoRoom
 
+_NO_ROOM = "There is not enough free disk space for an ingest. Free disk space."
+
 
 class Scratch:
     """Gives out scratch folders. Created by `open`, ended by `close`."""
 
-    def __init__(self, home: Path, lock: int, floor_bytes: int) -> None:
-        self._home = home
-        self._lock = lock
+    def __init__(self, place: Path, floor_bytes: int) -> None:
+        self._place = place
         self._floor_bytes = floor_bytes
+        self._home: Path | None = None
+        self._lock = -1
+        self._opening = threading.Lock()
 
     @classmethod
     async def open(cls, folder: Path, *, floor_bytes: int = 0) -> Scratch:
         """Remove the scratch of dead processes below `folder` and create that of this process.
 
-        `floor_bytes` of the disk always stay free.
+        `floor_bytes` of the disk always stay free. Never fails: without room for a folder, that is
+        tried again with each use.
         """
-        home, lock = await asyncio.to_thread(_open, folder)
-        return cls(home, lock, floor_bytes)
+        scratch = cls(folder, floor_bytes)
+        with suppress(NoRoom):
+            await asyncio.to_thread(scratch._open_home)
+        return scratch
 
     @asynccontextmanager
     async def folder(self, expected_bytes: int = 0) -> AsyncIterator[Path]:
@@ -59,17 +67,31 @@ class Scratch:
         await asyncio.to_thread(self._check_room, expected_bytes)
 
     def _create(self, expected_bytes: int) -> Path:
+        home = self._open_home()
         self._check_room(expected_bytes)
-        return Path(mkdtemp(dir=self._home))
+        try:
+            return Path(mkdtemp(dir=home))
+        except OSError as error:
+            raise NoRoom(_NO_ROOM) from error
+
+    def _open_home(self) -> Path:
+        with self._opening:
+            if self._home is None:
+                try:
+                    self._home, self._lock = _open(self._place)
+                except OSError as error:
+                    raise NoRoom(_NO_ROOM) from error
+            return self._home
 
     def _check_room(self, expected_bytes: int) -> None:
-        if shutil.disk_usage(self._home).free - expected_bytes < self._floor_bytes:
-            raise NoRoom("There is not enough free disk space for an ingest. Free disk space.")
+        if shutil.disk_usage(self._open_home()).free - expected_bytes < self._floor_bytes:
+            raise NoRoom(_NO_ROOM)
 
     def _close(self) -> None:
-        shutil.rmtree(self._home, ignore_errors=True)
-        _lock_path(self._home).unlink(missing_ok=True)
-        os.close(self._lock)
+        if self._home is not None:
+            shutil.rmtree(self._home, ignore_errors=True)
+            _lock_path(self._home).unlink(missing_ok=True)
+            os.close(self._lock)
 
 
 def sweep(folder: Path) -> int:
@@ -93,7 +115,12 @@ def _open(folder: Path) -> tuple[Path, int]:
     lock = _try_lock(_lock_path(home))  # before the folder exists: no sweep sees it unlocked
     if lock is None:
         raise NoRoom("The scratch folder is in use by another process of the same name. Try again.")
-    home.mkdir(mode=0o700)
+    try:
+        home.mkdir(mode=0o700)
+    except OSError:
+        os.close(lock)
+        _lock_path(home).unlink(missing_ok=True)
+        raise
     return home, lock
 
 

@@ -91,11 +91,8 @@ class Housekeeping:
     async def _open_port(self, stack: AsyncExitStack) -> None:
         server = self._settings.server
         port = private_port(self._settings)
-        folder = self._settings.data_dir / "metrics" if server.workers > 1 else None
         api = build_api(self._services, self._settings.api, version("orchestrator"))
-        app = build_private_app(
-            port.middleware, serve_health(self._services), MetricsRoute(folder), api
-        )
+        app = build_private_app(port.middleware, serve_health(self._services), MetricsRoute(), api)
         address = Address(server.private_host, server.private_port)
         await open_port(stack, port, app, address, role="housekeeping")
 

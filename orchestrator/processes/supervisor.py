@@ -26,9 +26,9 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from orchestrator import metrics
 from orchestrator.backoff import backoff_s
 from orchestrator.errors import Conflict
+from orchestrator.metric_files import clear_gauges, make_folder
 from orchestrator.processes.running_installations import (
     installation_of,
     recorded,
@@ -168,7 +168,6 @@ class Supervisor:
         self._entry = entry
         self._policy = policy or RestartPolicy()
         self._spawn = multiprocessing.get_context("spawn")
-        self._metrics = settings.data_dir / "metrics"
         roles = [("housekeeping", 0), *(("serve", n) for n in range(settings.server.workers))]
         self._children = [_Child(role, index) for role, index in roles]
         self._signals: list[int] = []
@@ -179,10 +178,9 @@ class Supervisor:
         """Keep all processes running until SIGTERM or SIGINT. Returns 0, or 1 if a process cannot
         start.
         """
-        shutil.rmtree(self._metrics, ignore_errors=True)
-        self._metrics.mkdir(parents=True)
+        folder = make_folder(self._settings.data_dir, len(self._children))
         # The metrics library reads it when a child first imports it; children inherit it.
-        os.environ[METRICS_VARIABLE] = str(self._metrics)
+        os.environ[METRICS_VARIABLE] = str(folder)
         with self._catch_signals() as wakeup:
             try:
                 while self._handle_events(wakeup):
@@ -190,6 +188,7 @@ class Supervisor:
             finally:
                 self._kill_all()
                 os.environ.pop(METRICS_VARIABLE, None)
+                shutil.rmtree(folder, ignore_errors=True)
         log.info("supervisor ended", extra={"status": self._status})
         return self._status
 
@@ -256,8 +255,7 @@ class Supervisor:
             "status": process.exitcode,
             "age_s": round(age_s, 1),
         }
-        if process.pid is not None:
-            metrics.forget_process(process.pid, self._metrics)
+        clear_gauges(process.name, Path(os.environ[METRICS_VARIABLE]))
         process.close()
         child.process = None
         if self._is_stopping:

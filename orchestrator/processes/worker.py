@@ -143,7 +143,7 @@ async def _run(settings: Settings, port: int | None) -> None:
 async def _open_port(stack: AsyncExitStack, services: Services, number: int) -> None:
     port = private_port(services.settings)
     health = HealthRoutes({"catalogue": services.catalog.check, "queue": _queue_check(services)})
-    app = build_worker_app(port.middleware, health, MetricsRoute(None))
+    app = build_worker_app(port.middleware, health, MetricsRoute())
     address = Address(services.settings.server.private_host, number)
     await open_port(stack, port, app, address, role="worker")
 

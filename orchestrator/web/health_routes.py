@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 
 import orjson
 from aiohttp import web
@@ -40,15 +39,9 @@ class HealthRoutes:
 class MetricsRoute:
     """Handler of /metrics."""
 
-    def __init__(self, folder: Path | None) -> None:
-        """`folder` holds the metrics of all processes of the installation; None if there is only
-        one process.
-        """
-        self._folder = folder
-
     async def show(self, request: web.Request) -> web.StreamResponse:
         """Answer 200 with the metrics of all processes, in the text format of Prometheus."""
-        body = await asyncio.to_thread(render_metrics, self._folder)
+        body = await asyncio.to_thread(render_metrics)
         delivery = Delivery(
             status=200,
             body=body,

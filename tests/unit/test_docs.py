@@ -159,6 +159,17 @@ def test_architecture_names_only_modules_and_functions_that_exist() -> None:
     assert missing == []
 
 
+def test_each_promise_for_a_fault_names_a_test_that_exists() -> None:
+    text = (DOCS / "operations.md").read_text()
+    section = text.partition("## Faults and what is promised")[2].partition("\n## ")[0]
+    rows = [row.strip("|").split("|") for row in section.splitlines() if row.startswith("|")][2:]
+    assert len(rows) >= 3
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row[3])
+        assert named, row
+        assert [f"{path}::{name}" for path, name in named if name not in names_in(ROOT / path)] == []
+
+
 def test_decision_records_say_status_context_decision_consequences_and_how_enforced() -> None:
     parts = ("status", "context", "decision", "consequences", "enforced")
     incomplete = [

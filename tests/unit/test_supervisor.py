@@ -92,17 +92,16 @@ def test_sigterm_lets_every_process_finish_and_the_exit_status_is_zero(
     assert not any(is_alive(pid) for pid in it.all_pids())
 
 
-def test_children_inherit_the_metrics_folder_which_is_empty_at_start(
-    supervised: Callable[..., Supervised], tmp_path: Path
+def test_children_inherit_a_metrics_folder_that_ends_with_the_supervisor(
+    supervised: Callable[..., Supervised],
 ) -> None:
-    stale = tmp_path / "data" / "metrics" / "counter_1.db"
-    stale.parent.mkdir()
-    stale.touch()
     it = supervised("ends_on_sigterm", workers=2)
     wait_until(lambda: len(it.notes()) == 3, "three processes ready")
-    folders = {path.read_text() for path in it.data.glob("serve-?-*") if not path.suffix}
-    assert folders == {str(tmp_path / "data" / "metrics")}
-    assert not stale.exists()
+    (folder,) = {path.read_text() for path in it.data.glob("serve-?-*") if not path.suffix}
+    assert Path(folder).is_dir()
+    it.process.send_signal(signal.SIGTERM)
+    assert it.process.wait(timeout=10) == 0
+    assert not Path(folder).exists()
 
 
 def test_a_process_killed_with_9_is_replaced(supervised: Callable[..., Supervised]) -> None:

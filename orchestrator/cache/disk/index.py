@@ -34,6 +34,14 @@ _DAMAGE = {
     sqlite3.SQLITE_SCHEMA,
     sqlite3.SQLITE_CONSTRAINT,
 }
+_NOT_WRITABLE = {
+    sqlite3.SQLITE_IOERR_SHMOPEN,
+    sqlite3.SQLITE_IOERR_SHMSIZE,  # no room: SQLite allocates this file before it maps it
+    sqlite3.SQLITE_IOERR_SHMMAP,
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_FSYNC,
+}
+"""I/O errors of a disk that cannot be written: the index is whole."""
 _WRITTEN_BACK_S = 120
 """The kernel has written a file's bytes to disk after this time (it does so within 30 s by
 default).
@@ -301,12 +309,13 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
     if isinstance(error, _OtherSchemaError):
         return True
     code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF in _DAMAGE
+    return code & 0xFF in _DAMAGE and code not in _NOT_WRITABLE
 
 
 def is_full(error: BaseException) -> bool:
     """True if the disk has no room for the index."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -59,6 +59,25 @@ async def test_on_a_full_disk_the_cache_makes_room_or_stores_nothing(
     await cache.close()
 
 
+async def test_an_index_that_is_opened_on_a_full_disk_is_not_taken_for_damaged(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = await DiskCache.open(small_disk / "c", DiskOptions(quota=0))
+    assert await cache.put(a_product(1), BODY)
+    await cache.close()
+    with (small_disk / "others").open("wb", buffering=0) as others:
+        while others.write(bytes(4096)) == 4096 and os.statvfs(small_disk).f_bavail:
+            pass
+    caplog.set_level(logging.WARNING)
+    cache = await DiskCache.open(small_disk / "c", DiskOptions(quota=0))
+    assert await cache.get(a_product(1)) == BODY
+    assert await cache.put(a_product(2), BODY) is False
+    assert "cache index set aside" not in [record.message for record in caplog.records]
+    (small_disk / "others").unlink()
+    assert await cache.put(a_product(3), BODY)
+    await cache.close()
+
+
 async def test_a_write_that_fills_the_disk_leaves_no_file(small_disk: Path) -> None:
     cache = await DiskCache.open(small_disk / "c", DiskOptions(quota=0))
     with pytest.raises(OSError, match="No space"):

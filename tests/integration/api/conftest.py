@@ -166,7 +166,7 @@ async def open_house(settings: Settings) -> AsyncIterator[House]:
         port_state = PortState(addresses=PublicAddressResolver((), {}), private=True)
         middleware = PortMiddleware(port_state, cache_error="no-store", cache_secret="no-store")
         api = build_api(services, settings.api, "test")
-        app = build_private_app(middleware, HealthRoutes({}), MetricsRoute(None), api)
+        app = build_private_app(middleware, HealthRoutes({}), MetricsRoute(), api)
         runner = PortRunner(app, port_state, keepalive_s=5, drain_s=2)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -102,7 +102,7 @@ def _create(path: Path) -> bool:
     """Create the file with its blocks, unless it exists; False if there is no room."""
     if path.exists():
         return True
-    fresh = path.with_suffix(".new")
+    fresh = path.with_name(f"{path.name}.new")
     try:
         with fresh.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, _FIRST_BYTES)

@@ -190,6 +190,19 @@ WARM_UPS_DROPPED = _counter(
     "Orchestrations on an info request dropped because the queue was full (delivery.warm_queue).",
 )
 
+# --- processes ------------------------------------------------------------------------------------
+
+LOOP_FAILURES = _counter(
+    "loop_failures",
+    "Failures of background loops (docs/operations.md). After each one the loop is started again.",
+    "loop",
+)
+FOLDER_UNREADABLE = _gauge(
+    "folder_unreadable",
+    "1 while the served folder cannot be read, else 0.",
+    over="livemostrecent",
+)
+
 # --- caches ---------------------------------------------------------------------------------------
 
 CACHE_BYTES = _gauge(

@@ -63,5 +63,19 @@ def delete_progress(data_dir: Path) -> None:
         _path(data_dir).unlink()
 
 
+def forget_registration(data_dir: Path) -> None:
+    """Remove the marker of an earlier run. A restart of housekeeping does not do this: it makes no
+    serve process unready.
+    """
+    registered_marker(data_dir).unlink(missing_ok=True)
+
+
+def registered_marker(data_dir: Path) -> Path:
+    """The file that exists once this run of the installation has read the headers of its folder, or
+    found that it cannot be read: from then on serve processes are ready.
+    """
+    return data_dir / "run" / "registered"
+
+
 def _path(data_dir: Path) -> Path:
     return data_dir / "run" / "progress"

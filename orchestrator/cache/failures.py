@@ -12,7 +12,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import errors, metrics
@@ -27,20 +27,29 @@ _Field = _Plain | tuple[str, ...] | list[str]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error in a form that another process can read; `until` is a time of the flight's clock, in
-    seconds.
+    """An error in a form that another process can read. `until` is a time in seconds: in memory of
+    the monotonic clock, in a note of the wall clock, which all processes share. `for_s` is how long
+    it is remembered at most: a wall clock that was set back does not make that longer.
     """
 
     kind: str
     fields: Mapping[str, _Field]
     until: float
+    for_s: float = float("inf")
+
+    def remaining_s(self, now: float) -> float:
+        """Return the seconds for which the failure is still repeated, 0 if its time is over or
+        cannot be true.
+        """
+        remaining_s = self.until - now
+        return remaining_s if 0 < remaining_s <= self.for_s else 0.0
 
     @classmethod
-    def of(cls, error: OrchestratorError, until: float) -> Failure:
+    def of(cls, error: OrchestratorError, until: float, for_s: float = float("inf")) -> Failure:
         """The failure for `error`, to be repeated until `until`; without the error's cause."""
         fields = vars(error).items()
         plain = {name: value for name, value in fields if isinstance(value, _Plain | tuple)}
-        return cls(type(error).__name__, plain, until)
+        return cls(type(error).__name__, plain, until, for_s)
 
     def error(self) -> OrchestratorError:
         """A new error of the same class and fields; Unavailable if the class is unknown."""
@@ -63,11 +72,15 @@ class FailureMemory:
         remember: Callable[[BaseException], float],
         now: Callable[[], float],
         jitter: Callable[[], float],
+        wall_clock: Callable[[], float],
     ) -> None:
-        """`remember` returns the seconds that a failure is repeated, 0 for not at all."""
+        """`remember` returns the seconds that a failure is repeated, 0 for not at all. `now` is the
+        monotonic clock of this process, `wall_clock` that of all processes of the host.
+        """
         self.repeated = 0
         self._remember = remember
         self._now = now
+        self._wall_clock = wall_clock
         self._jitter = jitter
         self._failures: OrderedDict[str, Failure] = OrderedDict()
 
@@ -76,7 +89,7 @@ class FailureMemory:
         failure = self._failures.get(key)
         if failure is None:
             return
-        if failure.until > self._now():
+        if failure.remaining_s(self._now()) > 0:
             self._repeat(failure)
         del self._failures[key]
 
@@ -86,8 +99,9 @@ class FailureMemory:
         note = read_note(path)
         if note is None:
             return
-        if note.until > self._now():
-            self._keep(key, note)
+        remaining_s = note.remaining_s(self._wall_clock())
+        if remaining_s > 0:
+            self._keep(key, replace(note, until=self._now() + remaining_s))
             self._repeat(note)
         with suppress(OSError):
             path.unlink()
@@ -99,16 +113,17 @@ class FailureMemory:
         seconds = self._remember(error)
         if seconds <= 0 or not isinstance(error, OrchestratorError):
             return
-        failure = Failure.of(error, self._now() + seconds * (0.75 + 0.5 * self._jitter()))
+        seconds *= 0.75 + 0.5 * self._jitter()
+        failure = Failure.of(error, self._now() + seconds, seconds)
         self._keep(key, failure)
-        write_note(_note_path(lock_path), failure)
+        write_note(_note_path(lock_path), replace(failure, until=self._wall_clock() + seconds))
 
     def remove_if_over(self, path: Path) -> bool:
         """Remove the note at `path` if its time is over or it does not parse; True if it was
         removed. Raises OSError.
         """
         note = read_note(path)
-        is_over = note is None or note.until <= self._now()
+        is_over = note is None or not note.remaining_s(self._wall_clock())
         if is_over:
             path.unlink()
         return is_over
@@ -130,9 +145,8 @@ def write_note(path: Path, failure: Failure) -> None:
     work once.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    text = json.dumps(
-        {"kind": failure.kind, "fields": dict(failure.fields), "until": failure.until}
-    )
+    note = {"kind": failure.kind, "fields": dict(failure.fields)}
+    text = json.dumps({**note, "until": failure.until, "for_s": failure.for_s})
     with suppress(OSError):
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
@@ -144,7 +158,8 @@ def read_note(path: Path) -> Failure | None:
     """
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
-        return Failure(str(note["kind"]), dict(note["fields"]), float(note["until"]))
+        times = float(note["until"]), float(note["for_s"])
+        return Failure(str(note["kind"]), dict(note["fields"]), *times)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

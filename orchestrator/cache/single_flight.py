@@ -39,19 +39,20 @@ class SingleFlight:
         *,
         remember: Callable[[BaseException], float],
         wait_s: float = 150.0,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """`folder` holds lock files and notes. `remember` returns the seconds that a failure is
         repeated, 0 for not at all.
 
-        `wait_s` bounds the wait for another process's flight. `now` must be the same clock in all
+        `wait_s` bounds the wait for another process's flight. `wall_clock` must be the same in all
         processes.
         """
         self._folder = folder
         self._wait_s = wait_s
         self._jitter = jitter
-        self._failures = FailureMemory(remember, now, jitter)
+        self._failures = FailureMemory(remember, now, jitter, wall_clock)
         self._flights: dict[str, asyncio.Task[Any]] = {}
         self._is_closed = False
         self.led = self.joined = 0
@@ -123,7 +124,8 @@ class SingleFlight:
         removed = 0
         for path in self._folder.glob("*"):
             with suppress(OSError):
-                if path.stat().st_mtime > time.time() - _LEFTOVER_S:
+                # A negative age is that of a file from before the clock was set back.
+                if 0 <= time.time() - path.stat().st_mtime < _LEFTOVER_S:
                     continue
                 if NOTE in path.name:
                     removed += self._failures.remove_if_over(path)

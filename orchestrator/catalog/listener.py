@@ -18,6 +18,7 @@ from orchestrator import metrics
 from orchestrator.backoff import backoff_s
 from orchestrator.catalog.connection import connect, translated
 from orchestrator.errors import CatalogUnavailable
+from orchestrator.fault_log import FaultLog
 from orchestrator.settings import Database
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Listener:
         self._channels = dict(channels)
         self._on_lost = on_lost
         self._on_restored = on_restored
+        self._faults = FaultLog(log, "listen connection failed", "listen connection restored")
 
     async def run(self, listening: asyncio.Event | None = None) -> None:
         """Listen until cancelled. Sets `listening` when the connection listens the first time."""
@@ -57,7 +59,7 @@ class Listener:
                 await self._listen(listening or asyncio.Event())
             except CatalogUnavailable as error:
                 failures += 1
-                log.warning("listen connection failed", extra={"reason": error.public})
+                self._faults.report(reason=error.public)
             else:
                 failures = 0
             await asyncio.sleep(
@@ -76,6 +78,7 @@ class Listener:
                 for channel in self._channels:
                     await connection.add_listener(channel, self._on_notice)
             metrics.LISTENER_CONNECTED.set(1)
+            self._faults.clear()
             self._on_restored()
             listening.set()
             try:

@@ -21,8 +21,14 @@ def worker(
 ) -> None:
     """Run jobs until SIGTERM or Ctrl-C. Run it on any machine to add capacity."""
     from orchestrator.catalog.embedded.database import database
+    from orchestrator.processes.data_directory import check_writable
+    from orchestrator.processes.stop_signals import ignore_stop
     from orchestrator.processes.worker import run_worker
 
     settings = session.load_installation(jobs__workers=workers)
+    check_writable(settings.data_dir)
     with database(settings, watched=True) as reachable:
-        run_worker(reachable, private_port)
+        try:
+            run_worker(reachable, private_port)
+        finally:
+            ignore_stop()

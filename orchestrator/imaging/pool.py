@@ -199,6 +199,15 @@ class ImagingPool:
         """
         self._tiles.start_all()
 
+    def check(self) -> str:
+        """Return what is wrong in a sentence if the last worker for tiles could not be started, and
+        try again; else "". Must be called on the event loop.
+        """
+        if self._tiles.can_start:
+            return ""
+        self._tiles.start_all()
+        return "No decode worker can be started."
+
     async def close(self) -> None:
         """End all workers. Callers that still wait get Unavailable."""
         self._tiles.close()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from orchestrator.catalog.assets import Assets
 from orchestrator.errors import CatalogUnavailable
+from orchestrator.fault_log import FaultLog
 
 log = logging.getLogger(__name__)
 _EVERY_S = 1.0
@@ -25,6 +26,7 @@ class ConversionProgress:
         self._report = report
         self._every_s = every_s
         self._ended = 0
+        self._faults = FaultLog(log, "conversions not counted", "conversions counted again")
 
     def add(self) -> None:
         """Count a conversion that succeeded or failed for good."""
@@ -41,8 +43,9 @@ class ConversionProgress:
             try:
                 counts = await self._assets.count()
             except CatalogUnavailable as error:
-                log.warning("conversions not counted", extra={"reason": error.public})
+                self._faults.report(reason=error.public)
                 continue
+            self._faults.clear()
             waiting = counts.get("registered", 0) + counts.get("ingesting", 0)
             self._report(ended, ended + waiting)
             reported = ended

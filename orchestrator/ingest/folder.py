@@ -107,7 +107,7 @@ class FolderRegistrar:
             log.warning("picture not registered", extra=extra)
             return
         except Unavailable:
-            raise  # not the picture's fault: the process restarts and registers the folder again
+            raise  # not the picture's fault: the caller registers the folder again
         except Exception:  # one picture that triggers a bug must not keep the others from readers
             report.failed[asset_id] = "The picture could not be registered. See the log."
             log.exception("picture failed unexpectedly", extra=fields)

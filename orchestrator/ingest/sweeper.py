@@ -20,6 +20,7 @@ from orchestrator import metrics
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.values import Attempt
 from orchestrator.errors import Fault, Unavailable
+from orchestrator.fault_log import FaultLog
 from orchestrator.ingest.conversion_jobs import ConversionJobs
 from orchestrator.ingest.convert import lock_name
 from orchestrator.ingest.remove import Remover
@@ -61,6 +62,8 @@ class Sweeper:
         self._settings = settings
         self._conversions = conversions
         self._requeue = requeue
+        self._faults = FaultLog(log, "ingest not swept", "ingest swept again")
+        self._step_faults = FaultLog(log, "sweep step failed", "sweep step done again")
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -76,8 +79,9 @@ class Sweeper:
             async with self._catalog.exclusive("sweeping") as is_locked:
                 if is_locked:
                     await self._run_steps(swept)
+            self._faults.clear()
         except Unavailable as error:
-            log.warning("ingest not swept", extra={"reason": error.public})
+            self._faults.report(reason=error.public)
         handled = {what: count for what, count in swept.items() if count}
         for what, count in handled.items():
             metrics.SWEPT.labels(what).inc(count)
@@ -97,8 +101,9 @@ class Sweeper:
         for what, step in steps.items():
             try:
                 swept[what] = await step()
+                self._step_faults.clear(what, what=what)
             except Unavailable as error:
-                log.warning("sweep step failed", extra={"what": what, "reason": error.public})
+                self._step_faults.report(what, what=what, reason=error.public)
 
     async def _end_stuck_ingests(self) -> int:
         """Requeue, or record as failed, each asset in the state ingesting that no process

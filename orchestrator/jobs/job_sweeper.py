@@ -13,6 +13,7 @@ from orchestrator import metrics
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.jobs import LANES
 from orchestrator.errors import CatalogUnavailable
+from orchestrator.fault_log import FaultLog
 from orchestrator.settings import Jobs
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class JobSweeper:
         self._now = now
         self._grace_until = 0.0
         self._last_purge = float("-inf")
+        self._faults = FaultLog(log, "jobs not swept", "jobs swept again")
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -45,10 +47,11 @@ class JobSweeper:
             await asyncio.sleep(self._every_s)
             try:
                 await self.sweep()
+                self._faults.clear()
             except CatalogUnavailable as error:
                 # No worker could send heartbeats during the outage: give all of them time to.
                 self._grace_until = self._now() + self._settings.heartbeat_s * 2
-                log.warning("jobs not swept", extra={"reason": error.public})
+                self._faults.report(reason=error.public)
 
     async def sweep(self) -> None:
         """Sweep once. Raises CatalogUnavailable."""

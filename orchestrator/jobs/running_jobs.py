@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.jobs import Job
 from orchestrator.errors import Unavailable
+from orchestrator.fault_log import FaultLog
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,9 @@ class RunningJobs:
     by_id: dict[int, RunningJob] = field(default_factory=dict)
     look_now: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a request has ended a running job, perhaps one of these."""
+    faults: FaultLog = field(
+        default_factory=lambda: FaultLog(log, "heartbeat failed", "heartbeat sent again")
+    )
 
     def add(self, job: Job) -> RunningJob:
         """Add a claimed job. If this worker still runs the job under an earlier claim, which it has
@@ -68,8 +72,9 @@ class RunningJobs:
                 lost = [each for each in active if each.job.id not in claimed]
                 ended = await self.claims.ended([each.job for each in lost]) if lost else {}
             except Unavailable as error:
-                log.warning("heartbeat failed", extra={"reason": error.public})
+                self.faults.report(reason=error.public)
                 continue
+            self.faults.clear()
             for running in lost:
                 running.ended = ended.get(running.job.id, "")
                 _cancel_lost(running)

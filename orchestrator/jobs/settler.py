@@ -16,6 +16,7 @@ from orchestrator.backoff import backoff_s
 from orchestrator.catalog.claims import ClaimOutcome, Claims
 from orchestrator.catalog.jobs import Job
 from orchestrator.errors import Unavailable, fault_of
+from orchestrator.fault_log import FaultLog
 from orchestrator.jobs.retry_decision import GiveUp, Replaced, Retry, decide_retry
 from orchestrator.jobs.running_jobs import RunningJob, log_fields
 from orchestrator.jobs.worker_options import WorkerOptions
@@ -34,11 +35,12 @@ class Settler:
         self._options = options
         self._outages = 0
         """Attempts in a row that failed because a part of the installation was unavailable."""
+        self._faults = FaultLog(log, "job outcome not recorded yet", "job outcomes recorded again")
 
     async def settle_done(self, running: RunningJob) -> None:
         """Record that the job is done."""
         running.is_settling, self._outages = True, 0
-        settled = await _repeat(lambda: self._claims.complete(running.job))
+        settled = await self._repeat(lambda: self._claims.complete(running.job))
         _report(running.job, "done", settled)
 
     async def settle_failed(self, running: RunningJob, error: Exception) -> None:
@@ -48,15 +50,15 @@ class Settler:
         fault = fault_of(error, job.kind)
         decision = decide_retry(error, fault, job, self._options.max_attempts)
         if isinstance(decision, Replaced):
-            settled = await _repeat(lambda: self._claims.supersede(job, fault))
+            settled = await self._repeat(lambda: self._claims.supersede(job, fault))
             _report(job, "superseded", settled)
             return
         if isinstance(decision, GiveUp):
-            settled = await _repeat(lambda: self._claims.fail(job, fault))
+            settled = await self._repeat(lambda: self._claims.fail(job, fault))
             _report(job, "failed", settled, fault.code)
             return
         wait_s = self._wait_s(decision, job)
-        await _repeat(
+        await self._repeat(
             lambda: self._claims.postpone(job, wait_s, fault, is_counted=decision.is_counted)
         )
         metrics.JOB_RETRIES.labels(fault.code).inc()
@@ -65,25 +67,28 @@ class Settler:
             extra={**log_fields(job), "code": fault.code, "retry_s": round(wait_s, 1)},
         )
 
+    async def _repeat(self, settle: Callable[[], Awaitable[T]]) -> T:
+        """Repeat the statement until the database answers."""
+        tries = 0
+        while True:
+            try:
+                settled = await settle()
+            except Unavailable as error:
+                tries += 1
+                metrics.JOB_QUEUE_ERRORS.inc()
+                self._faults.report(reason=error.public)
+                wait_s = backoff_s(tries, first_s=ERROR_FIRST_S, longest_s=ERROR_LONGEST_S)
+                await asyncio.sleep(wait_s)
+            else:
+                self._faults.clear()
+                return settled
+
     def _wait_s(self, decision: Retry, job: Job) -> float:
         first_s, longest_s = self._options.retry_first_s, self._options.retry_longest_s
         if decision.is_counted:
             return backoff_s(job.attempts, first_s=first_s, longest_s=longest_s, factor=4)
         self._outages += 1
         return backoff_s(self._outages, first_s=min(1, first_s), longest_s=min(60, longest_s))
-
-
-async def _repeat(settle: Callable[[], Awaitable[T]]) -> T:
-    """Repeat the statement until the database answers."""
-    tries = 0
-    while True:
-        try:
-            return await settle()
-        except Unavailable as error:
-            tries += 1
-            metrics.JOB_QUEUE_ERRORS.inc()
-            log.warning("job outcome not recorded yet", extra={"reason": error.public})
-            await asyncio.sleep(backoff_s(tries, first_s=ERROR_FIRST_S, longest_s=ERROR_LONGEST_S))
 
 
 def _report(job: Job, outcome: str, settled: ClaimOutcome, code: str = "") -> None:

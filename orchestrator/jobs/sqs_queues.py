@@ -19,6 +19,7 @@ from orchestrator.catalog.batches import Lane
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.jobs import INGEST, LANES, JobDraft
 from orchestrator.errors import OrchestratorError, Unavailable
+from orchestrator.fault_log import FaultLog
 from orchestrator.jobs.settler import ERROR_FIRST_S, ERROR_LONGEST_S
 from orchestrator.settings import Jobs
 from orchestrator.storage.sqs_client import LONGEST_POLL_S, MAX_MESSAGES, Message, Sqs, open_queues
@@ -66,6 +67,7 @@ class SqsReceiver:
         self._catalog = catalog
         self._draft_of = draft_of
         self._on_job = on_job
+        self._faults = FaultLog(log, "messages not received", "messages received again")
 
     async def run(self) -> None:
         """Receive until cancelled."""
@@ -84,13 +86,11 @@ class SqsReceiver:
                 failures += 1
                 metrics.JOB_QUEUE_ERRORS.inc()
                 wait_s = backoff_s(failures, first_s=ERROR_FIRST_S, longest_s=ERROR_LONGEST_S)
-                log.warning(
-                    "messages not received",
-                    extra={"lane": lane, "reason": error.public, "retry_s": round(wait_s, 1)},
-                )
+                self._faults.report(lane, lane=lane, reason=error.public, retry_s=round(wait_s, 1))
                 await asyncio.sleep(wait_s)
             else:
                 failures = 0
+                self._faults.clear(lane, lane=lane)
 
     async def _accept(self, lane: Lane, message: Message) -> None:
         """Wake the worker for our own message; record any other one as a job, once however often

@@ -22,6 +22,7 @@ from orchestrator.catalog.accepted_requests import ENDED_NOTICE
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.jobs import Job
 from orchestrator.errors import OrchestratorError, Unavailable
+from orchestrator.fault_log import FaultLog
 from orchestrator.jobs.dead_workers import DeadWorkers
 from orchestrator.jobs.fairness import LaneRotation
 from orchestrator.jobs.running_jobs import RunningJob, RunningJobs, log_fields
@@ -35,8 +36,10 @@ Handler = Callable[[Job], Awaitable[None]]
 for one job, so the second run must lead to the same result.
 """
 
-_RELEASE_S = 5.0
-"""How long a worker that ends may take to release the jobs it did not finish."""
+_RELEASE_S = 1.0
+"""How long a worker that ends may take to release the jobs it did not finish, after `drain_s`: a
+process ends within `drain_s` + 3 s.
+"""
 
 
 class Worker:
@@ -61,6 +64,7 @@ class Worker:
         self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._dead = dead
         self._claim_count = 0
+        self._faults = FaultLog(log, "jobs not claimed", "jobs claimed again")
         self._look_again = asyncio.Event()
 
     def wake(self) -> None:
@@ -106,13 +110,11 @@ class Worker:
                 failures += 1
                 metrics.JOB_QUEUE_ERRORS.inc()
                 wait_s = backoff_s(failures, first_s=ERROR_FIRST_S, longest_s=ERROR_LONGEST_S)
-                log.warning(
-                    "jobs not claimed",
-                    extra={"reason": error.public, "retry_s": round(wait_s, 1)},
-                )
+                self._faults.report(reason=error.public, retry_s=round(wait_s, 1))
                 await asyncio.sleep(wait_s)  # a notice does not shorten this wait
                 continue
             failures = 0
+            self._faults.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._look_again.wait()
@@ -217,6 +219,6 @@ class Worker:
         for task in late:
             task.cancel()
         if late:
-            await asyncio.wait(late, timeout=_RELEASE_S + 1)
+            await asyncio.wait(late, timeout=_RELEASE_S + 0.5)
         for running in list(self._running.by_id.values()):  # cancelled before they started
             await self._release(running)

@@ -7,35 +7,25 @@ An installation has one housekeeping process. Its restart disturbs no serve proc
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import AsyncExitStack
 from importlib.metadata import version
-from pathlib import Path
 
 from orchestrator import metrics
 from orchestrator.app import Services
-from orchestrator.errors import StorageUnavailable
 from orchestrator.ingest.conversion_progress import ConversionProgress
-from orchestrator.ingest.folder import FolderRegistrar
 from orchestrator.model import AssetId
-from orchestrator.processes.ports import (
-    Address,
-    Loop,
-    folder_marker,
-    open_port,
-    private_port,
-    serve_health,
-)
-from orchestrator.processes.worker import build_ingest_sweeper, build_job_sweeper
-from orchestrator.progress import CONVERTING, READING_HEADERS, ProgressFile
+from orchestrator.processes.background import Loop
+from orchestrator.processes.ports import Address, open_port, private_port
+from orchestrator.processes.served_folder import ServedFolder
+from orchestrator.processes.worker import sweeper_loops
+from orchestrator.progress import CONVERTING, ProgressFile
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.scavenger.invalidation import Invalidator
 from orchestrator.scavenger.scavenger import Pass, Scavenger
 from orchestrator.web.api.api_factory import build_api
-from orchestrator.web.health_routes import MetricsRoute
+from orchestrator.web.health_routes import HealthRoutes, MetricsRoute
 from orchestrator.web.routes import build_private_app
 
-log = logging.getLogger(__name__)
 SWEEP_EVERY_S = 3600.0
 
 
@@ -46,7 +36,7 @@ class Housekeeping:
         settings = services.settings
         self._services = services
         self._settings = settings
-        self._marker = folder_marker(settings)
+        self._folder = ServedFolder(services)
         self._conversions = ConversionProgress(
             services.catalog.assets, ProgressFile(settings.data_dir, CONVERTING)
         )
@@ -60,9 +50,6 @@ class Housekeeping:
 
     async def open(self, stack: AsyncExitStack) -> list[Loop]:
         """Open the private port; closing `stack` drains it. Returns the loops to run beside it."""
-        # Removed before the port opens: with the marker of an earlier run, this run would report
-        # that it is ready too early.
-        await asyncio.to_thread(self._marker.unlink, missing_ok=True)
         await self._open_port(stack)
         return self._loops()
 
@@ -92,7 +79,10 @@ class Housekeeping:
         server = self._settings.server
         port = private_port(self._settings)
         api = build_api(self._services, self._settings.api, version("orchestrator"))
-        app = build_private_app(port.middleware, serve_health(self._services), MetricsRoute(), api)
+        health = HealthRoutes(
+            {"catalogue": self._services.catalog.check}, states={"folder": self._folder.state}
+        )
+        app = build_private_app(port.middleware, health, MetricsRoute(), api)
         address = Address(server.private_host, server.private_port)
         await open_port(stack, port, app, address, role="housekeeping")
 
@@ -105,45 +95,23 @@ class Housekeeping:
             report=_record_pass,
         )
         return [
-            self._ingest_folder(),
-            scavenger.run(),
-            self._invalidator.run(),
-            self._sweep_store(),
-            build_ingest_sweeper(services).run(),
-            build_job_sweeper(services).run(),
+            Loop("folder", self._folder.run),
+            Loop("conversions", self._conversions.run),
+            Loop("scavenger", scavenger.run),
+            Loop("invalidation", self._invalidator.run),
+            Loop("store_sweep", self._sweep_store),
+            *sweeper_loops(services),
         ]
 
-    async def _ingest_folder(self) -> None:
-        """Register the folder, mark it as registered, then submit the conversions that wait and
-        report their progress.
-        """
-        services = self._services
-        folder = self._settings.ingest.folder
-        if folder:
-            registrar = FolderRegistrar(
-                services.catalog.assets, services.pipeline.registrar, services.pipeline.policies
-            )
-            progress = ProgressFile(self._settings.data_dir, READING_HEADERS)
-            await registrar.register(Path(folder), progress)
-        await asyncio.to_thread(_touch, self._marker)
-        await services.pipeline.conversion_jobs.submit_missing()
-        await self._conversions.run()
-
     async def _sweep_store(self) -> None:
-        """Once an hour, remove the temporary objects of processes that died."""
+        """Once an hour, remove the temporary objects of processes that died. Raises
+        StorageUnavailable.
+        """
         while True:
-            try:
-                await self._services.store.sweep_temporary()
-            except StorageUnavailable as error:
-                log.warning("object store not swept", extra={"reason": error.public})
+            await self._services.store.sweep_temporary()
             await asyncio.sleep(SWEEP_EVERY_S)
 
 
 def _record_pass(done: Pass) -> None:
     metrics.CACHE_BYTES.labels(cache=done.cache).set(done.used + done.reserved)
     metrics.CACHE_FILES.labels(cache=done.cache).set(done.kept - done.files)
-
-
-def _touch(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()

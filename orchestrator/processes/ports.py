@@ -6,21 +6,15 @@ passed to `open_port` drains the port: requests in progress are finished first.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from aiohttp.web import Application
 
-from orchestrator.app import Services
 from orchestrator.cache.hot.tier import HotTier
 from orchestrator.settings import Server, Settings
 from orchestrator.web.access_log import AccessLog
-from orchestrator.web.health_routes import HealthRoutes
 from orchestrator.web.listen_socket import open_listen_socket
 from orchestrator.web.middleware import PortMiddleware
 from orchestrator.web.port_runner import PortRunner
@@ -29,8 +23,6 @@ from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import HotEntry
 
 log = logging.getLogger(__name__)
-Loop = Coroutine[Any, Any, None]
-"""Runs beside a port until it is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +82,6 @@ async def open_port(
     listener = open_listen_socket(address.host, address.port, shared=address.shared)
     number = await runner.listen(listener)
     log.info("listening", extra={"host": address.host, "port": number, "role": role})
-
-
-def folder_marker(settings: Settings) -> Path:
-    """The file that exists once housekeeping has registered the folder of this installation."""
-    return settings.data_dir / "run" / "registered"
-
-
-def serve_health(services: Services) -> HealthRoutes:
-    """Health of an installation: ready when the folder is registered and the database answers."""
-    marker = folder_marker(services.settings)
-
-    async def check_folder() -> str:
-        is_registered = await asyncio.to_thread(marker.exists)
-        return "" if is_registered else "the headers of the folder's images are still being read"
-
-    return HealthRoutes({"folder": check_folder, "catalogue": services.catalog.check})
 
 
 def _limits(server: Server) -> PortLimits:

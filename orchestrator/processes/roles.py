@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import uvloop
 
-from orchestrator.app import Services, open_services
+from orchestrator.app import Services
 from orchestrator.catalog.asset_transaction import ASSETS_CHANNEL
 from orchestrator.catalog.changes import change_notices
 from orchestrator.catalog.jobs import JOBS_CHANNEL
@@ -23,9 +23,11 @@ from orchestrator.catalog.listener import Listener
 from orchestrator.jobs.worker_loop import Worker
 from orchestrator.log import set_up_logging
 from orchestrator.model import AssetId
+from orchestrator.processes.background import Loop, keep_running
 from orchestrator.processes.housekeeping import Housekeeping
 from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices
 from orchestrator.processes.serve import PublicServer
+from orchestrator.processes.stop_request import StopRequest, services_until
 from orchestrator.processes.worker import build_worker, with_enough_connections, worker_loops
 from orchestrator.settings import Settings
 
@@ -40,16 +42,14 @@ def run_process(settings: Settings, role: Role, index: int) -> None:
 
 
 async def _run(settings: Settings, role: Role, index: int) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    stop = StopRequest()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
     processes = settings.server.workers + (1 if settings.server.workers > 1 else 0)
     if role != "serve":
         settings = with_enough_connections(settings)
-    async with open_services(settings, share=processes) as services:
-        await Process(services, role).run(stop)
+    async with services_until(stop, settings, share=processes) as services:
+        if services is not None:
+            await Process(services, role).run(stop.received)
     log.info("process ended", extra={"role": role, "index": index})
 
 
@@ -60,37 +60,42 @@ class Process:
 
     def __init__(self, services: Services, role: Role) -> None:
         self._services = services
-        self._roles: list[Housekeeping | PublicServer] = []
+        self.roles: list[Housekeeping | PublicServer] = []
         self._workers: list[Worker] = []
         if role != "serve":
             housekeeping = Housekeeping(services)
-            self._roles.append(housekeeping)
+            self.roles.append(housekeeping)
             self._workers.append(build_worker(services, on_converted=housekeeping.on_converted))
         if role != "housekeeping":
-            self._roles.append(PublicServer(services, shared=role == "serve"))
+            self.roles.append(PublicServer(services, shared=role == "serve"))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then drain: requests and jobs in progress are finished."""
-        async with AsyncExitStack() as ports, asyncio.TaskGroup() as tasks:
+        async with AsyncExitStack() as opened, asyncio.TaskGroup() as tasks:
+            ports = [await opened.enter_async_context(AsyncExitStack()) for _ in self.roles]
             listening = asyncio.Event()
-            running = [tasks.create_task(self._listener().run(listening))]
+            listener = self.build_listener()
+            listen = Loop("listener", lambda: listener.run(listening))
+            running = [tasks.create_task(keep_running(listen))]
             await _wait_for_first(tasks, listening.wait(), stop.wait())
-            loops = [loop for role in self._roles for loop in await role.open(ports)]
-            running += [tasks.create_task(loop) for loop in loops]
+            for role, stack in zip(self.roles, ports, strict=True):
+                loops = await role.open(stack)
+                running += [tasks.create_task(keep_running(loop)) for loop in loops]
             working = [
-                tasks.create_task(loop)
+                tasks.create_task(keep_running(loop))
                 for worker in self._workers
                 for loop in worker_loops(self._services, worker)
             ]
             _exempt_from_collection()
             await stop.wait()
             for task in working:
-                task.cancel()  # the worker drains while the ports drain
-            await ports.aclose()
+                task.cancel()  # the worker drains while the ports drain, all of them at once
+            await asyncio.gather(*(stack.aclose() for stack in ports))
             for task in running:
                 task.cancel()
 
-    def _listener(self) -> Listener:
+    def build_listener(self) -> Listener:
+        """Build the listener that reports changes and queued jobs to the roles and workers."""
         channels = {
             ASSETS_CHANNEL: change_notices(self._on_change, self._on_prefix, self._on_alias),
             RULES_CHANNEL: rule_notices(self._services),
@@ -105,24 +110,24 @@ class Process:
         )
 
     def _on_change(self, asset_id: AssetId, version: int) -> None:
-        for role in self._roles:
+        for role in self.roles:
             role.on_change(asset_id, version)
 
     def _on_prefix(self, prefix: str) -> None:
-        for role in self._roles:
+        for role in self.roles:
             role.on_prefix(prefix)
 
     def _on_alias(self, alias: str) -> None:
-        for role in self._roles:
+        for role in self.roles:
             role.on_alias(alias)
 
     def _on_lost(self) -> None:
         forget_rules(self._services)
-        for role in self._roles:
+        for role in self.roles:
             role.on_lost()
 
     def _on_restored(self) -> None:
-        for role in self._roles:
+        for role in self.roles:
             role.on_restored()
         self._wake_workers()
 

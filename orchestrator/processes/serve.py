@@ -17,7 +17,9 @@ from orchestrator.app import Services
 from orchestrator.cache.hot.tier import HotTier
 from orchestrator.catalog.asset_transaction import GONE
 from orchestrator.model import AssetId
-from orchestrator.processes.ports import Address, Loop, open_port, public_port, serve_health
+from orchestrator.processes.background import Loop
+from orchestrator.processes.ports import Address, open_port, public_port
+from orchestrator.progress import registered_marker
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.current_assets import CurrentAssets
 from orchestrator.routing.deliver import Deliverer
@@ -33,6 +35,7 @@ from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.routing.warmer import SourceWarmer
 from orchestrator.web.access_log import AccessLog, open_access_log
 from orchestrator.web.collection_routes import CollectionRoutes
+from orchestrator.web.health_routes import HealthRoutes
 from orchestrator.web.image_routes import ImageRoutes
 from orchestrator.web.landing_page import LandingPage
 from orchestrator.web.public_address import PublicAddressResolver
@@ -72,7 +75,7 @@ class PublicServer:
             rules=self._caching,
             origins=services.origins.optimised,
         )
-        warmer = SourceWarmer(sources, settings.delivery.warm_queue)
+        self.warmer = warmer = SourceWarmer(sources, settings.delivery.warm_queue)
         addresses = port.state.addresses
         images = await self._build_image_routes(stack, sources, warmer, addresses)
         # The first request does not wait for a worker to start.
@@ -81,10 +84,10 @@ class PublicServer:
         collection = CollectionRoutes(
             services.catalog.assets, page, addresses, settings.iiif.default_version
         )
-        app = build_public_app(port.middleware, images, collection, serve_health(services))
+        app = build_public_app(port.middleware, images, collection, self._build_health())
         address = Address(settings.server.host, settings.server.port, self._shared)
         await open_port(stack, port, app, address, role="serve")
-        return [warmer.run()]
+        return [Loop("warm_up", warmer.run)]
 
     def on_change(self, asset_id: AssetId, version: int) -> None:
         """Drop the snapshot and responses of an asset; `version` is its new version, or GONE."""
@@ -110,6 +113,29 @@ class PublicServer:
     def on_restored(self) -> None:
         """Cache snapshots again: changes of assets are reported from now on."""
         self._snapshots.on_notices_restored()
+
+    def _build_health(self) -> HealthRoutes:
+        """The readiness of this process, whatever other processes do: it can answer requests.
+
+        Without the database it is ready if it knows assets, which it serves from memory. The folder
+        counts only until this run of the installation has read its headers.
+        """
+        services, marker = self._services, registered_marker(self._settings.data_dir)
+
+        async def check_folder() -> str:
+            is_registered = await asyncio.to_thread(marker.exists)
+            return "" if is_registered else "the headers of the folder's images are being read"
+
+        async def check_catalogue() -> str:
+            return "" if self._snapshots.knows_assets else await services.catalog.check()
+
+        async def check_workers() -> str:
+            return services.imaging.check()
+
+        return HealthRoutes(
+            {"folder": check_folder, "catalogue": check_catalogue, "workers": check_workers},
+            states={"database": services.catalog.check},
+        )
 
     def _drop_later(self, drop: Callable[[], object]) -> None:
         """Repeat a drop once the files are removed: until then a request may read a file into the

@@ -29,11 +29,14 @@ from pathlib import Path
 from orchestrator.backoff import backoff_s
 from orchestrator.errors import Conflict
 from orchestrator.metric_files import clear_gauges, make_folder
+from orchestrator.processes.data_directory import check_writable
 from orchestrator.processes.running_installations import (
     installation_of,
     recorded,
     records_folder,
 )
+from orchestrator.processes.stop_signals import STOP_SIGNALS, ignore_stop
+from orchestrator.progress import forget_registration
 from orchestrator.settings import Settings
 from orchestrator.web.listen_socket import open_listen_socket
 
@@ -42,7 +45,6 @@ log = logging.getLogger(__name__)
 ENTRY = "orchestrator.processes.roles:run_process"
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PR_SET_PDEATHSIG = 1
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +85,23 @@ def run(settings: Settings, entry: str = ENTRY) -> int:
     exit status.
 
     `entry` is `module:function`, called as `function(settings, role, index)` in each process.
-    Raises Conflict if the data directory or a port is in use, CatalogUnavailable.
+    Raises StorageUnavailable if the data directory cannot be written, Conflict if it or a port is
+    in use, CatalogUnavailable.
     """
     # Imported here: children import this module, too, and never start a database.
     from orchestrator.catalog.embedded.database import database
 
     _raise_open_files_limit()
+    check_writable(settings.data_dir)
     records = records_folder(os.environ)
     with lock_data_dir(settings.data_dir), recorded(installation_of(settings), records):
         check_ports(settings)
+        forget_registration(settings.data_dir)
         with database(settings, watched=True) as reachable:
-            return _run_processes(reachable, entry)
+            try:
+                return _run_processes(reachable, entry)
+            finally:
+                ignore_stop()
 
 
 def _raise_open_files_limit() -> None:
@@ -322,17 +330,17 @@ class Supervisor:
         receiver, sender = socket.socketpair()
         receiver.setblocking(False)
         sender.setblocking(False)
+        previous_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         previous_handlers = {
             number: signal.signal(number, lambda received, _: self._signals.append(received))
-            for number in _SIGNALS
+            for number in STOP_SIGNALS
         }
-        previous_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         try:
             yield receiver
         finally:
-            signal.set_wakeup_fd(previous_fd)
             for number, handler in previous_handlers.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(previous_fd)
             receiver.close()
             sender.close()
 

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import uvloop
 
-from orchestrator.app import Services, open_services
+from orchestrator.app import Services
 from orchestrator.catalog.jobs import CONVERT, INGEST, JOBS_CHANNEL
 from orchestrator.catalog.listener import Listener
 from orchestrator.errors import Unavailable
@@ -30,8 +29,10 @@ from orchestrator.jobs.sqs_queues import SqsReceiver, check_queue
 from orchestrator.jobs.worker_loop import Handler, Worker
 from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.log import set_up_logging
-from orchestrator.processes.ports import Address, Loop, open_port, private_port
+from orchestrator.processes.background import Loop, keep_running
+from orchestrator.processes.ports import Address, open_port, private_port
 from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices
+from orchestrator.processes.stop_request import StopRequest, services_until
 from orchestrator.settings import Settings
 from orchestrator.web.health_routes import Check, HealthRoutes, MetricsRoute
 from orchestrator.web.routes import build_worker_app
@@ -64,12 +65,19 @@ def build_worker(services: Services, *, on_converted: Callable[[], None] | None 
 
 def worker_loops(services: Services, worker: Worker) -> list[Loop]:
     """The loop of the worker, and with SQS that of the receiver of its messages."""
-    loops: list[Loop] = [worker.run()]
+    loops = [Loop("jobs", worker.run)]
     if services.sqs is not None:
-        loops.append(
-            SqsReceiver(services.sqs, services.catalog, draft_from_message, worker.wake).run()
-        )
+        receiver = SqsReceiver(services.sqs, services.catalog, draft_from_message, worker.wake)
+        loops.append(Loop("sqs", receiver.run))
     return loops
+
+
+def sweeper_loops(services: Services) -> list[Loop]:
+    """The loops of the sweepers. Any number of processes may run them."""
+    return [
+        Loop("ingest_sweep", build_ingest_sweeper(services).run),
+        Loop("job_sweep", build_job_sweeper(services).run),
+    ]
 
 
 def build_job_sweeper(services: Services) -> JobSweeper:
@@ -112,10 +120,10 @@ def with_enough_connections(settings: Settings) -> Settings:
 
 
 async def _run(settings: Settings, port: int | None) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with open_services(settings) as services, AsyncExitStack() as ports:
+    stop = StopRequest()
+    async with services_until(stop, settings) as services, AsyncExitStack() as ports:
+        if services is None:
+            return
         if port is not None:
             await _open_port(ports, services, port)
         async with asyncio.TaskGroup() as tasks:
@@ -127,14 +135,13 @@ async def _run(settings: Settings, port: int | None) -> None:
                 on_restored=worker.wake,
             )
             loops = (
-                listener.run(),
+                Loop("listener", listener.run),
                 *worker_loops(services, worker),
-                build_job_sweeper(services).run(),
-                build_ingest_sweeper(services).run(),
+                *sweeper_loops(services),
             )
-            running = [tasks.create_task(loop) for loop in loops]
+            running = [tasks.create_task(keep_running(loop)) for loop in loops]
             log.info("worker started", extra={"slots": WorkerOptions.of(settings).slots})
-            await stop.wait()
+            await stop.received.wait()
             for task in running:
                 task.cancel()
     log.info("worker ended")

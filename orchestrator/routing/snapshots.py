@@ -69,6 +69,11 @@ class Snapshots:
         except CatalogUnavailable:
             return self._stale_snapshot(self._entries.get(asset_id))
 
+    @property
+    def knows_assets(self) -> bool:
+        """True if public assets can be served although the catalogue does not answer."""
+        return any(each.asset and not each.asset.restricted for each in self._entries.values())
+
     def drop(self, asset_id: AssetId) -> None:
         """The asset changed: forget it, and do not keep the result of a read that runs now."""
         self._entries.pop(asset_id, None)

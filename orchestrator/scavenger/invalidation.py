@@ -21,6 +21,7 @@ from orchestrator.catalog.asset_transaction import GONE, PREFIX
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.changes import Changes
 from orchestrator.errors import CatalogUnavailable
+from orchestrator.fault_log import FaultLog
 from orchestrator.model import AssetId
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Invalidator:
         self._outdated: dict[str, int] = {}  # one entry for an asset, however often it changes
         self._prefixes: list[str] = []
         self._woken = asyncio.Event()
+        self._faults = FaultLog(log, "missed changes not read", "missed changes read again")
         self._pins_due = True
         self._caught_up_at = float("-inf")
         self._trimmed_at = time.monotonic()
@@ -78,10 +80,11 @@ class Invalidator:
         while True:
             try:
                 await self.once()
+                self._faults.clear()
             except CatalogUnavailable as error:
                 # Not again at once: the listener calls on_restored when the database is back.
                 self._caught_up_at = time.monotonic()
-                log.warning("missed changes not read", extra={"reason": error.public})
+                self._faults.report(reason=error.public)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PINS_PAUSE_S if self._pins_due else CATCH_UP_EVERY_S):
                     await self._woken.wait()

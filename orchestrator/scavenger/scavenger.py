@@ -18,6 +18,7 @@ from orchestrator.cache.disk.maintenance import Maintenance
 from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.errors import NoRoom
 from orchestrator.exception_text import describe_error
+from orchestrator.fault_log import FaultLog
 from orchestrator.scavenger.eviction_amount import Fill, binding_limit, bytes_to_evict
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class Scavenger:
         self._flights_due = 0.0
         self._states: dict[str, tuple[object, ...]] = {}
         self._skipped: dict[str, int] = {}
+        self._faults = FaultLog(log, "cache not scavenged", "cache scavenged again")
 
     async def run(self) -> None:
         """One pass after another until cancelled."""
@@ -113,10 +115,10 @@ class Scavenger:
                     self._states[cache.name] = state
             except NoRoom as error:
                 self._states.pop(cache.name, None)
-                log.warning(
-                    "cache not scavenged",
-                    extra={"cache": cache.name, "error": describe_error(error.__cause__ or error)},
-                )
+                reason = describe_error(error.__cause__ or error)
+                self._faults.report(cache.name, cache=cache.name, error=reason)
+            else:
+                self._faults.clear(cache.name, cache=cache.name)
         now = asyncio.get_running_loop().time()
         if not dry_run and now >= self._flights_due:
             self._flights_due = now + _SWEEP_FLIGHTS_EVERY_S

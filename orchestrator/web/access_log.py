@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import metrics
+from orchestrator.exception_text import describe_error
+from orchestrator.fault_log import FaultLog
 
 log = logging.getLogger(__name__)
 CHUNK_LINES = 64
@@ -108,6 +110,7 @@ class AccessLog:
         self._wake = threading.Event()
         self._closing = False
         self._reopen_requested = False
+        self._faults = FaultLog(log, "access log not written", "access log written again")
         self._descriptor = self._open()
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
@@ -145,21 +148,26 @@ class AccessLog:
                 metrics.ACCESS_LOG_DROPPED.inc(len(lines))
 
     def _run(self) -> None:
-        while True:
+        closing = False
+        while not closing:
             self._wake.wait()
             if not self._closing:
                 time.sleep(FLUSH_S)  # so that a busy second has a hundred rounds, not thousands
             self._wake.clear()
             closing = self._closing  # read after clear(): a later close() sets the event again
-            self._join_lines()
-            self._write_chunks()
-            if self._lines:  # a line that arrived during the join did not set the event
-                self._wake.set()
-            if self._reopen_requested:
-                self._reopen_requested = False
-                self._replace_file()
-            if closing:
-                return
+            try:
+                self._run_round()
+            except Exception as error:  # the thread must survive any failure of one round; logged
+                self._faults.report(bug=error, path=self._target)
+
+    def _run_round(self) -> None:
+        self._join_lines()
+        self._write_chunks()
+        if self._lines:  # a line that arrived during the join did not set the event
+            self._wake.set()
+        if self._reopen_requested:
+            self._reopen_requested = False
+            self._replace_file()
 
     def _write_chunks(self) -> None:
         for _ in range(len(self._chunks)):
@@ -167,8 +175,11 @@ class AccessLog:
             try:
                 while view:
                     view = view[os.write(self._descriptor, view) :]
-            except OSError:  # a full disk must not stop the log or the service
+            except OSError as error:  # a full disk must not stop the log or the service
                 metrics.ACCESS_LOG_DROPPED.inc(bytes(view).count(b"\n"))
+                self._faults.report(path=self._target, reason=describe_error(error))
+            else:
+                self._faults.clear(path=self._target)
 
     def _open(self) -> int:
         if self._target == "-":

@@ -20,8 +20,12 @@ CHECK_TIMEOUT_S = 5.0
 class HealthRoutes:
     """Handlers of /health/live and /health/ready."""
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
+    def __init__(
+        self, checks: Mapping[str, Check], states: Mapping[str, Check] | None = None
+    ) -> None:
+        """`states` are shown as checks are, but do not make the process unready."""
         self._checks = checks
+        self._states = states or {}
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         """Answer 200 while the event loop runs."""
@@ -29,9 +33,10 @@ class HealthRoutes:
 
     async def ready(self, request: web.Request) -> web.StreamResponse:
         """Answer 200 if every check passes, else 503 with the faults by name of the check."""
-        faults = await asyncio.gather(*(_run_check(check) for check in self._checks.values()))
-        results = {name: fault or "ok" for name, fault in zip(self._checks, faults, strict=True)}
-        is_ready = not any(faults)
+        checks = {**self._checks, **self._states}
+        faults = await asyncio.gather(*(_run_check(check) for check in checks.values()))
+        results = {name: fault or "ok" for name, fault in zip(checks, faults, strict=True)}
+        is_ready = all(results[name] == "ok" for name in self._checks)
         document = {"status": "ready" if is_ready else "not ready", "checks": results}
         return respond(request, _json_delivery(200 if is_ready else 503, document))
 

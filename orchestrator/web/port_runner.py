@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import Iterable
 
 from aiohttp import web
@@ -21,6 +20,8 @@ BACKLOG = 1024
 POLL_S = 0.02
 LINGER_S = 0.2
 """How long a draining port still answers on idle connections, with Connection: close."""
+AT_ONCE_S = 0.01  # aiohttp takes 0 for no limit
+CANCEL_S = 1.0
 
 
 class PortServer(Server):
@@ -69,30 +70,47 @@ class PortRunner(web.AppRunner):
         return int(listener.getsockname()[1])
 
     async def cleanup(self) -> None:
-        """Stop listening, answer the requests in progress for at most `drain_s` seconds, then close
-        every connection.
+        """Stop listening, answer the requests in progress for at most `drain_s` seconds, then
+        cancel the others and close every connection.
         """
-        deadline = time.monotonic() + self._drain_s
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._drain_s
         for site in list(self.sites):
             await site.stop()
         self._port_state.drain()
         if self.server is not None and self.server.connections:
-            await asyncio.sleep(LINGER_S)
+            await asyncio.sleep(min(LINGER_S, self._drain_s))
         connections = list(self._port_state.connections())  # aiohttp forgets them, sent or not
-        await super().cleanup()
-        await _close_when_sent(connections, max(deadline, time.monotonic() + LINGER_S))
+        try:
+            # aiohttp waits twice for its time-out before it cancels a request.
+            async with asyncio.timeout_at(deadline):
+                await super().cleanup()
+        except TimeoutError:
+            self._shutdown_timeout = AT_ONCE_S
+            await super().cleanup()
+            await self._wait_for_cancelled()
+        await _close_when_sent(connections, max(deadline, loop.time() + LINGER_S))
         self._port_state.stop()
+
+    async def _wait_for_cancelled(self) -> None:
+        """Let cancelled requests release what they use, for a bounded time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CANCEL_S
+        # Requests have no event for their end.
+        while self._port_state.in_progress and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
 
     async def _make_server(self) -> Server:
         return PortServer(await super()._make_server(), self._port_state)
 
 
 async def _close_when_sent(connections: Iterable[Connection], deadline: float) -> None:
-    """Wait until all responses are sent, at most until `deadline` (monotonic time), then end the
+    """Wait until all responses are sent, at most until `deadline` (time of the loop), then end the
     connections: each must have released its socket before the loop ends.
     """
+    loop = asyncio.get_running_loop()
     # No transport reports that its buffer is empty.
-    while any(each.unsent_bytes() for each in connections) and time.monotonic() < deadline:  # noqa: ASYNC110
+    while any(each.unsent_bytes() for each in connections) and loop.time() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(POLL_S)
     for each in connections:
         each.abort()

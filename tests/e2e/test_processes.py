@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,47 @@ def test_a_killed_process_is_replaced_and_images_are_served_meanwhile(folder: Pa
             wait_until(lambda: answers(server), "an answer")
         assert not before & set(children(server))
         wait_until(lambda: answers(server, "/health/ready", private=True), "housekeeping")
+        assert_log_clean(server.log())
+
+
+def housekeeping_of(server: ServeProcess) -> int:
+    """The process id of housekeeping, as the supervisor logged it last."""
+    started = [line for line in server.log().splitlines() if '"event": "process started"' in line]
+    return int(
+        [json.loads(line)["child"] for line in started if '"role": "housekeeping"' in line][-1]
+    )
+
+
+def test_a_restart_of_housekeeping_makes_no_serve_process_unready_even_without_the_folder(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pictures.jpeg(folder / "small.jpg", 300, 200)
+    with run_server(folder, workers=2) as server:
+        server.wait_converted()
+        folder.rename(tmp_path / "elsewhere")
+        before = housekeeping_of(server)
+        os.kill(before, signal.SIGKILL)
+        statuses = set()
+
+        def is_back() -> bool:
+            """True when the new housekeeping process shows the state of the folder."""
+            statuses.add(fetch(f"{server.public}/health/ready").status)
+            with suppress(OSError):
+                checks = fetch(f"{server.private}/health/ready").json["checks"]
+                return housekeeping_of(server) != before and "not a readable" in checks["folder"]
+            return False
+
+        wait_until(is_back, "the folder is reported", 60)
+        assert statuses == {200}
+        assert fetch(f"{server.private}/health/ready").status == 200
+        assert server.metric("folder_unreadable") == 1
+        assert '"event": "folder not readable"' in server.log()
+        (tmp_path / "elsewhere").rename(folder)
+        wait_until(lambda: server.metric("folder_unreadable") == 0, "the folder is read again")
+        assert '"event": "folder readable again"' in server.log()
+        assert fetch(f"{server.public}/health/ready").status == 200
         assert_log_clean(server.log())
 
 

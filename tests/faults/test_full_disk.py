@@ -22,7 +22,6 @@ from tests.support.serve_process import (
     wait_until,
 )
 
-
 NO_FLOOR = {"ORCHESTRATOR_CACHE__FREE_SPACE_FLOOR": "0"}
 
 

@@ -167,7 +167,9 @@ def test_each_promise_for_a_fault_names_a_test_that_exists() -> None:
     for row in rows:
         named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row[3])
         assert named, row
-        assert [f"{path}::{name}" for path, name in named if name not in names_in(ROOT / path)] == []
+        assert [
+            f"{path}::{name}" for path, name in named if name not in names_in(ROOT / path)
+        ] == []
 
 
 def test_decision_records_say_status_context_decision_consequences_and_how_enforced() -> None:

@@ -14,12 +14,12 @@ from orchestrator.cache.disk.ledger import Reclaimed, room_for
 from orchestrator.cache.disk.publisher import Publication, Publisher, WriteFailures
 from orchestrator.cache.statistics import CacheStats
 from orchestrator.errors import NoRoom
+from orchestrator.fault_log import FaultLog
 
 log = logging.getLogger(__name__)
 
 _BATCH_FILES, _BATCH_BYTES = 64, 8 * 1024**2
 _RECLAIM_PAUSE_S = 1.0
-_NO_ROOM_LOG_PAUSE_S = 60.0
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class BatchWriter:
             for why in ("room", "size", "failed")
         }
         self._reclaimed_at = 0.0
-        self._logged_no_room_at = float("-inf")
+        self._no_room = FaultLog(log, "cache has no room", "cache has room again")
 
     def claim(self, need: int) -> bool:
         """Claim room. Flushes recorded uses first, so that eviction knows them; if there is still
@@ -65,10 +65,11 @@ class BatchWriter:
             return self.ledger.claim(need)
         self._record_uses()
         if self.ledger.claim(need) or (self._reclaim_if_due() and self.ledger.claim(need)):
+            self._no_room.clear(cache=self.stats.name)
             return True
         self.stats.refused += 1
         self.refused["room"].inc()
-        self._log_no_room(need)
+        self._report_no_room(need)
         return False
 
     def is_full_batch(self, files: int, size: int) -> bool:
@@ -130,12 +131,12 @@ class BatchWriter:
         self._reclaimed_at = time.monotonic()
         return self.reclaim().bytes > 0
 
-    def _log_no_room(self, need: int) -> None:
-        """At most once a minute."""
-        now = time.monotonic()
-        if now < self._logged_no_room_at + _NO_ROOM_LOG_PAUSE_S:
-            return
-        self._logged_no_room_at = now
-        free, limits = self.ledger.tree.free_bytes(), self.ledger.limits
-        extra = {"bytes": need, "free": free, "quota": limits.quota, "floor": limits.floor}
-        log.warning("cache has no room", extra={"cache": self.stats.name, **extra})
+    def _report_no_room(self, need: int) -> None:
+        limits = self.ledger.limits
+        self._no_room.report(
+            cache=self.stats.name,
+            bytes=need,
+            free=self.ledger.tree.free_bytes(),
+            quota=limits.quota,
+            floor=limits.floor,
+        )

@@ -115,8 +115,9 @@ class DiskCache:
         if file is None:
             self._count_miss(path)
             return None
-        if self._leases.get(path, 0.0) < now + self.options.lease_s / 2:
-            until = now + self.options.lease_s
+        until = now + self.options.lease_s
+        # No lease is longer, except before the clock was set back.
+        if not until - self.options.lease_s / 2 <= self._leases.get(path, 0.0) <= until:
             with suppress(NoRoom):  # without an index no process can evict either
                 if path not in await self._thread.run(lambda: self._entries.lease({path: until})):
                     self._count_miss(path)

@@ -22,6 +22,8 @@ from orchestrator.cache.disk.index_rows import (
     remove_empty_folder,
 )
 
+_LATE_S = 60.0
+"""How much later than now the turn of an entry may be, by the differences between processes."""
 _BATCH = 500
 
 
@@ -57,6 +59,12 @@ class Entries:
         """Protect files from eviction until the given times; returns the paths that exist."""
         return self._index.run(lambda db: self._lease(db, leases))
 
+    def cap_times(self, now: float, lease_s: float) -> None:
+        """Correct times that are later than `now` allows, after the clock was set back: else recent
+        files would be evicted before old ones, and leases would last as long as the step.
+        """
+        self._index.run(lambda db: _cap_times(db, now, now + lease_s))
+
     def drop(self, asset: str, below: int | None, reason: Reason) -> int:
         """Remove an asset's files (`asset` is its hash), or those of versions before `below`;
         returns the files removed.
@@ -72,6 +80,8 @@ class Entries:
 
     def _open(self, db: sqlite3.Connection) -> None:
         reorder_index(db, self._order)
+        if _has_later_turn(db, self._now() + _LATE_S):
+            _cap_times(db, self._now(), self._now() + _LATE_S)
         with transaction(db):
             for folder in ("", TEMP_FOLDER):
                 enter_folder(db, self._tree, folder)
@@ -128,3 +138,18 @@ class Entries:
             for asset in {place.asset for place in removed}:
                 remove_empty_folder(db, self._tree, asset)
         return len(removed)
+
+
+def _has_later_turn(db: sqlite3.Connection, moment: float) -> bool:
+    query = "SELECT 1 FROM entries WHERE pinned = 0 AND queue = 1 AND turn > ? LIMIT 1"
+    return db.execute(query, (moment,)).fetchone() is not None
+
+
+def _cap_times(db: sqlite3.Connection, now: float, lease_end: float) -> None:
+    with transaction(db):
+        db.execute(
+            "UPDATE entries SET last_used = min(last_used, :now), turn = min(turn, :now), "
+            "lease_until = min(lease_until, :lease_end) "
+            "WHERE last_used > :now OR turn > :now OR lease_until > :lease_end",
+            {"now": now, "lease_end": lease_end},
+        )

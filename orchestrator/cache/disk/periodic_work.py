@@ -6,7 +6,8 @@ continue a rebuild.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from orchestrator import metrics
@@ -18,6 +19,8 @@ from orchestrator.cache.statistics import CacheStats
 from orchestrator.errors import NoRoom
 
 log = logging.getLogger(__name__)
+_SET_BACK_S = 1.0
+"""A smaller step of the clock makes no difference."""
 MISSES_KEPT = 1000
 """Misses that are checked each time; without an index more would accumulate."""
 
@@ -72,6 +75,7 @@ class PeriodicWork:
         stats: CacheStats,
         every_s: float,
         lease_s: float,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.every_s = every_s
         self._entries = entries
@@ -84,6 +88,8 @@ class PeriodicWork:
         self._stats = stats
         self._lease_s = lease_s
         self._leases: dict[str, float] = {}
+        self._steady = steady
+        self._offset = float("-inf")
         self._reported = replace(stats)
         self._puts_before = 0
         self._requested = True
@@ -111,6 +117,7 @@ class PeriodicWork:
         self._requested = False
         self._report_lookups()
         try:
+            self._cap_times()
             self.record_uses()
             self._delete_missing()
             self._renew_leases()
@@ -146,6 +153,14 @@ class PeriodicWork:
         while self._steps is not None:
             self.step()
 
+    def _cap_times(self) -> None:
+        """If the clock was set back, correct the times in the index that are in the future now."""
+        now = self._ledger.evictor.now()
+        offset = now - self._steady()
+        if offset < self._offset - _SET_BACK_S:
+            self._entries.cap_times(now, self._lease_s)
+        self._offset = offset
+
     def _begin_rebuild(self) -> None:
         """Begin a rebuild that is due; check again later if one will be due."""
         if self._steps is not None:
@@ -171,7 +186,8 @@ class PeriodicWork:
         """Renew the leases of files that are being read, well before they end."""
         now, paths = self._ledger.evictor.now(), list(self._activity.reads)
         soon = now + max(self._lease_s / 2, 2 * self.every_s)
-        due = {path: now + self._lease_s for path in paths if self._leases.get(path, 0.0) < soon}
+        until = now + self._lease_s
+        due = {path: until for path in paths if not soon <= self._leases.get(path, 0.0) <= until}
         if due:
             self._entries.lease(due)
         self._leases = {path: due.get(path, self._leases.get(path, 0.0)) for path in paths}

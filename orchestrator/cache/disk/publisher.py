@@ -16,6 +16,7 @@ from orchestrator.cache.disk.index_rows import delete_rows, enter_file, enter_fo
 from orchestrator.cache.disk.ledger import Ledger
 from orchestrator.errors import NoRoom
 from orchestrator.exception_text import describe_error
+from orchestrator.fault_log import FaultLog
 
 log = logging.getLogger(__name__)
 
@@ -118,26 +119,21 @@ def _folders_of(publications: list[Publication]) -> dict[str, str]:
 
 
 class WriteFailures:
-    """Logs that a cache cannot be written, once for each series of equal failures."""
+    """Logs that a cache cannot be written."""
 
     def __init__(self, name: str, ledger: Ledger) -> None:
         self._name = name
         self._ledger = ledger
-        self._failure = ""
+        self._faults = FaultLog(log, "cache not writable", "cache writable again")
 
     def report(self, action: str, error: BaseException) -> None:
-        """Log the failure if it differs from the last one; make room if the disk is full."""
+        """Log the failure; make room if the disk is full."""
         cause = error.__cause__ or error
         if is_full(cause):
             with suppress(NoRoom):
                 self._ledger.relieve()
-        failure = f"{action}: {describe_error(cause)}"
-        if failure != self._failure:
-            self._failure = failure
-            log.warning("cache not writable", extra={"cache": self._name, "error": failure})
+        self._faults.report(cache=self._name, error=f"{action}: {describe_error(cause)}")
 
     def clear(self) -> None:
         """Log that the cache can be written again, after a failure."""
-        if self._failure:
-            self._failure = ""
-            log.info("cache writable again", extra={"cache": self._name})
+        self._faults.clear(cache=self._name)

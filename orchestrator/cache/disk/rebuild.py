@@ -40,7 +40,8 @@ class Rebuild:
         entered what it has reserved, so no room is granted twice.
         """
         since = self._index.run(lambda db: _walking_since(db) if _is_walking(db) else None)
-        return None if since is None else since + grace_s - self._now()
+        # Capped: the clock may have been set back since.
+        return None if since is None else min(grace_s, since + grace_s - self._now())
 
     def begin(self) -> Iterator[None] | None:
         """An iterator that enters a few folders with each step; None if another process rebuilds.

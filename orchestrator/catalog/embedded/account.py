@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import stat
 import struct
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ _ENTRY = struct.Struct("<HHI")
 _USER_OBJ, _USER, _GROUP_OBJ, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
 _UNDEFINED_ID = 0xFFFFFFFF
 _PASS = 1
+_TIMEOUT_S, _END_S = 120, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +40,31 @@ class Account:
 
     def run(self, program: Path, *arguments: str, holding: int | None = None) -> None:
         """Run a program under this account and wait for it. It keeps the descriptor `holding` open.
+        If the wait is interrupted, the program and what it started are ended.
 
         Raises OSError, subprocess.SubprocessError.
         """
-        subprocess.run(  # noqa: S603  binaries of the wheel, no shell
-            [program, *arguments],
-            check=True,
+        words = [str(program), *arguments]
+        process = subprocess.Popen(  # noqa: S603  binaries of the wheel, no shell
+            words,
             cwd="/",
             env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # the server it starts would keep a pipe open
             stderr=subprocess.DEVNULL,
-            timeout=120,
             pass_fds=() if holding is None else (holding,),
             start_new_session=True,
             user=self.uid if self.switch else None,
             group=self.gid if self.switch else None,
             extra_groups=[] if self.switch else None,
         )
+        try:
+            status = process.wait(_TIMEOUT_S)
+        except BaseException:  # a time-out, or the signal that ends this process; raised again
+            _end(process)
+            raise
+        if status:
+            raise subprocess.CalledProcessError(status, words)
 
     def own(self, folder: Path) -> None:
         """Give the folder to this account."""
@@ -92,6 +102,19 @@ def let_reach(account: Account, folder: Path) -> None:
             _allow(above, account.uid, status.st_mode)
         except OSError:  # no access control lists on this filesystem
             above.chmod(stat.S_IMODE(status.st_mode) | stat.S_IXOTH)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program that leads a process group. After SIGINT, pg_ctl ends the server that it
+    starts, and initdb removes its files.
+    """
+    with suppress(ProcessLookupError):  # it has ended
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _find_user() -> pwd.struct_passwd | None:

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from orchestrator.catalog.embedded.server import PostgresFolder
 from orchestrator.errors import CatalogUnavailable
+from orchestrator.fault_log import FaultLog
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -55,22 +56,27 @@ def database(settings: Settings, *, watched: bool = False) -> Iterator[Settings]
 def _watching(server: EmbeddedDatabase) -> Iterator[None]:
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(server, ended), name="database", daemon=True)
-    watcher.start()
     try:
+        watcher.start()
         yield
     finally:
         # The thread must end first: a server started after the last user left would never be
         # stopped.
         ended.set()
-        watcher.join()
+        if watcher.ident is not None:
+            watcher.join()
 
 
 def _watch(server: EmbeddedDatabase, ended: threading.Event) -> None:
+    faults = FaultLog(log, "embedded database not started", "embedded database started again")
     while not ended.wait(WATCH_EVERY_S):
         try:
             server.revive()
+            faults.clear()
         except CatalogUnavailable as error:
-            log.warning("embedded database not started", extra={"reason": error.public})
+            faults.report(reason=error.public)
+        except Exception as error:  # the thread must survive any failure of one round; logged
+            faults.report(bug=error)
 
 
 @contextmanager
@@ -89,8 +95,8 @@ def embedded(data_dir: Path) -> Iterator[EmbeddedDatabase]:
             ) from error
         folder = PostgresFolder(data_dir / "postgres", lock=decision_lock.fileno())
         server = EmbeddedDatabase(folder, decision_lock, users_lock)
-        server.enter()
         try:
+            server.enter()  # in the block: a signal may end it when the server runs already
             yield server
         finally:
             server.leave()

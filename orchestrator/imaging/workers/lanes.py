@@ -55,6 +55,8 @@ class Lane:
         self._workers = [WorkerProcess(number, limits, threads) for number in range(size)]
         self._waiting = DecodeQueue()
         self._failed_starts = 0
+        self.can_start = True
+        """False if the last worker could not be started."""
         self._seconds_per_job = 0.1
         self._is_closed = False
 
@@ -216,6 +218,7 @@ class Lane:
             worker.kill()
             worker.discard()
             return
+        self.can_start = succeeded
         self._failed_starts = 0 if succeeded else self._failed_starts + 1
         if self._failed_starts >= _MAX_FAILED_STARTS:
             log.error("decode worker start failed", extra={"lane": self._name})

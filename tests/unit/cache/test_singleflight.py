@@ -63,6 +63,7 @@ async def make(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Make]:
             tmp_path / "flights",
             remember=lambda error: 0.0 if isinstance(error, Overloaded) else 10.0,
             now=clock,
+            wall_clock=clock,
             jitter=lambda: 0.5,
         )
         instances.append(flights)
@@ -319,3 +320,39 @@ def test_every_error_is_the_same_after_it_was_noted_for_another_process(
 def test_a_note_of_an_unknown_kind_becomes_unavailable() -> None:
     assert type(Failure("NewError", {"public": "x"}, 0.0).error()) is Unavailable
     assert type(Failure("annotations", {}, 0.0).error()) is Unavailable
+
+
+async def test_a_failure_is_not_repeated_longer_after_the_clock_was_set_back(
+    tmp_path: Path,
+) -> None:
+    steady, wall = ManualClock(), ManualClock()
+    first, second = (
+        SingleFlight(tmp_path / "flights", remember=lambda _error: 2.0, now=steady, wall_clock=wall)
+        for _ in range(2)
+    )
+    produced = 0
+
+    async def fail() -> bytes:
+        nonlocal produced
+        produced += 1
+        raise Unavailable("The store does not answer.")
+
+    async def find_nothing() -> bytes | None:
+        return None
+
+    async def ask(flights: SingleFlight) -> None:
+        with pytest.raises(Unavailable):
+            await flights.run("key", fail, find=find_nothing)
+
+    await ask(first)
+    await ask(second)
+    assert produced == 1, "the note of the first process is repeated"
+    wall.advance(-3600)
+    await ask(first)
+    await ask(second)
+    assert produced == 1, "in memory it is remembered for its time"
+    steady.advance(3)
+    await ask(second)
+    assert produced == 2, "a note from the future counts for nothing"
+    for flights in (first, second):
+        await flights.close()

@@ -1,0 +1,186 @@
+"""Every background loop is started while what it needs is away, survives, and works when it is
+back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.app import Services, open_services
+from orchestrator.catalog.embedded.database import EmbeddedDatabase, embedded
+from orchestrator.catalog.embedded.server import PostgresFolder
+from orchestrator.errors import QueueUnavailable
+from orchestrator.ingest.hooks import ChangeHooks
+from orchestrator.jobs.sqs_queues import SqsQueues
+from orchestrator.processes.background import LOOPS, Loop, keep_running
+from orchestrator.processes.housekeeping import Housekeeping
+from orchestrator.processes.roles import Process
+from orchestrator.processes.serve import PublicServer
+from orchestrator.processes.worker import build_worker, worker_loops
+from orchestrator.settings import load
+from tests.support.builders import an_asset
+
+FAILED = "background loop failed"
+EVIDENCE = {
+    "listener": "listen connection failed",
+    "warm_up": "warm-up failed",
+    "folder": FAILED,
+    "conversions": "conversions not counted",
+    "scavenger": "cache not scavenged",
+    "invalidation": "missed changes not read",
+    "store_sweep": FAILED,
+    "ingest_sweep": "ingest not swept",
+    "job_sweep": "jobs not swept",
+    "jobs": "jobs not claimed",
+    "sqs": "messages not received",
+    "hooks": "hook failed",
+}
+"""What each loop logs while what it needs is away: `FAILED` is logged by the supervisor."""
+RECOVERED = {
+    "listen connection restored",
+    "conversions counted again",
+    "cache scavenged again",
+    "missed changes read again",
+    "ingest swept again",
+    "jobs swept again",
+    "jobs claimed again",
+    "messages received again",
+    "folder registered",
+}
+
+
+class Queue:
+    """SQS from outside: it is away until `is_away` is False, then has no message."""
+
+    is_away = True
+
+    async def receive(self, limit: int, wait_s: float, hidden_s: int) -> list[Any]:
+        if self.is_away:
+            raise QueueUnavailable("The queue does not answer.")
+        await asyncio.sleep(0.1)
+        return []
+
+
+@dataclass
+class Installation:
+    services: Services
+    server: EmbeddedDatabase
+    data: Path
+    queue: Queue
+
+    def paths(self) -> list[Path]:
+        """The folders that cannot be used during the outage."""
+        return [self.data / "objects", self.data / "cache" / "derivatives.index"]
+
+    async def take_away(self) -> None:
+        """Stop the database, and make the object store and a cache unusable."""
+        await asyncio.to_thread(PostgresFolder(self.data / "postgres").stop)
+        for path in self.paths():
+            path.mkdir(exist_ok=True)
+            path.rename(path.with_name(path.name + ".away"))
+            path.symlink_to(path)  # every use fails with ELOOP
+
+    async def bring_back(self) -> None:
+        for path in self.paths():
+            path.unlink()
+            path.with_name(path.name + ".away").rename(path)
+        self.queue.is_away = False
+        await asyncio.to_thread(self.server.revive)
+
+
+@asynccontextmanager
+async def installation(data: Path, folder: Path) -> AsyncIterator[Installation]:
+    """An installation with a database of its own."""
+    manager = embedded(data)
+    server = await asyncio.to_thread(manager.__enter__)
+    values = {
+        "server.data_dir": data,
+        "server.host": "127.0.0.1",
+        "server.port": 0,
+        "server.private_port": 0,
+        "server.drain_s": 0,
+        "database.dsn": server.dsn,
+        "database.connect_timeout_s": 1,
+        "database.query_timeout_s": 1,
+        "ingest.folder": str(folder),
+        "ingest.sweep_every_s": 0.5,
+        "ingest.webhook_url": "http://127.0.0.1:1/",
+        "ingest.after_tries": 1,
+        "cache.use_flush_s": 0.1,
+    }
+    queue = Queue()
+    queues: Any = {"priority": queue, "normal": queue}
+    try:
+        async with open_services(load(None, {}, values)) as services:
+            services = replace(services, sqs=SqsQueues(queues))
+            yield Installation(services, server, data, queue)
+    finally:
+        await asyncio.to_thread(manager.__exit__, None, None, None)
+
+
+def events(caplog: pytest.LogCaptureFixture) -> set[tuple[str, str]]:
+    """(event, loop) of all lines; `loop` only of those of the supervisor."""
+    return {(record.message, str(vars(record).get("loop", ""))) for record in caplog.records}
+
+
+def has_met_the_outage(name: str, caplog: pytest.LogCaptureFixture) -> bool:
+    event = EVIDENCE[name]
+    return (event, name if event == FAILED else "") in events(caplog)
+
+
+async def until(condition: Any, what: str) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"not within 60 s: {what}")
+
+
+async def test_every_loop_survives_the_outage_of_what_it_needs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert set(EVIDENCE) == {kind.name for kind in LOOPS}, "say how each loop meets an outage"
+    caplog.set_level(logging.INFO)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    async with installation(tmp_path / "data", folder) as it, AsyncExitStack() as stack:
+        services = it.services
+        process = Process(services, "all")
+        housekeeping, public = process.roles
+        assert isinstance(housekeeping, Housekeeping)
+        assert isinstance(public, PublicServer)
+        worker = build_worker(services, on_converted=housekeeping.on_converted)
+        loops = [
+            Loop("listener", process.build_listener().run),
+            *await housekeeping.open(stack),
+            *await public.open(stack),
+            *worker_loops(services, worker),
+        ]
+        hooks = ChangeHooks(services.settings.ingest)
+        await stack.enter_async_context(hooks.run_workers())
+        assert {loop.name for loop in loops} | {"hooks"} == {kind.name for kind in LOOPS}
+        await it.take_away()
+        tasks = [asyncio.create_task(keep_running(loop)) for loop in loops]
+        housekeeping.on_converted()  # something to count
+        public.warmer.enqueue(an_asset())
+        hooks.enqueue("changed", an_asset())
+        for kind in LOOPS:
+            await until(lambda n=kind.name: has_met_the_outage(n, caplog), f"{kind.name} failed")
+        assert not [task for task in tasks if task.done()]
+        caplog.clear()
+        await it.bring_back()
+        for event in RECOVERED:
+            await until(lambda e=event: (e, "") in events(caplog), event)
+        assert not [task for task in tasks if task.done()]
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -26,7 +26,7 @@ takes effect within this time.
 READ_STATUSES = frozenset((200, 401, 404, 503))
 """Restricted, absent, and a dependency that does not answer."""
 WRITE_STATUSES = frozenset((200, 201, 202, 404, 409, 502, 503, 504))
-"""409: another change of the image runs. 502, 504: the origin failed or took too long."""
+"""409: a later change replaced this one. 502, 504: the origin failed or took too long."""
 DONE, GONE = frozenset((200, 201)), frozenset((200, 404))
 REQUESTS = ("info.json", "0,0,256,256/256,256/0/default.jpg", "full/200,/0/default.jpg")
 PUBLIC, RESTRICTED = "public", "restricted"
@@ -68,6 +68,8 @@ class ChaosImage:
     rights: Possible = field(default_factory=lambda: Possible(PUBLIC))
     last_content: int | None = ABSENT
     last_rights: str = PUBLIC
+    batch: int | None = None
+    """The batch of the last accepted ingest, if its end was not seen."""
 
     @property
     def path(self) -> str:
@@ -139,11 +141,21 @@ class Writer(Actor):
         number = int(reply.json["id"])
         self.batches.append(number)
         image.last_content, image.last_rights = picture, rights
+        image.batch = number
         if self.dice.random() < 0.5:
+            self.finish(image)
+
+    def finish(self, image: ChaosImage) -> None:
+        """Wait for the batch that is to make the image; where it failed for good, as an origin may
+        be away for longer than there are attempts, put the image.
+        """
+        if image.batch is None:
             return
-        batch = self.wait_for_batch(number)
-        if batch["completed"] == 1:
-            self._settle(image, picture, rights)
+        batch = self.wait_for_batch(image.batch)
+        if batch["completed"]:
+            self._settle(image, image.last_content, image.last_rights)
+        else:
+            self._put(image)
 
     def _patch(self, image: ChaosImage) -> None:
         if image.last_content is ABSENT:
@@ -158,7 +170,7 @@ class Writer(Actor):
     def _remove(self, image: ChaosImage) -> None:
         image.content.begin(ABSENT)
         self._until(GONE, "DELETE", image.path)
-        image.last_content = ABSENT
+        image.last_content, image.batch = ABSENT, None
         image.content.settle(ABSENT)
 
     def wait_for_batch(self, number: int) -> dict[str, int]:
@@ -204,8 +216,8 @@ class Writer(Actor):
     def _rights(self) -> str:
         return self.dice.choice((PUBLIC, RESTRICTED))
 
-    def _settle(self, image: ChaosImage, picture: int, rights: str) -> None:
-        image.last_content, image.last_rights = picture, rights
+    def _settle(self, image: ChaosImage, picture: int | None, rights: str) -> None:
+        image.last_content, image.last_rights, image.batch = picture, rights, None
         image.content.settle(picture)
         image.rights.settle(rights)
 
@@ -288,10 +300,13 @@ def check_end(site: Site, writers: list[Writer]) -> None:
     """After the rest: every batch ended once, no job is left, and every image has the picture and
     the rights that were accepted last.
     """
+    for writer in writers:
+        for image in writer.images:
+            writer.finish(image)
     batches = [(writer, number) for writer in writers for number in writer.batches]
     for writer, number in batches:
         batch = writer.wait_for_batch(number)
-        ended = batch["completed"] + batch["errors"] + batch["cancelled"]
+        ended = batch["completed"] + batch["errors"] + batch["superseded"]
         assert (batch["count"], ended, batch["remaining"]) == (1, 1, 0), batch
 
     def is_idle() -> bool:

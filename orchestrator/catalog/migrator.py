@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from importlib import resources
 
 import asyncpg
@@ -34,7 +35,8 @@ def migrations() -> dict[str, str]:
 async def migrate(settings: Database) -> list[str]:
     """Apply the pending migrations, each in a transaction; returns their names.
 
-    Raises CatalogUnavailable, also when the text of an applied migration has changed.
+    Raises CatalogUnavailable, also when the text of an applied migration has changed or a later
+    release migrated the database: this one would read and write its tables wrongly.
     """
     connection = await connect(settings, query_timeout_s=_TIMEOUT_S)
     try:
@@ -42,6 +44,7 @@ async def migrate(settings: Database) -> list[str]:
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
             await connection.execute(_TABLE)
             applied = await _read_applied(connection)
+            _refuse_newer(applied)
             return [
                 name
                 for name, text in migrations().items()
@@ -52,11 +55,14 @@ async def migrate(settings: Database) -> list[str]:
 
 
 async def pending(settings: Database) -> list[str]:
-    """The names of the migrations that are not applied yet. Raises CatalogUnavailable."""
+    """The names of the migrations that are not applied yet. Raises CatalogUnavailable, also when a
+    later release migrated the database.
+    """
     connection = await connect(settings)
     try:
         with translated():
             applied = await _read_applied(connection)
+            _refuse_newer(applied)
     finally:
         await connection.close(timeout=settings.connect_timeout_s)
     return [name for name in migrations() if name not in applied]
@@ -68,6 +74,15 @@ async def _read_applied(connection: asyncpg.Connection) -> dict[str, str]:
     return {
         row["name"]: row["digest"] for row in await connection.fetch("SELECT * FROM migrations")
     }
+
+
+def _refuse_newer(applied: Iterable[str]) -> None:
+    unknown = sorted(set(applied) - set(migrations()))
+    if unknown:
+        raise CatalogUnavailable(
+            f"A later release migrated the database ({', '.join(unknown)}). Use that release, or "
+            "restore the backup that was made before its first start."
+        )
 
 
 async def _apply(

@@ -4,7 +4,7 @@ change.
     optimisation  {"format": "tiff", "quality": 90, "tile": 256}   or "lossless": true
                   {"format": "jpeg2000", "quality": 80}            or "psnr": 45, or "lossless"
                   {"format": "original"}                           the original is the source
-    thumbnail     {"sizes": [1000, 400, "!200,200"]}
+    thumbnail     {"sizes": [1000, 400, "!200,200"]}               or "1000,400,200", longest edges
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from orchestrator.imaging.recipes import psnr_for_quality
 
 MAX_SIZES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_EDGES = re.compile(r"\s*[0-9]{1,6}\s*(?:,\s*[0-9]{1,6}\s*)*")
 _TIFF = frozenset(("format", "quality", "lossless", "tile"))
 _JPEG2000 = frozenset(("format", "quality", "psnr", "lossless", "tile"))
 _TILES = (0, 128, 256, 512, 1024, 2048)
@@ -78,10 +79,19 @@ def _jpeg2000(name: str, definition: Mapping[str, Any]) -> ConversionPolicy:
 def sizes_of(definition: Mapping[str, Any]) -> tuple[int | str, ...]:
     """Return the sizes of a thumbnail policy. Raises InvalidInput."""
     _only(definition, frozenset(("sizes",)))
-    sizes = definition.get("sizes")
+    sizes = split_edges(definition.get("sizes"))
     if not isinstance(sizes, list):
         raise InvalidInput('A thumbnail policy must be {"sizes": [...]}, a list of sizes.')
     return check_sizes(tuple(sizes))
+
+
+def split_edges(sizes: object) -> object:
+    """Return the list of longest edges that a text such as `1000,400,200,100` means; any other
+    value unchanged.
+    """
+    if isinstance(sizes, str) and _EDGES.fullmatch(sizes):
+        return [int(edge) for edge in sizes.split(",")]
+    return sizes
 
 
 def check_sizes(sizes: tuple[int | str, ...]) -> tuple[int | str, ...]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import ipaddress
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
+"""RFC 9637. Python knows it from 3.14 on."""
 _IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -19,9 +21,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 def is_public(text: str) -> bool:
     """Return whether `text`, a numeric address, belongs to the public internet.
 
-    Loopback, private, link-local (cloud metadata), multicast, reserved and unspecified addresses
-    are not public. Neither are IPv6 forms that carry such an IPv4 address inside (mapped,
-    compatible, 6to4, NAT64, Teredo).
+    Loopback, private, link-local (cloud metadata), site-local (fec0::/10), multicast, reserved and
+    unspecified addresses are not public. Neither are IPv6 forms that carry such an IPv4 address
+    inside (mapped, compatible, 6to4, NAT64, Teredo).
     """
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
@@ -31,8 +33,11 @@ def is_public(text: str) -> bool:
 
 
 def _is_global(address: Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address in _NAT64):
-        return True  # the IPv4 address inside decides
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped or address in _NAT64:
+            return True  # the IPv4 address inside decides
+        if address.is_site_local or address in _DOCUMENTATION:
+            return False  # `is_global` is True for both
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

@@ -12,6 +12,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 from aiohttp import web
@@ -37,8 +38,8 @@ _PARAMETER_PATTERNS = {
     "batch": r"[0-9]{1,18}",
     "job": r"[0-9]{1,18}",
     "strategy": r"[0-9a-fA-F-]{36}",
-    "image": r"[^{}/]+",
-    "name": r"[^{}/]+",
+    "image": r"[^/]+",
+    "name": r"[^/]+",
 }
 """The values that each path parameter accepts; a path with any other value is a 404."""
 
@@ -151,9 +152,7 @@ class OperationRouter:
         async def handle(request: web.Request) -> web.Response:
             request[REQUEST_CLASS] = "api"
             caller = await self._authorise(request, operation)
-            query = None
-            if operation.query is not None:
-                query = _validate(operation.query, dict(request.query))
+            query = _read_query(request, operation.query)
             body = None
             if operation.body is not None:
                 body = await self._read_body(request, operation.body, operation)
@@ -185,6 +184,27 @@ class OperationRouter:
             if not await self._customer_exists(customer):
                 raise NotFound(f"There is no customer {customer}. Check the path.")
         return caller
+
+
+def _read_query(request: web.Request, model: type[BaseModel] | None) -> BaseModel | None:
+    """Return the validated query. A parameter that the operation does not have is refused: with a
+    misspelt `state=` a client would get, or retry, more than it asked for.
+    """
+    known = _parameters_of(model)
+    unknown = sorted({name[:40] for name in request.query if name not in known})
+    if unknown:
+        has = f"It has {', '.join(known)}." if known else "It has none."
+        raise InvalidInput(f"This operation has no query parameter {', '.join(unknown)}. {has}")
+    if len(set(request.query)) < len(request.query):
+        raise InvalidInput("A query parameter occurs more than once. Send it once.")
+    return None if model is None else _validate(model, dict(request.query))
+
+
+@cache
+def _parameters_of(model: type[BaseModel] | None) -> tuple[str, ...]:
+    if model is None:
+        return ()
+    return tuple(field.alias or name for name, field in model.model_fields.items())
 
 
 async def read_body(request: web.Request, max_bytes: int, timeout_s: float) -> bytes:

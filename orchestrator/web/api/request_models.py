@@ -1,4 +1,5 @@
-"""Request models of the API: bodies and queries. Properties that a model does not have are ignored.
+"""Request models of the API: bodies and queries. Properties that the model of a body does not have
+are ignored; parameters that the model of a query does not have are refused.
 
 The docstring of a field is its description in /openapi.json.
 """
@@ -7,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from orchestrator.catalog.jobs import State
 from orchestrator.ingest.payload.fields import Body, Fields, Text, whole_number
+from orchestrator.ingest.policy_definitions import split_edges
 
 _MAX_NUMBER = 2**62
 
@@ -119,8 +121,27 @@ class OptimisationIn(Fields):
 class ThumbnailIn(Fields):
     """The thumbnails that are made."""
 
-    sizes: Annotated[list[int | str], Field(min_length=1, max_length=32)]
-    """Longest edges in pixels, or IIIF sizes such as `!400,400` and `200,`."""
+    sizes: Annotated[
+        list[int | str],
+        Field(min_length=1, max_length=32),
+        BeforeValidator(split_edges),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {
+                        "type": "array",
+                        "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+                        "minItems": 1,
+                        "maxItems": 32,
+                    },
+                    {"type": "string", "pattern": "^[0-9]{1,6}(, ?[0-9]{1,6})*$"},
+                ]
+            }
+        ),
+    ]
+    """Longest edges in pixels, or IIIF sizes such as `!400,400` and `200,`. Longest edges may
+    also be written as one text: `1000,400,200,100`.
+    """
 
 
 class StorageIn(Fields):

@@ -41,6 +41,24 @@ async def test_an_applied_migration_whose_text_changed_is_refused(database: Data
         await migrate(database)
 
 
+async def test_a_database_of_a_later_release_is_refused_and_not_changed(
+    database: Database,
+) -> None:
+    await migrate(database)
+    connection = await asyncpg.connect(database.dsn.get_secret_value())
+    try:
+        await connection.execute("DELETE FROM migrations WHERE name = $1", max(migrations()))
+        await connection.execute("INSERT INTO migrations VALUES ('9999_of_the_future', '')")
+        with pytest.raises(CatalogUnavailable, match=r"later release.*9999_of_the_future"):
+            await migrate(database)
+        with pytest.raises(CatalogUnavailable, match="later release"):
+            await pending(database)
+        names = await connection.fetch("SELECT name FROM migrations")
+        assert max(migrations()) not in {row["name"] for row in names}
+    finally:
+        await connection.close()
+
+
 @pytest.mark.parametrize(
     ("dsn", "message"),
     [

@@ -23,6 +23,8 @@ GRACE_S = 20.0
 """A change that was accepted just before its processes or the database were killed or stopped
 takes effect within this time.
 """
+REST_S = 120.0
+"""A change is accepted, and a batch ends, within this time after the last fault."""
 READ_STATUSES = frozenset((200, 401, 404, 503))
 """Restricted, absent, and a dependency that does not answer."""
 WRITE_STATUSES = frozenset((200, 201, 202, 404, 409, 502, 503, 504))
@@ -111,6 +113,7 @@ class Writer(Actor):
         self.images = [ChaosImage(f"{prefix}-{number}") for number in range(3)]
         self.accepted = 0
         self.batches: list[int] = []
+        self._rested_at = time.monotonic()
         self.unanswered = 0
         """Batches that may have been recorded, although no answer came."""
 
@@ -176,13 +179,18 @@ class Writer(Actor):
     def wait_for_batch(self, number: int) -> dict[str, int]:
         """The batch when it is finished."""
         path = f"/customers/1/queue/batches/{number}"
-        deadline = time.monotonic() + 150
-        while time.monotonic() < deadline:
+        while self._has_time():
             reply = self.site.ask("GET", path)
             if reply is not None and reply.status == 200 and reply.json["finished"]:
                 return dict(reply.json)
             time.sleep(0.3)
         raise AssertionError(f"batch {number} does not end: {reply and reply.body!r}")
+
+    def _has_time(self) -> bool:
+        """True while there are faults, and for REST_S after the last one."""
+        if not self.rest.is_set():
+            self._rested_at = time.monotonic()
+        return time.monotonic() < self._rested_at + REST_S
 
     def _until(
         self,
@@ -193,9 +201,8 @@ class Writer(Actor):
         on_failure: Callable[[], None] = lambda: None,
     ) -> Reply:
         """Repeat a request until it has one of the wanted statuses."""
-        deadline = time.monotonic() + 150
         statuses: list[int] = []
-        while time.monotonic() < deadline:
+        while self._has_time():
             reply = self.site.ask(method, path, body)
             if reply is not None and reply.status in wanted:
                 return reply
@@ -205,7 +212,7 @@ class Writer(Actor):
                 if reply.status not in WRITE_STATUSES:
                     self.fault(f"{method} {path}: {reply.status} {reply.body[:300]!r}")
             time.sleep(0.3)
-        raise AssertionError(f"{method} {path} was never accepted: {statuses}")
+        raise AssertionError(f"{method} {path} is not accepted without faults: {statuses}")
 
     def _count_unanswered(self) -> None:
         self.unanswered += 1

@@ -343,6 +343,8 @@ def _check_image(site: Site, image: ChaosImage) -> None:
         seen[:] = [shown.status, with_token.status, without.status]
         if image.last_content is ABSENT:
             return (with_token.status, without.status) == (404, 404)
+        if with_token.status != 200 or shown.status != 200:
+            return False
         seen.extend((picture_in(with_token, REQUESTS[1]), shown.json["roles"]))
         expected = 401 if image.last_rights == RESTRICTED else 200
         return (

@@ -26,6 +26,7 @@ from orchestrator.jobs.sqs_queues import SqsQueues, open_sqs
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.origins.credential_store import make_key
 from orchestrator.origins.origin_services import OriginServices, open_origins
+from orchestrator.origins.own_data import OwnData
 from orchestrator.routing.access_tokens import SignedTokens
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.delivery_settings import failure_lifetimes_of
@@ -85,7 +86,12 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
         stack.push_async_callback(flights.close)
         keys = await asyncio.to_thread(credentials_keys, settings)
         origins = await stack.enter_async_context(
-            open_origins(settings.ingest, catalog.strategies, keys)
+            open_origins(
+                settings.ingest,
+                catalog.strategies,
+                keys,
+                await asyncio.to_thread(OwnData.of, settings),
+            )
         )
         warm = SourceOrchestrator(
             store,

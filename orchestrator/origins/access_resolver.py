@@ -68,7 +68,7 @@ class AccessResolver:
         credentials = Credentials()
         if strategy is not None and self._credentials is not None:
             credentials = await self._credentials.credentials(customer, strategy.credentials)
-        access = OriginAccess(kind, credentials, known_etag)
+        access = OriginAccess(kind, credentials, known_etag, customer)
         return ResolvedOrigin(customer, origin, strategy, access)
 
     async def attempt(

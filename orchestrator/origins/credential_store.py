@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from fnmatch import fnmatchcase
 
 from cachetools import TTLCache
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from orchestrator.errors import InvalidInput, OriginUnavailable
 from orchestrator.origins.credentials import MAX_BYTES, Credentials, parse_credentials
+from orchestrator.origins.customer_patterns import is_permitted
 from orchestrator.origins.s3_address import LINK_SCHEME, BucketObject, parse_link
 
 _SEALED = "fernet:"
@@ -69,7 +69,7 @@ class CredentialStore:
         read_object: ReadObject,
         *,
         ttl_s: float,
-        allowed_links: Sequence[str] = ("*",),
+        allowed_links: Sequence[str],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """A link is read again after `ttl_s` seconds. `allowed_links` are the patterns of links
@@ -100,10 +100,10 @@ class CredentialStore:
         """Raise InvalidInput unless the link is well-formed and this customer may use it."""
         where = parse_link(link)
         plain = f"{LINK_SCHEME}{where.bucket}/{where.key}"
-        patterns = [pattern.replace("{customer}", str(customer)) for pattern in self._allowed]
-        if not any(fnmatchcase(plain, pattern) for pattern in patterns):
+        if not is_permitted(plain, self._allowed, customer):
             raise InvalidInput(
-                "This link to credentials is not allowed (ingest.credentials_links)."
+                "This link to credentials is not allowed. The operator can allow it in "
+                "ingest.credentials_links."
             )
 
     async def _read_link(self, customer: int, link: str) -> str:

@@ -15,6 +15,7 @@ from orchestrator.errors import OriginUnavailable, SourceChanged
 from orchestrator.model import FILE, Source, file_fingerprint
 from orchestrator.origins.download import CHUNK_BYTES, too_large
 from orchestrator.origins.origin_address import local_path
+from orchestrator.origins.own_data import OwnData
 from orchestrator.origins.reader_types import (
     NotModified,
     OriginAccess,
@@ -26,6 +27,10 @@ from orchestrator.origins.reader_types import (
 class FileReader:
     """Reads regular files only: a pipe or a device could block or never end."""
 
+    def __init__(self, own: OwnData | None = None) -> None:
+        """`own` files are refused."""
+        self._own = own or OwnData()
+
     @asynccontextmanager
     async def open(
         self, origin: str, access: OriginAccess
@@ -34,6 +39,7 @@ class FileReader:
         changes before the block ends.
         """
         path = local_path(origin)
+        await asyncio.to_thread(self._own.check_file, path)
         status = await asyncio.to_thread(file_status, path)
         fingerprint = file_fingerprint(status)
         async with aclosing(_chunks(path)) as chunks:

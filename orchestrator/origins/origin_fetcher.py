@@ -19,6 +19,7 @@ from orchestrator.origins.access_resolver import AccessResolver, ResolvedOrigin
 from orchestrator.origins.download import receive, receive_head
 from orchestrator.origins.origin_address import local_path, scheme_of
 from orchestrator.origins.origin_kinds import OriginKind, kind_of_origin, kind_of_strategy
+from orchestrator.origins.own_data import OwnData
 from orchestrator.origins.reader_types import (
     FetchedFile,
     NotModified,
@@ -38,7 +39,10 @@ class OriginFetcher:
         readers: Mapping[OriginKind, OriginReader],
         resolver: AccessResolver,
         settings: Ingest,
+        own: OwnData | None = None,
     ) -> None:
+        """`own` data are never an origin."""
+        self._own = own or OwnData()
         self._readers = dict(readers)
         self._resolver = resolver
         self._settings = settings
@@ -82,11 +86,13 @@ class OriginFetcher:
 
     def check_permitted(self, origin: str) -> None:
         """Raise InvalidInput for an origin that a request from outside may not name: a malformed
-        one, or a file that is not below one of `ingest.file_roots`.
+        one, a file that is not below one of `ingest.file_roots`, or one that the product keeps.
         """
         if scheme_of(origin) != "file":
             return
         path = Path(os.path.realpath(local_path(origin)))
+        if self._own.holds_file(path):
+            raise InvalidInput("The origin is a file of this installation. Use the original file.")
         for root in self._settings.file_roots:
             if path.is_relative_to(os.path.realpath(root)):
                 return

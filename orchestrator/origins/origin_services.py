@@ -16,6 +16,7 @@ from orchestrator.origins.http_reader import HttpReader
 from orchestrator.origins.optimised_origins import OptimisedOrigins
 from orchestrator.origins.origin_fetcher import OriginFetcher
 from orchestrator.origins.origin_kinds import OriginKind
+from orchestrator.origins.own_data import OwnData
 from orchestrator.origins.reader_types import OriginReader
 from orchestrator.origins.s3_reader import S3Reader
 from orchestrator.origins.sftp_reader import SftpReader
@@ -37,10 +38,10 @@ class OriginServices:
 
 @asynccontextmanager
 async def open_origins(
-    settings: Ingest, repository: OriginStrategies, keys: Sequence[str]
+    settings: Ingest, repository: OriginStrategies, keys: Sequence[str], own: OwnData
 ) -> AsyncIterator[OriginServices]:
-    """Open the readers. `keys` seal credentials, newest first. Raises InvalidInput for a malformed
-    key.
+    """Open the readers. `keys` seal credentials, newest first; `own` data are never an origin.
+    Raises InvalidInput for a malformed key.
     """
     is_permitted = address_rule(settings)
     async with (
@@ -51,7 +52,7 @@ async def open_origins(
             socket_factory=lambda info: create_socket(info, is_permitted),
         ) as buckets,
     ):
-        s3 = S3Reader(settings, buckets)
+        s3 = S3Reader(settings, buckets, own)
         credentials = CredentialStore(
             CredentialVault(keys),
             s3.read_small,
@@ -67,11 +68,11 @@ async def open_origins(
             OriginKind.S3_PUBLIC: s3,
             OriginKind.SFTP: SftpReader(settings),
             OriginKind.FTP: FtpReader(settings),
-            OriginKind.FILE: FileReader(),
+            OriginKind.FILE: FileReader(own),
         }
         resolver = AccessResolver(matcher, credentials)
         yield OriginServices(
-            OriginFetcher(readers, resolver, settings),
+            OriginFetcher(readers, resolver, settings, own),
             OptimisedOrigins(resolver, s3),
             StrategyEditor(repository, credentials, matcher),
             matcher,

@@ -57,6 +57,7 @@ class OriginAccess:
     kind: OriginKind
     credentials: Credentials = field(default_factory=Credentials)
     known_etag: str = ""
+    customer: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from fnmatch import fnmatchcase
 
 from orchestrator.errors import InvalidInput, OriginUnavailable
+from orchestrator.origins.customer_patterns import is_permitted
 from orchestrator.origins.origin_kinds import OriginKind
+from orchestrator.origins.own_data import OwnData
 from orchestrator.origins.reader_types import (
     NotModified,
     OriginAccess,
@@ -27,9 +28,10 @@ _REGION = re.compile(r"[a-z0-9-]{1,40}")
 class S3Reader:
     """Reads origins in buckets."""
 
-    def __init__(self, settings: Ingest, buckets: BucketReader) -> None:
+    def __init__(self, settings: Ingest, buckets: BucketReader, own: OwnData) -> None:
         self._settings = settings
         self._buckets = buckets
+        self._own = own
 
     @asynccontextmanager
     async def open(
@@ -69,6 +71,7 @@ class S3Reader:
     async def read_small(self, where: BucketObject, max_bytes: int) -> bytes:
         """Return a small object, read with this machine's credentials. Raises OriginUnavailable."""
         login = self._ambient_login(where.region)
+        self._own.check_object(login, where)
         async with self._buckets.open(login, where.bucket, where.key) as (info, chunks):
             if info.bytes > max_bytes:
                 raise OriginUnavailable(
@@ -82,15 +85,20 @@ class S3Reader:
             where = parse_address(origin, endpoint or self._settings.s3_endpoint)
         except InvalidInput as error:
             raise _config_fault(error.public) from error
+        login = self._login(where, access, endpoint)
+        self._own.check_object(login, where)
+        return where, login
+
+    def _login(self, where: BucketObject, access: OriginAccess, endpoint: str) -> S3Login:
         match access.kind:
             case OriginKind.S3_AMBIENT:
-                self._check_ambient(where.bucket)
-                return where, self._ambient_login(where.region)
+                self._check_ambient(where.bucket, access.customer)
+                return self._ambient_login(where.region)
             case OriginKind.S3_PUBLIC:
                 region = where.region or self._settings.s3_region
-                return where, S3Login(self._settings.s3_endpoint, region, unsigned=True)
+                return S3Login(self._settings.s3_endpoint, region, unsigned=True)
             case _:
-                return where, self._login_with_keys(where, access, endpoint)
+                return self._login_with_keys(where, access, endpoint)
 
     def _login_with_keys(self, where: BucketObject, access: OriginAccess, endpoint: str) -> S3Login:
         credentials = access.credentials
@@ -126,11 +134,11 @@ class S3Reader:
             settings.s3_secret_key.get_secret_value(),
         )
 
-    def _check_ambient(self, bucket: str) -> None:
-        if not any(fnmatchcase(bucket, pattern) for pattern in self._settings.s3_ambient_buckets):
+    def _check_ambient(self, bucket: str, customer: int) -> None:
+        if not is_permitted(bucket, self._settings.s3_ambient_buckets, customer):
             raise OriginUnavailable(
-                "This machine's credentials may not be used for this bucket "
-                "(ingest.s3_ambient_buckets). Use a strategy with keys.",
+                "This machine's credentials may not be used for this bucket. Use a strategy with "
+                "keys, or ask the operator to allow it in ingest.s3_ambient_buckets.",
                 retryable=False,
                 code="origin_refused",
             )

@@ -63,9 +63,13 @@ def _origins(settings: Settings) -> Iterator[Fault]:
                 "each should be 32 bytes in URL-safe base64; `orchestrator origins make-key` "
                 "prints one",
             )
-    for root in ingest.file_roots:
-        if not root.startswith("/"):
-            yield "ingest.file_roots", f"{root} should be an absolute path"
+    for name, start, form in (
+        ("credentials_links", "s3://", "s3://bucket/{customer}/*"),
+        ("file_roots", "/", "an absolute path"),
+    ):
+        for entry in getattr(ingest, name):
+            if not entry.startswith(start):
+                yield f"ingest.{name}", f"{entry} should be {form}"
 
 
 def _image_server(settings: Settings) -> Iterator[Fault]:

@@ -47,9 +47,10 @@ class Ingest(Section):
     """Time after which linked credentials are read again. They are also read again when an origin
     refuses a login.
     """
-    credentials_links: list[str] = ["s3://*"]
+    credentials_links: list[str] = []
     """Links to credentials that are followed, as patterns of `s3://bucket/key`; `{customer}` stands
-    for the number of the customer.
+    for the number of the customer: `s3://secrets/{customer}/*`. When empty, none is followed. They
+    are read with this machine's credentials.
     """
     s3_endpoint: str = ""
     """Address of the S3-compatible server that holds the origins in buckets; when empty, Amazon's.
@@ -62,8 +63,11 @@ class Ingest(Section):
     """
     s3_secret_key: SecretStr = SecretStr("")
     """Secret access key that belongs to `s3_access_key`."""
-    s3_ambient_buckets: list[str] = ["*"]
-    """Buckets that `s3-ambient` strategies may read, as patterns of names."""
+    s3_ambient_buckets: list[str] = []
+    """Buckets that `s3-ambient` strategies may read with this machine's credentials, as patterns of
+    names; `{customer}` stands for the number of the customer: `digitised-{customer}`. When empty,
+    none is read. The bucket of the object store is never read as an origin.
+    """
     sftp_known_hosts: str = ""
     """Path of a known_hosts file, for SFTP origins whose strategy names no host key. Without a key
     from either, they are refused.

@@ -38,6 +38,7 @@ from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.model import STORE, Asset, AssetId
 from orchestrator.origins.credential_store import make_key
 from orchestrator.origins.origin_services import OriginServices, open_origins
+from orchestrator.origins.own_data import OwnData
 from orchestrator.settings import Cache, Database, Imaging, Ingest, Server, Settings
 from orchestrator.storage import object_keys as keys
 from orchestrator.storage.filesystem_store import FilesystemStore
@@ -241,7 +242,9 @@ async def open_ingest_system(
     catalog = catalog or await Catalog.open(settings.database)
     store = store or RecordingStore(settings.data_dir / "objects")
     scratch = await Scratch.open(settings.data_dir / "scratch")
-    async with open_origins(settings.ingest, catalog.strategies, [make_key()]) as origins:
+    async with open_origins(
+        settings.ingest, catalog.strategies, [make_key()], OwnData()
+    ) as origins:
         submitter = Submitter(catalog)
         build = partial(
             build_pipeline,

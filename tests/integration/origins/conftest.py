@@ -17,6 +17,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.origins.credential_store import make_key
 from orchestrator.origins.origin_fetcher import OriginFetcher
 from orchestrator.origins.origin_services import OriginServices, open_origins
+from orchestrator.origins.own_data import OwnData
 from orchestrator.origins.reader_types import FetchedFile
 from orchestrator.origins.strategy_editor import StrategyEditor
 from orchestrator.origins.strategy_input import StrategyInput
@@ -71,7 +72,11 @@ class CustomerOrigins:
 
 @asynccontextmanager
 async def customer_origins(
-    database: Database, folder: Path, keys: list[str] | None = None, **settings: Any
+    database: Database,
+    folder: Path,
+    keys: list[str] | None = None,
+    own: OwnData | None = None,
+    **settings: Any,
 ) -> AsyncIterator[CustomerOrigins]:
     """Open origin services with short timeouts that may connect to loopback addresses."""
     await migrate(database)
@@ -84,11 +89,15 @@ async def customer_origins(
         "read_timeout_s": 0.6,
         "total_timeout_s": 5,
         "max_redirects": 3,
+        "s3_ambient_buckets": ["*"],
+        "credentials_links": ["s3://*"],
         **settings,
     }
     ingest = Ingest.model_validate(values)
     try:
-        async with open_origins(ingest, catalog.strategies, keys or [make_key()]) as services:
+        async with open_origins(
+            ingest, catalog.strategies, keys or [make_key()], own or OwnData()
+        ) as services:
             yield CustomerOrigins(catalog, services, folder)
     finally:
         await catalog.close()

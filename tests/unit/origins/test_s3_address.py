@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import InvalidInput
 from orchestrator.origins.credentials import parse_credentials
 from orchestrator.origins.origin_kinds import OriginKind
+from orchestrator.origins.own_data import OwnData
 from orchestrator.origins.reader_types import OriginAccess
 from orchestrator.origins.s3_address import BucketObject, is_region, parse_address, parse_link
 from orchestrator.origins.s3_reader import S3Reader
@@ -129,7 +130,7 @@ class FakeBuckets:
 async def test_a_located_object_is_found_again_with_any_name_of_a_region(
     region: str,
 ) -> None:
-    reader = S3Reader(Ingest(), cast("BucketReader", FakeBuckets()))
+    reader = S3Reader(Ingest(), cast("BucketReader", FakeBuckets()), OwnData())
     values = {"access_key": "a", "secret_key": "b", "endpoint": "https://x.example"}
     access = OriginAccess(OriginKind.S3, parse_credentials(json.dumps(values | {"region": region})))
     located = await reader.locate("s3://museum/scans/a.jp2", access)

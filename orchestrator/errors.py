@@ -103,7 +103,7 @@ class Forbidden(OrchestratorError):
 
 
 class Conflict(OrchestratorError):
-    """The thing to create exists already, or is in use."""
+    """Another request or process changes the same thing at this moment."""
 
     code = "conflict"
     passing = True
@@ -118,6 +118,12 @@ class Superseded(OrchestratorError):
         super().__init__(
             "A later change of the asset was accepted and replaces this one. Read the asset again."
         )
+
+
+class StateConflict(Conflict):
+    """The thing exists already, or its state does not permit the request. A retry fails, too."""
+
+    passing = False
 
 
 class Overloaded(OrchestratorError):
@@ -299,5 +305,17 @@ def fault_of(error: BaseException, stage: str) -> Fault:
             retryable=True,
             detail="An internal error occurred. The log has its cause.",
         )
-    retryable = error.retryable if isinstance(error, OriginUnavailable) else error.passing
-    return Fault(error.code, error.stage or stage, retryable, error.public)
+    return Fault(error.code, error.stage or stage, is_retryable(error), error.public)
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether the same work can succeed when it is retried: the one answer that the queue and the
+    API give. A fault of the product itself is retried.
+    """
+    match error:
+        case OriginUnavailable():
+            return error.retryable
+        case OrchestratorError():
+            return error.passing
+        case _:
+            return True

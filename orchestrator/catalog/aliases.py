@@ -16,7 +16,7 @@ from orchestrator.catalog.asset_transaction import (
 )
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import is_storable
-from orchestrator.errors import AssetNotFound, Conflict, InvalidImageRequest, InvalidInput
+from orchestrator.errors import AssetNotFound, InvalidImageRequest, InvalidInput, StateConflict
 from orchestrator.model import MAX_ASSET_ID_CHARS, AssetId
 
 
@@ -66,7 +66,7 @@ class Aliases:
                     [(alias, *key(asset_id)) for alias in names],
                 )
             except asyncpg.UniqueViolationError as error:
-                raise Conflict("Another asset has one of these aliases.") from error
+                raise StateConflict("Another asset has one of these aliases.") from error
             await notify_change(connection, asset)
             for alias in set(names).difference(row["alias"] for row in had):
                 await notify(connection, ALIAS, alias)

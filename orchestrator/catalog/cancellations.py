@@ -15,7 +15,7 @@ from orchestrator.catalog.batches import MOVE
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.ingest_state import SERVED_STATE, withdraw_original
 from orchestrator.catalog.jobs import Job, job_of
-from orchestrator.errors import Conflict, NotFound
+from orchestrator.errors import NotFound, StateConflict
 from orchestrator.model import AssetId
 
 _ERROR = "The ingest was cancelled."
@@ -43,7 +43,7 @@ class Cancellations:
             state = await connection.fetchval("SELECT state FROM jobs WHERE id = $1", job)
         if state is None:
             raise NotFound(f"There is no job {job}.")
-        raise Conflict(f"Job {job} is {state}. It cannot be cancelled.")
+        raise StateConflict(f"Job {job} is {state}. It cannot be cancelled.")
 
     async def cancel_batch(self, batch: int) -> int:
         """Cancel the queued and running jobs of a batch and the ingests of their assets; returns

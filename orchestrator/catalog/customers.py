@@ -11,7 +11,7 @@ import asyncpg
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import is_storable
 from orchestrator.catalog.values import ApiKey, Customer, NewApiKey
-from orchestrator.errors import Conflict, InvalidInput, NotFound
+from orchestrator.errors import InvalidInput, NotFound, StateConflict
 
 MAX_NAME_CHARS = 100
 
@@ -45,7 +45,7 @@ class Customers:
                     name,
                 )
         except asyncpg.UniqueViolationError as error:
-            raise Conflict("A customer with this name or number already exists.") from error
+            raise StateConflict("A customer with this name or number already exists.") from error
         return _customer(row)
 
     async def ensure(self, customer: int, name: str) -> None:

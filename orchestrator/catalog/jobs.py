@@ -17,7 +17,7 @@ from orchestrator.catalog.accepted_requests import AT_ONCE, accept_ingests
 from orchestrator.catalog.batches import BatchDraft, Batches, Lane
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.values import AssetDraft
-from orchestrator.errors import Conflict, Fault
+from orchestrator.errors import Fault, StateConflict
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "superseded"]
 STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled", "superseded")
@@ -111,7 +111,7 @@ class Jobs:
         AssetNotFound as `accept_ingests`.
         """
         if batch is not None and any(draft.dedupe is not None for draft in drafts):
-            raise Conflict("The jobs of a batch must be new.")
+            raise StateConflict("The jobs of a batch must be new.")
         number = None
         if batch is not None:
             number = await self._batches.create(connection, batch, len(drafts))

@@ -13,7 +13,7 @@ from orchestrator.catalog.asset_transaction import lock_assets
 from orchestrator.catalog.batches import uncount
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.jobs import INGEST, Job, job_of
-from orchestrator.errors import Conflict, NotFound
+from orchestrator.errors import NotFound, StateConflict
 from orchestrator.model import AssetId
 
 _REQUEUE = """UPDATE jobs SET state = 'queued', attempts = 0, due = clock_timestamp(),
@@ -47,9 +47,9 @@ class Retries:
                 "SELECT state FROM jobs WHERE id = $1 FOR UPDATE", job
             )
             if state not in ("failed", "cancelled"):
-                raise Conflict(f"Job {job} is {state}. It cannot be retried.")
+                raise StateConflict(f"Job {job} is {state}. It cannot be retried.")
             if not current:
-                raise Conflict(
+                raise StateConflict(
                     f"A later change of {row['asset']} was accepted. Job {job} cannot be retried."
                 )
             [queued] = await connection.fetch(f"{_REQUEUE} WHERE id = $1 RETURNING *", job)

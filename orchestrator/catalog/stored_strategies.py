@@ -13,7 +13,7 @@ import asyncpg
 
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.values import OriginStrategy, StrategyDraft
-from orchestrator.errors import Conflict, NotFound
+from orchestrator.errors import NotFound, StateConflict
 
 _ORDER = "ORDER BY place, id"
 _SAME = "The customer already has an origin strategy with this regex."
@@ -60,7 +60,7 @@ class OriginStrategies:
                 *_columns(draft),
             )
         except asyncpg.UniqueViolationError as error:
-            raise Conflict(_SAME) from error
+            raise StateConflict(_SAME) from error
         except asyncpg.ForeignKeyViolationError as error:
             raise NotFound(f"There is no customer {customer}.") from error
         return _strategy(row)
@@ -90,7 +90,7 @@ class OriginStrategies:
                     *_columns(draft),
                 )
         except asyncpg.UniqueViolationError as error:
-            raise Conflict(_SAME) from error
+            raise StateConflict(_SAME) from error
         return _strategy(row)
 
     async def delete(self, customer: int, strategy: UUID) -> None:

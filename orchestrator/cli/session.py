@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from orchestrator.cli.output import print_json, print_line, print_table, print_warning
-from orchestrator.errors import Conflict
+from orchestrator.errors import StateConflict
 from orchestrator.log import set_up_logging
 from orchestrator.processes.running_installations import (
     EMBEDDED,
@@ -146,10 +146,10 @@ def _running_installation() -> Installation | None:
     running = find_running(records_folder(os.environ))
     if len(running) > 1:
         folders = ", ".join(str(each.data_dir) for each in running)
-        raise Conflict(f"Several installations run: {folders}. Choose one with --data.")
+        raise StateConflict(f"Several installations run: {folders}. Choose one with --data.")
     for installation in running:
         if installation.database != EMBEDDED:
-            raise Conflict(
+            raise StateConflict(
                 f"An installation runs in {installation}. Give the command the same --config, or "
                 "the same variables."
             )

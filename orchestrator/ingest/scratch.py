@@ -9,13 +9,14 @@ is alive, so containers can share a folder.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import secrets
 import shutil
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -50,13 +51,15 @@ class Scratch:
     async def folder(self, expected_bytes: int = 0) -> AsyncIterator[Path]:
         """Create an empty folder for the block; the end of the block removes it with its content.
 
-        Raises NoRoom if the disk has no room for `expected_bytes` above the floor.
+        Raises NoRoom if the disk has no room for `expected_bytes` above the floor, and if a disk
+        becomes full during the block.
         """
-        path = await asyncio.to_thread(self._create, expected_bytes)
-        try:
-            yield path
-        finally:
-            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        with _full_disk_as_no_room():
+            path = await asyncio.to_thread(self._create, expected_bytes)
+            try:
+                yield path
+            finally:
+                await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 
     async def close(self) -> None:
         """Remove everything and release the lock."""
@@ -92,6 +95,16 @@ class Scratch:
             shutil.rmtree(self._home, ignore_errors=True)
             _lock_path(self._home).unlink(missing_ok=True)
             os.close(self._lock)
+
+
+@contextmanager
+def _full_disk_as_no_room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoRoom(_NO_ROOM) from error
+        raise
 
 
 def sweep(folder: Path) -> int:

@@ -27,7 +27,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from orchestrator.backoff import backoff_s
-from orchestrator.errors import Conflict
+from orchestrator.errors import Conflict, StateConflict
 from orchestrator.metric_files import clear_gauges, make_folder
 from orchestrator.processes.data_directory import check_writable
 from orchestrator.processes.running_installations import (
@@ -132,7 +132,7 @@ def check_ports(settings: Settings) -> None:
         try:
             open_listen_socket(host, port, shared=False).close()
         except Conflict as error:
-            raise Conflict(f"{error.public} Choose another port with {option}.") from error
+            raise StateConflict(f"{error.public} Choose another port with {option}.") from error
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def lock_data_dir(data_dir: Path) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise Conflict(
+            raise StateConflict(
                 f"{data_dir} is in use by process {holder}. "
                 "Stop that process, or choose another directory with --data."
             ) from error

@@ -34,7 +34,6 @@ class ErrorMapping:
     """How one class of error is answered over HTTP."""
 
     status: int
-    retryable: bool = False
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -59,16 +58,17 @@ ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.KeyRequired: ErrorMapping(401, headers=_KEY_CHALLENGE),
     errors.Forbidden: ErrorMapping(403),
     errors.Conflict: ErrorMapping(409),
+    errors.StateConflict: ErrorMapping(409),
     errors.Superseded: ErrorMapping(409),
-    errors.Overloaded: ErrorMapping(503, retryable=True),
-    errors.Unavailable: ErrorMapping(503, retryable=True),
-    errors.StorageUnavailable: ErrorMapping(503, retryable=True),
-    errors.CatalogUnavailable: ErrorMapping(503, retryable=True),
-    errors.QueueUnavailable: ErrorMapping(503, retryable=True),
-    errors.ImageServerUnavailable: ErrorMapping(503, retryable=True),
-    errors.OriginUnavailable: ErrorMapping(502, retryable=True),
-    errors.SourceChanged: ErrorMapping(503, retryable=True),
-    errors.SourceMismatch: ErrorMapping(503, retryable=True),
+    errors.Overloaded: ErrorMapping(503),
+    errors.Unavailable: ErrorMapping(503),
+    errors.StorageUnavailable: ErrorMapping(503),
+    errors.CatalogUnavailable: ErrorMapping(503),
+    errors.QueueUnavailable: ErrorMapping(503),
+    errors.ImageServerUnavailable: ErrorMapping(503),
+    errors.OriginUnavailable: ErrorMapping(502),
+    errors.SourceChanged: ErrorMapping(503),
+    errors.SourceMismatch: ErrorMapping(503),
     errors.Unprocessable: ErrorMapping(422),
     errors.Damaged: ErrorMapping(422),
     errors.Unsupported: ErrorMapping(422),
@@ -77,7 +77,7 @@ ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.DecodeFailed: ErrorMapping(422),
     errors.DecodeTimeout: ErrorMapping(422),
     errors.TooLarge: ErrorMapping(413),
-    errors.NoRoom: ErrorMapping(503, retryable=True),
+    errors.NoRoom: ErrorMapping(503),
     errors.OverQuota: ErrorMapping(507),
 }
 """Every class has its own row: a test fails for a subclass that has none."""
@@ -128,7 +128,7 @@ def make_problem(error: BaseException) -> Problem:
                 headers=_retry_after(RETRY_AFTER_S),
             )
         case _:
-            return Problem(500, UNKNOWN, "internal")
+            return Problem(500, UNKNOWN, "internal", retryable=errors.is_retryable(error))
 
 
 def make_status_problem(status: int) -> Problem:
@@ -198,7 +198,7 @@ def _from_our_error(error: OrchestratorError) -> Problem:
     status = row.status
     if isinstance(error, errors.OriginUnavailable):
         status = ORIGIN_STATUSES.get(error.code, status)
-    retryable = bool(getattr(error, "retryable", row.retryable))
+    retryable = errors.is_retryable(error)
     headers = row.headers
     if status in (502, 503, 504) and retryable:
         headers += _retry_after(getattr(error, "retry_after_s", RETRY_AFTER_S))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from orchestrator.errors import Conflict
+from orchestrator.errors import StateConflict
 
 
 def open_listen_socket(host: str, port: int, *, shared: bool) -> socket.socket:
@@ -27,5 +27,5 @@ def open_listen_socket(host: str, port: int, *, shared: bool) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = error.strerror or type(error).__name__
-        raise Conflict(f"Cannot listen on port {port} of {host}: {reason}.") from error
+        raise StateConflict(f"Cannot listen on port {port} of {host}: {reason}.") from error
     return listener

@@ -1,5 +1,6 @@
 """Scratch space is private and bounded, and that of killed processes is removed."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import NoRoom
+from orchestrator.errors import Fault, NoRoom, fault_of
 from orchestrator.ingest.scratch import Scratch
 
 HOLD = """
@@ -62,4 +63,19 @@ async def test_no_scratch_folder_is_created_below_the_free_space_floor(tmp_path:
     with pytest.raises(NoRoom):
         async with scratch.folder(expected_bytes=2**62):
             pass
+    await scratch.close()
+
+
+async def test_a_disk_that_fills_up_during_the_work_is_no_room(tmp_path: Path) -> None:
+    scratch = await Scratch.open(tmp_path)
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        with pytest.raises(NoRoom) as caught:
+            async with scratch.folder():
+                raise OSError(number, "full", "original")
+        assert fault_of(caught.value, "fetch") == Fault(
+            "no_room", "fetch", retryable=True, detail=caught.value.public
+        )
+    with pytest.raises(PermissionError):
+        async with scratch.folder():
+            raise PermissionError(errno.EACCES, "denied")
     await scratch.close()

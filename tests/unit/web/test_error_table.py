@@ -28,6 +28,7 @@ from orchestrator.errors import (
     TooLarge,
     Unprocessable,
     Unsupported,
+    fault_of,
 )
 from orchestrator.web.error_table import (
     ERROR_TABLE,
@@ -62,7 +63,7 @@ def test_every_error_class_has_its_own_row_in_the_table() -> None:
 
 def test_every_503_is_retryable_and_has_retry_after() -> None:
     for kind, meaning in ERROR_TABLE.items():
-        assert (meaning.status == 503) <= meaning.retryable, kind
+        assert (meaning.status == 503) <= kind.passing, kind
     assert dict(make_problem(Overloaded("full", 2.2)).headers)["Retry-After"] == "3"
     assert "Retry-After" in dict(make_problem(ImageServerUnavailable("gone")).headers)
     assert "Retry-After" not in dict(
@@ -183,3 +184,14 @@ def test_the_body_of_an_error_is_short_even_if_the_sentence_is_long() -> None:
 )
 def test_only_mistakes_of_clients_may_be_cached(status: int, right: str) -> None:
     assert error_cache_control(status, "brief", "never") == right
+
+
+def test_the_answer_and_the_queue_say_the_same_about_a_retry() -> None:
+    errors = [_any_of(kind) for kind in ERROR_TABLE]
+    errors += [OriginUnavailable("x", retryable=False), ZeroDivisionError(), TimeoutError()]
+    for error in errors:
+        assert make_problem(error).retryable == fault_of(error, "x").retryable, type(error)
+
+
+def _any_of(kind: type[OrchestratorError]) -> OrchestratorError:
+    return kind("region", "x") if kind is InvalidImageRequest else kind("x")

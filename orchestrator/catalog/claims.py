@@ -56,13 +56,24 @@ class Claims:
         self._pool = pool
 
     async def claim(
-        self, worker: str, kinds: Sequence[str], lanes: Sequence[Lane], per_host: int
+        self,
+        worker: str,
+        kinds: Sequence[str],
+        lanes: Sequence[Lane],
+        per_host: int,
+        without: Sequence[int] = (),
     ) -> Job | None:
         """Claim the best due job of the first lane that has one: it is now running for `worker`.
         None when no job is due whose origin host has room and whose asset has no running job.
+        Jobs of the customers `without` are not claimed.
         """
         row = await self._pool.fetchrow(
-            "SELECT * FROM claim_job($1, $2, $3, $4)", worker, list(kinds), list(lanes), per_host
+            "SELECT * FROM claim_job($1, $2, $3, $4, $5)",
+            worker,
+            list(kinds),
+            list(lanes),
+            per_host,
+            list(without),
         )
         return None if row is None else job_of(row)
 
@@ -99,6 +110,15 @@ class Claims:
             [job.worker for job in claimed],
         )
         return {row["id"]: row["state"] for row in rows}
+
+    async def record_fetched(self, job: Job) -> None:
+        """Record that a claimed job no longer reads from the host of its origin."""
+        await self._pool.fetchrow(
+            """UPDATE jobs SET fetched = true
+               WHERE id = $1 AND worker = $2 AND state = 'running' RETURNING id""",
+            job.id,
+            job.worker,
+        )
 
     async def complete(self, job: Job) -> ClaimOutcome:
         """Settle a claim: the job is done."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -12,6 +12,7 @@ import asyncpg
 import orjson
 from asyncpg.exceptions._base import DataError as _UnfitArgument  # its only home
 
+from orchestrator.catalog.advisory_locks import AdvisoryLocks
 from orchestrator.catalog.breaker import AWAY, CircuitBreaker
 from orchestrator.errors import CatalogUnavailable, InvalidInput
 from orchestrator.settings import Database
@@ -111,6 +112,7 @@ class Pool:
             # Connections from before the outage may be lost without a sign.
             on_closed=pool.expire_connections,
         )
+        self._locks = AdvisoryLocks(pool, self._breaker, self._wait_s, _end)
 
     @classmethod
     async def open(cls, settings: Database) -> Pool:
@@ -151,26 +153,17 @@ class Pool:
         """Hold a lock that one process of the installation can have at a time. Yields False when
         another process has it.
 
-        The lock belongs to a connection, which it occupies. A process that dies or loses the
-        connection loses the lock.
+        All locks of a process are on one connection. A process that dies or loses the connection
+        loses them.
         """
+        held = AsyncExitStack()
         with self._errors_reported():
-            async with self._breaker.watch():
-                connection = await self._pool.acquire(timeout=self._wait_s)
+            is_locked = await held.enter_async_context(self._locks.hold(name))
         try:
-            with self._errors_reported():
-                async with self._breaker.watch() as use:
-                    use.terminate = partial(_end, connection)
-                    is_locked = await connection.fetchval(
-                        "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", name
-                    )
-            yield bool(is_locked)
+            yield is_locked
         finally:
-            if self._breaker.is_open:
-                _end(connection)  # the server ends the lock; a statement would wait
             with translated():
-                # Ends the lock, too (pg_advisory_unlock_all).
-                await self._pool.release(connection)
+                await held.aclose()
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """All rows of a query."""

@@ -75,6 +75,8 @@ def ingest(
 
 
 async def _ingest_all(services: Services, requests: list[Request], tracker: Tracker) -> _Summary:
+    from orchestrator.jobs.worker_options import conversions_at_once
+
     summary = _Summary()
     waiting = iter(requests)
 
@@ -88,7 +90,7 @@ async def _ingest_all(services: Services, requests: list[Request], tracker: Trac
             tracker.advance(f"{row['id']} {row.get('error', row['outcome'])}", failed=failed)
 
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(max(2, services.settings.ingest.workers)):
+        for _ in range(conversions_at_once(services.settings) + 2):
             tasks.create_task(take_requests())
     return summary
 

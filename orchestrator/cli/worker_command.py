@@ -13,7 +13,7 @@ from orchestrator.cli.session import Session, command
 def worker(
     session: Session,
     workers: Annotated[
-        int | None, typer.Option(help="Jobs run at once [default: jobs.workers].", min=1)
+        int | None, typer.Option(help="Images converted at once [default: jobs.workers].", min=1)
     ] = None,
     private_port: Annotated[
         int | None, typer.Option(help="Answer /metrics and /health on this port.")

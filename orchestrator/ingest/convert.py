@@ -27,6 +27,7 @@ from orchestrator.ingest.prepare import Prepared, Recipes, prepare
 from orchestrator.ingest.publish import ObjectWriter, Version, plan_objects
 from orchestrator.ingest.reservation import Reservation
 from orchestrator.ingest.scratch import Scratch
+from orchestrator.jobs.fair_slots import FairSlots
 from orchestrator.model import FILE, STORE, Asset, AssetId, AssetState, Source
 from orchestrator.origins.file_reader import verify_file
 from orchestrator.storage.store import LocalFiles, ObjectStore
@@ -36,9 +37,7 @@ _LOCK_POLL_S = 0.5
 
 
 class Converter:
-    """Converts registered assets. At most `max_at_once` ingests and conversions run in this
-    process.
-    """
+    """Converts registered assets, in the `slots` that this process has for conversions."""
 
     def __init__(  # noqa: PLR0913  the parts of one conversion
         self,
@@ -49,7 +48,7 @@ class Converter:
         policies: Policies,
         scratch: Scratch,
         writer: ObjectWriter,
-        max_at_once: int,
+        slots: FairSlots,
         reserve_s: float,
         release: str,
     ) -> None:
@@ -62,7 +61,7 @@ class Converter:
         self._writer = writer
         self._reserve_s = reserve_s
         self._release = release
-        self._slots = asyncio.Semaphore(max_at_once)
+        self._slots = slots
 
     async def convert(self, asset_id: AssetId) -> Asset | None:
         """Convert the asset once no other process ingests or converts it. Returns the converted
@@ -79,15 +78,15 @@ class Converter:
 
     @asynccontextmanager
     async def lock(self, asset_id: AssetId) -> AsyncIterator[None]:
-        """Wait until no other process ingests or converts the asset, then hold its lock and one of
-        the slots.
+        """Wait until nothing else ingests or converts the asset, then hold its lock. It occupies no
+        connection and no slot.
         """
         while True:
-            async with self._slots, self._catalog.exclusive(lock_name(asset_id)) as is_locked:
+            async with self._catalog.exclusive(lock_name(asset_id)) as is_locked:
                 if is_locked:
                     yield
                     return
-            await asyncio.sleep(_LOCK_POLL_S)  # without the slot, which others can use
+            await asyncio.sleep(_LOCK_POLL_S)
 
     async def convert_locked(self, asset: Asset) -> Asset | None:
         """Convert this version; None if another one replaced it. The caller holds `lock`."""
@@ -99,9 +98,10 @@ class Converter:
             path = await self._open_original(source, folder)
             try:
                 recipes = await self.load_recipes(asset)
-                prepared = await prepare(
-                    self._imaging, path, recipes, folder, check_room=self._scratch.check_room
-                )
+                async with self._slots.hold(asset.id.customer):
+                    prepared = await prepare(
+                        self._imaging, path, recipes, folder, check_room=self._scratch.check_room
+                    )
             except Unprocessable:
                 if source.location.startswith(FILE):
                     # A file that is being replaced is not damaged.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -14,8 +14,14 @@ from orchestrator.ingest.reservation import Reservation
 from orchestrator.ingest.stage_timer import StageTimer
 from orchestrator.model import Asset, AssetId
 
+OnFetched = Callable[[], Awaitable[None]]
+"""Called when the origin has been read."""
 WillRetry = Callable[[Exception, Fault], bool]
 """True if the caller will retry after this failure."""
+
+
+async def nothing_follows() -> None:
+    """Do nothing after the origin has been read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,7 @@ class IngestContext:
     """Of the accepted request that this ingest is for."""
     reservation: Reservation
     job: int | None = None
+    on_fetched: OnFetched = nothing_follows
     request: Request = field(init=False)
     """The request, complete."""
     known: Asset = field(init=False)

@@ -25,7 +25,13 @@ from orchestrator.errors import (
 )
 from orchestrator.ingest.convert import Converter
 from orchestrator.ingest.hooks import ChangeHooks
-from orchestrator.ingest.ingest_context import IngestContext, Outcome, WillRetry
+from orchestrator.ingest.ingest_context import (
+    IngestContext,
+    OnFetched,
+    Outcome,
+    WillRetry,
+    nothing_follows,
+)
 from orchestrator.ingest.policies import USE_ORIGINAL, Policies
 from orchestrator.ingest.prepare import Recipes
 from orchestrator.ingest.publish_version import VersionPublisher
@@ -92,11 +98,18 @@ class IngestRunner:
         return await self._catalog.ingest_states.accept(draft, check=check, job=job)
 
     async def ingest(
-        self, request: Request, job: int | None = None, *, will_retry: WillRetry | None = None
+        self,
+        request: Request,
+        job: int | None = None,
+        *,
+        will_retry: WillRetry | None = None,
+        on_fetched: OnFetched = nothing_follows,
     ) -> Outcome:
         """Accept a request and ingest the asset. Raises as `accept` and `run`."""
         asset = await self.accept(request, job=job)
-        return await self.run(asset.id, asset.ingest_generation, job, will_retry=will_retry)
+        return await self.run(
+            asset.id, asset.ingest_generation, job, will_retry=will_retry, on_fetched=on_fetched
+        )
 
     async def run(
         self,
@@ -105,9 +118,12 @@ class IngestRunner:
         job: int | None = None,
         *,
         will_retry: WillRetry | None = None,
+        on_fetched: OnFetched = nothing_follows,
     ) -> Outcome:
         """Ingest an asset for the accepted request of this generation, until it is converted and
-        published. Every attempt is recorded, with the number of its `job`.
+        published. Every attempt is recorded, with the number of its `job`. Fetching occupies no
+        slot for conversions and no connection of the database; `on_fetched` is awaited when the
+        origin has been read.
 
         Raises what `fault_of` describes: InvalidInput (policy, origin), OriginUnavailable,
         NotAnImage, Unprocessable, TooLarge, OverQuota, NoRoom, Unavailable, Overloaded, Conflict,
@@ -117,7 +133,7 @@ class IngestRunner:
         If `will_retry` returns True for the failure, the asset stays in the state ingesting.
         """
         reservation = Reservation(self._catalog.quotas, asset_id, self._reserve_s)
-        context = IngestContext(asset_id, generation, reservation, job)
+        context = IngestContext(asset_id, generation, reservation, job, on_fetched)
         async with self._converter.lock(asset_id):
             try:
                 outcome = await self._run_steps(context)
@@ -150,6 +166,7 @@ class IngestRunner:
                 return await self._record_unchanged(context, draft)
             context.bytes = fetched.bytes
             metrics.INGEST_BYTES.inc(fetched.bytes)
+            await context.on_fetched()
             if _has_same_bytes(known, request, fetched, recipes):
                 draft = build_draft(
                     request,

@@ -6,7 +6,7 @@ Both handlers may run twice for one job and come to the same result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -37,8 +37,12 @@ class IngestHandler:
         runner: IngestRunner,
         max_attempts: int,
         check_permitted: Callable[[str], None],
+        record_fetched: Callable[[Job], Awaitable[None]],
     ) -> None:
-        """`check_permitted` raises InvalidInput for an origin that a job may not name."""
+        """`check_permitted` raises InvalidInput for an origin that a job may not name.
+        `record_fetched` is awaited when the origin of a job has been read.
+        """
+        self._record_fetched = record_fetched
         self._assets = assets
         self._runner = runner
         self._max_attempts = max_attempts
@@ -51,14 +55,17 @@ class IngestHandler:
         request = decode(job.payload.get(_UNREADABLE, job.payload), job.customer or None).request
         known = await self._assets.get(request.id)
         will_retry = partial(_will_retry, job, self._max_attempts)
+        on_fetched = partial(self._record_fetched, job)
         if request.origin and (
             known is None or known.source is None or request.origin != known.origin
         ):
             self._check_permitted(request.origin)
         if job.generation:
-            await self._runner.run(request.id, job.generation, job.id, will_retry=will_retry)
+            await self._runner.run(
+                request.id, job.generation, job.id, will_retry=will_retry, on_fetched=on_fetched
+            )
         else:  # recorded by an earlier release: accepted now
-            await self._runner.ingest(request, job.id, will_retry=will_retry)
+            await self._runner.ingest(request, job.id, will_retry=will_retry, on_fetched=on_fetched)
 
 
 class ConvertHandler:

@@ -24,15 +24,13 @@ from orchestrator.ingest.remove import Remover
 from orchestrator.ingest.rights import AssetEditor
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.ingest.serve_original import OriginalPublisher
+from orchestrator.jobs.fair_slots import FairSlots
 from orchestrator.jobs.submitter import Submitter
+from orchestrator.jobs.worker_options import conversions_at_once
 from orchestrator.origins.origin_services import OriginServices
 from orchestrator.settings import Settings
 from orchestrator.storage.store import ObjectStore
 
-_OTHER_CONNECTIONS = 3
-"""Database connections that are left for work without a lock: each ingest or conversion keeps one
-for its lock, and so does one change of rights.
-"""
 _STORE_S = 600
 """Seconds that storing the objects of one version may take."""
 
@@ -65,9 +63,8 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
     hooks: ChangeHooks,
 ) -> Pipeline:
     """Return the parts of ingest."""
-    max_at_once = max(2, settings.ingest.workers, settings.jobs.workers)
-    max_at_once = max(1, min(max_at_once, settings.database.pool_max - _OTHER_CONNECTIONS))
     reserve_s = settings.ingest.total_timeout_s + settings.imaging.convert_timeout_s + _STORE_S
+    slots = FairSlots(conversions_at_once(settings))
     remover = Remover(catalog.objects, store, settings.ingest.remove_after_s)
     writer = ObjectWriter(store, catalog.objects, remover)
     release = version("orchestrator")
@@ -86,7 +83,7 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
         policies=policies,
         scratch=scratch,
         writer=writer,
-        max_at_once=max_at_once,
+        slots=slots,
         reserve_s=reserve_s,
         release=release,
     )
@@ -99,9 +96,14 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
         scratch=scratch,
         origins=origins,
         policies=policies,
-        original_publisher=OriginalPublisher(catalog, imaging, writer),
+        original_publisher=OriginalPublisher(catalog, imaging, writer, slots),
         version_publisher=VersionPublisher(
-            catalog=catalog, imaging=imaging, scratch=scratch, origins=origins, writer=writer
+            catalog=catalog,
+            imaging=imaging,
+            scratch=scratch,
+            origins=origins,
+            writer=writer,
+            slots=slots,
         ),
         converter=converter,
         editor=editor,

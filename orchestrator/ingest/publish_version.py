@@ -13,6 +13,7 @@ from orchestrator.ingest.prepare import Prepared, Recipes, prepare
 from orchestrator.ingest.publish import ObjectWriter, Version, build_source, plan_objects
 from orchestrator.ingest.register import Request, build_draft, log_notes, public_edge_after
 from orchestrator.ingest.scratch import Scratch
+from orchestrator.jobs.fair_slots import FairSlots
 from orchestrator.model import Asset, Source
 from orchestrator.origins.origin_services import OriginServices
 from orchestrator.origins.reader_types import FetchedFile, OriginLocation
@@ -31,7 +32,12 @@ class VersionPublisher:
         scratch: Scratch,
         origins: OriginServices,
         writer: ObjectWriter,
+        slots: FairSlots,
     ) -> None:
+        """Images are converted in the `slots`, which are not held while anything is read from an
+        origin or stored.
+        """
+        self._slots = slots
         self._catalog = catalog
         self._imaging = imaging
         self._scratch = scratch
@@ -48,16 +54,17 @@ class VersionPublisher:
         """
         async with self._scratch.folder(expected_bytes=2 * fetched.bytes) as folder:
             origin = await self._optimised_origin(context, recipes, fetched)
-            prepared = await prepare(
-                self._imaging,
-                fetched.path,
-                recipes,
-                folder,
-                stages=context.stages,
-                probe=probe,
-                keep_original=origin is not None,
-                check_room=self._scratch.check_room,
-            )
+            async with self._slots.hold(context.id.customer):
+                prepared = await prepare(
+                    self._imaging,
+                    fetched.path,
+                    recipes,
+                    folder,
+                    stages=context.stages,
+                    probe=probe,
+                    keep_original=origin is not None,
+                    check_room=self._scratch.check_room,
+                )
             log_notes(context.id, prepared.original)
             context.stages.current = "store"
             source = None

@@ -15,13 +15,18 @@ from orchestrator.ingest.ingest_context import IngestContext
 from orchestrator.ingest.prepare import Recipes, conversion_for, thumbnail_sizes
 from orchestrator.ingest.publish import ObjectWriter, Version, plan_original, split_by_access
 from orchestrator.ingest.register import Request, build_draft, planned_probe, public_edge_after
+from orchestrator.jobs.fair_slots import FairSlots
 from orchestrator.origins.reader_types import FetchedFile
 
 
 class OriginalPublisher:
     """Publishes originals of assets that have nothing to show."""
 
-    def __init__(self, catalog: Catalog, imaging: ImagingPool, writer: ObjectWriter) -> None:
+    def __init__(
+        self, catalog: Catalog, imaging: ImagingPool, writer: ObjectWriter, slots: FairSlots
+    ) -> None:
+        """Originals are probed in the `slots` for conversions."""
+        self._slots = slots
         self._catalog = catalog
         self._imaging = imaging
         self._writer = writer
@@ -39,8 +44,9 @@ class OriginalPublisher:
         known = context.known
         if known.servable or recipes.optimisation.conversion is None:
             return None
-        with context.stages.step("probe"):
-            probe = await self._imaging.probe(fetched.path)
+        async with self._slots.hold(context.id.customer):
+            with context.stages.step("probe"):
+                probe = await self._imaging.probe(fetched.path)
         if conversion_for(probe, recipes) is None:
             return probe
         now = await context.read_current(self._catalog.assets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -56,6 +57,11 @@ class RunningJobs:
         """Remove a job that has ended, unless a later claim of the job has replaced it."""
         if self.by_id.get(running.job.id) is running:
             del self.by_id[running.job.id]
+
+    def customers_with(self, number: int) -> list[int]:
+        """The customers of which this worker runs at least so many jobs."""
+        counts = Counter(running.job.customer for running in self.by_id.values())
+        return [customer for customer, count in counts.items() if count >= number]
 
     async def keep_claims(self) -> None:
         """Send heartbeats until cancelled, and cancel jobs whose claim is lost."""

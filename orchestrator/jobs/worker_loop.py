@@ -154,6 +154,7 @@ class Worker:
             list(self._handlers),
             self._lanes.next(),
             self._options.per_host,
+            self._running.customers_with(self._options.per_customer),
         )
         claim = asyncio.create_task(statement)  # no TaskGroup: it is awaited here in any case
         try:

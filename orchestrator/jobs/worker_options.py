@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,6 +14,7 @@ class WorkerOptions:
     """How many jobs run at once, and how long to wait; names ending in `_s` are seconds."""
 
     slots: int = 1
+    per_customer: int = 256
     per_host: int = 4
     max_attempts: int = 5
     heartbeat_s: float = 10.0
@@ -30,8 +32,10 @@ class WorkerOptions:
     def of(cls, settings: Settings) -> Self:
         """The options that the settings name."""
         jobs = settings.jobs
+        converted = conversions_at_once(settings)
         return cls(
-            slots=jobs.workers or settings.ingest.workers,
+            slots=converted + jobs.fetches,
+            per_customer=jobs.per_customer or converted + 2,
             per_host=jobs.per_host,
             max_attempts=jobs.max_attempts,
             heartbeat_s=jobs.heartbeat_s,
@@ -39,3 +43,8 @@ class WorkerOptions:
             retry_longest_s=jobs.retry_longest_s,
             drain_s=settings.server.drain_s,
         )
+
+
+def conversions_at_once(settings: Settings) -> int:
+    """How many images each instance converts at once: by default one for each core."""
+    return settings.jobs.workers or settings.ingest.workers or os.cpu_count() or 1

@@ -6,7 +6,9 @@ instead of an image.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +30,28 @@ class ByteSummary:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class LowestRate:
+    """The rate that an origin must reach: so many bytes in each window of so many seconds."""
+
+    bytes: int = 0
+    window_s: float = 30
+
+
 async def receive(
-    chunks: AsyncIterator[bytes], target: Path, *, max_bytes: int, expected: int | None = None
+    chunks: AsyncIterator[bytes],
+    target: Path,
+    *,
+    max_bytes: int,
+    expected: int | None = None,
+    lowest_rate: LowestRate | None = None,
 ) -> ByteSummary:
     """Write `chunks` to the file `target`.
 
-    Raises TooLarge over `max_bytes`, as soon as it is known; NotAnImage when the first bytes are
-    certainly not an image; OriginUnavailable when the number of bytes is not `expected`. After an
-    error the file remains; the scratch folder removes it.
+    Raises OriginUnavailable (origin_timeout) below the `lowest_rate`; TooLarge over `max_bytes`, as
+    soon as it is known; NotAnImage when the first bytes are certainly not an image;
+    OriginUnavailable when the number of bytes is not `expected`. After an error the file remains;
+    the scratch folder removes it.
     """
     if expected is not None and expected > max_bytes:
         raise too_large(max_bytes)
@@ -43,7 +59,7 @@ async def receive(
     count = 0
     head = b""
     async with aiofiles.open(target, "wb") as file:
-        async for chunk in chunks:
+        async for chunk in _in_time(chunks, lowest_rate):
             count += len(chunk)
             if count > max_bytes:
                 raise too_large(max_bytes)
@@ -62,6 +78,37 @@ async def receive(
             f"The origin announced {expected} bytes and sent {count}. Try again later."
         )
     return ByteSummary(count, digest.hexdigest())
+
+
+async def _in_time(
+    chunks: AsyncIterator[bytes], lowest_rate: LowestRate | None
+) -> AsyncIterator[bytes]:
+    """Yield the chunks while they come fast enough. Only the wait for them is measured."""
+    if lowest_rate is None or not lowest_rate.bytes:
+        async for chunk in chunks:
+            yield chunk
+        return
+    left_s, received = lowest_rate.window_s, 0
+    while True:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(left_s) as limit:
+                chunk = await anext(chunks, b"")
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise OriginUnavailable(
+                f"The origin sent fewer than {lowest_rate.bytes} bytes in "
+                f"{lowest_rate.window_s:g} s. Try again later.",
+                code="origin_timeout",
+            ) from error
+        if not chunk:
+            return
+        yield chunk
+        left_s -= time.monotonic() - began
+        received += len(chunk)
+        if received >= lowest_rate.bytes:
+            left_s, received = lowest_rate.window_s, 0
 
 
 async def receive_head(

@@ -53,7 +53,7 @@ class HttpReader:
     async def __aenter__(self) -> Self:
         """Open the connection pool."""
         connector = aiohttp.TCPConnector(
-            # No limit here: `jobs.workers` and `jobs.per_host` limit the concurrent reads, and time
+            # No limit here: `jobs.fetches` and `jobs.per_host` limit the concurrent reads, and time
             # spent waiting for a connection would count as time the origin takes to answer.
             limit=0,
             socket_factory=self._create_socket,

@@ -16,7 +16,7 @@ from typing import overload
 
 from orchestrator.errors import InvalidInput, OrchestratorError, OriginUnavailable, fault_of
 from orchestrator.origins.access_resolver import AccessResolver, ResolvedOrigin
-from orchestrator.origins.download import receive, receive_head
+from orchestrator.origins.download import LowestRate, receive, receive_head
 from orchestrator.origins.origin_address import local_path, scheme_of
 from orchestrator.origins.origin_kinds import OriginKind, kind_of_origin, kind_of_strategy
 from orchestrator.origins.own_data import OwnData
@@ -46,6 +46,8 @@ class OriginFetcher:
         self._readers = dict(readers)
         self._resolver = resolver
         self._settings = settings
+        window_s = settings.rate_window_s
+        self._lowest_rate = LowestRate(int(settings.min_rate * window_s), window_s)
 
     @overload
     async def fetch(self, customer: int, origin: str, target: Path) -> FetchedFile: ...
@@ -119,6 +121,7 @@ class OriginFetcher:
                     target,
                     max_bytes=self._settings.max_bytes,
                     expected=stream.bytes,
+                    lowest_rate=self._lowest_rate,
                 )
         except TimeoutError as error:
             raise _timeout_fault(limit_s) from error

@@ -28,7 +28,7 @@ from orchestrator.processes.housekeeping import Housekeeping
 from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices
 from orchestrator.processes.serve import PublicServer
 from orchestrator.processes.stop_request import StopRequest, services_until
-from orchestrator.processes.worker import build_worker, with_enough_connections, worker_loops
+from orchestrator.processes.worker import build_worker, worker_loops
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,6 @@ async def _run(settings: Settings, role: Role, index: int) -> None:
     stop = StopRequest()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
     processes = settings.server.workers + (1 if settings.server.workers > 1 else 0)
-    if role != "serve":
-        settings = with_enough_connections(settings)
     async with services_until(stop, settings, share=processes) as services:
         if services is not None:
             await Process(services, role).run(stop.received)

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 
 import uvloop
 
@@ -38,8 +37,6 @@ from orchestrator.web.health_routes import Check, HealthRoutes, MetricsRoute
 from orchestrator.web.routes import build_worker_app
 
 log = logging.getLogger(__name__)
-_SPARE_CONNECTIONS = 6
-"""Database connections besides one for each job: heartbeats, claims, the sweepers."""
 
 
 def build_worker(services: Services, *, on_converted: Callable[[], None] | None = None) -> Worker:
@@ -51,16 +48,16 @@ def build_worker(services: Services, *, on_converted: Callable[[], None] | None 
     pipeline, assets = services.pipeline, services.catalog.assets
     max_attempts = services.settings.jobs.max_attempts
     permit = services.origins.fetcher.check_permitted
-    ingest = IngestHandler(assets, pipeline.runner, max_attempts, permit)
+    claims = services.catalog.claims
+    ingest = IngestHandler(assets, pipeline.runner, max_attempts, permit, claims.record_fetched)
     handlers: dict[str, Handler] = {INGEST: ingest}
     options = WorkerOptions.of(services.settings)
     if on_converted is not None:
         handlers[CONVERT] = ConvertHandler(
             assets, pipeline.converter, pipeline.reingester, max_attempts, on_converted
         )
-        options = replace(options, slots=max(options.slots, services.settings.ingest.workers))
     dead = DeadWorkers(services.settings.data_dir / "run" / "workers")
-    return Worker(services.catalog.claims, handlers, options, dead)
+    return Worker(claims, handlers, options, dead)
 
 
 def worker_loops(services: Services, worker: Worker) -> list[Loop]:
@@ -104,19 +101,7 @@ def run_worker(settings: Settings, port: int | None = None) -> None:
     and /health on it.
     """
     set_up_logging(settings.log.level)
-    uvloop.run(_run(with_enough_connections(settings), port))
-
-
-def with_enough_connections(settings: Settings) -> Settings:
-    """The settings, with `database.pool_max` raised to what the slots of the worker need."""
-    slots = max(WorkerOptions.of(settings).slots, settings.ingest.workers)
-    needed = slots + _SPARE_CONNECTIONS
-    database = settings.database
-    if database.pool_max >= needed:
-        return settings
-    return settings.model_copy(
-        update={"database": database.model_copy(update={"pool_max": needed})}
-    )
+    uvloop.run(_run(settings, port))
 
 
 async def _run(settings: Settings, port: int | None) -> None:

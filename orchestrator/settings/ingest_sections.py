@@ -22,8 +22,8 @@ class Ingest(Section):
     """Optimisation policy of the images of that folder."""
     thumbnail_policy: list[int | str] = [1000, 400, 200, 100]
     """Thumbnails made ahead: longest edges in pixels, or IIIF sizes such as `"!400,400"`."""
-    workers: Count = 1
-    """Images ingested at once."""
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    """Images converted at once; 0 means one for each core."""
     allow_private_addresses: bool = False
     """Allow origins on loopback addresses and private networks."""
     max_bytes: Bytes = 4 * 1000**3
@@ -32,6 +32,12 @@ class Ingest(Section):
     """Time in which a connection to an origin must be established."""
     read_timeout_s: Seconds = 30
     """Longest pause between two bytes from an origin."""
+    min_rate: Bytes = 1_000
+    """Lowest acceptable rate of an origin in bytes for each second, over `rate_window_s`. A slower
+    one is given up with the code origin_timeout; 0 accepts any rate.
+    """
+    rate_window_s: Seconds = 30
+    """Time over which the rate of an origin is measured."""
     total_timeout_s: Seconds = 900
     """Time in which an origin must be fetched completely."""
     max_redirects: Annotated[int, Field(ge=0, le=20)] = 5
@@ -132,11 +138,17 @@ class Jobs(Section):
     database. The former value `pgqueuer` means `postgresql`.
     """
     workers: Annotated[int, Field(ge=0, le=256)] = 0
-    """Jobs that each instance runs at once; 0 means as many as `ingest.workers`. `serve` runs at
-    least `ingest.workers` jobs at once, because it also converts the images of the folder.
+    """Jobs whose images each instance converts at once; 0 means as many as `ingest.workers`."""
+    fetches: Count = 16
+    """Jobs that each instance runs besides: their originals are fetched, or wait in scratch space
+    to be converted.
+    """
+    per_customer: Annotated[int, Field(ge=0)] = 0
+    """Jobs of one customer that each instance runs at once; 0 means two more than it converts at
+    once.
     """
     per_host: Count = 4
-    """Jobs in the whole installation that run at once and read origins of the same host."""
+    """Jobs in the whole installation that read origins of the same host at once."""
     max_attempts: Count = 5
     """A job that fails this many times becomes a dead letter. `orchestrator jobs retry` runs it
     again.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -240,7 +240,7 @@ async def test_a_full_pool_is_unavailable_after_a_while(database: Database) -> N
     await migrate(database)
     small = database.model_copy(update={"pool_max": 2, "query_timeout_s": 0.3})
     catalog = await Catalog.open(small)
-    async with catalog.exclusive("one"), catalog.exclusive("two"):
+    async with catalog.connection(), catalog.connection():
         with pytest.raises(CatalogUnavailable):
             await catalog.assets.get(AssetId(1, 1, "a"))
     assert await catalog.assets.get(AssetId(1, 1, "a")) is None
@@ -271,4 +271,62 @@ async def test_one_process_at_a_time_holds_an_exclusive_lock(
             assert (second, third) == (False, True)
     async with other.exclusive("work") as fourth:
         assert fourth
+    await other.close()
+
+
+async def test_all_locks_of_a_process_are_on_one_connection(database: Database) -> None:
+    await migrate(database)
+    small = database.model_copy(update={"pool_max": 2})
+    catalog, other = await Catalog.open(small), await Catalog.open(small)
+    async with AsyncExitStack() as locks:
+        for number in range(20):
+            assert await locks.enter_async_context(catalog.exclusive(f"lock {number}"))
+        assert await catalog.assets.get(AssetId(1, 1, "a")) is None
+        async with catalog.exclusive("lock 7") as again, other.exclusive("lock 7") as elsewhere:
+            assert (again, elsewhere) == (False, False)
+        async with catalog.connection() as connection:
+            await connection.execute(
+                """SELECT pg_terminate_backend(pid) FROM pg_locks
+                   WHERE locktype = 'advisory' AND pid <> pg_backend_pid()
+                       AND database = (SELECT oid FROM pg_database
+                                       WHERE datname = current_database())"""
+            )
+        async with asyncio.timeout(10):  # the locks are lost with the connection
+            while not await _is_free(other, "lock 7"):
+                await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while not await _is_free(catalog, "one more"):
+                await asyncio.sleep(0.01)
+    async with other.exclusive("lock 0") as is_free:
+        assert is_free
+    await catalog.close()
+    await other.close()
+
+
+async def _is_free(catalog: Catalog, name: str) -> bool:
+    try:
+        async with catalog.exclusive(name) as is_locked:
+            return is_locked
+    except CatalogUnavailable:  # the first to meet the lost connection
+        return False
+
+
+async def test_a_lock_whose_holder_was_cancelled_is_free(database: Database) -> None:
+    await migrate(database)
+    catalog, other = await Catalog.open(database), await Catalog.open(database)
+
+    async def hold() -> None:
+        async with catalog.exclusive("work"):
+            await asyncio.sleep(3600)
+
+    async with catalog.exclusive("something else"):  # the connection is not given back
+        for wait_s in (0, 0.001, 0.005, 0.05):
+            task = asyncio.create_task(hold())
+            await asyncio.sleep(wait_s)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            async with asyncio.timeout(10):
+                while not await _is_free(other, "work"):
+                    await asyncio.sleep(0.01)
+    await catalog.close()
     await other.close()

@@ -91,15 +91,41 @@ async def test_a_claim_takes_a_job_of_the_first_lane_that_has_one(
     assert [job and job.lane for job in got] == [lane for lane in first for _ in range(2)]
 
 
-async def test_the_customer_with_the_fewest_running_jobs_is_next(catalog: Catalog) -> None:
+async def test_the_customer_whose_last_turn_is_longest_ago_is_next(catalog: Catalog) -> None:
     await record(catalog, drafts(20, customer=1) + drafts(3, customer=2) + drafts(3, customer=3))
     got = [await claim_one(catalog) for _ in range(9)]
     assert Counter(job.customer for job in got) == {1: 3, 2: 3, 3: 3}
-    for job in got:
-        if job.customer == 1:
-            await catalog.claims.complete(job)
     await record(catalog, drafts(1, customer=2))
-    assert (await claim_one(catalog)).customer == 1  # 0 running, against 3
+    assert [(await claim_one(catalog)).customer for _ in range(2)] == [1, 2]
+
+
+async def test_a_customer_has_its_turn_after_one_job_of_another_that_came_before(
+    catalog: Catalog,
+) -> None:
+    """With one worker, so that nothing runs at the moment of a claim."""
+    await record(catalog, drafts(60, customer=1))
+    for _ in range(5):
+        await catalog.claims.complete(await claim_one(catalog))
+    await record(catalog, drafts(1, customer=2))
+    assert (await claim_one(catalog)).customer == 2
+
+
+async def test_customers_with_enough_jobs_are_passed_over(catalog: Catalog) -> None:
+    await record(catalog, drafts(2, customer=1) + drafts(1, customer=2))
+    jobs = [await catalog.claims.claim("w", [KIND], LANES, 9, without=[1]) for _ in range(2)]
+    assert [job and job.customer for job in jobs] == [2, None]
+
+
+async def test_a_job_that_has_fetched_its_original_does_not_count_for_its_host(
+    catalog: Catalog,
+) -> None:
+    await record(catalog, drafts(3, host="h"))
+    first = await claim(catalog, per_host=1)
+    assert first is not None
+    assert await claim(catalog, per_host=1) is None
+    await catalog.claims.record_fetched(first)
+    assert await claim(catalog, per_host=1) is not None
+    assert await claim(catalog, per_host=1) is None
 
 
 async def test_the_jobs_of_a_customer_are_claimed_in_their_order(catalog: Catalog) -> None:

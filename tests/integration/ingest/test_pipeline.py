@@ -177,7 +177,7 @@ async def test_an_ingest_that_waits_for_another_process_occupies_no_slot(
 ) -> None:
     path = pictures.jpeg(system.pictures / "a.jpg", 90, 60)
     async with system.catalog.exclusive(f"conversion {ID}"):
-        slots = system.pipeline.converter._slots._value
+        slots = system.settings.ingest.workers
         waiting = [
             asyncio.ensure_future(system.ingest(Request(ID, str(path)))) for _ in range(slots)
         ]

@@ -20,7 +20,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 def a_handler(system: IngestSystem) -> IngestHandler:
     check_origin = system.origins.fetcher.check_permitted
-    return IngestHandler(system.catalog.assets, system.pipeline.runner, 5, check_origin)
+    return IngestHandler(
+        system.catalog.assets,
+        system.pipeline.runner,
+        5,
+        check_origin,
+        system.catalog.claims.record_fetched,
+    )
 
 
 def a_job(payload: dict[str, Any], attempts: int = 1) -> Job:

@@ -218,3 +218,19 @@ async def test_a_redirect_to_a_private_address_is_refused(
         with pytest.raises(OriginUnavailable, match="public internet"):
             await fetcher.fetch(1, origin.url("/away"), tmp_path / "original")
     assert origin.requests == ["/away"]
+
+
+async def test_an_origin_below_the_lowest_rate_is_given_up(
+    origin: OriginServer, tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(
+        update={"min_rate": 1000, "rate_window_s": 0.5, "read_timeout_s": 30, "total_timeout_s": 60}
+    )
+    async with open_fetcher(settings) as fetcher:
+        began = time.monotonic()
+        with pytest.raises(OriginUnavailable, match=r"fewer than 500 bytes in 0\.5 s") as caught:
+            await fetcher.fetch(1, origin.url("/drip"), tmp_path / "original")
+        assert (caught.value.code, caught.value.retryable) == ("origin_timeout", True)
+        assert time.monotonic() - began < 30
+        fetched = await fetcher.fetch(1, origin.url("/picture"), tmp_path / "picture")
+        assert fetched.bytes == len(PICTURE)

@@ -25,6 +25,7 @@ from orchestrator.errors import (
     Overloaded,
     OverQuota,
     OversizeImage,
+    Superseded,
     TooLarge,
     Unprocessable,
     Unsupported,
@@ -194,4 +195,6 @@ def test_the_answer_and_the_queue_say_the_same_about_a_retry() -> None:
 
 
 def _any_of(kind: type[OrchestratorError]) -> OrchestratorError:
+    if kind is Superseded:
+        return Superseded()
     return kind("region", "x") if kind is InvalidImageRequest else kind("x")

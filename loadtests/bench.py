@@ -19,6 +19,7 @@ from loadtests.benches.files import p9
 from loadtests.benches.flood import p6
 from loadtests.benches.hot import p1, p2, p3
 from loadtests.benches.ingest import p7
+from loadtests.benches.job_queue import p13
 from loadtests.benches.thumbnails import p8
 from loadtests.benches.tiles import p5
 from loadtests.benches.zoom import ScriptMissingError, p11
@@ -35,6 +36,7 @@ BENCHES: dict[str, Bench] = {
     "P8": p8,
     "P9": p9,
     "P11": p11,
+    "P13": p13,
 }
 
 

@@ -89,6 +89,15 @@ def originals() -> list[Path]:
     ]
 
 
+def small_jpegs() -> list[Path]:
+    """Twenty JPEGs of 1 to 2 megapixels."""
+
+    def jpeg(path: Path, seed: int) -> None:
+        write_jpeg(path, 1200 + 22 * seed, 900 + 13 * seed, seed=seed, grain=3.0)
+
+    return [_make_once(f"small-{seed}.jpg", partial(jpeg, seed=seed)) for seed in range(20)]
+
+
 def _write_rpcl(path: Path, *, tiled: bool) -> None:
     picture = scene(*LARGE, seed=7, grain=3.0)
     Image.MAX_IMAGE_PIXELS = None

@@ -31,6 +31,16 @@ def test_a_bench_prints_both_sides_and_writes_them_as_json(
     assert row["theirs"]["low"] <= row["theirs"]["median"] <= row["theirs"]["high"]
 
 
+def test_the_bench_of_the_queue_runs_a_batch_to_its_end(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtests.harness.RESULTS", tmp_path)
+    monkeypatch.setattr("loadtests.benches.job_queue.FILES", 4)
+    assert main(["P13", "--rounds", "1"]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"^P13 queue .*conversion alone .* >= 0\.8x", table, re.MULTILINE)
+
+
 def test_the_mixed_scenario_runs_without_a_failed_request(tmp_path: Path) -> None:
     write_jpeg(tmp_path / "pictures" / "one.jpg", 1501, 1003)
     write_jpeg(tmp_path / "pictures" / "two.jpg", 1003, 1501, seed=2)

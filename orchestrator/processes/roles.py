@@ -44,8 +44,9 @@ def run_process(settings: Settings, role: Role, index: int) -> None:
 async def _run(settings: Settings, role: Role, index: int) -> None:
     stop = StopRequest()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
-    processes = settings.server.workers + (1 if settings.server.workers > 1 else 0)
-    async with services_until(stop, settings, share=processes) as services:
+    # The serve processes divide the cores. The one process that converts may use all of them.
+    share = 1 if role == "housekeeping" else settings.server.workers
+    async with services_until(stop, settings, share=share) as services:
         if services is not None:
             await Process(services, role).run(stop.received)
     log.info("process ended", extra={"role": role, "index": index})

@@ -262,7 +262,7 @@ class IngestRunner:
 
 async def _is_file_unchanged(known: Asset, request: Request, recipes: Recipes) -> bool:
     """Return, without reading it, whether a local file is the one that the asset was made of."""
-    if request.force or scheme_of(request.origin) != "file":
+    if request.force or not known.servable or scheme_of(request.origin) != "file":
         return False
     file = await asyncio.to_thread(location_of_file, local_path(request.origin))
     return _is_made_of(known, request, file.fingerprint, recipes)

@@ -142,7 +142,7 @@ class IngestRunner:
                 raise
             finally:
                 await reservation.release()
-        self._report(context, outcome)
+        _report(context, outcome, self._hooks)
         return outcome
 
     async def _run_steps(self, context: IngestContext) -> Outcome:
@@ -241,23 +241,24 @@ class IngestRunner:
             raise Superseded from error
         self._hooks.enqueue("failed", failed, fault.detail)
 
-    def _report(self, context: IngestContext, outcome: Outcome) -> None:
-        asset = outcome.asset
-        seconds = (datetime.now(UTC) - context.started).total_seconds()
-        metrics.INGESTS.labels("completed" if outcome.changed else "unchanged").inc()
-        if outcome.changed:
-            metrics.INGEST_SECONDS.observe(seconds)
-            metrics.INGEST_PIXELS.inc(asset.width * asset.height)
-            self._hooks.enqueue("ingested", asset)
-        log.info(
-            "asset ingested" if outcome.changed else "asset unchanged",
-            extra={
-                "asset": str(asset.id),
-                "version": asset.version,
-                "bytes": outcome.bytes,
-                "elapsed_ms": round(seconds * 1000),
-            },
-        )
+
+def _report(context: IngestContext, outcome: Outcome, hooks: ChangeHooks) -> None:
+    asset = outcome.asset
+    seconds = (datetime.now(UTC) - context.started).total_seconds()
+    metrics.INGESTS.labels("completed" if outcome.changed else "unchanged").inc()
+    if outcome.changed:
+        metrics.INGEST_SECONDS.observe(seconds)
+        metrics.INGEST_PIXELS.inc(asset.width * asset.height)
+        hooks.enqueue("ingested", asset)
+    log.info(
+        "asset ingested" if outcome.changed else "asset unchanged",
+        extra={
+            "asset": str(asset.id),
+            "version": asset.version,
+            "bytes": outcome.bytes,
+            "elapsed_ms": round(seconds * 1000),
+        },
+    )
 
 
 async def _is_file_unchanged(known: Asset, request: Request, recipes: Recipes) -> bool:

@@ -51,6 +51,9 @@ def lane(pool: ImagingPool) -> Lane:
 async def test_a_call_over_its_time_limit_is_killed_and_the_next_one_succeeds(
     pool: ImagingPool, lane: Lane, tmp_path: Path
 ) -> None:
+    await lane.run(_return, "started", timeout_s=30)
+    # A worker that a busy machine gives too little of a processor would be "interrupted".
+    os.setpriority(os.PRIO_PROCESS, lane.pids[0], -10 if os.geteuid() == 0 else 0)
     started_at = time.monotonic()
     with pytest.raises(DecodeTimeout):
         await lane.run(_compute_for, 60, timeout_s=0.5)

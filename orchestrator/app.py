@@ -18,7 +18,7 @@ from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrator import migrate
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.hooks import ChangeHooks
+from orchestrator.ingest.hooks import HookJobs
 from orchestrator.ingest.pipeline import Pipeline, build_pipeline
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.scratch import Scratch
@@ -54,6 +54,9 @@ class Services:
     pipeline: Pipeline
     sqs: SqsQueues | None
     submitter: Submitter
+    hook_jobs: HookJobs
+    source_warmer: SourceOrchestrator
+    """Copies sources to fast disk for jobs, not for requests."""
     tokens: SignedTokens
 
     @property
@@ -71,7 +74,8 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
     """
     async with AsyncExitStack() as stack:
         await migrate(settings.database)
-        catalog = await Catalog.open(settings.database)
+        hook_jobs = HookJobs(settings.ingest)
+        catalog = await Catalog.open(settings.database, hook_jobs)
         stack.push_async_callback(catalog.close)
         await catalog.customers.ensure(*FIRST_CUSTOMER)
         store = await stack.enter_async_context(open_store(settings.storage, settings.data_dir))
@@ -101,7 +105,6 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             rules=CachingRules.of(settings.cache.rules),
             origins=origins.optimised,
         )
-        hooks = ChangeHooks(settings.ingest, warm.orchestrate)
         sqs = await stack.enter_async_context(open_sqs(settings.jobs))
         submitter = Submitter(catalog, sqs)
         pipeline = build_pipeline(
@@ -113,9 +116,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             policies=await Policies.open(settings.ingest, catalog.policies),
             settings=settings,
             submitter=submitter,
-            hooks=hooks,
         )
-        await stack.enter_async_context(hooks.run_workers())
         secret = await asyncio.to_thread(token_secret, settings)
         yield Services(
             settings=settings,
@@ -129,6 +130,8 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             pipeline=pipeline,
             sqs=sqs,
             submitter=submitter,
+            hook_jobs=hook_jobs,
+            source_warmer=warm,
             tokens=SignedTokens(secret, settings.auth.cookie),
         )
 

@@ -313,12 +313,9 @@ SWEPT = _counter(
 )
 AFTER_INGEST = _counter(
     "after_ingest",
-    "Warm-ups, purges and webhooks after ingests, by outcome: done, failed, dropped.",
+    "Attempts at warm-ups, purges and webhooks after changes, by outcome: done, failed.",
     "what",
     "outcome",
-)
-AFTER_INGEST_WAITING = _gauge(
-    "after_ingest_waiting", "Assets that wait for their warm-up, purge or webhook."
 )
 
 # --- jobs -----------------------------------------------------------------------------------------

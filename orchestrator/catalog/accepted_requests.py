@@ -145,12 +145,11 @@ async def supersede_jobs(
     """End the queued and running jobs of these assets as superseded, except the job `but`. The
     caller has locked the assets. Workers are notified if a job may be running.
     """
-    has_run = False
-    for start in range(0, len(assets), AT_ONCE):
-        names = [str(each) for each in assets[start : start + AT_ONCE]]
-        has_run |= bool(
-            await connection.fetchval(_SUPERSEDE, names, asdict(SUPERSEDED), list(kinds), but or 0)
-        )
+    names = [str(each) for each in assets]
+    # One statement: it locks the batches of all these jobs in their order.
+    has_run = await connection.fetchval(
+        _SUPERSEDE, names, asdict(SUPERSEDED), list(kinds), but or 0
+    )
     if has_run:
         await notify_ended(connection)
 

@@ -19,6 +19,7 @@ from orchestrator.catalog.asset_transaction import (
     next_version,
     notify_change,
 )
+from orchestrator.catalog.change_jobs import ChangeRecorder
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row
 from orchestrator.catalog.values import Deletion, Settlement
@@ -97,8 +98,9 @@ class Filing:
 class AssetEdits:
     """The repository of changes and deletions. Every method raises CatalogUnavailable."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, changes: ChangeRecorder) -> None:
         self._pool = pool
+        self._changes = changes
 
     async def change(
         self,
@@ -147,6 +149,7 @@ class AssetEdits:
                 raise AssetNotFound(f"There is no asset {asset_id}.")
             asset = await notify_change(connection, asset_of(row))
             await settle(connection, asset_id, asset, settlement)
+            await self._changes.record(connection, "changed", asset)
             return asset
 
     async def delete(self, asset_id: AssetId, check: Check | None = None) -> Deletion | None:
@@ -166,4 +169,5 @@ class AssetEdits:
             await supersede_jobs(connection, [asset_id], ASSET_KINDS)
             asset = await notify_change(connection, known, is_gone=True)
             unwanted = await settle(connection, asset_id, None)
+            await self._changes.record(connection, "deleted", asset)
             return Deletion(asset, len(unwanted), sum(each.bytes for each in unwanted))

@@ -18,6 +18,7 @@ from orchestrator.catalog.asset_transaction import (
     notify_change,
     write_version,
 )
+from orchestrator.catalog.change_jobs import ChangeRecorder
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row, source_row
 from orchestrator.catalog.values import AssetDraft, Registration, Settlement
@@ -35,8 +36,9 @@ from orchestrator.model import (
 class AssetVersions:
     """The repository of versions. Every method raises CatalogUnavailable."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, changes: ChangeRecorder) -> None:
         self._pool = pool
+        self._changes = changes
 
     async def next_version(self) -> int:
         """Take a version number, which no other caller gets."""
@@ -102,6 +104,7 @@ class AssetVersions:
                 thumbnails_version=version,
             )
             await settle(connection, draft.id, asset, settlement)
+            await self._changes.record(connection, "ingested", asset)
             return asset
 
     async def complete(

@@ -14,6 +14,7 @@ from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.attempts import Attempts
 from orchestrator.catalog.batches import Batches
 from orchestrator.catalog.cancellations import Cancellations
+from orchestrator.catalog.change_jobs import ChangeJobs, ChangeRecorder
 from orchestrator.catalog.changes import Changes
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.connection import Pool
@@ -34,17 +35,19 @@ from orchestrator.settings import Database
 class Catalog:
     """The repositories of one database."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, change_jobs: ChangeJobs | None = None) -> None:
+        """`change_jobs` makes the jobs that follow changes of assets; None: there are none."""
         self._pool = pool
+        changes = ChangeRecorder(pool, change_jobs)
         self.assets = Assets(pool)
-        self.versions = AssetVersions(pool)
-        self.edits = AssetEdits(pool)
+        self.versions = AssetVersions(pool, changes)
+        self.edits = AssetEdits(pool, changes)
         self.refusals = Refusals(pool)
         self.aliases = Aliases(pool)
         self.objects = Objects(pool)
         self.quotas = Quotas(pool)
         self.attempts = Attempts(pool)
-        self.ingest_states = IngestStates(pool)
+        self.ingest_states = IngestStates(pool, changes)
         self.changes = Changes(pool)
         self.customers = Customers(pool)
         self.keys = ApiKeys(pool)
@@ -57,9 +60,9 @@ class Catalog:
         self.policies = StoredPolicies(pool)
 
     @classmethod
-    async def open(cls, settings: Database) -> Self:
+    async def open(cls, settings: Database, change_jobs: ChangeJobs | None = None) -> Self:
         """Connect to the database of the settings. Raises CatalogUnavailable."""
-        return cls(await Pool.open(settings))
+        return cls(await Pool.open(settings), change_jobs)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -18,6 +18,7 @@ from orchestrator.catalog.asset_transaction import (
     write_version,
 )
 from orchestrator.catalog.attempts import insert_attempt
+from orchestrator.catalog.change_jobs import ChangeRecorder
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.jobs import CONVERT
 from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row
@@ -37,8 +38,9 @@ _TEXT = """format('%s/%s/%s', assets.customer, assets.space,
 class IngestStates:
     """The repository of ingest states. Every method raises CatalogUnavailable."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, changes: ChangeRecorder) -> None:
         self._pool = pool
+        self._changes = changes
 
     async def accept(
         self,
@@ -121,7 +123,9 @@ class IngestStates:
                 error[:MAX_ERROR_CHARS],
                 code,
             )
-            return _asset(row)
+            asset = _asset(row)
+            await self._changes.record(connection, "failed", asset, error)
+            return asset
 
     async def record_unchanged(
         self,

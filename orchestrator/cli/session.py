@@ -159,9 +159,12 @@ def _running_installation() -> Installation | None:
 
 async def _run_with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
     from orchestrator.app import open_services
+    from orchestrator.processes.worker import run_new_hooks
 
     async with open_services(settings) as services:
-        return await work(services)
+        result = await work(services)
+        await run_new_hooks(services)
+        return result
 
 
 def command(*, json: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:

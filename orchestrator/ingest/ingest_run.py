@@ -24,7 +24,6 @@ from orchestrator.errors import (
     fault_of,
 )
 from orchestrator.ingest.convert import Converter
-from orchestrator.ingest.hooks import ChangeHooks
 from orchestrator.ingest.ingest_context import (
     IngestContext,
     OnFetched,
@@ -66,7 +65,6 @@ class IngestRunner:
         converter: Converter,
         editor: AssetEditor,
         remover: Remover,
-        hooks: ChangeHooks,
         reserve_s: float,
     ) -> None:
         """`reserve_s`: quota reserved by a killed process is free again after this."""
@@ -79,7 +77,6 @@ class IngestRunner:
         self._converter = converter
         self._editor = editor
         self._remover = remover
-        self._hooks = hooks
         self._reserve_s = reserve_s
 
     async def accept(
@@ -142,7 +139,7 @@ class IngestRunner:
                 raise
             finally:
                 await reservation.release()
-        _report(context, outcome, self._hooks)
+        _report(context, outcome)
         return outcome
 
     async def _run_steps(self, context: IngestContext) -> Outcome:
@@ -239,17 +236,15 @@ class IngestRunner:
         log.info("ingest failed", extra={**fields, "reason": fault.detail})
         if failed is None:
             raise Superseded from error
-        self._hooks.enqueue("failed", failed, fault.detail)
 
 
-def _report(context: IngestContext, outcome: Outcome, hooks: ChangeHooks) -> None:
+def _report(context: IngestContext, outcome: Outcome) -> None:
     asset = outcome.asset
     seconds = (datetime.now(UTC) - context.started).total_seconds()
     metrics.INGESTS.labels("completed" if outcome.changed else "unchanged").inc()
     if outcome.changed:
         metrics.INGEST_SECONDS.observe(seconds)
         metrics.INGEST_PIXELS.inc(asset.width * asset.height)
-        hooks.enqueue("ingested", asset)
     log.info(
         "asset ingested" if outcome.changed else "asset unchanged",
         extra={

@@ -13,7 +13,6 @@ from orchestrator.catalog.catalog import Catalog
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.conversion_jobs import ConversionJobs
 from orchestrator.ingest.convert import Converter
-from orchestrator.ingest.hooks import ChangeHooks
 from orchestrator.ingest.ingest_run import IngestRunner
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.publish import ObjectWriter
@@ -47,10 +46,9 @@ class Pipeline:
     reingester: Reingester
     editor: AssetEditor
     remover: Remover
-    hooks: ChangeHooks
 
 
-def build_pipeline(  # noqa: PLR0913  composes the parts
+def build_pipeline(
     *,
     catalog: Catalog,
     store: ObjectStore,
@@ -60,7 +58,6 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
     policies: Policies,
     submitter: Submitter,
     settings: Settings,
-    hooks: ChangeHooks,
 ) -> Pipeline:
     """Return the parts of ingest."""
     reserve_s = settings.ingest.total_timeout_s + settings.imaging.convert_timeout_s + _STORE_S
@@ -88,9 +85,7 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
         release=release,
     )
     conversion_jobs = ConversionJobs(catalog, submitter, converter)
-    editor = AssetEditor(
-        catalog=catalog, writer=writer, converter=converter, remover=remover, hooks=hooks
-    )
+    editor = AssetEditor(catalog=catalog, writer=writer, converter=converter, remover=remover)
     runner = IngestRunner(
         catalog=catalog,
         scratch=scratch,
@@ -108,7 +103,6 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
         converter=converter,
         editor=editor,
         remover=remover,
-        hooks=hooks,
         reserve_s=reserve_s,
     )
     reingester = Reingester(
@@ -129,5 +123,4 @@ def build_pipeline(  # noqa: PLR0913  composes the parts
         reingester=reingester,
         editor=editor,
         remover=remover,
-        hooks=hooks,
     )

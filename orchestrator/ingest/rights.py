@@ -18,7 +18,6 @@ from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.values import Deletion, Settlement
 from orchestrator.errors import AssetNotFound, Conflict, Superseded
 from orchestrator.ingest.convert import Converter
-from orchestrator.ingest.hooks import ChangeHooks
 from orchestrator.ingest.prepare import thumbnail_sizes
 from orchestrator.ingest.publish import ObjectWriter, Version, split_by_access
 from orchestrator.ingest.remove import Remover
@@ -29,7 +28,7 @@ _MAX_TRIES = 5
 
 
 class AssetEditor:
-    """Changes and deletes assets, and reports it to the hooks."""
+    """Changes and deletes assets."""
 
     def __init__(
         self,
@@ -38,13 +37,11 @@ class AssetEditor:
         writer: ObjectWriter,
         converter: Converter,
         remover: Remover,
-        hooks: ChangeHooks,
     ) -> None:
         self._catalog = catalog
         self._writer = writer
         self._converter = converter
         self._remover = remover
-        self._hooks = hooks
         # The lock holds a database connection; conversions leave at least two.
         self._lock_slot = asyncio.Semaphore(1)
 
@@ -80,9 +77,13 @@ class AssetEditor:
         """
         for _ in range(_MAX_TRIES):
             before = await self._read(asset_id, check)
-            after = await self._try_change(before, change_of(before), check=check)
+            change = change_of(before)
+            if not before.is_pending:
+                change = change.without_same(before)
+            if not change.values:
+                return before
+            after = await self._try_change(before, change, check=check)
             if after is not None:
-                self._hooks.enqueue("changed", after)
                 return after
         raise _busy()
 
@@ -110,7 +111,6 @@ class AssetEditor:
         if deleted is None:
             raise _not_found(asset_id)
         await self._remover.remove_without_grace(asset_id)
-        self._hooks.enqueue("deleted", deleted.asset)
         log.info(
             "asset deleted",
             extra={"asset": str(asset_id), "objects": deleted.objects, "bytes": deleted.bytes},
@@ -132,7 +132,6 @@ class AssetEditor:
                 return before
             after = await self._try_change(before, change, is_accepted=True)
             if after is not None:
-                self._hooks.enqueue("changed", after)
                 return after
         raise _busy()
 

@@ -89,7 +89,6 @@ LOOPS = (
         ("housekeeping", "worker"),
         ("database", "queue"),
     ),
-    LoopKind("hooks", ("ingest/hooks.py ChangeHooks._work_off",), ("all",), ("hook",)),
 )
 
 

@@ -28,7 +28,7 @@ from orchestrator.processes.housekeeping import Housekeeping
 from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices
 from orchestrator.processes.serve import PublicServer
 from orchestrator.processes.stop_request import StopRequest, services_until
-from orchestrator.processes.worker import build_worker, worker_loops
+from orchestrator.processes.worker import build_hook_workers, build_worker, worker_loops
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -61,10 +61,12 @@ class Process:
         self._services = services
         self.roles: list[Housekeeping | PublicServer] = []
         self._workers: list[Worker] = []
+        self._hook_workers: list[Worker] = []
         if role != "serve":
             housekeeping = Housekeeping(services)
             self.roles.append(housekeeping)
             self._workers.append(build_worker(services, on_converted=housekeeping.on_converted))
+            self._hook_workers = build_hook_workers(services)
         if role != "housekeeping":
             self.roles.append(PublicServer(services, shared=role == "serve"))
 
@@ -84,6 +86,10 @@ class Process:
                 tasks.create_task(keep_running(loop))
                 for worker in self._workers
                 for loop in worker_loops(self._services, worker)
+            ]
+            working += [
+                tasks.create_task(keep_running(Loop("jobs", worker.run)))
+                for worker in self._hook_workers
             ]
             _exempt_from_collection()
             await stop.wait()
@@ -131,11 +137,11 @@ class Process:
         self._wake_workers()
 
     def _on_job_notice(self, payload: str) -> None:
-        for worker in self._workers:
+        for worker in (*self._workers, *self._hook_workers):
             worker.on_notice(payload)
 
     def _wake_workers(self) -> None:
-        for worker in self._workers:
+        for worker in (*self._workers, *self._hook_workers):
             worker.wake()
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 
 import uvloop
 
@@ -15,6 +16,7 @@ from orchestrator.app import Services
 from orchestrator.catalog.jobs import CONVERT, INGEST, JOBS_CHANNEL
 from orchestrator.catalog.listener import Listener
 from orchestrator.errors import Unavailable
+from orchestrator.ingest.hooks import HookHandler
 from orchestrator.ingest.job_handler import (
     ConvertHandler,
     IngestHandler,
@@ -37,6 +39,9 @@ from orchestrator.web.health_routes import Check, HealthRoutes, MetricsRoute
 from orchestrator.web.routes import build_worker_app
 
 log = logging.getLogger(__name__)
+_HOOKS_AT_ONCE = 2
+_HOOK_RETRY_S = 1.0
+_HOOK_LOOK_S = 0.1
 
 
 def build_worker(services: Services, *, on_converted: Callable[[], None] | None = None) -> Worker:
@@ -58,6 +63,49 @@ def build_worker(services: Services, *, on_converted: Callable[[], None] | None 
         )
     dead = DeadWorkers(services.settings.data_dir / "run" / "workers")
     return Worker(claims, handlers, options, dead)
+
+
+def build_hook_workers(services: Services) -> list[Worker]:
+    """Build a worker for each kind of hook that is configured: an outage of one system does not
+    delay the calls of another one, nor any ingest.
+    """
+    settings = services.settings.ingest
+    handler = HookHandler(
+        settings, services.catalog.assets, services.submitter, services.source_warmer.orchestrate
+    )
+    options = replace(
+        WorkerOptions.of(services.settings),
+        slots=_HOOKS_AT_ONCE,
+        max_attempts=settings.after_tries,
+        retry_first_s=_HOOK_RETRY_S,
+    )
+    dead = DeadWorkers(services.settings.data_dir / "run" / "workers")
+    kinds = services.hook_jobs.kinds
+    return [Worker(services.catalog.claims, {kind: handler}, options, dead) for kind in kinds]
+
+
+async def run_new_hooks(services: Services) -> None:
+    """Run the hooks of the changes that this process has made, for commands: perhaps no server
+    runs. What is not done in the time of all attempts is left to the next server.
+    """
+    if not services.hook_jobs.is_used:
+        return
+    settings = services.settings.ingest
+    running = [
+        asyncio.create_task(each.run())  # no TaskGroup: they are cancelled, and waited for, below
+        for each in build_hook_workers(services)
+    ]
+    try:
+        with suppress(TimeoutError, Unavailable):
+            async with asyncio.timeout(settings.after_tries * settings.after_timeout_s):
+                due_s: float | None = 0.0
+                while due_s is not None:
+                    await asyncio.sleep(_HOOK_LOOK_S)
+                    due_s = await services.catalog.claims.next_due_s(services.hook_jobs.kinds)
+    finally:
+        for task in running:
+            task.cancel()  # hooks in progress are finished
+        await asyncio.wait(running)
 
 
 def worker_loops(services: Services, worker: Worker) -> list[Loop]:
@@ -113,16 +161,23 @@ async def _run(settings: Settings, port: int | None) -> None:
             await _open_port(ports, services, port)
         async with asyncio.TaskGroup() as tasks:
             worker = build_worker(services)
+            hook_workers = build_hook_workers(services)
+
+            def on_notice(payload: str) -> None:
+                for each in (worker, *hook_workers):
+                    each.on_notice(payload)
+
             listener = Listener(
                 settings.database,
-                {JOBS_CHANNEL: worker.on_notice, RULES_CHANNEL: rule_notices(services)},
+                {JOBS_CHANNEL: on_notice, RULES_CHANNEL: rule_notices(services)},
                 on_lost=lambda: forget_rules(services),
-                on_restored=worker.wake,
+                on_restored=lambda: on_notice(""),
             )
             loops = (
                 Loop("listener", listener.run),
                 *worker_loops(services, worker),
                 *sweeper_loops(services),
+                *(Loop("jobs", each.run) for each in hook_workers),
             )
             running = [tasks.create_task(keep_running(loop)) for loop in loops]
             log.info("worker started", extra={"slots": WorkerOptions.of(settings).slots})

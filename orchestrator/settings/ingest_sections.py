@@ -114,11 +114,9 @@ class Ingest(Section):
     after_timeout_s: Annotated[float, Field(gt=0)] = 5
     """Time limit of each attempt at a warm-up, purge or webhook."""
     after_tries: Count = 4
-    """Attempts at each warm-up, purge or webhook, with growing pauses. After the last one the
-    failure is logged and counted.
+    """Attempts at each warm-up, purge or webhook, with growing pauses. After the last one the job
+    is a dead letter.
     """
-    after_queue: Count = 1_000
-    """Assets that may wait for each of them, per process; more are dropped and counted."""
     file_roots: list[str] = []
     """Folders below which local files may be origins of ingests by API or queue. Commands on this
     machine may read any file.

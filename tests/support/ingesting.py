@@ -23,7 +23,7 @@ from orchestrator.catalog.jobs import CONVERT
 from orchestrator.catalog.migrator import migrate
 from orchestrator.catalog.values import LedgerRow
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.ingest.hooks import ChangeHooks
+from orchestrator.ingest.hooks import HookJobs
 from orchestrator.ingest.ingest_context import Outcome, WillRetry
 from orchestrator.ingest.job_handler import ConvertHandler
 from orchestrator.ingest.pipeline import Pipeline, build_pipeline
@@ -120,10 +120,6 @@ class IngestSystem:
         found = await self.catalog.assets.get(AssetId(1, 1, name))
         assert found is not None
         return found
-
-    def use_hooks(self, hooks: ChangeHooks) -> None:
-        """Report the changes of assets to these hooks from now on."""
-        self.pipeline = self.build(hooks=hooks)
 
     async def ingest(
         self, request: Request, job: int | None = None, *, will_retry: WillRetry | None = None
@@ -239,7 +235,7 @@ async def open_ingest_system(
 ) -> AsyncIterator[IngestSystem]:
     """Open all parts over the database, which this migrates."""
     await migrate(settings.database)
-    catalog = catalog or await Catalog.open(settings.database)
+    catalog = catalog or await Catalog.open(settings.database, HookJobs(settings.ingest))
     store = store or RecordingStore(settings.data_dir / "objects")
     scratch = await Scratch.open(settings.data_dir / "scratch")
     async with open_origins(
@@ -257,7 +253,7 @@ async def open_ingest_system(
             settings=settings,
             submitter=submitter,
         )
-        pipeline = build(hooks=ChangeHooks(settings.ingest))
+        pipeline = build()
         try:
             yield IngestSystem(
                 settings, catalog, store, imaging, build, pipeline, origins, submitter

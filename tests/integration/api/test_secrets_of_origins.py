@@ -21,7 +21,7 @@ import asyncssh
 from pydantic import SecretStr
 
 from orchestrator.log import set_up_logging
-from orchestrator.processes.worker import build_worker
+from orchestrator.processes.worker import build_hook_workers, build_worker
 from orchestrator.settings import Settings
 from tests.integration.api.conftest import House, new_database, open_house, settings_for
 from tests.support import file_servers
@@ -254,7 +254,9 @@ async def ingest_in_both_ways(house: House, cases: list[Case]) -> list[bytes]:
     posted = await house.ask("POST", "/customers/1/queue", {"member": members})
     assert posted.status == 201, posted.body
     jobs = house.services.catalog.jobs
-    async with running(build_worker(house.services).run()), asyncio.timeout(60):
+    async with AsyncExitStack() as workers, asyncio.timeout(60):
+        for worker in (build_worker(house.services), *build_hook_workers(house.services)):
+            await workers.enter_async_context(running(worker.run()))
         while any(job.fault is None for job in await jobs.page(1000)):
             await asyncio.sleep(0.05)
     where = posted.headers["location"]

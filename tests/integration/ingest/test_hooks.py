@@ -7,8 +7,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +17,17 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from orchestrator import metrics
-from orchestrator.errors import StorageUnavailable, Unprocessable
-from orchestrator.ingest import hooks as module
-from orchestrator.ingest.hooks import ChangeHooks
+from orchestrator.catalog.jobs import Job
+from orchestrator.errors import Unprocessable
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.hooks import HookHandler, HookJobs
 from orchestrator.ingest.register import Request
+from orchestrator.jobs.worker_loop import Worker
 from orchestrator.model import Asset, AssetId
 from orchestrator.settings import Ingest
 from tests.support import pictures
-from tests.support.ingesting import IngestSystem
+from tests.support.ingesting import IngestSystem, open_ingest_system, settings_for
+from tests.support.jobs import FAST, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ID = AssetId(1, 1, "a b/c")
@@ -67,23 +71,58 @@ async def a_server(
         await runner.cleanup()
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.01)
-
-
 def counted(what: str, outcome: str) -> float:
     return float(metrics.AFTER_INGEST.labels(what, outcome)._value.get())
 
 
-async def ingest_with(system: IngestSystem, hooks: ChangeHooks) -> Asset:
-    system.use_hooks(hooks)
+@asynccontextmanager
+async def hooked(
+    dsn: str, tmp_path: Path, imaging: ImagingPool, **ingest: Any
+) -> AsyncIterator[IngestSystem]:
+    """An ingest system with these hooks. Nothing runs their jobs."""
+    plain = settings_for(dsn, tmp_path / "data")
+    settings = plain.model_copy(update={"ingest": Ingest(**(plain.ingest.model_dump() | ingest))})
+    async with open_ingest_system(settings, imaging) as system:
+        yield system
+
+
+@asynccontextmanager
+async def calling(
+    system: IngestSystem, warm_up: Callable[[Asset], Awaitable[object]] | None = None
+) -> AsyncIterator[Callable[[], Awaitable[list[Job]]]]:
+    """Workers that run the jobs of hooks. Yields a function that waits until all have ended, and
+    returns them.
+    """
+    settings, catalog = system.settings.ingest, system.catalog
+
+    async def no_warm_up(asset: Asset) -> None:
+        raise AssertionError
+
+    handler = HookHandler(settings, catalog.assets, system.submitter, warm_up or no_warm_up)
+    options = replace(FAST, slots=2, max_attempts=settings.after_tries, retry_first_s=0.01)
+
+    async def ended() -> list[Job]:
+        async with asyncio.timeout(60):
+            while True:
+                jobs = await catalog.jobs.page(1000)
+                if all(job.state in ("done", "failed") for job in jobs):
+                    return jobs
+                await asyncio.sleep(0.02)
+
+    async with AsyncExitStack() as stack:
+        for kind in HookJobs(settings).kinds:
+            worker = Worker(catalog.claims, {kind: handler}, options)
+            await stack.enter_async_context(running(worker.run()))
+        yield ended
+
+
+async def ingest_one(system: IngestSystem) -> Asset:
     path = pictures.jpeg(system.pictures / "a.jpg", 90, 60)
     return (await system.ingest(Request(ID, str(path)))).asset
 
 
 async def test_the_cdn_is_purged_before_the_source_is_warmed_up_and_the_webhook_is_called(
-    system: IngestSystem,
+    dsn: str, tmp_path: Path, imaging: ImagingPool
 ) -> None:
     warmed: list[bool] = []
     async with a_web_server() as server:
@@ -91,16 +130,18 @@ async def test_the_cdn_is_purged_before_the_source_is_warmed_up_and_the_webhook_
         async def warm(asset: Asset) -> None:
             warmed.append(any(path == "/purge" for _, path, *_ in server.requests))
 
-        settings = Ingest(
-            purge_url=f"{server.base}/purge",
-            purge_headers={"Fastly-Key": SecretStr("s3cret")},
-            webhook_url=f"{server.base}/hook",
-            warm_url=f"{server.base}/iiif/3/{{id}}/info.json",
-            warm_up=True,
-        )
-        hooks = ChangeHooks(settings, warm)
-        async with hooks.run_workers():
-            asset = await ingest_with(system, hooks)
+        hooks = {
+            "purge_url": f"{server.base}/purge",
+            "purge_headers": {"Fastly-Key": SecretStr("s3cret")},
+            "webhook_url": f"{server.base}/hook",
+            "warm_url": f"{server.base}/iiif/3/{{id}}/info.json",
+            "warm_up": True,
+        }
+        async with hooked(dsn, tmp_path, imaging, **hooks) as system:
+            asset = await ingest_one(system)
+            async with calling(system, warm) as ended:
+                jobs = await ended()
+        assert "s3cret" not in str([job.payload for job in jobs])
         assert warmed == [True]
         purge, info = [each for each in server.requests if each[1] != "/hook"]
         [hook] = [each for each in server.requests if each[1] == "/hook"]
@@ -114,23 +155,27 @@ async def test_the_cdn_is_purged_before_the_source_is_warmed_up_and_the_webhook_
 
 
 async def test_every_change_and_the_deletion_are_reported_and_an_unchanged_ingest_is_not(
-    system: IngestSystem,
+    dsn: str, tmp_path: Path, imaging: ImagingPool
 ) -> None:
     async with a_web_server() as server:
-        settings = Ingest(
-            webhook_url=f"{server.base}/hook", purge_url=f"{server.base}/", purge_method="PURGE"
-        )
-        hooks = ChangeHooks(settings)
-        async with hooks.run_workers():
-            await ingest_with(system, hooks)
-            await ingest_with(system, hooks)  # unchanged
+        hooks = {
+            "webhook_url": f"{server.base}/hook",
+            "purge_url": f"{server.base}/",
+            "purge_method": "PURGE",
+        }
+        async with hooked(dsn, tmp_path, imaging, **hooks) as system:
+            await ingest_one(system)
+            await ingest_one(system)  # unchanged
             await system.pipeline.editor.set_access(ID, roles=("reader",))
+            await system.pipeline.editor.set_access(ID, roles=("reader",))  # no change
             torn = pictures.truncated(
                 system.pictures / "t.jpg", pictures.jpeg(system.pictures / "w.jpg", 600, 500), 0.4
             )
             with pytest.raises(Unprocessable):
                 await system.ingest(Request(ID, str(torn)))
             await system.pipeline.editor.delete(ID)
+            async with calling(system) as ended:
+                await ended()
         events = [body["event"] for _, path, _, body in server.requests if path == "/hook"]
         assert sorted(events) == ["changed", "deleted", "failed", "ingested"]
         [failed] = [body for _, _, _, body in server.requests if body.get("event") == "failed"]
@@ -139,76 +184,88 @@ async def test_every_change_and_the_deletion_are_reported_and_an_unchanged_inges
         assert purges == ["PURGE"] * 3
 
 
-async def test_a_purge_is_retried_until_the_cdn_answers(system: IngestSystem) -> None:
+async def test_hooks_survive_the_death_of_the_process_that_made_the_change(
+    dsn: str, tmp_path: Path, imaging: ImagingPool
+) -> None:
+    """They are recorded in the transaction of the change: another process calls them."""
+    async with a_web_server() as server:
+        hooks = {"purge_url": f"{server.base}/purge", "webhook_url": f"{server.base}/hook"}
+        async with hooked(dsn, tmp_path, imaging, **hooks) as system:
+            await ingest_one(system)
+            with pytest.raises(ZeroDivisionError):
+                async with system.catalog.transaction() as connection:
+                    recorder = system.catalog.edits._changes
+                    await recorder.record(connection, "changed", await system.asset(ID.name))
+                    raise ZeroDivisionError  # the change is not committed
+        assert server.requests == []
+        async with (
+            hooked(dsn, tmp_path, imaging, **hooks) as restarted,
+            calling(restarted) as ended,
+        ):
+            jobs = await ended()
+        assert sorted(job.kind for job in jobs) == ["purge", "webhook"]
+        assert sorted(path for _, path, *_ in server.requests) == ["/hook", "/purge"]
+
+
+async def test_a_purge_is_retried_until_the_cdn_answers(
+    dsn: str, tmp_path: Path, imaging: ImagingPool
+) -> None:
     async with a_web_server() as server:
         server.statuses = [503, 500]
-        hooks = ChangeHooks(Ingest(purge_url=f"{server.base}/purge"))
         before = counted("purge", "done")
-        async with hooks.run_workers():
-            await ingest_with(system, hooks)
+        async with hooked(dsn, tmp_path, imaging, purge_url=f"{server.base}/purge") as system:
+            await ingest_one(system)
+            async with calling(system) as ended:
+                [job] = await ended()
+        assert (job.state, job.attempts) == ("done", 3)
         assert len(server.requests) == 3
         assert counted("purge", "done") == before + 1
 
 
-async def test_a_hook_that_fails_is_counted_and_does_not_fail_the_ingest(
-    system: IngestSystem,
+async def test_a_hook_that_fails_is_a_dead_letter_and_does_not_fail_the_ingest(
+    dsn: str, tmp_path: Path, imaging: ImagingPool
 ) -> None:
-    async def broken(asset: Asset) -> None:
-        raise StorageUnavailable("away")
-
-    settings = Ingest(
-        purge_url="http://127.0.0.1:9/purge",  # nothing listens there
-        webhook_url="http://127.0.0.1:9/hook",
-        warm_up=True,
-        after_tries=2,
-    )
-    hooks = ChangeHooks(settings, broken)
-    before = [counted(what, "failed") for what in ("purge", "warm_up", "webhook")]
-    async with hooks.run_workers():
-        assert (await ingest_with(system, hooks)).servable
-    assert [counted(what, "failed") for what in ("purge", "warm_up", "webhook")] == [
-        count + 1 for count in before
+    hooks = {
+        "purge_url": "http://127.0.0.1:9/purge",  # nothing listens there
+        "webhook_url": "http://127.0.0.1:9/hook",
+        "after_tries": 2,
+    }
+    async with hooked(dsn, tmp_path, imaging, **hooks) as system:
+        assert (await ingest_one(system)).servable
+        async with calling(system) as ended:
+            jobs = await ended()
+    assert sorted((job.kind, job.state, job.attempts) for job in jobs) == [
+        ("purge", "failed", 2),
+        ("webhook", "failed", 2),
     ]
 
 
-async def test_a_full_queue_drops_and_counts_the_event(system: IngestSystem) -> None:
-    hooks = ChangeHooks(Ingest(purge_url="http://127.0.0.1:9/", after_queue=1))
-    asset = await ingest_with(system, ChangeHooks(Ingest()))
-    before = counted("purge", "dropped")
-    hooks.enqueue("changed", asset)
-    hooks.enqueue("changed", asset)
-    assert counted("purge", "dropped") == before + 1
-
-
-async def test_a_webhook_that_never_answers_does_not_delay_a_purge(system: IngestSystem) -> None:
+async def test_a_webhook_that_never_answers_does_not_delay_a_purge(
+    dsn: str, tmp_path: Path, imaging: ImagingPool
+) -> None:
     never = asyncio.Event()
 
     async def silent(request: web.Request) -> web.Response:
         await never.wait()
         return web.Response()
 
-    asset = await ingest_with(system, ChangeHooks(Ingest()))
     async with a_web_server() as server, a_server(silent) as dead:
-        settings = Ingest(
-            purge_url=f"{server.base}/purge",
-            webhook_url=f"{dead}/hook",
-            warm_url=f"{dead}/{{id}}",
-            after_queue=8,
-        )
-        hooks = ChangeHooks(settings)
-        dropped = counted("purge", "dropped")
-        async with hooks.run_workers():
-            async with asyncio.timeout(4):  # one attempt of the webhook takes 5 s
-                for number in range(1, 33):
-                    hooks.enqueue("changed", asset)
-                    while len(server.requests) < number:
-                        await asyncio.sleep(0.005)
-            never.set()
-        assert counted("purge", "dropped") == dropped
+        hooks = {
+            "purge_url": f"{server.base}/purge",
+            "webhook_url": f"{dead}/hook",
+            "after_timeout_s": 600,
+        }
+        async with hooked(dsn, tmp_path, imaging, **hooks) as system:
+            await ingest_one(system)
+            for number in range(8):
+                await system.pipeline.editor.set_fields(ID, tags=(f"{number}",))
+            async with calling(system):
+                async with asyncio.timeout(60):
+                    while len(server.requests) < 9:
+                        await asyncio.sleep(0.02)
+                never.set()
 
 
-async def test_nothing_is_queued_if_no_hook_is_configured(system: IngestSystem) -> None:
-    hooks = ChangeHooks(Ingest())
-    async with hooks.run_workers():
-        await ingest_with(system, hooks)
-    assert not hooks._queues
+async def test_no_job_is_recorded_if_no_hook_is_configured(system: IngestSystem) -> None:
+    await ingest_one(system)
+    assert await system.catalog.jobs.page() == []

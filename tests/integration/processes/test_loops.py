@@ -18,7 +18,6 @@ from orchestrator.app import Services, open_services
 from orchestrator.catalog.embedded.database import EmbeddedDatabase, embedded
 from orchestrator.catalog.embedded.server import PostgresFolder
 from orchestrator.errors import QueueUnavailable
-from orchestrator.ingest.hooks import ChangeHooks
 from orchestrator.jobs.sqs_queues import SqsQueues
 from orchestrator.processes.background import LOOPS, Loop, keep_running
 from orchestrator.processes.housekeeping import Housekeeping
@@ -41,7 +40,6 @@ EVIDENCE = {
     "job_sweep": "jobs not swept",
     "jobs": "jobs not claimed",
     "sqs": "messages not received",
-    "hooks": "hook failed",
 }
 """What each loop logs while what it needs is away: `FAILED` is logged by the supervisor."""
 RECOVERED = {
@@ -112,8 +110,6 @@ async def installation(data: Path, folder: Path) -> AsyncIterator[Installation]:
         "database.query_timeout_s": 1,
         "ingest.folder": str(folder),
         "ingest.sweep_every_s": 0.5,
-        "ingest.webhook_url": "http://127.0.0.1:1/",
-        "ingest.after_tries": 1,
         "cache.use_flush_s": 0.1,
     }
     queue = Queue()
@@ -164,14 +160,11 @@ async def test_every_loop_survives_the_outage_of_what_it_needs(
             *await public.open(stack),
             *worker_loops(services, worker),
         ]
-        hooks = ChangeHooks(services.settings.ingest)
-        await stack.enter_async_context(hooks.run_workers())
-        assert {loop.name for loop in loops} | {"hooks"} == {kind.name for kind in LOOPS}
+        assert {loop.name for loop in loops} == {kind.name for kind in LOOPS}
         await it.take_away()
         tasks = [asyncio.create_task(keep_running(loop)) for loop in loops]
         housekeeping.on_converted()  # something to count
         public.warmer.enqueue(an_asset())
-        hooks.enqueue("changed", an_asset())
         for kind in LOOPS:
             await until(lambda n=kind.name: has_met_the_outage(n, caplog), f"{kind.name} failed")
         assert not [task for task in tasks if task.done()]

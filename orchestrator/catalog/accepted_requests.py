@@ -128,8 +128,12 @@ async def accept_ingests(
         if empty:
             await connection.execute(_SHOW, *_keys(empty))
     if job is not None and ordered:
+        accepted = ordered[0].id
         await connection.execute(
-            "UPDATE jobs SET generation = $2 WHERE id = $1", job, generations[ordered[0].id]
+            "UPDATE jobs SET generation = $2, asset = $3 WHERE id = $1",
+            job,
+            generations[accepted],
+            str(accepted),
         )
     await supersede_jobs(connection, list(generations), INGEST_KINDS, but=job)
     return generations

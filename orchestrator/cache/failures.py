@@ -21,6 +21,8 @@ from orchestrator.errors import OrchestratorError, Unavailable
 NOTE = ".failed"
 """In the name of a note, after the name of the flight's lock file."""
 _REMEMBERED_KEYS = 4096
+_ROUNDING_S = 0.001
+"""More than the error of a sum of seconds since 1970."""
 _Plain = str | int | float | bool
 _Field = _Plain | tuple[str, ...] | list[str]
 
@@ -42,7 +44,7 @@ class Failure:
         cannot be true.
         """
         remaining_s = self.until - now
-        return remaining_s if 0 < remaining_s <= self.for_s else 0.0
+        return remaining_s if 0 < remaining_s <= self.for_s + _ROUNDING_S else 0.0
 
     @classmethod
     def of(cls, error: OrchestratorError, until: float, for_s: float = float("inf")) -> Failure:

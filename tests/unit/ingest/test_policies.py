@@ -102,7 +102,7 @@ def test_a_thumbnail_policy_has_at_least_one_size_and_not_too_many() -> None:
 
 @pytest.mark.parametrize(
     "definition",
-    [{}, {"sizes": "100"}, {"sizes": [True]}, {"sizes": [1.5]}, {"sizes": [[100]]},
+    [{}, {"sizes": "100,"}, {"sizes": [True]}, {"sizes": [1.5]}, {"sizes": [[100]]},
      {"sizes": [100], "other": 1}],
     ids=str,
 )  # fmt: skip

@@ -76,6 +76,7 @@ def write(
                         # The encoder needs every tile. This one is replaced later.
                         tile = np.zeros_like(tile)
                     encoder.write_tile(tile)
+                del strip, tile  # before the next one is read: it has the width of the image
             encoder.finish()
         reorder.sort_by_resolution(by_tile, by_resolution, quality.better if quality else None)
         by_resolution.replace(target)
@@ -95,9 +96,12 @@ def _read_strips(image: Any, form: ImageForm, height: int) -> Iterator[tuple[int
     region = vips.Region.new(image)
     for top in range(0, form.height, height):
         rows = min(height, form.height - top)
-        body = region.fetch(0, top, form.width, rows)
-        samples: Pixels = np.frombuffer(body, f"u{form.bits // 8}")
-        yield top, samples.reshape(rows, form.width, form.bands)
+        yield top, _as_array(region.fetch(0, top, form.width, rows), (rows, form.width), form)
+
+
+def _as_array(samples: Any, shape: tuple[int, int], form: ImageForm) -> Pixels:
+    array: Pixels = np.frombuffer(samples, f"u{form.bits // 8}")
+    return array.reshape(*shape, form.bands)
 
 
 def _as_image(strip: Pixels, image: Any) -> Any:

@@ -196,7 +196,7 @@ class GenerationMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule()
     def finish_oldest(self) -> None:
-        """The ingest that began first publishes, unless it was superseded."""
+        """The asset whose ingest began first is finished."""
         self.run(self._finish(self.running[0]))
 
     @precondition(lambda self: self.running)
@@ -219,7 +219,11 @@ class GenerationMachine(RuleBasedStateMachine):
         if job is None:
             return False
         handler = IngestHandler(
-            catalog.assets, self.system.pipeline.runner, 1000, lambda origin: None
+            catalog.assets,
+            self.system.pipeline.runner,
+            1000,
+            lambda origin: None,
+            catalog.claims.record_fetched,
         )
 
         async def handle(job: Job) -> None:
@@ -249,11 +253,13 @@ class GenerationMachine(RuleBasedStateMachine):
             stopped.cancel()
 
     async def _finish(self, running: Running) -> None:
-        running.released.set()
-        assert running.task is not None
+        """Finish it with all other work for its asset: which one gets the lock next is chance."""
+        same = [each for each in self.running if each.asset == running.asset]
+        for each in same:
+            each.released.set()
         async with asyncio.timeout(60):
-            await running.task
-        self.running.remove(running)
+            await asyncio.gather(*(each.task for each in same if each.task is not None))
+        self.running = [each for each in self.running if each not in same]
 
     async def _finish_all(self) -> None:
         while self.running:

@@ -163,7 +163,7 @@ def test_a_host_that_missed_notices_catches_up(tmp_path, shared):
         wait_until(
             lambda: not any(path.exists() for path in old), "the old version's files are gone", 5
         )
-        assert "changes caught up" in one.log()
+        wait_until(lambda: "changes caught up" in one.log(), "the log tells of it", 5)
         kept = cached_files(one, "1/1/b")
         assert kept
     done = run_command("images", "delete", "1/1/b", "--data", tmp_path / "two", env=shared.env)

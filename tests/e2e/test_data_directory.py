@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.serve_process import COMMAND, free_port
+from tests.support.small_disks import mounted
 
 OTHER = 65534
 NAME = pwd.getpwuid(OTHER).pw_name
@@ -37,13 +38,8 @@ def serve(data: Path, *, uid: int | None = None) -> list[str]:
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
-    at = tmp_path / "disk"
-    at.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m,ro", "tmpfs", str(at)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("this user may not mount")
-    yield at
-    subprocess.run(["umount", "-l", str(at)], check=True)
+    with mounted(tmp_path / "disk", "size=1m,ro") as at:
+        yield at
 
 
 @pytest.mark.parametrize("name", ["", "data"], ids=["the directory", "its parent"])

@@ -34,6 +34,7 @@ from tests.support.serve_process import (
     run_server,
     wait_until,
 )
+from tests.support.small_disks import mounted
 from tests.support.weed import s3_settings, weed
 
 TILES = [
@@ -66,13 +67,8 @@ def s3(tmp_path_factory) -> Iterator[dict[str, str]]:
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
     """A separate file system of 40 MiB for the caches of `tmp_path/data`."""
-    at = tmp_path / "data" / "cache"
-    at.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(at)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("this user may not mount")
-    yield at
-    subprocess.run(["umount", "-l", str(at)], check=True)
+    with mounted(tmp_path / "data" / "cache", "size=40m") as at:
+        yield at
 
 
 class Checker:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tests.support.serve_process import (
     run_server,
     wait_until,
 )
+from tests.support.small_disks import mounted
 
 NO_FLOOR = {"ORCHESTRATOR_CACHE__FREE_SPACE_FLOOR": "0"}
 
@@ -28,13 +28,8 @@ NO_FLOOR = {"ORCHESTRATOR_CACHE__FREE_SPACE_FLOOR": "0"}
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A separate file system of 160 MiB for the data directory."""
-    at = tmp_path / "data"
-    at.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=160m,nr_inodes=4000", "tmpfs", str(at)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("this user may not mount")
-    yield at
-    subprocess.run(["umount", "-l", str(at)], check=True)
+    with mounted(tmp_path / "data", "size=160m,nr_inodes=4000") as at:
+        yield at
 
 
 def fill(disk: Path) -> None:

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY as LIBRARY_REGISTRY
 
 from orchestrator import metric_files, metrics
 from orchestrator.metric_files import clear_gauges
+from tests.support.small_disks import mounted
 
 CHILD = """
 import multiprocessing, sys
@@ -96,13 +97,8 @@ def test_all_blocks_of_a_file_are_allocated_before_it_is_mapped(tmp_path: Path) 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB: room for a few of the files."""
-    at = tmp_path / "disk"
-    at.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(at)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("this user may not mount")
-    yield at
-    subprocess.run(["umount", "-l", str(at)], check=True)
+    with mounted(tmp_path / "disk", "size=256k") as at:
+        yield at
 
 
 def test_a_file_that_cannot_grow_on_a_full_disk_is_continued_in_memory(small_disk: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from orchestrator.cache.disk.cache import DiskCache, DiskOptions
 from orchestrator.errors import NoRoom
 from tests.support.caches import BODY, a_product, du
+from tests.support.small_disks import mounted
 
 SIZE = 20 * 1024**2
 
@@ -21,17 +22,8 @@ SIZE = 20 * 1024**2
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, 20 MiB."""
-    at = tmp_path / "disk"
-    at.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(at)],
-        check=False,
-        capture_output=True,
-    )
-    if mounted.returncode:
-        pytest.skip("this user may not mount")
-    yield at
-    subprocess.run(["umount", "-l", str(at)], check=True)
+    with mounted(tmp_path / "disk", f"size={SIZE}") as at:
+        yield at
 
 
 async def test_on_a_full_disk_the_cache_makes_room_or_stores_nothing(

@@ -8,7 +8,6 @@ import ctypes
 import hashlib
 import random
 import struct
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.workers import decode_worker
 from orchestrator.model import SourceKind
 from tests.support import pictures
+from tests.support.small_disks import mounted
 
 SIZE = (331, 247)
 Picture = tuple[str, Callable[[Path], object]]
@@ -161,13 +161,8 @@ async def test_many_damaged_files_have_the_same_verdict_each_time(
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a disk of one megabyte."""
-    at = tmp_path / "disk"
-    at.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(at)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount")
-    yield at
-    subprocess.run(["umount", "-l", str(at)], check=True)
+    with mounted(tmp_path / "disk", "size=1m") as at:
+        yield at
 
 
 @pytest.mark.parametrize("policy", [FASTEST, FAST_LOSSY], ids=lambda policy: policy.name)

@@ -1,4 +1,4 @@
-"""Mounts a small file system of its own, to be filled or written in vain."""
+"""Mounts a small file system, which a test fills or makes read-only."""
 
 from __future__ import annotations
 

@@ -249,7 +249,9 @@ class DecodeFailed(Unprocessable):
 
 
 class DecodeTimeout(Unprocessable):
-    """Decoding took longer than `imaging.decode_timeout_s`; the worker process was killed."""
+    """Decoding took more processor time than `imaging.decode_timeout_s`; the worker process was
+    killed.
+    """
 
     code = "decode_timeout"
 

@@ -280,9 +280,9 @@ class Imaging(Section):
     queue: Count = 256
     """Calls that wait for a process or thread; more are answered 503."""
     decode_timeout_s: Seconds = 60
-    """Time in which one decode must be done."""
+    """Processor time in which one decode must be done; on a busy machine it may last longer."""
     convert_timeout_s: Seconds = 900
-    """Time in which one conversion must be done."""
+    """Processor time in which one conversion must be done."""
     memory_limit: Bytes = 4 * 1024**3
     """Address space of a decode worker process."""
     max_pixels: Count = 1_000_000_000

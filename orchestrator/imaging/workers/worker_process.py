@@ -1,5 +1,5 @@
 """One decode worker process. It is started outside the event loop, runs one call at a time, and is
-killed when a call takes too long.
+killed when a call uses too much processor time.
 
 It is a `ProcessPoolExecutor` of one *spawned* process (fork deadlocks libvips). All methods are
 called on the event loop.
@@ -22,11 +22,13 @@ from typing import Any
 from orchestrator.imaging.workers import decode_worker
 
 _START_TIMEOUT_S = 60.0
-_BUSY_SHARE = 0.25
-"""A worker that used less than this share of its time limit on the processor was stopped, waited
-for a disk, or had to share the processor. That is no fault of the picture.
+_BUSY_SHARE = 0.1
+"""A worker that used the processor for less than this share of the time was stopped, waited for a
+disk, or had to share the processor with many others. That is no fault of the picture.
 """
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_CHECK_PRECISION_S = 1 / _TICKS_PER_S
+"""Processor time is counted in units of this."""
 
 OnResult = Callable[[Any, BaseException | None], None]
 """Called with the result of a call, or None and its error."""
@@ -108,15 +110,23 @@ class WorkerProcess:
     ) -> None:
         """Run one call in the process. When `on_result` is called, the process is idle again. The
         error is WorkerDied if the process ended.
+
+        `timeout_s` limits processor time, not the time that a busy machine lets the call wait. As
+        a call must use a tenth of a processor, it ends at the latest after 10 x `timeout_s`.
         """
         loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
         overdue = stalled = False
-        used_before_s = _processor_seconds(self.pid)
+        started_at, used_before_s = time.monotonic(), _processor_seconds(self.pid)
 
-        def kill_overdue() -> None:
-            nonlocal overdue, stalled
+        def check_time() -> None:
+            nonlocal overdue, stalled, timer
             used_s = _processor_seconds(self.pid) - used_before_s
-            overdue, stalled = True, used_s < _BUSY_SHARE * timeout_s
+            stalled = used_s < _BUSY_SHARE * (time.monotonic() - started_at)
+            if used_s < timeout_s and not stalled:
+                timer = loop.call_later(timeout_s - used_s + _CHECK_PRECISION_S, check_time)
+                return
+            overdue = True
             self.kill()
 
         def finish(future: Future[Any]) -> None:
@@ -128,7 +138,7 @@ class WorkerProcess:
                 error = WorkerDied(overdue=overdue, stalled=stalled)
             on_result(None if error else future.result(), error)
 
-        timer = loop.call_later(timeout_s, kill_overdue)
+        timer = loop.call_later(timeout_s, check_time)
         self.is_busy, self.is_unused = True, False
         try:
             assert self._executor is not None  # noqa: S101  an idle process has one

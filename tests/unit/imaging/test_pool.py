@@ -62,6 +62,19 @@ async def test_a_call_over_its_time_limit_is_killed_and_the_next_one_succeeds(
     assert await pool.render(a_recipe(path, await pool.probe(path)))
 
 
+async def test_time_that_a_worker_does_not_get_does_not_count(lane: Lane) -> None:
+    pid = await lane.run(os.getpid, timeout_s=30)
+    os.setpriority(os.PRIO_PROCESS, pid, -10 if os.geteuid() == 0 else 0)
+    worker = psutil.Process(pid)
+    before_s = worker.cpu_times().user
+    running = asyncio.ensure_future(lane.run(_use_processor_for, 1.2, timeout_s=2))
+    await _wait_until(lambda: worker.cpu_times().user - before_s > 0.7)
+    worker.suspend()
+    await asyncio.sleep(2)  # its limit passes, as on a machine that is busy with other work
+    worker.resume()
+    assert await running == pid
+
+
 async def test_a_call_whose_worker_is_killed_is_retried(lane: Lane, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     running = asyncio.ensure_future(lane.run(_sleep_on_first_run, str(mark), timeout_s=30))
@@ -313,6 +326,13 @@ def _is_running(pid: int) -> bool:
 
 def _return(value: object) -> object:
     return value
+
+
+def _use_processor_for(seconds: float) -> int:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return os.getpid()
 
 
 def _compute_for(seconds: float) -> None:

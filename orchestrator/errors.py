@@ -102,6 +102,12 @@ class Forbidden(OrchestratorError):
     code = "forbidden"
 
 
+class Expired(OrchestratorError):
+    """The signature was valid until a time that is over (410)."""
+
+    code = "expired"
+
+
 class Conflict(OrchestratorError):
     """Another request or process changes the same thing at this moment."""
 
@@ -150,6 +156,10 @@ class StorageUnavailable(Unavailable):
     """The object store does not answer, or reports an internal error."""
 
     code = "storage_unavailable"
+
+
+class StorageTimeout(StorageUnavailable):
+    """The object store did not answer in time."""
 
 
 class CatalogUnavailable(Unavailable):
@@ -230,6 +240,12 @@ class NotAnImage(Unprocessable):
     """The origin sent something that is not an image: a web page, JSON, an empty body."""
 
     code = "not_an_image"
+
+
+class UnsupportedMedia(OrchestratorError):
+    """NotAnImage as the answer to a request whose path names a file that is no picture (415)."""
+
+    code = NotAnImage.code
 
 
 class OversizeImage(Unprocessable):

@@ -10,12 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import (
-    asynccontextmanager,
-    contextmanager,
-    suppress,
-)
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +24,6 @@ from orchestrator.errors import (
     OrchestratorError,
     StorageUnavailable,
 )
-from orchestrator.exception_text import describe_error
 from orchestrator.model import FILE, STORE, Asset, Source
 from orchestrator.origins.file_reader import verify_file
 from orchestrator.origins.optimised_origins import OptimisedOrigins
@@ -128,7 +123,7 @@ class SourceOrchestrator:
         async with self._cache.open_writer(product, source.bytes) as writer, self._copies:
             started = self._now()
             async with self._bytes.open(asset, source) as chunks:
-                await _write(writer.path, chunks)
+                await writer.write(chunks)
                 path = await writer.publish()
         _report_copy(product, source, self._now() - started)
         return path
@@ -171,30 +166,3 @@ def _report_copy(product: Product, source: Source, elapsed_s: float) -> None:
             "elapsed_ms": round(elapsed_s * 1000),
         },
     )
-
-
-async def _write(path: Path, chunks: AsyncIterator[bytes]) -> None:
-    """Write the chunks to the file, in threads. Raises NoRoom if the disk refuses them, so that
-    routing answers without a copy.
-    """
-    with _disk_errors_as_no_room():
-        file = await asyncio.to_thread(path.open, "wb")
-    try:
-        async for chunk in chunks:
-            with _disk_errors_as_no_room():
-                await asyncio.to_thread(file.write, chunk)
-        with _disk_errors_as_no_room():  # a network file system reports write errors only on close
-            await asyncio.to_thread(file.close)
-    finally:
-        with suppress(OSError):
-            await asyncio.to_thread(file.close)
-
-
-@contextmanager
-def _disk_errors_as_no_room() -> Iterator[None]:
-    """Only for disk operations: an error while the chunks are read must stay what it is."""
-    try:
-        yield
-    except OSError as error:
-        log.warning("source cache not writable", extra={"error": describe_error(error)})
-        raise NoRoom("The source cache is not writable.") from error

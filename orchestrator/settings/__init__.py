@@ -1,12 +1,13 @@
 """Typed settings. Later sources override earlier ones: defaults, a TOML file, the environment, the
 command line. No other code reads the environment.
 
-`sections` and `ingest_sections` declare every setting once, with its default and meaning. `loader`
+`sections`, `ingest_sections` and `ico_section` declare every setting once, with its default and meaning. `loader`
 reads and checks them. `consistency` holds the rules between settings. `documentation` writes
 `config/default.toml` and the tables of `docs/settings.md`.
 """
 
 from orchestrator.settings.documentation import default_toml, settings_table
+from orchestrator.settings.ico_section import Ico, IcoBucket
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
 from orchestrator.settings.loader import ALIASES, PREFIX, Loaded, load, load_with_origins
 from orchestrator.settings.sections import (
@@ -34,6 +35,8 @@ __all__ = [
     "CacheRule",
     "Database",
     "Delivery",
+    "Ico",
+    "IcoBucket",
     "Iiif",
     "ImageServer",
     "Imaging",

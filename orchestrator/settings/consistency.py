@@ -135,6 +135,42 @@ def _cache(settings: Settings) -> Iterator[Fault]:
             yield "cache.rules", f"{rule.asset_id} is not a regular expression: {error}"
 
 
+def _ico_stores(settings: Settings) -> Iterator[Fault]:
+    ico = settings.ico
+    if ico.bucket and ico.folder:
+        yield "ico.folder", "set either ico.bucket or ico.folder"
+    if ico.folder and not ico.folder.startswith("/"):
+        yield "ico.folder", "should be an absolute path"
+    if bool(ico.access_key.get_secret_value()) != bool(ico.secret_key.get_secret_value()):
+        yield "ico.secret_key", "set both access_key and secret_key, or neither"
+    for name, endpoint in (
+        ("ico.endpoint", ico.endpoint),
+        *(("ico.buckets", each.endpoint) for each in ico.buckets),
+    ):
+        if endpoint and not re.match(r"https?://[^/]", endpoint):
+            yield name, f"{endpoint} should begin with http:// or https:// and name a host"
+    for each in ico.buckets:
+        if bool(each.access_key.get_secret_value()) != bool(each.secret_key.get_secret_value()):
+            yield "ico.buckets", f"set both keys of {each.bucket}, or neither"
+
+
+def _ico_access(settings: Settings) -> Iterator[Fault]:
+    ico, cache = settings.ico, settings.cache
+    for name in ("secrets", "purge_secrets"):
+        if any(len(secret.get_secret_value()) < 16 for secret in getattr(ico, name)):
+            yield f"ico.{name}", "each should have at least 16 characters"
+    for name in ico.presets:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+            yield "ico.presets", f"{name} should be a name of at most 64 letters, digits, _ and -"
+    if ico.quota and cache.shares.get("ico", ico.quota) != ico.quota:
+        yield "ico.quota", "differs from the share ico in cache.shares; set one of them"
+    if cache.derivatives_quota and ico.quota > cache.derivatives_quota:
+        yield (
+            "ico.quota",
+            f"is greater than cache.derivatives_quota ({cache.derivatives_quota} bytes)",
+        )
+
+
 def _texts(settings: Settings) -> Iterator[Fault]:
     if not re.fullmatch(r"[1-9]\d{0,8}/\d{1,9}", settings.iiif.default_space):
         yield "iiif.default_space", "should be customer/space, two numbers such as 1/1"
@@ -158,5 +194,17 @@ def _proxies(settings: Settings) -> Iterator[Fault]:
             )
 
 
-RULES = (_ports, _storage, _origins, _image_server, _sizes, _jobs, _cache, _texts, _proxies)
+RULES = (
+    _ports,
+    _storage,
+    _origins,
+    _image_server,
+    _sizes,
+    _jobs,
+    _cache,
+    _ico_stores,
+    _ico_access,
+    _texts,
+    _proxies,
+)
 """Every rule, in the order in which faults are reported."""

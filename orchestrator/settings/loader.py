@@ -35,6 +35,11 @@ ALIASES: Mapping[str, str] = {
     "ACTIVE_BUCKET": "storage.bucket",
     "ACTIVE_FOLDER": "storage.root",
     "CACHE_CONTROL": "delivery.cache_public",
+    "MASH_ICO_QUOTA": "ico.quota",
+    "MASH_ICO_S3_REGION": "ico.region",
+    "MASH_ICO_S3_BUCKET": "ico.bucket",
+    "MASH_ICO_S3_ACCESS_KEY": "ico.access_key",
+    "MASH_ICO_S3_SECRET_KEY": "ico.secret_key",
 }
 """Environment variables of the systems that this product replaces, and their settings here."""
 _PREFIXED_ALIASES = {

@@ -1,5 +1,5 @@
 """Every setting with its default, its limits and, in the string below it, its meaning for an
-operator. `ingest_sections` has the sections of ingest, jobs and API.
+operator. `ingest_sections` has the sections of ingest, jobs and API, `ico_section` that of `/ico`.
 
 A section rejects names that it does not know, and never changes after loading. The declarations
 also make `config/default.toml` and `docs/settings.md`; a test fails for a setting without text.
@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr
 
 from orchestrator.settings.field_types import Bytes, Count, Port, Seconds, Section
+from orchestrator.settings.ico_section import Ico
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
 
 
@@ -359,6 +360,7 @@ class Settings(Section):
     cache: Cache = Cache()
     imaging: Imaging = Imaging()
     image_server: ImageServer = ImageServer()
+    ico: Ico = Ico()
     ingest: Ingest = Ingest()
     jobs: Jobs = Jobs()
     api: Api = Api()

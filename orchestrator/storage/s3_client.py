@@ -9,9 +9,19 @@ from typing import Any
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    ReadTimeoutError,
+)
 
-from orchestrator.errors import ObjectNotFound, PreconditionFailed, StorageUnavailable
+from orchestrator.errors import (
+    ObjectNotFound,
+    PreconditionFailed,
+    StorageTimeout,
+    StorageUnavailable,
+)
 from orchestrator.settings import Storage
 
 _ATTEMPTS = 3
@@ -55,6 +65,8 @@ def translate_errors() -> Iterator[None]:
         yield
     except ClientError as error:
         raise _error_for_code(str(error.response.get("Error", {}).get("Code", ""))) from error
+    except (ConnectTimeoutError, ReadTimeoutError, TimeoutError) as error:
+        raise StorageTimeout("The object store does not answer in time.") from error
     except (BotoCoreError, aiohttp.ClientError, OSError) as error:
         raise StorageUnavailable("The object store does not answer.") from error
 

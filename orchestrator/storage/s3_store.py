@@ -86,11 +86,14 @@ class S3Store:
         metadata: Mapping[str, str] | None = None,
         if_absent: bool = False,
         if_match: str = "",
+        cache_control: str = "",
     ) -> ObjectInfo:
-        """See ObjectStore.put."""
+        """See ObjectStore.put. `cache_control` is sent by S3 to clients that read the object."""
         where = self._at(key)
         entries = check_metadata(metadata)
         attributes = {"ContentType": media_type, "Metadata": _as_headers(entries)}
+        if cache_control:
+            attributes["CacheControl"] = cache_control
         condition = _condition(if_absent, if_match)
         size = len(body) if isinstance(body, bytes) else await asyncio.to_thread(_file_size, body)
         try:

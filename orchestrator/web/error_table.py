@@ -24,9 +24,9 @@ MAX_FAULTS = 1000
 """Largest number of faults that are listed for one body; more are usually of the same kind."""
 UNKNOWN = "An internal error occurred; the server log has the cause. Repeat the request later."
 RETRY_AFTER_S = 2
-PICTURE_STATUSES = frozenset({413, 422})
+PICTURE_STATUSES = frozenset({413, 415, 422})
 """Errors of which the image is the cause. Their code tells every client what is wrong with it."""
-BRIEFLY_CACHED = frozenset({400, 404, 405, 410, 413, 414, 422})
+BRIEFLY_CACHED = frozenset({400, 404, 405, 410, 413, 414, 415, 422})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,14 @@ ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.NotAuthorised: ErrorMapping(401, headers=_CHALLENGE),
     errors.KeyRequired: ErrorMapping(401, headers=_KEY_CHALLENGE),
     errors.Forbidden: ErrorMapping(403),
+    errors.Expired: ErrorMapping(410),
     errors.Conflict: ErrorMapping(409),
     errors.StateConflict: ErrorMapping(409),
     errors.Superseded: ErrorMapping(409),
     errors.Overloaded: ErrorMapping(503),
     errors.Unavailable: ErrorMapping(503),
     errors.StorageUnavailable: ErrorMapping(503),
+    errors.StorageTimeout: ErrorMapping(503),
     errors.CatalogUnavailable: ErrorMapping(503),
     errors.QueueUnavailable: ErrorMapping(503),
     errors.ImageServerUnavailable: ErrorMapping(503),
@@ -73,6 +75,7 @@ ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.Damaged: ErrorMapping(422),
     errors.Unsupported: ErrorMapping(422),
     errors.NotAnImage: ErrorMapping(422),
+    errors.UnsupportedMedia: ErrorMapping(415),
     errors.OversizeImage: ErrorMapping(422),
     errors.DecodeFailed: ErrorMapping(422),
     errors.DecodeTimeout: ErrorMapping(422),
@@ -142,7 +145,7 @@ def make_status_problem(status: int) -> Problem:
 
 def encode_problem(problem: Problem, request_id: str, *, private: bool = False) -> bytes:
     """Return the JSON body: error, status, requestId; code if the image itself is the reason (413,
-    422); on the private port always code, stage, retryable, detail, and `faults` if the request
+    415, 422); on the private port always code, stage, retryable, detail, and `faults` if the request
     body has several.
     """
     document: dict[str, object] = {

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +15,9 @@ from orchestrator.cache.disk.index_thread import IndexThread
 from orchestrator.cache.disk.ledger import room_for
 from orchestrator.cache.disk.publisher import Publication
 from orchestrator.errors import NoRoom
+from orchestrator.exception_text import describe_error
+
+log = logging.getLogger(__name__)
 
 
 class ProductWriter:
@@ -28,6 +34,22 @@ class ProductWriter:
     async def grow(self, size: int) -> None:
         """Make sure of room for `size` bytes in total. Raises NoRoom."""
         await self._thread.run(partial(self._claim, room_for(size)))
+
+    async def write(self, chunks: AsyncIterator[bytes]) -> None:
+        """Write the chunks to `path`, in threads. Raises NoRoom if the disk refuses them, and what
+        the chunks raise.
+        """
+        with _disk_errors_as_no_room():
+            file = await asyncio.to_thread(self.path.open, "wb")
+        try:
+            async for chunk in chunks:
+                with _disk_errors_as_no_room():
+                    await asyncio.to_thread(file.write, chunk)
+            with _disk_errors_as_no_room():  # a network file system reports write errors on close
+                await asyncio.to_thread(file.close)
+        finally:
+            with suppress(OSError):
+                await asyncio.to_thread(file.close)
 
     async def publish(self) -> Path:
         """Let readers find the file; returns its path. Raises NoRoom; then nothing is stored."""
@@ -59,3 +81,13 @@ class ProductWriter:
             raise NoRoom("The cache cannot be written now.")
         writer.stats.puts += 1
         return writer.ledger.tree.root / self._place.path
+
+
+@contextmanager
+def _disk_errors_as_no_room() -> Iterator[None]:
+    """Only for disk operations: an error while the chunks are read must stay what it is."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("source cache not writable", extra={"error": describe_error(error)})
+        raise NoRoom("The source cache is not writable.") from error

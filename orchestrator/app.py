@@ -34,6 +34,8 @@ from orchestrator.routing.orchestrate import SourceOrchestrator
 from orchestrator.settings import Settings
 from orchestrator.storage.store import ObjectStore
 from orchestrator.storage.store_factory import open_store
+from orchestrator.transform.transform_factory import open_transformer
+from orchestrator.transform.transformer import Transformer
 
 FIRST_CUSTOMER = (1, "main")
 """Created in an empty database: every asset belongs to a customer."""
@@ -58,6 +60,9 @@ class Services:
     source_warmer: SourceOrchestrator
     """Copies sources to fast disk for jobs, not for requests."""
     tokens: SignedTokens
+    scratch: Scratch
+    transformer: Transformer | None
+    """None if /ico is not configured."""
 
     @property
     def disk_caches(self) -> tuple[DiskCache, DiskCache]:
@@ -107,15 +112,28 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
         )
         sqs = await stack.enter_async_context(open_sqs(settings.jobs))
         submitter = Submitter(catalog, sqs)
+        scratch = await _open_scratch(stack, settings)
         pipeline = build_pipeline(
             catalog=catalog,
             store=store,
             imaging=imaging,
-            scratch=await _open_scratch(stack, settings),
+            scratch=scratch,
             origins=origins,
             policies=await Policies.open(settings.ingest, catalog.policies),
             settings=settings,
             submitter=submitter,
+        )
+        transformer = await stack.enter_async_context(
+            open_transformer(
+                settings,
+                catalog=catalog,
+                submitter=submitter,
+                pool=imaging,
+                derivatives=derivatives,
+                sources=sources,
+                flights=flights,
+                open_scratch=scratch.folder,
+            )
         )
         secret = await asyncio.to_thread(token_secret, settings)
         yield Services(
@@ -133,6 +151,8 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             hook_jobs=hook_jobs,
             source_warmer=warm,
             tokens=SignedTokens(secret, settings.auth.cookie),
+            scratch=scratch,
+            transformer=transformer,
         )
 
 
@@ -195,5 +215,13 @@ def _cache_options(settings: Settings, name: str) -> DiskOptions:
         use_flush_s=cache.use_flush_s,
         lease_s=cache.lease_s,
         eviction=cache.eviction,
-        shares=tuple(cache.shares.items()) if name == "derivatives" else (),
+        shares=_shares(settings) if name == "derivatives" else (),
     )
+
+
+def _shares(settings: Settings) -> tuple[tuple[str, int], ...]:
+    """The shares of the derivative cache."""
+    shares = dict(settings.cache.shares)
+    if settings.ico.quota:
+        shares["ico"] = settings.ico.quota
+    return tuple(shares.items())

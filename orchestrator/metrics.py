@@ -276,6 +276,13 @@ STALE_ANSWERS = _counter(
     "stale_answers", "Responses from an expired snapshot because the database did not answer."
 )
 
+ICO_RESULTS = _counter(
+    "ico_results",
+    "Results of /ico by what was done beside the originals: stored, deleted, unrecorded (the "
+    "database did not answer).",
+    "outcome",
+)
+
 # --- ingest ---------------------------------------------------------------------------------------
 
 INGESTS = _counter(

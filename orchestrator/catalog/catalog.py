@@ -19,6 +19,7 @@ from orchestrator.catalog.changes import Changes
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.customers import ApiKeys, Customers
+from orchestrator.catalog.ico_results import IcoResults
 from orchestrator.catalog.ingest_state import IngestStates
 from orchestrator.catalog.jobs import Jobs
 from orchestrator.catalog.objects import Objects
@@ -58,6 +59,7 @@ class Catalog:
         self.batches = Batches(pool)
         self.strategies = OriginStrategies(pool)
         self.policies = StoredPolicies(pool)
+        self.ico_results = IcoResults(pool)
 
     @classmethod
     async def open(cls, settings: Database, change_jobs: ChangeJobs | None = None) -> Self:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 MAX_HEADER_CHARS = 4096
 MAX_ENTRIES = 64
@@ -69,6 +70,20 @@ def version_from_accept(accept: str, default: int) -> int:
                 candidate = (weight, int(match[1]))
                 best = candidate if not best[0] else max(best, candidate)
     return best[1]
+
+
+def preferred_picture_format(accept: str) -> Literal["", "avif", "webp"]:
+    """The newer picture format that Accept names; "" if it names neither, or prefers JPEG or PNG.
+
+    Media ranges (image/*) do not count: clients send them without reading every format. Of equal
+    weights AVIF is preferred, which is smaller.
+    """
+    weights = {value: weight for value, _, weight in reversed(list(_parse_entries(accept)))}
+    older = max(weights.get("image/jpeg", 0.0), weights.get("image/png", 0.0))
+    avif, webp = weights.get("image/avif", 0.0), weights.get("image/webp", 0.0)
+    if max(avif, webp) == 0 or max(avif, webp) < older:
+        return ""
+    return "avif" if avif >= webp else "webp"
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

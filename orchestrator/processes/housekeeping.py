@@ -68,6 +68,10 @@ class Housekeeping:
     def on_alias(self, alias: str) -> None:
         """Do nothing: the files of both assets stay valid."""
 
+    def on_purged(self, original: str) -> None:
+        """Remove the cached results of an original of /ico; `original` is its id in caches."""
+        self._invalidator.on_purged(original)
+
     def on_lost(self) -> None:
         """Do nothing: missed changes are read from the database in `on_restored`."""
 

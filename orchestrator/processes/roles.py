@@ -18,6 +18,7 @@ import uvloop
 from orchestrator.app import Services
 from orchestrator.catalog.asset_transaction import ASSETS_CHANNEL
 from orchestrator.catalog.changes import change_notices
+from orchestrator.catalog.ico_results import ICO_CHANNEL
 from orchestrator.catalog.jobs import JOBS_CHANNEL
 from orchestrator.catalog.listener import Listener
 from orchestrator.jobs.worker_loop import Worker
@@ -28,7 +29,12 @@ from orchestrator.processes.housekeeping import Housekeeping
 from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices
 from orchestrator.processes.serve import PublicServer
 from orchestrator.processes.stop_request import StopRequest, services_until
-from orchestrator.processes.worker import build_hook_workers, build_worker, worker_loops
+from orchestrator.processes.worker import (
+    build_hook_workers,
+    build_ico_workers,
+    build_worker,
+    worker_loops,
+)
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -61,12 +67,12 @@ class Process:
         self._services = services
         self.roles: list[Housekeeping | PublicServer] = []
         self._workers: list[Worker] = []
-        self._hook_workers: list[Worker] = []
+        self._side_workers: list[Worker] = []
         if role != "serve":
             housekeeping = Housekeeping(services)
             self.roles.append(housekeeping)
             self._workers.append(build_worker(services, on_converted=housekeeping.on_converted))
-            self._hook_workers = build_hook_workers(services)
+            self._side_workers = [*build_hook_workers(services), *build_ico_workers(services)]
         if role != "housekeeping":
             self.roles.append(PublicServer(services, shared=role == "serve"))
 
@@ -89,7 +95,7 @@ class Process:
             ]
             working += [
                 tasks.create_task(keep_running(Loop("jobs", worker.run)))
-                for worker in self._hook_workers
+                for worker in self._side_workers
             ]
             _exempt_from_collection()
             await stop.wait()
@@ -104,6 +110,7 @@ class Process:
         channels = {
             ASSETS_CHANNEL: change_notices(self._on_change, self._on_prefix, self._on_alias),
             RULES_CHANNEL: rule_notices(self._services),
+            ICO_CHANNEL: self._on_purged,
         }
         if self._workers:
             channels[JOBS_CHANNEL] = self._on_job_notice
@@ -126,6 +133,10 @@ class Process:
         for role in self.roles:
             role.on_alias(alias)
 
+    def _on_purged(self, original: str) -> None:
+        for role in self.roles:
+            role.on_purged(original)
+
     def _on_lost(self) -> None:
         forget_rules(self._services)
         for role in self.roles:
@@ -137,11 +148,11 @@ class Process:
         self._wake_workers()
 
     def _on_job_notice(self, payload: str) -> None:
-        for worker in (*self._workers, *self._hook_workers):
+        for worker in (*self._workers, *self._side_workers):
             worker.on_notice(payload)
 
     def _wake_workers(self) -> None:
-        for worker in (*self._workers, *self._hook_workers):
+        for worker in (*self._workers, *self._side_workers):
             worker.wake()
 
 

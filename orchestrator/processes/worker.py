@@ -35,11 +35,13 @@ from orchestrator.processes.ports import Address, open_port, private_port
 from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices
 from orchestrator.processes.stop_request import StopRequest, services_until
 from orchestrator.settings import Settings
+from orchestrator.transform.stored_results import STORE
 from orchestrator.web.health_routes import Check, HealthRoutes, MetricsRoute
 from orchestrator.web.routes import build_worker_app
 
 log = logging.getLogger(__name__)
 _HOOKS_AT_ONCE = 2
+_RESULTS_AT_ONCE = 8
 _HOOK_RETRY_S = 1.0
 _HOOK_LOOK_S = 0.1
 
@@ -82,6 +84,20 @@ def build_hook_workers(services: Services) -> list[Worker]:
     dead = DeadWorkers(services.settings.data_dir / "run" / "workers")
     kinds = services.hook_jobs.kinds
     return [Worker(services.catalog.claims, {kind: handler}, options, dead) for kind in kinds]
+
+
+def build_ico_workers(services: Services) -> list[Worker]:
+    """Build the worker that stores the results of /ico beside their originals; none if /ico is not
+    configured. It has slots of its own, so that no ingest delays it.
+    """
+    if services.transformer is None:
+        return []
+    options = replace(
+        WorkerOptions.of(services.settings), slots=_RESULTS_AT_ONCE, retry_first_s=_HOOK_RETRY_S
+    )
+    dead = DeadWorkers(services.settings.data_dir / "run" / "workers")
+    handlers: dict[str, Handler] = {STORE: services.transformer.write_back}
+    return [Worker(services.catalog.claims, handlers, options, dead)]
 
 
 async def run_new_hooks(services: Services) -> None:
@@ -161,10 +177,10 @@ async def _run(settings: Settings, port: int | None) -> None:
             await _open_port(ports, services, port)
         async with asyncio.TaskGroup() as tasks:
             worker = build_worker(services)
-            hook_workers = build_hook_workers(services)
+            side_workers = [*build_hook_workers(services), *build_ico_workers(services)]
 
             def on_notice(payload: str) -> None:
-                for each in (worker, *hook_workers):
+                for each in (worker, *side_workers):
                     each.on_notice(payload)
 
             listener = Listener(
@@ -177,7 +193,7 @@ async def _run(settings: Settings, port: int | None) -> None:
                 Loop("listener", listener.run),
                 *worker_loops(services, worker),
                 *sweeper_loops(services),
-                *(Loop("jobs", each.run) for each in hook_workers),
+                *(Loop("jobs", each.run) for each in side_workers),
             )
             running = [tasks.create_task(keep_running(loop)) for loop in loops]
             log.info("worker started", extra={"slots": WorkerOptions.of(settings).slots})

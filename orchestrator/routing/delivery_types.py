@@ -57,6 +57,12 @@ class Delivery:
     """Request headers that select among answers. `web/responses.py` adds Accept-Encoding if there
     is a gzip form.
     """
+    hot_group: str = ""
+    """The text by which the hot tier drops the answer; if empty, the id of the asset."""
+    is_signed: bool = False
+    """True if the query of the request is a valid signature. The hot tier keeps such an answer,
+    though in general not one with a query.
+    """
     gzip: bytes | None = None
     """The same body compressed with gzip; it has its own ETag."""
     etag: str = ""

@@ -70,6 +70,11 @@ class Invalidator:
         self._prefixes.append(prefix)
         self._woken.set()
 
+    def on_purged(self, original: str) -> None:
+        """The results of this original of a transform must be removed."""
+        self._outdated[original] = GONE
+        self._woken.set()
+
     def on_restored(self) -> None:
         """Notifications arrive again; some may have been lost."""
         self._caught_up_at = float("-inf")

@@ -1,9 +1,9 @@
 """Typed settings. Later sources override earlier ones: defaults, a TOML file, the environment, the
 command line. No other code reads the environment.
 
-`sections`, `ingest_sections` and `ico_section` declare every setting once, with its default and meaning. `loader`
-reads and checks them. `consistency` holds the rules between settings. `documentation` writes
-`config/default.toml` and the tables of `docs/settings.md`.
+`sections`, `ingest_sections` and `ico_section` declare every setting once, with its default and
+meaning. `loader` reads and checks them. `consistency` holds the rules between settings.
+`documentation` writes `config/default.toml` and the tables of `docs/settings.md`.
 """
 
 from orchestrator.settings.documentation import default_toml, settings_table

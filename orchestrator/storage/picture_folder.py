@@ -102,7 +102,7 @@ class PictureFolder:
             file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
             try:
                 return _describe(key, path, os.fstat(file.fileno())), file
-            except BaseException:
+            except BaseException:  # raised again: the caller gets no file to close
                 file.close()
                 raise
 
@@ -110,13 +110,12 @@ class PictureFolder:
         path = self._path(key)
         with _translated():
             path.parent.mkdir(parents=True, exist_ok=True)
-            status = _replace(path, body)
-            record = {
-                "file": file_fingerprint(status),
-                "mediaType": media_type,
-                "metadata": metadata,
-            }
-            _replace(_record_path(path), orjson.dumps(record))
+            with _written(path, body) as status:
+                file = file_fingerprint(status)
+                record = {"file": file, "mediaType": media_type, "metadata": metadata}
+                # The record first: a file that is found has its media type.
+                with _written(_record_path(path), orjson.dumps(record)):
+                    pass
             return _describe(key, path, status)
 
     def _delete(self, keys: Iterable[str]) -> None:
@@ -166,8 +165,9 @@ def _describe(key: str, path: Path, status: os.stat_result) -> ObjectInfo:
     return ObjectInfo(key, status.st_size, f'"{fingerprint}"', media_type, modified, metadata)
 
 
-def _replace(path: Path, body: bytes) -> os.stat_result:
-    """Write the file under another name, and rename it."""
+@contextmanager
+def _written(path: Path, body: bytes) -> Iterator[os.stat_result]:
+    """Write a file under another name, and rename it at the end of the block; yields its status."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -175,10 +175,10 @@ def _replace(path: Path, body: bytes) -> os.stat_result:
             file.flush()
             os.fsync(file.fileno())
             status = os.fstat(file.fileno())
+        yield status
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return status
 
 
 @contextmanager

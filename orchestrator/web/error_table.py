@@ -145,8 +145,8 @@ def make_status_problem(status: int) -> Problem:
 
 def encode_problem(problem: Problem, request_id: str, *, private: bool = False) -> bytes:
     """Return the JSON body: error, status, requestId; code if the image itself is the reason (413,
-    415, 422); on the private port always code, stage, retryable, detail, and `faults` if the request
-    body has several.
+    415, 422); on the private port always code, stage, retryable, detail, and `faults` if the
+    request body has several.
     """
     document: dict[str, object] = {
         "error": problem.public[:MAX_PUBLIC_CHARS],

@@ -25,6 +25,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _FRAMING_HEADERS = {"content-length", "transfer-encoding", "expect", "upgrade", "te", "trailer"}
 _SELECTING_HEADERS = {"authorization", "range", "if-match", "if-range", "if-unmodified-since"}
+_SELECTING_HEADERS |= {"x-s3-region", "x-s3-bucket"}  # they choose the bucket of /ico
 _EXCLUDED_HEADERS = _FRAMING_HEADERS | _SELECTING_HEADERS
 
 

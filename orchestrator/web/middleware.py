@@ -29,6 +29,7 @@ from orchestrator.web.header_profile import client_request_id
 from orchestrator.web.port_state import PortState
 from orchestrator.web.responses import (
     COMMON_HEADERS,
+    ERROR_VARY,
     METHODS,
     OUTCOME,
     PREFLIGHT,
@@ -39,6 +40,8 @@ from orchestrator.web.responses import (
     respond,
 )
 
+_SELECTING_HEADERS = ("Authorization", "X-S3-Region", "X-S3-Bucket")
+"""Headers that select among answers; no answer from memory depends on them."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Instruments = tuple[Counter, Histogram, Counter]
 
@@ -92,7 +95,7 @@ class PortMiddleware:
         if (
             port_state.hot is None
             or request.method not in ("GET", "HEAD")
-            or "Authorization" in headers
+            or any(name in headers for name in _SELECTING_HEADERS)
         ):
             return None
         if port_state.auth_cookie in headers.get("Cookie", "") or not request.raw_path.isascii():
@@ -112,6 +115,8 @@ class PortMiddleware:
             problem.status, self._cache_error, self._cache_secret
         )
         headers["Content-Type"] = "application/json"
+        if vary := request.get(ERROR_VARY):
+            headers["Vary"] = vary
         body = encode_problem(problem, request_id, private=self._port_state.private)
         return web.Response(status=problem.status, headers=headers, body=body)
 

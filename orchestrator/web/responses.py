@@ -18,7 +18,12 @@ from multidict import CIMultiDict
 
 from orchestrator.cache.hot.memory_files import MemoryFile, MemoryFiles
 from orchestrator.cache.hot.tier import HotTier
-from orchestrator.iiif.negotiation import accepts_gzip, prefers_linked, version_from_accept
+from orchestrator.iiif.negotiation import (
+    accepts_gzip,
+    preferred_picture_format,
+    prefers_linked,
+    version_from_accept,
+)
 from orchestrator.routing.delivery_types import Delivery
 from orchestrator.web.access_log import AccessRecord, format_line_end
 from orchestrator.web.conditional_requests import ByteRange, evaluate_conditions, select_range
@@ -31,6 +36,9 @@ REQUEST_CLASS = web.RequestKey("request_class", str)
 """The request class of responses without a delivery (errors, the private port). A handler sets it
 before anything can fail.
 """
+
+ERROR_VARY = web.RequestKey("error_vary", str)
+"""The request headers that select among the answers of a route, for the Vary of its errors."""
 
 METHODS = "GET, HEAD, OPTIONS"
 COMMON_HEADERS = (
@@ -77,7 +85,7 @@ class HotEntry:
     delivery: Delivery
     """Without its body if that is in `file`."""
     asset: str
-    """The id of the asset as text; a change of the asset drops its entries."""
+    """The id of the asset as text, or another `hot_group`; a change drops its entries."""
     size: int
     """Bytes that this entry takes of the tier's budget."""
 
@@ -161,7 +169,8 @@ def negotiation_variant(accept: str, accept_encoding: str) -> str:
     It is a part of the hot key if Vary names these headers.
     """
     linked = f"{prefers_linked(accept, 2):d}{prefers_linked(accept, 3):d}"
-    return f"{linked}{version_from_accept(accept, 0)}{accepts_gzip(accept_encoding):d}"
+    version, picture = version_from_accept(accept, 0), preferred_picture_format(accept)
+    return f"{linked}{version}{accepts_gzip(accept_encoding):d}{picture}"
 
 
 def request_variant(request: web.Request) -> str:
@@ -178,15 +187,15 @@ def make_hot_key(request: web.Request, base: str, delivery: Delivery) -> HotKey 
     """Return the key of this response in the hot tier; None if the hot tier must not or should not
     keep it.
 
-    `base` is the public base URL in the response. A target with a query is not kept: a query
-    changes nothing, and a client can invent any number of them.
+    `base` is the public base URL in the response. A target with a query is not kept, unless it is a
+    valid signature: another query changes nothing, and a client can invent any number of them.
     """
     target = request.raw_path
     if request.method != "GET" or not delivery.public or delivery.status != 200:
         return None
     if (
         not target.startswith("/")
-        or "?" in target
+        or ("?" in target and not delivery.is_signed)
         or len(target) > MAX_HOT_TARGET
         or not target.isascii()
     ):
@@ -231,7 +240,7 @@ def make_hot_entry(
         target=target,
         log_rest=format_line_end(make_access_record(stored, 200, length, "GET", target)),
         delivery=stored,
-        asset=str(delivery.asset or ""),
+        asset=delivery.hot_group or str(delivery.asset or ""),
         size=len(head) + len(unchanged) + body_size + 1500,
     )
 

@@ -7,6 +7,7 @@ from aiohttp import web
 from orchestrator.web.api.api_factory import Api
 from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.health_routes import HealthRoutes, MetricsRoute
+from orchestrator.web.ico_routes import IcoRoutes
 from orchestrator.web.image_routes import ImageRoutes
 from orchestrator.web.middleware import PortMiddleware
 
@@ -19,8 +20,9 @@ def build_public_app(
     images: ImageRoutes,
     collection: CollectionRoutes,
     health: HealthRoutes,
+    ico: IcoRoutes | None = None,
 ) -> web.Application:
-    """Return the application of the public port."""
+    """Return the application of the public port; without `ico` it has no /ico."""
     app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_IGNORED_BODY_BYTES)
     route = app.router.add_get
     route("/", collection.index)
@@ -29,6 +31,11 @@ def build_public_app(
         route(f"/{prefix}", images.handle)
         # iiif/paths.py parses the raw path; this pattern accepts every path, also with line breaks.
         route(f"/{prefix}/{{image:(?s:.*)}}", images.handle)
+    if ico is not None:
+        pictures = "/ico/{picture:(?s:.*)}"
+        route(pictures, ico.handle)
+        if ico.purges:
+            app.router.add_delete(pictures, ico.purge)
     route("/health/live", health.live)
     route("/health/ready", health.ready)
     return app

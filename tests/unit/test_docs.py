@@ -104,7 +104,13 @@ def test_each_route_is_documented_and_no_other(port: str) -> None:
     middleware: Any = SimpleNamespace(handle=passing)
     health = stand_in("live", "ready")
     app = (
-        routes.build_public_app(middleware, stand_in("handle"), stand_in("index", "static"), health)
+        routes.build_public_app(
+            middleware,
+            stand_in("handle"),
+            stand_in("index", "static"),
+            health,
+            stand_in("handle", "purge", "purges"),
+        )
         if port == "Public"
         else routes.build_private_app(middleware, health, stand_in("show"), an_api())
     )

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Literal
 
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrator import pending
-from orchestrator.errors import Conflict, InvalidInput, OrchestratorError
+from orchestrator.errors import Conflict, InvalidInput, ObjectNotFound, OrchestratorError
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.jobs.sqs_queues import check_queue, open_sqs
@@ -27,6 +28,8 @@ from orchestrator.routing.remote_image_server import RemoteImageServer
 from orchestrator.settings import Settings
 from orchestrator.storage.store import read
 from orchestrator.storage.store_factory import open_store
+from orchestrator.transform.access import AccessRules
+from orchestrator.transform.stores import open_stores, store_name
 from orchestrator.web.listen_socket import open_listen_socket
 
 NEEDED_INPUTS = ("jpeg", "png", "tiff", "jpeg2000", "webp", "gif")
@@ -92,6 +95,27 @@ async def _check_storage(settings: Settings) -> Finding:
     return Finding(
         "storage", "ok", f"{settings.storage.kind}: an object was written, read and deleted"
     )
+
+
+async def _check_ico(settings: Settings) -> Finding:
+    """Whether the store of the pictures of /ico answers. Nothing is written."""
+    ico = settings.ico
+    if not ico.enabled:
+        return Finding("ico", "ok", "not configured")
+    AccessRules(ico)
+    if not (ico.folder or ico.bucket or ico.buckets):
+        return Finding("ico", "ok", "pictures of assets only")
+    if ico.folder and not await asyncio.to_thread(Path(ico.folder).is_dir):
+        return Finding("ico", "broken", f"{ico.folder} is not a folder", _REPAIRS["ico"])
+    names = [] if ico.folder or not ico.bucket else [store_name(ico.region, ico.bucket)]
+    names += [store_name(each.region, each.bucket) for each in ico.buckets]
+    async with open_stores(ico, settings.storage) as stores:
+        for name in names:
+            # Not HEAD: its answer does not tell a missing bucket from a missing object.
+            with suppress(ObjectNotFound):
+                async with stores.get(name).open(f"doctor-{secrets.token_hex(8)}"):
+                    pass
+    return Finding("ico", "ok", ", ".join(names) or ico.folder)
 
 
 async def _check_database(settings: Settings) -> Finding:
@@ -233,6 +257,7 @@ def _is_free(host: str, port: int) -> bool:
 _CHECKS: dict[str, Check] = {
     "libvips": _check_libvips,
     "storage": _check_storage,
+    "ico": _check_ico,
     "database": _check_database,
     "origin strategies": _check_strategies,
     "queue": _check_queue,
@@ -248,6 +273,8 @@ _REPAIRS = {
     "storage": "correct storage.endpoint, storage.bucket, storage.access_key and "
     "storage.secret_key; for a filesystem store, give the user of the service write permission on "
     "storage.root",
+    "ico": "correct ico.presets and ico.allowed; ico.folder; or ico.bucket, ico.endpoint, "
+    "ico.access_key, ico.secret_key and ico.buckets",
     "database": "start PostgreSQL, or correct the address, user and password in database.dsn",
     "origin strategies": "change the regex (orchestrator origins, or the API): RE2 has no "
     "look-around, back-references or possessive repetitions",

@@ -275,6 +275,8 @@ def _validated(reading: _Reading) -> Settings:
 
 def _holds_secret(annotation: Any) -> bool:
     """True if a value of this type, or a part of it, is a secret."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return any(_holds_secret(info.annotation) for info in annotation.model_fields.values())
     return annotation is SecretStr or any(map(_holds_secret, get_args(annotation)))
 
 

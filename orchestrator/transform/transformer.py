@@ -110,6 +110,14 @@ class Transformed:
         return self.asset is not None and self.asset.restricted
 
 
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """A purged picture: its id in caches, and how many stored results were deleted."""
+
+    group: str
+    results: int
+
+
 class Transformer:
     """Answers the requests of one process."""
 
@@ -163,23 +171,24 @@ class Transformer:
         except TimeoutError as error:
             raise Unavailable("This picture took too long to make. Try again shortly.") from error
 
-    async def purge(self, path: str, region: str = "", bucket: str = "") -> int:
+    async def purge(
+        self, path: str, region: str = "", bucket: str = "", *, scan: bool = False
+    ) -> Purged:
         """Remove the results of a picture: those stored beside it, and those in the caches of every
-        host. Returns how many were stored.
+        host. With `scan` also results beside it that this product has not stored.
 
         Raises InvalidInput, Forbidden, NotFound, OriginUnavailable, CatalogUnavailable, Conflict.
         """
         asset_id = parse_path(path)
         if asset_id is not None:
-            purged, cached = 0, str(asset_id)
+            purged = Purged(str(asset_id), 0)
         else:
             place = Place(self.stores.choose(region, bucket), path)
             with _translated_errors():
-                purged = await self.write_back.purge(place)
+                purged = Purged(place.id, await self.write_back.purge(place, scan=scan))
             self._originals.expire(place.id)
-            cached = place.id
-        await self._derivatives.assets.drop(cached)
-        await self._rows.announce_purge(cached)
+        await self._derivatives.assets.drop(purged.group)
+        await self._rows.announce_purge(purged.group)
         return purged
 
     def expire(self, group: str) -> None:

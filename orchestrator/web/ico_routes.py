@@ -87,13 +87,10 @@ class IcoRoutes:
         purged = await self._transformer.purge(
             path, headers.get(REGION_HEADER, ""), headers.get(BUCKET_HEADER, "")
         )
+        self._hot.drop_asset(purged.group)
         return web.json_response(
-            {"result": True, "deleted": purged}, headers={"Cache-Control": "no-store"}
+            {"result": True, "deleted": purged.results}, headers={"Cache-Control": "no-store"}
         )
-
-    def on_purged(self, group: str) -> None:
-        """Drop the answers of a picture from memory; `group` is its id in caches."""
-        self._hot.drop_asset(group)
 
     def _parse(self, request: web.Request) -> TransformRequest:
         segment, slash, path = (

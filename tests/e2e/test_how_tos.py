@@ -1,4 +1,4 @@
-"""Every how-to of `docs/how-to`, and `docs/api.md`, is run as a reader would run it.
+"""Every how-to of `docs/how-to`, `docs/api.md` and `docs/ico.md` are run as a reader would run it.
 
 A page's `sh` blocks run in order in one shell; a block marked `sh server` runs in the background,
 and the next block waits until the server is ready. A `text` block is the expected output of the
@@ -32,7 +32,7 @@ from tests.support.serve_process import free_port
 from tests.support.weed import BUCKET, s3_client, weed
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [*sorted((DOCS / "how-to").glob("*.md")), DOCS / "api.md"]
+PAGES = [*sorted((DOCS / "how-to").glob("*.md")), DOCS / "api.md", DOCS / "ico.md"]
 MARK = "@@@"
 PRELUDE = """
 set -euo pipefail
@@ -223,4 +223,4 @@ def test_every_common_task_has_its_page() -> None:
 
 
 def test_the_programs_of_the_pages_are_there() -> None:
-    assert [name for name in ("bash", "curl", "jq") if shutil.which(name) is None] == []
+    assert [name for name in ("bash", "curl", "jq", "openssl") if shutil.which(name) is None] == []

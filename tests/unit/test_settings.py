@@ -193,6 +193,16 @@ def test_a_missing_file_is_reported_by_name() -> None:
         ({"cache.memory_max_entry": "1GiB"}, "cache.memory_max_entry"),
         ({"cache.max_entry": "1TB"}, "cache.max_entry"),
         ({"ingest.thumbnail_policy": [0]}, "ingest.thumbnail_policy"),
+        ({"ico.bucket": "b", "ico.folder": "/f"}, "ico.folder"),
+        ({"ico.folder": "pictures"}, "ico.folder"),
+        ({"ico.access_key": "a"}, "ico.secret_key"),
+        ({"ico.endpoint": "minio:9000"}, "ico.endpoint"),
+        ({"ico.buckets": [{"region": "eu", "bucket": "b", "access_key": "a"}]}, "ico.buckets"),
+        ({"ico.secrets": ["short"]}, "ico.secrets"),
+        ({"ico.purge_secrets": [""]}, "ico.purge_secrets"),
+        ({"ico.presets": {"a/b": "width=5"}}, "ico.presets"),
+        ({"ico.quota": "1TB"}, "ico.quota"),
+        ({"ico.quota": "1GB", "cache.shares": {"ico": "2GB"}}, "ico.quota"),
         ({"iiif.default_space": "one"}, "iiif.default_space"),
         (
             {"delivery.upscale_rules": [{"asset_id": "(", "max_percent": 10}]},
@@ -242,6 +252,8 @@ def test_every_rule_of_the_module_is_applied() -> None:
         ("INGEST__PURGE_HEADERS", "Authorization: Bearer hunter2"),
         ("INGEST__PURGE_HEADERS", '{"Authorization": ["Bearer hunter2"]}'),
         ("INGEST__WEBHOOK_HEADERS", '["hunter2"]'),
+        ("ICO__SECRETS", "hunter2"),
+        ("ICO__BUCKETS", '[{"region": "eu", "secret_key": "hunter2"}]'),
     ],
 )
 def test_a_fault_never_contains_a_secret(variable: str, text: str) -> None:
@@ -266,6 +278,21 @@ def test_the_replaced_systems_variables_are_understood() -> None:
     assert settings.storage.endpoint == "https://store.example"
     assert settings.storage.secret_key.get_secret_value() == "secret"
     assert settings.delivery.cache_public == "public, max-age=60"
+
+
+def test_the_variables_of_mash_configure_ico() -> None:
+    environ = {
+        **HOME,
+        "MASH_ICO_QUOTA": "5000000",
+        "MASH_ICO_S3_REGION": "eu-west-1",
+        "MASH_ICO_S3_BUCKET": "press",
+        "MASH_ICO_S3_ACCESS_KEY": "id",
+        "MASH_ICO_S3_SECRET_KEY": "secret",
+    }
+    ico = load(None, environ, {}).ico
+    assert (ico.quota, ico.region, ico.bucket) == (5_000_000, "eu-west-1", "press")
+    assert ico.access_key.get_secret_value() == "id"
+    assert ico.secret_key.get_secret_value() == "secret"
 
 
 def test_local_storage_of_the_replaced_system_is_the_filesystem() -> None:

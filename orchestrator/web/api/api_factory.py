@@ -16,9 +16,11 @@ from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.origins.origin_services import OriginServices
 from orchestrator.settings import Api as ApiSettings
+from orchestrator.transform.transformer import Transformer
 from orchestrator.web.api.admin_page import AdminPage
 from orchestrator.web.api.batch_resource import BatchResource
 from orchestrator.web.api.batch_validation import BatchValidator
+from orchestrator.web.api.ico_resource import IcoResource
 from orchestrator.web.api.image_resource import ImageResource
 from orchestrator.web.api.ingest_requests import IngestRequestProcessor
 from orchestrator.web.api.job_resource import JobResource
@@ -65,6 +67,9 @@ class ApiServices(Protocol):
     @property
     def submitter(self) -> Submitter: ...  # noqa: D102
 
+    @property
+    def transformer(self) -> Transformer | None: ...  # noqa: D102
+
 
 def build_api(services: ApiServices, settings: ApiSettings, version: str) -> Api:
     """Return the API over these services; `version` is the version of the product."""
@@ -99,6 +104,7 @@ def build_api(services: ApiServices, settings: ApiSettings, version: str) -> Api
         thumbnails=PolicyResource(policies, "thumbnail"),
         storage=StorageResource(catalog.quotas),
         jobs=JobResource(catalog.jobs, services.submitter),
+        ico=IcoResource(services.transformer, services.submitter),
         admin=AdminPage(
             assets=catalog.assets,
             jobs=catalog.jobs,

@@ -13,6 +13,7 @@ from orchestrator.ingest.payload.fields import Body
 from orchestrator.web.api import image_models, request_models, rule_models, work_models
 from orchestrator.web.api.admin_page import AdminPage
 from orchestrator.web.api.batch_resource import BatchResource
+from orchestrator.web.api.ico_resource import IcoResource
 from orchestrator.web.api.image_resource import ImageResource
 from orchestrator.web.api.job_resource import JobResource
 from orchestrator.web.api.openapi import OpenApiDocument
@@ -46,6 +47,7 @@ class Resources:
     thumbnails: PolicyResource
     storage: StorageResource
     jobs: JobResource
+    ico: IcoResource
     admin: AdminPage
     document: OpenApiDocument
 
@@ -63,6 +65,15 @@ def build_operations(resources: Resources, max_body: int) -> list[Operation]:
         *_policy_operations("/thumbnailPolicies", resources.thumbnails, request_models.ThumbnailIn),
         *_storage_operations(resources.storage),
         *_job_operations(resources.jobs),
+        Operation(
+            "POST",
+            "/ico/warm",
+            resources.ico.warm,
+            "Make and store results of /ico ahead of requests",
+            {202: work_models.WarmUpOut},
+            "admin",
+            request_models.WarmUpIn,
+        ),
         Operation(
             "GET",
             "/admin",

@@ -163,3 +163,12 @@ class BatchIn(Fields):
     """`members` and `images` are accepted as names of this property, and so is a list without an
     object around it.
     """
+
+
+class WarmUpIn(Fields):
+    """Results of /ico that are made ahead of requests: each path with each of the parameters."""
+
+    paths: Annotated[list[Text], Field(min_length=1, max_length=10_000)]
+    """Keys of originals in the configured bucket or folder."""
+    params: Annotated[list[Text], Field(min_length=1, max_length=100)]
+    """Parameters or presets, as in a URL."""

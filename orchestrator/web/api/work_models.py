@@ -153,3 +153,9 @@ class Overview(ResponseModel):
     queued: list[LaneOut]
     failing: list[JobOut]
     """The latest 20 jobs that failed for good."""
+
+
+class WarmUpOut(ResponseModel):
+    """The jobs that make results of /ico."""
+
+    jobs: list[int]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.iiif.negotiation import (
     accepts_gzip,
+    preferred_picture_format,
     prefers_json,
     prefers_linked,
     version_from_accept,
@@ -96,6 +97,25 @@ def test_gzip_is_sent_only_if_the_client_accepts_it_as_much_as_identity(
     header: str, accepted: bool
 ) -> None:
     assert accepts_gzip(header) is accepted
+
+
+@pytest.mark.parametrize(
+    ("accept", "preferred"),
+    [
+        ("", ""),
+        ("*/*", ""),
+        ("image/*", ""),
+        ("image/webp", "webp"),
+        ("image/avif,image/webp,image/*;q=0.8", "avif"),
+        ("image/avif;q=0.5,image/webp", "webp"),
+        ("image/webp;q=0", ""),
+        ("image/webp;q=0.5,image/jpeg", ""),
+        ("image/webp,image/jpeg;q=0.9", "webp"),
+        ("image/webp;q=2", ""),
+    ],
+)
+def test_accept_prefers_a_newer_picture_format_only_by_name(accept: str, preferred: str) -> None:
+    assert preferred_picture_format(accept) == preferred
 
 
 @given(st.text(max_size=200) | st.text(alphabet='application/ld+json;q=0.5,* "\\', max_size=200))

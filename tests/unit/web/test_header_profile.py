@@ -54,6 +54,8 @@ def test_an_ordinary_block_has_a_profile(lines: str) -> None:
         HOST + "If-Modified-Since: Sun, 01 Mar 2026 12:00:00 GMT\r\n",
         HOST + "Authorization: Bearer x\r\n",
         HOST + "Cookie: a=1; ticket=x\r\n",
+        HOST + "X-S3-Region: eu-west-1\r\n",
+        HOST + "x-s3-bucket: press\r\n",
         HOST + "X: a\x00b\r\n",
         HOST + "X: \xe9\r\n",
         HOST + "X: a\nY: b\r\n",
@@ -84,5 +86,7 @@ def test_accept_and_accept_encoding_make_the_variant() -> None:
     plain = _read(HOST + "Accept: application/json\r\n")
     linked = _read(HOST + "Accept: application/ld+json\r\n")
     zipped = _read(HOST + "Accept: application/json\r\nAccept-Encoding: gzip\r\n")
-    variants = {p.variant for p in (plain, linked, zipped)}  # type: ignore[attr-defined]
-    assert len(variants) == 3
+    webp = _read(HOST + "Accept: image/webp,*/*\r\n")
+    avif = _read(HOST + "Accept: image/avif,image/webp,*/*\r\n")
+    profiles = (plain, linked, zipped, webp, avif)
+    assert len({p.variant for p in profiles}) == 5  # type: ignore[attr-defined]

@@ -69,8 +69,10 @@ class IcoRoutes:
         request[REQUEST_CLASS] = "ico"
         request[ERROR_VARY] = self._vary
         token = self._hot.token()
-        answer = await self._transformer.transform(self._parse(request), self._assets)
-        delivery = self._delivery(answer)
+        parsed = self._parse(request)
+        answer = await self._transformer.transform(parsed, self._assets)
+        # The hot tier knows no bucket that headers choose.
+        delivery = self._delivery(answer, may_be_hot=not parsed.chosen_bucket)
         if delivery.public:
             base = self._addresses.resolve_request(request).base
             store_hot(self._hot, request, base, delivery, token)
@@ -113,7 +115,7 @@ class IcoRoutes:
             waits_for_store=request.method == "HEAD",
         )
 
-    def _delivery(self, answer: Transformed) -> Delivery:
+    def _delivery(self, answer: Transformed, *, may_be_hot: bool) -> Delivery:
         caching, asset = self._settings.delivery, answer.asset
         control = _shortened(self._settings.ico.cache_control, answer.permitted.until)
         vary = self._vary
@@ -135,7 +137,7 @@ class IcoRoutes:
             surrogate_keys=(asset.id.surrogate_key if asset else quote(answer.group, safe=""),),
             timings=answer.timings,
             canonical=answer.permitted.parameters.canonical,
-            public=answer.hot_s > 0 and self._may_be_hot(answer),
+            public=may_be_hot and self._may_be_hot(answer),
             vary=vary,
             hot_group=answer.group,
             is_signed=answer.permitted.by_signature,
@@ -145,7 +147,7 @@ class IcoRoutes:
         """True if the answer may be kept in memory: for assets until a notice drops it, for other
         pictures until the original is looked up again. No answer outlives its signature.
         """
-        if answer.private or answer.stale:
+        if answer.private or answer.stale or answer.hot_s <= 0:
             return False
         until = answer.permitted.until
         return until is None or (answer.asset is None and until - time.time() >= answer.hot_s)

@@ -12,12 +12,14 @@ import os
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.errors import DecodeFailed
 from orchestrator.imaging import thumbnail_resize, vips
+from orchestrator.imaging.attention import attention_recipe
 from orchestrator.imaging.full_disk import is_disk_full, no_room
 from orchestrator.imaging.jpeg2000.jp2_layout import SMALL_LEVEL_PIXELS
 from orchestrator.imaging.probe import Bounds
@@ -28,6 +30,7 @@ from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.imaging.workers import decode_worker
 from orchestrator.imaging.workers.decode_queue import JobGroup
 from orchestrator.imaging.workers.decode_threads import DecodeThreads
+from orchestrator.imaging.workers.decode_worker import WorkerLimits
 from orchestrator.imaging.workers.lanes import Lane
 from orchestrator.model import Dimensions, SourceKind
 from orchestrator.settings import Imaging
@@ -64,7 +67,7 @@ class ImagingPool:
         self._threads = DecodeThreads(settings.threads or default, settings.queue, TILE_LANE_PIXELS)
         self._starters = ThreadPoolExecutor(2, "imaging-start")
         open_pictures = settings.memory_limit // _OPEN_PICTURES_SHARE or _OPEN_PICTURES_BYTES
-        limits = decode_worker.WorkerLimits(
+        limits = WorkerLimits(
             memory=settings.memory_limit,
             open_pictures=open_pictures,
             largest_picture=settings.memory_limit // _LARGEST_PICTURE_SHARE or open_pictures,
@@ -88,31 +91,40 @@ class ImagingPool:
             try:
                 if recipe.kind is SourceKind.PYRAMID_TIFF:
                     return await self._threads.render(recipe)
-                return await self._render_in(self._tiles, recipe)
+                return await self._run_in(self._tiles, decode_worker.render, recipe)
             except TooExpensive:
                 pass  # with the levels that the file really has
-        return await self._render_in(self._heavy, recipe)
+        return await self._run_in(self._heavy, decode_worker.render, recipe)
 
-    async def _render_in(self, lane: Lane, recipe: Recipe) -> bytes:
+    async def animate(self, recipe: Recipe) -> bytes:
+        """The region of every frame of a GIF or WebP, at the size, as an animation; the format of
+        the recipe is gif or webp. Raises as `render`, and TooLarge for too many frames or pixels.
+        """
+        timeout_s = self._settings.decode_timeout_s
+        return await self._heavy.run(
+            decode_worker.animate, recipe, self._bounds, timeout_s=timeout_s
+        )
+
+    async def attention(self, path: Path, probe: Probe) -> tuple[int, int]:
+        """(x, y) in upright pixels of what a viewer of the picture looks at first. Raises as
+        `render`.
+        """
+        recipe = attention_recipe(str(path), probe)
+        if estimated_cost(recipe) <= TILE_LANE_PIXELS:
+            with suppress(TooExpensive):
+                return await self._run_in(self._tiles, decode_worker.find_attention, recipe)
+        return await self._run_in(self._heavy, decode_worker.find_attention, recipe)
+
+    async def _run_in(self, lane: Lane, call: Callable[[Recipe], T], recipe: Recipe) -> T:
+        """Run `call`, preferably in the worker that has the file open."""
+        is_grouped, siblings = call is decode_worker.render, self._settings.siblings
         return await lane.run(
-            decode_worker.render,
+            call,
             recipe,
             timeout_s=self._settings.decode_timeout_s,
             affinity=zlib.crc32(recipe.path.encode()),
-            group=self._group_of(recipe),
+            group=_group_of(recipe, self._heavy_limits, siblings=siblings) if is_grouped else None,
         )
-
-    def _group_of(self, recipe: Recipe) -> JobGroup | None:
-        """What one worker should do in one call: parts of a large original, which it decodes once
-        for all of them, or neighbouring tiles of a JPEG2000 file.
-        """
-        is_original = recipe.kind is SourceKind.ORIGINAL
-        if is_original and decoded_bytes(recipe.dimensions) > self._heavy_limits.open_pictures:
-            key = (recipe.path, SourceKind.ORIGINAL)
-            return JobGroup(
-                key, decode_worker.render_together, recipe.region[1::-1], undivided=True
-            )
-        return _group_of(recipe) if self._settings.siblings else None
 
     async def resize(
         self, body: bytes, size: Dimensions, quality: str, output: str, encoder: Encoder
@@ -223,11 +235,18 @@ class ImagingPool:
         return self._tiles.pids + self._heavy.pids
 
 
-def _group_of(recipe: Recipe) -> JobGroup | None:
-    """The tiles of one level of one JPEG2000 file, which decode faster together."""
-    if recipe.kind is not SourceKind.JPEG2000:
+def _group_of(recipe: Recipe, limits: WorkerLimits, *, siblings: bool) -> JobGroup | None:
+    """What one worker should do in one call: parts of a large original, which it decodes once for
+    all of them, or (`siblings`) neighbouring tiles of a level of a JPEG2000 file, which decode
+    faster together.
+    """
+    order = recipe.region[1::-1]
+    is_original = recipe.kind is SourceKind.ORIGINAL
+    if is_original and decoded_bytes(recipe.dimensions) > limits.open_pictures:
+        key = (recipe.path, SourceKind.ORIGINAL)
+        return JobGroup(key, decode_worker.render_together, order, undivided=True)
+    if not siblings or recipe.kind is not SourceKind.JPEG2000:
         return None
     n, (width, height) = recipe.reduction, recipe.dimensions
     is_small = (width * height) >> (2 * n) <= SMALL_LEVEL_PIXELS
-    order = recipe.region[1::-1]
     return JobGroup((recipe.path, n), decode_worker.render_together, order, undivided=is_small)

@@ -54,7 +54,7 @@ def probe(path: Path, bounds: Bounds) -> Probe:
     image = load_picture(name, str(path))
     check_size((image.width, image.height), bounds)
     pages = header_number(image, "n-pages", 1) if name != "pdf" else 1
-    _check_frames(pages, bounds)
+    check_frames(pages, bounds)
     return _describe(name, image, pages)
 
 
@@ -69,7 +69,8 @@ def check_size(dimensions: Dimensions, bounds: Bounds) -> None:
         raise TooLarge(f"The image has more than {bounds.max_pixels} pixels. Use a smaller image.")
 
 
-def _check_frames(frames: int, bounds: Bounds) -> None:
+def check_frames(frames: int, bounds: Bounds) -> None:
+    """Raises TooLarge for a file of more pages or frames than `bounds` allows."""
     if frames > bounds.max_frames:
         raise TooLarge(
             f"The image has more than {bounds.max_frames} pages or frames. Use a file with fewer."
@@ -187,7 +188,7 @@ def _probe_tiff(path: Path, bounds: Bounds) -> Probe:
             notes = _notes(level_reader.load_level(str(path), picture, 0))
     else:
         check_decodable(path, picture)
-    _check_frames(pages, bounds)
+    check_frames(pages, bounds)
     result = _describe_original(
         "tiff",
         picture.dimensions,

@@ -22,11 +22,14 @@ InputFormat = Literal["jpeg", "png", "tiff", "jpeg2000", "gif", "webp", "heif", 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """Lossy quality of each format, 1 to 100."""
+    """Lossy quality of each format, 1 to 100, and how much work is spent on the size of a PNG, 0
+    (none) to 9.
+    """
 
     jpeg_quality: int = 80
     webp_quality: int = 80
     avif_quality: int = 55
+    png_compression: int = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,12 +97,19 @@ def cut_region(recipe: Recipe, picture: PictureHeaders, pictures: OpenPictures) 
 
 
 def _stored_request(recipe: Recipe, picture: PictureHeaders) -> tuple[Region, Dimensions]:
-    """Region and size of the recipe in the orientation of the file. Raises SourceMismatch."""
-    is_transposed = picture.orientation in _TRANSPOSED
-    stored = picture.levels[0]
+    return region_and_size_as_stored(recipe, picture.levels[0], picture.orientation)
+
+
+def region_and_size_as_stored(
+    recipe: Recipe, stored: Dimensions, orientation: int
+) -> tuple[Region, Dimensions]:
+    """Region and size of the recipe in the orientation of a file of `stored` dimensions. Raises
+    SourceMismatch.
+    """
+    is_transposed = orientation in _TRANSPOSED
     if (stored[::-1] if is_transposed else stored) != recipe.dimensions:
         raise SourceMismatch("The source of the image is not the one that its record describes.")
-    region = stored_region(recipe.region, recipe.dimensions, picture.orientation)
+    region = stored_region(recipe.region, recipe.dimensions, orientation)
     return region, recipe.size[::-1] if is_transposed else recipe.size
 
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.errors import Damaged, OrchestratorError, SourceMismatch, TooLarge
+from orchestrator.imaging import animation, attention, source_writer, vips
 from orchestrator.imaging import probe as probing
 from orchestrator.imaging import render as rendering
-from orchestrator.imaging import source_writer, vips
 from orchestrator.imaging.jpeg2000.binding import CodestreamError
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.probe import Bounds
@@ -101,6 +101,18 @@ def _render_or_error(recipe: Recipe) -> bytes | Exception:
         return render(recipe)
     except (OSError, OrchestratorError, TooExpensive) as error:
         return error
+
+
+def animate(recipe: Recipe, bounds: Bounds) -> bytes:
+    """`imaging.animation.animate` in this process. Raises as `render`."""
+    with translate_errors(recipe.path):
+        return animation.animate(recipe, bounds)
+
+
+def find_attention(recipe: Recipe) -> tuple[int, int]:
+    """`imaging.attention.find_attention` in this process. Raises as `render`."""
+    with translate_errors(recipe.path):
+        return attention.find_attention(recipe, _pictures[0], _limits[0].max_cost)
 
 
 def probe(path: str, bounds: Bounds) -> Probe:

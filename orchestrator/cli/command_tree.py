@@ -10,6 +10,7 @@ from orchestrator.cli import cache_commands as cache
 from orchestrator.cli import config_commands as config
 from orchestrator.cli import customer_commands as customers
 from orchestrator.cli import database_commands as database
+from orchestrator.cli import ico_commands as ico
 from orchestrator.cli import ico_result_commands as ico_results
 from orchestrator.cli import image_commands as images
 from orchestrator.cli import job_commands as jobs
@@ -39,7 +40,8 @@ def build() -> typer.Typer:
     app.command("worker")(worker)
     app.add_typer(_group("jobs", "List, retry and cancel jobs.", jobs.COMMANDS))
     app.add_typer(_group("images", "List, change and delete assets.", images.COMMANDS))
-    app.add_typer(_group("ico", "Pictures shaped by their URL.", ico_results.COMMANDS))
+    ico_commands = {**ico.COMMANDS, **ico_results.COMMANDS}
+    app.add_typer(_group("ico", "Pictures shaped by their URL.", ico_commands))
     app.add_typer(_group("origins", "Configure and test how origins are read.", origins.COMMANDS))
     app.add_typer(_group("customers", "Create and list customers.", customers.CUSTOMERS))
     app.add_typer(_group("keys", "Create, list and revoke API keys.", customers.KEYS))

@@ -22,7 +22,9 @@ from orchestrator.transform.shapes import (
     Original,
     Picture,
     Shape,
+    TransformFormat,
     keeps_frames,
+    needs_attention,
     output_format,
     plan_shape,
 )
@@ -59,7 +61,10 @@ class PictureShaper:
         """
         probe = await self._pool.probe(path)
         picture = self._check(probe)
-        shape = plan_shape(parameters, picture)
+        point = None
+        if needs_attention(parameters, picture):
+            point = await self._pool.attention(path, probe)
+        shape = plan_shape(parameters, picture, point)
         if isinstance(shape, Original):
             body = await asyncio.to_thread(_read, path, self._limits.max_bytes)
             return picture, Result(body, probe.media_type, "original", is_original=True)
@@ -68,7 +73,11 @@ class PictureShaper:
         if accepted and not parameters.format and not keeps_frames(parameters, picture):
             parameters = replace(parameters, format=accepted)
         metrics.RENDERS.inc()
-        body = await self._render(path, probe, picture, parameters, shape)
+        recipe = _recipe(path, probe, parameters, output_format(parameters, picture), shape)
+        if keeps_frames(parameters, picture):
+            body = await self._pool.animate(recipe)
+        else:
+            body = await self._pool.render(recipe)
         return picture, Result(body, media_type_of(body), "resize")
 
     def _check(self, probe: Probe) -> Picture:
@@ -79,21 +88,21 @@ class PictureShaper:
             raise TooLarge(f"The original has more than {self._limits.max_frames} frames.")
         return Picture(probe.width, probe.height, probe.pages, probe.format, probe.has_alpha)
 
-    async def _render(
-        self, path: Path, probe: Probe, picture: Picture, parameters: Parameters, shape: Shape
-    ) -> bytes:
-        quality = parameters.quality
-        recipe = Recipe(
-            str(path),
-            probe.kind,
-            probe.dimensions,
-            probe.levels,
-            shape.region,
-            shape.size,
-            format=output_format(parameters, picture),
-            encoder=Encoder(quality, quality, quality),
-        )
-        return await self._pool.render(recipe)
+
+def _recipe(
+    path: Path, probe: Probe, parameters: Parameters, output: TransformFormat, shape: Shape
+) -> Recipe:
+    quality = parameters.quality
+    return Recipe(
+        str(path),
+        probe.kind,
+        probe.dimensions,
+        probe.levels,
+        shape.region,
+        shape.size,
+        format=output,
+        encoder=Encoder(quality, quality, quality, png_compression=min(quality // 10, 9)),
+    )
 
 
 def media_type_of(body: bytes) -> str:

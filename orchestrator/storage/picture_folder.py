@@ -92,8 +92,14 @@ class PictureFolder:
 
     def _head(self, key: str) -> ObjectInfo:
         path = self._path(key)
-        with _translated():
-            return _describe(key, path, path.stat())
+        try:
+            with _translated():
+                return _describe(key, path, path.stat())
+        except ObjectNotFound:
+            if self._root.is_dir():
+                raise
+            # Of a folder that is not mounted nothing is known to be missing.
+            raise StorageUnavailable("The folder does not exist. Mount or create it.") from None
 
     def _open(self, key: str) -> tuple[ObjectInfo, BinaryIO]:
         path = self._path(key)

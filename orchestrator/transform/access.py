@@ -27,6 +27,11 @@ class Signed:
     exp: str = ""
     sig: str = ""
 
+    @property
+    def parameters(self) -> int:
+        """How many query parameters it consists of."""
+        return bool(self.exp) + bool(self.sig)
+
 
 @dataclass(frozen=True, slots=True)
 class Permitted:

@@ -71,8 +71,10 @@ class IcoRoutes:
         token = self._hot.token()
         parsed = self._parse(request)
         answer = await self._transformer.transform(parsed, self._assets)
-        # The hot tier knows no bucket that headers choose.
-        delivery = self._delivery(answer, may_be_hot=not parsed.chosen_bucket)
+        # The hot tier knows no bucket that headers choose. What else is in the query is not signed:
+        # a client can invent any number of such targets.
+        is_known = not parsed.chosen_bucket and len(request.query) <= parsed.signed.parameters
+        delivery = self._delivery(answer, may_be_hot=is_known)
         if delivery.public:
             base = self._addresses.resolve_request(request).base
             store_hot(self._hot, request, base, delivery, token)

@@ -53,6 +53,7 @@ async def site(
         purge_secrets=[SecretStr(PURGE_SECRET)],
         buckets=[IcoBucket(**other)],
         negotiate=True,
+        quota=50_000_000,
         recheck_s=RECHECK_S,
         **own,
     )
@@ -88,6 +89,8 @@ async def test_a_signed_url_is_answered_from_memory_and_a_forged_one_never(site:
     assert (await site.ask(url)).status == 200
     assert (await site.ask(url)).tier == "memory"
     assert (await site.ask("/ico/width=91/hot/a.jpg")).status == 403
+    for _ in range(2):  # a client can invent any number of these
+        assert (await site.ask(f"{url}&x=1")).tier == "disk"
     assert (await site.ask(f"{url[:-1]}x")).status == 403
 
 
@@ -105,6 +108,14 @@ async def test_no_answer_outlives_its_signature_in_memory(site: Site) -> None:
 async def test_a_query_that_is_no_signature_is_not_kept_in_memory(site: Site) -> None:
     for _ in range(3):
         assert (await site.ask("/ico/w50/hot/a.jpg?x=1")).tier != "memory"
+
+
+async def test_results_count_in_their_share_of_the_quota(site: Site) -> None:
+    await site.ask("/ico/w60/hot/a.jpg", Accept="image/webp")
+    cache = site.services.derivatives
+    assert cache.options.shares == (("ico", 50_000_000),)
+    names = [path.name for path in (site.services.settings.data_dir / "cache").rglob("*.img")]
+    assert any("-ico-" in name for name in names)
 
 
 async def test_a_purge_drops_the_answers_in_memory(site: Site) -> None:

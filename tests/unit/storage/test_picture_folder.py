@@ -97,6 +97,11 @@ async def test_only_regular_files_are_objects(folder: PictureFolder, tmp_path: P
             await read(folder, key)
 
 
+async def test_a_folder_that_does_not_exist_is_an_error_of_the_store(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailable):
+        await PictureFolder(tmp_path / "not-mounted").head("a.jpg")
+
+
 async def test_deleting_removes_the_file_its_record_and_an_empty_folder(
     folder: PictureFolder, tmp_path: Path
 ) -> None:

@@ -33,11 +33,11 @@ class Delivery:
     body: bytes
     media_type: str
     tier: str
-    """The tier that answered: memory, disk, thumb, resize, imageserver, special; "" for an answer
-    that comes from no tier.
+    """The tier that answered: memory, disk, thumb, resize, imageserver, special, for /ico also
+    stored and original; "" for an answer that comes from no tier.
     """
     request_class: str
-    """info, tile, full, region, thumb, base, page, api ...: the label in metrics and access log."""
+    """info, tile, full, region, thumb, base, ico, page, api ...: the label in metrics and access log."""
     cache_control: str
     asset: AssetId | None = None
     version: int = 0

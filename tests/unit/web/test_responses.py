@@ -98,6 +98,11 @@ def test_a_hot_entry_is_the_complete_response_without_date_and_request_id() -> N
     assert entry.size > len(entry.head) + 4
 
 
+def test_a_hot_entry_of_no_asset_is_dropped_by_its_group() -> None:
+    delivery = a_delivery(asset=None, hot_group="ico:folder/a.jpg")
+    assert make_hot_entry(delivery, "/t", MemoryFiles(1)).asset == "ico:folder/a.jpg"
+
+
 def test_a_compressed_hot_entry_holds_the_compressed_form() -> None:
     entry = make_hot_entry(a_delivery(gzip=b"zipped"), "/t", MemoryFiles(1), compressed=True)
     assert entry.body == b"zipped"

@@ -37,7 +37,9 @@ class Delivery:
     stored and original; "" for an answer that comes from no tier.
     """
     request_class: str
-    """info, tile, full, region, thumb, base, ico, page, api ...: the label in metrics and access log."""
+    """info, tile, full, region, thumb, base, ico, page, api ...: the label in metrics and in the
+    access log.
+    """
     cache_control: str
     asset: AssetId | None = None
     version: int = 0

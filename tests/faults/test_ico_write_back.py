@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import pictures
-from tests.support.pausing import paused
+from tests.support.pausing import paused, postgres_pids
 from tests.support.serve_process import ServeProcess, fetch, run_server, start_server, wait_until
 from tests.support.weed import BUCKET, CREDENTIALS, s3_client, s3_objects, weed
 
@@ -101,8 +101,7 @@ def test_a_result_is_stored_after_every_process_was_killed(endpoint: str, tmp_pa
 def test_a_picture_is_answered_while_the_database_is_away(endpoint: str, tmp_path: Path) -> None:
     with run_server(None, data=tmp_path / "data", env=environment(endpoint)) as server:
         warm_up(server, endpoint, "unrecorded")
-        database = [pid for pid, words in server.processes().items() if "postgres" in words]
-        with paused(*database):
+        with paused(*postgres_pids(tmp_path / "data")):
             answer = fetch(f"{server.public}/ico/w60/unrecorded/a.jpg")
             assert (answer.status, answer.headers["x-served-from"]) == (200, "resize")
         assert "results not recorded" in server.log()

@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 
 from orchestrator.errors import Damaged, NotAnImage, TooLarge, Unprocessable
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.settings import Ico
+from orchestrator.imaging.recipes import Probe
+from orchestrator.settings import Ico, Imaging
 from orchestrator.transform.parameters import parse_parameters
 from orchestrator.transform.picture_shaper import PictureShaper, Result
 from tests.golden.comparison import assert_alike, decode, reference
@@ -192,3 +193,32 @@ async def test_what_is_no_picture_or_too_large_is_refused(
     path = pictures.jpeg(tmp_path / "in.jpg", W, H)
     with pytest.raises(TooLarge):
         await shaped(PictureShaper(pool, Ico(max_pixels=W * H - 1)), path, "width=50")
+
+
+async def test_a_replaced_original_is_looked_at_again(
+    shaper: PictureShaper, tmp_path: Path
+) -> None:
+    path = pictures.jpeg(tmp_path / "in.jpg", W, H)
+    assert opened(await shaped(shaper, path, "width=100")).size == (100, 200)
+    pictures.png(tmp_path / "other.png", H, W).replace(path)
+    image = opened(await shaped(shaper, path, "width=100"))
+    assert (image.format, image.size) == ("PNG", (100, 50))
+
+
+async def test_an_original_is_probed_once(tmp_path: Path) -> None:
+    class CountingPool(ImagingPool):
+        probed = 0
+
+        async def probe(self, path: Path) -> Probe:
+            self.probed += 1
+            return await super().probe(path)
+
+    pool = CountingPool(Imaging(processes=1, threads=1))
+    try:
+        shaper = PictureShaper(pool, Ico())
+        path = pictures.jpeg(tmp_path / "in.jpg", W, H)
+        for width in (50, 100, 150):
+            assert opened(await shaped(shaper, path, f"width={width}")).width == width
+        assert pool.probed == 1
+    finally:
+        await pool.close()

@@ -22,6 +22,7 @@ from loadtests.benches.ingest import p7
 from loadtests.benches.job_queue import p13
 from loadtests.benches.thumbnails import p8
 from loadtests.benches.tiles import p5
+from loadtests.benches.transforms import p14
 from loadtests.benches.zoom import ScriptMissingError, p11
 from loadtests.harness import Row, Skipped, table, write_results
 from tests.support.reference_servers import ServerMissingError
@@ -37,6 +38,7 @@ BENCHES: dict[str, Bench] = {
     "P9": p9,
     "P11": p11,
     "P13": p13,
+    "P14": p14,
 }
 
 

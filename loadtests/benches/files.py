@@ -25,6 +25,7 @@ import psutil
 
 from loadtests.benches.context import Context
 from loadtests.harness import Row, Spread
+from loadtests.processor_time import cpu_seconds
 from orchestrator.cache.disk.cache import DiskCache, DiskOptions, Product
 from orchestrator.cache.disk.eviction_policies import Lru
 from orchestrator.cache.disk.file_names import Place, asset_hash, place
@@ -166,9 +167,9 @@ def _measure_server(
             ready.append(server.ready_s)
             if turn == 0:  # wait for the work of the first start to end
                 time.sleep(_SETTLE_S)
-                before, began = _cpu_seconds(server.process.pid), time.monotonic()
+                before, began = cpu_seconds(server.process.pid), time.monotonic()
                 time.sleep(_IDLE_S)
-                spent = _cpu_seconds(server.process.pid) - before
+                spent = cpu_seconds(server.process.pid) - before
                 idle.append(100 * spent / (time.monotonic() - began))
                 resident.append(psutil.Process(server.process.pid).memory_info().rss / 1e6)
     return {
@@ -177,13 +178,6 @@ def _measure_server(
         "idle, cpu of a core": idle,
         "resident, serve process": resident,
     }
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Seconds of processor time of a process and its children, without the database."""
-    process = psutil.Process(pid)
-    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
 
 
 def _measure_in_process(data: Path, used: int, rounds: int) -> dict[str, list[float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadtests.benches.tiles import distinct_tiles
+from loadtests.benches.transforms import shapes
 from loadtests.harness import Skipped, Spread, alternate, table
 from loadtests.wrk import LoadError, parse
 
@@ -65,3 +66,8 @@ def test_a_report_with_failed_responses_is_an_error(line: str) -> None:
 def test_no_tile_is_requested_twice_in_a_round() -> None:
     tiles = distinct_tiles(3)
     assert len(set(tiles)) == len(tiles) == 48
+
+
+def test_no_shape_is_requested_twice_in_any_round() -> None:
+    found = [shape for number in range(5) for shape in shapes(number)]
+    assert len(set(found)) == len(found) == 300

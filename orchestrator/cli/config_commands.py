@@ -44,7 +44,10 @@ def check_settings(session: Session) -> None:
     """Check the settings. Print every fault with its place and a suggestion. Exit status 1 if there
     is a fault.
     """
+    from orchestrator.transform.access import AccessRules
+
     loaded = session.load()
+    AccessRules(loaded.settings.ico)  # raises for a preset that cannot be parsed
     changed = sum(origin != "default" for origin in loaded.origins.values())
     print_line(f"The settings are valid. {changed} of {len(loaded.origins)} are not the default.")
 

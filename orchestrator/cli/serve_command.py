@@ -36,6 +36,7 @@ def serve(
 ) -> None:
     """Serve images until SIGTERM or Ctrl-C."""
     from orchestrator.processes import supervisor
+    from orchestrator.transform.access import AccessRules
 
     if folder is not None and not folder.is_dir():
         raise InvalidInput(f"{folder} is not a folder. Give the folder that holds the images.")
@@ -45,6 +46,7 @@ def serve(
         server__workers=workers,
         ingest__folder=None if folder is None else str(folder.resolve()),
     ).settings
+    AccessRules(settings.ico)  # raises for a preset that cannot be parsed
     set_up_logging(settings.log.level)
     delete_progress(settings.data_dir)
     announcer = threading.Thread(target=_announce_ready, args=(settings.server,), daemon=True)

@@ -82,6 +82,17 @@ def test_a_signed_path_is_answered(
     assert fetch(f"{server.public}/ico/width=77/b.jpg").status == 403
 
 
+@pytest.mark.parametrize("command_words", [("config", "check"), ("serve", "--port", "0")])
+def test_a_preset_that_cannot_be_parsed_is_named_before_anything_starts(
+    settings: dict[str, str], command: Command, tmp_path: Path, command_words: tuple[str, ...]
+) -> None:
+    wrong = {**settings, "ORCHESTRATOR_ICO__PRESETS": '{"big": "widht=50"}'}
+    done = command(*command_words, "--data", tmp_path / "data", env=wrong)
+    assert done.status == 1
+    assert "ico.presets: big" in done.err
+    assert not (tmp_path / "data" / "postgres").exists()
+
+
 def test_doctor_reads_the_store(
     server: ServeProcess, settings: dict[str, str], command: Command, tmp_path: Path
 ) -> None:

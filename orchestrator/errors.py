@@ -158,6 +158,10 @@ class CatalogUnavailable(Unavailable):
     code = "catalogue_unavailable"
 
 
+class SchemaMismatch(CatalogUnavailable):
+    """The tables of the database are those of another release."""
+
+
 class QueueUnavailable(Unavailable):
     """The queue service (SQS) does not answer."""
 

@@ -64,6 +64,7 @@ ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.Unavailable: ErrorMapping(503),
     errors.StorageUnavailable: ErrorMapping(503),
     errors.CatalogUnavailable: ErrorMapping(503),
+    errors.SchemaMismatch: ErrorMapping(503),
     errors.QueueUnavailable: ErrorMapping(503),
     errors.ImageServerUnavailable: ErrorMapping(503),
     errors.OriginUnavailable: ErrorMapping(502),

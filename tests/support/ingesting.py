@@ -249,7 +249,7 @@ async def open_ingest_system(
             imaging=imaging,
             scratch=scratch,
             origins=origins,
-            policies=await Policies.open(settings.ingest, catalog.policies),
+            policies=Policies(settings.ingest, catalog.policies),
             settings=settings,
             submitter=submitter,
         )

@@ -144,6 +144,11 @@ class ServeProcess:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
+    def log_events(self, event: str) -> list[dict[str, Any]]:
+        """The fields of each line of the log that has this event."""
+        lines = [line for line in self.log().splitlines() if f'"{event}"' in line]
+        return [entry for line in lines if (entry := json.loads(line))["event"] == event]
+
     def log_tail(self, lines: int = 40) -> str:
         return "\n".join(self.log().splitlines()[-lines:])
 
@@ -204,14 +209,22 @@ def run_server(
     env: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
     ready_s: float = READY_S,
+    probe: str = "ready",
 ) -> Iterator[ServeProcess]:
     """Start `orchestrator serve`, wait until it is ready, stop it after the block. Without `data`,
-    its data directory is a temporary folder. It may take `ready_s` to read a large folder.
+    its data directory is a temporary folder. It may take `ready_s` to read a large folder. With
+    the `probe` "live" it is waited for until it answers at all.
     """
     temporary = None if data else Path(tempfile.mkdtemp(prefix="orchestrator-run-"))
     data_dir = data or Path(f"{temporary}/data")
     server = start_server(
-        folder, workers=workers, data=data_dir, env=env, arguments=arguments, ready_s=ready_s
+        folder,
+        workers=workers,
+        data=data_dir,
+        env=env,
+        arguments=arguments,
+        ready_s=ready_s,
+        probe=probe,
     )
     try:
         yield server
@@ -233,8 +246,9 @@ def start_server(
     env: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
     ready_s: float = READY_S,
+    probe: str = "ready",
 ) -> ServeProcess:
-    """Start `orchestrator serve` and wait until `GET /health/ready` answers 200. The caller stops
+    """Start `orchestrator serve` and wait until `GET /health/{probe}` answers 200. The caller stops
     it.
     """
     data.mkdir(parents=True, exist_ok=True)
@@ -270,7 +284,7 @@ def start_server(
         mark,
     )
     try:
-        _wait_ready(server, ready_s)
+        _wait_ready(server, ready_s, probe)
     except BaseException:
         server.stop(graceful=False)
         raise
@@ -278,12 +292,12 @@ def start_server(
     return server
 
 
-def _wait_ready(server: ServeProcess, ready_s: float) -> None:
+def _wait_ready(server: ServeProcess, ready_s: float, probe: str) -> None:
     deadline = time.monotonic() + ready_s
     while time.monotonic() < deadline:
         server.check_alive()
         with suppress(OSError):
-            if fetch(f"{server.public}/health/ready", timeout_s=5).status == 200:
+            if fetch(f"{server.public}/health/{probe}", timeout_s=5).status == 200:
                 return
         time.sleep(0.05)
     raise TimeoutError(f"not ready after {ready_s} s\n{server.log_tail()}")

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.model import AssetId
 from orchestrator.web.api.batch_validation import BatchValidator
+from orchestrator.web.api.ingest_admission import IngestAdmission
 from orchestrator.web.api.ingest_requests import IngestRequestProcessor
 from tests.integration.api.conftest import House
 
@@ -27,7 +28,7 @@ async def test_ten_thousand_members_are_posted_and_cancelled_while_others_work(
         pipeline=services.pipeline,
         origins=services.origins.fetcher,
         submitter=services.submitter,
-        max_waiting=1,
+        admission=IngestAdmission(in_all=1, per_customer=1, per_host=1),
     )
     validator = BatchValidator(services.catalog.assets, ingest_requests, MEMBERS)
     origin = house.picture()

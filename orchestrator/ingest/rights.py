@@ -21,7 +21,7 @@ from orchestrator.ingest.convert import Converter
 from orchestrator.ingest.prepare import thumbnail_sizes
 from orchestrator.ingest.publish import ObjectWriter, Version, split_by_access
 from orchestrator.ingest.remove import Remover
-from orchestrator.model import Asset, AssetId, Dimensions, public_edge
+from orchestrator.model import Asset, AssetId, Dimensions, is_narrower, public_edge
 
 log = logging.getLogger(__name__)
 _MAX_TRIES = 5
@@ -125,7 +125,8 @@ class AssetEditor:
             requested = AssetChange.requested_of(before)
             if is_narrowing:
                 requested = requested.access
-                if not before.servable or not _is_narrower(before.as_requested(), before):
+                now = before.as_requested()
+                if not before.servable or not is_narrower(now.roles, now.max_unauthorised, before):
                     return before
             change = requested.without_same(before)
             if not change.values:
@@ -208,12 +209,3 @@ def _not_found(asset_id: AssetId) -> AssetNotFound:
 
 def _busy() -> Conflict:
     return Conflict("The asset is being changed by other requests. Try again.")
-
-
-def _is_narrower(requested: Asset, known: Asset) -> bool:
-    roles, limit = requested.roles, requested.max_unauthorised
-    if (roles, limit) == (known.roles, known.max_unauthorised):
-        return False
-    edge, before = public_edge(roles, limit), known.public_edge
-    opens = before is not None and (edge is None or edge > before)
-    return not opens and (not known.roles or (bool(roles) and set(roles) <= set(known.roles)))

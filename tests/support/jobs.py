@@ -273,7 +273,7 @@ LEASES = {"heartbeat_s": 0.2, "lease_s": 1.0}
 
 async def _work(dsn: str, log: str, seconds: str) -> None:
     settings = Jobs(max_attempts=50, **LEASES)
-    database = Database(dsn=SecretStr(dsn), connect_timeout_s=2, query_timeout_s=3)
+    database = Database(dsn=SecretStr(dsn), connect_timeout_s=5, query_timeout_s=15)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
 

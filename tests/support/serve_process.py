@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 COMMAND = Path(sys.executable).with_name("orchestrator")
-READY_S = 90.0
+READY_S = 180.0
 STOP_S = 40.0
 _MARK = "STARTED_BY_TEST"
 _ALARMS = (
@@ -109,7 +109,7 @@ class ServeProcess:
             for each in self.images()
         }
 
-    def wait_converted(self, timeout_s: float = 300, expected: int = 1) -> list[dict[str, Any]]:
+    def wait_converted(self, timeout_s: float = 800, expected: int = 1) -> list[dict[str, Any]]:
         """Wait until at least `expected` assets are listed and all are done; returns the list."""
         deadline = time.monotonic() + timeout_s
         while True:

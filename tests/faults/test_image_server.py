@@ -1,5 +1,5 @@
-"""An image server that hangs or is killed: what is cached is answered, the rest is 503, and new tiles
-are answered again when it is back.
+"""An image server that hangs or is killed: what is cached is answered, the rest is 503, and it is
+asked again when it is back.
 """
 
 from __future__ import annotations
@@ -92,8 +92,10 @@ def test_a_hung_or_killed_image_server_costs_only_what_is_in_no_cache(
             assert HUNG_S <= time.monotonic() - started < 10 * HUNG_S
             assert_known_is_answered()
         wait_until(is_answered, "it is asked again after the pause")
-        for pid in pids:
-            psutil.Process(pid).kill()
+        processes = [psutil.Process(pid) for pid in pids]
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes, timeout=30)
         assert not is_answered()
         assert_known_is_answered()
         assert fetch(f"{server.public}/health/ready").status == 200

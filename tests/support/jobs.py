@@ -60,9 +60,9 @@ def drafts(count: int, **changes: Any) -> list[JobDraft]:
 
 
 @contextmanager
-def moto() -> Iterator[str]:
-    """Run a server with the SQS API; its address."""
-    port = free_port()
+def moto(port: int = 0) -> Iterator[str]:
+    """Run a server with the SQS API on this port or a free one; its address."""
+    port = port or free_port()
     words = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"

@@ -45,9 +45,7 @@ def nginx_static(folder: Path, *, access_log: bool = False) -> Iterator[str]:
 
 
 @contextmanager
-def iipsrv(
-    folder: Path, *, processes: int = 2, quality: int = 80, port: int = 0
-) -> Iterator[str]:
+def iipsrv(folder: Path, *, processes: int = 2, quality: int = 80, port: int = 0) -> Iterator[str]:
     """iipsrv in `processes` processes behind nginx; yields the prefix `http://127.0.0.1:P/iiif/2`,
     where P is `port` or a free one.
 

@@ -152,6 +152,12 @@ class StorageUnavailable(Unavailable):
     code = "storage_unavailable"
 
 
+class StorageFull(StorageUnavailable):
+    """The disk of a filesystem store has no room."""
+
+    code = "no_room"
+
+
 class CatalogUnavailable(Unavailable):
     """The database does not answer."""
 

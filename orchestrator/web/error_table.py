@@ -63,6 +63,7 @@ ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.Overloaded: ErrorMapping(503),
     errors.Unavailable: ErrorMapping(503),
     errors.StorageUnavailable: ErrorMapping(503),
+    errors.StorageFull: ErrorMapping(503),
     errors.CatalogUnavailable: ErrorMapping(503),
     errors.SchemaMismatch: ErrorMapping(503),
     errors.QueueUnavailable: ErrorMapping(503),

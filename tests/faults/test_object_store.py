@@ -114,7 +114,8 @@ async def test_a_full_folder_of_objects_is_unavailable_and_keeps_what_it_has(
         for key in ("a", "b"):
             with pytest.raises(StorageUnavailable) as caught:
                 await store.put(key, bytes(2 * 1024**2))
-            assert fault_of(caught.value, "store").retryable
+            fault = fault_of(caught.value, "store")
+            assert (fault.code, fault.retryable) == ("no_room", True)
         assert await read(store, "a", max_bytes=9) == b"before"
         assert [info.key async for info in store.list("")] == ["a"]
         await store.put("b", b"after")

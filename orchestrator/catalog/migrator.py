@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from importlib import resources
 
 import asyncpg
@@ -40,31 +41,35 @@ async def migrate(settings: Database) -> list[str]:
     """
     if not await pending(settings):
         return []
-    connection = await connect(settings, query_timeout_s=_TIMEOUT_S)
-    try:
-        with translated():
-            await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-            await connection.execute(_TABLE)
-            applied = await _read_applied(connection)
-            _check(applied)
-            missing = [name for name in migrations() if name not in applied]
-            for name in missing:
-                await _apply(connection, name)
-            return missing
-    finally:
-        await connection.close(timeout=settings.connect_timeout_s)
+    async with _connected(settings, _TIMEOUT_S) as connection:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await connection.execute(_TABLE)
+        applied = await _read_applied(connection)
+        _check_release(applied)
+        missing = [name for name in migrations() if name not in applied]
+        for name in missing:
+            await _apply(connection, name)
+        return missing
 
 
 async def pending(settings: Database) -> list[str]:
     """The names of the migrations that are not applied yet. Raises as `migrate`."""
-    connection = await connect(settings)
-    try:
-        with translated():
-            applied = await _read_applied(connection)
-            _check(applied)
-    finally:
-        await connection.close(timeout=settings.connect_timeout_s)
+    async with _connected(settings) as connection:
+        applied = await _read_applied(connection)
+        _check_release(applied)
     return [name for name in migrations() if name not in applied]
+
+
+@asynccontextmanager
+async def _connected(
+    settings: Database, query_timeout_s: float | None = None
+) -> AsyncIterator[asyncpg.Connection]:
+    connection = await connect(settings, query_timeout_s=query_timeout_s)
+    with translated():
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=settings.connect_timeout_s)
 
 
 async def _read_applied(connection: asyncpg.Connection) -> dict[str, str]:
@@ -75,7 +80,7 @@ async def _read_applied(connection: asyncpg.Connection) -> dict[str, str]:
     }
 
 
-def _check(applied: Mapping[str, str]) -> None:
+def _check_release(applied: Mapping[str, str]) -> None:
     """Raise SchemaMismatch unless this release has each applied migration with the same text."""
     known = {name: _digest(text) for name, text in migrations().items()}
     unknown = sorted(applied.keys() - known.keys())

@@ -7,7 +7,6 @@ thumbnails; all keys change together.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -42,8 +41,6 @@ class AssetEditor:
         self._writer = writer
         self._converter = converter
         self._remover = remover
-        # The lock holds a database connection; conversions leave at least two.
-        self._lock_slot = asyncio.Semaphore(1)
 
     async def set_access(
         self,
@@ -175,7 +172,6 @@ class AssetEditor:
                 if row.version == stored_under and row.object.kind == "thumbnail"
             ]
             async with (
-                self._lock_slot,
                 # Without it, the sweeper would take the copies for those of a killed process.
                 self._catalog.exclusive(filing_lock(before.id)),
                 self._writer.copy_thumbnails(version, rows, sizes) as (existing, objects),

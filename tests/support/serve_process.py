@@ -29,7 +29,7 @@ from typing import Any
 COMMAND = Path(sys.executable).with_name("orchestrator")
 READY_S = 180.0
 STOP_S = 40.0
-_MARK = "STARTED_BY_TEST"
+MARK = "STARTED_BY_TEST"
 _ALARMS = (
     "Traceback (most recent call last)",
     "was never retrieved",
@@ -153,8 +153,10 @@ class ServeProcess:
         return "\n".join(self.log().splitlines()[-lines:])
 
     def processes(self) -> dict[int, str]:
-        """Every process of this run, including orphans: pid and command line."""
-        return processes_marked(self.mark)
+        """Every process of this run, including orphans and the embedded database: pid and command
+        line.
+        """
+        return processes_marked(self.mark) | database_processes(self.data)
 
     def stop(self, *, graceful: bool = True) -> None:
         """Stop all processes. If graceful: send SIGTERM, and raise AssertionError unless the exit
@@ -188,12 +190,27 @@ class ServeProcess:
 
 
 def processes_marked(mark: str) -> dict[int, str]:
-    """The processes whose environment has the mark of a run. Children inherit it, daemons too."""
+    """The processes whose environment has the mark of a run: pid and command line. Children inherit
+    it, but not the embedded database, which is started with an environment of its own.
+    """
+    needle = f"{MARK}={mark}".encode()
+    return _processes(lambda entry: needle in (entry / "environ").read_bytes().split(b"\0"))
+
+
+def database_processes(data: Path) -> dict[int, str]:
+    """The processes of the embedded database below `data`, which all work in its folder: pid and
+    command line.
+    """
+    folder = data / "postgres"
+    return _processes(lambda entry: (entry / "cwd").samefile(folder))
+
+
+def _processes(is_wanted: Callable[[Path], bool]) -> dict[int, str]:
+    """The processes whose folder in /proc is wanted."""
     processes = {}
-    needle = f"{_MARK}={mark}".encode()
     for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and needle in (entry / "environ").read_bytes().split(b"\0"):
+        with suppress(OSError):  # it has ended
+            if entry.name.isdigit() and is_wanted(entry):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 if any(words):  # a zombie process has no command line
                     processes[int(entry.name)] = b" ".join(words).decode(errors="replace").strip()
@@ -272,7 +289,7 @@ def start_server(
                 # Where running installations are recorded: not among those of the user.
                 "XDG_STATE_HOME": str(data.parent / "state"),
                 **(env or {}),
-                _MARK: mark,
+                MARK: mark,
             },
         )
     server = ServeProcess(

@@ -152,13 +152,13 @@ async def read_as_recorded(
     if known is None or not known.generation:
         return draft
     if known.ingest_generation:
-        is_of_earlier_job = await connection.fetchval(
-            "SELECT EXISTS (SELECT FROM jobs WHERE asset = $1 AND generation = $2 AND id < $3)",
+        is_of_this_or_earlier_job = await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM jobs WHERE asset = $1 AND generation = $2 AND id <= $3)",
             str(known.id),
             known.ingest_generation,
             job,
         )
-        if not is_of_earlier_job:
+        if not is_of_this_or_earlier_job:
             raise Superseded
         if known.generation == known.ingest_generation:
             return draft

@@ -7,9 +7,10 @@ the ports.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from orchestrator.cache.disk.cache import DiskCache, DiskOptions
 from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrator import migrate
+from orchestrator.errors import CatalogUnavailable, SchemaMismatch
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.hooks import HookJobs
 from orchestrator.ingest.pipeline import Pipeline, build_pipeline
@@ -31,12 +33,13 @@ from orchestrator.routing.access_tokens import SignedTokens
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.delivery_settings import failure_lifetimes_of
 from orchestrator.routing.orchestrate import SourceOrchestrator
-from orchestrator.settings import Settings
+from orchestrator.settings import Database, Settings
 from orchestrator.storage.store import ObjectStore
 from orchestrator.storage.store_factory import open_store
 from orchestrator.transform.transform_factory import open_transformer
 from orchestrator.transform.transformer import Transformer
 
+log = logging.getLogger(__name__)
 FIRST_CUSTOMER = (1, "main")
 """Created in an empty database: every asset belongs to a customer."""
 
@@ -71,18 +74,22 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings, *, share: int = 1, needs_database: bool = True
+) -> AsyncIterator[Services]:
     """Migrate the database and open all services; `settings.database.dsn` must name a database.
 
-    `share`: the number of processes on this host that share its cores. Raises CatalogUnavailable,
-    StorageUnavailable.
+    `share`: the number of processes on this host that share its cores. Unless `needs_database`, the
+    services are opened without a database that is away: it is migrated and used when it answers.
+    Raises CatalogUnavailable, StorageUnavailable.
     """
     async with AsyncExitStack() as stack:
-        await migrate(settings.database)
         hook_jobs = HookJobs(settings.ingest)
-        catalog = await Catalog.open(settings.database, hook_jobs)
+        catalog = await _open_catalog(settings.database, hook_jobs, is_needed=needs_database)
         stack.push_async_callback(catalog.close)
-        await catalog.customers.ensure(*FIRST_CUSTOMER)
+        policies = Policies(settings.ingest, catalog.policies)
+        with nullcontext() if needs_database else suppress(CatalogUnavailable):
+            await policies.check_defaults()
         store = await stack.enter_async_context(open_store(settings.storage, settings.data_dir))
         imaging = ImagingPool(settings.imaging, share=share)
         stack.push_async_callback(imaging.close)
@@ -119,7 +126,7 @@ async def open_services(settings: Settings, *, share: int = 1) -> AsyncIterator[
             imaging=imaging,
             scratch=scratch,
             origins=origins,
-            policies=await Policies.open(settings.ingest, catalog.policies),
+            policies=policies,
             settings=settings,
             submitter=submitter,
         )
@@ -186,6 +193,25 @@ def _stored_secret(settings: Settings, name: str, make: Callable[[], str]) -> st
             path.hardlink_to(temporary)
         temporary.unlink()
     return path.read_text().strip()
+
+
+async def _open_catalog(settings: Database, hook_jobs: HookJobs, *, is_needed: bool) -> Catalog:
+    async def prepare() -> None:
+        await migrate(settings)
+        catalog = await Catalog.open(settings)
+        try:
+            await catalog.customers.ensure(*FIRST_CUSTOMER)
+        finally:
+            await catalog.close()
+
+    try:
+        await prepare()
+        return await Catalog.open(settings, hook_jobs)
+    except CatalogUnavailable as error:
+        if is_needed or isinstance(error, SchemaMismatch):
+            raise
+        log.warning("started without the database", extra={"reason": error.public})
+        return await Catalog.open(settings, hook_jobs, prepare)
 
 
 async def _open_scratch(stack: AsyncExitStack, settings: Settings) -> Scratch:

@@ -162,10 +162,20 @@ class StorageTimeout(StorageUnavailable):
     """The object store did not answer in time."""
 
 
+class StorageFull(StorageUnavailable):
+    """The disk of a filesystem store has no room."""
+
+    code = "no_room"
+
+
 class CatalogUnavailable(Unavailable):
     """The database does not answer."""
 
     code = "catalogue_unavailable"
+
+
+class SchemaMismatch(CatalogUnavailable):
+    """The tables of the database are those of another release."""
 
 
 class QueueUnavailable(Unavailable):

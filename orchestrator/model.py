@@ -148,6 +148,15 @@ def public_edge(roles: Collection[str], max_unauthorised: int) -> int | None:
     return max(max_unauthorised, 0) if roles or max_unauthorised >= 0 else None
 
 
+def is_narrower(roles: Collection[str], max_unauthorised: int, known: Asset) -> bool:
+    """True if these rights show no client more than those of the asset, and some client less."""
+    if (tuple(roles), max_unauthorised) == (known.roles, known.max_unauthorised):
+        return False
+    edge, before = public_edge(roles, max_unauthorised), known.public_edge
+    opens = before is not None and (edge is None or edge > before)
+    return not opens and (not known.roles or (bool(roles) and set(roles) <= set(known.roles)))
+
+
 @dataclass(frozen=True, slots=True)
 class RequestedIngest:
     """What the last accepted ingest will publish besides pixels, with every later change merged in.

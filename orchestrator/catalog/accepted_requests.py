@@ -9,7 +9,7 @@ new. Every transaction locks assets first, in the order of their keys, then jobs
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import asyncpg
@@ -17,7 +17,7 @@ import asyncpg
 from orchestrator.catalog.batches import MOVE
 from orchestrator.catalog.values import AssetDraft
 from orchestrator.errors import AssetNotFound, Superseded, fault_of
-from orchestrator.model import Asset, AssetId
+from orchestrator.model import Asset, AssetId, is_narrower
 
 SUPERSEDED = fault_of(Superseded(), "request")
 ENDED_NOTICE = "ended"
@@ -84,8 +84,8 @@ _SHOW = """UPDATE assets SET origin = requested ->> 'origin',
 _SUPERSEDE = f"""WITH ended AS (
         UPDATE jobs SET state = 'superseded', finished = clock_timestamp(), heartbeat = NULL,
             fault = $2::jsonb
-        WHERE asset = ANY ($1::text[]) AND kind = ANY ($3::text[]) AND id <> $4
-            AND state IN ('queued', 'running') RETURNING *
+        WHERE asset = ANY ($1::text[]) AND kind = ANY ($3::text[])
+            AND ($4::bigint IS NULL OR id < $4) AND state IN ('queued', 'running') RETURNING *
     ){MOVE.format(column="superseded")}
     SELECT count(*) FILTER (WHERE started IS NOT NULL) FROM ended"""  # noqa: S608  constants
 
@@ -104,9 +104,9 @@ async def accept_ingests(
     earlier request of it is superseded. An asset that cannot be served takes all values of its
     request. Another one keeps its origin, rights and description until the ingest publishes.
 
-    `job` is a running job, recorded without a request, that accepts this one: it is not superseded.
-    A draft without an origin keeps origin and policies of the request before. Raises AssetNotFound
-    when there is none.
+    `job` is a running job, recorded without a request, that accepts this one: it supersedes only
+    those that were recorded before it. A draft without an origin keeps origin and policies of the
+    request before. Raises AssetNotFound when there is none.
     """
     generations: dict[AssetId, int] = {}
     ordered = sorted(drafts, key=lambda draft: draft.id)
@@ -135,8 +135,40 @@ async def accept_ingests(
             generations[accepted],
             str(accepted),
         )
-    await supersede_jobs(connection, list(generations), INGEST_KINDS, but=job)
+    await supersede_jobs(connection, list(generations), INGEST_KINDS, before=job)
     return generations
+
+
+async def read_as_recorded(
+    connection: asyncpg.Connection, known: Asset | None, draft: AssetDraft, job: int
+) -> AssetDraft:
+    """Return what is left of the request of a job that an earlier release recorded. It is older
+    than every request with a generation: a later ingest replaces it, a later change keeps rights
+    and description. Whether that was a change of rights is not recorded, so the rights of the job
+    count if they are narrower.
+
+    `known` is the locked asset. Raises Superseded.
+    """
+    if known is None or not known.generation:
+        return draft
+    if known.ingest_generation:
+        is_of_this_or_earlier_job = await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM jobs WHERE asset = $1 AND generation = $2 AND id <= $3)",
+            str(known.id),
+            known.ingest_generation,
+            job,
+        )
+        if not is_of_this_or_earlier_job:
+            raise Superseded
+        if known.generation == known.ingest_generation:
+            return draft
+    now = known.as_requested()
+    roles = now.roles if draft.roles is None else draft.roles
+    limit = now.max_unauthorised if draft.max_unauthorised is None else draft.max_unauthorised
+    left: dict[str, Any] = dict.fromkeys(_FIELDS)
+    if is_narrower(roles, limit, now):
+        left |= {"roles": draft.roles, "max_unauthorised": draft.max_unauthorised}
+    return replace(draft, **left)
 
 
 async def supersede_jobs(
@@ -144,16 +176,15 @@ async def supersede_jobs(
     assets: Sequence[AssetId],
     kinds: Sequence[str],
     *,
-    but: int | None = None,
+    before: int | None = None,
 ) -> None:
-    """End the queued and running jobs of these assets as superseded, except the job `but`. The
-    caller has locked the assets. Workers are notified if a job may be running.
+    """End the queued and running jobs of these assets as superseded, with `before` only those that
+    were recorded before this job. The caller has locked the assets. Workers are notified if a job
+    may be running.
     """
     names = [str(each) for each in assets]
     # One statement: it locks the batches of all these jobs in their order.
-    has_run = await connection.fetchval(
-        _SUPERSEDE, names, asdict(SUPERSEDED), list(kinds), but or 0
-    )
+    has_run = await connection.fetchval(_SUPERSEDE, names, asdict(SUPERSEDED), list(kinds), before)
     if has_run:
         await notify_ended(connection)
 

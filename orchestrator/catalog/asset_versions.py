@@ -7,7 +7,7 @@ asset was accepted. Otherwise the method returns None.
 
 from __future__ import annotations
 
-from orchestrator.catalog.accepted_requests import INGEST_KINDS, supersede_jobs
+from orchestrator.catalog.accepted_requests import INGEST_KINDS, Check, supersede_jobs
 from orchestrator.catalog.asset_accounting import NOTHING, settle
 from orchestrator.catalog.asset_transaction import (
     WHERE,
@@ -46,17 +46,24 @@ class AssetVersions:
             return await next_version(connection)
 
     async def register(
-        self, draft: AssetDraft, *, thumbnails: ThumbnailSizes | None = None
+        self,
+        draft: AssetDraft,
+        *,
+        thumbnails: ThumbnailSizes | None = None,
+        check: Check | None = None,
     ) -> Registration:
         """Record an original that can be served: a new version in the state registered, with the
         thumbnails that are planned.
 
         If the asset has the same original and policies already, nothing changes: it keeps its
         version, and `changed` is False. Otherwise this is an accepted request of its own, unless an
-        accepted ingest waits or runs: that one goes on, and replaces this version.
+        accepted ingest waits or runs: that one goes on, and replaces this version. Raises what
+        `check` raises.
         """
         async with self._pool.transaction() as connection:
             known = await lock_asset(connection, draft.id)
+            if check is not None:
+                check(known)
             if known is not None and _is_same(known, draft):
                 return Registration(known, changed=False)
             is_pending = known is not None and known.is_pending
@@ -176,12 +183,16 @@ class AssetVersions:
             code in UNREADABLE,
         )
 
-    async def reopen(self, asset_id: AssetId, version: int) -> Asset | None:
+    async def reopen(
+        self, asset_id: AssetId, version: int, check: Check | None = None
+    ) -> Asset | None:
         """Accept a request to convert a version again: it is registered. None when it is no longer
-        current.
+        current. Raises what `check` raises.
         """
         async with self._pool.transaction() as connection:
             known = await lock_asset(connection, asset_id)
+            if check is not None:
+                check(known)
             if known is None or known.version != version:
                 return None
             await supersede_jobs(connection, [asset_id], INGEST_KINDS)

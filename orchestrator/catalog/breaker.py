@@ -2,8 +2,9 @@
 
 A statement that waits long starts a probe, which asks on a connection of its own whether the
 database answers at all. Only a failed probe opens the breaker, so that a slow statement or a full
-pool never does. Then every waiting statement ends at once, later ones are refused, and the probe is
-repeated. The first answer closes the breaker. The probe is the only statement that a database gets
+pool never does; a process that starts without the database opens it, too. Then every waiting
+statement ends at once, later ones are refused, and the probe is repeated. The first answer closes
+the breaker. The probe is the only statement that a database gets
 before it has answered, so its recovery is not delayed by waiting requests.
 """
 
@@ -51,11 +52,13 @@ class CircuitBreaker:
     def __init__(self, probe: Probe, answer_s: float, on_closed: Callable[[], Awaitable[None]]):
         """The breaker opens when a statement has waited for `answer_s` seconds and the probe, which
         has the second half of this time, got no answer. `on_closed` is called before the first
-        statement after an outage.
+        statement after an outage; while it raises CatalogUnavailable, the breaker stays open.
         """
         self._probe = probe
         self._half_s = answer_s / 2
         self._on_closed = on_closed
+        self.on_opened: Callable[[], None] = lambda: None
+        """Called when the breaker opens: the database does not answer this process."""
         self.is_open = False
         self._uses: set[Use] = set()
         self._answers = 0
@@ -80,6 +83,11 @@ class CircuitBreaker:
                 if use.timer is not None:
                     use.timer.cancel()
 
+    def open(self) -> None:
+        """Open the breaker: the database is away. It closes as after any outage."""
+        self._open()
+        self.suspect()
+
     def suspect(self) -> None:
         """A statement failed or waits long: ask whether the database answers."""
         if self._probing is None or self._probing.done():
@@ -103,7 +111,7 @@ class CircuitBreaker:
     async def _run_probes(self) -> None:
         """Return once the database answers."""
         began, failures = time.monotonic(), 0
-        while not await self._is_answering():
+        while not await self._is_usable():
             failures += 1
             if not self.is_open:
                 self._open()
@@ -111,11 +119,20 @@ class CircuitBreaker:
                 backoff_s(failures, first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S)
             )
         if self.is_open:
-            await self._on_closed()
             self.is_open = False
             metrics.BREAKER_OPEN.set(0)
             away_s = round(time.monotonic() - began, 1)
             log.info("database answers again", extra={"away_s": away_s})
+
+    async def _is_usable(self) -> bool:
+        if not await self._is_answering():
+            return False
+        if self.is_open:
+            try:
+                await self._on_closed()
+            except CatalogUnavailable:  # `on_closed` reports it
+                return False
+        return True
 
     async def _is_answering(self) -> bool:
         loop = asyncio.get_running_loop()
@@ -140,3 +157,4 @@ class CircuitBreaker:
         log.warning("database does not answer", extra={"waiting": len(self._uses)})
         for use in list(self._uses):
             use.end()
+        self.on_opened()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Self
 
@@ -17,7 +18,7 @@ from orchestrator.catalog.cancellations import Cancellations
 from orchestrator.catalog.change_jobs import ChangeJobs, ChangeRecorder
 from orchestrator.catalog.changes import Changes
 from orchestrator.catalog.claims import Claims
-from orchestrator.catalog.connection import Pool
+from orchestrator.catalog.connection import Pool, Prepare
 from orchestrator.catalog.customers import ApiKeys, Customers
 from orchestrator.catalog.ico_results import IcoResults
 from orchestrator.catalog.ingest_state import IngestStates
@@ -62,13 +63,24 @@ class Catalog:
         self.ico_results = IcoResults(pool)
 
     @classmethod
-    async def open(cls, settings: Database, change_jobs: ChangeJobs | None = None) -> Self:
-        """Connect to the database of the settings. Raises CatalogUnavailable."""
-        return cls(await Pool.open(settings), change_jobs)
+    async def open(
+        cls,
+        settings: Database,
+        change_jobs: ChangeJobs | None = None,
+        prepare: Prepare | None = None,
+    ) -> Self:
+        """Connect to the database of the settings, or as soon as it can be prepared: see
+        `Pool.open`. Raises CatalogUnavailable.
+        """
+        return cls(await Pool.open(settings, prepare), change_jobs)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._pool.close()
+
+    def when_away(self, call: Callable[[], None]) -> None:
+        """Call this function, and no other, whenever the database is found not to answer."""
+        self._pool.when_away(call)
 
     def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
         """A connection of the pool. Raises CatalogUnavailable."""

@@ -140,7 +140,7 @@ class Claims:
         """
         row = await self._pool.fetchrow(
             """UPDATE jobs SET state = 'queued', heartbeat = NULL,
-                   due = clock_timestamp() + make_interval(secs => $3),
+                   due = clock_timestamp() + make_interval(secs => $3), wait_s = $3,
                    fault = coalesce($4::jsonb, fault), attempts = attempts - $5::int
                WHERE id = $1 AND worker = $2 AND state = 'running' RETURNING id""",
             job.id,
@@ -150,6 +150,13 @@ class Claims:
             int(not is_counted),
         )
         return row is not None
+
+    async def cap_times(self) -> int:
+        """After the clock of the database was set back, no job waits longer than its delay, and no
+        claim lasts longer than its lease, both from now on. Returns how many jobs this corrected.
+        """
+        row = await self._pool.fetchrow(_CAP)
+        return 0 if row is None else int(row["number"])
 
     async def recover(self, silent_s: float, max_attempts: int) -> Recovery:
         """Take the jobs of workers that have been silent for `silent_s` seconds. They are queued
@@ -178,7 +185,7 @@ class Claims:
             )
             requeued = await connection.fetch(
                 f"""UPDATE jobs SET state = 'queued', heartbeat = NULL,
-                        worker = '', due = clock_timestamp()
+                        worker = '', due = clock_timestamp(), wait_s = 0
                     WHERE {condition} RETURNING id""",  # noqa: S608
                 value,
             )
@@ -219,6 +226,15 @@ class Claims:
         return _settled(row)
 
 
+_CAP = """WITH queued AS (
+        UPDATE jobs SET state = 'queued',  -- named, so that workers are notified
+            due = clock_timestamp() + make_interval(secs => wait_s)
+        WHERE state = 'queued' AND due > clock_timestamp()
+            AND due > clock_timestamp() + make_interval(secs => wait_s) RETURNING id
+    ), running AS (
+        UPDATE jobs SET heartbeat = clock_timestamp()
+        WHERE state = 'running' AND heartbeat > clock_timestamp() RETURNING id
+    ) SELECT (SELECT count(*) FROM queued) + (SELECT count(*) FROM running) AS number"""
 _THEIRS = "state = 'running' AND split_part(worker, '/', 1) = ANY ($1::text[])"
 _SILENT = """state = 'running' AND heartbeat < clock_timestamp() - make_interval(secs => $1)"""
 

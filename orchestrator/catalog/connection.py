@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeAlias
@@ -15,8 +16,12 @@ from asyncpg.exceptions._base import DataError as _UnfitArgument  # its only hom
 from orchestrator.catalog.advisory_locks import AdvisoryLocks
 from orchestrator.catalog.breaker import AWAY, CircuitBreaker
 from orchestrator.errors import CatalogUnavailable, InvalidInput
+from orchestrator.fault_log import FaultLog
 from orchestrator.settings import Database
 
+log = logging.getLogger(__name__)
+Prepare: TypeAlias = Callable[[], Awaitable[object]]
+"""Prepares the database for this release. Raises CatalogUnavailable."""
 Connection: TypeAlias = asyncpg.Connection
 """For other packages, which pass a connection on but run no statements."""
 
@@ -103,31 +108,43 @@ class Pool:
     answer, the breaker refuses every use at once.
     """
 
-    def __init__(self, pool: asyncpg.Pool, settings: Database) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, settings: Database, prepare: Prepare | None = None
+    ) -> None:
         self._pool = pool
+        self._prepare = prepare
+        self._faults = FaultLog(log, "database not prepared", "database prepared")
         self._wait_s = settings.query_timeout_s
         self._breaker = CircuitBreaker(
             lambda: is_answering(settings),
             settings.answer_timeout_s,
-            # Connections from before the outage may be lost without a sign.
-            on_closed=pool.expire_connections,
+            on_closed=self._on_closed,
         )
         self._locks = AdvisoryLocks(pool, self._breaker, self._wait_s, _end)
 
     @classmethod
-    async def open(cls, settings: Database) -> Pool:
-        """Connect. Raises CatalogUnavailable."""
+    async def open(cls, settings: Database, prepare: Prepare | None = None) -> Pool:
+        """Connect. Raises CatalogUnavailable. With `prepare` the database is away: every use is
+        refused until it answers and `prepare` has returned.
+        """
         with translated():
             pool = await asyncpg.create_pool(
                 settings.dsn.get_secret_value(),
-                min_size=settings.pool_min,
+                min_size=settings.pool_min if prepare is None else 0,
                 max_size=settings.pool_max,
                 timeout=settings.connect_timeout_s,
                 command_timeout=settings.query_timeout_s,
                 server_settings=_SESSION,
                 init=_prepare,
             )
-        return cls(pool, settings)
+        opened = cls(pool, settings, prepare)
+        if prepare is not None:
+            opened._breaker.open()
+        return opened
+
+    def when_away(self, call: Callable[[], None]) -> None:
+        """Call this function, and no other, whenever the database is found not to answer."""
+        self._breaker.on_opened = call
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
@@ -183,6 +200,18 @@ class Pool:
         with suppress(TimeoutError):
             async with asyncio.timeout(0 if self._breaker.is_open else _CLOSE_S):
                 await self._pool.close()
+
+    async def _on_closed(self) -> None:
+        if self._prepare is not None:
+            try:
+                await self._prepare()
+            except CatalogUnavailable as error:
+                self._faults.report(reason=error.public)
+                raise
+            self._prepare = None
+            self._faults.clear()
+        # Connections from before the outage may be lost without a sign.
+        await self._pool.expire_connections()
 
     @contextmanager
     def _errors_reported(self) -> Iterator[None]:

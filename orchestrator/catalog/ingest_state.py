@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from orchestrator.catalog.accepted_requests import Check, accept_ingests
+from orchestrator.catalog.accepted_requests import Check, accept_ingests, read_as_recorded
 from orchestrator.catalog.asset_accounting import settle
 from orchestrator.catalog.asset_transaction import (
     WHERE,
@@ -27,6 +27,7 @@ from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import STORE, Asset, AssetId, AssetState, Source, ThumbnailSizes
 
 MAX_ERROR_CHARS = 1000
+_NOT_RECORDED = "The catalogue did not record the asset. Try again."
 SERVED_STATE = """CASE WHEN state <> 'ingesting' THEN state WHEN source IS NULL THEN 'failed'
     WHEN thumbnails_version = 0 THEN 'registered' ELSE 'ready' END"""
 """The state of an asset when its ingest has ended; it depends on what can be served."""
@@ -55,8 +56,8 @@ class IngestStates:
 
         An asset that cannot be served takes all values of the draft. Another one keeps its origin,
         rights and description until the ingest publishes. `job` is the running job that this
-        request comes with, if it was recorded without one. Raises what `check` raises, and as
-        `accept_ingests`.
+        request comes with, if it was recorded without one: what was accepted since wins. Raises
+        what `check` raises, Superseded, and as `accept_ingests`.
         """
         if connection is None:
             async with self._pool.transaction() as own:
@@ -64,8 +65,13 @@ class IngestStates:
         known = await lock_asset(connection, draft.id)
         if check is not None:
             check(known)
+        if job is not None:
+            draft = await read_as_recorded(connection, known, draft, job)
         await accept_ingests(connection, [draft], draft.batch, job=job)
-        return _asset(await lock_row(connection, draft.id))
+        accepted = await lock_asset(connection, draft.id)
+        if accepted is None:
+            raise CatalogUnavailable(_NOT_RECORDED)
+        return accepted
 
     async def publish_original(
         self,
@@ -126,6 +132,15 @@ class IngestStates:
             asset = _asset(row)
             await self._changes.record(connection, "failed", asset, error)
             return asset
+
+    async def withdraw(self, asset_id: AssetId, generation: int) -> bool:
+        """Stop serving the original of a first ingest of this generation before the ingest ends.
+        False when no original is served, or the ingest was superseded.
+        """
+        async with self._pool.transaction() as connection:
+            if not await _is_current(connection, asset_id, generation):
+                return False
+            return await withdraw_original(connection, asset_id)
 
     async def record_unchanged(
         self,
@@ -210,22 +225,15 @@ class IngestStates:
         return [(asset_of(row), row["has_failed"]) for row in rows]
 
 
-async def lock_row(connection: asyncpg.Connection, asset_id: AssetId) -> asyncpg.Record | None:
-    """Lock the row of the asset until the transaction ends; None when there is none."""
-    row: asyncpg.Record | None = await connection.fetchrow(
-        f"SELECT {COLUMNS} FROM assets WHERE {WHERE} FOR UPDATE",  # noqa: S608  constants
-        *key(asset_id),
-    )
-    return row
-
-
-async def withdraw_original(connection: asyncpg.Connection, asset_id: AssetId) -> None:
-    """Stop serving the original of a first ingest that failed or was cancelled."""
+async def withdraw_original(connection: asyncpg.Connection, asset_id: AssetId) -> bool:
+    """Stop serving the original of a first ingest that fails or was cancelled. False when none is
+    served.
+    """
     known = await lock_asset(connection, asset_id)
     if known is None or known.thumbnails_version or known.source is None:
-        return
+        return False
     if not known.source.location.startswith(STORE):
-        return  # a file of a served folder: it is served without an ingest
+        return False  # a file of a served folder: it is served without an ingest
     row = await connection.fetchrow(
         f"""UPDATE assets SET source = NULL, width = 0, height = 0, thumbnails = $4
             WHERE {WHERE} RETURNING {COLUMNS}""",  # noqa: S608  constants
@@ -234,6 +242,7 @@ async def withdraw_original(connection: asyncpg.Connection, asset_id: AssetId) -
     )
     asset = await notify_change(connection, _asset(row), is_gone=True)
     await settle(connection, asset_id, asset)
+    return True
 
 
 async def _is_current(connection: asyncpg.Connection, asset_id: AssetId, generation: int) -> bool:
@@ -243,5 +252,5 @@ async def _is_current(connection: asyncpg.Connection, asset_id: AssetId, generat
 
 def _asset(row: asyncpg.Record | None) -> Asset:
     if row is None:
-        raise CatalogUnavailable("The catalogue did not record the asset. Try again.")
+        raise CatalogUnavailable(_NOT_RECORDED)
     return asset_of(row)

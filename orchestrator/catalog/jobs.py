@@ -202,9 +202,9 @@ class Jobs:
 
 
 _INSERT = """INSERT INTO jobs
-        (kind, payload, customer, lane, host, asset, due, dedupe, generation, batch)
+        (kind, payload, customer, lane, host, asset, due, wait_s, dedupe, generation, batch)
     SELECT kind, payload, customer, lane, host, asset,
-        clock_timestamp() + make_interval(secs => delay), dedupe, generation, $10
+        clock_timestamp() + make_interval(secs => delay), delay, dedupe, generation, $10
     FROM unnest($1::text[], $2::jsonb[], $3::int[], $4::text[], $5::text[], $6::text[],
         $7::float8[], $8::text[], $9::bigint[]) WITH ORDINALITY AS draft
         (kind, payload, customer, lane, host, asset, delay, dedupe, generation, place)

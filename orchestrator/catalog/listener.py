@@ -24,8 +24,8 @@ from orchestrator.settings import Database
 log = logging.getLogger(__name__)
 PROBE_S, ANSWER_S = 2.0, 3.0
 """How often the connection is tested, and the time in which it must answer: a connection that fails
-silently is detected within the sum. The loss of a connection empties the hot tier, so that the time
-is longer than that of a request.
+silently is detected within the sum, unless a statement of the process meets the fault before. The
+loss of a connection empties the hot tier, so that the time is longer than that of a request.
 """
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
 
@@ -44,33 +44,47 @@ class Listener:
         on_lost: Callable[[], None] = lambda: None,
         on_restored: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_restored` is called each time the connection listens, the first time too."""
+        """`on_restored` is called each time the connection listens, the first time too. `on_lost`
+        is also called when the first connection cannot be opened.
+        """
         self._settings = settings
         self._channels = dict(channels)
         self._on_lost = on_lost
         self._on_restored = on_restored
+        self._disconnect: Callable[[], None] = lambda: None
         self._faults = FaultLog(log, "listen connection failed", "listen connection restored")
 
-    async def run(self, listening: asyncio.Event | None = None) -> None:
-        """Listen until cancelled. Sets `listening` when the connection listens the first time."""
+    async def run(self, started: asyncio.Event | None = None) -> None:
+        """Listen until cancelled. Sets `started` when the connection listens the first time, or
+        cannot be opened the first time, after `on_lost`.
+        """
+        started = started or asyncio.Event()
         failures = 0
         while True:
             try:
-                await self._listen(listening or asyncio.Event())
+                await self._listen(started)
             except CatalogUnavailable as error:
                 failures += 1
                 self._faults.report(reason=error.public)
+                if not started.is_set():
+                    self._on_lost()
+                    started.set()
             else:
                 failures = 0
             await asyncio.sleep(
                 backoff_s(failures, first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S)
             )
 
-    async def _listen(self, listening: asyncio.Event) -> None:
+    def disconnect(self) -> None:
+        """Give up the connection, as the database is known not to answer, and connect again."""
+        self._disconnect()
+
+    async def _listen(self, started: asyncio.Event) -> None:
         """Connect and listen until the connection ends. Raises CatalogUnavailable when the
         connection cannot be opened.
         """
         connection = await connect(self._settings)
+        self._disconnect = connection.terminate  # which also ends a test that waits for an answer
         ended = asyncio.Event()
         try:
             connection.add_termination_listener(lambda _connection: ended.set())
@@ -80,7 +94,7 @@ class Listener:
             metrics.LISTENER_CONNECTED.set(1)
             self._faults.clear()
             self._on_restored()
-            listening.set()
+            started.set()
             try:
                 await _wait_for_end(connection, ended)
             finally:

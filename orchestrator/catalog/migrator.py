@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from importlib import resources
 
 import asyncpg
 
 from orchestrator.catalog.connection import connect, translated
-from orchestrator.errors import CatalogUnavailable
+from orchestrator.errors import SchemaMismatch
 from orchestrator.settings import Database
 
 _LOCK = 0x6F726368  # the key of the advisory lock: any constant
@@ -35,37 +36,40 @@ def migrations() -> dict[str, str]:
 async def migrate(settings: Database) -> list[str]:
     """Apply the pending migrations, each in a transaction; returns their names.
 
-    Raises CatalogUnavailable, also when the text of an applied migration has changed or a later
-    release migrated the database: this one would read and write its tables wrongly.
+    Raises CatalogUnavailable, and SchemaMismatch when the text of an applied migration has changed
+    or a later release migrated the database: this one would read and write its tables wrongly.
     """
-    connection = await connect(settings, query_timeout_s=_TIMEOUT_S)
-    try:
-        with translated():
-            await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-            await connection.execute(_TABLE)
-            applied = await _read_applied(connection)
-            _refuse_newer(applied)
-            return [
-                name
-                for name, text in migrations().items()
-                if await _apply(connection, name, text, applied)
-            ]
-    finally:
-        await connection.close(timeout=settings.connect_timeout_s)
+    if not await pending(settings):
+        return []
+    async with _connected(settings, _TIMEOUT_S) as connection:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await connection.execute(_TABLE)
+        applied = await _read_applied(connection)
+        _check_release(applied)
+        missing = [name for name in migrations() if name not in applied]
+        for name in missing:
+            await _apply(connection, name)
+        return missing
 
 
 async def pending(settings: Database) -> list[str]:
-    """The names of the migrations that are not applied yet. Raises CatalogUnavailable, also when a
-    later release migrated the database.
-    """
-    connection = await connect(settings)
-    try:
-        with translated():
-            applied = await _read_applied(connection)
-            _refuse_newer(applied)
-    finally:
-        await connection.close(timeout=settings.connect_timeout_s)
+    """The names of the migrations that are not applied yet. Raises as `migrate`."""
+    async with _connected(settings) as connection:
+        applied = await _read_applied(connection)
+        _check_release(applied)
     return [name for name in migrations() if name not in applied]
+
+
+@asynccontextmanager
+async def _connected(
+    settings: Database, query_timeout_s: float | None = None
+) -> AsyncIterator[asyncpg.Connection]:
+    connection = await connect(settings, query_timeout_s=query_timeout_s)
+    with translated():
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=settings.connect_timeout_s)
 
 
 async def _read_applied(connection: asyncpg.Connection) -> dict[str, str]:
@@ -76,29 +80,31 @@ async def _read_applied(connection: asyncpg.Connection) -> dict[str, str]:
     }
 
 
-def _refuse_newer(applied: Iterable[str]) -> None:
-    unknown = sorted(set(applied) - set(migrations()))
+def _check_release(applied: Mapping[str, str]) -> None:
+    """Raise SchemaMismatch unless this release has each applied migration with the same text."""
+    known = {name: _digest(text) for name, text in migrations().items()}
+    unknown = sorted(applied.keys() - known.keys())
     if unknown:
-        raise CatalogUnavailable(
+        raise SchemaMismatch(
             f"A later release migrated the database ({', '.join(unknown)}). Use that release, or "
             "restore the backup that was made before its first start."
         )
-
-
-async def _apply(
-    connection: asyncpg.Connection, name: str, text: str, applied: dict[str, str]
-) -> bool:
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    if name in applied:
-        if applied[name] != digest:
-            raise CatalogUnavailable(
+    for name in sorted(applied):
+        if applied[name] != known[name]:
+            raise SchemaMismatch(
                 f"The database was migrated with another text of migration {name}. "
                 "Use the release that migrated it."
             )
-        return False
+
+
+async def _apply(connection: asyncpg.Connection, name: str) -> None:
+    text = migrations()[name]
     async with connection.transaction():
         await connection.execute(text)
         await connection.execute(
-            "INSERT INTO migrations (name, digest) VALUES ($1, $2)", name, digest
+            "INSERT INTO migrations (name, digest) VALUES ($1, $2)", name, _digest(text)
         )
-    return True
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.catalog.accepted_requests import Check
 from orchestrator.catalog.asset_accounting import settle
 from orchestrator.catalog.asset_transaction import (
     WHERE,
@@ -23,13 +24,24 @@ class Refusals:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def refuse(self, draft: AssetDraft, error: str, *, code: str, release: str) -> Asset:
+    async def refuse(
+        self,
+        draft: AssetDraft,
+        error: str,
+        *,
+        code: str,
+        release: str,
+        check: Check | None = None,
+    ) -> Asset:
         """Record an original that cannot be served, and why: a new version in the state failed.
         `draft.source` says where the original is. Objects of an earlier version become unwanted.
-        Nothing changes while an accepted ingest of the asset waits or runs.
+        Nothing changes while an accepted ingest of the asset waits or runs. Raises what `check`
+        raises.
         """
         async with self._pool.transaction() as connection:
             known = await lock_asset(connection, draft.id)
+            if check is not None:
+                check(known)
             if known is not None and known.is_pending:
                 return known
             asset = await write_version(

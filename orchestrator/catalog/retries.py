@@ -16,7 +16,7 @@ from orchestrator.catalog.jobs import INGEST, Job, job_of
 from orchestrator.errors import NotFound, StateConflict
 from orchestrator.model import AssetId
 
-_REQUEUE = """UPDATE jobs SET state = 'queued', attempts = 0, due = clock_timestamp(),
+_REQUEUE = """UPDATE jobs SET state = 'queued', attempts = 0, due = clock_timestamp(), wait_s = 0,
     finished = NULL, started = NULL, begun = NULL, heartbeat = NULL, worker = '',
     fault = NULL"""
 _REOPEN = """UPDATE assets SET state = 'ingesting', error = '', error_code = '', finished = NULL,

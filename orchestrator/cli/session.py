@@ -147,14 +147,15 @@ def _running_installation() -> Installation | None:
     if len(running) > 1:
         folders = ", ".join(str(each.data_dir) for each in running)
         raise StateConflict(f"Several installations run: {folders}. Choose one with --data.")
-    for installation in running:
-        if installation.database != EMBEDDED:
-            raise StateConflict(
-                f"An installation runs in {installation}. Give the command the same --config, or "
-                "the same variables."
-            )
-        return installation
-    return None
+    if not running:
+        return None
+    [installation] = running
+    if installation.database != EMBEDDED:
+        raise StateConflict(
+            f"An installation runs in {installation}. Give the command the same --config, or "
+            "the same variables."
+        )
+    return installation
 
 
 async def _run_with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:

@@ -40,6 +40,8 @@ from orchestrator.ingest.reservation import Reservation
 from orchestrator.ingest.rights import AssetEditor
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.ingest.serve_original import OriginalPublisher
+from orchestrator.jobs.fair_slots import HostSlots
+from orchestrator.jobs.submitter import host_of
 from orchestrator.model import STORE, Asset, AssetId
 from orchestrator.origins.file_reader import location_of_file
 from orchestrator.origins.origin_address import local_path, scheme_of
@@ -65,9 +67,12 @@ class IngestRunner:
         converter: Converter,
         editor: AssetEditor,
         remover: Remover,
+        hosts: HostSlots,
         reserve_s: float,
     ) -> None:
-        """`reserve_s`: quota reserved by a killed process is free again after this."""
+        """An origin is read in one of the slots of its host (`hosts`). `reserve_s`: quota reserved
+        by a killed process is free again after this.
+        """
         self._catalog = catalog
         self._scratch = scratch
         self._origins = origins
@@ -77,6 +82,7 @@ class IngestRunner:
         self._converter = converter
         self._editor = editor
         self._remover = remover
+        self._hosts = hosts
         self._reserve_s = reserve_s
 
     async def accept(
@@ -155,9 +161,10 @@ class IngestRunner:
         async with self._scratch.folder() as folder:
             with context.stages.step("fetch"):
                 etag = _etag_to_compare(known, request, recipes)
-                fetched = await self._origins.fetcher.fetch(
-                    context.id.customer, request.origin, folder / "original", etag
-                )
+                async with self._hosts.hold(host_of(request.origin), context.id.customer):
+                    fetched = await self._origins.fetcher.fetch(
+                        context.id.customer, request.origin, folder / "original", etag
+                    )
             if isinstance(fetched, NotModified):
                 draft = build_draft(request, etag=fetched.etag)
                 return await self._record_unchanged(context, draft)

@@ -23,7 +23,7 @@ from orchestrator.ingest.remove import Remover
 from orchestrator.ingest.rights import AssetEditor
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.ingest.serve_original import OriginalPublisher
-from orchestrator.jobs.fair_slots import FairSlots
+from orchestrator.jobs.fair_slots import FairSlots, HostSlots
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.jobs.worker_options import conversions_at_once
 from orchestrator.origins.origin_services import OriginServices
@@ -103,6 +103,7 @@ def build_pipeline(
         converter=converter,
         editor=editor,
         remover=remover,
+        hosts=HostSlots(settings.jobs.per_host),
         reserve_s=reserve_s,
     )
     reingester = Reingester(

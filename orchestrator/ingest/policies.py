@@ -95,15 +95,12 @@ class Policies:
             },
         }
 
-    @classmethod
-    async def open(cls, settings: Ingest, stored: StoredPolicies) -> Policies:
-        """Return the policies after a check of the defaults in the settings. Raises InvalidInput
-        if a default policy does not exist, CatalogUnavailable.
+    async def check_defaults(self) -> None:
+        """Check the default policies of the settings. Raises InvalidInput if one of them does not
+        exist, CatalogUnavailable.
         """
-        policies = cls(settings, stored)
-        await policies.optimisation(EVERYONE, "")
-        await policies.folder(EVERYONE)
-        return policies
+        await self.optimisation(EVERYONE, "")
+        await self.folder(EVERYONE)
 
     async def optimisation(self, customer: int, name: str) -> OptimisationPolicy:
         """Return the policy of this name or URL; the default for "". It is read from the catalogue.

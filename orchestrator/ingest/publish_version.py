@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from orchestrator import metrics
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.values import Settlement
-from orchestrator.errors import Conflict, SourceChanged
+from orchestrator.errors import Conflict, OverQuota, SourceChanged
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.ingest_context import IngestContext
@@ -118,7 +120,7 @@ class VersionPublisher:
             number = await versions.next_version()
             version = Version(context.id, number, public_edge_after(draft, now))
             plan = await plan_objects(version, prepared, source)
-            reserved = await context.reservation.reserve(plan.bytes)
+            reserved = await self._reserve(context, plan.bytes)
             with context.stages.step("store"):
                 async with self._writer.write(plan) as stored:
                     context.stages.current = "record"
@@ -136,3 +138,14 @@ class VersionPublisher:
                 return published
             # A later request was accepted: a change of rights, an ingest or a deletion.
         raise Conflict("The asset is being changed by other requests. Try again.")
+
+    async def _reserve(self, context: IngestContext, new_bytes: int) -> UUID | None:
+        """Reserve room for the version. An original that is served until then gives way first: of
+        concurrent ingests, none is refused for the original of another one that is refused, too.
+        """
+        try:
+            return await context.reservation.reserve(new_bytes)
+        except OverQuota:
+            if not await self._catalog.ingest_states.withdraw(context.id, context.generation):
+                raise
+            return await context.reservation.reserve(new_bytes)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import metrics
+from orchestrator.catalog.accepted_requests import Check
 from orchestrator.catalog.asset_versions import AssetVersions
 from orchestrator.catalog.refusals import Refusals
 from orchestrator.catalog.values import AssetDraft, Registration
@@ -108,6 +109,7 @@ class Registrar:
         known: Asset | None,
         *,
         force: bool = False,
+        check: Check | None = None,
     ) -> Registration:
         """Register the local file `path`, to be read where it is. The caller submits a conversion
         job if the asset changed.
@@ -115,7 +117,8 @@ class Registrar:
         `known` is the asset before; an unchanged file then costs one look at its status, also if
         it was refused (unless `force`). Raises OriginUnavailable or Overloaded: the asset stays as
         it was. Raises Unprocessable or TooLarge for a file that is refused: the asset has the
-        reason, unless its converted source can still be served.
+        reason, unless its converted source can still be served. Raises what `check` raises, which
+        is called when something is recorded.
         """
         file = await asyncio.to_thread(location_of_file, path)
         request = Request(asset_id, str(path))
@@ -127,7 +130,7 @@ class Registrar:
             probe = await self._probe(path, file)
         except (Unprocessable, TooLarge) as error:
             if known is None or not _is_copied(known):
-                await self._record_refusal(request, recipes, file, error)
+                await self._record_refusal(request, recipes, file, error, check)
             raise
         metrics.INGEST_BYTES.inc(file.bytes)
         log_notes(asset_id, probe)
@@ -138,7 +141,7 @@ class Registrar:
             request, probe=probe, recipes=recipes, source=source, fingerprint=file.fingerprint
         )
         planned = planned_thumbnails(draft, recipes, known)
-        registered = await self._versions.register(draft, thumbnails=planned)
+        registered = await self._versions.register(draft, thumbnails=planned, check=check)
         if registered.changed:
             metrics.INGESTS.labels("registered").inc()
             if known is not None:
@@ -171,6 +174,7 @@ class Registrar:
         recipes: Recipes,
         file: OriginLocation,
         error: Unprocessable | TooLarge,
+        check: Check | None,
     ) -> None:
         source = Source(
             location=file.location,
@@ -183,7 +187,9 @@ class Registrar:
             levels=0,
         )
         draft = build_draft(request, recipes=recipes, source=source, fingerprint=file.fingerprint)
-        await self._refusals.refuse(draft, error.public, code=error.code, release=self._release)
+        await self._refusals.refuse(
+            draft, error.public, code=error.code, release=self._release, check=check
+        )
         await self._remover.remove_without_grace(request.id)
         metrics.INGESTS.labels("failed").inc()
 

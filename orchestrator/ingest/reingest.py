@@ -71,13 +71,15 @@ class Reingester:
             accepted = await self._runner.accept(Request(asset.id, "", force=True), check=check)
             return await self._runner.run(asset_id, accepted.ingest_generation)
         recipes = await self._converter.load_recipes(asset)
-        await self._registrar.register_file(
-            asset.id, local_path(asset.origin), recipes, asset, force=True
+        registered = await self._registrar.register_file(
+            asset.id, local_path(asset.origin), recipes, asset, force=True, check=check
         )
+        if registered.changed:
+            check = None  # the request was accepted with the new file
         async with self._converter.lock(asset_id):
             now = await self._catalog.assets.get(asset_id)
-            if now is not None and now.state is not AssetState.REGISTERED:
-                now = await self._catalog.versions.reopen(asset_id, now.version)
+            if now is not None and (check is not None or now.state is not AssetState.REGISTERED):
+                now = await self._catalog.versions.reopen(asset_id, now.version, check)
             if now is None:
                 raise _overtaken()
             # In case this conversion fails or the process is killed.

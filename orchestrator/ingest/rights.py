@@ -7,7 +7,6 @@ thumbnails; all keys change together.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +20,7 @@ from orchestrator.ingest.convert import Converter
 from orchestrator.ingest.prepare import thumbnail_sizes
 from orchestrator.ingest.publish import ObjectWriter, Version, split_by_access
 from orchestrator.ingest.remove import Remover
-from orchestrator.model import Asset, AssetId, Dimensions, public_edge
+from orchestrator.model import Asset, AssetId, Dimensions, is_narrower, public_edge
 
 log = logging.getLogger(__name__)
 _MAX_TRIES = 5
@@ -42,8 +41,6 @@ class AssetEditor:
         self._writer = writer
         self._converter = converter
         self._remover = remover
-        # The lock holds a database connection; conversions leave at least two.
-        self._lock_slot = asyncio.Semaphore(1)
 
     async def set_access(
         self,
@@ -125,7 +122,8 @@ class AssetEditor:
             requested = AssetChange.requested_of(before)
             if is_narrowing:
                 requested = requested.access
-                if not before.servable or not _is_narrower(before.as_requested(), before):
+                now = before.as_requested()
+                if not before.servable or not is_narrower(now.roles, now.max_unauthorised, before):
                     return before
             change = requested.without_same(before)
             if not change.values:
@@ -174,7 +172,6 @@ class AssetEditor:
                 if row.version == stored_under and row.object.kind == "thumbnail"
             ]
             async with (
-                self._lock_slot,
                 # Without it, the sweeper would take the copies for those of a killed process.
                 self._catalog.exclusive(filing_lock(before.id)),
                 self._writer.copy_thumbnails(version, rows, sizes) as (existing, objects),
@@ -208,12 +205,3 @@ def _not_found(asset_id: AssetId) -> AssetNotFound:
 
 def _busy() -> Conflict:
     return Conflict("The asset is being changed by other requests. Try again.")
-
-
-def _is_narrower(requested: Asset, known: Asset) -> bool:
-    roles, limit = requested.roles, requested.max_unauthorised
-    if (roles, limit) == (known.roles, known.max_unauthorised):
-        return False
-    edge, before = public_edge(roles, limit), known.public_edge
-    opens = before is not None and (edge is None or edge > before)
-    return not opens and (not known.roles or (bool(roles) and set(roles) <= set(known.roles)))

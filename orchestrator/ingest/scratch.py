@@ -20,9 +20,10 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
-from orchestrator.errors import NoRoom
+from orchestrator.errors import NoRoom, StorageUnavailable
 
 _NO_ROOM = "There is not enough free disk space for an ingest. Free disk space."
+_UNUSABLE = "The scratch folder cannot be used. Check that this process may write it."
 
 
 class Scratch:
@@ -39,11 +40,11 @@ class Scratch:
     async def open(cls, folder: Path, *, floor_bytes: int = 0) -> Scratch:
         """Remove the scratch of dead processes below `folder` and create that of this process.
 
-        `floor_bytes` of the disk always stay free. Never fails: without room for a folder, that is
+        `floor_bytes` of the disk always stay free. Never fails: a folder that cannot be created is
         tried again with each use.
         """
         scratch = cls(folder, floor_bytes)
-        with suppress(NoRoom):
+        with suppress(NoRoom, StorageUnavailable):
             await asyncio.to_thread(scratch._open_home)
         return scratch
 
@@ -52,7 +53,8 @@ class Scratch:
         """Create an empty folder for the block; the end of the block removes it with its content.
 
         Raises NoRoom if the disk has no room for `expected_bytes` above the floor, and if a disk
-        becomes full during the block.
+        becomes full during the block; StorageUnavailable if the folder cannot be created for
+        another reason.
         """
         with _full_disk_as_no_room():
             path = await asyncio.to_thread(self._create, expected_bytes)
@@ -75,7 +77,7 @@ class Scratch:
         try:
             return Path(mkdtemp(dir=home))
         except OSError as error:
-            raise NoRoom(_NO_ROOM) from error
+            raise _unusable(error) from error
 
     def _open_home(self) -> Path:
         with self._opening:
@@ -83,7 +85,7 @@ class Scratch:
                 try:
                     self._home, self._lock = _open(self._place)
                 except OSError as error:
-                    raise NoRoom(_NO_ROOM) from error
+                    raise _unusable(error) from error
             return self._home
 
     def _check_room(self, expected_bytes: int) -> None:
@@ -102,9 +104,17 @@ def _full_disk_as_no_room() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if _is_full(error):
             raise NoRoom(_NO_ROOM) from error
         raise
+
+
+def _unusable(error: OSError) -> NoRoom | StorageUnavailable:
+    return NoRoom(_NO_ROOM) if _is_full(error) else StorageUnavailable(_UNUSABLE)
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def sweep(folder: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -61,3 +61,28 @@ class FairSlots:
         if not self._waiting:
             return None
         return min(self._waiting, key=lambda customer: self._last_turns.get(customer, 0))
+
+
+class HostSlots:
+    """The same number of slots for each origin host."""
+
+    def __init__(self, per_host: int) -> None:
+        self._per_host = per_host
+        self._hosts: dict[str, FairSlots] = {}
+        self._users: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def hold(self, host: str, customer: int) -> AsyncIterator[None]:
+        """Wait for a slot of the host, and hold it during the block; "" has no limit."""
+        if not host:
+            yield
+            return
+        slots = self._hosts.setdefault(host, FairSlots(self._per_host))
+        self._users[host] += 1
+        try:
+            async with slots.hold(customer):
+                yield
+        finally:
+            self._users[host] -= 1
+            if not self._users[host]:
+                del self._users[host], self._hosts[host]

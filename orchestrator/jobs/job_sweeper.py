@@ -1,5 +1,5 @@
-"""Periodic maintenance of jobs: queue the jobs of silent workers again, delete records of jobs that
-ended long ago, update the gauges of waiting jobs.
+"""Periodic maintenance of jobs: queue the jobs of silent workers again, correct times after the
+clock was set back, delete records of jobs that ended long ago, update the gauges of waiting jobs.
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ class JobSweeper:
         async with self._catalog.exclusive(_LOCK) as is_ours:
             if not is_ours:
                 return
+            corrected = await self._catalog.claims.cap_times()
+            if corrected:
+                log.warning("clock of the database set back", extra={"jobs": corrected})
             if self._now() >= self._grace_until:
                 await self._recover()
             if self._now() - self._last_purge >= _PURGE_EVERY_S:

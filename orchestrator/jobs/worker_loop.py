@@ -125,7 +125,7 @@ class Worker:
         names = await self._dead.find()
         if not names:
             return
-        recovered = await self._claims.recover_from(names, self._options.max_attempts)
+        recovered = await self._claims.recover_from(names, self._options.max_recovered_attempts)
         await self._dead.forget(names)
         number = len(recovered.requeued) + len(recovered.given_up)
         metrics.JOBS_RECOVERED.inc(number)

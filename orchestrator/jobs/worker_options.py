@@ -17,6 +17,10 @@ class WorkerOptions:
     per_customer: int = 256
     per_host: int = 4
     max_attempts: int = 5
+    max_recovered_attempts: int = 5
+    """A job of a dead worker is queued again unless it had this many attempts. The same in every
+    worker, because each recovers jobs of all kinds.
+    """
     heartbeat_s: float = 10.0
     retry_first_s: float = 5.0
     retry_longest_s: float = 600.0
@@ -38,6 +42,7 @@ class WorkerOptions:
             per_customer=jobs.per_customer or converted + 2,
             per_host=jobs.per_host,
             max_attempts=jobs.max_attempts,
+            max_recovered_attempts=jobs.max_attempts,
             heartbeat_s=jobs.heartbeat_s,
             retry_first_s=jobs.retry_first_s,
             retry_longest_s=jobs.retry_longest_s,

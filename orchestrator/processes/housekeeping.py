@@ -82,7 +82,7 @@ class Housekeeping:
     async def _open_port(self, stack: AsyncExitStack) -> None:
         server = self._settings.server
         port = private_port(self._settings)
-        api = build_api(self._services, self._settings.api, version("orchestrator"))
+        api = build_api(self._services, self._settings, version("orchestrator"))
         health = HealthRoutes(
             {"catalogue": self._services.catalog.check}, states={"folder": self._folder.state}
         )

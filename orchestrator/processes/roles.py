@@ -80,11 +80,14 @@ class Process:
         """Run until `stop` is set, then drain: requests and jobs in progress are finished."""
         async with AsyncExitStack() as opened, asyncio.TaskGroup() as tasks:
             ports = [await opened.enter_async_context(AsyncExitStack()) for _ in self.roles]
-            listening = asyncio.Event()
+            has_listener_started = asyncio.Event()
             listener = self.build_listener()
-            listen = Loop("listener", lambda: listener.run(listening))
+            # Sooner than its own test: what the process remembers is stale from now on.
+            self._services.catalog.when_away(listener.disconnect)
+            listen = Loop("listener", lambda: listener.run(has_listener_started))
             running = [tasks.create_task(keep_running(listen))]
-            await _wait_for_first(tasks, listening.wait(), stop.wait())
+            # Before any asset is read: each later change of it has a notice.
+            await _wait_for_first(tasks, has_listener_started.wait(), stop.wait())
             for role, stack in zip(self.roles, ports, strict=True):
                 loops = await role.open(stack)
                 running += [tasks.create_task(keep_running(loop)) for loop in loops]

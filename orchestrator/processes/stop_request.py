@@ -30,7 +30,9 @@ class StopRequest:
         """Open the services on `stack`; None if the request arrived before they were open."""
         self._starting = task = asyncio.current_task()
         try:
-            return await stack.enter_async_context(open_services(settings, share=share))
+            return await stack.enter_async_context(
+                open_services(settings, share=share, needs_database=False)
+            )
         except asyncio.CancelledError:
             if not self.received.is_set():
                 raise
@@ -50,8 +52,8 @@ class StopRequest:
 async def services_until(
     stop: StopRequest, settings: Settings, *, share: int = 1
 ) -> AsyncIterator[Services | None]:
-    """The services of a process; None if it is stopped before they are open. At the end they are
-    closed within a bounded time. Raises as `open_services`.
+    """The services of a process, also while the database is away; None if it is stopped before they
+    are open. At the end they are closed within a bounded time. Raises as `open_services`.
     """
     async with AsyncExitStack() as stack:
         yield await stop.start(stack, settings, share)

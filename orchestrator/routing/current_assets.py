@@ -58,12 +58,10 @@ class CurrentAssets:
         Raises as `get`, and as `SourceRefresher.refresh_source`.
         """
         before = snapshot.asset
-        self._snapshots.drop(before.id)
-        now = await self._snapshots.get(before.id)
+        now = await self._snapshots.reread(before.id)
         if now.asset.version == before.version and now.asset.source == before.source:
             await self._refresher.refresh_source(now.asset)
-            self._snapshots.drop(before.id)
-            now = await self._snapshots.get(before.id)
+            now = await self._snapshots.reread(before.id)
         if now.asset.refused:
             await _raise_refusal(now.asset)
         return now

@@ -24,8 +24,10 @@ from yarl import URL
 from orchestrator import metrics
 from orchestrator.errors import ImageServerUnavailable, NoRoom, Overloaded
 from orchestrator.iiif.geometry import ResolvedImage, rotation_text
+from orchestrator.iiif.rotation import canvas_size
 from orchestrator.iiif.scale import scaled
 from orchestrator.iiif.syntax import FORMATS
+from orchestrator.imaging.encoded_dimensions import dimensions_of
 from orchestrator.model import Asset, SourceKind
 from orchestrator.routing.image_server import ImageServer
 from orchestrator.settings import ImageServer as ImageServerSettings
@@ -43,6 +45,8 @@ _FIRST_BYTES = {
     "webp": b"RIFF",
 }
 _LAST_BYTES = {"jpg": b"\xff\xd9", "png": b"IEND\xaeB`\x82", "gif": b";"}
+_ROUNDING_PX = 1
+"""Image servers round the side that they compute, and a rotated canvas, in different ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,7 @@ class RemoteImageServer:
         try:
             async with self._client().get(url, allow_redirects=False) as answer:
                 body = await _read_bounded(answer)
-                problem = _problem_of(answer, body, image.format)
+                problem = _problem_of(answer, body, image)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ImageServerUnavailable("The image server does not answer.") from error
         if problem:
@@ -218,10 +222,11 @@ def request_path(image: ResolvedImage) -> str:
     return f"{region}/{size}/{rotation}/{image.quality}.{image.format}"
 
 
-def _problem_of(answer: aiohttp.ClientResponse, body: bytes, image_format: str) -> str:
+def _problem_of(answer: aiohttp.ClientResponse, body: bytes, image: ResolvedImage) -> str:
     """Why these bytes must not be served, in one or two words; '' if they are complete and in the
-    requested format.
+    requested format and size.
     """
+    image_format = image.format
     if answer.status != 200:
         return f"status {answer.status}"
     if answer.content_type != FORMATS[image_format]:
@@ -232,4 +237,7 @@ def _problem_of(answer: aiohttp.ClientResponse, body: bytes, image_format: str) 
         _LAST_BYTES[image_format]
     ):
         return "truncated"
+    sent, wanted = dimensions_of(body, image_format), canvas_size(image.size, image.rotation)
+    if sent is None or any(abs(a - b) > _ROUNDING_PX for a, b in zip(sent, wanted, strict=True)):
+        return "dimensions"
     return ""

@@ -69,6 +69,13 @@ class Snapshots:
         except CatalogUnavailable:
             return self._stale_snapshot(self._entries.get(asset_id))
 
+    async def reread(self, asset_id: AssetId) -> Snapshot:
+        """The asset as the catalogue has it now. Raises as `get`; what was known of the asset stays
+        known if the catalogue does not answer.
+        """
+        self._reads.pop(asset_id, None)  # it may have begun before the change
+        return _snapshot_of(await self._read_once(asset_id), stale=False)
+
     @property
     def knows_assets(self) -> bool:
         """True if public assets can be served although the catalogue does not answer."""

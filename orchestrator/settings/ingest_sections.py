@@ -146,7 +146,9 @@ class Jobs(Section):
     once.
     """
     per_host: Count = 4
-    """Jobs in the whole installation that read origins of the same host at once."""
+    """Jobs in the whole installation that read origins of the same host at once. In an instance
+    they share this number with the ingests whose clients wait.
+    """
     max_attempts: Count = 5
     """A job that fails this many times becomes a dead letter. `orchestrator jobs retry` runs it
     again.
@@ -182,7 +184,8 @@ class Api(Section):
 
     sync_ingests: Count = 8
     """Ingests that run at once while their clients wait for the result; more are answered 503.
-    Submit a batch instead.
+    Submit a batch instead. One customer has at most half of them, and at most
+    `jobs.per_customer`; at most `jobs.per_host` are from one origin host.
     """
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Most images in one batch."""

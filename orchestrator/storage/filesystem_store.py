@@ -7,6 +7,7 @@ A cancelled write may still be made. A cancelled read closes its file when its t
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from orchestrator.errors import InvalidInput, ObjectNotFound, PreconditionFailed, StorageUnavailable
+from orchestrator.errors import (
+    InvalidInput,
+    ObjectNotFound,
+    PreconditionFailed,
+    StorageFull,
+    StorageUnavailable,
+)
 from orchestrator.storage.leftovers import sweep_leftovers
 from orchestrator.storage.object_folder import ObjectFolder
 from orchestrator.storage.object_keys import check_key, check_metadata
@@ -196,6 +203,8 @@ def _translate_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull("The disk of the object store is full. Free disk space.") from error
         raise StorageUnavailable(
             "The folder of the object store cannot be read or written."
         ) from error

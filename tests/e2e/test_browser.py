@@ -16,7 +16,7 @@ from tests.e2e.conftest import run_command
 from tests.support.scenes import write_jpeg
 from tests.support.serve_process import ServeProcess, assert_log_clean, run_server
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 ARGUMENTS = [
     "--no-sandbox",

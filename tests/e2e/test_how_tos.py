@@ -28,6 +28,7 @@ from PIL import Image
 
 from tests.support import pictures
 from tests.support.http_server import respond, run_http_server
+from tests.support.patience import patience
 from tests.support.serve_process import free_port
 from tests.support.weed import BUCKET, s3_client, weed
 
@@ -198,7 +199,7 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=200 * patience(),
         )
         log = tmp_path / "server.log"
         report = f"{run.stdout}\n{run.stderr}\n{log.read_text() if log.exists() else ''}"

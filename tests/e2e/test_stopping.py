@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Command
+from tests.support.patience import patience
 from tests.support.serve_process import COMMAND, fetch, free_port, run_server, wait_until
 
 SIGNALS = [signal.SIGTERM, signal.SIGHUP]
@@ -82,7 +83,7 @@ def test_a_signal_during_the_start_ends_it_with_status_0_and_leaves_nothing_runn
     with starting(data, "serve", *ports, "--workers", workers) as process:
         wait_until(lambda: moment(data), moment.__name__)
         process.send_signal(number)
-        assert process.wait(timeout=25) == 0
+        assert process.wait(timeout=25 * patience()) == 0
         wait_until(lambda: not using(data), "nothing is left running", 5)
         assert b"Traceback" not in process.stderr.read() if process.stderr else True
 
@@ -94,7 +95,7 @@ def test_a_command_that_is_ended_while_it_starts_the_database_leaves_nothing_run
     with starting(data, "customers", "list") as process:
         wait_until(lambda: starts_the_database(data), "the database starts")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=25) in (0, 128 + signal.SIGTERM)
+        assert process.wait(timeout=25 * patience()) in (0, 128 + signal.SIGTERM)
         wait_until(lambda: not using(data), "nothing is left running", 5)
 
 
@@ -142,5 +143,5 @@ def test_draining_ends_in_time_although_a_client_waits_for_an_ingest(
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=60) == 0
-        assert time.monotonic() - began < drain_s + 3 + 1, "a second for a busy machine"
+        assert time.monotonic() - began < (drain_s + 3) * patience() + 1
         client.join()

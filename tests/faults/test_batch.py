@@ -348,8 +348,9 @@ async def _ledger(data: Path) -> dict[str, str]:
     return {row["key"]: row["state"] for row in rows}
 
 
+@pytest.mark.timeout(900)
 def test_a_batch_survives_kills_of_its_workers_and_of_the_database(tmp_path):
-    run_batch_with_kills(tmp_path, count=60, kill_every_s=6, database_at=0.4, timeout_s=200)
+    run_batch_with_kills(tmp_path, count=60, kill_every_s=6, database_at=0.4, timeout_s=700)
 
 
 @pytest.mark.soak

@@ -128,7 +128,7 @@ def test_no_image_is_incomplete_while_processes_are_killed_one_after_another(
                         cached.unlink()
                 with suppress(ProcessLookupError, IndexError):
                     os.kill(random_numbers.choice(killable_processes(server)), signal.SIGKILL)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             before = reader.answered
             while reader.answered < before + 100 and time.monotonic() < deadline:
                 time.sleep(0.1)

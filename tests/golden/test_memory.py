@@ -47,6 +47,7 @@ async def peak_mb(original: Path, folder: Path, policy: ConversionPolicy) -> flo
     return int(line.split()[1]) / 1024
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("policy", [FASTEST, FAST_LOSSY], ids=lambda policy: policy.name)
 async def test_fifty_megapixels_are_converted_within_the_documented_memory(
     tmp_path: Path, policy: ConversionPolicy

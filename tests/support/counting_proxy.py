@@ -1,4 +1,4 @@
-"""A TCP proxy that counts the HTTP requests that reach the server behind it.
+"""A TCP proxy that counts the HTTP requests that reach the server behind it, and can make it slow.
 
 It changes no byte, so signatures stay valid if the client signs for the address of the proxy.
 """
@@ -19,6 +19,8 @@ class CountedRequests:
     def __init__(self, address: str) -> None:
         self.address = address
         """Address of the proxy, `http://127.0.0.1:P`."""
+        self.delay_s = 0.0
+        """Seconds for which each piece of a response is held back: a slow server."""
         self._requests: list[tuple[str, str]] = []
         self._received = 0
         self._lock = threading.Lock()
@@ -109,16 +111,26 @@ async def _connect(
     with suppress(asyncio.CancelledError):
         await asyncio.gather(
             _copy(reader, server_writer, counted.count_request),
-            _copy(server_reader, writer, lambda chunk: counted.count_response(len(chunk))),
+            _copy(
+                server_reader,
+                writer,
+                lambda chunk: counted.count_response(len(chunk)),
+                lambda: counted.delay_s,
+            ),
         )
 
 
 async def _copy(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: Callable[[bytes], None]
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    count: Callable[[bytes], None],
+    delay_s: Callable[[], float] = lambda: 0.0,
 ) -> None:
     try:
         while chunk := await reader.read(1 << 18):
             count(chunk)
+            if delay_s():
+                await asyncio.sleep(delay_s())
             writer.write(chunk)
             await writer.drain()
     except (OSError, asyncio.CancelledError):

@@ -191,6 +191,17 @@ class IngestSystem:
             assert (use.images, use.stored) == (images[customer], charged[customer])
             assert (use.reserved_images, use.reserved_bytes) == (0, 0)
 
+    async def count_waiting(self) -> int:
+        """How many transactions wait for a lock of this database, on a connection outside them: a
+        transaction sees the statistics of its beginning.
+        """
+        async with self.catalog.connection() as connection:
+            number = await connection.fetchval(
+                """SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+            )
+        return int(number)
+
     def scratch(self) -> list[Path]:
         """Everything in scratch space except the locks and folders of processes."""
         return list((self.settings.data_dir / "scratch").glob("*/*"))
@@ -249,7 +260,7 @@ async def open_ingest_system(
             imaging=imaging,
             scratch=scratch,
             origins=origins,
-            policies=await Policies.open(settings.ingest, catalog.policies),
+            policies=Policies(settings.ingest, catalog.policies),
             settings=settings,
             submitter=submitter,
         )

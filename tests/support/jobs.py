@@ -60,9 +60,9 @@ def drafts(count: int, **changes: Any) -> list[JobDraft]:
 
 
 @contextmanager
-def moto() -> Iterator[str]:
-    """Run a server with the SQS API; its address."""
-    port = free_port()
+def moto(port: int = 0) -> Iterator[str]:
+    """Run a server with the SQS API on this port or a free one; its address."""
+    port = port or free_port()
     words = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
@@ -273,7 +273,7 @@ LEASES = {"heartbeat_s": 0.2, "lease_s": 1.0}
 
 async def _work(dsn: str, log: str, seconds: str) -> None:
     settings = Jobs(max_attempts=50, **LEASES)
-    database = Database(dsn=SecretStr(dsn), connect_timeout_s=2, query_timeout_s=3)
+    database = Database(dsn=SecretStr(dsn), connect_timeout_s=5, query_timeout_s=15)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
 

@@ -45,8 +45,9 @@ def nginx_static(folder: Path, *, access_log: bool = False) -> Iterator[str]:
 
 
 @contextmanager
-def iipsrv(folder: Path, *, processes: int = 2, quality: int = 80) -> Iterator[str]:
-    """iipsrv in `processes` processes behind nginx; yields the prefix `http://127.0.0.1:P/iiif/2`.
+def iipsrv(folder: Path, *, processes: int = 2, quality: int = 80, port: int = 0) -> Iterator[str]:
+    """iipsrv in `processes` processes behind nginx; yields the prefix `http://127.0.0.1:P/iiif/2`,
+    where P is `port` or a free one.
 
     An identifier is a path below `folder`, percent-encoded. Debian 12 has iipsrv 1.1, which
     implements only version 2 of the API.
@@ -68,7 +69,7 @@ def iipsrv(folder: Path, *, processes: int = 2, quality: int = 80) -> Iterator[s
         }
         for _ in range(processes):
             stack.enter_context(_process([str(IIPSRV)], env=settings, stdin=listener.fileno()))
-        address = stack.enter_context(_nginx(_fastcgi(path)))
+        address = stack.enter_context(_nginx(_fastcgi(path), port=port))
         yield f"{address}/iiif/2"
 
 
@@ -92,12 +93,12 @@ def _fastcgi(path: Path) -> str:
 
 
 @contextmanager
-def _nginx(locations: str, *, access_log: bool = False) -> Iterator[str]:
+def _nginx(locations: str, *, access_log: bool = False, port: int = 0) -> Iterator[str]:
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         raise ServerMissingError("nginx is not installed: apt-get install nginx-light")
     with _temporary("nginx") as home:
-        port = free_port()
+        port = port or free_port()
         logging = (
             f"access_log {home}/access.log json buffer=64k flush=1s"
             if access_log

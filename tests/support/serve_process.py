@@ -26,10 +26,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import patience
+
 COMMAND = Path(sys.executable).with_name("orchestrator")
 READY_S = 90.0
 STOP_S = 40.0
-_MARK = "STARTED_BY_TEST"
+MARK = "STARTED_BY_TEST"
 _ALARMS = (
     "Traceback (most recent call last)",
     "was never retrieved",
@@ -111,7 +113,7 @@ class ServeProcess:
 
     def wait_converted(self, timeout_s: float = 300, expected: int = 1) -> list[dict[str, Any]]:
         """Wait until at least `expected` assets are listed and all are done; returns the list."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * patience()
         while True:
             images = self.images()
             busy = [each["id"] for each in images if each["state"] not in ("ready", "failed")]
@@ -144,12 +146,19 @@ class ServeProcess:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
+    def log_events(self, event: str) -> list[dict[str, Any]]:
+        """The fields of each line of the log that has this event."""
+        lines = [line for line in self.log().splitlines() if f'"{event}"' in line]
+        return [entry for line in lines if (entry := json.loads(line))["event"] == event]
+
     def log_tail(self, lines: int = 40) -> str:
         return "\n".join(self.log().splitlines()[-lines:])
 
     def processes(self) -> dict[int, str]:
-        """Every process of this run, including orphans: pid and command line."""
-        return processes_marked(self.mark)
+        """Every process of this run, including orphans and the embedded database: pid and command
+        line.
+        """
+        return processes_marked(self.mark) | database_processes(self.data)
 
     def stop(self, *, graceful: bool = True) -> None:
         """Stop all processes. If graceful: send SIGTERM, and raise AssertionError unless the exit
@@ -183,12 +192,27 @@ class ServeProcess:
 
 
 def processes_marked(mark: str) -> dict[int, str]:
-    """The processes whose environment has the mark of a run. Children inherit it, daemons too."""
+    """The processes whose environment has the mark of a run: pid and command line. Children inherit
+    it, but not the embedded database, which is started with an environment of its own.
+    """
+    needle = f"{MARK}={mark}".encode()
+    return _processes(lambda entry: needle in (entry / "environ").read_bytes().split(b"\0"))
+
+
+def database_processes(data: Path) -> dict[int, str]:
+    """The processes of the embedded database below `data`, which all work in its folder: pid and
+    command line.
+    """
+    folder = data / "postgres"
+    return _processes(lambda entry: (entry / "cwd").samefile(folder))
+
+
+def _processes(is_wanted: Callable[[Path], bool]) -> dict[int, str]:
+    """The processes whose folder in /proc is wanted."""
     processes = {}
-    needle = f"{_MARK}={mark}".encode()
     for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and needle in (entry / "environ").read_bytes().split(b"\0"):
+        with suppress(OSError):  # it has ended
+            if entry.name.isdigit() and is_wanted(entry):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 if any(words):  # a zombie process has no command line
                     processes[int(entry.name)] = b" ".join(words).decode(errors="replace").strip()
@@ -204,14 +228,22 @@ def run_server(
     env: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
     ready_s: float = READY_S,
+    probe: str = "ready",
 ) -> Iterator[ServeProcess]:
     """Start `orchestrator serve`, wait until it is ready, stop it after the block. Without `data`,
-    its data directory is a temporary folder. It may take `ready_s` to read a large folder.
+    its data directory is a temporary folder. It may take `ready_s` to read a large folder. With
+    the `probe` "live" it is waited for until it answers at all.
     """
     temporary = None if data else Path(tempfile.mkdtemp(prefix="orchestrator-run-"))
     data_dir = data or Path(f"{temporary}/data")
     server = start_server(
-        folder, workers=workers, data=data_dir, env=env, arguments=arguments, ready_s=ready_s
+        folder,
+        workers=workers,
+        data=data_dir,
+        env=env,
+        arguments=arguments,
+        ready_s=ready_s,
+        probe=probe,
     )
     try:
         yield server
@@ -233,8 +265,9 @@ def start_server(
     env: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
     ready_s: float = READY_S,
+    probe: str = "ready",
 ) -> ServeProcess:
-    """Start `orchestrator serve` and wait until `GET /health/ready` answers 200. The caller stops
+    """Start `orchestrator serve` and wait until `GET /health/{probe}` answers 200. The caller stops
     it.
     """
     data.mkdir(parents=True, exist_ok=True)
@@ -258,7 +291,7 @@ def start_server(
                 # Where running installations are recorded: not among those of the user.
                 "XDG_STATE_HOME": str(data.parent / "state"),
                 **(env or {}),
-                _MARK: mark,
+                MARK: mark,
             },
         )
     server = ServeProcess(
@@ -270,7 +303,7 @@ def start_server(
         mark,
     )
     try:
-        _wait_ready(server, ready_s)
+        _wait_ready(server, ready_s, probe)
     except BaseException:
         server.stop(graceful=False)
         raise
@@ -278,12 +311,12 @@ def start_server(
     return server
 
 
-def _wait_ready(server: ServeProcess, ready_s: float) -> None:
-    deadline = time.monotonic() + ready_s
+def _wait_ready(server: ServeProcess, ready_s: float, probe: str) -> None:
+    deadline = time.monotonic() + ready_s * patience()
     while time.monotonic() < deadline:
         server.check_alive()
         with suppress(OSError):
-            if fetch(f"{server.public}/health/ready", timeout_s=5).status == 200:
+            if fetch(f"{server.public}/health/{probe}", timeout_s=5).status == 200:
                 return
         time.sleep(0.05)
     raise TimeoutError(f"not ready after {ready_s} s\n{server.log_tail()}")
@@ -291,11 +324,12 @@ def _wait_ready(server: ServeProcess, ready_s: float) -> None:
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30) -> float:
     """Poll until `condition` is true; returns the seconds waited. Fails with `what` after
-    `timeout_s`.
+    `timeout_s`, on a busy machine later.
     """
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < timeout_s, f"not within {timeout_s} s: {what}"
+        waited_s = time.monotonic() - began
+        assert waited_s < timeout_s * patience(), f"not within {waited_s:.0f} s: {what}"
         time.sleep(0.02)
     return time.monotonic() - began
 

@@ -71,7 +71,7 @@ async def database(postgres: str) -> Database:
     finally:
         await connection.close()
     dsn = urlsplit(postgres)._replace(path=f"/{name}").geturl()
-    return Database(dsn=SecretStr(dsn), connect_timeout_s=3, query_timeout_s=5)
+    return Database(dsn=SecretStr(dsn), connect_timeout_s=10, query_timeout_s=30)
 
 
 @pytest.fixture

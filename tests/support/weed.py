@@ -34,9 +34,30 @@ _PORTS = (
 )
 
 
+class WeedServer:
+    """A running server. `endpoint` is `http://127.0.0.1:P`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+        self.process, self.endpoint = process, endpoint
+        self._log = log
+
+    def restart(self) -> None:
+        """Kill the server and start it again, with its data, at the same endpoint."""
+        self.process.kill()
+        self.process.wait()
+        self.process = _run(self.process.args, self._log)
+
+
 @contextmanager
 def weed(folder: Path) -> Iterator[str]:
-    """Run the server with its data in `folder`; yields the endpoint, `http://127.0.0.1:P`."""
+    """Run the server with its data in `folder`; yields the endpoint."""
+    with weed_server(folder) as server:
+        yield server.endpoint
+
+
+@contextmanager
+def weed_server(folder: Path) -> Iterator[WeedServer]:
+    """Run the server with its data in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     access, secret = CREDENTIALS
     identity = {
@@ -47,11 +68,11 @@ def weed(folder: Path) -> Iterator[str]:
     anonymous = {"name": "anonymous", "actions": [f"Read:{PUBLIC_BUCKET}"]}
     configuration = folder / "s3.json"
     configuration.write_text(json.dumps({"identities": [identity, anonymous]}))
-    process, endpoint = _start(folder, configuration)
+    server = WeedServer(*_start(folder, configuration), folder / "log")
     try:
-        yield endpoint
+        yield server
     finally:
-        _stop(process)
+        _stop(server.process)
 
 
 def _start(folder: Path, configuration: Path) -> tuple[subprocess.Popen[bytes], str]:
@@ -70,8 +91,7 @@ def _start(folder: Path, configuration: Path) -> tuple[subprocess.Popen[bytes], 
         words += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={configuration}"]
         words += ["-volume.max=20", "-master.volumeSizeLimitMB=256", "-master.telemetry=false"]
         words += [f"-{name}={port}" for name, port in ports.items()]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = _run(words, folder / "log")
         endpoint = f"http://127.0.0.1:{ports['s3.port']}"
         try:
             _make_bucket(endpoint, process, folder / "log")
@@ -82,6 +102,11 @@ def _start(folder: Path, configuration: Path) -> tuple[subprocess.Popen[bytes], 
         else:
             return process, endpoint
     raise AssertionError
+
+
+def _run(words: Any, log_path: Path) -> subprocess.Popen[bytes]:
+    with log_path.open("ab") as log:
+        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

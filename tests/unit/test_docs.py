@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -165,17 +165,82 @@ def test_architecture_names_only_modules_and_functions_that_exist() -> None:
     assert missing == []
 
 
-def test_each_promise_for_a_fault_names_a_test_that_exists() -> None:
+FAULTS = ("away", "hung", "slow", "full", "lying", "read-only", "killed", "set back", "set forward")
+PROMISED = {
+    "database": ("away", "hung", "slow", "full", "lying", "killed"),
+    "object store": ("away", "hung", "slow", "full", "lying", "killed"),
+    "disk": ("away", "hung", "slow", "full", "lying", "read-only"),
+    "decode worker": ("hung", "slow", "full", "lying", "killed"),
+    "image server": ("away", "hung", "slow", "lying", "killed"),
+    "origin": ("away", "hung", "slow", "full", "lying", "killed"),
+    "clock": ("set back", "set forward"),
+    "queue (SQS)": ("away", "slow", "lying"),
+    "CDN": ("away", "hung", "lying"),
+    "webhook": ("away", "hung", "lying"),
+    "served folder": ("away",),
+    "other customers": ("slow", "full"),
+    "worker": ("slow", "killed"),
+    "process": ("killed",),
+}
+"""The pairs of dependency and fault that have a promise, in the order of the table. A fault that a
+dependency does not have is left out: a decode worker is a part of its process and never away.
+"""
+
+
+@dataclass(frozen=True)
+class PromiseRow:
+    """A row of the table of faults. `faults` are what stands before the colon of its cell."""
+
+    dependencies: list[str]
+    faults: list[str]
+    promise: str
+    tests: str
+
+
+def promise_rows() -> list[PromiseRow]:
     text = (DOCS / "operations.md").read_text()
     section = text.partition("## Faults and what is promised")[2].partition("\n## ")[0]
     rows = [row.strip("|").split("|") for row in section.splitlines() if row.startswith("|")][2:]
-    assert len(rows) >= 3
-    for row in rows:
-        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row[3])
+    return [
+        PromiseRow(
+            [each.strip() for each in dependency.split(",")],
+            [each.partition("(")[0].strip() for each in fault.partition(":")[0].split(",")],
+            promise.strip(),
+            tests,
+        )
+        for dependency, fault, promise, tests in rows
+    ]
+
+
+def test_each_promise_for_a_fault_names_a_test_that_exists() -> None:
+    for row in promise_rows():
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row.tests)
         assert named, row
         assert [
             f"{path}::{name}" for path, name in named if name not in names_in(ROOT / path)
         ] == []
+
+
+def test_each_fault_of_each_dependency_has_a_promise() -> None:
+    promised = {
+        (dependency, fault)
+        for row in promise_rows()
+        for dependency in row.dependencies
+        for fault in row.faults
+    }
+    wanted = {(dependency, fault) for dependency in PROMISED for fault in PROMISED[dependency]}
+    assert sorted(wanted - promised) == []
+
+
+def test_the_table_of_faults_is_sorted_and_its_promises_are_sentences() -> None:
+    rows = promise_rows()
+    of_one = [row for row in rows if row.dependencies[0] in PROMISED and len(row.dependencies) == 1]
+    order = [
+        (list(PROMISED).index(row.dependencies[0]), FAULTS.index(row.faults[0])) for row in of_one
+    ]
+    assert order == sorted(order)
+    assert [row for row in rows if not re.fullmatch(r"[A-Z`].*\.", row.promise)] == []
+    assert [row for row in rows if row.promise == "The same."] == []
 
 
 def test_decision_records_say_status_context_decision_consequences_and_how_enforced() -> None:

@@ -33,19 +33,20 @@ _ADVICE = "Convert it to an 8-bit JPEG, PNG or TIFF."
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """How a JPEG is coded: the marker of its frame, bits of a sample, identifiers of its
-    components, and the offset of its first scan in bytes.
+    """How a JPEG is coded: the marker of its frame, bits of a sample, (width, height) in pixels,
+    identifiers of its components, and the offset of its first scan in bytes.
     """
 
     marker: int
     bits: int
+    dimensions: tuple[int, int]
     components: bytes
     scan: int
 
 
 def read_frame(file: BinaryIO) -> Frame | None:
     """The frame of an open JPEG file; None if its segments end before the first scan."""
-    frame: tuple[int, int, bytes] | None = None
+    frame: tuple[int, int, tuple[int, int], bytes] | None = None
     position = 2
     for _ in range(_MAX_SEGMENTS):
         file.seek(position)
@@ -64,10 +65,11 @@ def read_frame(file: BinaryIO) -> Frame | None:
     return None
 
 
-def _parse_frame(marker: int, body: bytes) -> tuple[int, int, bytes] | None:
+def _parse_frame(marker: int, body: bytes) -> tuple[int, int, tuple[int, int], bytes] | None:
     if len(body) < 6:
         return None
-    return marker, body[0], body[6 : 6 + 3 * body[5] : 3]
+    bits, height, width, components = struct.unpack_from(">BHHB", body)
+    return marker, bits, (width, height), body[6 : 6 + 3 * components : 3]
 
 
 def check_is_readable(frame: Frame) -> None:

@@ -14,14 +14,16 @@ from orchestrator.cache.disk.cache import DiskCache
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.jobs.submitter import Submitter
+from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.origins.origin_services import OriginServices
-from orchestrator.settings import Api as ApiSettings
+from orchestrator.settings import Settings
 from orchestrator.transform.transformer import Transformer
 from orchestrator.web.api.admin_page import AdminPage
 from orchestrator.web.api.batch_resource import BatchResource
 from orchestrator.web.api.batch_validation import BatchValidator
 from orchestrator.web.api.ico_resource import IcoResource
 from orchestrator.web.api.image_resource import ImageResource
+from orchestrator.web.api.ingest_admission import IngestAdmission
 from orchestrator.web.api.ingest_requests import IngestRequestProcessor
 from orchestrator.web.api.job_resource import JobResource
 from orchestrator.web.api.openapi import OpenApiDocument
@@ -71,16 +73,21 @@ class ApiServices(Protocol):
     def transformer(self) -> Transformer | None: ...  # noqa: D102
 
 
-def build_api(services: ApiServices, settings: ApiSettings, version: str) -> Api:
+def build_api(services: ApiServices, settings: Settings, version: str) -> Api:
     """Return the API over these services; `version` is the version of the product."""
     catalog, policies = services.catalog, services.pipeline.policies
+    worker_options = WorkerOptions.of(settings)
     ingest_requests = IngestRequestProcessor(
         catalog.assets,
         catalog.attempts,
         pipeline=services.pipeline,
         origins=services.origins.fetcher,
         submitter=services.submitter,
-        max_waiting=settings.sync_ingests,
+        admission=IngestAdmission(
+            in_all=settings.api.sync_ingests,
+            per_customer=worker_options.per_customer,
+            per_host=worker_options.per_host,
+        ),
     )
     document = OpenApiDocument(version)
     resources = Resources(
@@ -93,7 +100,7 @@ def build_api(services: ApiServices, settings: ApiSettings, version: str) -> Api
         ),
         queue=QueueResource(
             batches=catalog.batches,
-            validator=BatchValidator(catalog.assets, ingest_requests, settings.max_batch),
+            validator=BatchValidator(catalog.assets, ingest_requests, settings.api.max_batch),
             ingest_requests=ingest_requests,
         ),
         batches=BatchResource(
@@ -113,9 +120,9 @@ def build_api(services: ApiServices, settings: ApiSettings, version: str) -> Api
         ),
         document=document,
     )
-    operations = build_operations(resources, settings.max_body)
+    operations = build_operations(resources, settings.api.max_body)
     document.describe(operations)
     router = OperationRouter(
-        catalog.keys, catalog.customers.exists, body_timeout_s=settings.body_timeout_s
+        catalog.keys, catalog.customers.exists, body_timeout_s=settings.api.body_timeout_s
     )
     return Api(router, operations)

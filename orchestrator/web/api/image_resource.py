@@ -146,7 +146,7 @@ class ImageResource:
         if asset is None:
             raise _not_found(call.asset_id)
         if not call.prefers_async:
-            outcome = await self._ingest_requests.reingest(asset.id, _check_of(call))
+            outcome = await self._ingest_requests.reingest(asset, _check_of(call))
             return _outcome_response(outcome)
         request = Request(asset.id, "", force=True)
         checked = await self._ingest_requests.check_request(request, asset)
@@ -165,7 +165,7 @@ class ImageResource:
         checked = await self._ingest_requests.check_request(payload.request, asset)
         if call.prefers_async:
             return await self._submit_job(checked)
-        return _outcome_response(await self._ingest_requests.ingest(payload.request))
+        return _outcome_response(await self._ingest_requests.ingest(checked))
 
     async def _ingest(
         self, call: ApiCall, checked: CheckedRequest, asset: Asset | None
@@ -173,7 +173,7 @@ class ImageResource:
         check = _check_of(call)
         if call.prefers_async:
             return await self._submit_job(checked, check)
-        outcome = await self._ingest_requests.ingest(checked.request, check)
+        outcome = await self._ingest_requests.ingest(checked, check)
         if asset is not None:
             return _outcome_response(outcome)
         return _outcome_response(outcome, 201, Location=call.request.rel_url.raw_path)

@@ -35,8 +35,8 @@ from orchestrator.jobs.submitter import Submitter, host_of
 from orchestrator.model import Asset, AssetId
 from orchestrator.origins.origin_fetcher import OriginFetcher
 from orchestrator.origins.origin_kinds import kind_of_origin
+from orchestrator.web.api.ingest_admission import BUSY_RETRY_S, IngestAdmission
 
-BUSY_RETRY_S = 5.0
 _MAX_SUBMISSIONS = 2
 """Batches that are recorded at the same time. Each takes a connection, and seconds of work."""
 
@@ -62,16 +62,15 @@ class IngestRequestProcessor:
         pipeline: Pipeline,
         origins: OriginFetcher,
         submitter: Submitter,
-        max_waiting: int,
+        admission: IngestAdmission,
     ) -> None:
-        """`max_waiting`: how many ingests may run while their clients wait."""
+        """`admission` bounds the ingests that run while their clients wait."""
         self._assets = assets
         self._attempts = attempts
         self._pipeline = pipeline
         self._origins = origins
         self._submitter = submitter
-        self._max_waiting = max_waiting
-        self._waiting = 0
+        self._admission = admission
         self._submissions = 0
 
     async def check_request(self, request: Request, asset: Asset | None) -> CheckedRequest:
@@ -89,19 +88,24 @@ class IngestRequestProcessor:
         await policies.find("thumbnail", customer, complete.thumbnail_policy)
         return CheckedRequest(request, host_of(complete.origin))
 
-    async def ingest(self, request: Request, check: Check | None = None) -> Outcome:
+    async def ingest(self, checked: CheckedRequest, check: Check | None = None) -> Outcome:
         """Accept a request and ingest the asset while the client waits. A client that disconnects
         does not stop the ingest, because aiohttp does not cancel its handler. Raises what `check`
         raises, and as `IngestRunner.ingest`, and Overloaded.
         """
-        return await self._run_bounded(request.id, lambda: self._accept_and_ingest(request, check))
+        request = checked.request
+        return await self._run_admitted(
+            request.id, checked.host, lambda: self._accept_and_ingest(request, check)
+        )
 
-    async def reingest(self, asset_id: AssetId, check: Check) -> Outcome:
+    async def reingest(self, asset: Asset, check: Check) -> Outcome:
         """Ingest an asset again while the client waits, also if its bytes have not changed. Raises
         what `check` raises, and as `Reingester.reingest`, and Overloaded.
         """
-        return await self._run_bounded(
-            asset_id, lambda: self._pipeline.reingester.reingest(asset_id, check)
+        return await self._run_admitted(
+            asset.id,
+            host_of(asset.origin),
+            lambda: self._pipeline.reingester.reingest(asset.id, check),
         )
 
     async def submit_job(self, checked: CheckedRequest, check: Check | None = None) -> int:
@@ -160,25 +164,17 @@ class IngestRequestProcessor:
             with suppress(Superseded):
                 await self._pipeline.editor.narrow(asset_id, generation)
 
-    async def _run_bounded(
-        self, asset_id: AssetId, ingest: Callable[[], Awaitable[Outcome]]
+    async def _run_admitted(
+        self, asset_id: AssetId, host: str, ingest: Callable[[], Awaitable[Outcome]]
     ) -> Outcome:
-        if self._waiting >= self._max_waiting:
-            raise Overloaded(
-                f"{self._max_waiting} ingests run while their clients wait. Repeat the request"
-                " after the seconds of Retry-After, or post a batch.",
-                BUSY_RETRY_S,
-            )
-        self._waiting += 1
-        try:
-            return await ingest()
-        except OrchestratorError as error:
-            api_error = await self._to_api_error(asset_id, error)
-            if api_error is error:
-                raise
-            raise api_error from error
-        finally:
-            self._waiting -= 1
+        with self._admission.admit(asset_id.customer, host):
+            try:
+                return await ingest()
+            except OrchestratorError as error:
+                api_error = await self._to_api_error(asset_id, error)
+                if api_error is error:
+                    raise
+                raise api_error from error
 
     async def _to_api_error(self, asset_id: AssetId, error: OrchestratorError) -> OrchestratorError:
         """Return the error with the stage that the attempt recorded. An image over the limits

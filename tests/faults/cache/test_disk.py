@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from orchestrator.cache.disk.cache import DiskCache, DiskOptions
+from orchestrator.cache.locks import try_lock
 from orchestrator.errors import NoRoom
 from tests.support.caches import BODY, a_product, du
 from tests.support.small_disks import mounted
@@ -67,6 +70,45 @@ async def test_an_index_that_is_opened_on_a_full_disk_is_not_taken_for_damaged(
     assert "cache index set aside" not in [record.message for record in caplog.records]
     (small_disk / "others").unlink()
     assert await cache.put(a_product(3), BODY)
+    await cache.close()
+
+
+async def test_a_cache_whose_index_hangs_stores_nothing_and_delays_one_write(
+    tmp_path: Path,
+) -> None:
+    """Another process was stopped, or its disk hangs, while it held the lock of the index."""
+    cache = await DiskCache.open(tmp_path / "c", DiskOptions(quota=0))
+    assert await cache.put(a_product(1), BODY)
+    lock = try_lock(tmp_path / "c.index" / "index.lock")
+    assert lock is not None
+    try:
+        assert not await cache.put(a_product(2), BODY)
+        began = time.monotonic()
+        for number in range(3, 8):
+            assert not await cache.put(a_product(number), BODY)
+        assert time.monotonic() - began < 4, "only the first write waits for seconds"
+        assert await cache.get(a_product(1)) == BODY
+    finally:
+        os.close(lock)
+    assert await cache.put(a_product(2), BODY)
+    assert await cache.get(a_product(2)) == BODY
+    await cache.close()
+
+
+async def test_while_the_index_is_slow_writes_wait_and_reads_do_not(tmp_path: Path) -> None:
+    cache = await DiskCache.open(tmp_path / "c", DiskOptions(quota=0))
+    assert await cache.put(a_product(1), BODY)
+    lock = try_lock(tmp_path / "c.index" / "index.lock")
+    assert lock is not None
+    waiting = asyncio.create_task(cache.put(a_product(2), BODY))
+    for _ in range(20):
+        await asyncio.sleep(0)
+        assert await cache.get(a_product(1)) == BODY
+        assert await cache.get(a_product(2)) is None
+    assert not waiting.done()
+    os.close(lock)
+    assert await waiting
+    assert await cache.get(a_product(2)) == BODY
     await cache.close()
 
 

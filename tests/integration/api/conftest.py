@@ -138,7 +138,7 @@ def settings_for(dsn: str, data: Path) -> Settings:
             read_timeout_s=1,
             total_timeout_s=3,
         ),
-        api=ApiSettings(max_batch=MAX_BATCH, sync_ingests=2, body_timeout_s=1),
+        api=ApiSettings(max_batch=MAX_BATCH, sync_ingests=4, body_timeout_s=1),
     )
 
 
@@ -165,7 +165,7 @@ async def open_house(settings: Settings) -> AsyncIterator[House]:
         services = await stack.enter_async_context(open_services(settings))
         port_state = PortState(addresses=PublicAddressResolver((), {}), private=True)
         middleware = PortMiddleware(port_state, cache_error="no-store", cache_secret="no-store")
-        api = build_api(services, settings.api, "test")
+        api = build_api(services, settings, "test")
         app = build_private_app(middleware, HealthRoutes({}), MetricsRoute(), api)
         runner = PortRunner(app, port_state, keepalive_s=5, drain_s=2)
         await runner.setup()

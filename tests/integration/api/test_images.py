@@ -312,7 +312,9 @@ async def test_an_asset_over_the_quota_is_507_and_stores_nothing(house: House):
     assert use["maximumTotalSizeOfStoredImages"] == 10
 
 
-async def test_more_waiting_clients_than_allowed_get_503_with_retry_after(house: House):
+async def test_more_waiting_clients_of_a_customer_than_allowed_get_503_with_retry_after(
+    house: House,
+):
     hang = house.origins.url("/hang")
     paths = [f"/customers/1/spaces/1/images/wait{number}" for number in range(3)]
     slow = [asyncio.create_task(put(house, path, origin=hang)) for path in paths[:2]]

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.model import AssetId
 from orchestrator.web.api.batch_validation import BatchValidator
+from orchestrator.web.api.ingest_admission import IngestAdmission
 from orchestrator.web.api.ingest_requests import IngestRequestProcessor
 from tests.integration.api.conftest import House
 
@@ -27,7 +28,7 @@ async def test_ten_thousand_members_are_posted_and_cancelled_while_others_work(
         pipeline=services.pipeline,
         origins=services.origins.fetcher,
         submitter=services.submitter,
-        max_waiting=1,
+        admission=IngestAdmission(in_all=1, per_customer=1, per_host=1),
     )
     validator = BatchValidator(services.catalog.assets, ingest_requests, MEMBERS)
     origin = house.picture()
@@ -48,10 +49,20 @@ async def test_ten_thousand_members_are_posted_and_cancelled_while_others_work(
             replies.append(put.status)
 
     async def measure_loop() -> None:
+        """Processor time, which other programs of the machine do not change."""
         while not ended.is_set():
-            before = time.monotonic()
+            before = time.thread_time()
             await asyncio.sleep(0)
-            longest_s[0] = max(longest_s[0], time.monotonic() - before)
+            longest_s[0] = max(longest_s[0], time.thread_time() - before)
+
+    async def observe(batch: int) -> set[int]:
+        """The numbers of cancelled members that another client sees until all are."""
+        seen = {0}
+        while MEMBERS not in seen:
+            found = await services.catalog.batches.get(batch)
+            assert found is not None
+            seen.add(found.cancelled)
+        return seen
 
     async def post_and_cancel() -> int:
         started = time.monotonic()
@@ -60,7 +71,9 @@ async def test_ten_thousand_members_are_posted_and_cancelled_while_others_work(
         posted = len(replies)
         assert time.monotonic() - started < 60
         assert posted > 10  # other clients did not wait for the end
+        observer = asyncio.create_task(observe(batch or 0))
         assert await services.submitter.cancel_batch(batch or 0) == MEMBERS
+        assert await observer == {0, MEMBERS}  # one transaction
         assert len(replies) > posted
         ended.set()
         return batch or 0
@@ -70,7 +83,7 @@ async def test_ten_thousand_members_are_posted_and_cancelled_while_others_work(
     assert batch is not None
     assert (batch.cancelled, batch.remaining) == (MEMBERS, 0)
     assert set(replies) == {202}
-    assert longest_s[0] < 2  # seconds in which this process answered nothing at all
+    assert longest_s[0] < 2  # seconds of processor time in which this process answered nothing
     asset = await services.catalog.assets.get(AssetId(customer, 1, "m9999"))
     assert asset is not None
     assert (asset.ingesting, asset.roles) == (False, ("staff",))

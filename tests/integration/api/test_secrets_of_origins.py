@@ -119,8 +119,8 @@ def settings(dsn: str, data: Path, s3_port: int) -> Settings:
     return made.model_copy(
         update={
             "ingest": made.ingest.model_copy(update=changes),
-            "jobs": made.jobs.model_copy(update={"workers": 8, "per_host": 99}),
-            "api": made.api.model_copy(update={"sync_ingests": 99, "max_batch": 200}),
+            "jobs": made.jobs.model_copy(update={"workers": 8, "per_host": 99, "per_customer": 99}),
+            "api": made.api.model_copy(update={"sync_ingests": 198, "max_batch": 200}),
         }
     )
 

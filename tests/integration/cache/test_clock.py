@@ -1,4 +1,4 @@
-"""The clock of the host is set back by an hour: eviction and leases go on as before."""
+"""The clock of the host is set back or forward by an hour: eviction and leases go on as before."""
 
 from __future__ import annotations
 
@@ -46,15 +46,16 @@ async def test_after_the_clock_was_set_back_new_files_stay_and_leases_end(
     await cache.close()
 
 
-async def test_a_file_in_use_is_leased_again_after_the_clock_was_set_back(
-    open_cache: Open, clock: ManualClock
+@pytest.mark.parametrize("seconds", [-3600, 3600], ids=["back", "forward"])
+async def test_a_file_in_use_is_leased_again_after_the_clock_was_set(
+    open_cache: Open, clock: ManualClock, seconds: int
 ) -> None:
     cache = await open_cache(lease_s=LEASE_S)
     assert await cache.put(a_product(), BODY)
     async with cache.hold(a_product()) as path:
         assert path is not None
         await cache.maintenance.run_periodic_work()
-        clock.advance(-3600)
+        clock.advance(seconds)
         for _ in range(20):
             await cache.maintenance.run_periodic_work()
             assert await first_to_go(cache) == [], "protected while it is read"

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from orchestrator import metrics
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.embedded.database import embedded
-from orchestrator.catalog.listener import Listener
+from orchestrator.catalog.listener import ANSWER_S, Listener
 from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import AssetId
@@ -142,6 +142,28 @@ async def test_the_catalogue_closes_while_the_database_hangs(settings, postgres_
         await seconds_until_refused(catalog)
         async with asyncio.timeout(5):
             await catalog.close()
+
+
+async def test_a_process_that_met_the_hang_does_not_wait_for_the_test_of_its_listener(
+    catalog, settings, postgres_folder
+):
+    lost, restored = asyncio.Event(), asyncio.Event()
+    listener = Listener(settings, {}, on_lost=lost.set, on_restored=restored.set)
+    catalog.when_away(listener.disconnect)
+    task = asyncio.create_task(listener.run())
+    try:
+        async with asyncio.timeout(20):
+            await restored.wait()
+            restored.clear()
+            with paused(*postgres_pids(postgres_folder)):
+                await seconds_until_refused(catalog)
+                began = time.monotonic()
+                await lost.wait()
+                assert time.monotonic() - began < ANSWER_S - 1  # its own test takes longer
+            await restored.wait()
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def test_a_listener_detects_a_connection_that_hangs(settings, postgres_folder):

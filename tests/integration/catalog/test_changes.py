@@ -227,8 +227,10 @@ async def test_pool_and_listener_survive_a_restart_of_the_database(tmp_path: Pat
             assert await catalog.check() != ""
             assert await asyncio.to_thread(server.revive)
             await log.until("restored", 15)
+            async with asyncio.timeout(15):  # until the breaker has noticed it, too
+                while await catalog.check():
+                    await asyncio.sleep(0.05)
             assert await catalog.assets.get(asset.id) == asset
-            assert await catalog.check() == ""
             after = (await catalog.versions.register(a_draft(mark="2-2"))).asset
             await log.until(f"{after.id} {after.version}")
         await catalog.close()

@@ -48,9 +48,10 @@ async def test_the_default_may_be_a_stored_policy_and_is_checked_at_start(
 ) -> None:
     settings = Ingest(optimisation_policy="house")
     with pytest.raises(InvalidInput, match="'house'"):
-        await Policies.open(settings, catalog.policies)
+        await Policies(settings, catalog.policies).check_defaults()
     await Policies(Ingest(), catalog.policies).put("optimisation", EVERYONE, "house", LOSSY)
-    policies = await Policies.open(settings, catalog.policies)
+    policies = Policies(settings, catalog.policies)
+    await policies.check_defaults()
     assert (await policies.optimisation(7, "")).name == "house"
     assert [e.name for e in await policies.list("optimisation", 7) if e.is_default] == ["house"]
 

@@ -5,16 +5,21 @@ process that remembers that there was none.
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from orchestrator.catalog.listener import Listener
 from orchestrator.catalog.values import StrategyDraft
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import InvalidInput, OriginUnavailable
+from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.register import Request
 from orchestrator.model import AssetId
+from orchestrator.origins.strategy_matcher import StrategyMatcher
 from orchestrator.processes.rule_notices import RULES_CHANNEL, rule_notices
 from tests.support import pictures
+from tests.support.caches import ManualClock
 from tests.support.ingesting import IngestSystem
 from tests.support.jobs import running
 from tests.support.origins import OriginServer
@@ -52,16 +57,21 @@ async def test_a_job_uses_an_edited_policy_at_once(system: IngestSystem) -> None
 async def test_a_job_uses_a_strategy_that_its_process_did_not_know(
     system: IngestSystem, origin: OriginServer
 ) -> None:
-    matcher = system.origins.matcher
+    matcher, fetcher = system.origins.matcher, system.origins.fetcher
     address = origin.url("/new.jpg")
     origin.files["/new.jpg"] = pictures.jpeg(system.pictures / "a.jpg", 90, 60).read_bytes()
-    assert await matcher.match(1, address) is None
     await system.catalog.customers.ensure(1, "main")
+    assert await matcher.match(1, address) is None
     await system.catalog.strategies.create(1, StrategyDraft("new", "sftp", optimised=False))
     assert await matcher.match(1, address) is None  # a copy that is some moments old
-    found = await matcher.match(1, address, fresh=True)
-    assert found is not None
-    report = await system.origins.fetcher.examine(1, address)
+    with pytest.raises(OriginUnavailable):  # by HTTP it could be read
+        await fetcher.fetch(1, address, system.pictures / "fetched")
+    matcher.forget(1)
+    [created] = await system.catalog.strategies.list(1)
+    await system.catalog.strategies.delete(1, created.id)
+    assert await matcher.match(1, address) is None
+    await system.catalog.strategies.create(1, StrategyDraft("new", "sftp", optimised=False))
+    report = await fetcher.examine(1, address)
     assert report.strategy is not None
     assert report.strategy.strategy == "sftp"
 
@@ -69,15 +79,20 @@ async def test_a_job_uses_a_strategy_that_its_process_did_not_know(
 async def test_every_process_is_notified_of_changed_rules(
     system: IngestSystem,
 ) -> None:
-    policies, matcher = system.pipeline.policies, system.origins.matcher
+    """The clock of this process stands still, so that no copy of the rules becomes too old."""
+    clock = ManualClock()
+    policies = Policies(system.settings.ingest, system.catalog.policies, now=clock)
+    matcher = StrategyMatcher(system.catalog.strategies, now=clock)
+    services: Any = SimpleNamespace(
+        pipeline=SimpleNamespace(policies=policies), origins=SimpleNamespace(matcher=matcher)
+    )
     await system.catalog.customers.ensure(1, "main")
     await system.catalog.policies.put("thumbnail", 1, "museum", {"sizes": [64]})
     await policies.find("thumbnail", 1, "museum")
     assert await matcher.match(1, "one") is None
     listening = asyncio.Event()
-    channels = {RULES_CHANNEL: rule_notices(system)}  # type: ignore[arg-type]  # it has both parts
-    listener = Listener(system.settings.database, channels)
-    async with running(listener.run(listening)), asyncio.timeout(20):
+    listener = Listener(system.settings.database, {RULES_CHANNEL: rule_notices(services)})
+    async with running(listener.run(listening)), asyncio.timeout(60):
         await listening.wait()
         await system.catalog.policies.put("thumbnail", 1, "museum", {"sizes": [80]})
         await system.catalog.strategies.create(1, StrategyDraft("one", "ftp"))

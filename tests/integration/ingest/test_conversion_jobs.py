@@ -139,7 +139,7 @@ async def test_what_a_killed_worker_left_of_a_conversion_is_not_used_and_another
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.support.ingesting", dsn, str(data), cwd=ROOT
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not any(file.stat().st_size for file in data.glob("scratch/*/*/source.tif*")):
             await asyncio.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)

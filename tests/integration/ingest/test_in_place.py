@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import SourceChanged
+from orchestrator.catalog.asset_transaction import lock_asset
+from orchestrator.errors import PreconditionFailed, SourceChanged
 from orchestrator.ingest.register import Request
-from orchestrator.model import FILE, AssetId, AssetState
+from orchestrator.model import FILE, Asset, AssetId, AssetState
 from orchestrator.origins.strategy_input import StrategyInput
 from tests.support import pictures
 from tests.support.ingesting import IngestSystem
@@ -50,3 +52,33 @@ async def test_a_file_replaced_during_its_ingest_by_one_of_the_same_length_is_no
         await system.ingest(Request(ID, str(path)))
     assert (await system.asset()).state is AssetState.FAILED
     assert await system.store.keys() == set()
+
+
+@pytest.mark.parametrize("is_replaced", [False, True], ids=["same", "replaced"])
+async def test_a_reingest_of_a_file_is_accepted_only_while_its_condition_holds(
+    system: IngestSystem, is_replaced: bool
+) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 90, 60)
+    before = await system.register(path)
+    if is_replaced:
+        pictures.jpeg(path, 100, 60)
+
+    def check(asset: Asset | None) -> None:
+        if asset is None or asset.version != before.version:
+            raise PreconditionFailed("The asset was changed.")
+
+    async with asyncio.timeout(60):
+        async with system.catalog.transaction() as connection:
+            await lock_asset(connection, ID)
+            reingest = asyncio.create_task(system.pipeline.reingester.reingest(ID, check))
+            # It has passed the check on arrival, and waits to be accepted.
+            while not await system.count_waiting():
+                assert not reingest.done() or reingest.result()
+                await asyncio.sleep(0.01)
+            await connection.execute(
+                "UPDATE assets SET version = nextval('asset_versions'), roles = '{secret}'"
+            )
+        with pytest.raises(PreconditionFailed):
+            await reingest
+    after = await system.asset()
+    assert (after.roles, after.width, after.state) == (("secret",), 90, AssetState.REGISTERED)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from orchestrator.catalog.jobs import INGEST, Job
+from orchestrator.catalog.jobs import INGEST, LANES, Job
 from orchestrator.errors import InvalidInput, OriginUnavailable, StorageUnavailable
-from orchestrator.ingest.job_handler import IngestHandler
+from orchestrator.ingest.job_handler import IngestHandler, draft_from_message
 from orchestrator.model import AssetState
 from tests.support import pictures
 from tests.support.ingesting import IngestSystem
@@ -48,6 +50,16 @@ def a_job(payload: dict[str, Any], attempts: int = 1) -> Job:
     )
 
 
+async def a_posted_job(system: IngestSystem, payload: dict[str, Any], attempts: int = 1) -> Job:
+    """A job whose request was accepted, claimed for this attempt."""
+    await system.catalog.customers.ensure(1, "main")
+    draft = draft_from_message(json.dumps(payload).encode())
+    await system.submitter.submit([draft])
+    job = await system.catalog.claims.claim("worker/1", [INGEST], LANES, 9)
+    assert job is not None
+    return replace(job, attempts=attempts)
+
+
 async def test_a_posted_ingest_cannot_read_local_files_outside_the_file_roots(
     system: IngestSystem,
 ) -> None:
@@ -57,9 +69,8 @@ async def test_a_posted_ingest_cannot_read_local_files_outside_the_file_roots(
         with pytest.raises(InvalidInput, match="file_roots"):
             await handler(a_job({"id": "1/1/posted", "origin": origin}))
     await system.register(path, "known")
-    await handler(
-        a_job({"id": "1/1/known", "origin": str(path)})
-    )  # the operator registered this file
+    # The operator registered this file.
+    await handler(await a_posted_job(system, {"id": "1/1/known", "origin": str(path)}))
     assert (await system.asset("known")).servable
 
 
@@ -74,8 +85,9 @@ async def test_an_outage_of_the_store_in_the_last_attempt_is_still_retried(
         raise StorageUnavailable("away")
 
     system.store.before_put = away
+    job = await a_posted_job(system, {"id": "1/1/known", "origin": str(path)}, attempts=5)
     with pytest.raises(StorageUnavailable):
-        await handler(a_job({"id": "1/1/known", "origin": str(path)}, attempts=5))
+        await handler(job)
     assert (await system.asset("known")).state is AssetState.INGESTING
 
 

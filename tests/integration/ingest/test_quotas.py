@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.catalog.asset_transaction import lock_asset
 from orchestrator.errors import InvalidInput, OverQuota, StorageUnavailable, Unprocessable
 from orchestrator.ingest.register import Request
 from orchestrator.model import AssetId, AssetState
@@ -109,13 +110,51 @@ async def test_concurrent_ingests_do_not_exceed_the_limit_together(system: Inges
     done = await asyncio.gather(
         *(system.ingest(request) for request in requests), return_exceptions=True
     )
-    refused = [error for error in done if isinstance(error, OverQuota)]
-    # One more may be refused for room that another one has reserved and does not use.
-    assert 7 <= len(refused) < 10
+    assert sum(isinstance(each, OverQuota) for each in done) == 7
     images, stored, held_images, held = await used(system)
-    assert (images, held_images, held) == (11 - len(refused), 0, 0)
+    assert (images, held_images, held) == (4, 0, 0)
     assert stored <= one * 4 + one // 2
     await system.assert_exact()
+
+
+async def test_ingests_are_not_both_refused_for_the_originals_that_they_serve_meanwhile(
+    system: IngestSystem,
+) -> None:
+    await system.ingest(Request(an_id("probe"), str(a_picture(system, "probe", 2000))))
+    _, one, _, _ = await used(system)
+    requests = [Request(an_id(n), str(a_picture(system, f"race{n}", 2000))) for n in range(2)]
+    original = Path(requests[0].origin).stat().st_size
+    room = one + original // 2
+    assert 2 * original <= room < one + original, "room for both originals, and for one version"
+    await limit(system, size=one + room)
+    puts = 0
+
+    async def wait_for_both(key: str) -> None:
+        nonlocal puts
+        puts += 1
+        async with asyncio.timeout(60):
+            while puts < 2:
+                await asyncio.sleep(0.01)
+
+    system.store.before_put = wait_for_both
+    tasks = [asyncio.create_task(system.ingest(request)) for request in requests]
+    async with asyncio.timeout(60):
+        while not await are_servable(system, requests):
+            await asyncio.sleep(0.01)
+        async with system.catalog.transaction() as connection:
+            # Neither can give its original up before both were refused.
+            for request in requests:
+                await lock_asset(connection, request.id)
+            while await system.count_waiting() < sum(not task.done() for task in tasks):
+                await asyncio.sleep(0.01)
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(isinstance(each, OverQuota) for each in done) == 1
+    await system.assert_exact()
+
+
+async def are_servable(system: IngestSystem, requests: list[Request]) -> bool:
+    assets = [await system.catalog.assets.get(request.id) for request in requests]
+    return all(asset is not None and asset.servable for asset in assets)
 
 
 async def test_one_of_several_concurrent_reservations_gets_the_last_place(

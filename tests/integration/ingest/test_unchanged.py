@@ -227,8 +227,10 @@ async def test_a_failure_that_will_be_retried_leaves_the_asset_ingesting(
         await system.ingest(gone, job=5, will_retry=if_retryable)
     assert (await system.asset()).state is AssetState.INGESTING
     never = Request(ID, origin.url("/status/404"))
+    runner = system.pipeline.runner
+    generation = (await runner.accept(never)).ingest_generation
     with pytest.raises(OriginUnavailable):
-        await system.ingest(never, job=5, will_retry=if_retryable)
+        await runner.run(ID, generation, 5, will_retry=if_retryable)
     asset = await system.asset()
     assert (asset.state, "404" in asset.error) == (AssetState.FAILED, True)
     attempts = await system.catalog.attempts.of(ID)

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.catalog.batches import BatchDraft
+from orchestrator.catalog.jobs import LANES
 from tests.support.jobs import (
     FAST,
+    KIND,
     JobSystem,
     RecordingHandler,
     a_worker_process,
@@ -35,6 +37,20 @@ async def test_the_next_worker_of_the_host_takes_the_jobs_of_a_killed_one_at_onc
         jobs = await system.ended(recorded.ids, 60)
         assert [(job.state, job.attempts) for job in jobs] == [("done", 2), ("done", 2)]
     assert list(folder.iterdir()) == []
+
+
+async def test_a_worker_with_fewer_attempts_gives_up_no_job_of_a_dead_worker_of_another_kind(
+    system: JobSystem, tmp_path: Path
+) -> None:
+    [number] = (await system.submitter.submit(drafts(1))).ids
+    folder = tmp_path / "workers"
+    folder.mkdir()
+    (folder / "dead").touch()  # no process has its lock
+    assert await system.catalog.claims.claim("dead/1", [KIND], LANES, 9) is not None
+    options = replace(FAST, max_attempts=1)
+    async with system.working(RecordingHandler(), options, kind="another kind", folder=folder):
+        await system.until([number], lambda job: job.state != "running")
+    assert (await system.job(number)).state == "queued"
 
 
 async def test_a_running_job_that_is_cancelled_is_stopped_at_once(system: JobSystem) -> None:

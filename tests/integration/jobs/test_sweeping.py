@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -36,6 +37,45 @@ async def test_a_job_whose_workers_all_die_becomes_a_dead_letter(system: JobSyst
     assert job.fault is not None
     assert (job.state, job.fault.code) == ("failed", "worker_lost")
     assert metrics.JOB_DEAD_LETTERS.labels("worker_lost")._value.get() == before + 1
+
+
+async def set_clock_back(system: JobSystem) -> None:
+    """Move all recorded times an hour into the future, as they are when the clock of the database
+    is set back by an hour.
+    """
+    async with system.catalog.connection() as connection:
+        await connection.execute(
+            "UPDATE jobs SET due = due + interval '1 h', heartbeat = heartbeat + interval '1 h'"
+        )
+
+
+async def test_a_clock_set_back_by_an_hour_delays_no_job(system: JobSystem) -> None:
+    claims = system.catalog.claims
+    new, retried, long = (await system.submitter.submit(drafts(3))).ids
+    for wait_s in (0.2, 600):
+        claimed = await claims.claim("worker", [KIND], LANES, 9)
+        assert claimed is not None
+        await claims.postpone(claimed, wait_s)
+    waiting = {number: await system.job(number) for number in (new, retried, long)}
+    [new, retried, long] = sorted(waiting, key=lambda number: waiting[number].due)
+    await set_clock_back(system)
+    sweeper = system.sweeper(every_s=0.05)
+    async with running(sweeper.run()), system.working(RecordingHandler()):
+        ended = await system.ended([new, retried])
+    assert {job.state for job in ended} == {"done"}
+    postponed = await system.job(long)
+    assert postponed.state == "queued"
+    assert postponed.due <= waiting[long].due + timedelta(seconds=60), "its delay begins again"
+    assert await claims.cap_times() == 0
+
+
+async def test_a_clock_set_back_by_an_hour_keeps_no_job_of_a_dead_worker(system: JobSystem) -> None:
+    recorded = await system.submitter.submit(drafts(1))
+    assert await system.catalog.claims.claim("dead", [KIND], LANES, 9) is not None
+    await set_clock_back(system)
+    async with running(system.sweeper(every_s=0.05).run()), system.working(RecordingHandler()):
+        [job] = await system.ended(recorded.ids)
+    assert (job.state, job.attempts) == ("done", 2)
 
 
 async def test_after_an_outage_workers_have_time_to_send_heartbeats(

@@ -45,8 +45,8 @@ async def test_every_job_of_a_batch_runs_once_and_is_counted(either: JobSystem) 
 
 
 async def test_a_worker_fills_its_slots_and_no_more(system: JobSystem) -> None:
-    handler = RecordingHandler(seconds=0.15)
-    recorded = await system.submitter.submit(drafts(16))
+    handler = RecordingHandler(seconds=0.8)
+    recorded = await system.submitter.submit(drafts(10))
     async with system.working(handler):
         await system.ended(recorded.ids)
     assert handler.most_at_once == FAST.slots == 4

@@ -87,7 +87,7 @@ async def customer_origins(
         "max_bytes": MAX_BYTES,
         "connect_timeout_s": 2,
         "read_timeout_s": 0.6,
-        "total_timeout_s": 5,
+        "total_timeout_s": 60,
         "max_redirects": 3,
         "s3_ambient_buckets": ["*"],
         "credentials_links": ["s3://*"],

@@ -70,7 +70,7 @@ async def ambient(
         s3_endpoint=bucket.endpoint,
         s3_access_key=CREDENTIALS[0],
         s3_secret_key=CREDENTIALS[1],
-        read_timeout_s=5,
+        read_timeout_s=60,
     ) as origins:
         yield origins
 

@@ -15,11 +15,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from orchestrator.catalog.values import StrategyDraft
+from orchestrator.doctor import Finding, examine
 from orchestrator.errors import Conflict, InvalidInput, NotFound, OriginUnavailable
 from orchestrator.origins.credential_store import make_key
 from orchestrator.origins.credentials import MASK
 from orchestrator.origins.strategy_input import StrategyChanges, StrategyInput
-from orchestrator.settings import Database
+from orchestrator.settings import Database, Server, Settings
 from tests.integration.origins.conftest import CUSTOMER, PICTURE, CustomerOrigins, customer_origins
 from tests.support.origins import origin_server
 
@@ -199,6 +201,28 @@ async def test_a_regex_that_is_not_valid_in_the_catalogue_is_a_fault_and_blocks_
     report = await origins.fetcher.examine(CUSTOMER, ADDRESS)
     assert report.fault is not None
     assert report.fault.code == "origin_config"
+
+
+async def test_doctor_names_each_regex_that_is_not_valid(
+    origins: CustomerOrigins, database: Database, tmp_path: Path
+) -> None:
+    settings = Settings(server=Server(data_dir=tmp_path / "data"), database=database)
+    await origins.add("^s3://", "s3-public")
+    assert (await _finding(settings)).status == "ok"
+    for regex in ("a(?!b)", r"(x)\1"):
+        await origins.catalog.strategies.create(CUSTOMER, StrategyDraft(regex, "ftp"))
+    finding = await _finding(settings)
+    assert finding.status == "broken"
+    assert "a(?!b)" in finding.detail
+    assert r"(x)\1" in finding.detail
+    assert "^s3://" not in finding.detail
+    assert f"customer {CUSTOMER} strategy " in finding.detail
+    assert "change the regex" in finding.mend
+
+
+async def _finding(settings: Settings) -> Finding:
+    [found] = [each for each in await examine(settings) if each.check == "origin strategies"]
+    return found
 
 
 @pytest.mark.parametrize("regex", SLOW)

@@ -7,8 +7,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,15 @@ import pytest
 from orchestrator.app import Services, open_services
 from orchestrator.catalog.embedded.database import EmbeddedDatabase, embedded
 from orchestrator.catalog.embedded.server import PostgresFolder
-from orchestrator.errors import QueueUnavailable
-from orchestrator.jobs.sqs_queues import SqsQueues
 from orchestrator.processes.background import LOOPS, Loop, keep_running
 from orchestrator.processes.housekeeping import Housekeeping
 from orchestrator.processes.roles import Process
 from orchestrator.processes.serve import PublicServer
 from orchestrator.processes.worker import build_worker, worker_loops
-from orchestrator.settings import load
+from orchestrator.settings import Jobs, load
 from tests.support.builders import an_asset
+from tests.support.jobs import moto, sqs_settings
+from tests.support.serve_process import free_port
 
 FAILED = "background loop failed"
 EVIDENCE = {
@@ -56,15 +56,24 @@ RECOVERED = {
 
 
 class Queue:
-    """SQS from outside: it is away until `is_away` is False, then has no message."""
+    """The SQS of the installation, which keeps its address when it is away."""
 
-    is_away = True
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._server = ExitStack()
 
-    async def receive(self, limit: int, wait_s: float, hidden_s: int) -> list[Any]:
-        if self.is_away:
-            raise QueueUnavailable("The queue does not answer.")
-        await asyncio.sleep(0.1)
-        return []
+    def settings(self) -> Jobs:
+        """Those of its two queues; they are created if it answers."""
+        return sqs_settings(f"http://127.0.0.1:{self.port}", "loops")
+
+    def start(self) -> None:
+        """Start a server without messages."""
+        self._server.enter_context(moto(self.port))
+        self.settings()
+
+    def kill(self) -> None:
+        """End the server."""
+        self._server.close()
 
 
 @dataclass
@@ -79,7 +88,8 @@ class Installation:
         return [self.data / "objects", self.data / "cache" / "derivatives.index"]
 
     async def take_away(self) -> None:
-        """Stop the database, and make the object store and a cache unusable."""
+        """Stop the database and SQS, and make the object store and a cache unusable."""
+        await asyncio.to_thread(self.queue.kill)
         await asyncio.to_thread(PostgresFolder(self.data / "postgres").stop)
         for path in self.paths():
             path.mkdir(exist_ok=True)
@@ -90,8 +100,10 @@ class Installation:
         for path in self.paths():
             path.unlink()
             path.with_name(path.name + ".away").rename(path)
-        self.queue.is_away = False
+        await asyncio.to_thread(self.queue.start)
         await asyncio.to_thread(self.server.revive)
+        assert self.services.sqs is not None
+        await self.services.sqs.announce([(1, "normal"), (2, "priority")])  # something to receive
 
 
 @asynccontextmanager
@@ -113,12 +125,14 @@ async def installation(data: Path, folder: Path) -> AsyncIterator[Installation]:
         "cache.use_flush_s": 0.1,
     }
     queue = Queue()
-    queues: Any = {"priority": queue, "normal": queue}
     try:
-        async with open_services(load(None, {}, values)) as services:
-            services = replace(services, sqs=SqsQueues(queues))
+        await asyncio.to_thread(queue.start)
+        jobs = await asyncio.to_thread(queue.settings)
+        settings = load(None, {}, values).model_copy(update={"jobs": jobs})
+        async with open_services(settings) as services:
             yield Installation(services, server, data, queue)
     finally:
+        await asyncio.to_thread(queue.kill)
         await asyncio.to_thread(manager.__exit__, None, None, None)
 
 

@@ -22,9 +22,15 @@ from tests.support.builders import a_source, an_asset
 from tests.support.reference_servers import iipsrv
 
 DIMENSIONS = (4001, 3001)
-JPEG = io.BytesIO()
-Image.new("RGB", (64, 64), (10, 200, 30)).save(JPEG, "JPEG")
-WHOLE = JPEG.getvalue()
+
+
+def an_image(width: int, height: int, kind: str = "JPEG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (10, 200, 30)).save(file, kind)
+    return file.getvalue()
+
+
+WHOLE = an_image(512, 512)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -117,6 +123,8 @@ INVALID_RESPONSES = {
     "poisoned tail": (200, "image/jpeg", WHOLE + b"<html>error</html>"),
     "text with 200": (200, "text/plain", WHOLE),
     "another format": (200, "image/jpeg", b"\x89PNG\r\n\x1a\n" + WHOLE),
+    "another size": (200, "image/jpeg", an_image(256, 256)),
+    "no size": (200, "image/jpeg", WHOLE[:2] + WHOLE[-2:]),
     "redirect": (302, "image/jpeg", b""),
 }
 
@@ -147,13 +155,38 @@ async def close_early(request: web.Request) -> web.StreamResponse:
 @pytest.mark.parametrize(
     "how",
     ["status 500", "empty 200", "truncated", "poisoned tail", "text with 200", "another format",
-     "redirect", "cut connection", "hang"],
+     "another size", "no size", "redirect", "cut connection", "hang"],
 )  # fmt: skip
 async def test_a_response_that_fails_verification_is_not_served(source, how):
     async with remote_server(invalid_response(how), first_byte_timeout_s=0.5) as server:
         with pytest.raises(ImageServerUnavailable) as caught:
             await server.render(asset(), source, resolved("0,0,512,512/512,/0/default.jpg"))
     assert "/opt" not in caught.value.public
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "is_used"),
+    [
+        ("0,0,512,512/300,/0/default.jpg", (300, 301), True),
+        ("0,0,512,512/300,/0/default.jpg", (300, 302), False),
+        ("0,0,512,256/300,150/90/default.jpg", (150, 300), True),
+        ("0,0,512,256/300,150/90/default.jpg", (300, 150), False),
+        ("0,0,512,512/100,100/45/default.png", (142, 142), True),
+        ("0,0,512,512/100,100/45/default.png", (100, 100), False),
+    ],
+)
+async def test_a_response_has_the_requested_size_within_a_pixel(source, path, sent, is_used):
+    kind = "PNG" if path.endswith("png") else "JPEG"
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(body=an_image(*sent, kind), content_type=f"image/{kind.lower()}")
+
+    async with remote_server(answer) as server:
+        if is_used:
+            assert await server.render(asset(), source, resolved(path))
+        else:
+            with pytest.raises(ImageServerUnavailable):
+                await server.render(asset(), source, resolved(path))
 
 
 async def test_a_server_that_does_not_listen_is_unavailable_and_named_by_the_check(source):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import Fault, NoRoom, fault_of
+from orchestrator.errors import Fault, NoRoom, StorageUnavailable, fault_of
 from orchestrator.ingest.scratch import Scratch
 
 HOLD = """
@@ -78,4 +78,17 @@ async def test_a_disk_that_fills_up_during_the_work_is_no_room(tmp_path: Path) -
     with pytest.raises(PermissionError):
         async with scratch.folder():
             raise PermissionError(errno.EACCES, "denied")
+    await scratch.close()
+
+
+async def test_a_folder_that_cannot_be_made_is_not_called_a_full_disk(tmp_path: Path) -> None:
+    place = tmp_path / "scratch"
+    place.write_bytes(b"a file")
+    scratch = await Scratch.open(place)
+    with pytest.raises(StorageUnavailable, match="may write"):
+        async with scratch.folder():
+            pass
+    place.unlink()
+    async with scratch.folder() as folder:
+        assert folder.is_dir()
     await scratch.close()

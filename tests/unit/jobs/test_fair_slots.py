@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
-from orchestrator.jobs.fair_slots import FairSlots
+from orchestrator.jobs.fair_slots import FairSlots, HostSlots
 
 
 async def test_a_customer_gets_its_turn_before_the_many_of_another_that_wait() -> None:
@@ -46,3 +47,21 @@ async def test_no_more_than_the_number_of_slots_are_held_and_a_cancelled_wait_lo
     assert (held, most) == (0, 3)
     async with asyncio.timeout(5), slots.hold(1), slots.hold(1), slots.hold(2):
         pass
+
+
+async def test_each_host_has_its_own_slots_and_none_is_kept_when_it_is_not_used() -> None:
+    slots, held = HostSlots(2), Counter[str]()
+    most: Counter[str] = Counter()
+
+    async def read(host: str, customer: int) -> None:
+        async with slots.hold(host, customer):
+            held[host] += 1
+            most[host] = max(most[host], held[host])
+            await asyncio.sleep(0)
+            held[host] -= 1
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(30):
+            tasks.create_task(read(("a.org", "b.org", "")[number % 3], number % 2))
+    assert most == {"a.org": 2, "b.org": 2, "": 10}
+    assert not slots._hosts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,8 @@ from orchestrator.errors import (
 from orchestrator.jobs.fairness import LaneRotation
 from orchestrator.jobs.retry_decision import GiveUp, Retry, decide_retry
 from orchestrator.jobs.submitter import host_of
+from orchestrator.jobs.worker_options import WorkerOptions, conversions_at_once
+from orchestrator.settings import Ingest, Jobs, Settings
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=30)
@@ -40,6 +43,14 @@ def test_the_normal_lane_is_first_in_every_fifth_claim() -> None:
     firsts = [rotation.next()[0] for _ in range(100)]
     assert Counter(firsts) == {"priority": 80, "normal": 20}
     assert all("normal" in firsts[at : at + 5] for at in range(95))
+
+
+def test_by_default_an_instance_converts_an_image_on_each_core_while_others_are_fetched() -> None:
+    settings, cores = Settings(), os.cpu_count() or 1
+    assert conversions_at_once(settings) == cores
+    assert WorkerOptions.of(settings).slots == cores + settings.jobs.fetches
+    assert conversions_at_once(Settings(ingest=Ingest(workers=cores + 1))) == cores + 1
+    assert conversions_at_once(Settings(jobs=Jobs(workers=cores + 2))) == cores + 2
 
 
 @given(some.integers(-5, 10_000), some.floats(0, 1))

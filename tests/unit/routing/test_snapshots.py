@@ -141,6 +141,18 @@ async def test_without_the_catalogue_public_assets_are_served_stale(snapshots, c
     assert (await snapshots.get(SAMPLE)).stale
 
 
+async def test_an_asset_that_cannot_be_read_again_stays_known(snapshots, catalogue):
+    await snapshots.get(SAMPLE)
+    catalogue.is_away = True
+    with pytest.raises(CatalogUnavailable):
+        await snapshots.reread(SAMPLE)
+    snapshots.on_notices_lost()
+    assert (await snapshots.get(SAMPLE)).stale
+    catalogue.is_away = False
+    catalogue.assets[SAMPLE] = an_asset(version=2)
+    assert (await snapshots.reread(SAMPLE)).asset.version == 2
+
+
 async def test_without_the_catalogue_restricted_assets_are_unavailable_after_a_minute(
     snapshots, catalogue, clock
 ):

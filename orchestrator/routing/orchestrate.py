@@ -17,6 +17,7 @@ from typing import Literal
 
 from orchestrator import metrics
 from orchestrator.cache.disk.cache import DiskCache, Product
+from orchestrator.cache.disk.product_writer import write_chunks
 from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.errors import (
     AssetNotFound,
@@ -123,7 +124,7 @@ class SourceOrchestrator:
         async with self._cache.open_writer(product, source.bytes) as writer, self._copies:
             started = self._now()
             async with self._bytes.open(asset, source) as chunks:
-                await writer.write(chunks)
+                await write_chunks(writer.path, chunks)
                 path = await writer.publish()
         _report_copy(product, source, self._now() - started)
         return path

@@ -20,6 +20,7 @@ from pathlib import Path
 from cachetools import LRUCache
 
 from orchestrator.cache.disk.cache import DiskCache, Product
+from orchestrator.cache.disk.product_writer import write_chunks
 from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.errors import (
     NoRoom,
@@ -188,7 +189,7 @@ class Originals:
             self._sources.open_writer(product, original.bytes) as writer,
             _reading(store, original) as body,
         ):
-            await writer.write(body)
+            await write_chunks(writer.path, body)
             return await writer.publish()
 
     def _on_looked_up(self, place: Place, task: asyncio.Task[Original]) -> None:

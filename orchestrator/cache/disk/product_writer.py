@@ -35,22 +35,6 @@ class ProductWriter:
         """Make sure of room for `size` bytes in total. Raises NoRoom."""
         await self._thread.run(partial(self._claim, room_for(size)))
 
-    async def write(self, chunks: AsyncIterator[bytes]) -> None:
-        """Write the chunks to `path`, in threads. Raises NoRoom if the disk refuses them, and what
-        the chunks raise.
-        """
-        with _disk_errors_as_no_room():
-            file = await asyncio.to_thread(self.path.open, "wb")
-        try:
-            async for chunk in chunks:
-                with _disk_errors_as_no_room():
-                    await asyncio.to_thread(file.write, chunk)
-            with _disk_errors_as_no_room():  # a network file system reports write errors on close
-                await asyncio.to_thread(file.close)
-        finally:
-            with suppress(OSError):
-                await asyncio.to_thread(file.close)
-
     async def publish(self) -> Path:
         """Let readers find the file; returns its path. Raises NoRoom; then nothing is stored."""
         return await self._thread.run(self._publish)
@@ -81,6 +65,23 @@ class ProductWriter:
             raise NoRoom("The cache cannot be written now.")
         writer.stats.puts += 1
         return writer.ledger.tree.root / self._place.path
+
+
+async def write_chunks(path: Path, chunks: AsyncIterator[bytes]) -> None:
+    """Write the chunks to a file of a cache, in threads. Raises NoRoom if the disk refuses them,
+    and what the chunks raise.
+    """
+    with _disk_errors_as_no_room():
+        file = await asyncio.to_thread(path.open, "wb")
+    try:
+        async for chunk in chunks:
+            with _disk_errors_as_no_room():
+                await asyncio.to_thread(file.write, chunk)
+        with _disk_errors_as_no_room():  # a network file system reports write errors only on close
+            await asyncio.to_thread(file.close)
+    finally:
+        with suppress(OSError):
+            await asyncio.to_thread(file.close)
 
 
 @contextmanager

@@ -251,6 +251,7 @@ def test_doctor_finds_no_problem_in_a_running_installation(on_server: Command) -
     assert set(findings) == {
         "libvips",
         "storage",
+        "ico",
         "database",
         "queue",
         "image server",

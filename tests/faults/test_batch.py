@@ -31,6 +31,7 @@ from PIL import Image
 from orchestrator.catalog.embedded.database import embedded
 from tests.support import pictures
 from tests.support.four_origins import KINDS, FourOrigins, four_origins
+from tests.support.patience import patience
 from tests.support.serve_process import (
     COMMAND,
     Reply,
@@ -278,7 +279,7 @@ def _wait_until_finished(
             is_killed = True
         if time.monotonic() >= next_kill and team.are_started():
             team.kill_one(random_numbers)
-            next_kill = time.monotonic() + kill_every_s
+            next_kill = time.monotonic() + kill_every_s * patience()
         server.check_alive()
         assert time.monotonic() < deadline, f"{state}\n{server.log_tail()}\n{team.log()[-3000:]}"
         time.sleep(0.2)

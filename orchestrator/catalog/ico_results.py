@@ -39,12 +39,17 @@ class IcoResults:
             result.etag,
         )
 
-    async def of_original(self, store: str, key: str) -> list[RecordedResult]:
-        """Every recorded result of an original."""
+    async def outdated(self, store: str, key: str, etag: str) -> list[str]:
+        """The parameters of every recorded result of an original that is not of the version with
+        this ETag; with "", of all.
+        """
         rows = await self._pool.fetch(
-            "SELECT params, etag FROM ico_results WHERE store = $1 AND key = $2", store, key
+            "SELECT params FROM ico_results WHERE store = $1 AND key = $2 AND etag <> $3",
+            store,
+            key,
+            etag,
         )
-        return [RecordedResult(row["params"], row["etag"]) for row in rows]
+        return [row["params"] for row in rows]
 
     async def forget(self, store: str, key: str, params: Sequence[str]) -> None:
         """Delete the rows of results whose objects were deleted."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 
 from orchestrator import metrics
 from orchestrator.catalog.ico_results import IcoResults, RecordedResult
@@ -30,6 +31,17 @@ SHARE = "ico"
 """The share of the disk cache for results of buckets and folders."""
 _LOCK_WAIT_S = 20.0
 _LOCK_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A result that is to be stored under `key`."""
+
+    key: str
+    original: Original
+    segment: str
+    parameters: Parameters
+    result: Result
 
 
 class WriteBack:
@@ -59,47 +71,33 @@ class WriteBack:
         """
         payload = job.payload
         place = Place(payload["store"], payload["key"])
-        try:
+        pending = None
+        with suppress(ObjectNotFound):
             original = await self._originals.look_up(place)
-        except ObjectNotFound:
-            await self.delete_outdated(place)
-            return
-        if payload["params"] and payload["etag"] in ("", original.etag):
-            await self.store(original, payload["params"], parse_parameters(payload["canonical"]))
-        await self.delete_outdated(place)
+            if payload["params"] and payload["etag"] in ("", original.etag):
+                parameters = parse_parameters(payload["canonical"])
+                pending = await self._make(original, payload["params"], parameters)
+        async with self._alone(place):
+            etag = await self._etag(place)
+            if pending is not None and pending.original.etag == etag:
+                await self._put(pending)
+            await self._delete(place, await self._rows.outdated(place.store, place.key, etag))
 
     async def store(self, original: Original, segment: str, parameters: Parameters) -> None:
         """Store a result, unless it is the original or is stored. Raises as the handler of jobs."""
-        key = result_key(original.place.key, segment)
-        if key is None or await self._is_stored(key, original, parameters):
+        pending = await self._make(original, segment, parameters)
+        if pending is None:
             return
-        result = await self._maker.get(self.subject(original), parameters)
-        if result.is_original:
-            return
-        row = RecordedResult(segment, original.etag)
         async with self._alone(original.place):
-            if (await self._originals.look_up(original.place)).etag == original.etag:
-                await self._put(key, original, row, parameters, result)
-
-    async def delete_outdated(self, place: Place) -> None:
-        """Delete the results of other versions of an original than the present one; all of them if
-        there is no original.
-        """
-        async with self._alone(place):
-            try:
-                etag = (await self._originals.look_up(place)).etag
-            except ObjectNotFound:
-                etag = ""
-            recorded = await self._rows.of_original(place.store, place.key)
-            await self._delete(place, [row.params for row in recorded if row.etag != etag])
+            if await self._etag(original.place) == original.etag:
+                await self._put(pending)
 
     async def purge(self, place: Place, *, scan: bool = False) -> int:
         """Delete the results of an original; returns their number. With `scan`, also objects that
         are not recorded, whose keys are those of results.
         """
         async with self._alone(place):
-            recorded = await self._rows.of_original(place.store, place.key)
-            segments = [row.params for row in recorded]
+            segments = await self._rows.outdated(place.store, place.key, "")
             if scan:
                 segments += [each async for each in self._scan(place) if each not in segments]
             await self._delete(place, segments)
@@ -115,28 +113,37 @@ class WriteBack:
             original.place.id, 0, original.etag, SHARE, lambda: self._originals.lease(original)
         )
 
-    async def _is_stored(self, key: str, original: Original, parameters: Parameters) -> bool:
-        try:
+    async def _make(
+        self, original: Original, segment: str, parameters: Parameters
+    ) -> _Pending | None:
+        """The result to store; None if it is the original, or is stored, or cannot be stored."""
+        key = result_key(original.place.key, segment)
+        if key is None:
+            return None
+        with suppress(ObjectNotFound):
             info = await self._stores.get(original.place.store).head(key)
-        except ObjectNotFound:
-            return False
-        return is_result(info, original, parameters)
+            if is_result(info, original, parameters):
+                return None
+        result = await self._maker.get(self.subject(original), parameters)
+        if result.is_original:
+            return None
+        return _Pending(key, original, segment, parameters, result)
 
-    async def _put(
-        self,
-        key: str,
-        original: Original,
-        row: RecordedResult,
-        parameters: Parameters,
-        result: Result,
-    ) -> None:
-        place = original.place
-        await self._rows.record(place.store, place.key, row)
+    async def _etag(self, place: Place) -> str:
+        """The ETag of the original as it is now, "" if there is none."""
+        try:
+            return (await self._originals.look_up(place)).etag
+        except ObjectNotFound:
+            return ""
+
+    async def _put(self, pending: _Pending) -> None:
+        place, etag = pending.original.place, pending.original.etag
+        await self._rows.record(place.store, place.key, RecordedResult(pending.segment, etag))
         await self._stores.get(place.store).put(
-            key,
-            result.body,
-            media_type=result.media_type,
-            metadata={ETAG: original.etag, PARAMETERS: parameters.canonical},
+            pending.key,
+            pending.result.body,
+            media_type=pending.result.media_type,
+            metadata={ETAG: etag, PARAMETERS: pending.parameters.canonical},
             cache_control=self._cache_control,
         )
         metrics.ICO_RESULTS.labels("stored").inc()

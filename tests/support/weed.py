@@ -89,7 +89,7 @@ def _start(folder: Path, configuration: Path) -> tuple[subprocess.Popen[bytes], 
             "-filer",
         ]
         words += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={configuration}"]
-        words += ["-volume.max=20", "-master.volumeSizeLimitMB=256", "-master.telemetry=false"]
+        words += ["-volume.max=1000", "-master.volumeSizeLimitMB=256", "-master.telemetry=false"]
         words += [f"-{name}={port}" for name, port in ports.items()]
         process = _run(words, folder / "log")
         endpoint = f"http://127.0.0.1:{ports['s3.port']}"

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any, assert_never, cast
 
+import pyvips
+
 from orchestrator.imaging.recipes import Encoder, OutputFormat
 from orchestrator.imaging.vips import PALETTE_FIELD
 
@@ -21,6 +23,10 @@ which subsampled colour would blur. The second name is that of libvips before 8.
 _PAGE_HEIGHT, _TIMING_FIELDS = "page-height", ("delay", "loop")
 _ANIMATION_EFFORT = 2
 """Twice as fast as 4, for files that are a tenth larger."""
+_KEEP_EQUAL_FRAMES: dict[str, bool] = (
+    {"keep_duplicate_frames": True} if pyvips.at_least_libvips(8, 17) else {}
+)
+"""libvips 8.15 and later write equal frames as one that is shown longer; 8.17 can keep them."""
 DEEP_FORMATS = frozenset(("png", "tif"))
 """Formats that keep 16 bits for each band."""
 
@@ -93,7 +99,7 @@ def encode_animation(
             frames.set_type(timing.get_typeof(field), field, timing.get(field))
     frames.set(_PAGE_HEIGHT, height)
     if output == "gif":
-        body = frames.gifsave_buffer(effort=_ANIMATION_EFFORT)
+        body = frames.gifsave_buffer(effort=_ANIMATION_EFFORT, **_KEEP_EQUAL_FRAMES)
     else:
         body = frames.webpsave_buffer(Q=encoder.webp_quality, reduction_effort=2)
     return cast("bytes", body)

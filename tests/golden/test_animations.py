@@ -159,11 +159,12 @@ async def test_the_last_pixel_of_a_frame_without_an_end_code_is_shown(
     ]
 
 
-async def test_equal_frames_stay_frames(pool: ImagingPool, tmp_path: Path) -> None:
+async def test_equal_frames_are_shown_as_long_as_before(pool: ImagingPool, tmp_path: Path) -> None:
     path = tmp_path / "in.gif"
     path.write_bytes(gif(8, 8, *[Frame(0, 0, 8, 8, RED)] * 3, Frame(0, 0, 8, 8, BLUE)))
     body = await pool.animate(a_recipe(path, await pool.probe(path), size=(4, 4), format="gif"))
-    assert delays_of(body) == [100] * 4
+    # libvips 8.15 and 8.16 combine them
+    assert delays_of(body) in ([100, 100, 100, 100], [300, 100])
 
 
 async def test_an_animation_that_ends_within_a_frame_is_damaged(

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from orchestrator.app import Services, open_services
+from orchestrator.processes.stop_signals import was_stopped
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -25,9 +26,13 @@ class StopRequest:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        if was_stopped():
+            self.received.set()
 
     async def start(self, stack: AsyncExitStack, settings: Settings, share: int) -> Services | None:
         """Open the services on `stack`; None if the request arrived before they were open."""
+        if self.received.is_set():
+            return None
         self._starting = task = asyncio.current_task()
         try:
             return await stack.enter_async_context(

@@ -14,6 +14,7 @@ from types import FrameType
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SERVICES = ("serve", "worker")
 """The commands that run until they are stopped, which is their success."""
+_received: list[int] = []
 
 
 def unwind_on_stop(command: str) -> None:
@@ -22,12 +23,20 @@ def unwind_on_stop(command: str) -> None:
     """
 
     def unwind(number: int, _frame: FrameType | None) -> None:
+        _received.append(number)
         ignore_stop()
         sys.exit(0 if command in SERVICES else 128 + number)
 
     for number in STOP_SIGNALS:
         if number != signal.SIGINT or command in SERVICES:  # else KeyboardInterrupt unwinds it
             signal.signal(number, unwind)
+
+
+def was_stopped() -> bool:
+    """True if a signal came during the start. Code that ignores every exception, as in a callback
+    of a C library, can lose the SystemExit; so whoever handles the next signals asks once.
+    """
+    return bool(_received)
 
 
 def ignore_stop() -> None:

@@ -35,7 +35,7 @@ from orchestrator.processes.running_installations import (
     recorded,
     records_folder,
 )
-from orchestrator.processes.stop_signals import STOP_SIGNALS, ignore_stop
+from orchestrator.processes.stop_signals import STOP_SIGNALS, ignore_stop, was_stopped
 from orchestrator.progress import forget_registration
 from orchestrator.settings import Settings
 from orchestrator.web.listen_socket import open_listen_socket
@@ -335,6 +335,9 @@ class Supervisor:
             number: signal.signal(number, lambda received, _: self._signals.append(received))
             for number in STOP_SIGNALS
         }
+        if was_stopped():
+            self._signals.append(signal.SIGTERM)
+            sender.send(b"\0")
         try:
             yield receiver
         finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.acceptance_scripts import acceptance_folder, run_script
+from tests.support.patience import patience
 from tests.support.scenes import write_jpeg, write_jpeg2000, write_png
 from tests.support.serve_process import ServeProcess, assert_log_clean, run_server
 
@@ -78,6 +79,11 @@ def _run_random_requests(
     identifier = server.identifiers()[picture]
     prefix = f"{server.public}/iiif/{version}"
     options = ("--requests", str(requests), "--seed", str(seed))
-    result = run_script("torture.py", prefix, identifier, *options, timeout_s=3000)
+    for _ in range(3):
+        result = run_script("torture.py", prefix, identifier, *options, timeout_s=3000)
+        faults = [line for line in result.stdout.splitlines() if line.startswith("FAIL")]
+        is_late = all("silent for 10 s" in line for line in faults)
+        if not faults or not is_late or patience() < 2:
+            break  # on a busy machine an answer may take longer than the script allows
     assert result.returncode == 0, result.stdout + result.stderr
     assert " 0 failed" in result.stdout

@@ -34,7 +34,7 @@ def unwind_on_stop(command: str) -> None:
 
 def was_stopped() -> bool:
     """True if a signal came during the start. Code that ignores every exception, as in a callback
-    of a C library, can lose the SystemExit; so whoever handles the next signals asks once.
+    of a C library, can lose the SystemExit; so the next handler of signals asks this once.
     """
     return bool(_received)
 

@@ -46,7 +46,7 @@ check: setup ## check format, lint, types, imports and documents; run the unit t
 test: check ## run check and all tests
 	$(PYTEST) -n 4 --dist loadfile -m "not soak" tests --ignore=tests/unit --ignore=tests/e2e --ignore=tests/faults
 	$(PYTEST) -n 3 --dist loadfile -m "not soak" tests/e2e
-	$(PYTEST) -n 2 --dist loadfile -m "not soak" tests/faults
+	$(PYTEST) -n 3 --dist loadfile -m "not soak" tests/faults
 
 test-debian13: ## run all tests in a system of Debian 13 that it makes (ARGUMENTS for pytest, SUITE=bookworm for Debian 12)
 	scripts/test-on-debian.sh $${SUITE:-trixie} $(ARGUMENTS)

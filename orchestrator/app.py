@@ -196,17 +196,21 @@ def _stored_secret(settings: Settings, name: str, make: Callable[[], str]) -> st
 
 
 async def _open_catalog(settings: Database, hook_jobs: HookJobs, *, is_needed: bool) -> Catalog:
-    async def prepare() -> None:
+    async def open_prepared() -> Catalog:
         await migrate(settings)
-        catalog = await Catalog.open(settings)
+        catalog = await Catalog.open(settings, hook_jobs)
         try:
             await catalog.customers.ensure(*FIRST_CUSTOMER)
-        finally:
+        except BaseException:  # raised again, after the pool is closed
             await catalog.close()
+            raise
+        return catalog
+
+    async def prepare() -> None:
+        await (await open_prepared()).close()
 
     try:
-        await prepare()
-        return await Catalog.open(settings, hook_jobs)
+        return await open_prepared()
     except CatalogUnavailable as error:
         if is_needed or isinstance(error, SchemaMismatch):
             raise

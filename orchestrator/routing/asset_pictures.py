@@ -4,12 +4,12 @@ file.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator.cache.disk.product_writer import write_chunks
 from orchestrator.errors import NotAuthorised
 from orchestrator.model import Asset, AssetId
 from orchestrator.routing.access_tokens import SignedTokens
@@ -86,7 +86,5 @@ class AssetPictureSource:
             self._bytes.open(asset, source) as chunks,
         ):
             path = folder / "source"
-            with await asyncio.to_thread(path.open, "wb") as file:
-                async for chunk in chunks:
-                    await asyncio.to_thread(file.write, chunk)
+            await write_chunks(path, chunks)
             yield path

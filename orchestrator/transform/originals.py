@@ -163,7 +163,7 @@ class Originals:
                 yield copied
                 return
         async with self._open_scratch(original.bytes) as folder, _reading(store, original) as body:
-            await _write(folder / "original", body)
+            await write_chunks(folder / "original", body)
             yield folder / "original"
 
     @asynccontextmanager
@@ -207,9 +207,3 @@ async def _reading(store: PictureStore, original: Original) -> AsyncIterator[Obj
             yield stream
     except (ObjectNotFound, PreconditionFailed) as error:
         raise SourceChanged(_REPLACED) from error
-
-
-async def _write(path: Path, body: ObjectStream) -> None:
-    with await asyncio.to_thread(path.open, "wb") as file:
-        async for chunk in body:
-            await asyncio.to_thread(file.write, chunk)

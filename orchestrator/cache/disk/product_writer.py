@@ -68,7 +68,7 @@ class ProductWriter:
 
 
 async def write_chunks(path: Path, chunks: AsyncIterator[bytes]) -> None:
-    """Write the chunks to a file of a cache, in threads. Raises NoRoom if the disk refuses them,
+    """Write the chunks to a file, in threads. Raises NoRoom if the disk refuses them,
     and what the chunks raise.
     """
     with _disk_errors_as_no_room():
@@ -90,5 +90,5 @@ def _disk_errors_as_no_room() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        log.warning("source cache not writable", extra={"error": describe_error(error)})
-        raise NoRoom("The source cache is not writable.") from error
+        log.warning("source not written", extra={"error": describe_error(error)})
+        raise NoRoom("The copy of the source cannot be written.") from error

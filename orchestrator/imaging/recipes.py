@@ -16,6 +16,7 @@ Region = tuple[int, int, int, int]
 """(x, y, width, height) in pixels of the oriented image at full scale."""
 
 Quality = Literal["default", "color", "gray", "bitonal"]
+TileCompression = Literal["jpeg", "deflate", "webp", "zstd"]
 OutputFormat = Literal["jpg", "png", "webp", "tif", "gif", "avif"]
 InputFormat = Literal["jpeg", "png", "tiff", "jpeg2000", "gif", "webp", "heif", "svg", "pdf"]
 
@@ -118,7 +119,8 @@ class Probe:
 @dataclass(frozen=True, slots=True)
 class ConversionPolicy:
     """How an original becomes a tile-ready source. `tile` is the edge of a tile in pixels, 0 for a
-    codestream in one piece; `quality` applies to JPEG tiles, `psnr` (in dB) to lossy JPEG2000.
+    codestream in one piece; `quality` applies to JPEG and WebP tiles, `psnr` (in dB) to lossy
+    JPEG2000. The fields from `compression` on apply to pyramid TIFF.
     """
 
     name: str
@@ -129,6 +131,22 @@ class ConversionPolicy:
     quality: int = 90
     psnr: float = 0.0
     lossless: bool = False
+    compression: TileCompression = "jpeg"
+    """Of the tiles. Where JPEG cannot be used (transparency, lossless) it is deflate."""
+    resolution: float = 0.0
+    """To record, in pixels per millimetre; 0 keeps that of the original."""
+    limits: Dimensions | None = None
+    """Largest (width, height). A larger picture is reduced to fit, with its proportions."""
+    autorotate: bool = True
+    """Store the picture upright; otherwise as it is, with its EXIF orientation."""
+    srgb: bool = True
+    """Convert colours to sRGB; otherwise they are kept, with their profile."""
+    always_big: bool = False
+    """Write BigTIFF always, not only where a classic TIFF could become too small."""
+    subifd: bool = False
+    """Store the smaller levels as sub-directories of the picture, not as pages."""
+    pdf_dpi: int = 150
+    """Resolution in dots per inch at which a page of a PDF is drawn."""
 
     @property
     def advertised_tile(self) -> int:

@@ -1,8 +1,9 @@
 """Typed settings. Later sources override earlier ones: defaults, a TOML file, the environment, the
 command line. No other code reads the environment.
 
-`sections`, `ingest_sections` and `ico_section` declare every setting once, with its default and
-meaning. `loader` reads and checks them. `consistency` holds the rules between settings.
+`sections`, `ingest_sections`, `pyramid_section` and `ico_section` declare every setting once, with
+its default and meaning. `loader` reads and checks them. `consistency` holds the rules between
+settings.
 `documentation` writes `config/default.toml` and the tables of `docs/settings.md`.
 """
 
@@ -10,6 +11,7 @@ from orchestrator.settings.documentation import default_toml, settings_table
 from orchestrator.settings.ico_section import Ico, IcoBucket
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
 from orchestrator.settings.loader import ALIASES, PREFIX, Loaded, load, load_with_origins
+from orchestrator.settings.pyramid_section import Pyramids
 from orchestrator.settings.sections import (
     Auth,
     Cache,
@@ -44,6 +46,7 @@ __all__ = [
     "Jobs",
     "Loaded",
     "Log",
+    "Pyramids",
     "Server",
     "Settings",
     "Storage",

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr
 from orchestrator.settings.field_types import Bytes, Count, Port, Seconds, Section
 from orchestrator.settings.ico_section import Ico
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
+from orchestrator.settings.pyramid_section import Pyramids
 
 
 class Server(Section):
@@ -363,6 +364,7 @@ class Settings(Section):
     ico: Ico = Ico()
     ingest: Ingest = Ingest()
     jobs: Jobs = Jobs()
+    pyramids: Pyramids = Pyramids()
     api: Api = Api()
     auth: Auth = Auth()
     log: Log = Log()

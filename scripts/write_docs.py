@@ -32,9 +32,10 @@ also with commas. Amounts of bytes may be text (`"500MB"`, `"2GiB"`). Times are 
 [config/default.toml](../config/default.toml) has all settings, to copy from. `orchestrator config
 check` reports all faults at once. `orchestrator config show` shows where each value comes from.
 
-Variables of the systems that this product replaces are read, too: {aliases}; with
-`ACTIVE_PREFIX=X` also `X_ENDPOINT`, `X_ACCESS_KEY_ID` and `X_SECRET_KEY`, for the settings of
-`storage` with these names.
+Variables of the systems that this product replaces are read, too: {aliases}. With
+`ACTIVE_PREFIX=X` these are `X_ENDPOINT`, `X_DEFAULT_REGION`, `X_ACCESS_KEY_ID` and `X_SECRET_KEY`,
+too, for the settings `uploads.active_endpoint` and so on; `INCOMING_PREFIX` does the same for
+`uploads.incoming_endpoint` and so on. An empty variable counts as unset.
 
 `make docs` writes this page.
 """

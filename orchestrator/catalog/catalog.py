@@ -29,6 +29,7 @@ from orchestrator.catalog.refusals import Refusals
 from orchestrator.catalog.retries import Retries
 from orchestrator.catalog.stored_policies import StoredPolicies
 from orchestrator.catalog.stored_strategies import OriginStrategies
+from orchestrator.catalog.uploads import Uploads
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import Asset, AssetId
 from orchestrator.settings import Database
@@ -61,6 +62,7 @@ class Catalog:
         self.strategies = OriginStrategies(pool)
         self.policies = StoredPolicies(pool)
         self.ico_results = IcoResults(pool)
+        self.uploads = Uploads(pool)
 
     @classmethod
     async def open(

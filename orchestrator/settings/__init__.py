@@ -1,17 +1,18 @@
 """Typed settings. Later sources override earlier ones: defaults, a TOML file, the environment, the
 command line. No other code reads the environment.
 
-`sections`, `ingest_sections`, `pyramid_section` and `ico_section` declare every setting once, with
-its default and meaning. `loader` reads and checks them. `consistency` holds the rules between
-settings.
+`sections`, `ingest_sections`, `pyramid_section`, `ico_section` and `uploads_section` declare every
+setting once, with its default and meaning. `loader` reads and checks them. `replaced_variables` has
+those of replaced systems. `consistency` holds the rules between settings.
 `documentation` writes `config/default.toml` and the tables of `docs/settings.md`.
 """
 
 from orchestrator.settings.documentation import default_toml, settings_table
 from orchestrator.settings.ico_section import Ico, IcoBucket
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
-from orchestrator.settings.loader import ALIASES, PREFIX, Loaded, load, load_with_origins
+from orchestrator.settings.loader import PREFIX, Loaded, load, load_with_origins
 from orchestrator.settings.pyramid_section import Pyramids
+from orchestrator.settings.replaced_variables import ALIASES
 from orchestrator.settings.sections import (
     Auth,
     Cache,
@@ -27,6 +28,7 @@ from orchestrator.settings.sections import (
     Storage,
     UpscaleRule,
 )
+from orchestrator.settings.uploads_section import ResizingRule, Uploads
 
 __all__ = [
     "ALIASES",
@@ -47,9 +49,11 @@ __all__ = [
     "Loaded",
     "Log",
     "Pyramids",
+    "ResizingRule",
     "Server",
     "Settings",
     "Storage",
+    "Uploads",
     "UpscaleRule",
     "default_toml",
     "load",

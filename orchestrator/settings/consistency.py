@@ -8,6 +8,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
+from orchestrator.settings.convert_arguments import parse_version_rule
 from orchestrator.settings.sections import Settings
 
 Fault = tuple[str, str]
@@ -171,6 +172,53 @@ def _ico_access(settings: Settings) -> Iterator[Fault]:
         )
 
 
+def _upload_stores(settings: Settings) -> Iterator[Fault]:
+    uploads = settings.uploads
+    kind = {"local": "folder", "s3": "bucket"}.get(uploads.backend, "")
+    if not kind:
+        return
+    for store in ("incoming", "active"):
+        if not getattr(uploads, f"{store}_{kind}"):
+            yield (
+                f"uploads.{store}_{kind}",
+                f'uploads.backend = "{uploads.backend}" (STORAGE_BACKEND) needs it; set '
+                f"{store.upper()}_{kind.upper()} or this setting",
+            )
+        if bool(getattr(uploads, f"{store}_access_key").get_secret_value()) != bool(
+            getattr(uploads, f"{store}_secret_key").get_secret_value()
+        ):
+            yield f"uploads.{store}_secret_key", "set both access_key and secret_key, or neither"
+        endpoint = getattr(uploads, f"{store}_endpoint")
+        if endpoint and not re.match(r"https?://[^/]", endpoint):
+            yield (
+                f"uploads.{store}_endpoint",
+                f"{endpoint} should begin with http:// or https:// and name a host",
+            )
+    places = [
+        (
+            getattr(uploads, f"{store}_{kind}"),
+            kind == "bucket" and getattr(uploads, f"{store}_endpoint"),
+        )
+        for store in ("incoming", "active")
+    ]
+    if places[0] == places[1] and places[0][0]:
+        yield f"uploads.active_{kind}", f"should be another {kind} than that of incoming"
+
+
+def _upload_rules(settings: Settings) -> Iterator[Fault]:
+    uploads = settings.uploads
+    if not re.fullmatch(r"/(?:[A-Za-z0-9._~-]+/)*(?:[A-Za-z0-9._~-]+)?", uploads.route_prefix):
+        yield "uploads.route_prefix", "should be a path such as / or /images"
+    names = []
+    for rule in uploads.resizing:
+        try:
+            names.append(parse_version_rule(**dict(rule)).name)
+        except ValueError as error:
+            yield "uploads.resizing", str(error)
+    for name in sorted({each for each in names if names.count(each) > 1}):
+        yield "uploads.resizing", f"the suffix {name} occurs twice"
+
+
 def _texts(settings: Settings) -> Iterator[Fault]:
     if not re.fullmatch(r"[1-9]\d{0,8}/\d{1,9}", settings.iiif.default_space):
         yield "iiif.default_space", "should be customer/space, two numbers such as 1/1"
@@ -204,6 +252,8 @@ RULES = (
     _cache,
     _ico_stores,
     _ico_access,
+    _upload_stores,
+    _upload_rules,
     _texts,
     _proxies,
 )

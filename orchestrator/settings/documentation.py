@@ -74,6 +74,8 @@ def toml_value(value: Any) -> str:
             )
         case str():
             return json.dumps(value)
+        case Section():
+            return toml_value(value.model_dump())
         case _:
             return str(value)
 

@@ -23,31 +23,12 @@ from pydantic.fields import FieldInfo
 from orchestrator.errors import SettingsError
 from orchestrator.settings.consistency import cross_section_faults
 from orchestrator.settings.field_types import Section
+from orchestrator.settings.replaced_variables import VERBATIM, read_aliases
 from orchestrator.settings.sections import Settings
 
 PREFIX = "ORCHESTRATOR_"
 DEFAULT = "default"
 COMMAND_LINE = "command line"
-
-_BACKENDS = {"s3": "s3", "local": "filesystem"}
-ALIASES: Mapping[str, str] = {
-    "STORAGE_BACKEND": "storage.kind",
-    "ACTIVE_BUCKET": "storage.bucket",
-    "ACTIVE_FOLDER": "storage.root",
-    "CACHE_CONTROL": "delivery.cache_public",
-    "MASH_ICO_QUOTA": "ico.quota",
-    "MASH_ICO_S3_REGION": "ico.region",
-    "MASH_ICO_S3_BUCKET": "ico.bucket",
-    "MASH_ICO_S3_ACCESS_KEY": "ico.access_key",
-    "MASH_ICO_S3_SECRET_KEY": "ico.secret_key",
-}
-"""Environment variables of the systems that this product replaces, and their settings here."""
-_PREFIXED_ALIASES = {
-    "ENDPOINT": "storage.endpoint",
-    "ACCESS_KEY_ID": "storage.access_key",
-    "SECRET_KEY": "storage.secret_key",
-}
-"""Further ones, with the prefix in ACTIVE_PREFIX: `EXO_ENDPOINT` for `ACTIVE_PREFIX=EXO`."""
 
 _REMOVED: Mapping[str, tuple[object, str]] = {
     "cache.sources_shared": (
@@ -182,28 +163,15 @@ def _line_finder(text: str) -> Callable[[str, str], int]:
 
 
 def _read_environment(environ: Mapping[str, str], reading: _Reading) -> None:
-    for variable, name, text in _read_aliases(environ):
-        value = _BACKENDS.get(text, text) if variable == "STORAGE_BACKEND" else text
-        reading.set_value(name, _from_text(name, value), variable)
+    for variable, name, text in read_aliases(environ):
+        value = [text] if variable in VERBATIM else _from_text(name, text)
+        reading.set_value(name, value, variable)
     for variable in sorted(environ):
         # A name without a double underscore is no setting: Kubernetes sets ORCHESTRATOR_PORT for a
         # service named orchestrator.
         if variable.startswith(PREFIX) and "__" in variable:
             name = variable.removeprefix(PREFIX).lower().replace("__", ".", 1)
             reading.set_value(name, _from_text(name, environ[variable]), variable)
-
-
-def _read_aliases(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Every alias that is set, as (variable, name of the setting, text)."""
-    names = dict(ALIASES)
-    if prefix := environ.get("ACTIVE_PREFIX"):
-        names |= {f"{prefix}_{suffix}": name for suffix, name in _PREFIXED_ALIASES.items()}
-    # An empty alias counts as unset: the example file of the replaced system has `ACTIVE_FOLDER:`.
-    return (
-        (variable, name, environ[variable])
-        for variable, name in names.items()
-        if environ.get(variable)
-    )
 
 
 def _from_text(name: str, text: str) -> Any:
@@ -243,6 +211,10 @@ def _fill_paths(environ: Mapping[str, str], reading: _Reading) -> None:
         reading.values["storage.root"] = Path(str(reading.values["server.data_dir"])) / "objects"
     for name in ("server.data_dir", "storage.root"):
         reading.values[name] = Path(str(reading.values[name])).expanduser().absolute()
+    for name in ("temp_folder", "incoming_folder", "active_folder"):
+        if folder := reading.values.get(f"uploads.{name}"):
+            path = Path(str(folder)).expanduser().absolute()
+            reading.values[f"uploads.{name}"] = str(path)
     access = reading.values.get("log.access", "off")
     if access not in ("off", "-") and isinstance(access, str):
         reading.values["log.access"] = str(Path(access).expanduser().absolute())

@@ -1,5 +1,6 @@
 """Every setting with its default, its limits and, in the string below it, its meaning for an
-operator. `ingest_sections` has the sections of ingest, jobs and API, `ico_section` that of `/ico`.
+operator. `ingest_sections` has the sections of ingest, jobs and API, `ico_section` that of `/ico`,
+`uploads_section` that of uploads.
 
 A section rejects names that it does not know, and never changes after loading. The declarations
 also make `config/default.toml` and `docs/settings.md`; a test fails for a setting without text.
@@ -16,6 +17,7 @@ from orchestrator.settings.field_types import Bytes, Count, Port, Seconds, Secti
 from orchestrator.settings.ico_section import Ico
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
 from orchestrator.settings.pyramid_section import Pyramids
+from orchestrator.settings.uploads_section import Uploads
 
 
 class Server(Section):
@@ -108,6 +110,10 @@ class Storage(Section):
     """Longest pause between two bytes from the store."""
     max_connections: Count = 64
     """Connections of each process to the store."""
+    signature_version: Literal["", "s3v4", "s3"] = ""
+    """Signature of requests to an `s3` store: `s3v4`, or `s3` (version 2) for old services; when
+    empty, the client chooses.
+    """
 
 
 class Iiif(Section):
@@ -362,6 +368,7 @@ class Settings(Section):
     imaging: Imaging = Imaging()
     image_server: ImageServer = ImageServer()
     ico: Ico = Ico()
+    uploads: Uploads = Uploads()
     ingest: Ingest = Ingest()
     jobs: Jobs = Jobs()
     pyramids: Pyramids = Pyramids()

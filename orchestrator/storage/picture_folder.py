@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -23,7 +24,13 @@ import orjson
 from orchestrator.errors import ObjectNotFound, PreconditionFailed, StorageUnavailable
 from orchestrator.model import file_fingerprint
 from orchestrator.storage.object_keys import check_key, check_metadata
-from orchestrator.storage.store import CHUNK_BYTES, DEFAULT_MEDIA_TYPE, ObjectInfo, ObjectStream
+from orchestrator.storage.store import (
+    CHUNK_BYTES,
+    DEFAULT_MEDIA_TYPE,
+    ObjectInfo,
+    ObjectStream,
+    resolve_range,
+)
 
 _MISSING = "There is no such file."
 
@@ -39,29 +46,33 @@ class PictureFolder:
         return await asyncio.to_thread(self._head, key)
 
     @asynccontextmanager
-    async def open(self, key: str, *, if_match: str = "") -> AsyncIterator[ObjectStream]:
-        """Read a file. Raises ObjectNotFound, PreconditionFailed when it does not have the ETag
-        `if_match`, StorageUnavailable.
+    async def open(
+        self, key: str, *, start: int = 0, length: int | None = None, if_match: str = ""
+    ) -> AsyncIterator[ObjectStream]:
+        """Read a file, or a range of it, as `ObjectStore.open`. Raises ObjectNotFound,
+        PreconditionFailed when it does not have the ETag `if_match`, InvalidInput,
+        StorageUnavailable.
         """
         info, file = await asyncio.to_thread(self._open, key)
         try:
             if if_match and info.etag != if_match:
                 raise PreconditionFailed("The file was replaced.")
-            yield ObjectStream(info, _chunks(file), start=0, length=info.bytes)
+            first, size = resolve_range(info.bytes, start, length)
+            yield ObjectStream(info, _chunks(file, first, size), start=first, length=size)
         finally:
             await asyncio.to_thread(file.close)
 
     async def put(
         self,
         key: str,
-        body: bytes,
+        body: bytes | Path,
         *,
         media_type: str = DEFAULT_MEDIA_TYPE,
         metadata: Mapping[str, str] | None = None,
         cache_control: str = "",
     ) -> ObjectInfo:
-        """Write a file. `cache_control` is ignored: a web server has its own rules. Raises
-        StorageUnavailable.
+        """Write a file with the bytes, or with those of another file. `cache_control` is ignored: a
+        web server has its own rules. Raises StorageUnavailable.
         """
         del cache_control
         entries = check_metadata(metadata)
@@ -112,7 +123,9 @@ class PictureFolder:
                 file.close()
                 raise
 
-    def _put(self, key: str, body: bytes, media_type: str, metadata: dict[str, str]) -> ObjectInfo:
+    def _put(
+        self, key: str, body: bytes | Path, media_type: str, metadata: dict[str, str]
+    ) -> ObjectInfo:
         path = self._path(key)
         with _translated():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,8 +162,11 @@ class PictureFolder:
                             yield _describe(key, path, path.stat())
 
 
-async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
-    while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+async def _chunks(file: BinaryIO, start: int, length: int) -> AsyncIterator[bytes]:
+    if start:
+        await asyncio.to_thread(file.seek, start)
+    while chunk := await asyncio.to_thread(file.read, min(CHUNK_BYTES, length)):
+        length -= len(chunk)
         yield chunk
 
 
@@ -172,12 +188,16 @@ def _describe(key: str, path: Path, status: os.stat_result) -> ObjectInfo:
 
 
 @contextmanager
-def _written(path: Path, body: bytes) -> Iterator[os.stat_result]:
+def _written(path: Path, body: bytes | Path) -> Iterator[os.stat_result]:
     """Write a file under another name, and rename it at the end of the block; yields its status."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(body)
+            if isinstance(body, Path):
+                with body.open("rb") as original:
+                    shutil.copyfileobj(original, file, CHUNK_BYTES)
+            else:
+                file.write(body)
             file.flush()
             os.fsync(file.fileno())
             status = os.fstat(file.fileno())

@@ -47,6 +47,8 @@ async def open_client(settings: Storage) -> AsyncIterator[Any]:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
+    if settings.signature_version:
+        config = config.merge(AioConfig(signature_version=settings.signature_version))
     async with get_session().create_client(
         "s3",
         region_name=settings.region,

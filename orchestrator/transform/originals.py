@@ -29,8 +29,9 @@ from orchestrator.errors import (
     SourceChanged,
     TooLarge,
 )
+from orchestrator.storage.picture_store import PictureStore
 from orchestrator.storage.store import LocalFiles, ObjectStream
-from orchestrator.transform.stores import PictureStore, Stores
+from orchestrator.transform.stores import Stores
 
 log = logging.getLogger(__name__)
 ID_PREFIX = "ico:"

@@ -4,52 +4,17 @@ clients may choose with headers.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Protocol
 
 from orchestrator.errors import Forbidden, ObjectNotFound
 from orchestrator.settings import Ico, IcoBucket, Storage
 from orchestrator.storage.picture_folder import PictureFolder
+from orchestrator.storage.picture_store import PictureStore
 from orchestrator.storage.s3_store import open_s3
-from orchestrator.storage.store import ObjectInfo, ObjectStream
 
 REGION_HEADER, BUCKET_HEADER = "X-S3-Region", "X-S3-Bucket"
-
-
-class PictureStore(Protocol):
-    """A store of pictures: a bucket (S3Store) or a folder (PictureFolder). The methods are those of
-    ObjectStore, with `cache_control` for the clients that read from the store itself.
-    """
-
-    async def head(self, key: str) -> ObjectInfo:
-        """The description of the object. Raises ObjectNotFound, StorageUnavailable."""
-        ...
-
-    def open(self, key: str, *, if_match: str = "") -> AbstractAsyncContextManager[ObjectStream]:
-        """Read the object. Raises ObjectNotFound, PreconditionFailed, StorageUnavailable."""
-        ...
-
-    async def put(
-        self,
-        key: str,
-        body: bytes,
-        *,
-        media_type: str,
-        metadata: Mapping[str, str] | None,
-        cache_control: str,
-    ) -> ObjectInfo:
-        """Store the bytes. Raises StorageUnavailable."""
-        ...
-
-    async def delete(self, keys: Iterable[str]) -> None:
-        """Delete the objects. Raises StorageUnavailable."""
-        ...
-
-    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """Yield every object whose key begins with `prefix`."""
-        ...
 
 
 class Stores:

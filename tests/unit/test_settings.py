@@ -261,23 +261,100 @@ def test_a_fault_never_contains_a_secret(variable: str, text: str) -> None:
     assert not any("hunter2" in line for line in lines)
 
 
-def test_the_replaced_systems_variables_are_understood() -> None:
+DOCUMENTED = {
+    **HOME,
+    "STORAGE_BACKEND": "s3",
+    "TEMP_FOLDER": "/srv/images/temp",
+    "INCOMING_FOLDER": "",
+    "ACTIVE_FOLDER": "",
+    "INCOMING_BUCKET": "incoming",
+    "INCOMING_PREFIX": "EXO",
+    "ACTIVE_BUCKET": "active",
+    "ACTIVE_PREFIX": "EXO",
+    "EXO_ENDPOINT": "https://sos.exo.io",
+    "EXO_ACCESS_KEY_ID": "id",
+    "EXO_SECRET_KEY": "secret",
+    "API_SECRET_KEY": "12345",
+}
+"""The example of the upload service's document."""
+
+
+def test_the_variables_of_the_upload_service_are_understood() -> None:
+    uploads = load(None, DOCUMENTED, {}).uploads
+    assert (uploads.backend, uploads.temp_folder) == ("s3", "/srv/images/temp")
+    assert (uploads.incoming_bucket, uploads.active_bucket) == ("incoming", "active")
+    assert uploads.incoming_endpoint == uploads.active_endpoint == "https://sos.exo.io"
+    assert uploads.incoming_access_key.get_secret_value() == "id"
+    assert uploads.active_secret_key.get_secret_value() == "secret"
+    assert [each.get_secret_value() for each in uploads.secrets] == ["12345"]
+    assert uploads.cache_control == "public, max-age=3600"
+    assert uploads.enabled
+
+
+def test_each_bucket_has_the_connection_of_its_own_prefix() -> None:
     environ = {
-        **HOME,
-        "STORAGE_BACKEND": "s3",
-        "ACTIVE_BUCKET": "active",
-        "ACTIVE_FOLDER": "",
-        "ACTIVE_PREFIX": "EXO",
-        "EXO_ENDPOINT": "https://store.example",
-        "EXO_ACCESS_KEY_ID": "id",
-        "EXO_SECRET_KEY": "secret",
+        **DOCUMENTED,
+        "ACTIVE_PREFIX": "AWS",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "S3_SIGNATURE_VERSION": "s3v4",
+        "ROUTE_PREFIX": "/images",
         "CACHE_CONTROL": "public, max-age=60",
+        "AUTO_ORIENT_ORIGINAL": "1",
+        "RESIZING_CONFIG": '[{"suffix": "L", "convert": ["-resize", "780x487>"]}]',
     }
-    settings = load(None, environ, {})
-    assert (settings.storage.kind, settings.storage.bucket) == ("s3", "active")
-    assert settings.storage.endpoint == "https://store.example"
-    assert settings.storage.secret_key.get_secret_value() == "secret"
-    assert settings.delivery.cache_public == "public, max-age=60"
+    uploads = load(None, environ, {}).uploads
+    assert (uploads.incoming_endpoint, uploads.active_endpoint) == ("https://sos.exo.io", "")
+    assert uploads.active_access_key.get_secret_value() == ""
+    assert (uploads.active_region, uploads.signature_version) == ("eu-west-1", "s3v4")
+    assert (uploads.route_prefix, uploads.cache_control) == ("/images", "public, max-age=60")
+    assert uploads.auto_orient_original
+    assert [each.suffix for each in uploads.resizing] == ["L"]
+
+
+def test_the_object_store_does_not_follow_the_variables_of_the_upload_service() -> None:
+    settings = load(None, DOCUMENTED, {})
+    assert (settings.storage.kind, settings.storage.bucket) == ("filesystem", "")
+
+
+@pytest.mark.parametrize(
+    ("environ", "missing"),
+    [
+        ({"STORAGE_BACKEND": "local", "INCOMING_FOLDER": "/in"}, "ACTIVE_FOLDER"),
+        ({"STORAGE_BACKEND": "local", "ACTIVE_FOLDER": "/out"}, "INCOMING_FOLDER"),
+        ({"STORAGE_BACKEND": "s3", "INCOMING_BUCKET": "in"}, "ACTIVE_BUCKET"),
+        (
+            {"STORAGE_BACKEND": "s3", "ACTIVE_BUCKET": "out", "ACTIVE_FOLDER": "/a"},
+            "INCOMING_BUCKET",
+        ),
+    ],
+)
+def test_a_backend_without_its_stores_is_a_fault_that_names_the_variable(
+    environ: dict[str, str], missing: str
+) -> None:
+    (line,) = faults(None, environ)
+    assert missing in line
+
+
+def test_a_backend_that_does_not_exist_is_a_fault() -> None:
+    (line,) = faults(None, {"STORAGE_BACKEND": "ftp"})
+    assert line.startswith("STORAGE_BACKEND")
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ('[{"suffix": "BI", "convert": ["-resize", "10x10>", "-blur", "3"]}]', "-blur"),
+        ('[{"suffix": "1", "convert": ["-resize", "10x10>"]}]', "suffix"),
+        ('[{"suffix": "BI", "convert": ["-resize", "wide"]}]', "wide"),
+        ('[{"suffix": "BI", "convert": []}, {"suffix": "BI", "convert": []}]', "twice"),
+        ('[{"suffix": "BI", "convert": ["-resize", "10x10", "-extent", "20x20"]}]', "border"),
+        ("no list", "RESIZING_CONFIG"),
+    ],
+)
+def test_a_resizing_configuration_that_is_not_supported_is_a_fault(config: str, named: str) -> None:
+    lines = faults(None, {"RESIZING_CONFIG": config})
+    assert any(named in line for line in lines)
+    assert all(line.startswith("RESIZING_CONFIG") for line in lines)
 
 
 def test_the_variables_of_mash_configure_ico() -> None:
@@ -295,14 +372,9 @@ def test_the_variables_of_mash_configure_ico() -> None:
     assert ico.secret_key.get_secret_value() == "secret"
 
 
-def test_local_storage_of_the_replaced_system_is_the_filesystem() -> None:
-    settings = load(None, {**HOME, "STORAGE_BACKEND": "local", "ACTIVE_FOLDER": "/srv/active"}, {})
-    assert (settings.storage.kind, settings.storage.root) == ("filesystem", Path("/srv/active"))
-
-
 def test_a_variable_of_the_product_overrides_an_alias() -> None:
-    environ = {**HOME, "CACHE_CONTROL": "a", "ORCHESTRATOR_DELIVERY__CACHE_PUBLIC": "b"}
-    assert load(None, environ, {}).delivery.cache_public == "b"
+    environ = {**HOME, "CACHE_CONTROL": "a", "ORCHESTRATOR_UPLOADS__CACHE_CONTROL": "b"}
+    assert load(None, environ, {}).uploads.cache_control == "b"
 
 
 @pytest.mark.parametrize(

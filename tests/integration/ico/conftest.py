@@ -23,8 +23,8 @@ from yarl import URL
 from orchestrator.app import Services, open_services
 from orchestrator.processes.roles import Process
 from orchestrator.settings import Cache, Database, Ico, Imaging, Server, Settings
+from orchestrator.storage.picture_store import PictureStore
 from orchestrator.storage.s3_store import open_s3
-from orchestrator.transform.stores import PictureStore
 from tests.support.serve_process import free_port
 from tests.support.server_fixtures import S3Server, postgres, s3_server
 from tests.support.weed import BUCKET, CREDENTIALS

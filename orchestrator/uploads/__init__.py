@@ -1,0 +1,1 @@
+"""Uploads: receive, hold in incoming, publish to active, change, expire."""

@@ -19,6 +19,7 @@ from typing import Literal
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrator import pending
 from orchestrator.errors import Conflict, InvalidInput, ObjectNotFound, OrchestratorError
+from orchestrator.imaging import vips
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.jobs.sqs_queues import check_queue, open_sqs
@@ -64,12 +65,9 @@ async def _run_check(name: str, check: Check, settings: Settings) -> Finding:
         return Finding(name, "broken", error.strerror or type(error).__name__, _REPAIRS[name])
 
 
-async def _check_libvips(settings: Settings) -> Finding:
-    pool = ImagingPool(settings.imaging)
-    try:
-        capabilities = await pool.capabilities()
-    finally:
-        await pool.close()
+async def _check_libvips(_: Settings) -> Finding:
+    vips.restrict(sandboxed=False)
+    capabilities = await asyncio.to_thread(vips.capabilities)
     missing = [name for name in NEEDED_INPUTS if name not in capabilities.inputs]
     if missing:
         return Finding(

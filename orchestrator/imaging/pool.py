@@ -23,7 +23,7 @@ from orchestrator.imaging.attention import attention_recipe
 from orchestrator.imaging.full_disk import is_disk_full, no_room
 from orchestrator.imaging.jpeg2000.jp2_layout import SMALL_LEVEL_PIXELS
 from orchestrator.imaging.probe import Bounds
-from orchestrator.imaging.recipes import Capabilities, ConversionPolicy, Encoder, Probe, Recipe
+from orchestrator.imaging.recipes import ConversionPolicy, Encoder, Probe, Recipe
 from orchestrator.imaging.render_cost import TooExpensive, estimated_cost
 from orchestrator.imaging.slow_originals import decoded_bytes
 from orchestrator.imaging.source_writer import ThumbnailRequest
@@ -144,6 +144,13 @@ class ImagingPool:
             decode_worker.probe, str(path), self._bounds, timeout_s=self._settings.decode_timeout_s
         )
 
+    async def sanitise_svg(self, path: Path) -> bytes:
+        """The SVG file at `path`, compressed or not, without what runs or loads something, in
+        UTF-8. Raises Unprocessable, DecodeTimeout, TooLarge, Overloaded, FileNotFoundError.
+        """
+        timeout_s = self._settings.decode_timeout_s
+        return await self._heavy.run(decode_worker.sanitise_svg, str(path), timeout_s=timeout_s)
+
     async def convert(self, path: Path, target: Path, policy: ConversionPolicy) -> Probe:
         """Write the tile-ready form of `path` to `target`; the probe of `target`.
 
@@ -200,10 +207,6 @@ class ImagingPool:
             if await asyncio.to_thread(is_disk_full, folder):
                 raise no_room() from error
             raise
-
-    async def capabilities(self) -> Capabilities:
-        """Which formats the installed libvips reads and writes."""
-        return await self._threads.run(vips.capabilities)
 
     def start_tile_workers(self) -> None:
         """Start the workers for tiles. Otherwise the first request starts one, which takes half a

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from orchestrator.app import Services
 from orchestrator.cache.hot.tier import HotTier
 from orchestrator.catalog.asset_transaction import GONE
+from orchestrator.imaging import vips
 from orchestrator.model import AssetId
 from orchestrator.processes.background import Loop
 from orchestrator.processes.ports import Address, open_port, public_port
@@ -171,7 +172,7 @@ class PublicServer:
     ) -> ImageRoutes:
         settings, services = self._settings, self._services
         limits = limits_of(settings)
-        capabilities = await services.imaging.capabilities()
+        capabilities = await asyncio.to_thread(vips.capabilities)
         server = self._build_image_server()
         stack.push_async_callback(server.close)
         maker = DerivativeMaker(

@@ -22,6 +22,8 @@ from orchestrator.errors import Damaged, OrchestratorError, SourceMismatch, TooL
 from orchestrator.imaging import animation, attention, source_writer, vips
 from orchestrator.imaging import probe as probing
 from orchestrator.imaging import render as rendering
+from orchestrator.imaging.formats.svg_sanitiser import sanitise
+from orchestrator.imaging.formats.svg_text import read_svg
 from orchestrator.imaging.jpeg2000.binding import CodestreamError
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.probe import Bounds
@@ -113,6 +115,14 @@ def find_attention(recipe: Recipe) -> tuple[int, int]:
     """`imaging.attention.find_attention` in this process. Raises as `render`."""
     with translate_errors(recipe.path):
         return attention.find_attention(recipe, _pictures[0], _limits[0].max_cost)
+
+
+def sanitise_svg(path: str) -> bytes:
+    """`svg_sanitiser.sanitise` of the file at `path`, in this process. Raises FileNotFoundError,
+    TooLarge, Unprocessable.
+    """
+    with translate_errors(path):
+        return sanitise(read_svg(Path(path)))
 
 
 def probe(path: str, bounds: Bounds) -> Probe:

@@ -3,17 +3,20 @@ callers share its outcome.
 
 The work belongs to no request: a caller that leaves ends only its own wait. Between processes the
 right to work is a flock, so when the leader is killed another process continues at once. A failure
-is repeated to later callers for a short time, never as success.
+is repeated to later callers for a short time, never as success. Callers have the result before it
+is published.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,12 +25,21 @@ from orchestrator.cache.failures import NOTE, FailureMemory
 from orchestrator.cache.locks import release_and_remove, try_lock
 from orchestrator.errors import Unavailable
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FIRST_POLL_S, _LAST_POLL_S = 0.002, 0.025
 _LEFTOVER_S = 60
 _STOPPING = "The server is stopping. Retry the request."
 _STUCK = "Another process has been working on this for too long. Retry the request."
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """One run: its task, and the result for the callers."""
+
+    task: asyncio.Task[None]
+    outcome: asyncio.Future[Any]
 
 
 class SingleFlight:
@@ -53,7 +65,7 @@ class SingleFlight:
         self._wait_s = wait_s
         self._jitter = jitter
         self._failures = FailureMemory(remember, now, jitter, wall_clock)
-        self._flights: dict[str, asyncio.Task[Any]] = {}
+        self._flights: dict[str, _Flight] = {}
         self._is_closed = False
         self.led = self.joined = 0
 
@@ -73,44 +85,46 @@ class SingleFlight:
         produce: Callable[[], Awaitable[T]],
         *,
         find: Callable[[], Awaitable[T | None]],
+        publish: Callable[[T], Awaitable[None]] | None = None,
     ) -> T:
         """The result of `find`, or else of `produce`, from one run for all concurrent callers of
         `key`.
 
         `find` returns the result if the work has been done already (it runs under the host-wide
-        lock). `produce` does the work and publishes the result before it returns. Raises what
-        `produce` raised, for every waiter, and again while the failure is remembered; Unavailable
-        when another process holds the key longer than `wait_s`, or when the server stops.
+        lock). `produce` does the work. `publish` stores its result where `find` finds it; callers
+        do not wait for that, but the run ends after it. Without `publish`, `produce` has published
+        the result when it returns.
+
+        Raises what `produce` raised, for every waiter, and again while the failure is remembered;
+        Unavailable when another process holds the key longer than `wait_s`, or when the server
+        stops.
         """
-        flight: asyncio.Task[T] | None = self._flights.get(key)
+        flight = self._flights.get(key)
         if flight is None:
             if self._is_closed:
                 raise Unavailable(_STOPPING)
             self._failures.raise_remembered(key)
-            lead = self._lead(key, produce, find)
-            # Not in a TaskGroup: the leader must outlive the first caller. `close` ends it.
-            flight = asyncio.get_running_loop().create_task(lead)  # see the line above
-            self._flights[key] = flight
-            flight.add_done_callback(lambda done: self._on_done(key, done))
+            flight = self._start(key, produce, find, publish)
             self.led += 1
             metrics.FLIGHTS.labels(role="led").inc()
         else:
             self.joined += 1
             metrics.FLIGHTS.labels(role="joined").inc()
         try:
-            return await asyncio.shield(flight)
+            result: T = await asyncio.shield(flight.outcome)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if flight.cancelled() and not (task and task.cancelling()):
+            if flight.outcome.cancelled() and not (task and task.cancelling()):
                 raise Unavailable(_STOPPING) from None
             raise
+        return result
 
     async def close(self, drain_s: float = 0.0) -> None:
         """Accept no more flights; give running flights `drain_s` seconds, then cancel them and wait
         for their end.
         """
         self._is_closed = True
-        flights = set(self._flights.values())
+        flights = {flight.task for flight in self._flights.values()}
         if flights and drain_s > 0:
             await asyncio.wait(flights, timeout=drain_s)
         for flight in flights:
@@ -134,28 +148,57 @@ class SingleFlight:
                     removed += 1
         return removed
 
-    def _on_done(self, key: str, flight: asyncio.Task[Any]) -> None:
-        self._flights.pop(key, None)
-        if not flight.cancelled():
-            flight.exception()  # mark it as retrieved, even when all waiters have left
-
-    async def _lead(
+    def _start(
         self,
         key: str,
         produce: Callable[[], Awaitable[T]],
         find: Callable[[], Awaitable[T | None]],
-    ) -> T:
+        publish: Callable[[T], Awaitable[None]] | None,
+    ) -> _Flight:
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[T] = loop.create_future()
+        lead = self._lead(key, outcome, produce, find, publish)
+        # Not in a TaskGroup: the leader must outlive the first caller. `close` ends it.
+        task = loop.create_task(lead)  # see the line above
+        flight = self._flights[key] = _Flight(task, outcome)
+        task.add_done_callback(lambda _: self._on_done(key, flight))
+        return flight
+
+    def _on_done(self, key: str, flight: _Flight) -> None:
+        self._flights.pop(key, None)
+        task, outcome = flight.task, flight.outcome
+        if task.cancelled():
+            outcome.cancel()
+        elif (error := task.exception()) is not None:
+            if outcome.done():
+                log.error("result not published", exc_info=error)
+            else:
+                outcome.set_exception(error)
+                outcome.exception()  # mark it as retrieved, even when all waiters have left
+
+    async def _lead(
+        self,
+        key: str,
+        outcome: asyncio.Future[T],
+        produce: Callable[[], Awaitable[T]],
+        find: Callable[[], Awaitable[T | None]],
+        publish: Callable[[T], Awaitable[None]] | None,
+    ) -> None:
         lock_path = self._folder / hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
         async with self._host_lock(lock_path):
             existing = await find()
             if existing is not None:
-                return existing
+                outcome.set_result(existing)
+                return
             self._failures.raise_noted(key, lock_path)
             try:
-                return await produce()
+                result = await produce()
             except Exception as error:  # remembered, and re-raised to every waiter
                 self._failures.remember(key, lock_path, error)
                 raise
+            outcome.set_result(result)
+            if publish is not None:
+                await publish(result)
 
     @asynccontextmanager
     async def _host_lock(self, path: Path) -> AsyncIterator[None]:

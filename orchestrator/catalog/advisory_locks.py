@@ -18,6 +18,7 @@ from orchestrator.catalog.breaker import CircuitBreaker
 
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
 _UNLOCK = "SELECT pg_advisory_unlock(hashtextextended($1, 0))"
+_UNLOCK_ALL = "SELECT pg_advisory_unlock_all()"
 _FAILURES = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -95,8 +96,13 @@ class AdvisoryLocks:
                 await self._give_back()
 
     async def _give_back(self) -> None:
-        """Return the connection to the pool, which ends its locks (pg_advisory_unlock_all)."""
+        """Return the connection to the pool, without locks."""
         connection, self._connection = self._connection, None
+        if not _is_lost(connection):
+            try:
+                await connection.execute(_UNLOCK_ALL)
+            except _FAILURES:
+                self._end(connection)
         await self._pool.release(connection)
 
 

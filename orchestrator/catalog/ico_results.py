@@ -27,17 +27,23 @@ class IcoResults:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def record(self, store: str, key: str, result: RecordedResult) -> None:
-        """Record a result of the original `key`, before it is stored."""
-        await self._pool.fetchrow(
-            """INSERT INTO ico_results (store, key, params, etag) VALUES ($1, $2, $3, $4)
-               ON CONFLICT (store, key, params)
-               DO UPDATE SET etag = excluded.etag, recorded = now() RETURNING 1""",
+    async def record(self, store: str, key: str, result: RecordedResult) -> list[str]:
+        """Record a result of the original `key`, before it is stored. Returns the outdated results
+        of the original, as `outdated` does.
+        """
+        rows = await self._pool.fetch(
+            """WITH recorded AS (
+                   INSERT INTO ico_results (store, key, params, etag) VALUES ($1, $2, $3, $4)
+                   ON CONFLICT (store, key, params)
+                   DO UPDATE SET etag = excluded.etag, recorded = now()
+               ) SELECT params FROM ico_results
+               WHERE store = $1 AND key = $2 AND etag <> $4 AND params <> $3""",
             store,
             key,
             result.params,
             result.etag,
         )
+        return [row["params"] for row in rows]
 
     async def outdated(self, store: str, key: str, etag: str) -> list[str]:
         """The parameters of every recorded result of an original that is not of the version with

@@ -35,7 +35,7 @@ from orchestrator.processes.ports import Address, open_port, private_port
 from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices
 from orchestrator.processes.stop_request import StopRequest, services_until
 from orchestrator.settings import Settings
-from orchestrator.transform.stored_results import STORE
+from orchestrator.transform.result_jobs import STORE
 from orchestrator.web.health_routes import Check, HealthRoutes, MetricsRoute
 from orchestrator.web.routes import build_worker_app
 

@@ -87,13 +87,26 @@ class ResultMaker:
         async def find() -> Result | None:
             return await self._find(product, is_original=product == subject.product(_ORIGINAL))
 
+        async def publish(result: Result) -> None:
+            if result.is_original:
+                # One product for all parameters that give the original: it is not kept several
+                # times.
+                await self._put(subject.product(_ORIGINAL), result.body)
+                return
+            if stored is not None and result.tier != "stored":
+                # Recorded before it can be found in the cache: after a kill it is either found and
+                # recorded, or made again.
+                await stored.record()
+            await self._put(product, result.body)
+
         found = await find()
         if found is not None:
             return found
         return await self._flights.run(
             f"{product.asset} {product.version} {product.name}",
-            lambda: self._find_stored_or_make(subject, parameters, accepted, product, stored),
+            lambda: self._find_stored_or_make(subject, parameters, accepted, stored),
             find=find,
+            publish=publish,
         )
 
     def _is_original(self, subject: Subject, parameters: Parameters) -> bool:
@@ -113,12 +126,10 @@ class ResultMaker:
         subject: Subject,
         parameters: Parameters,
         accepted: NamedFormat,
-        product: Product,
         stored: StoredCopy | None,
     ) -> Result:
         copy = None if stored is None else await stored.read()
         if copy is not None:
-            await self._publish(product, copy)
             return Result(copy, media_type_of(copy), "stored")
         try:
             async with subject.lease() as path:
@@ -126,16 +137,8 @@ class ResultMaker:
         except FileNotFoundError as error:
             raise SourceChanged("The picture is being replaced. Try again.") from error
         self._pictures[subject.asset, subject.version, subject.name] = picture
-        if result.is_original:
-            # One product for all parameters that give the original: it is not kept several times.
-            await self._publish(subject.product(_ORIGINAL), result.body)
-            return result
-        if stored is not None:
-            # Recorded before any other request can find the result: a killed process loses none.
-            await stored.record()
-        await self._publish(product, result.body)
         return result
 
-    async def _publish(self, product: Product, body: bytes) -> None:
+    async def _put(self, product: Product, body: bytes) -> None:
         if not await self._derivatives.put(product, body):
             metrics.UNCACHED.labels(cache="derivatives").inc()

@@ -14,6 +14,7 @@ from orchestrator.settings import Settings
 from orchestrator.transform.access import AccessRules
 from orchestrator.transform.originals import OpenScratch, Originals
 from orchestrator.transform.picture_shaper import PictureShaper
+from orchestrator.transform.result_jobs import ResultJobs
 from orchestrator.transform.result_maker import ResultMaker
 from orchestrator.transform.stored_results import StoredResults
 from orchestrator.transform.stores import open_stores
@@ -42,13 +43,13 @@ async def open_transformer(
         return
     rules = AccessRules(ico)
     async with open_stores(ico, settings.storage) as stores:
-        results = StoredResults(stores, submitter)
+        jobs = ResultJobs(submitter)
         originals = Originals(
             stores,
             sources,
             flights,
             open_scratch=open_scratch,
-            on_replaced=results.record_change,
+            on_replaced=jobs.record_change,
             recheck_s=ico.recheck_s,
             max_bytes=ico.max_bytes,
         )
@@ -61,14 +62,17 @@ async def open_transformer(
             lock=catalog.exclusive,
             cache_control=ico.cache_control,
         )
-        yield Transformer(
-            rules=rules,
-            stores=stores,
-            originals=originals,
-            maker=maker,
-            results=results,
-            write_back=write_back,
-            rows=catalog.ico_results,
-            derivatives=derivatives,
-            timeout_s=settings.delivery.request_timeout_s,
-        )
+        try:
+            yield Transformer(
+                rules=rules,
+                stores=stores,
+                originals=originals,
+                maker=maker,
+                results=StoredResults(stores, jobs),
+                write_back=write_back,
+                rows=catalog.ico_results,
+                derivatives=derivatives,
+                timeout_s=settings.delivery.request_timeout_s,
+            )
+        finally:
+            await jobs.close()

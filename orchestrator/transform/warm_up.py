@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from orchestrator.catalog.jobs import JobDraft
 from orchestrator.errors import InvalidInput
-from orchestrator.transform.originals import Place
-from orchestrator.transform.stored_results import job_draft, result_key
+from orchestrator.transform.result_jobs import ResultItem, job_draft
+from orchestrator.transform.stored_results import result_key
 from orchestrator.transform.transformer import Transformer, parse_path
 
 MAX_PAIRS = 10_000
@@ -30,7 +30,7 @@ def warm_up_jobs(
         if parse_path(path) is not None:
             raise InvalidInput("Results of assets are not stored. Warm up /iiif instead.")
     return [
-        job_draft(Place(store, path), segment, text)
+        job_draft([ResultItem(store, path, segment, text)])
         for path in paths
         for segment, text in canonical.items()
         if result_key(path, segment) is not None

@@ -1,5 +1,5 @@
 """Stores results beside their originals, and deletes those of earlier versions: the handler of the
-jobs of `stored_results.py`, and the purge.
+jobs of `result_jobs.py`, and the purge.
 
 All changes beside one original are made under one lock. A row is written before its object and
 deleted after it, so an interrupted job leaves nothing that a purge does not find.
@@ -16,10 +16,17 @@ from dataclasses import dataclass
 from orchestrator import metrics
 from orchestrator.catalog.ico_results import IcoResults, RecordedResult
 from orchestrator.catalog.jobs import Job
-from orchestrator.errors import Conflict, InvalidInput, ObjectNotFound
+from orchestrator.errors import (
+    Conflict,
+    InvalidInput,
+    ObjectNotFound,
+    OrchestratorError,
+    is_retryable,
+)
 from orchestrator.transform.originals import Original, Originals, Place
 from orchestrator.transform.parameters import Parameters, parse_parameters
 from orchestrator.transform.picture_shaper import Result
+from orchestrator.transform.result_jobs import ResultItem, items_of
 from orchestrator.transform.result_maker import ResultMaker, Subject
 from orchestrator.transform.stored_results import ETAG, PARAMETERS, is_result, result_key
 from orchestrator.transform.stores import Stores
@@ -66,22 +73,34 @@ class WriteBack:
         self._cache_control = cache_control
 
     async def __call__(self, job: Job) -> None:
-        """Handle a job. Raises StorageUnavailable, CatalogUnavailable, Conflict, and what making
-        the result raises.
+        """Handle a job: each of its results, also if another one cannot be stored. A later attempt
+        finds what is stored.
+
+        Raises StorageUnavailable, CatalogUnavailable, Conflict, and what making a result raises:
+        an error that a retry can mend before one that it cannot.
         """
-        payload = job.payload
-        place = Place(payload["store"], payload["key"])
+        errors: list[OrchestratorError] = []
+        for item in items_of(job):
+            try:
+                await self._handle(item)
+            except OrchestratorError as error:
+                errors.append(error)
+        if errors:
+            raise max(errors, key=is_retryable)
+
+    async def _handle(self, item: ResultItem) -> None:
         pending = None
         with suppress(ObjectNotFound):
-            original = await self._originals.look_up(place)
-            if payload["params"] and payload["etag"] in ("", original.etag):
-                parameters = parse_parameters(payload["canonical"])
-                pending = await self._make(original, payload["params"], parameters)
-        async with self._alone(place):
-            etag = await self._etag(place)
+            original = await self._originals.look_up(item.place)
+            if item.params and item.etag in ("", original.etag):
+                pending = await self._make(original, item.params, parse_parameters(item.canonical))
+        async with self._alone(item.place):
+            etag = await self._etag(item.place)
             if pending is not None and pending.original.etag == etag:
-                await self._put(pending)
-            await self._delete(place, await self._rows.outdated(place.store, place.key, etag))
+                outdated = await self._put(pending)
+            else:
+                outdated = await self._rows.outdated(item.store, item.key, etag)
+            await self._delete(item.place, outdated)
 
     async def store(self, original: Original, segment: str, parameters: Parameters) -> None:
         """Store a result, unless it is the original or is stored. Raises as the handler of jobs."""
@@ -136,9 +155,11 @@ class WriteBack:
         except ObjectNotFound:
             return ""
 
-    async def _put(self, pending: _Pending) -> None:
+    async def _put(self, pending: _Pending) -> list[str]:
+        """Record and store a result; returns the outdated results of its original."""
         place, etag = pending.original.place, pending.original.etag
-        await self._rows.record(place.store, place.key, RecordedResult(pending.segment, etag))
+        recorded = RecordedResult(pending.segment, etag)
+        outdated = await self._rows.record(place.store, place.key, recorded)
         await self._stores.get(place.store).put(
             pending.key,
             pending.result.body,
@@ -147,6 +168,7 @@ class WriteBack:
             cache_control=self._cache_control,
         )
         metrics.ICO_RESULTS.labels("stored").inc()
+        return outdated
 
     async def _delete(self, place: Place, segments: Sequence[str]) -> None:
         if not segments:

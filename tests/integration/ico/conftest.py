@@ -81,6 +81,12 @@ class Site:
         """The keys in the store."""
         return sorted([info.key async for info in self.store.list(prefix)])
 
+    async def until_published(self) -> None:
+        """Wait until the results of all answers are in the disk cache."""
+        async with asyncio.timeout(30):
+            while self.services.flights.in_flight:
+                await asyncio.sleep(0.02)
+
     async def until_stored(self, key: str, within_s: float = 30) -> Any:
         """Wait until the store has this object; its description."""
         async with asyncio.timeout(within_s):

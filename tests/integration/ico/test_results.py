@@ -65,6 +65,7 @@ async def test_the_url_of_the_document_gives_its_picture(site: Site) -> None:
     )
     stored = await site.until_stored(f"header/promo/{SEED}/kittens-hats.jpg")
     assert stored.media_type == "image/jpeg"
+    await site.until_published()
     again = await site.ask(f"/ico/{SEED}/header/promo/kittens-hats.jpg")
     assert (again.tier, again.body) == ("disk", answer.body)
 
@@ -72,6 +73,7 @@ async def test_the_url_of_the_document_gives_its_picture(site: Site) -> None:
 async def test_equivalent_spellings_share_one_result(site: Site) -> None:
     await site.put("same/a.jpg", jpeg(400, 300))
     first = await site.ask("/ico/width=100/same/a.jpg")
+    await site.until_published()
     for spelling in ("d2lkdGg9MTAw", "height=0,width=100", "width=100%20,quality=75"):
         again = await site.ask(f"/ico/{spelling}/same/a.jpg")
         assert (again.tier, again.body) == ("disk", first.body)
@@ -117,6 +119,7 @@ async def test_a_stored_result_is_used_by_a_host_that_has_no_copy(site: Site) ->
     first = await site.ask("/ico/width=50/far/a.jpg", "HEAD")
     assert first.status == 200
     assert "far/width=50/a.jpg" in await site.keys("far/")  # HEAD waits until it is stored
+    await site.until_published()
     await site.services.derivatives.assets.drop(f"ico:{_store(site)}/far/a.jpg")
     answer = await site.ask("/ico/width=50/far/a.jpg")
     assert (answer.tier, answer.size) == ("stored", (50, 40))
@@ -181,6 +184,7 @@ async def test_a_purge_deletes_the_results_of_one_picture(site: Site) -> None:
     for path in ("a.jpg", "b.jpg", "promo/a.jpg"):
         assert (await site.ask(f"/ico/width=100/purge/{path}", "HEAD")).status == 200
     assert (await site.ask("/ico/width=50/purge/a.jpg", "HEAD")).status == 200
+    await site.until_published()
     secret = f"Bearer {PURGE_SECRET}"
     answer = await site.ask("/ico/purge/a.jpg", "DELETE", Authorization=secret)
     assert (answer.status, answer.body) == (200, b'{"result": true, "deleted": 2}')

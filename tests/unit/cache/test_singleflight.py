@@ -115,6 +115,50 @@ async def test_the_work_continues_when_all_callers_have_left(make: Make) -> None
     assert work.runs == 1
 
 
+async def test_callers_have_the_result_before_it_is_published(make: Make) -> None:
+    published = Work()
+    found: list[str] = []
+
+    async def find() -> str | None:
+        return found[0] if found else None
+
+    async def publish(result: str) -> None:
+        await published()
+        found.append(result)
+
+    async def produce() -> str:
+        return "made"
+
+    here, other = make(), make()
+    assert await here.run("key", produce, find=nothing, publish=publish) == "made"
+    await published.started.wait()
+    assert here.in_flight == 1
+    # A caller of this process has it at once, one of another process when it is published.
+    never = Work()
+    assert await here.run("key", never, find=nothing) == "made"
+    elsewhere = asyncio.create_task(other.run("key", never, find=find))
+    await asyncio.sleep(0.05)
+    assert not elsewhere.done()
+    published.go.set()
+    assert await elsewhere == "made"
+    assert (never.runs, here.in_flight) == (0, 0)
+
+
+async def test_a_result_that_cannot_be_published_reaches_its_callers(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def publish(_result: str) -> None:
+        raise OSError("the disk is away")
+
+    async def produce() -> str:
+        return "made"
+
+    flights = make()
+    assert await flights.run("key", produce, find=nothing, publish=publish) == "made"
+    await flights.close(drain_s=5)
+    assert "result not published" in caplog.text
+
+
 async def test_an_existing_result_is_returned_without_work(make: Make) -> None:
     async def find() -> str:
         return "found"

@@ -321,7 +321,10 @@ async def _wait_until(condition: Callable[[], bool]) -> None:
 
 
 def _is_running(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _return(value: object) -> object:

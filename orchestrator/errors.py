@@ -143,6 +143,26 @@ class Overloaded(OrchestratorError):
         self.retry_after_s = retry_after_s
 
 
+class TooManyRequests(OrchestratorError):
+    """The client sent more requests than it may; it may send the next one after `retry_after_s`
+    seconds (429).
+    """
+
+    code = "too_many_requests"
+    passing = True
+
+    def __init__(self, public: str, retry_after_s: float) -> None:
+        super().__init__(public)
+        self.retry_after_s = retry_after_s
+
+
+class ChecksumMismatch(OrchestratorError):
+    """The bytes of a request do not have the checksum that the client announced."""
+
+    code = "checksum_mismatch"
+    passing = True
+
+
 class Unavailable(OrchestratorError):
     """A service that the product needs (database, object store, image server) does not answer; a
     retry later can succeed.
@@ -216,6 +236,13 @@ class TooLarge(OrchestratorError):
     """The image or body exceeds a limit (pixels, bytes, memory)."""
 
     code = "too_large"
+
+
+class BodyTooSlow(OrchestratorError):
+    """The body of a request did not arrive in time (408)."""
+
+    code = "body_too_slow"
+    passing = True
 
 
 class SourceMismatch(SourceChanged):

@@ -12,6 +12,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -24,6 +25,8 @@ from orchestrator.errors import NoRoom, StorageUnavailable
 
 _NO_ROOM = "There is not enough free disk space for an ingest. Free disk space."
 _UNUSABLE = "The scratch folder cannot be used. Check that this process may write it."
+
+_HOME_NAME = re.compile(r"\d+-[0-9a-f]{12}")
 
 
 class Scratch:
@@ -118,9 +121,12 @@ def _is_full(error: OSError) -> bool:
 
 
 def sweep(folder: Path) -> int:
-    """Remove the scratch of dead processes (blocking). Returns the number of these processes."""
+    """Remove the scratch of dead processes (blocking). Returns the number of these processes.
+    Folders with other names are left alone: the place may be shared with other programs.
+    """
     swept = 0
-    for home in [path for path in folder.iterdir() if path.is_dir()]:
+    homes = [path for path in folder.iterdir() if _HOME_NAME.fullmatch(path.name)]
+    for home in [path for path in homes if path.is_dir()]:
         lock = _try_lock(_lock_path(home))
         if lock is None:
             continue

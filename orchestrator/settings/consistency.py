@@ -207,6 +207,8 @@ def _upload_stores(settings: Settings) -> Iterator[Fault]:
 
 def _upload_rules(settings: Settings) -> Iterator[Fault]:
     uploads = settings.uploads
+    if any(len(secret.get_secret_value()) < 32 for secret in uploads.token_secrets):
+        yield "uploads.token_secrets", "each should have at least 32 characters"
     if not re.fullmatch(r"/(?:[A-Za-z0-9._~-]+/)*(?:[A-Za-z0-9._~-]+)?", uploads.route_prefix):
         yield "uploads.route_prefix", "should be a path such as / or /images"
     names = []

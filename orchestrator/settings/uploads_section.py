@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from orchestrator.settings.field_types import Bytes, Count, Seconds, Section
 
@@ -125,6 +125,19 @@ class Uploads(Section):
     allowed_origins: list[str] = []
     """Web sites whose scripts may upload and publish, such as `https://www.example.org`; when
     empty, all. Requests without an Origin header are not limited.
+    """
+    token_secrets: list[SecretStr] = []
+    """Secrets of upload tokens, of 32 characters at least. If there is one, only a client with a
+    valid token may upload. Each secret is valid, so that one can be replaced; the last one signs
+    the tokens of `orchestrator uploads token`.
+    """
+    rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Uploads that a client address may begin in a minute; more are answered 429. Each process
+    counts by itself. 0 means no limit.
+    """
+    partial_quota: Bytes = 10 * 1000**3
+    """Bytes that all unfinished resumable uploads (tus) of this host may have; more are answered
+    503. They are kept below `temp_folder`.
     """
 
     @property

@@ -62,6 +62,8 @@ ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.StateConflict: ErrorMapping(409),
     errors.Superseded: ErrorMapping(409),
     errors.Overloaded: ErrorMapping(503),
+    errors.TooManyRequests: ErrorMapping(429),
+    errors.ChecksumMismatch: ErrorMapping(460),  # as the checksum extension of tus 1.0 says
     errors.Unavailable: ErrorMapping(503),
     errors.StorageUnavailable: ErrorMapping(503),
     errors.StorageTimeout: ErrorMapping(503),
@@ -82,6 +84,7 @@ ERROR_TABLE: dict[type[OrchestratorError], ErrorMapping] = {
     errors.DecodeFailed: ErrorMapping(422),
     errors.DecodeTimeout: ErrorMapping(422),
     errors.TooLarge: ErrorMapping(413),
+    errors.BodyTooSlow: ErrorMapping(408),
     errors.NoRoom: ErrorMapping(503),
     errors.OverQuota: ErrorMapping(507),
 }
@@ -205,7 +208,7 @@ def _from_our_error(error: OrchestratorError) -> Problem:
         status = ORIGIN_STATUSES.get(error.code, status)
     retryable = errors.is_retryable(error)
     headers = row.headers
-    if status in (502, 503, 504) and retryable:
+    if status in (429, 502, 503, 504) and retryable:
         headers += _retry_after(getattr(error, "retry_after_s", RETRY_AFTER_S))
     return Problem(
         status,

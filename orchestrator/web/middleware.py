@@ -29,6 +29,7 @@ from orchestrator.web.header_profile import client_request_id
 from orchestrator.web.port_state import PortState
 from orchestrator.web.responses import (
     COMMON_HEADERS,
+    ERROR_HEADERS,
     ERROR_VARY,
     METHODS,
     OUTCOME,
@@ -79,7 +80,7 @@ class PortMiddleware:
         base = port_state.addresses.resolve_request(
             request
         ).base  # raises for a malformed Host, on every path
-        if request.method == "OPTIONS":
+        if request.method == "OPTIONS" and request.match_info.route.method != "OPTIONS":
             return answer_preflight(request)
         if port_state.in_progress > port_state.limits.max_requests:
             metrics.REFUSED.labels("request").inc()
@@ -111,6 +112,7 @@ class PortMiddleware:
         request_id = request[REQUEST_ID]
         log_problem(error, problem, request_id, request.raw_path[:500])
         headers = CIMultiDict(problem.headers)
+        headers.update(request.get(ERROR_HEADERS, ()))
         headers["Cache-Control"] = error_cache_control(
             problem.status, self._cache_error, self._cache_secret
         )

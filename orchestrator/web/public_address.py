@@ -119,6 +119,17 @@ class PublicAddressResolver:
         template = self._templates.get(authority) or self._templates.get(DEFAULT_HOST, "")
         return PublicAddress(f"{scheme}://{authority}{path}", template)
 
+    def client_address(self, request: web.BaseRequest) -> str:
+        """Return the IP address of the client: the peer of the socket or, behind trusted proxies,
+        the last address of X-Forwarded-For that is not one of them. "" for a Unix socket.
+        """
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        found = str(peer[0]).partition("%")[0] if isinstance(peer, tuple) and peer else ""
+        chain = [each.strip() for each in ",".join(_forwarded_for(request)).split(",")]
+        while chain and self.trusts_peer((found,)):
+            found = chain.pop() or found
+        return found
+
     def trusts_peer(self, peer: object) -> bool:
         """Return True if the peer of the socket (`peername`) is a trusted proxy."""
         if not self._trusted or not isinstance(peer, tuple) or not peer:
@@ -129,6 +140,10 @@ class PublicAddressResolver:
             return False
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in network for network in self._trusted)
+
+
+def _forwarded_for(request: web.BaseRequest) -> list[str]:
+    return request.headers.getall("X-Forwarded-For", [])
 
 
 def _local_host(transport: asyncio.BaseTransport | None) -> str:

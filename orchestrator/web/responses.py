@@ -39,6 +39,8 @@ before anything can fail.
 
 ERROR_VARY = web.RequestKey("error_vary", str)
 """The request headers that select among the answers of a route, for the Vary of its errors."""
+ERROR_HEADERS = web.RequestKey("error_headers", tuple)
+"""Further headers, as (name, value), of the errors of a route."""
 
 METHODS = "GET, HEAD, OPTIONS"
 COMMON_HEADERS = (

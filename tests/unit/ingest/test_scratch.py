@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import Fault, NoRoom, StorageUnavailable, fault_of
-from orchestrator.ingest.scratch import Scratch
+from orchestrator.ingest.scratch import Scratch, sweep
 
 HOLD = """
 import asyncio, sys, time
 from pathlib import Path
-from orchestrator.ingest.scratch import Scratch
+from orchestrator.ingest.scratch import Scratch, sweep
 async def main():
     scratch = await Scratch.open(Path(sys.argv[1]))
     async with scratch.folder() as folder:
@@ -92,3 +92,10 @@ async def test_a_folder_that_cannot_be_made_is_not_called_a_full_disk(tmp_path: 
     async with scratch.folder() as folder:
         assert folder.is_dir()
     await scratch.close()
+
+
+async def test_folders_of_other_programs_are_not_swept(tmp_path: Path) -> None:
+    for name in ("pictures", "partial-uploads", "1234", "12-34"):
+        (tmp_path / name).mkdir()
+    assert sweep(tmp_path) == 0
+    assert len(list(tmp_path.iterdir())) == 4

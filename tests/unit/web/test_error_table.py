@@ -27,6 +27,7 @@ from orchestrator.errors import (
     OversizeImage,
     Superseded,
     TooLarge,
+    TooManyRequests,
     Unprocessable,
     Unsupported,
     fault_of,
@@ -197,4 +198,6 @@ def test_the_answer_and_the_queue_say_the_same_about_a_retry() -> None:
 def _any_of(kind: type[OrchestratorError]) -> OrchestratorError:
     if kind is Superseded:
         return Superseded()
+    if kind is TooManyRequests:
+        return TooManyRequests("x", 1)
     return kind("region", "x") if kind is InvalidImageRequest else kind("x")

@@ -21,13 +21,17 @@ from orchestrator.imaging.tiff.pyramid import TiffPicture, read_picture
 from orchestrator.model import Dimensions
 
 _COMPRESSIONS = {7: "jpeg", 8: "deflate", 32946: "deflate", 50000: "zstd", 50001: "webp"}
+_LOSSLESS = frozenset(("deflate", "zstd"))
 _BIG_TIFF = 43
 _BLOCK = 16
 """Edge in pixels of the blocks whose mean colours are compared."""
-_TOLERANCE, _COARSE_TOLERANCE = 12.0, 40.0
-"""Levels of 8 bits by which the mean colour of a block may differ: a half step of the coarsest
-colour of JPEG, at a quality of 50 and more, and below.
+_FINE_TOLERANCE, _TOLERANCE, _TOLERANCE_OF_OTHERS, _COARSE_TOLERANCE = 6.0, 24.0, 48.0, 128.0
+"""Levels of 8 bits by which the mean colour of a block may differ: in JPEG with whole colours, with
+a quality of 50 and more, in files of unknown quality, and with a lower quality or in parts that are
+narrower than a block. Twice what was measured with noise, stripes and saturated colours.
 """
+_WHOLE_COLOURS = 90
+"""libvips subsamples the colours of JPEG below this quality."""
 _RESOLUTION_TOLERANCE = 1e-3
 _STRIP_ROWS = 256
 
@@ -115,7 +119,7 @@ def check_pyramid(path: Path, bounds: Bounds) -> PyramidFacts:
     picture = read_picture(path)
     for n in range(len(picture.levels)):
         _decode_all(load_level(str(path), picture, n, access="sequential"))
-    _compare_levels(path, picture, _TOLERANCE)
+    _compare_levels(path, picture, _TOLERANCE_OF_OTHERS)
     return facts
 
 
@@ -124,8 +128,9 @@ def compare_with_original(path: Path, image: Any, policy: ConversionPolicy) -> N
     compare their colours. Raises Damaged, VipsError.
     """
     picture = read_picture(path)
-    tolerance = _TOLERANCE if policy.quality >= 50 else _COARSE_TOLERANCE
-    is_exact = policy.tile_compression(has_alpha=image.hasalpha()) in ("deflate", "zstd")
+    compression = policy.tile_compression(has_alpha=image.hasalpha())
+    tolerance = _tolerance(compression, policy.quality)
+    is_exact = compression in _LOSSLESS
     written = load_level(str(path), picture, 0)
     for place in _sample_tiles(picture, 0):
         ours, theirs = _cut(written, place), _cut(image, place)
@@ -134,6 +139,12 @@ def compare_with_original(path: Path, image: Any, policy: ConversionPolicy) -> N
         else:
             _expect_alike(ours, theirs, 1, tolerance)
     _compare_levels(path, picture, tolerance)
+
+
+def _tolerance(compression: str, quality: int) -> float:
+    if compression in _LOSSLESS or (compression == "jpeg" and quality >= _WHOLE_COLOURS):
+        return _FINE_TOLERANCE
+    return _TOLERANCE if quality >= 50 else _COARSE_TOLERANCE
 
 
 def _compare_levels(path: Path, picture: TiffPicture, tolerance: float) -> None:
@@ -200,7 +211,7 @@ def _decode_all(image: Any) -> None:
 
 def _expect_alike(ours: Any, theirs: Any, scale: int, tolerance: float) -> None:
     if min(ours.width, ours.height) < _BLOCK:
-        tolerance = _COARSE_TOLERANCE  # in a narrow part the colours of its edges count more
+        tolerance = _COARSE_TOLERANCE  # the colours of what is stored beside it spread into it
     _expect(_difference_of_blocks(ours, theirs, scale) <= tolerance)
 
 

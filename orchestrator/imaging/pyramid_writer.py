@@ -187,6 +187,11 @@ def _save(image: Any, target: Path, policy: ConversionPolicy, threads: int) -> N
         tile_height=policy.tile,
         pyramid=True,
         subifd=policy.subifd,
-        bigtiff=policy.always_big or decoded_bytes(image) > _CLASSIC_TIFF_BYTES,
+        bigtiff=needs_big_tiff(image, policy),
         **({"xres": resolution, "yres": resolution} if resolution else {}),
     )
+
+
+def needs_big_tiff(image: Any, policy: ConversionPolicy) -> bool:
+    """True if `image` is written as BigTIFF. Compression may save nothing, so it does not count."""
+    return policy.always_big or decoded_bytes(image) > _CLASSIC_TIFF_BYTES

@@ -20,12 +20,14 @@ from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import CatalogUnavailable, SchemaMismatch
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.ingest.events.pyramid_services import PyramidServices, open_pyramids
 from orchestrator.ingest.hooks import HookJobs
 from orchestrator.ingest.pipeline import Pipeline, build_pipeline
 from orchestrator.ingest.policies import Policies
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.jobs.sqs_queues import SqsQueues, open_sqs
 from orchestrator.jobs.submitter import Submitter
+from orchestrator.origins.configured_buckets import ConfiguredBuckets
 from orchestrator.origins.credential_store import make_key
 from orchestrator.origins.origin_services import OriginServices, open_origins
 from orchestrator.origins.own_data import OwnData
@@ -66,6 +68,8 @@ class Services:
     scratch: Scratch
     transformer: Transformer | None
     """None if /ico is not configured."""
+    pyramids: PyramidServices | None
+    """None if no bucket of originals is configured."""
 
     @property
     def disk_caches(self) -> tuple[DiskCache, DiskCache]:
@@ -107,6 +111,7 @@ async def open_services(
                 catalog.strategies,
                 keys,
                 await asyncio.to_thread(OwnData.of, settings),
+                ConfiguredBuckets.of(settings.pyramids),
             )
         )
         warm = SourceOrchestrator(
@@ -142,6 +147,17 @@ async def open_services(
                 open_scratch=scratch.folder,
             )
         )
+        pyramids = await stack.enter_async_context(
+            open_pyramids(
+                settings,
+                catalog=catalog,
+                pipeline=pipeline,
+                imaging=imaging,
+                scratch=scratch,
+                origins=origins,
+                submitter=submitter,
+            )
+        )
         secret = await asyncio.to_thread(token_secret, settings)
         yield Services(
             settings=settings,
@@ -160,6 +176,7 @@ async def open_services(
             tokens=SignedTokens(secret, settings.auth.cookie),
             scratch=scratch,
             transformer=transformer,
+            pyramids=pyramids,
         )
 
 

@@ -305,6 +305,7 @@ INGEST_STAGE_SECONDS = _histogram(
 )
 INGEST_BYTES = _counter("ingest_bytes", "Bytes of origins that were ingested.")
 INGEST_PIXELS = _counter("ingest_pixels", "Pixels of images that were ingested.")
+PYRAMID_EVENTS = _counter("pyramid_events", "Events of buckets, by outcome.", "outcome")
 INGEST_STORED_BYTES = _counter(
     "ingest_stored_bytes", "Bytes that ingests wrote to the object store."
 )

@@ -20,10 +20,12 @@ from orchestrator.catalog.changes import Changes
 from orchestrator.catalog.claims import Claims
 from orchestrator.catalog.connection import Pool, Prepare
 from orchestrator.catalog.customers import ApiKeys, Customers
+from orchestrator.catalog.due_times import DueTimes
 from orchestrator.catalog.ico_results import IcoResults
 from orchestrator.catalog.ingest_state import IngestStates
 from orchestrator.catalog.jobs import Jobs
 from orchestrator.catalog.objects import Objects
+from orchestrator.catalog.pyramid_sources import PyramidSources
 from orchestrator.catalog.quotas import Quotas
 from orchestrator.catalog.refusals import Refusals
 from orchestrator.catalog.retries import Retries
@@ -58,11 +60,13 @@ class Catalog:
         self.cancellations = Cancellations(pool)
         self.retries = Retries(pool)
         self.claims = Claims(pool)
+        self.due_times = DueTimes(pool)
         self.batches = Batches(pool)
         self.strategies = OriginStrategies(pool)
         self.policies = StoredPolicies(pool)
         self.ico_results = IcoResults(pool)
         self.uploads = Uploads(pool)
+        self.pyramids = PyramidSources(pool)
 
     @classmethod
     async def open(

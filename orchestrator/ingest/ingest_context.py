@@ -13,6 +13,7 @@ from orchestrator.ingest.register import Request
 from orchestrator.ingest.reservation import Reservation
 from orchestrator.ingest.stage_timer import StageTimer
 from orchestrator.model import Asset, AssetId
+from orchestrator.origins.reader_types import FetchedFile
 
 OnFetched = Callable[[], Awaitable[None]]
 """Called when the origin has been read."""
@@ -45,6 +46,8 @@ class IngestContext:
     reservation: Reservation
     job: int | None = None
     on_fetched: OnFetched = nothing_follows
+    copy: FetchedFile | None = None
+    """The original, if the caller has a copy of it."""
     request: Request = field(init=False)
     """The request, complete."""
     known: Asset = field(init=False)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from orchestrator import metrics
 from orchestrator.catalog.accepted_requests import Check
@@ -122,11 +123,12 @@ class IngestRunner:
         *,
         will_retry: WillRetry | None = None,
         on_fetched: OnFetched = nothing_follows,
+        copy: FetchedFile | None = None,
     ) -> Outcome:
         """Ingest an asset for the accepted request of this generation, until it is converted and
         published. Every attempt is recorded, with the number of its `job`. Fetching occupies no
         slot for conversions and no connection of the database; `on_fetched` is awaited when the
-        origin has been read.
+        origin has been read. With a `copy` of the origin it is not fetched.
 
         Raises what `fault_of` describes: InvalidInput (policy, origin), OriginUnavailable,
         NotAnImage, Unprocessable, TooLarge, OverQuota, NoRoom, Unavailable, Overloaded, Conflict,
@@ -136,7 +138,7 @@ class IngestRunner:
         If `will_retry` returns True for the failure, the asset stays in the state ingesting.
         """
         reservation = Reservation(self._catalog.quotas, asset_id, self._reserve_s)
-        context = IngestContext(asset_id, generation, reservation, job, on_fetched)
+        context = IngestContext(asset_id, generation, reservation, job, on_fetched, copy)
         async with self._converter.lock(asset_id):
             try:
                 outcome = await self._run_steps(context)
@@ -159,12 +161,7 @@ class IngestRunner:
             return await self._record_unchanged(context)
         await context.reservation.reserve(0)
         async with self._scratch.folder() as folder:
-            with context.stages.step("fetch"):
-                etag = _etag_to_compare(known, request, recipes)
-                async with self._hosts.hold(host_of(request.origin), context.id.customer):
-                    fetched = await self._origins.fetcher.fetch(
-                        context.id.customer, request.origin, folder / "original", etag
-                    )
+            fetched = context.copy or await self._fetch(context, recipes, folder / "original")
             if isinstance(fetched, NotModified):
                 draft = build_draft(request, etag=fetched.etag)
                 return await self._record_unchanged(context, draft)
@@ -182,6 +179,16 @@ class IngestRunner:
             probe = await self._original_publisher.publish(context, recipes, fetched)
             asset = await self._version_publisher.publish(context, recipes, fetched, probe)
         return Outcome(asset, changed=True, bytes=fetched.bytes)
+
+    async def _fetch(
+        self, context: IngestContext, recipes: Recipes, target: Path
+    ) -> FetchedFile | NotModified:
+        """Copy the origin to the new file `target`."""
+        request, customer = context.request, context.id.customer
+        etag = _etag_to_compare(context.known, request, recipes)
+        with context.stages.step("fetch"):
+            async with self._hosts.hold(host_of(request.origin), customer):
+                return await self._origins.fetcher.fetch(customer, request.origin, target, etag)
 
     async def _load_recipes(self, request: Request) -> Recipes:
         customer, name = request.id.customer, request.optimisation_policy

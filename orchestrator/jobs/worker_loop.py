@@ -51,10 +51,14 @@ class Worker:
         handlers: Mapping[str, Handler],
         options: WorkerOptions,
         dead: DeadWorkers | None = None,
+        *,
+        closed_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`handlers` by the kind of job; the worker does not claim jobs of other kinds. With `dead`
-        it takes the jobs of dead workers of this host when it starts.
+        it takes the jobs of dead workers of this host when it starts. `closed_s` returns the
+        seconds for which no job is claimed.
         """
+        self._closed_s = closed_s
         self._claims = claims
         self._handlers = dict(handlers)
         self._options = options
@@ -136,6 +140,8 @@ class Worker:
         notice arrives and no job ends. Raises Unavailable.
         """
         while len(self._running.by_id) < self._options.slots:
+            if closed_s := self._closed_s():
+                return min(closed_s, self._options.look_s)
             job = await self._claim()
             if job is None:
                 return await self._idle_s()

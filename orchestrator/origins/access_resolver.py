@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from orchestrator.catalog.values import OriginStrategy
 from orchestrator.errors import InvalidInput, OriginUnavailable
+from orchestrator.origins.configured_buckets import ConfiguredBuckets
 from orchestrator.origins.credential_store import CredentialStore, is_link
 from orchestrator.origins.credentials import Credentials
 from orchestrator.origins.origin_address import MAX_ORIGIN_CHARS
-from orchestrator.origins.origin_kinds import kind_of_origin
+from orchestrator.origins.origin_kinds import OriginKind, kind_of_origin
 from orchestrator.origins.reader_types import OriginAccess
 from orchestrator.origins.strategy_matcher import StrategyMatcher
 
@@ -37,9 +38,15 @@ class AccessResolver:
     """Resolves origins, and renews linked credentials that an origin refuses."""
 
     def __init__(
-        self, matcher: StrategyMatcher | None = None, credentials: CredentialStore | None = None
+        self,
+        matcher: StrategyMatcher | None = None,
+        credentials: CredentialStore | None = None,
+        configured: ConfiguredBuckets | None = None,
     ) -> None:
-        """Without a `matcher` every origin is read by the default for its scheme."""
+        """Without a `matcher` every origin is read by the default for its scheme. Origins in the
+        `configured` buckets need no strategy.
+        """
+        self._configured = configured
         self._matcher = matcher
         self._credentials = credentials
 
@@ -53,6 +60,8 @@ class AccessResolver:
         """
         if len(origin) > MAX_ORIGIN_CHARS:
             raise InvalidInput(f"An origin must have at most {MAX_ORIGIN_CHARS} characters.")
+        if self._configured and (bucket := self._configured.find(customer, origin)):
+            return bucket.strategy
         if self._matcher is None:
             return None
         return await self._matcher.match(customer, origin, fresh=fresh)
@@ -64,6 +73,9 @@ class AccessResolver:
         OriginUnavailable.
         """
         strategy = await self.match(customer, origin, fresh=fresh)
+        if self._configured and (bucket := self._configured.find(customer, origin)):
+            access = OriginAccess(OriginKind.S3, Credentials(), known_etag, customer, bucket.login)
+            return ResolvedOrigin(customer, origin, bucket.strategy, access)
         kind = kind_of_origin(origin, strategy)
         credentials = Credentials()
         if strategy is not None and self._credentials is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from orchestrator.catalog.stored_strategies import OriginStrategies
 from orchestrator.origins.access_resolver import AccessResolver
 from orchestrator.origins.checked_sockets import address_rule, create_socket
+from orchestrator.origins.configured_buckets import ConfiguredBuckets
 from orchestrator.origins.credential_store import CredentialStore, CredentialVault
 from orchestrator.origins.file_reader import FileReader
 from orchestrator.origins.ftp_reader import FtpReader
@@ -34,14 +35,19 @@ class OriginServices:
     optimised: OptimisedOrigins
     strategies: StrategyEditor
     matcher: StrategyMatcher
+    http: HttpReader
 
 
 @asynccontextmanager
 async def open_origins(
-    settings: Ingest, repository: OriginStrategies, keys: Sequence[str], own: OwnData
+    settings: Ingest,
+    repository: OriginStrategies,
+    keys: Sequence[str],
+    own: OwnData,
+    configured: ConfiguredBuckets | None = None,
 ) -> AsyncIterator[OriginServices]:
-    """Open the readers. `keys` seal credentials, newest first; `own` data are never an origin.
-    Raises InvalidInput for a malformed key.
+    """Open the readers. `keys` seal credentials, newest first; `own` data are never an origin;
+    those in the `configured` buckets need no strategy. Raises InvalidInput for a malformed key.
     """
     is_permitted = address_rule(settings)
     async with (
@@ -70,10 +76,11 @@ async def open_origins(
             OriginKind.FTP: FtpReader(settings),
             OriginKind.FILE: FileReader(own),
         }
-        resolver = AccessResolver(matcher, credentials)
+        resolver = AccessResolver(matcher, credentials, configured)
         yield OriginServices(
             OriginFetcher(readers, resolver, settings, own),
             OptimisedOrigins(resolver, s3),
             StrategyEditor(repository, credentials, matcher),
             matcher,
+            http,
         )

@@ -12,6 +12,7 @@ from orchestrator.catalog.values import OriginStrategy
 from orchestrator.errors import Fault
 from orchestrator.origins.credentials import Credentials
 from orchestrator.origins.origin_kinds import OriginKind
+from orchestrator.storage.customer_buckets import S3Login
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,15 @@ class OriginStream:
 
 @dataclass(frozen=True, slots=True)
 class OriginAccess:
-    """How to open an origin. With `known_etag` a reader may answer NotModified."""
+    """How to open an origin. With `known_etag` a reader may answer NotModified. `login` is that of
+    a bucket of the settings, instead of credentials.
+    """
 
     kind: OriginKind
     credentials: Credentials = field(default_factory=Credentials)
     known_etag: str = ""
     customer: int = 0
+    login: S3Login | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class S3Reader:
             where = parse_address(origin, endpoint or self._settings.s3_endpoint)
         except InvalidInput as error:
             raise _config_fault(error.public) from error
-        login = self._login(where, access, endpoint)
+        login = access.login or self._login(where, access, endpoint)
         self._own.check_object(login, where)
         return where, login
 

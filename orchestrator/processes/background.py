@@ -89,6 +89,18 @@ LOOPS = (
         ("housekeeping", "worker"),
         ("database", "queue"),
     ),
+    LoopKind(
+        "events",
+        ("ingest/events/event_queue.py EventReceiver.run",),
+        ("housekeeping", "worker"),
+        ("database", "queue", "store"),
+    ),
+    LoopKind(
+        "pyramid_window",
+        ("ingest/events/pyramid_services.py WindowKeeper.run",),
+        ("housekeeping", "worker"),
+        ("database",),
+    ),
 )
 
 

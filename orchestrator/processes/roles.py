@@ -30,8 +30,7 @@ from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rul
 from orchestrator.processes.serve import PublicServer
 from orchestrator.processes.stop_request import StopRequest, services_until
 from orchestrator.processes.worker import (
-    build_hook_workers,
-    build_ico_workers,
+    build_side_workers,
     build_worker,
     worker_loops,
 )
@@ -72,7 +71,7 @@ class Process:
             housekeeping = Housekeeping(services)
             self.roles.append(housekeeping)
             self._workers.append(build_worker(services, on_converted=housekeeping.on_converted))
-            self._side_workers = [*build_hook_workers(services), *build_ico_workers(services)]
+            self._side_workers = build_side_workers(services)
         if role != "housekeeping":
             self.roles.append(PublicServer(services, shared=role == "serve"))
 

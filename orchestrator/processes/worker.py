@@ -16,6 +16,7 @@ from orchestrator.app import Services
 from orchestrator.catalog.jobs import CONVERT, INGEST, JOBS_CHANNEL
 from orchestrator.catalog.listener import Listener
 from orchestrator.errors import Unavailable
+from orchestrator.ingest.events.event_acceptance import PYRAMID, PYRAMID_REMOVAL
 from orchestrator.ingest.hooks import HookHandler
 from orchestrator.ingest.job_handler import (
     ConvertHandler,
@@ -100,6 +101,56 @@ def build_ico_workers(services: Services) -> list[Worker]:
     return [Worker(services.catalog.claims, handlers, options, dead)]
 
 
+def build_pyramid_workers(services: Services) -> list[Worker]:
+    """Build the workers that make and remove the pyramids of a bucket; none if no bucket is
+    configured. While as many pyramids are made as may be, as many originals again are fetched or
+    pyramids stored. What is removed does not wait for the window.
+    """
+    pyramids = services.pyramids
+    if pyramids is None:
+        return []
+    options = pyramid_worker_options(services)
+    dead = DeadWorkers(services.settings.data_dir / "run" / "workers")
+    claims, handlers = services.catalog.claims, pyramids.handlers
+    return [
+        Worker(
+            claims,
+            {PYRAMID: handlers[PYRAMID]},
+            options,
+            dead,
+            closed_s=pyramids.window.closed_s,
+        ),
+        Worker(claims, {PYRAMID_REMOVAL: handlers[PYRAMID_REMOVAL]}, options, dead),
+    ]
+
+
+def pyramid_worker_options(services: Services) -> WorkerOptions:
+    """The options of the workers that make pyramids, if a bucket is configured."""
+    at_once = 0 if services.pyramids is None else services.pyramids.at_once
+    slots = 2 * at_once + 1
+    return replace(WorkerOptions.of(services.settings), slots=slots, per_customer=slots)
+
+
+def pyramid_loops(services: Services) -> list[Loop]:
+    """The loops of the events and of the window of pyramids; none if no bucket is configured."""
+    pyramids = services.pyramids
+    if pyramids is None:
+        return []
+    loops = [Loop("pyramid_window", pyramids.window_keeper.run)]
+    if pyramids.receiver is not None:
+        loops.append(Loop("events", pyramids.receiver.run))
+    return loops
+
+
+def build_side_workers(services: Services) -> list[Worker]:
+    """Build the workers that have slots of their own beside that of ingests."""
+    return [
+        *build_hook_workers(services),
+        *build_ico_workers(services),
+        *build_pyramid_workers(services),
+    ]
+
+
 async def run_new_hooks(services: Services) -> None:
     """Run the hooks of the changes that this process has made, for commands: perhaps no server
     runs. What is not done in the time of all attempts is left to the next server.
@@ -125,12 +176,14 @@ async def run_new_hooks(services: Services) -> None:
 
 
 def worker_loops(services: Services, worker: Worker) -> list[Loop]:
-    """The loop of the worker, and with SQS that of the receiver of its messages."""
+    """The loop of the worker, with SQS that of the receiver of its messages, and those of the
+    events and the window of pyramids.
+    """
     loops = [Loop("jobs", worker.run)]
     if services.sqs is not None:
         receiver = SqsReceiver(services.sqs, services.catalog, draft_from_message, worker.wake)
         loops.append(Loop("sqs", receiver.run))
-    return loops
+    return [*loops, *pyramid_loops(services)]
 
 
 def sweeper_loops(services: Services) -> list[Loop]:
@@ -177,7 +230,7 @@ async def _run(settings: Settings, port: int | None) -> None:
             await _open_port(ports, services, port)
         async with asyncio.TaskGroup() as tasks:
             worker = build_worker(services)
-            side_workers = [*build_hook_workers(services), *build_ico_workers(services)]
+            side_workers = build_side_workers(services)
 
             def on_notice(payload: str) -> None:
                 for each in (worker, *side_workers):

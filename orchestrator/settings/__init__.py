@@ -11,7 +11,7 @@ from orchestrator.settings.documentation import default_toml, settings_table
 from orchestrator.settings.ico_section import Ico, IcoBucket
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
 from orchestrator.settings.loader import PREFIX, Loaded, load, load_with_origins
-from orchestrator.settings.pyramid_section import Pyramids
+from orchestrator.settings.pyramid_section import BucketLogin, Pyramids
 from orchestrator.settings.replaced_variables import ALIASES
 from orchestrator.settings.sections import (
     Auth,
@@ -35,6 +35,7 @@ __all__ = [
     "PREFIX",
     "Api",
     "Auth",
+    "BucketLogin",
     "Cache",
     "CacheRule",
     "Database",

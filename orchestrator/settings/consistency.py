@@ -7,8 +7,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from datetime import datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
 
 from orchestrator.settings.convert_arguments import parse_version_rule
+from orchestrator.settings.pyramid_section import BucketLogin, Pyramids
 from orchestrator.settings.sections import Settings
 
 Fault = tuple[str, str]
@@ -221,6 +226,61 @@ def _upload_rules(settings: Settings) -> Iterator[Fault]:
         yield "uploads.resizing", f"the suffix {name} occurs twice"
 
 
+def _pyramid_buckets(settings: Settings) -> Iterator[Fault]:
+    pyramids, storage = settings.pyramids, settings.storage
+    if bool(pyramids.source_bucket) != bool(pyramids.image_bucket):
+        missing = "image_bucket" if pyramids.source_bucket else "source_bucket"
+        yield f"pyramids.{missing}", "set both source_bucket and image_bucket, or neither"
+    is_same = pyramids.source_bucket == pyramids.image_bucket != ""
+    if is_same and not pyramids.image_prefix.strip("/"):
+        yield (
+            "pyramids.image_prefix",
+            "the source and the image bucket are the same, so set a prefix; else pyramids would "
+            "replace originals",
+        )
+    for name in ("source_bucket", "image_bucket"):
+        bucket = getattr(pyramids, name)
+        if storage.kind == "s3" and bucket and bucket == storage.bucket:
+            yield f"pyramids.{name}", "is the bucket of the object store; choose another one"
+    if pyramids.write_notes and not pyramids.process_bucket:
+        yield "pyramids.process_bucket", "pyramids.write_notes needs a bucket"
+    if pyramids.sqs_queue and not pyramids.has_buckets:
+        yield "pyramids.source_bucket", "pyramids.sqs_queue needs source_bucket and image_bucket"
+
+
+def _pyramid_logins(settings: Settings) -> Iterator[Fault]:
+    pyramids = settings.pyramids
+    logins: list[tuple[str, Pyramids | BucketLogin]] = [("secret_key", pyramids)]
+    for name, login in [*logins, *(("logins", each) for each in pyramids.logins.values())]:
+        if bool(login.access_key.get_secret_value()) != bool(login.secret_key.get_secret_value()):
+            yield f"pyramids.{name}", "set both access_key and secret_key, or neither"
+        if login.endpoint and not re.match(r"https?://[^/]", login.endpoint):
+            yield (
+                "pyramids.logins" if name == "logins" else "pyramids.endpoint",
+                f"{login.endpoint} should begin with http:// or https:// and name a host",
+            )
+
+
+def _pyramid_events(settings: Settings) -> Iterator[Fault]:
+    pyramids = settings.pyramids
+    secret = pyramids.event_secret.get_secret_value()
+    if secret and len(secret) < 16:
+        yield "pyramids.event_secret", "should have at least 16 characters"
+    for topic in pyramids.sns_topics:
+        if not re.fullmatch(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[\w.-]{1,256}", topic):
+            yield "pyramids.sns_topics", f"{topic} is not the ARN of an SNS topic"
+    try:
+        zone = ZoneInfo(pyramids.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        yield "pyramids.time_zone", "should be the name of a time zone such as America/New_York"
+        return
+    if pyramids.schedule:
+        try:
+            next(CronSim(pyramids.schedule, datetime.now(zone)))
+        except (CronSimError, StopIteration):
+            yield "pyramids.schedule", "should be a cron expression such as 30 5 * * *"
+
+
 def _texts(settings: Settings) -> Iterator[Fault]:
     if not re.fullmatch(r"[1-9]\d{0,8}/\d{1,9}", settings.iiif.default_space):
         yield "iiif.default_space", "should be customer/space, two numbers such as 1/1"
@@ -256,6 +316,9 @@ RULES = (
     _ico_access,
     _upload_stores,
     _upload_rules,
+    _pyramid_buckets,
+    _pyramid_logins,
+    _pyramid_events,
     _texts,
     _proxies,
 )

@@ -26,6 +26,10 @@ ALIASES: Mapping[str, str] = {
     "MASH_ICO_S3_BUCKET": "ico.bucket",
     "MASH_ICO_S3_ACCESS_KEY": "ico.access_key",
     "MASH_ICO_S3_SECRET_KEY": "ico.secret_key",
+    "RBSC_BUCKET": "pyramids.source_bucket",
+    "PROCESS_BUCKET": "pyramids.process_bucket",
+    "IMAGE_BUCKET": "pyramids.image_bucket",
+    "MAX_THREADS": "pyramids.max_threads",
 }
 """The variables with a fixed name."""
 STORES: Mapping[str, str] = {"INCOMING_PREFIX": "incoming", "ACTIVE_PREFIX": "active"}

@@ -1,4 +1,5 @@
-"""Every how-to of `docs/how-to`, `docs/api.md` and `docs/ico.md` are run as a reader would run it.
+"""Every how-to of `docs/how-to`, `docs/api.md`, `docs/ico.md` and `docs/pyramids.md` are run as a
+reader would run it.
 
 A page's `sh` blocks run in order in one shell; a block marked `sh server` runs in the background,
 and the next block waits until the server is ready. A `text` block is the expected output of the
@@ -33,7 +34,12 @@ from tests.support.serve_process import free_port
 from tests.support.weed import BUCKET, s3_client, weed
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [*sorted((DOCS / "how-to").glob("*.md")), DOCS / "api.md", DOCS / "ico.md"]
+PAGES = [
+    *sorted((DOCS / "how-to").glob("*.md")),
+    DOCS / "api.md",
+    DOCS / "ico.md",
+    DOCS / "pyramids.md",
+]
 MARK = "@@@"
 PRELUDE = """
 set -euo pipefail
@@ -127,6 +133,22 @@ def bucket(folder: Path, originals: Path) -> Iterator[str]:
         yield endpoint.removeprefix("http://")
 
 
+def fill_pyramid_buckets(endpoint: str, folder: Path) -> None:
+    """Create the buckets of `docs/pyramids.md`: ten pictures, and the note of one."""
+    names = [f"digital/{letter}/{number:03d}.jpg" for letter in "abc" for number in (1, 2, 3)]
+    client = s3_client(f"http://{endpoint}")
+    for name in ("rbsc", "process", "images"):
+        client.create_bucket(Bucket=name)
+    for seed, name in enumerate(["digital/isaac_gala/lantern.png", *names]):
+        path = pictures.png(folder / "one.png", 1200 - seed, 900, seed)
+        if name.endswith("jpg"):
+            path = pictures.jpeg(folder / "one.jpg", 1200 - seed, 900, seed)
+        client.put_object(Bucket="rbsc", Key=name, Body=path.read_bytes())
+    note = {"key": "digital/isaac_gala/lantern.png", "path": "digital/isaac_gala/"}
+    client.put_object(Bucket="process", Key="rbsc/lantern.json", Body=json.dumps(note).encode())
+    client.close()
+
+
 def web_server(folder: Path) -> Callable[[BaseHTTPRequestHandler], None]:
     """A handler that answers with the pictures of a folder."""
 
@@ -155,6 +177,8 @@ def services(page: str, folder: Path) -> Iterator[tuple[dict[str, str], list[Any
         if "localhost:8333" in page:
             s3 = bucket(folder / "weed", folder / "pictures")
             addresses["localhost:8333"] = stack.enter_context(s3)
+            if "RBSC_BUCKET" in page:
+                fill_pyramid_buckets(addresses["localhost:8333"], folder)
         if "localhost:8182" in page:
             double = cantaloupe(folder / "data")
             addresses["localhost:8182"] = stack.enter_context(double)

@@ -20,6 +20,7 @@ from orchestrator.settings.sections import Settings
 HOME = {"HOME": "/home/someone"}
 CONFIG = Path(__file__).parents[2] / "config"
 SQS = {"jobs.kind": "sqs", "jobs.sqs_queue": "jobs", "jobs.sqs_priority_queue": "jobs-first"}
+PYRAMIDS = {"pyramids.source_bucket": "s", "pyramids.image_bucket": "i"}
 
 
 def write_settings(tmp_path: Path, text: str) -> Path:
@@ -203,6 +204,20 @@ def test_a_missing_file_is_reported_by_name() -> None:
         ({"ico.presets": {"a/b": "width=5"}}, "ico.presets"),
         ({"ico.quota": "1TB"}, "ico.quota"),
         ({"ico.quota": "1GB", "cache.shares": {"ico": "2GB"}}, "ico.quota"),
+        ({"pyramids.source_bucket": "s"}, "pyramids.image_bucket"),
+        ({"pyramids.image_bucket": "i"}, "pyramids.source_bucket"),
+        ({**PYRAMIDS, "pyramids.image_bucket": "s"}, "pyramids.image_prefix"),
+        ({**PYRAMIDS, "storage.kind": "s3", "storage.bucket": "i"}, "pyramids.image_bucket"),
+        ({"pyramids.write_notes": True}, "pyramids.process_bucket"),
+        ({"pyramids.sqs_queue": "events"}, "pyramids.source_bucket"),
+        ({"pyramids.access_key": "a"}, "pyramids.secret_key"),
+        ({"pyramids.endpoint": "minio:9000"}, "pyramids.endpoint"),
+        ({"pyramids.logins": {"image": {"endpoint": "minio:9000"}}}, "pyramids.logins"),
+        ({"pyramids.event_secret": "short"}, "pyramids.event_secret"),
+        ({"pyramids.sns_topics": ["topic"]}, "pyramids.sns_topics"),
+        ({"pyramids.time_zone": "EDT5"}, "pyramids.time_zone"),
+        ({"pyramids.schedule": "5:30am"}, "pyramids.schedule"),
+        ({"pyramids.schedule": "0 0 31 2 *"}, "pyramids.schedule"),
         ({"iiif.default_space": "one"}, "iiif.default_space"),
         (
             {"delivery.upscale_rules": [{"asset_id": "(", "max_percent": 10}]},
@@ -370,6 +385,20 @@ def test_the_variables_of_mash_configure_ico() -> None:
     assert (ico.quota, ico.region, ico.bucket) == (5_000_000, "eu-west-1", "press")
     assert ico.access_key.get_secret_value() == "id"
     assert ico.secret_key.get_secret_value() == "secret"
+
+
+def test_the_variables_of_the_replaced_pyramid_system_are_understood() -> None:
+    environ = {
+        **HOME,
+        "RBSC_BUCKET": "source",
+        "PROCESS_BUCKET": "process",
+        "IMAGE_BUCKET": "images",
+        "MAX_THREADS": "3",
+    }
+    pyramids = load(None, environ, {}).pyramids
+    assert (pyramids.source_bucket, pyramids.process_bucket) == ("source", "process")
+    assert (pyramids.image_bucket, pyramids.max_threads) == ("images", 3)
+    assert pyramids.has_buckets
 
 
 def test_a_variable_of_the_product_overrides_an_alias() -> None:

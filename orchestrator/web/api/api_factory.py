@@ -12,6 +12,7 @@ from aiohttp import web
 
 from orchestrator.cache.disk.cache import DiskCache
 from orchestrator.catalog.catalog import Catalog
+from orchestrator.ingest.events.pyramid_services import PyramidServices
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.jobs.worker_options import WorkerOptions
@@ -21,6 +22,7 @@ from orchestrator.transform.transformer import Transformer
 from orchestrator.web.api.admin_page import AdminPage
 from orchestrator.web.api.batch_resource import BatchResource
 from orchestrator.web.api.batch_validation import BatchValidator
+from orchestrator.web.api.event_resource import EventResource
 from orchestrator.web.api.ico_resource import IcoResource
 from orchestrator.web.api.image_resource import ImageResource
 from orchestrator.web.api.ingest_admission import IngestAdmission
@@ -70,6 +72,9 @@ class ApiServices(Protocol):
     def submitter(self) -> Submitter: ...  # noqa: D102
 
     @property
+    def pyramids(self) -> PyramidServices | None: ...  # noqa: D102
+
+    @property
     def transformer(self) -> Transformer | None: ...  # noqa: D102
 
 
@@ -112,6 +117,7 @@ def build_api(services: ApiServices, settings: Settings, version: str) -> Api:
         storage=StorageResource(catalog.quotas),
         jobs=JobResource(catalog.jobs, services.submitter),
         ico=IcoResource(services.transformer, services.submitter),
+        events=EventResource(services.pyramids, settings.pyramids, catalog.keys),
         admin=AdminPage(
             assets=catalog.assets,
             jobs=catalog.jobs,

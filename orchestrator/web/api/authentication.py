@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,6 +79,19 @@ def refuse_cross_site_change(request: web.Request) -> None:
         return
     if origin.partition("://")[2].lower() != request.headers.get("Host", "").lower():
         raise Forbidden("A page of another site sent this change. Send the key as a Bearer token.")
+
+
+def has_secret(request: web.Request, secret: str) -> bool:
+    """True if the request carries this secret as a bearer token or as the password of Basic; False
+    for an empty secret.
+    """
+    fields = request.headers.getall("Authorization", [])
+    if not secret or len(fields) != 1:
+        return False
+    scheme, _, value = fields[0].strip().partition(" ")
+    if scheme.lower() == "basic":
+        value = _decode_base64(value.strip()).partition(":")[2]
+    return hmac.compare_digest(value.strip().encode(), secret.encode())
 
 
 async def authenticate(request: web.Request, keys: KeyVerifier) -> Caller:

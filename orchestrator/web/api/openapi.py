@@ -173,6 +173,8 @@ def _error_statuses(operation: Operation) -> list[int]:
     statuses = set(_ANY_OPERATION)
     if operation.access != "open":
         statuses |= set(_WITH_KEY)
+    if operation.access == "sender":
+        statuses |= {502, 504}
     if operation.body is not None:
         statuses |= {408, 415}
     if operation.method != "GET":

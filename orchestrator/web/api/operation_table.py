@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from orchestrator.ingest.events.s3_events import MAX_EVENT_BYTES
 from orchestrator.ingest.payload.fields import Body
 from orchestrator.web.api import image_models, request_models, rule_models, work_models
 from orchestrator.web.api.admin_page import AdminPage
 from orchestrator.web.api.batch_resource import BatchResource
+from orchestrator.web.api.event_resource import EventResource
 from orchestrator.web.api.ico_resource import IcoResource
 from orchestrator.web.api.image_resource import ImageResource
 from orchestrator.web.api.job_resource import JobResource
@@ -48,6 +50,7 @@ class Resources:
     storage: StorageResource
     jobs: JobResource
     ico: IcoResource
+    events: EventResource
     admin: AdminPage
     document: OpenApiDocument
 
@@ -73,6 +76,17 @@ def build_operations(resources: Resources, max_body: int) -> list[Operation]:
             {202: work_models.WarmUpOut},
             "admin",
             request_models.WarmUpIn,
+        ),
+        Operation(
+            "POST",
+            "/events/s3",
+            resources.events.post,
+            "Take events of the bucket whose pictures become pyramids",
+            {200: work_models.EventsOut},
+            "sender",
+            request_models.EventsIn,
+            raw=True,
+            max_bytes=MAX_EVENT_BYTES,
         ),
         Operation(
             "GET",

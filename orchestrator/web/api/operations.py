@@ -43,7 +43,10 @@ _PARAMETER_PATTERNS = {
 }
 """The values that each path parameter accepts; a path with any other value is a 404."""
 
-Access = Literal["open", "key", "admin"]
+Access = Literal["open", "key", "admin", "sender"]
+"""Who may call an operation: anyone, the holder of a key, of an admin key, or a sender of events,
+which the handler checks.
+"""
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -172,7 +175,7 @@ class OperationRouter:
         """Return the caller if it may call the operation. Raises KeyRequired, Forbidden,
         NotFound.
         """
-        if operation.access == "open":
+        if operation.access in ("open", "sender"):
             return Caller(0, admin=False)
         refuse_cross_site_change(request)
         caller = await authenticate(request, self._keys)

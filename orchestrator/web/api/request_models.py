@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from orchestrator.catalog.jobs import State
 from orchestrator.ingest.payload.fields import Body, Fields, Text, whole_number
@@ -163,6 +163,14 @@ class BatchIn(Fields):
     """`members` and `images` are accepted as names of this property, and so is a list without an
     object around it.
     """
+
+
+class EventsIn(BaseModel):
+    """Events of a bucket: an S3 notification with `Records`, an EventBridge event with `detail`, or
+    a message of SNS that contains either of them or confirms a subscription.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
 
 class WarmUpIn(Fields):

@@ -155,6 +155,19 @@ class Overview(ResponseModel):
     """The latest 20 jobs that failed for good."""
 
 
+class EventsOut(ResponseModel):
+    """What became of the events of a message."""
+
+    accepted: int
+    """Recorded as jobs."""
+    repeated: int
+    """Known already, or without anything to do."""
+    outdated: int
+    """Older than what is known of the object."""
+    ignored: int
+    """Of another bucket, or of a file that the settings leave out."""
+
+
 class WarmUpOut(ResponseModel):
     """The jobs that make results of /ico."""
 

@@ -19,8 +19,10 @@ from orchestrator.errors import (
     OriginUnavailable,
     StorageUnavailable,
 )
+from orchestrator.jobs.worker_loop import Worker
 from tests.support.jobs import (
     FAST,
+    KIND,
     LEASES,
     JobSystem,
     RecordingHandler,
@@ -307,3 +309,37 @@ async def test_a_message_of_another_system_is_run_as_a_job(sqs_system: JobSystem
         [job] = await sqs_system.ended(handler.ended)
     assert (job.payload, job.customer, job.lane) == (payload, 1, "priority")
     client.close()
+
+
+async def test_a_worker_claims_nothing_while_it_is_closed(system: JobSystem) -> None:
+    closed_s = [0.2]
+    handler = RecordingHandler(fail=lambda _job: closed_s.append(0.2))
+    options = replace(FAST, slots=1)  # it looks for the next job when the first one has closed it
+    worker = Worker(system.catalog.claims, {KIND: handler}, options, closed_s=lambda: closed_s[-1])
+    first = await system.submitter.submit([a_draft()])
+    async with running(worker.run()):
+        for _ in range(3):
+            worker.wake()
+            await asyncio.sleep(0.1)
+        assert handler.started == []
+        closed_s.append(0)
+        await system.ended(first.ids)
+        second = await system.submitter.submit([a_draft(1)])
+        worker.wake()
+        await asyncio.sleep(0.3)
+    assert handler.started == list(first.ids)
+    assert (await system.job(second.ids[0])).state == "queued"
+
+
+async def test_jobs_that_wait_for_a_window_are_due_at_its_opening(system: JobSystem) -> None:
+    claims = system.catalog.claims
+    waiting = await system.submitter.submit([a_draft()])
+    other = await system.submitter.submit([a_draft(kind="other")])
+    await system.catalog.due_times.delay([KIND], 3600)
+    due_s = await claims.next_due_s([KIND])
+    assert due_s is not None
+    assert 3590 < due_s <= 3600
+    assert (await claims.next_due_s(["other"]) or 0) <= 0
+    await system.catalog.due_times.delay([KIND], 0)
+    assert (await claims.next_due_s([KIND]) or 0) <= 0
+    assert len({*waiting.ids, *other.ids}) == 2

@@ -22,9 +22,9 @@ from orchestrator.processes.housekeeping import Housekeeping
 from orchestrator.processes.roles import Process
 from orchestrator.processes.serve import PublicServer
 from orchestrator.processes.worker import build_worker, worker_loops
-from orchestrator.settings import Jobs, load
+from orchestrator.settings import Jobs, Pyramids, load
 from tests.support.builders import an_asset
-from tests.support.jobs import moto, sqs_settings
+from tests.support.jobs import moto, sqs_client, sqs_settings
 from tests.support.serve_process import free_port
 
 FAILED = "background loop failed"
@@ -40,6 +40,8 @@ EVIDENCE = {
     "job_sweep": "jobs not swept",
     "jobs": "jobs not claimed",
     "sqs": "messages not received",
+    "events": "events not received",
+    "pyramid_window": "window not kept",
 }
 """What each loop logs while what it needs is away: `FAILED` is logged by the supervisor."""
 RECOVERED = {
@@ -51,6 +53,8 @@ RECOVERED = {
     "jobs swept again",
     "jobs claimed again",
     "messages received again",
+    "events received again",
+    "window kept again",
     "folder registered",
 }
 
@@ -63,8 +67,13 @@ class Queue:
         self._server = ExitStack()
 
     def settings(self) -> Jobs:
-        """Those of its two queues; they are created if it answers."""
-        return sqs_settings(f"http://127.0.0.1:{self.port}", "loops")
+        """Those of its queues; they are created if it answers."""
+        address = f"http://127.0.0.1:{self.port}"
+        jobs = sqs_settings(address, "loops")
+        client = sqs_client(address)
+        client.create_queue(QueueName=f"{jobs.sqs_queue}-events")
+        client.close()
+        return jobs
 
     def start(self) -> None:
         """Start a server without messages."""
@@ -128,7 +137,11 @@ async def installation(data: Path, folder: Path) -> AsyncIterator[Installation]:
     try:
         await asyncio.to_thread(queue.start)
         jobs = await asyncio.to_thread(queue.settings)
-        settings = load(None, {}, values).model_copy(update={"jobs": jobs})
+        pyramids = Pyramids(
+            source_bucket="rbsc", image_bucket="images", sqs_queue=jobs.sqs_queue + "-events"
+        )
+        changes = {"jobs": jobs, "pyramids": pyramids}
+        settings = load(None, {}, values).model_copy(update=changes)
         async with open_services(settings) as services:
             yield Installation(services, server, data, queue)
     finally:

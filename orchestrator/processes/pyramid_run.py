@@ -1,0 +1,189 @@
+"""`pyramid run`: makes the pyramids that wait in the queue, once or until it is stopped, in a
+process that does nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import uvloop
+
+from orchestrator.app import Services
+from orchestrator.catalog.jobs import JOBS_CHANNEL, Job
+from orchestrator.catalog.listener import Listener
+from orchestrator.catalog.pyramid_values import SourceObject
+from orchestrator.errors import SettingsError, Superseded
+from orchestrator.ingest.events.event_acceptance import KINDS, PYRAMID
+from orchestrator.ingest.events.pyramid_services import PyramidServices
+from orchestrator.jobs.dead_workers import DeadWorkers
+from orchestrator.jobs.worker_loop import Handler, Worker
+from orchestrator.jobs.worker_options import WorkerOptions
+from orchestrator.log import set_up_logging
+from orchestrator.processes.background import Loop, keep_running
+from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices
+from orchestrator.processes.stop_request import StopRequest, services_until
+from orchestrator.processes.worker import (
+    build_job_sweeper,
+    build_pyramid_workers,
+    pyramid_loops,
+    pyramid_worker_options,
+)
+from orchestrator.settings import Settings
+
+log = logging.getLogger(__name__)
+_LOOK_S = 0.1
+_DRAIN_S = 3600.0
+OnEnd = Callable[[str, str], None]
+"""Called with the key of a source and "" or the reason why the attempt failed."""
+
+
+@dataclass(slots=True)
+class RunReport:
+    """The result of one run: how many sources were attempted; of these, how many are done, were
+    replaced by a later change, wait for another attempt, and failed, by stage.
+    """
+
+    attempted: int = 0
+    done: int = 0
+    skipped: int = 0
+    waiting: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    """Key, stage, code and reason of each source that failed or waits for another attempt."""
+
+
+def require_pyramids(services: Services) -> PyramidServices:
+    """What makes pyramids of a bucket. Raises SettingsError if no bucket is configured."""
+    if services.pyramids is None:
+        raise SettingsError(
+            "No buckets are configured. Set pyramids.source_bucket and pyramids.image_bucket."
+        )
+    return services.pyramids
+
+
+async def run_once(services: Services, on_end: OnEnd = lambda _key, _reason: None) -> RunReport:
+    """Receive the events that wait, then work until no job of pyramids is due, whether the window
+    is open or not. Jobs that other processes run are left to them. Raises SettingsError,
+    CatalogUnavailable, QueueUnavailable.
+    """
+    pyramids = require_pyramids(services)
+    if pyramids.receiver is not None:
+        while await pyramids.receiver.receive(0):
+            pass
+    claims, settings = services.catalog.claims, services.settings
+    await claims.recover(settings.jobs.lease_s, settings.jobs.max_attempts)
+    await services.catalog.due_times.delay([PYRAMID], 0)
+    outcomes = _Outcomes(on_end)
+    handlers = {kind: outcomes.record(each) for kind, each in pyramids.handlers.items()}
+    options = replace(pyramid_worker_options(services), drain_s=_DRAIN_S)
+    dead = DeadWorkers(settings.data_dir / "run" / "workers")
+    due_s: float | None = 0.0
+    while due_s is not None and due_s <= 0:
+        worker = Worker(claims, handlers, options, dead)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(worker.run())
+            while (due_s is not None and due_s <= 0) or outcomes.running:
+                await asyncio.sleep(_LOOK_S)
+                due_s = await claims.next_due_s(KINDS)
+            running.cancel()
+        due_s = await claims.next_due_s(KINDS)  # a claim may have been released
+    return await _report(services, outcomes)
+
+
+def run_watch(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT, in the window; `settings` name a database."""
+    set_up_logging(settings.log.level)
+    uvloop.run(_watch(settings))
+
+
+class _Outcomes:
+    """The last outcome of each source that this process attempted: None, or the error."""
+
+    def __init__(self, on_end: OnEnd) -> None:
+        self.by_source: dict[SourceObject, Exception | None] = {}
+        self.running = 0
+        self._on_end = on_end
+
+    def record(self, handle: Handler) -> Handler:
+        """The handler, which also records how it ends."""
+
+        async def run(job: Job) -> None:
+            source = SourceObject(job.payload["bucket"], job.payload["key"])
+            self.running += 1
+            try:
+                await handle(job)
+            except Exception as error:  # counted, then raised to the worker loop
+                self.by_source[source] = error
+                self._on_end(source.key, str(error))
+                raise
+            else:
+                self.by_source[source] = None
+                self._on_end(source.key, "")
+            finally:
+                self.running -= 1
+
+        return run
+
+
+async def _report(services: Services, outcomes: _Outcomes) -> RunReport:
+    report = RunReport(attempted=len(outcomes.by_source))
+    for place, error in outcomes.by_source.items():
+        if error is None:
+            report.done += 1
+            continue
+        if isinstance(error, Superseded):
+            report.skipped += 1
+            continue
+        source = await services.catalog.pyramids.get(place)
+        fault = source.fault if source is not None else None
+        if source is None or fault is None or source.state not in ("queued", "failed"):
+            report.done += 1  # by another process since
+            continue
+        if source.state == "queued":
+            report.waiting += 1
+        else:
+            report.failed[fault.stage] += 1
+        fields = asdict(fault)
+        report.failures.append(
+            {"key": place.key, "state": source.state}
+            | {name: fields[name] for name in ("stage", "code", "detail")}
+        )
+    return report
+
+
+async def _watch(settings: Settings) -> None:
+    stop = StopRequest()
+    async with services_until(stop, settings) as services:
+        if services is None:
+            return
+        require_pyramids(services)
+        workers = build_pyramid_workers(services)
+
+        def on_notice(payload: str) -> None:
+            for each in workers:
+                each.on_notice(payload)
+
+        listener = Listener(
+            settings.database,
+            {JOBS_CHANNEL: on_notice, RULES_CHANNEL: rule_notices(services)},
+            on_lost=lambda: forget_rules(services),
+            on_restored=lambda: on_notice(""),
+        )
+        loops = (
+            Loop("listener", listener.run),
+            Loop("job_sweep", build_job_sweeper(services).run),
+            *pyramid_loops(services),
+            *(Loop("jobs", each.run) for each in workers),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(keep_running(loop)) for loop in loops]
+            log.info("worker started", extra={"slots": WorkerOptions.of(settings).slots})
+            await stop.received.wait()
+            for task in running:
+                task.cancel()
+    log.info("worker ended")

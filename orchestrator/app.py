@@ -40,6 +40,7 @@ from orchestrator.storage.store import ObjectStore
 from orchestrator.storage.store_factory import open_store
 from orchestrator.transform.transform_factory import open_transformer
 from orchestrator.transform.transformer import Transformer
+from orchestrator.uploads.uploads_factory import UploadServices, open_uploads
 
 log = logging.getLogger(__name__)
 FIRST_CUSTOMER = (1, "main")
@@ -70,6 +71,8 @@ class Services:
     """None if /ico is not configured."""
     pyramids: PyramidServices | None
     """None if no bucket of originals is configured."""
+    uploads: UploadServices | None
+    """None if uploads are not configured."""
 
     @property
     def disk_caches(self) -> tuple[DiskCache, DiskCache]:
@@ -158,6 +161,18 @@ async def open_services(
                 submitter=submitter,
             )
         )
+        uploads = await stack.enter_async_context(
+            open_uploads(
+                settings,
+                catalog=catalog,
+                submitter=submitter,
+                pool=imaging,
+                derivatives=derivatives,
+                flights=flights,
+                assets=pipeline.uploaded,
+                open_folder=(await _open_work_space(stack, settings, scratch)).folder,
+            )
+        )
         secret = await asyncio.to_thread(token_secret, settings)
         yield Services(
             settings=settings,
@@ -177,6 +192,7 @@ async def open_services(
             scratch=scratch,
             transformer=transformer,
             pyramids=pyramids,
+            uploads=uploads,
         )
 
 
@@ -241,6 +257,17 @@ async def _open_scratch(stack: AsyncExitStack, settings: Settings) -> Scratch:
     )
     stack.push_async_callback(scratch.close)
     return scratch
+
+
+async def _open_work_space(stack: AsyncExitStack, settings: Settings, scratch: Scratch) -> Scratch:
+    """The work folders of uploads: below `uploads.temp_folder`, or in the scratch space."""
+    if not (settings.uploads.enabled and settings.uploads.temp_folder):
+        return scratch
+    own = await Scratch.open(
+        Path(settings.uploads.temp_folder), floor_bytes=settings.cache.free_space_floor
+    )
+    stack.push_async_callback(own.close)
+    return own
 
 
 async def _open_cache(stack: AsyncExitStack, settings: Settings, name: str) -> DiskCache:

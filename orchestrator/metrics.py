@@ -30,22 +30,8 @@ PREFIX = "orchestrator_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 REGISTRY = CollectorRegistry()
 LATENCY_BUCKETS_S = (
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1,
-    2.5,
-    5,
-    10,
-    30,
-)
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+)  # fmt: skip
 AGE_BUCKETS_S = (1, 10, 60, 600, 3600, 21_600, 86_400, 604_800, 2_592_000)
 COPY_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -280,6 +266,13 @@ ICO_RESULTS = _counter(
     "ico_results",
     "Results of /ico by what was done beside the originals: stored, deleted, unrecorded (the "
     "database did not answer).",
+    "outcome",
+)
+
+UPLOADS = _counter(
+    "uploads",
+    "Uploaded pictures by what was done: received, published, cropped, deleted, expired, formats "
+    "(made in the background).",
     "outcome",
 )
 

@@ -51,9 +51,12 @@ class AssetVersions:
         *,
         thumbnails: ThumbnailSizes | None = None,
         check: Check | None = None,
+        version: int | None = None,
+        settlement: Settlement = NOTHING,
     ) -> Registration:
         """Record an original that can be served: a new version in the state registered, with the
-        thumbnails that are planned.
+        thumbnails that are planned. `version` is the number under which the objects of the
+        settlement are stored, None if nothing is stored.
 
         If the asset has the same original and policies already, nothing changes: it keeps its
         version, and `changed` is False. Otherwise this is an accepted request of its own, unless an
@@ -70,14 +73,14 @@ class AssetVersions:
             asset = await write_version(
                 connection,
                 draft,
-                version=await next_version(connection),
+                version=version or await next_version(connection),
                 generation=None if is_pending else await next_generation(connection),
                 state=AssetState.INGESTING if is_pending else AssetState.REGISTERED,
                 source=draft.source,
                 thumbnails=thumbnails or ThumbnailSizes(),
             )
-            if known is not None:
-                await settle(connection, draft.id, asset)
+            if known is not None or settlement is not NOTHING:
+                await settle(connection, draft.id, asset, settlement)
             return Registration(asset, changed=True)
 
     async def publish(

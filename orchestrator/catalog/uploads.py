@@ -8,12 +8,18 @@ from datetime import datetime
 from typing import Any, Literal
 
 from orchestrator.catalog.connection import Pool
+from orchestrator.catalog.ico_results import ICO_CHANNEL
 
 UploadState = Literal["incoming", "active", "deleted"]
 Region = tuple[int, int, int, int]
 """(x, y, width, height) in pixels of the upright original."""
-_COLUMNS = """name, key, state, width, height, frames, bytes, sha256, crop, made_with, formats,
-    revision, asset, created, published"""
+_COLUMNS = """name, key, state, width, height, frames, bytes, sha256, crop, made_with, versions,
+    formats, revision, asset, created, published, changed"""
+
+
+def cache_group(name: str) -> str:
+    """The id of an uploaded picture in caches. The ids of assets begin with a digit."""
+    return f"upload:{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,7 @@ class UploadDraft:
     frames: int
     bytes: int
     sha256: str
+    versions: tuple[str, ...]
     made_with: str = ""
 
 
@@ -47,6 +54,8 @@ class Upload:
     crop: Region | None
     made_with: str
     """What the versions in the store were made with; "" if they are not complete."""
+    versions: tuple[str, ...]
+    """The names (suffixes) of all versions that may be in the store."""
     formats: tuple[str, ...]
     """Further formats in which the versions are stored."""
     revision: int
@@ -55,6 +64,8 @@ class Upload:
     """The registered asset of a published picture; "" before that."""
     created: datetime
     published: datetime | None
+    changed: datetime
+    """When what is published changed last."""
 
 
 class Uploads:
@@ -67,8 +78,8 @@ class Uploads:
         """Record a picture; one that is recorded already stays as it is. Returns the picture."""
         await self._pool.fetch(
             """INSERT INTO uploads (name, key, state, width, height, frames, bytes, sha256,
-                   made_with, published)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
+                   made_with, versions, published)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
                    CASE $3 WHEN 'active' THEN now() END)
                ON CONFLICT (name) DO NOTHING""",
             draft.name,
@@ -80,6 +91,7 @@ class Uploads:
             draft.bytes,
             draft.sha256,
             draft.made_with,
+            list(draft.versions),
         )
         added = await self.get(draft.name)
         assert added is not None  # noqa: S101  recorded above, and deleted only under its lock
@@ -93,15 +105,20 @@ class Uploads:
         )
         return None if row is None else _upload_of(row)
 
-    async def publish(self, name: str, crop: Region | None) -> Upload | None:
-        """Record that the picture is published and that its versions show this part of it. They
-        count as incomplete until `complete`. None if there is no such picture.
+    async def publish(
+        self, name: str, crop: Region | None, versions: Sequence[str], made_with: str = ""
+    ) -> Upload | None:
+        """Record that the picture is published, and that its versions show this part of it. Without
+        `made_with` they count as incomplete until `complete`. None if there is no such picture.
         """
         return await self._update(
-            """state = 'active', crop = $2, made_with = '', formats = '{}',
+            """state = 'active', crop = $2, made_with = $4, formats = '{}', changed = now(),
+               versions = ARRAY(SELECT DISTINCT unnest(versions || $3::text[])),
                revision = revision + 1, published = coalesce(published, now())""",
             name,
             None if crop is None else list(crop),
+            list(versions),
+            made_with,
         )
 
     async def complete(self, name: str, revision: int, made_with: str) -> Upload | None:
@@ -130,7 +147,13 @@ class Uploads:
 
     async def set_deleted(self, name: str) -> Upload | None:
         """Record that the picture is being deleted. None if there is no such picture."""
-        return await self._update("state = 'deleted', revision = revision + 1", name)
+        return await self._update(
+            "state = 'deleted', revision = revision + 1, changed = now()", name
+        )
+
+    async def announce_change(self, name: str) -> None:
+        """Notify every process that what is published of a picture has changed."""
+        await self._pool.fetchrow("SELECT pg_notify($1, $2)", ICO_CHANNEL, cache_group(name))
 
     async def forget(self, name: str) -> None:
         """Delete the row of a picture of which the stores have nothing any more."""
@@ -182,5 +205,5 @@ class Uploads:
 def _upload_of(row: Any) -> Upload:
     values = dict(row)
     crop = values.pop("crop")
-    formats = tuple(values.pop("formats"))
-    return Upload(**values, crop=None if crop is None else tuple(crop), formats=formats)
+    values |= {name: tuple(values[name]) for name in ("versions", "formats")}
+    return Upload(**values, crop=None if crop is None else tuple(crop))

@@ -72,18 +72,27 @@ def version_from_accept(accept: str, default: int) -> int:
     return best[1]
 
 
-def preferred_picture_format(accept: str) -> Literal["", "avif", "webp"]:
-    """The newer picture format that Accept names; "" if it names neither, or prefers JPEG or PNG.
+def accepted_picture_formats(accept: str) -> tuple[Literal["avif", "webp"], ...]:
+    """The newer picture formats that Accept names, the preferred one first; none that it prefers
+    JPEG or PNG to.
 
     Media ranges (image/*) do not count: clients send them without reading every format. Of equal
     weights AVIF is preferred, which is smaller.
     """
     weights = {value: weight for value, _, weight in reversed(list(_parse_entries(accept)))}
     older = max(weights.get("image/jpeg", 0.0), weights.get("image/png", 0.0))
-    avif, webp = weights.get("image/avif", 0.0), weights.get("image/webp", 0.0)
-    if max(avif, webp) == 0 or max(avif, webp) < older:
-        return ""
-    return "avif" if avif >= webp else "webp"
+    formats: tuple[Literal["avif", "webp"], ...] = ("avif", "webp")
+    found = [(weights.get(f"image/{name}", 0.0), name) for name in formats]
+    found.sort(key=lambda each: -each[0])
+    return tuple(name for weight, name in found if weight > 0 and weight >= older)
+
+
+def preferred_picture_format(accept: str) -> Literal["", "avif", "webp"]:
+    """The newer picture format that Accept prefers; "" if it names neither, or prefers JPEG or
+    PNG.
+    """
+    accepted = accepted_picture_formats(accept)
+    return accepted[0] if accepted else ""
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

@@ -23,6 +23,7 @@ from orchestrator.ingest.remove import Remover
 from orchestrator.ingest.rights import AssetEditor
 from orchestrator.ingest.scratch import Scratch
 from orchestrator.ingest.serve_original import OriginalPublisher
+from orchestrator.ingest.uploaded_assets import UploadedAssets
 from orchestrator.jobs.fair_slots import FairSlots, HostSlots
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.jobs.worker_options import conversions_at_once
@@ -46,6 +47,7 @@ class Pipeline:
     reingester: Reingester
     editor: AssetEditor
     remover: Remover
+    uploaded: UploadedAssets
 
 
 def build_pipeline(
@@ -124,4 +126,13 @@ def build_pipeline(
         reingester=reingester,
         editor=editor,
         remover=remover,
+        uploaded=UploadedAssets(
+            catalog=catalog,
+            imaging=imaging,
+            writer=writer,
+            policies=policies,
+            conversion_jobs=conversion_jobs,
+            editor=editor,
+            reserve_s=reserve_s,
+        ),
     )

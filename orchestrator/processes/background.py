@@ -72,6 +72,12 @@ LOOPS = (
         ("database", "store", "disk"),
     ),
     LoopKind(
+        "upload_sweep",
+        ("uploads/upload_sweeper.py UploadSweeper.run",),
+        ("housekeeping",),
+        ("database", "store"),
+    ),
+    LoopKind(
         "job_sweep",
         ("jobs/job_sweeper.py JobSweeper.run",),
         ("housekeeping", "worker"),

@@ -69,7 +69,9 @@ class Housekeeping:
         """Do nothing: the files of both assets stay valid."""
 
     def on_purged(self, original: str) -> None:
-        """Remove the cached results of an original of /ico; `original` is its id in caches."""
+        """Remove the cached results of an original of /ico or an upload; `original` is its id in
+        caches.
+        """
         self._invalidator.on_purged(original)
 
     def on_lost(self) -> None:
@@ -105,6 +107,7 @@ class Housekeeping:
             Loop("invalidation", self._invalidator.run),
             Loop("store_sweep", self._sweep_store),
             *sweeper_loops(services),
+            *([Loop("upload_sweep", services.uploads.sweeper.run)] if services.uploads else []),
         ]
 
     async def _sweep_store(self) -> None:

@@ -19,9 +19,9 @@ from orchestrator.catalog.asset_transaction import GONE
 from orchestrator.imaging import vips
 from orchestrator.model import AssetId
 from orchestrator.processes.background import Loop
+from orchestrator.processes.picture_routes import build_ico_routes, build_upload_routes
 from orchestrator.processes.ports import Address, open_port, public_port
 from orchestrator.progress import registered_marker
-from orchestrator.routing.asset_pictures import AssetPictureSource
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.current_assets import CurrentAssets
 from orchestrator.routing.deliver import Deliverer
@@ -33,13 +33,11 @@ from orchestrator.routing.memory_sources import MemorySourceCache
 from orchestrator.routing.orchestrate import SourceOrchestrator
 from orchestrator.routing.remote_image_server import RemoteImageServer
 from orchestrator.routing.snapshots import Snapshots
-from orchestrator.routing.source_bytes import SourceBytes
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.routing.warmer import SourceWarmer
 from orchestrator.web.access_log import AccessLog, open_access_log
 from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.health_routes import HealthRoutes
-from orchestrator.web.ico_routes import IcoRoutes
 from orchestrator.web.image_routes import ImageRoutes
 from orchestrator.web.landing_page import LandingPage
 from orchestrator.web.public_address import PublicAddressResolver
@@ -89,8 +87,11 @@ class PublicServer:
         collection = CollectionRoutes(
             services.catalog.assets, page, addresses, settings.iiif.default_version
         )
-        ico = self._build_ico_routes(sources, addresses)
-        app = build_public_app(port.middleware, images, collection, self._build_health(), ico)
+        ico = build_ico_routes(services, self._assets, sources, self._hot, addresses)
+        uploads = build_upload_routes(services, self._hot, addresses)
+        app = build_public_app(
+            port.middleware, images, collection, self._build_health(), ico=ico, uploads=uploads
+        )
         address = Address(settings.server.host, settings.server.port, self._shared)
         await open_port(stack, port, app, address, role="serve")
         return [Loop("warm_up", warmer.run)]
@@ -112,11 +113,13 @@ class PublicServer:
         self._hot.drop_asset(f"{self._settings.iiif.default_space}/{alias}")
 
     def on_purged(self, original: str) -> None:
-        """Drop the responses about an original of /ico; `original` is its id in caches."""
+        """Drop the responses about an original of /ico or an upload; `original` is its id in
+        caches.
+        """
         self._hot.drop_asset(original)
         if self._services.transformer is not None:
             self._services.transformer.expire(original)
-            self._drop_later(partial(self._hot.drop_asset, original))
+        self._drop_later(partial(self._hot.drop_asset, original))
 
     def on_lost(self) -> None:
         """Drop all responses: until `on_restored`, changes of assets are not reported."""
@@ -204,23 +207,6 @@ class PublicServer:
             hot=self._hot,
             addresses=addresses,
             settings=settings,
-        )
-
-    def _build_ico_routes(
-        self, sources: SourceOrchestrator, addresses: PublicAddressResolver
-    ) -> IcoRoutes | None:
-        services = self._services
-        if services.transformer is None:
-            return None
-        source_bytes = SourceBytes(services.store, services.origins.optimised)
-        return IcoRoutes(
-            transformer=services.transformer,
-            assets=AssetPictureSource(
-                self._assets, services.tokens, sources, source_bytes, services.scratch.folder
-            ),
-            hot=self._hot,
-            addresses=addresses,
-            settings=self._settings,
         )
 
     def _build_image_server(self) -> ImageServer:

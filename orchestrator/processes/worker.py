@@ -37,6 +37,7 @@ from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rul
 from orchestrator.processes.stop_request import StopRequest, services_until
 from orchestrator.settings import Settings
 from orchestrator.transform.result_jobs import STORE
+from orchestrator.uploads.background_formats import UPLOAD_FORMATS
 from orchestrator.web.health_routes import Check, HealthRoutes, MetricsRoute
 from orchestrator.web.routes import build_worker_app
 
@@ -87,17 +88,22 @@ def build_hook_workers(services: Services) -> list[Worker]:
     return [Worker(services.catalog.claims, {kind: handler}, options, dead) for kind in kinds]
 
 
-def build_ico_workers(services: Services) -> list[Worker]:
-    """Build the worker that stores the results of /ico beside their originals; none if /ico is not
-    configured. It has slots of its own, so that no ingest delays it.
+def build_picture_workers(services: Services) -> list[Worker]:
+    """Build the worker that stores the results of /ico beside their originals, and the versions of
+    uploads in further formats; none if neither is configured. It has slots of its own, so that no
+    ingest delays it.
     """
-    if services.transformer is None:
+    handlers: dict[str, Handler] = {}
+    if services.transformer is not None:
+        handlers[STORE] = services.transformer.write_back
+    if services.uploads is not None:
+        handlers[UPLOAD_FORMATS] = services.uploads.formats
+    if not handlers:
         return []
     options = replace(
         WorkerOptions.of(services.settings), slots=_RESULTS_AT_ONCE, retry_first_s=_HOOK_RETRY_S
     )
     dead = DeadWorkers(services.settings.data_dir / "run" / "workers")
-    handlers: dict[str, Handler] = {STORE: services.transformer.write_back}
     return [Worker(services.catalog.claims, handlers, options, dead)]
 
 
@@ -146,7 +152,7 @@ def build_side_workers(services: Services) -> list[Worker]:
     """Build the workers that have slots of their own beside that of ingests."""
     return [
         *build_hook_workers(services),
-        *build_ico_workers(services),
+        *build_picture_workers(services),
         *build_pyramid_workers(services),
     ]
 

@@ -86,6 +86,8 @@ class Uploads(Section):
     """Customer to whom published pictures belong as IIIF images. It must exist."""
     space: Count = 1
     """Space of published pictures."""
+    optimisation_policy: str = "fastest"
+    """Optimisation policy of published pictures."""
     resizing: list[ResizingRule] = _DEFAULT_RESIZING
     """Resized versions of each picture: a suffix, and the arguments of ImageMagick that make it."""
     background_formats: list[Literal["webp", "avif"]] = []

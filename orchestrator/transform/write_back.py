@@ -7,17 +7,16 @@ deleted after it, so an interrupted job leaves nothing that a purge does not fin
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 
 from orchestrator import metrics
 from orchestrator.catalog.ico_results import IcoResults, RecordedResult
 from orchestrator.catalog.jobs import Job
+from orchestrator.catalog.lock_waiting import Lock, wait_for_lock
 from orchestrator.errors import (
-    Conflict,
     InvalidInput,
     ObjectNotFound,
     OrchestratorError,
@@ -32,12 +31,9 @@ from orchestrator.transform.stored_results import ETAG, PARAMETERS, is_result, r
 from orchestrator.transform.stores import Stores
 
 log = logging.getLogger(__name__)
-Lock = Callable[[str], AbstractAsyncContextManager[bool]]
-"""Holds the lock of a name in all processes of the installation; yields False if another has it."""
 SHARE = "ico"
 """The share of the disk cache for results of buckets and folders."""
 _LOCK_WAIT_S = 20.0
-_LOCK_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,18 +183,10 @@ class WriteBack:
             if rest == name and _is_parameters(segment):
                 yield segment
 
-    @asynccontextmanager
-    async def _alone(self, place: Place) -> AsyncIterator[None]:
+    def _alone(self, place: Place) -> AbstractAsyncContextManager[None]:
         """Hold the lock of an original. Raises Conflict if another process has it for too long."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _LOCK_WAIT_S
-        while loop.time() < deadline:
-            async with self._lock(place.id) as is_held:
-                if is_held:
-                    yield
-                    return
-            await asyncio.sleep(_LOCK_POLL_S)
-        raise Conflict("The results of this picture are being changed. Try again shortly.")
+        busy = "The results of this picture are being changed. Try again shortly."
+        return wait_for_lock(self._lock, place.id, wait_s=_LOCK_WAIT_S, busy=busy)
 
 
 def _is_parameters(segment: str) -> bool:

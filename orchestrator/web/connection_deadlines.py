@@ -13,6 +13,8 @@ from orchestrator.web.port_state import PortState
 from orchestrator.web.protocol_errors import JsonErrorProtocol, encode_last_response
 
 log = logging.getLogger(__name__)
+LINGER_S = 0.5
+"""How long the rest of a refused body is read."""
 STALLED_S = 60.0
 """A connection ends when the client takes no byte of a waiting response for this time (nginx:
 send_timeout).
@@ -72,6 +74,12 @@ class DeadlineProtocol(JsonErrorProtocol):
             self._check_reader(now, unsent)
         else:
             self._stalled_since = 0.0
+
+    def refuse_body(self) -> None:
+        """Read only for a moment what the client still sends of its request: so long that it can
+        read the answer, and no longer.
+        """
+        self._lingering_time = LINGER_S
 
     def unsent_bytes(self) -> int:
         """Return the bytes of responses that the client's socket has not taken yet."""

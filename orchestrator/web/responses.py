@@ -19,8 +19,8 @@ from multidict import CIMultiDict
 from orchestrator.cache.hot.memory_files import MemoryFile, MemoryFiles
 from orchestrator.cache.hot.tier import HotTier
 from orchestrator.iiif.negotiation import (
+    accepted_picture_formats,
     accepts_gzip,
-    preferred_picture_format,
     prefers_linked,
     version_from_accept,
 )
@@ -106,11 +106,11 @@ def respond(request: web.Request, delivery: Delivery) -> web.Response:
     headers = delivery_headers(delivery, compressed=compressed)
     if delivery.status != 200:
         return _response(delivery.status, headers, body)
-    fields = _read_conditions(request)
+    fields = read_conditions(request)
     etag = delivery.gzip_etag if compressed else delivery.etag
     match evaluate_conditions(fields, etag, delivery.last_modified):
         case "failed":
-            return _empty_response(412, headers)
+            return empty_response(412, headers)
         case "not-modified":
             return _response(304, not_modified_headers(headers))
         case "proceed":
@@ -171,8 +171,8 @@ def negotiation_variant(accept: str, accept_encoding: str) -> str:
     It is a part of the hot key if Vary names these headers.
     """
     linked = f"{prefers_linked(accept, 2):d}{prefers_linked(accept, 3):d}"
-    version, picture = version_from_accept(accept, 0), preferred_picture_format(accept)
-    return f"{linked}{version}{accepts_gzip(accept_encoding):d}{picture}"
+    version, pictures = version_from_accept(accept, 0), accepted_picture_formats(accept)
+    return f"{linked}{version}{accepts_gzip(accept_encoding):d}{' '.join(pictures)}"
 
 
 def request_variant(request: web.Request) -> str:
@@ -307,7 +307,7 @@ def _vary(delivery: Delivery) -> str:
 
 def _body_or_range(headers: Headers, body: bytes, byte_range: object) -> web.Response:
     if byte_range == "unsatisfiable":
-        return _empty_response(416, [*headers, ("Content-Range", f"bytes */{len(body)}")])
+        return empty_response(416, [*headers, ("Content-Range", f"bytes */{len(body)}")])
     if isinstance(byte_range, ByteRange):
         headers.append(
             ("Content-Range", f"bytes {byte_range.start}-{byte_range.stop - 1}/{len(body)}")
@@ -316,7 +316,7 @@ def _body_or_range(headers: Headers, body: bytes, byte_range: object) -> web.Res
     return _response(200, headers, body)
 
 
-def _empty_response(status: int, headers: Headers) -> web.Response:
+def empty_response(status: int, headers: Headers) -> web.Response:
     """Return a 412 or 416: without a body and without the headers that describe one."""
     remaining = [
         pair
@@ -337,7 +337,8 @@ def _joined(request: web.Request, name: str) -> str:
     return ", ".join(request.headers.getall(name, ()))
 
 
-def _read_conditions(request: web.Request) -> Mapping[str, str]:
+def read_conditions(request: web.Request) -> Mapping[str, str]:
+    """Return the headers of a request that make it conditional, or name a range."""
     names = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range")
     fields = {name: _joined(request, name) for name in names if name in request.headers}
     if request.method == "GET" and "Range" in request.headers:

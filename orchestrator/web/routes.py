@@ -10,6 +10,7 @@ from orchestrator.web.health_routes import HealthRoutes, MetricsRoute
 from orchestrator.web.ico_routes import IcoRoutes
 from orchestrator.web.image_routes import ImageRoutes
 from orchestrator.web.middleware import PortMiddleware
+from orchestrator.web.upload_routes import UploadRoutes
 
 MAX_IGNORED_BODY_BYTES = 64 * 1024
 """The largest body that is read. No public route needs one; the API has limits of its own."""
@@ -20,9 +21,13 @@ def build_public_app(
     images: ImageRoutes,
     collection: CollectionRoutes,
     health: HealthRoutes,
+    *,
     ico: IcoRoutes | None = None,
+    uploads: UploadRoutes | None = None,
 ) -> web.Application:
-    """Return the application of the public port; without `ico` it has no /ico."""
+    """Return the application of the public port; without `ico` it has no /ico, without `uploads` no
+    upload routes.
+    """
     app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_IGNORED_BODY_BYTES)
     route = app.router.add_get
     route("/", collection.index)
@@ -36,9 +41,22 @@ def build_public_app(
         route(pictures, ico.handle)
         if ico.purges:
             app.router.add_delete(pictures, ico.purge)
+    if uploads is not None:
+        _add_upload_routes(app, uploads)
     route("/health/live", health.live)
     route("/health/ready", health.ready)
     return app
+
+
+def _add_upload_routes(app: web.Application, uploads: UploadRoutes) -> None:
+    prefix, post = uploads.prefix, app.router.add_post
+    app.router.add_get(f"{prefix}ping", uploads.ping)
+    app.router.add_get(f"{prefix}active/{{key}}", uploads.active)
+    post(f"{prefix}upload", uploads.upload, expect_handler=uploads.expect)
+    post(f"{prefix}publish", uploads.publish)
+    post(f"{prefix}recrop", uploads.recrop)
+    post(f"{prefix}rotate", uploads.rotate)
+    post(f"{prefix}delete", uploads.delete)
 
 
 def build_private_app(

@@ -109,7 +109,22 @@ def test_each_route_is_documented_and_no_other(port: str) -> None:
             stand_in("handle"),
             stand_in("index", "static"),
             health,
-            stand_in("handle", "purge", "purges"),
+            ico=stand_in("handle", "purge", "purges"),
+            uploads=SimpleNamespace(
+                prefix="/",
+                **vars(
+                    stand_in(
+                        "ping",
+                        "active",
+                        "upload",
+                        "expect",
+                        "publish",
+                        "recrop",
+                        "rotate",
+                        "delete",
+                    )
+                ),
+            ),
         )
         if port == "Public"
         else routes.build_private_app(middleware, health, stand_in("show"), an_api())

@@ -13,6 +13,8 @@ CREATE TABLE uploads (
     crop integer[],
     -- What the versions in the store were made with; '' if they are not complete.
     made_with text NOT NULL DEFAULT '',
+    -- The names (suffixes) of all versions that may be in the store.
+    versions text[] NOT NULL DEFAULT '{}',
     -- The further formats in which the versions are stored.
     formats text[] NOT NULL DEFAULT '{}',
     -- Grows with each change of what is published.
@@ -20,6 +22,8 @@ CREATE TABLE uploads (
     -- The registered asset of a published picture, customer/space/name; '' before that.
     asset text NOT NULL DEFAULT '',
     created timestamptz NOT NULL DEFAULT now(),
-    published timestamptz
+    published timestamptz,
+    -- When what is published changed last.
+    changed timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX uploads_unfinished ON uploads (created) WHERE state <> 'active';

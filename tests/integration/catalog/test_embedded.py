@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from orchestrator.catalog.embedded.database import database, embedded
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.settings import Database, Server, Settings
+from tests.support.serve_process import wait_until
 
 USER = """
 import sys, time
@@ -134,6 +135,7 @@ def test_the_data_survives_when_server_and_user_are_killed(tmp_path: Path) -> No
         os.kill(pid, signal.SIGKILL)
         other.kill()
         other.wait()
+    wait_until(lambda: not is_alive(pid), "the killed server has ended")
     assert (tmp_path / "postgres" / "postmaster.pid").exists()
     with embedded(tmp_path) as server:
         assert ask(server.dsn, "SELECT x FROM numbers") == 7

@@ -25,6 +25,7 @@ from orchestrator.processes.roles import Process
 from orchestrator.settings import Cache, Database, Ico, Imaging, Server, Settings
 from orchestrator.storage.picture_store import PictureStore
 from orchestrator.storage.s3_store import open_s3
+from tests.support.patience import patience
 from tests.support.serve_process import free_port
 from tests.support.server_fixtures import S3Server, postgres, s3_server
 from tests.support.weed import BUCKET, CREDENTIALS
@@ -83,13 +84,20 @@ class Site:
 
     async def until_published(self) -> None:
         """Wait until the results of all answers are in the disk cache."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30 * patience()):
             while self.services.flights.in_flight:
+                await asyncio.sleep(0.02)
+
+    async def until_settled(self) -> None:
+        """Wait until the results of all answers are published and stored."""
+        await self.until_published()
+        async with asyncio.timeout(30 * patience()):
+            while await self.services.catalog.jobs.page(1, states=("queued", "running")):
                 await asyncio.sleep(0.02)
 
     async def until_stored(self, key: str, within_s: float = 30) -> Any:
         """Wait until the store has this object; its description."""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(within_s * patience()):
             while key not in await self.keys():
                 await asyncio.sleep(0.02)
         return await self.store.head(key)

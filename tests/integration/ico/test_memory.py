@@ -123,6 +123,7 @@ async def test_a_purge_drops_the_answers_in_memory(site: Site) -> None:
     await site.put("drop/a.jpg", jpeg(300, 200))
     await site.ask("/ico/w50/drop/a.jpg")
     assert (await site.ask("/ico/w50/drop/a.jpg")).tier == "memory"
+    await site.until_settled()
     secret = f"Bearer {PURGE_SECRET}"
     assert (await site.ask("/ico/drop/a.jpg", "DELETE", Authorization=secret)).status == 200
     assert (await site.ask("/ico/w50/drop/a.jpg")).tier == "resize"

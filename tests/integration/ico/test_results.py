@@ -184,7 +184,7 @@ async def test_a_purge_deletes_the_results_of_one_picture(site: Site) -> None:
     for path in ("a.jpg", "b.jpg", "promo/a.jpg"):
         assert (await site.ask(f"/ico/width=100/purge/{path}", "HEAD")).status == 200
     assert (await site.ask("/ico/width=50/purge/a.jpg", "HEAD")).status == 200
-    await site.until_published()
+    await site.until_settled()
     secret = f"Bearer {PURGE_SECRET}"
     answer = await site.ask("/ico/purge/a.jpg", "DELETE", Authorization=secret)
     assert (answer.status, answer.body) == (200, b'{"result": true, "deleted": 2}')

@@ -23,6 +23,7 @@ from orchestrator.origins.strategy_editor import StrategyEditor
 from orchestrator.origins.strategy_input import StrategyInput
 from orchestrator.origins.strategy_matcher import StrategyMatcher
 from orchestrator.settings import Database, Ingest
+from tests.support.patience import patience
 from tests.support.server_fixtures import database, postgres, s3_server
 
 __all__ = ["database", "postgres", "s3_server"]
@@ -85,8 +86,8 @@ async def customer_origins(
     values = {
         "allow_private_addresses": True,
         "max_bytes": MAX_BYTES,
-        "connect_timeout_s": 2,
-        "read_timeout_s": 0.6,
+        "connect_timeout_s": 2 * patience(),
+        "read_timeout_s": 0.6 * patience(),
         "total_timeout_s": 60,
         "max_redirects": 3,
         "s3_ambient_buckets": ["*"],

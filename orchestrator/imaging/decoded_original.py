@@ -7,6 +7,7 @@ from the top. The same file therefore has the same verdict each time, with any n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,40 @@ IN_MEMORY_BYTES = 128 * 1024**2
 _SAMPLE_BYTES = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "double": 8, "complex": 8}
 
 
-def load_decoded(path: Path, original: Probe, scratch: Path) -> Any:
-    """The picture at `path`, oriented, with all its pixels in memory or in the file `scratch`
-    (`*.v`). They can be read in any order; the caller removes the file after its last use.
+def load_decoded(
+    path: Path, original: Probe, scratch: Path, *, upright: bool = True, **options: Any
+) -> Any:
+    """The picture at `path`, oriented if `upright`, with all its pixels in memory or in the file
+    `scratch` (`*.v`). They can be read in any order; the caller removes the file after its last
+    use. `options` are those of the loader.
 
     Raises VipsError or CodestreamError if any part cannot be decoded.
     """
     if original.format == "jpeg2000":
         return load_whole(path, scratch)
     vips.set_threads(1)
-    image = spool(load_first_in_order(path, original), scratch)
-    return image if original.orientation == 1 else image.autorot()
+    image = spool(load_first_in_order(path, original, **options), scratch)
+    return image.autorot() if upright and original.orientation != 1 else image
+
+
+def load_resized(
+    path: Path, original: Probe, scratch: Path, change: Callable[[Any], Any], **options: Any
+) -> Any:
+    """The picture at `path` as it is stored, resized by `change`, with all its pixels in memory or
+    in files beside `scratch`. Only the result and JPEG2000 are kept whole. Raises as
+    `load_decoded`.
+    """
+    if original.format == "jpeg2000":
+        image = load_whole(path, scratch)
+    else:
+        vips.set_threads(1)
+        image = load_first_in_order(path, original, **options)
+    return spool(change(image), resized_scratch(scratch))
+
+
+def resized_scratch(scratch: Path) -> Path:
+    """The second file that `load_resized` may write."""
+    return scratch.with_name(f"resized-{scratch.name}")
 
 
 def load_in_order(path: Path, original: Probe, scratch: Path) -> Any:
@@ -42,9 +66,9 @@ def load_in_order(path: Path, original: Probe, scratch: Path) -> Any:
     return load_first_in_order(path, original)
 
 
-def load_first_in_order(path: Path, original: Probe) -> Any:
+def load_first_in_order(path: Path, original: Probe, **options: Any) -> Any:
     """The first page of the picture as it is stored, to be read once from the top."""
-    return load_picture(original.format, str(path), access="sequential")
+    return load_picture(original.format, str(path), access="sequential", **options)
 
 
 def spool(image: Any, scratch: Path) -> Any:

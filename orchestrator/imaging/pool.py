@@ -15,14 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from orchestrator.errors import DecodeFailed
 from orchestrator.imaging import thumbnail_resize, vips
 from orchestrator.imaging.attention import attention_recipe
-from orchestrator.imaging.full_disk import is_disk_full, no_room
 from orchestrator.imaging.jpeg2000.jp2_layout import SMALL_LEVEL_PIXELS
 from orchestrator.imaging.probe import Bounds
+from orchestrator.imaging.pyramid_calls import PyramidCalls, run_writing, with_idle_cores
 from orchestrator.imaging.recipes import ConversionPolicy, Encoder, Probe, Recipe
 from orchestrator.imaging.render_cost import TooExpensive, estimated_cost
 from orchestrator.imaging.slow_originals import decoded_bytes
@@ -79,6 +78,8 @@ class ImagingPool:
         tile_limits = replace(limits, max_cost=TILE_LANE_PIXELS)
         self._tiles = Lane("tiles", processes, settings.queue, tile_limits, self._starters)
         self._heavy = Lane("heavy", processes, settings.queue, self._heavy_limits, self._starters)
+        self.pyramids = PyramidCalls(self._heavy, self._heavy_limits, settings)
+        """Pyramid TIFFs, with the options and pages that `convert` does not have."""
         vips.restrict(sandboxed=False)
 
     async def render(self, recipe: Recipe) -> bytes:
@@ -170,16 +171,16 @@ class ImagingPool:
         """As `convert`, and write thumbnails from the same decode: also their paths, in the order
         requested. Raises as `convert`.
         """
-        # Alone a conversion may use all cores. Several at once are faster on one core each.
-        cores = self._heavy_limits.cores if not self._heavy.is_busy else 1
-        return await self._run_writing(
+        return await run_writing(
+            self._heavy,
+            self._settings.convert_timeout_s,
             target.parent,
             decode_worker.convert,
             str(path),
             str(target),
             policy,
             thumbnails,
-            replace(self._heavy_limits, cores=cores),
+            with_idle_cores(self._heavy, self._heavy_limits),
         )
 
     async def thumbnails(
@@ -188,25 +189,15 @@ class ImagingPool:
         """Write a JPEG of each size into `folder`, from one decode; the paths in the order
         requested. Raises as `convert`.
         """
-        return await self._run_writing(
+        return await run_writing(
+            self._heavy,
+            self._settings.convert_timeout_s,
             folder,
             decode_worker.write_thumbnails,
             str(path),
             ThumbnailRequest(tuple(sizes), folder, quality),
             self._heavy_limits,
         )
-
-    async def _run_writing(self, folder: Path, call: Callable[..., T], *arguments: Any) -> T:
-        """Run a call that writes files to `folder`. A worker that ends on a full disk is not the
-        fault of the picture.
-        """
-        timeout_s = self._settings.convert_timeout_s
-        try:
-            return await self._heavy.run(call, *arguments, timeout_s=timeout_s)
-        except DecodeFailed as error:
-            if await asyncio.to_thread(is_disk_full, folder):
-                raise no_room() from error
-            raise
 
     def start_tile_workers(self) -> None:
         """Start the workers for tiles. Otherwise the first request starts one, which takes half a

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import Damaged, TooLarge
+from orchestrator.errors import Damaged, InvalidInput, TooLarge
 from orchestrator.imaging import colour, profiles
 from orchestrator.imaging.formats.file_type import MEDIA_TYPES, sniff_file
-from orchestrator.imaging.formats.loaders import load_picture
+from orchestrator.imaging.formats.loaders import PDF_DPI, load_picture
 from orchestrator.imaging.jpeg2000 import binding, jp2_layout
 from orchestrator.imaging.jpeg2000.channel_plan import ChannelPlan
 from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Header
@@ -41,8 +41,23 @@ class Bounds:
     max_frames: int
 
 
-def probe(path: Path, bounds: Bounds) -> Probe:
-    """What the headers of the picture at `path` say.
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a PDF, counted from 1, and the dots per inch at which it is drawn."""
+
+    number: int = 1
+    dpi: int = PDF_DPI
+
+    def options(self, name: InputFormat) -> dict[str, int]:
+        """What the loader of a format must be told. Other files than PDF have one page."""
+        return {"page": self.number - 1, "dpi": self.dpi} if name == "pdf" else {}
+
+
+FIRST_PAGE = Page()
+
+
+def probe(path: Path, bounds: Bounds, page: Page = FIRST_PAGE) -> Probe:
+    """What the headers of the picture at `path` say; of a PDF those of one page.
 
     Raises FileNotFoundError, TooLarge, Unprocessable, VipsError for a header that libvips refuses.
     """
@@ -51,11 +66,28 @@ def probe(path: Path, bounds: Bounds) -> Probe:
         return _probe_tiff(path, bounds)
     if name == "jpeg2000":
         return _probe_jpeg2000(path, bounds)
-    image = load_picture(name, str(path))
+    image = load_picture(name, str(path), **page.options(name))
     check_size((image.width, image.height), bounds)
     pages = header_number(image, "n-pages", 1) if name != "pdf" else 1
     check_frames(pages, bounds)
     return _describe(name, image, pages)
+
+
+def probe_pyramid(path: Path, bounds: Bounds) -> Probe:
+    """As `probe`, of a pyramid TIFF that we wrote: with 16 bits it is tile-ready, too."""
+    if sniff_file(path) != "tiff":
+        raise InvalidInput("The file is not a TIFF.")
+    return _probe_tiff(path, bounds, allow_deep=True)
+
+
+def count_pages(path: Path, bounds: Bounds) -> int:
+    """The number of pages of a PDF; 1 for any other picture. Raises as `probe`."""
+    name = sniff_file(path)
+    if name != "pdf":
+        return 1
+    pages = header_number(load_picture(name, str(path)), "n-pages", 1)
+    check_frames(pages, bounds)
+    return pages
 
 
 def check_size(dimensions: Dimensions, bounds: Bounds) -> None:
@@ -174,7 +206,7 @@ def _advertised_tile(tile: Dimensions) -> Dimensions:
     return width, height
 
 
-def _probe_tiff(path: Path, bounds: Bounds) -> Probe:
+def _probe_tiff(path: Path, bounds: Bounds, *, allow_deep: bool = False) -> Probe:
     """The probe of a TIFF. What libvips says of each level must be what the directories say."""
     picture = read_picture(path)
     check_size(picture.dimensions, bounds)
@@ -199,7 +231,7 @@ def _probe_tiff(path: Path, bounds: Bounds) -> Probe:
         has_alpha=picture.samples.alpha is not None,
         notes=notes,
     )
-    if not _is_tile_ready(picture):
+    if not _is_tile_ready(picture) or (picture.samples.is_deep and not allow_deep):
         return result
     check_tiles(path, picture)
     return _as_pyramid(result, picture)
@@ -219,8 +251,9 @@ def _as_pyramid(probe: Probe, picture: TiffPicture) -> Probe:
 
 
 def _is_tile_ready(picture: TiffPicture) -> bool:
-    """True if tiles can be cut from the file as it is: web colours, tiles of a useful size, levels
-    down to a few tiles, and the picture first, where external image servers expect it.
+    """True if tiles can be cut from the file as it is: web colours (of 8 or 16 bits), tiles of a
+    useful size, levels down to a few tiles, and the picture first, where external image servers
+    expect it.
     """
     tile, last, samples = picture.directory.tile, picture.levels[-1].dimensions, picture.samples
     has_useful_tiles = all(64 <= edge <= _LARGEST_TILE for edge in tile)
@@ -234,6 +267,5 @@ def _is_tile_ready(picture: TiffPicture) -> bool:
         and has_all_levels
         and picture.orientation == 1
         and samples.kind != "cmyk"
-        and not samples.is_deep
         and not picture.directory.profile.count
     )

@@ -148,6 +148,19 @@ class ConversionPolicy:
     pdf_dpi: int = 150
     """Resolution in dots per inch at which a page of a PDF is drawn."""
 
+    def tile_compression(self, *, has_alpha: bool) -> TileCompression:
+        """The compression of the tiles of a picture: JPEG has no transparency and is not
+        lossless.
+        """
+        if self.compression == "jpeg" and (self.lossless or has_alpha):
+            return "deflate"
+        return self.compression
+
+    @property
+    def keeps_16(self) -> bool:
+        """True if a picture of 16 bits keeps them."""
+        return self.lossless and self.compression != "webp"
+
     @property
     def advertised_tile(self) -> int:
         """The edge of the tiles that an info document of the source advertises."""

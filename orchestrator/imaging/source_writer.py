@@ -1,9 +1,8 @@
 """Writes tile-ready sources of originals, and their thumbnails: oriented, sRGB or gray, without
 metadata.
 
-Transparency is kept: a pyramid with alpha is lossless, because JPEG has no alpha. 16 bits become 8,
-except in a lossless policy. A result is probed before it is returned, so an incomplete file is
-never returned.
+Transparency is kept. 16 bits become 8, except in a lossless policy. A result is probed before it is
+returned, so an incomplete file is never returned.
 """
 
 from __future__ import annotations
@@ -14,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import Damaged
-from orchestrator.imaging import colour, encode, vips
-from orchestrator.imaging.decoded_original import load_decoded, load_in_order
+from orchestrator.imaging import colour, encode
+from orchestrator.imaging.decoded_original import load_in_order
 from orchestrator.imaging.full_disk import full_disk_reported
 from orchestrator.imaging.jpeg2000 import binding
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.probe import Bounds, probe
+from orchestrator.imaging.pyramid_writer import write_pyramid
 from orchestrator.imaging.recipes import ConversionPolicy, Probe, Recipe
 from orchestrator.imaging.render import cut_region, resize
 from orchestrator.imaging.row_shrinker import RowShrinker
 from orchestrator.model import Dimensions, SourceKind
-
-_CLASSIC_TIFF_BYTES = 3 * 1000**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +50,16 @@ def convert(
     Raises FileNotFoundError, TooLarge, Unprocessable, NoRoom (the disk is full), VipsError,
     CodestreamError, OSError.
     """
-    original = probe(path, bounds)
-    with full_disk_reported(target.parent):
-        shrinker = RowShrinker(original.dimensions, thumbnails.sizes) if thumbnails else None
-        _write_source(path, original, target, policy, shrinker=shrinker, threads=threads)
-        source = probe(target, bounds)
-        if source.dimensions != original.dimensions or source.kind is not policy.kind:
-            raise Damaged("The image could not be converted.")
-        if thumbnails is None:
-            return source, []
-        small = shrinker.result() if shrinker else None
+    if policy.kind is SourceKind.PYRAMID_TIFF:
+        facts = write_pyramid(path, target, policy, bounds, threads=threads)
+        source, small = facts.probe, None
+    else:
+        source, small = _write_jpeg2000(
+            path, target, policy, bounds, thumbnails=thumbnails, threads=threads
+        )
+    if thumbnails is None:
+        return source, []
+    with full_disk_reported(thumbnails.folder):
         return source, _write_cascade(target, source, thumbnails, small)
 
 
@@ -106,50 +104,33 @@ def _render_thumbnail(path: Path, source: Probe, size: Dimensions) -> Any:
     return encode.flatten(cut_region(recipe, pictures.open(str(path)), pictures))
 
 
-def _write_source(
+def _write_jpeg2000(
     path: Path,
-    original: Probe,
     target: Path,
     policy: ConversionPolicy,
+    bounds: Bounds,
     *,
-    shrinker: RowShrinker | None,
+    thumbnails: ThumbnailRequest | None,
     threads: int,
-) -> None:
-    scratch = target.with_name(f"{target.name}.v")
-    load = load_in_order if policy.kind is SourceKind.JPEG2000 else load_decoded
-    try:
-        image = colour.to_web(load(path, original, scratch), keep_16=policy.lossless)
-        _write(image, target, policy, shrinker, threads)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def _write(
-    image: Any, target: Path, policy: ConversionPolicy, shrinker: RowShrinker | None, threads: int
-) -> None:
-    if policy.kind is SourceKind.JPEG2000:
-        _write_jpeg2000(image, target, policy, shrinker, threads)
-        return
-    lossless = policy.lossless or image.hasalpha()
-    vips.set_threads(threads)
-    image.tiffsave(
-        str(target),
-        compression="deflate" if lossless else "jpeg",
-        predictor="horizontal" if lossless else "none",
-        Q=policy.quality,
-        tile=True,
-        tile_width=policy.tile,
-        tile_height=policy.tile,
-        pyramid=True,
-        bigtiff=image.width * image.height * image.bands > _CLASSIC_TIFF_BYTES,
-        strip=True,
-    )
-
-
-def _write_jpeg2000(
-    image: Any, target: Path, policy: ConversionPolicy, shrinker: RowShrinker | None, threads: int
-) -> None:
+) -> tuple[Probe, Any | None]:
+    """The probe of the JPEG2000 file that was written, and a reduction for the thumbnails or
+    None.
+    """
     from orchestrator.imaging.jpeg2000 import tile_writer  # it needs numpy: 60 ms and 11 MB
 
+    original = probe(path, bounds)
+    shrinker = RowShrinker(original.dimensions, thumbnails.sizes) if thumbnails else None
     on_strip = shrinker.add if shrinker else None
-    tile_writer.write(binding.require(), image, target, policy, threads=threads, on_strip=on_strip)
+    scratch = target.with_name(f"{target.name}.v")
+    with full_disk_reported(target.parent):
+        try:
+            image = colour.to_web(load_in_order(path, original, scratch), keep_16=policy.lossless)
+            tile_writer.write(
+                binding.require(), image, target, policy, threads=threads, on_strip=on_strip
+            )
+        finally:
+            scratch.unlink(missing_ok=True)
+        source = probe(target, bounds)
+    if source.dimensions != original.dimensions or source.kind is not policy.kind:
+        raise Damaged("The image could not be converted.")
+    return source, shrinker.result() if shrinker else None

@@ -7,12 +7,14 @@ Uses neither the catalogue nor the object store, so it can be repeated.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator.imaging import Probe
+from orchestrator.imaging import ConversionPolicy, Probe
 from orchestrator.imaging.decoded_original import scratch_bytes
+from orchestrator.imaging.formats.loaders import PDF_DPI
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.pyramid_check import PyramidFacts
 from orchestrator.ingest.pyramid_policies import PyramidPolicy
 from orchestrator.model import Dimensions
 
@@ -22,20 +24,28 @@ CheckRoom = Callable[[int], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Pyramid:
-    """One pyramid TIFF that was verified. `page` counts the pages of a PDF from 1; it is 0 if the
-    original has only one page. `levels` includes the picture at full scale.
+    """One pyramid TIFF that was checked. `page` counts the pages of a PDF from 1; it is 0 if the
+    original has only one page.
     """
 
     path: Path
     page: int
-    probe: Probe
-    levels: int
-    bytes: int
+    facts: PyramidFacts
 
     @property
     def dimensions(self) -> Dimensions:
         """(width, height) in pixels."""
-        return self.probe.dimensions
+        return self.facts.probe.dimensions
+
+    @property
+    def levels(self) -> int:
+        """The number of levels, including the picture at full scale."""
+        return len(self.facts.levels)
+
+    @property
+    def bytes(self) -> int:
+        """The size of the file."""
+        return self.facts.bytes
 
 
 def pyramid_name(stem: str, page: int) -> str:
@@ -60,8 +70,23 @@ async def make_pyramids(
     """
     conversion = policy.conversion_for(is_copyrighted=is_copyrighted)
     probe = await imaging.probe(original)
-    if check_room is not None:
-        await check_room(scratch_bytes(probe))
-    target = folder / pyramid_name("pyramid", 0)
-    written = await imaging.convert(original, target, conversion)
-    return [Pyramid(target, 0, written, written.levels + 1, target.stat().st_size)]
+    pages = 1
+    if probe.format == "pdf" and not policy.first_page_only:
+        pages = await imaging.pyramids.count_pages(original)
+    pyramids = []
+    for number in range(1, pages + 1):
+        if check_room is not None:
+            await check_room(_scratch_bytes(probe, conversion))
+        page = number if pages > 1 else 0
+        target = folder / pyramid_name("pyramid", page)
+        facts = await imaging.pyramids.write(original, target, conversion, page=number)
+        pyramids.append(Pyramid(target, page, facts))
+    return pyramids
+
+
+def _scratch_bytes(probe: Probe, conversion: ConversionPolicy) -> int:
+    """The bytes of scratch for one page, at most; `probe` is of the first page at PDF_DPI."""
+    if probe.format != "pdf":
+        return scratch_bytes(probe)
+    width, height = (-(-side * conversion.pdf_dpi // PDF_DPI) for side in probe.dimensions)
+    return scratch_bytes(replace(probe, width=width, height=height))

@@ -27,8 +27,8 @@ from orchestrator.imaging.tiff import level_reader
 from orchestrator.imaging.tiff.pyramid import read_picture
 
 PDF_DPI = 150
-"""Resolution at which page 1 of a PDF is drawn. The probe reports the dimensions at the same
-resolution, so both must change together.
+"""Resolution at which a page of a PDF is drawn if no other is given: by the probe and by decoders,
+so that the dimensions agree.
 """
 _FILLING = b"\x55\xb6" * 64
 """Coded data of no meaning."""
@@ -137,7 +137,7 @@ def _load_heif(path: str, **options: Any) -> Any:
 
 def _load_pdf(path: str, **options: Any) -> Any:
     try:
-        return vips.load("pdf", path, dpi=PDF_DPI, **options)
+        return vips.load("pdf", path, **{"dpi": PDF_DPI, **options})
     except vips.VipsError as error:
         with Path(path).open("rb") as file:
             is_encrypted = _ENCRYPTED.search(read_at_most(file, _MAX_PDF_BYTES)) is not None

@@ -19,7 +19,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.errors import Damaged, OrchestratorError, SourceMismatch, TooLarge
-from orchestrator.imaging import animation, attention, source_writer, vips
+from orchestrator.imaging import (
+    animation,
+    attention,
+    pyramid_check,
+    pyramid_writer,
+    source_writer,
+    vips,
+)
 from orchestrator.imaging import probe as probing
 from orchestrator.imaging import render as rendering
 from orchestrator.imaging.formats.svg_sanitiser import sanitise
@@ -27,6 +34,7 @@ from orchestrator.imaging.formats.svg_text import read_svg
 from orchestrator.imaging.jpeg2000.binding import CodestreamError
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.probe import Bounds
+from orchestrator.imaging.pyramid_check import PyramidFacts
 from orchestrator.imaging.recipes import ConversionPolicy, Probe, Recipe
 from orchestrator.imaging.render_cost import TooExpensive
 from orchestrator.imaging.slow_originals import reason_to_convert
@@ -146,18 +154,41 @@ def convert(
     """`imaging.source_writer.convert` in this process, on `limits.cores`. Raises FileNotFoundError,
     TooLarge, Unprocessable, NoRoom (the disk is full), OSError.
     """
-    try:
-        with translate_errors(path, is_probed=True):
-            return source_writer.convert(
-                Path(path),
-                Path(target),
-                policy,
-                limits.bounds,
-                thumbnails=thumbnails,
-                threads=limits.cores,
-            )
-    finally:
-        vips.set_threads(1)
+    with translate_errors(path, is_probed=True), _one_thread_afterwards():
+        return source_writer.convert(
+            Path(path),
+            Path(target),
+            policy,
+            limits.bounds,
+            thumbnails=thumbnails,
+            threads=limits.cores,
+        )
+
+
+def write_pyramid(
+    path: str, target: str, policy: ConversionPolicy, page: int, limits: WorkerLimits
+) -> PyramidFacts:
+    """`imaging.pyramid_writer.write_pyramid` in this process, on `limits.cores`. Raises as
+    `convert`.
+    """
+    with translate_errors(path, is_probed=True), _one_thread_afterwards():
+        return pyramid_writer.write_pyramid(
+            Path(path), Path(target), policy, limits.bounds, number=page, threads=limits.cores
+        )
+
+
+def check_pyramid(path: str, bounds: Bounds) -> PyramidFacts:
+    """`imaging.pyramid_check.check_pyramid` in this process. Raises InvalidInput,
+    FileNotFoundError, TooLarge, Unprocessable.
+    """
+    with translate_errors(path, is_probed=True):
+        return pyramid_check.check_pyramid(Path(path), bounds)
+
+
+def count_pages(path: str, bounds: Bounds) -> int:
+    """`imaging.probe.count_pages` in this process. Raises as `probe`."""
+    with translate_errors(path, is_probed=True):
+        return probing.count_pages(Path(path), bounds)
 
 
 def write_thumbnails(path: str, request: ThumbnailRequest, limits: WorkerLimits) -> list[Path]:
@@ -189,6 +220,15 @@ def translate_errors(path: str, *, is_probed: bool = False) -> Iterator[None]:
         raise vips.as_public_error(error, path) from error
     except (ValueError, OverflowError) as error:
         raise Damaged("The image file is damaged and cannot be decoded.") from error
+
+
+@contextmanager
+def _one_thread_afterwards() -> Iterator[None]:
+    """Let the block use more threads; what this process runs next uses one."""
+    try:
+        yield
+    finally:
+        vips.set_threads(1)
 
 
 def _set_up_allocator() -> None:

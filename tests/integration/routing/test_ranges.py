@@ -72,6 +72,8 @@ TIFFS: dict[str, Maker | ConversionPolicy] = {
     "ours": FASTEST,
     "bigtiff": written_by_libvips(compression="jpeg", Q=90, bigtiff=True),
     "subifd": written_by_libvips(compression="deflate", subifd=True),
+    "webp": replace(FASTEST, compression="webp", always_big=True),
+    "zstd": replace(FASTEST, compression="zstd", subifd=True, always_big=True),
     "uncompressed": written_by_libvips(tile_width=128, tile_height=192),
 }
 """A missing uncompressed tile decodes as black, without an error."""

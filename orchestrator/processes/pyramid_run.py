@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -52,7 +51,7 @@ class RunReport:
     done: int = 0
     skipped: int = 0
     waiting: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, int] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
     """Key, stage, code and reason of each source that failed or waits for another attempt."""
 
@@ -147,7 +146,7 @@ async def _report(services: Services, outcomes: _Outcomes) -> RunReport:
         if source.state == "queued":
             report.waiting += 1
         else:
-            report.failed[fault.stage] += 1
+            report.failed[fault.stage] = report.failed.get(fault.stage, 0) + 1
         fields = asdict(fault)
         report.failures.append(
             {"key": place.key, "state": source.state}

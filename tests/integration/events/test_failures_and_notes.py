@@ -108,10 +108,27 @@ async def test_notes_of_the_replaced_system_are_imported(system: PyramidSystem) 
     assert (await system.run()).done == 3
     assert system.buckets.list_keys(process) == ["rbsc/broken.json", "rbsc/none.json"]
     assert system.buckets.list_keys(prefix="old/") == ["old/a/1.tif", "old/b/1.tif", "old/c.tif"]
+    limited = await system.asset("old/c")
+    assert limited is not None
+    assert (limited.width, limited.height) == (120, 80), "under copyright"
     system.buckets.put("rbsc/1.json", json.dumps(written["rbsc/1.json"]).encode(), process)
     [done] = [item for item in await import_notes(system) if item.key == "rbsc/1.json"]
     assert done.outcome == "done"
     assert "rbsc/1.json" not in system.buckets.list_keys(process)
+    clear_notes(system)
+
+
+async def test_what_is_known_to_be_under_copyright_stays_so(system: PyramidSystem) -> None:
+    system.buckets.put("right/1.jpg", jpeg(300, 200))
+    note = {"key": "right/1.jpg", "copyrightStatus": "copyright"}
+    system.buckets.put("rbsc/r.json", json.dumps(note).encode(), system.buckets.process)
+    await import_notes(system)
+    await system.run()
+    await system.put("right/1.jpg", jpeg(600, 400))
+    await system.run()
+    asset = await system.asset("right/1")
+    assert asset is not None
+    assert (asset.width, asset.height) == (120, 80)
     clear_notes(system)
 
 

@@ -58,7 +58,9 @@ class UploadSite:
 
     async def upload(self, body: bytes, name: str = "picture.jpg") -> Reply:
         form = aiohttp.FormData()
-        form.add_field("file", body, filename=name, content_type="application/octet-stream")
+        form.add_field(
+            "file", io.BytesIO(body), filename=name, content_type="application/octet-stream"
+        )
         return await self.post("upload", data=form)
 
     async def uploaded(self, body: bytes, name: str = "picture.jpg") -> str:

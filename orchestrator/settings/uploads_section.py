@@ -103,10 +103,13 @@ class Uploads(Section):
     file. Both are served so that browsers run no script of it.
     """
     auto_orient_original: bool = False
-    """Turn the pixels of an uploaded JPEG upright, without loss. Versions are always upright."""
+    """Read for compatibility. Versions are always upright. An original is never encoded again: it
+    keeps its bytes, and browsers turn it by its EXIF orientation, with either value.
+    """
     strip_originals: bool = False
-    """Remove metadata, among it the place where a picture was taken, from the stored original. Its
-    versions never have any.
+    """Remove metadata, among it the place where a picture was taken, from the stored original
+    without changing its pixels; pictures in HEIC, AVIF and TIFF are refused then. Versions never
+    have metadata.
     """
     cache_control: str = "public, max-age=3600"
     """Cache-Control of published pictures, and of the objects in the bucket."""

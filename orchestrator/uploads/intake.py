@@ -18,7 +18,9 @@ from typing import BinaryIO
 from orchestrator import metrics
 from orchestrator.catalog.uploads import Upload, UploadDraft, Uploads
 from orchestrator.errors import BodyTooSlow, NotAnImage, Overloaded, TooLarge
+from orchestrator.imaging.formats.metadata_removal import without_metadata
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.recipes import Probe
 from orchestrator.settings import Uploads as UploadSettings
 from orchestrator.uploads.picture_files import PictureFiles
 from orchestrator.uploads.picture_keys import PictureKey, new_name
@@ -109,6 +111,8 @@ class Intake:
         extension = await asyncio.to_thread(check_accepted, received.path, self._settings.formats)
         received = await self._cleaned(received, extension)
         probe = await self._maker.probe(received.path)
+        if self._settings.strip_originals and extension != "svg":
+            received = await asyncio.to_thread(_strip, received, probe)
         key = PictureKey(new_name(time.time()), "", extension)
         versions = await self._maker.make(key, received.path, probe, None)
         upload = await self._rows.add(
@@ -162,6 +166,17 @@ class Intake:
         if self._settings.svg == "inert":
             return received
         body = await self._pool.sanitise_svg(received.path)
-        path = received.path.with_name("sanitised")
-        await asyncio.to_thread(path.write_bytes, body)
-        return Received(path, len(body), hashlib.sha256(body).hexdigest())
+        return await asyncio.to_thread(_replace, received, body)
+
+
+def _strip(received: Received, probe: Probe) -> Received:
+    """The file without metadata. Blocking. Raises Unprocessable."""
+    body = received.path.read_bytes()
+    return _replace(received, without_metadata(body, probe.format, probe.orientation))
+
+
+def _replace(received: Received, body: bytes) -> Received:
+    """A file with these bytes, in place of the received one. Blocking."""
+    path = received.path.with_name("cleaned")
+    path.write_bytes(body)
+    return Received(path, len(body), hashlib.sha256(body).hexdigest())

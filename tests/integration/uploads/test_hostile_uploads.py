@@ -1,4 +1,4 @@
-"""Uploads that attack: every one is refused with a reason, and leaves nothing in the work folder."""
+"""Uploads that attack: every one is refused with a reason. Nothing is left in the work folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -27,7 +28,12 @@ async def small(
 ) -> AsyncIterator[UploadSite]:
     """A site with small limits. The work folder does not depend on the storage."""
     dsn, folder = await new_database(postgres), tmp_path_factory.mktemp("hostile")
-    limits = {"max_bytes": MAX_BYTES, "max_frames": 100, "pause_timeout_s": 1, "max_uploads": 2}
+    dead = folder / "temp" / "4242-0123456789ab"
+    dead.mkdir(parents=True)
+    (dead / "received").write_bytes(b"of a process that was killed")
+    (folder / "temp" / "notes.txt").write_text("of another program")
+    limits: dict[str, Any] = {"strip_originals": True}
+    limits |= {"max_bytes": MAX_BYTES, "max_frames": 100, "pause_timeout_s": 1, "max_uploads": 2}
     async with open_uploads(dsn, folder, receive_timeout_s=4, **limits) as opened:
         yield opened
 
@@ -65,6 +71,24 @@ def zipped() -> bytes:
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("evil.class", b"x" * 100)
     return buffer.getvalue()
+
+
+async def test_what_a_killed_process_left_is_swept_at_the_start(small: UploadSite) -> None:
+    names = {path.name for path in small.temp.iterdir()}
+    assert "4242-0123456789ab" not in names
+    assert "notes.txt" in names
+    (small.temp / "notes.txt").unlink()
+
+
+async def test_originals_have_no_place_if_configured(small: UploadSite) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8825).update({1: "N", 2: (47.0, 30.0, 0.0)})
+    body = jpeg(60, 40, exif=exif)
+    filename = await small.published(body)
+    stored = Image.open(io.BytesIO((await small.ask(f"/active/{filename}")).body))
+    assert dict(stored.getexif()) == {0x0112: 6}
+    assert stored.tobytes() == Image.open(io.BytesIO(body)).tobytes()
 
 
 async def test_a_bomb_is_refused_before_it_is_decoded(small: UploadSite) -> None:

@@ -111,5 +111,5 @@ def test_a_picture_is_answered_while_the_database_is_away(endpoint: str, tmp_pat
         with paused(*postgres_pids(tmp_path / "data")):
             answer = fetch(f"{server.public}/ico/w60/unrecorded/a.jpg")
             assert (answer.status, answer.headers["x-served-from"]) == (200, "resize")
-        assert "results not recorded" in server.log()
+            wait_until(lambda: "results not recorded" in server.log(), "the failure is logged", 60)
         assert server.metric("ico_results_total", outcome="unrecorded") == 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -38,6 +39,14 @@ COPY_BYTES = 5 * 1000**3
 """Larger objects are copied in parts, because S3 limits one copy to 5 GB."""
 _MAX_DELETE_KEYS = 1000
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+
+
+@dataclass(frozen=True, slots=True)
+class PresignedPost:
+    """The address and the fields of a form; the file follows the fields, as `file`."""
+
+    url: str
+    fields: Mapping[str, str]
 
 
 class S3Store:
@@ -151,6 +160,25 @@ class S3Store:
             if not answer.get("NextContinuationToken"):
                 return
             token = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    async def presign_post(
+        self, key: str, *, max_bytes: int, media_type: str, expires_s: int
+    ) -> PresignedPost:
+        """A form with which a client without credentials may store this one object, of 1 to
+        `max_bytes` bytes and this media type, within `expires_s` seconds. Raises
+        StorageUnavailable.
+        """
+        where = self._at(key)
+        fields = {"Content-Type": media_type, "success_action_status": "204"}
+        conditions = [
+            *({name: value} for name, value in fields.items()),
+            ["content-length-range", 1, max_bytes],
+        ]
+        with translate_errors():
+            answer = await self._client.generate_presigned_post(
+                **where, Fields=fields, Conditions=conditions, ExpiresIn=expires_s
+            )
+        return PresignedPost(answer["url"], answer["fields"])
 
     async def sweep_temporary(self, older_than_s: float = 86_400) -> int:
         """Abort unfinished multipart uploads that are at least that old; returns how many."""

@@ -163,6 +163,14 @@ def load_static_files() -> Mapping[str, StaticFile]:
     return MappingProxyType(files)
 
 
+def static_address(files: Mapping[str, StaticFile], name: str) -> str:
+    """Return the address of a static file with its hash, which is its ETag; "" if the file is not
+    installed.
+    """
+    file = files.get(name)
+    return STATIC_PREFIX + name + "?v=" + file.etag.strip('"') if file else ""
+
+
 def _collect_files(folder: Traversable, prefix: str, files: dict[str, StaticFile]) -> None:
     if not folder.is_dir():
         return
@@ -244,11 +252,7 @@ class LandingPage:
         )
 
     def _address(self, name: str) -> str:
-        """Return the address of a static file with its hash, which is its ETag; "" if the file is
-        not installed.
-        """
-        file = self.files.get(name)
-        return STATIC_PREFIX + name + "?v=" + file.etag.strip('"') if file else ""
+        return static_address(self.files, name)
 
 
 _EMPTY_CARD = {

@@ -27,6 +27,7 @@ RUN apt-get update \
     && useradd --system --uid 10001 --create-home orchestrator \
     && install --directory --owner orchestrator /data
 COPY --from=build /opt/orchestrator /opt/orchestrator
+COPY scripts/container/ /usr/local/bin/
 ENV PATH=/opt/orchestrator/bin:$PATH \
     ORCHESTRATOR_SERVER__DATA_DIR=/data
 USER orchestrator

@@ -17,6 +17,7 @@ from orchestrator.cli import job_commands as jobs
 from orchestrator.cli import origin_commands as origins
 from orchestrator.cli import pyramid_bucket_commands as pyramids
 from orchestrator.cli import token_command as token
+from orchestrator.cli import upload_commands as uploads
 from orchestrator.cli.bench_command import bench
 from orchestrator.cli.doctor_command import doctor
 from orchestrator.cli.ingest_command import ingest
@@ -44,6 +45,7 @@ def build() -> typer.Typer:
     ico_commands = {**ico.COMMANDS, **ico_results.COMMANDS}
     app.add_typer(_group("ico", "Pictures shaped by their URL.", ico_commands))
     app.add_typer(_group("pyramid", "Pyramid TIFFs of pictures in a bucket.", pyramids.COMMANDS))
+    app.add_typer(_group("uploads", "Uploaded pictures.", uploads.COMMANDS))
     app.add_typer(_group("origins", "Configure and test how origins are read.", origins.COMMANDS))
     app.add_typer(_group("customers", "Create and list customers.", customers.CUSTOMERS))
     app.add_typer(_group("keys", "Create, list and revoke API keys.", customers.KEYS))

@@ -19,7 +19,11 @@ from orchestrator.catalog.asset_transaction import GONE
 from orchestrator.imaging import vips
 from orchestrator.model import AssetId
 from orchestrator.processes.background import Loop
-from orchestrator.processes.picture_routes import build_ico_routes, build_upload_routes
+from orchestrator.processes.picture_routes import (
+    build_ico_routes,
+    build_upload_extras,
+    build_upload_routes,
+)
 from orchestrator.processes.ports import Address, open_port, public_port
 from orchestrator.progress import registered_marker
 from orchestrator.routing.caching_rules import CachingRules
@@ -90,7 +94,13 @@ class PublicServer:
         ico = build_ico_routes(services, self._assets, sources, self._hot, addresses)
         uploads = build_upload_routes(services, self._hot, addresses)
         app = build_public_app(
-            port.middleware, images, collection, self._build_health(), ico=ico, uploads=uploads
+            port.middleware,
+            images,
+            collection,
+            self._build_health(),
+            ico=ico,
+            uploads=uploads,
+            more=build_upload_extras(services, addresses, page.files, version("orchestrator")),
         )
         address = Address(settings.server.host, settings.server.port, self._shared)
         await open_port(stack, port, app, address, role="serve")

@@ -38,6 +38,7 @@ from orchestrator.processes.stop_request import StopRequest, services_until
 from orchestrator.settings import Settings
 from orchestrator.transform.result_jobs import STORE
 from orchestrator.uploads.background_formats import UPLOAD_FORMATS
+from orchestrator.uploads.resizer import UPLOAD_RESIZE
 from orchestrator.web.health_routes import Check, HealthRoutes, MetricsRoute
 from orchestrator.web.routes import build_worker_app
 
@@ -98,6 +99,7 @@ def build_picture_workers(services: Services) -> list[Worker]:
         handlers[STORE] = services.transformer.write_back
     if services.uploads is not None:
         handlers[UPLOAD_FORMATS] = services.uploads.formats
+        handlers[UPLOAD_RESIZE] = services.uploads.resizer
     if not handlers:
         return []
     options = replace(

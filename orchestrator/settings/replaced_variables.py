@@ -17,6 +17,7 @@ ALIASES: Mapping[str, str] = {
     "ACTIVE_BUCKET": "uploads.active_bucket",
     "S3_SIGNATURE_VERSION": "uploads.signature_version",
     "API_SECRET_KEY": "uploads.secrets",
+    "V5_DATABASE_URL": "uploads.v5_database",
     "ROUTE_PREFIX": "uploads.route_prefix",
     "RESIZING_CONFIG": "uploads.resizing",
     "CACHE_CONTROL": "uploads.cache_control",

@@ -144,6 +144,10 @@ class Uploads(Section):
     """Bytes that all unfinished resumable uploads (tus) of this host may have; more are answered
     503. They are kept below `temp_folder`.
     """
+    v5_database: SecretStr = SecretStr("")
+    """Address of the database of the replaced system, as `postgresql://user@host/name`, for
+    `orchestrator uploads migrate`.
+    """
 
     @property
     def enabled(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -100,19 +101,23 @@ class Intake:
         finally:
             await asyncio.to_thread(file.close)
 
+    async def receive_file(self, path: Path) -> Upload:
+        """Receive a file that arrived in another way; it is not changed. Raises as `work_folder`
+        and `accept`.
+        """
+        async with self.work_folder() as folder:
+            own = folder / "received"
+            size, sha256 = await asyncio.to_thread(_link, path, own)
+            self.check_size(size)
+            return await self.accept(Received(own, size, sha256))
+
     async def accept(self, received: Received) -> Upload:
         """Check a file, make its versions, and store everything in `incoming`.
 
         Raises NotAnImage, Unsupported and other Unprocessable for a file that is not accepted,
         TooLarge, Overloaded, Unavailable.
         """
-        if not received.bytes:
-            raise NotAnImage("The file is empty.")
-        extension = await asyncio.to_thread(check_accepted, received.path, self._settings.formats)
-        received = await self._cleaned(received, extension)
-        probe = await self._maker.probe(received.path)
-        if self._settings.strip_originals and extension != "svg":
-            received = await asyncio.to_thread(_strip, received, probe)
+        received, extension, probe = await self.check(received)
         key = PictureKey(new_name(time.time()), "", extension)
         versions = await self._maker.make(key, received.path, probe, None)
         upload = await self._rows.add(
@@ -134,6 +139,19 @@ class Intake:
         metrics.UPLOADS.labels("received").inc()
         log.info("picture received", extra={"key": str(key), "bytes": received.bytes})
         return upload
+
+    async def check(self, received: Received) -> tuple[Received, str, Probe]:
+        """The file without what must not be stored, the extension of its format, and what the
+        picture is. Raises NotAnImage, Unsupported and other Unprocessable, TooLarge, Overloaded.
+        """
+        if not received.bytes:
+            raise NotAnImage("The file is empty.")
+        extension = await asyncio.to_thread(check_accepted, received.path, self._settings.formats)
+        received = await self._cleaned(received, extension)
+        probe = await self._maker.probe(received.path)
+        if self._settings.strip_originals and extension != "svg":
+            received = await asyncio.to_thread(_strip, received, probe)
+        return received, extension, probe
 
     async def _write(self, file: BinaryIO, path: Path, chunks: AsyncIterator[bytes]) -> Received:
         digest, size = hashlib.sha256(), 0
@@ -180,3 +198,13 @@ def _replace(received: Received, body: bytes) -> Received:
     path = received.path.with_name("cleaned")
     path.write_bytes(body)
     return Received(path, len(body), hashlib.sha256(body).hexdigest())
+
+
+def _link(path: Path, target: Path) -> tuple[int, str]:
+    """Give a file a second name, on another disk a copy; its size in bytes and its SHA-256."""
+    try:
+        target.hardlink_to(path)
+    except OSError:
+        shutil.copyfile(path, target)
+    with target.open("rb") as file:
+        return target.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()

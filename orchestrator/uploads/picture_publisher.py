@@ -90,6 +90,16 @@ class Publisher:
             path = await original.path(upload)
             return await self._publish_new(key, path, region, original)
 
+    async def remake(self, filename: str) -> Upload:
+        """Make the versions of a published picture again, by the present rules. Raises as
+        `publish`.
+        """
+        key = PictureKey.parse_original(filename)
+        async with self._published(key) as (upload, original):
+            remade = await self._publication.recut(upload, upload.crop, original)
+            await self._publication.finish(remade, original)
+            return remade
+
     async def rotate(self, filename: str, quarters: int) -> Upload:
         """Publish a picture turned by so many quarter turns clockwise under a new name, and delete
         the one before. Raises as `publish`.

@@ -53,5 +53,9 @@ async def _open_stage(
         return PictureFolder(Path(getattr(settings, f"{stage}_folder")))
     names = ("bucket", "endpoint", "region", "access_key", "secret_key")
     changes = {name: getattr(settings, f"{stage}_{name}") for name in names}
-    changes |= {"kind": "s3", "prefix": "", "signature_version": settings.signature_version}
+    changes |= {
+        "kind": "s3",
+        "prefix": "",
+        "signature_version": settings.signature_version or "s3v4",
+    }
     return await stack.enter_async_context(open_s3(limits.model_copy(update=changes)))

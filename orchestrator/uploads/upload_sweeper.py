@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from orchestrator import metrics
@@ -34,13 +34,16 @@ class UploadSweeper:
         publisher: Publisher,
         publication: Publication,
         expire_after_s: float,
+        others: Sequence[Callable[[], Awaitable[int]]] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`others` delete further kinds of uploads that are not finished in time."""
         self._stores = stores
         self._rows = rows
         self._publisher = publisher
         self._publication = publication
         self._expire_after_s = expire_after_s
+        self._others = others
         self._now = now
 
     async def run(self) -> None:
@@ -50,6 +53,8 @@ class UploadSweeper:
         loop = asyncio.get_running_loop()
         while True:
             await self.expire()
+            for sweep in self._others:
+                await sweep()
             if loop.time() >= listed_at + _LIST_EVERY_S:
                 listed_at = loop.time()
                 await self.expire_unrecorded()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from orchestrator.cache.disk.cache import DiskCache
 from orchestrator.cache.single_flight import SingleFlight
@@ -13,13 +14,19 @@ from orchestrator.catalog.catalog import Catalog
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.settings import Settings
+from orchestrator.storage.s3_store import S3Store
 from orchestrator.uploads.active_pictures import ActivePictures
 from orchestrator.uploads.background_formats import FormatJobs, FormatMaker
+from orchestrator.uploads.direct_uploads import DirectUploads
 from orchestrator.uploads.intake import Intake, OpenFolder
+from orchestrator.uploads.partial_uploads import PartialLimits, PartialUploads
 from orchestrator.uploads.picture_files import PictureFiles
+from orchestrator.uploads.picture_importer import PictureImporter
 from orchestrator.uploads.picture_publisher import Publisher
 from orchestrator.uploads.publication import AssetRules, Publication, PublishedAssets
+from orchestrator.uploads.resizer import Resizer
 from orchestrator.uploads.upload_access import UploadAccess
+from orchestrator.uploads.upload_permits import UploadPermits
 from orchestrator.uploads.upload_stores import UploadStores, location_of, open_stores
 from orchestrator.uploads.upload_sweeper import UploadSweeper
 from orchestrator.uploads.version_maker import VersionMaker
@@ -39,6 +46,12 @@ class UploadServices:
     maker: VersionMaker
     files: PictureFiles
     publication: Publication
+    permits: UploadPermits
+    partial: PartialUploads
+    direct: DirectUploads | None
+    """None if `incoming` is a folder."""
+    resizer: Resizer
+    importer: PictureImporter
 
 
 @asynccontextmanager
@@ -87,18 +100,26 @@ async def open_uploads(
             lock=catalog.exclusive,
             open_folder=open_folder,
         )
+        intake = Intake(
+            stores=stores,
+            files=files,
+            maker=maker,
+            rows=rows,
+            pool=pool,
+            settings=uploads,
+            open_folder=open_folder,
+        )
+        direct = None
+        if isinstance(stores.incoming, S3Store):
+            direct = DirectUploads(stores.incoming, intake, uploads)
+        unfinished = _open_partial(settings)
+        resizer = Resizer(
+            stores=stores, rows=rows, maker=maker, publisher=publisher, submitter=submitter
+        )
         yield UploadServices(
             stores=stores,
             access=UploadAccess(uploads),
-            intake=Intake(
-                stores=stores,
-                files=files,
-                maker=maker,
-                rows=rows,
-                pool=pool,
-                settings=uploads,
-                open_folder=open_folder,
-            ),
+            intake=intake,
             publisher=publisher,
             pictures=ActivePictures(
                 stores=stores,
@@ -115,6 +136,7 @@ async def open_uploads(
                 publisher=publisher,
                 publication=publication,
                 expire_after_s=uploads.expire_after_s,
+                others=[unfinished.sweep, *([direct.sweep] if direct else [])],
             ),
             formats=FormatMaker(
                 stores=stores,
@@ -128,4 +150,34 @@ async def open_uploads(
             maker=maker,
             files=files,
             publication=publication,
+            permits=UploadPermits(uploads),
+            partial=unfinished,
+            direct=direct,
+            resizer=resizer,
+            importer=PictureImporter(
+                stores=stores,
+                files=files,
+                maker=maker,
+                rows=rows,
+                intake=intake,
+                publication=publication,
+                publisher=publisher,
+                resizer=resizer,
+                open_folder=open_folder,
+            ),
         )
+
+
+def _open_partial(settings: Settings) -> PartialUploads:
+    """The unfinished uploads of this host, in the work folder."""
+    uploads = settings.uploads
+    return PartialUploads(
+        Path(uploads.temp_folder or settings.data_dir) / "partial-uploads",
+        PartialLimits(
+            quota=uploads.partial_quota,
+            floor=settings.cache.free_space_floor,
+            expire_after_s=uploads.expire_after_s,
+            pause_timeout_s=uploads.pause_timeout_s,
+            receive_timeout_s=uploads.receive_timeout_s,
+        ),
+    )

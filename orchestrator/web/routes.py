@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from aiohttp import web
 
 from orchestrator.web.api.api_factory import Api
@@ -16,6 +19,14 @@ MAX_IGNORED_BODY_BYTES = 64 * 1024
 """The largest body that is read. No public route needs one; the API has limits of its own."""
 
 
+class RouteGroup(Protocol):
+    """Handlers that know their routes."""
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Add the routes."""
+        ...
+
+
 def build_public_app(
     middleware: PortMiddleware,
     images: ImageRoutes,
@@ -24,9 +35,10 @@ def build_public_app(
     *,
     ico: IcoRoutes | None = None,
     uploads: UploadRoutes | None = None,
+    more: Sequence[RouteGroup] = (),
 ) -> web.Application:
     """Return the application of the public port; without `ico` it has no /ico, without `uploads` no
-    upload routes.
+    upload routes. `more` are further routes.
     """
     app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_IGNORED_BODY_BYTES)
     route = app.router.add_get
@@ -43,6 +55,8 @@ def build_public_app(
             app.router.add_delete(pictures, ico.purge)
     if uploads is not None:
         _add_upload_routes(app, uploads)
+    for group in more:
+        group.add_to(app.router)
     route("/health/live", health.live)
     route("/health/ready", health.ready)
     return app

@@ -12,17 +12,21 @@ import binascii
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from orchestrator.errors import InvalidInput, NotFound, PreconditionFailed, UnsupportedMedia
 from orchestrator.uploads.partial_files import PartialUpload
-from orchestrator.uploads.partial_uploads import Checksum, PartialUploads
-from orchestrator.uploads.upload_permits import UploadPermits
+from orchestrator.uploads.partial_uploads import Checksum
+from orchestrator.uploads.uploads_factory import UploadServices
+from orchestrator.web.connection_deadlines import DeadlineProtocol
 from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import ERROR_HEADERS, REQUEST_CLASS
+from orchestrator.web.upload_routes import describe_upload, unreadable_is_invalid
 
 VERSION = "1.0.0"
 MEDIA_TYPE = "application/offset+octet-stream"
@@ -37,9 +41,7 @@ _REQUEST_HEADERS = (
 )
 _COMMON = (("Tus-Resumable", VERSION), ("Cache-Control", "no-store"))
 
-Receive = Callable[[Path], Awaitable[dict[str, Any]]]
-"""Receives a whole file; returns what the client of an upload is answered."""
-ReadBody = Callable[[web.Request], Callable[[], Awaitable[bytes]]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class TusRoutes:
@@ -47,18 +49,15 @@ class TusRoutes:
 
     def __init__(
         self,
-        partial: PartialUploads,
-        receive: Receive,
-        permits: UploadPermits,
-        *,
+        services: UploadServices,
         addresses: PublicAddressResolver,
+        *,
         path: str,
         max_bytes: int,
     ) -> None:
         """`path` is the path at which uploads are created."""
-        self._partial = partial
-        self._receive = receive
-        self._permits = permits
+        self._services = services
+        self._partial = services.partial
         self._addresses = addresses
         self._path = path
         self._max_bytes = max_bytes
@@ -95,7 +94,7 @@ class TusRoutes:
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Answer POST: begin an upload; the body may be its first bytes."""
         self._begin(request)
-        self._permits.check(
+        self._services.permits.check(
             request.headers.get("Authorization", ""), self._addresses.client_address(request)
         )
         length = self._announced_length(request)
@@ -147,7 +146,7 @@ class TusRoutes:
         """Answer POST with the method of X-HTTP-Method-Override, for clients that can send no other
         method.
         """
-        handlers: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
+        handlers: Mapping[str, Handler] = {
             "PATCH": self.append,
             "DELETE": self.cancel,
             "HEAD": self.head,
@@ -159,6 +158,7 @@ class TusRoutes:
 
     def _begin(self, request: web.Request) -> None:
         request[REQUEST_CLASS] = "upload"
+        self._services.access.check_origin(request.headers.get("Origin", ""))
         request[ERROR_HEADERS] = (("Tus-Resumable", VERSION),)
         if request.headers.get("Tus-Resumable") != VERSION:
             request[ERROR_HEADERS] = (("Tus-Version", VERSION),)
@@ -175,16 +175,23 @@ class TusRoutes:
         return length
 
     async def _append(self, request: web.Request, upload_id: str, offset: int) -> PartialUpload:
-        async def read() -> bytes:
-            return await request.content.readany()
-
-        upload = await self._partial.append(upload_id, offset, read, _checksum(request))
+        try:
+            upload = await self._partial.append(
+                upload_id, offset, partial(_read, request), _checksum(request)
+            )
+        finally:
+            if not request.content.at_eof() and isinstance(request.protocol, DeadlineProtocol):
+                request.protocol.refuse_body()
         return await self._finished(upload)
 
     async def _finished(self, upload: PartialUpload) -> PartialUpload:
         if upload.is_whole and upload.result is None:
             return await self._partial.finish(upload.id, self._receive)
         return upload
+
+    async def _receive(self, path: Path) -> dict[str, Any]:
+        with unreadable_is_invalid():
+            return describe_upload(await self._services.intake.receive_file(path))
 
 
 def _state(upload: PartialUpload) -> dict[str, str]:
@@ -193,6 +200,14 @@ def _state(upload: PartialUpload) -> dict[str, str]:
         "Upload-Offset": str(upload.offset),
         "Upload-Expires": formatdate(upload.expires, usegmt=True),
     }
+
+
+async def _read(request: web.Request) -> bytes:
+    """The next bytes of the body. Raises InvalidInput if the client is gone."""
+    try:
+        return await request.content.readany()
+    except (ConnectionError, HttpProcessingError, web.RequestPayloadError) as error:
+        raise InvalidInput("The body ends early. Resume the upload.") from error
 
 
 def _count(request: web.Request, name: str) -> int:

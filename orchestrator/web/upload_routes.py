@@ -4,8 +4,9 @@ uploads, and turn the result into an HTTP response.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -80,24 +81,17 @@ class UploadRoutes:
         intake = self._services.intake
         try:
             expected = max(0, (request.content_length or 0) - FORM_BYTES)
+            self._services.permits.check(
+                request.headers.get("Authorization", ""), self._addresses.client_address(request)
+            )
             async with intake.work_folder(expected) as folder, aclosing(read_file(request)) as file:
                 received = await intake.receive(folder, file)
-                upload = await intake.accept(received)
-        except Unprocessable as error:
-            # Clients of the replaced service know 400 for whatever is no picture.
-            raise InvalidInput(error.public) from error
+                with unreadable_is_invalid():
+                    upload = await intake.accept(received)
         finally:
             if not request.content.at_eof() and isinstance(request.protocol, DeadlineProtocol):
                 request.protocol.refuse_body()
-        return _json(
-            {
-                "success": True,
-                "filename": upload.key,
-                "width": upload.width,
-                "height": upload.height,
-                "sha256": upload.sha256,
-            }
-        )
+        return _json(describe_upload(upload))
 
     async def publish(self, request: web.Request) -> web.StreamResponse:
         """Answer POST of `publish`."""
@@ -191,10 +185,28 @@ class UploadRoutes:
 
     async def _changed(self, change: Awaitable[Upload]) -> Upload:
         """Wait for a change. A picture that cannot be decoded is a mistake of the caller."""
-        try:
+        with unreadable_is_invalid():
             return await change
-        except Unprocessable as error:
-            raise InvalidInput(error.public) from error
+
+
+def describe_upload(upload: Upload) -> dict[str, Any]:
+    """What the client of an upload is answered."""
+    return {
+        "success": True,
+        "filename": upload.key,
+        "width": upload.width,
+        "height": upload.height,
+        "sha256": upload.sha256,
+    }
+
+
+@contextmanager
+def unreadable_is_invalid() -> Iterator[None]:
+    """Clients of the replaced service know 400 for whatever is no picture."""
+    try:
+        yield
+    except Unprocessable as error:
+        raise InvalidInput(error.public) from error
 
 
 def _json(document: Mapping[str, object]) -> web.Response:

@@ -19,6 +19,8 @@ from orchestrator.web import routes
 from orchestrator.web.api.api_factory import Api
 from orchestrator.web.api.operation_table import Resources, build_operations
 from orchestrator.web.api.operations import OperationRouter
+from orchestrator.web.direct_routes import DirectRoutes
+from orchestrator.web.tus_routes import TusRoutes
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -88,6 +90,16 @@ class _AnyHandlers:
         return None
 
 
+def upload_extras() -> list[routes.RouteGroup]:
+    """The further routes of uploads, with services that do nothing."""
+    services: Any = SimpleNamespace(partial=None)
+    addresses: Any = None
+    return [
+        DirectRoutes(services, addresses, prefix="/", page=b""),
+        TusRoutes(services, addresses, path="/tus", max_bytes=1),
+    ]
+
+
 @web.middleware
 async def passing(request: web.Request, handler: Any) -> web.StreamResponse:
     response: web.StreamResponse = await handler(request)
@@ -125,6 +137,7 @@ def test_each_route_is_documented_and_no_other(port: str) -> None:
                     )
                 ),
             ),
+            more=upload_extras(),
         )
         if port == "Public"
         else routes.build_private_app(middleware, health, stand_in("show"), an_api())

@@ -99,9 +99,11 @@ class UploadSite:
         return await self.site.services.catalog.uploads.get(filename.partition(".")[0])
 
     def leftovers(self) -> list[str]:
-        """The files in the work folder."""
+        """The files in the work folder, without those of partial uploads."""
         return [
-            str(path) for path in self.temp.rglob("*") if path.is_file() and path.suffix != ".lock"
+            str(path)
+            for path in self.temp.rglob("*")
+            if path.is_file() and path.suffix != ".lock" and "partial-uploads" not in path.parts
         ]
 
 

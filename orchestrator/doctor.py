@@ -27,10 +27,11 @@ from orchestrator.origins.strategy_regex import compile_regex
 from orchestrator.routing.image_server import BuiltinImageServer
 from orchestrator.routing.remote_image_server import RemoteImageServer
 from orchestrator.settings import Settings
-from orchestrator.storage.store import read
+from orchestrator.storage.store import DEFAULT_MEDIA_TYPE, read
 from orchestrator.storage.store_factory import open_store
 from orchestrator.transform.access import AccessRules
 from orchestrator.transform.stores import open_stores, store_name
+from orchestrator.uploads.upload_stores import open_stores as open_upload_stores
 from orchestrator.web.listen_socket import open_listen_socket
 
 NEEDED_INPUTS = ("jpeg", "png", "tiff", "jpeg2000", "webp", "gif")
@@ -114,6 +115,21 @@ async def _check_ico(settings: Settings) -> Finding:
                 async with stores.get(name).open(f"doctor-{secrets.token_hex(8)}"):
                     pass
     return Finding("ico", "ok", ", ".join(names) or ico.folder)
+
+
+async def _check_uploads(settings: Settings) -> Finding:
+    """Whether both stores of uploads can be written."""
+    uploads = settings.uploads
+    if not uploads.enabled:
+        return Finding("uploads", "ok", "not configured")
+    key, body = f"doctor-{secrets.token_hex(8)}", secrets.token_bytes(64)
+    async with open_upload_stores(uploads, settings.storage) as stores:
+        for store in (stores.incoming, stores.active):
+            await store.put(
+                key, body, media_type=DEFAULT_MEDIA_TYPE, metadata=None, cache_control=""
+            )
+            await store.delete([key])
+    return Finding("uploads", "ok", f"{uploads.backend}: incoming and active were written")
 
 
 async def _check_database(settings: Settings) -> Finding:
@@ -256,6 +272,7 @@ _CHECKS: dict[str, Check] = {
     "libvips": _check_libvips,
     "storage": _check_storage,
     "ico": _check_ico,
+    "uploads": _check_uploads,
     "database": _check_database,
     "origin strategies": _check_strategies,
     "queue": _check_queue,
@@ -273,6 +290,8 @@ _REPAIRS = {
     "storage.root",
     "ico": "correct ico.presets and ico.allowed; ico.folder; or ico.bucket, ico.endpoint, "
     "ico.access_key, ico.secret_key and ico.buckets",
+    "uploads": "correct uploads.incoming_* and uploads.active_*, or make these folders or buckets "
+    "writable",
     "database": "start PostgreSQL, or correct the address, user and password in database.dsn",
     "origin strategies": "change the regex (orchestrator origins, or the API): RE2 has no "
     "look-around, back-references or possessive repetitions",

@@ -125,7 +125,7 @@ class Uploads(Section):
     """Time in which an upload must have arrived; after that it is answered 408."""
     pause_timeout_s: Seconds = 30
     """Longest pause between two parts of an upload; after that it is answered 408."""
-    max_uploads: Count = 32
+    max_uploads: Count = 128
     """Uploads in progress in each process; more are answered 503."""
     allowed_origins: list[str] = []
     """Web sites whose scripts may upload and publish, such as `https://www.example.org`; when

@@ -4,6 +4,7 @@ original, while a new crop is being stored. Large originals are read from the st
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from orchestrator import metrics
 from orchestrator.cache.disk.cache import DiskCache, Product
 from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.catalog.uploads import Upload, Uploads, cache_group
-from orchestrator.errors import InvalidInput, NotFound, ObjectNotFound
+from orchestrator.errors import CatalogUnavailable, InvalidInput, NotFound, ObjectNotFound
+from orchestrator.fault_log import FaultLog
 from orchestrator.storage.store import ObjectInfo, ObjectStream
 from orchestrator.uploads.intake import OpenFolder
 from orchestrator.uploads.originals_at_work import WorkingOriginal
@@ -23,6 +25,7 @@ from orchestrator.uploads.picture_keys import PictureKey
 from orchestrator.uploads.upload_stores import UploadStores
 from orchestrator.uploads.version_maker import VersionMaker
 
+log = logging.getLogger(__name__)
 _MISSING = "There is no such published picture."
 _LARGE_BYTES = 16 * 1024**2
 """Larger files are not read into memory."""
@@ -40,7 +43,7 @@ class ActivePicture:
     modified: datetime
     info: ObjectInfo | None = None
     is_recorded: bool = True
-    """False for a file of another program: its changes are not announced."""
+    """False for a file of which nothing is known but the store: its changes are not announced."""
 
     @property
     def group(self) -> str:
@@ -69,16 +72,24 @@ class ActivePictures:
         self._derivatives = derivatives
         self._flights = flights
         self._open_folder = open_folder
+        self._faults = FaultLog(log, "pictures read without the database", "database read again")
 
     async def get(self, text: str, accepted: Sequence[str] = ()) -> ActivePicture:
         """The file with this key; a version in the first of the formats `accepted` that has been
-        made. Raises NotFound, Unavailable, Unprocessable.
+        made. Without the database, what the store has. Raises NotFound, Unavailable, Unprocessable.
         """
         try:
             key = PictureKey.parse(text)
         except InvalidInput as error:
             raise NotFound(_MISSING) from error
-        upload = await self._rows.get(key.name)
+        try:
+            upload = await self._rows.get(key.name)
+        except CatalogUnavailable as error:
+            # Only what is published is in the store, but for moments.
+            self._faults.report(reason=error.public)
+            upload = None
+        else:
+            self._faults.clear()
         if upload is not None:
             key = _stored_key(upload, key, accepted)
         try:
@@ -98,7 +109,7 @@ class ActivePictures:
         product = Product(
             cache_group(key.name), upload.revision if upload else 0, str(key), _EXTENSION
         )
-        if upload is None:  # of another program: only the store knows when it changes
+        if upload is None:  # only the store knows when it changes
             return await self._from_store(None, key, None)
 
         async def find() -> ActivePicture | None:

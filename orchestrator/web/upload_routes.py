@@ -97,7 +97,7 @@ class UploadRoutes:
         """Answer POST of `publish`."""
         fields = await self._authorised(request)
         upload = await self._changed(
-            self._services.publisher.publish(required(fields, "filename"), one(fields, "crop"))
+            self._services.publisher.publish(required(fields, "filename"), _crop(fields))
         )
         self._hot.drop_asset(cache_group(upload.name))
         return _json({"success": True, "filename": upload.key})
@@ -106,7 +106,7 @@ class UploadRoutes:
         """Answer POST of `recrop`: the picture under a new name, with other versions."""
         fields = await self._authorised(request)
         upload = await self._changed(
-            self._services.publisher.recrop(required(fields, "filename"), one(fields, "crop"))
+            self._services.publisher.recrop(required(fields, "filename"), _crop(fields))
         )
         return _json({"success": True, "filename": upload.key})
 
@@ -165,7 +165,7 @@ class UploadRoutes:
             last_modified=picture.modified,
             headers=_INERT if key.extension == "svg" else (),
             surrogate_keys=(f"upload-{key.name}",),
-            # A picture of another program changes without a notice.
+            # The change of a picture that is not recorded is not announced.
             public=picture.is_recorded,
             vary=self._vary if key.version else "",
             hot_group=picture.group,
@@ -207,6 +207,13 @@ def unreadable_is_invalid() -> Iterator[None]:
         yield
     except Unprocessable as error:
         raise InvalidInput(error.public) from error
+
+
+def _crop(fields: Fields) -> str:
+    """The crop of a request. Where a client did not encode the plus signs in a form, they are
+    spaces.
+    """
+    return one(fields, "crop").replace(" ", "+")
 
 
 def _json(document: Mapping[str, object]) -> web.Response:

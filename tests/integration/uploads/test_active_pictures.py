@@ -10,6 +10,8 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
+from orchestrator.errors import CatalogUnavailable, NotFound
+from orchestrator.uploads.active_pictures import ActivePictures
 from tests.integration.ico.conftest import new_database
 from tests.integration.uploads.conftest import UploadSite, encoded, jpeg, open_uploads, until
 from tests.support.server_fixtures import S3Server
@@ -141,3 +143,28 @@ async def test_optional_formats_are_accepted_if_configured(modern: UploadSite) -
         base = filename.partition(".")[0]
         version = await modern.ask(f"/active/{base}MI.jpg")
         assert (version.status, version.size) == (200, (50, 30))
+
+
+class NoRows:
+    """The table of a database that does not answer."""
+
+    async def get(self, _name: str) -> None:
+        raise CatalogUnavailable("away")
+
+
+async def test_published_pictures_are_read_without_the_database(site: UploadSite) -> None:
+    filename = await site.published(jpeg())
+    services = site.site.services
+    pictures = ActivePictures(
+        stores=site.services.stores,
+        files=site.services.files,
+        maker=site.services.maker,
+        rows=NoRows(),  # type: ignore[arg-type]  # only this method is used
+        derivatives=services.derivatives,
+        flights=services.flights,
+        open_folder=services.scratch.folder,
+    )
+    found = await pictures.get(filename)
+    assert (found.body == jpeg(), found.is_recorded) == (True, False)
+    with pytest.raises(NotFound):
+        await pictures.get("1500000000_0.jpg")

@@ -193,6 +193,17 @@ async def test_fields_may_be_json_and_the_secret_a_bearer(site: UploadSite) -> N
     assert reply.status == 200
 
 
+async def test_a_crop_whose_plus_signs_are_not_encoded_is_understood(site: UploadSite) -> None:
+    filename = await site.uploaded(VIOLIN)
+    reply = await site.post(
+        "publish",
+        data=f"secret={SECRET}&filename={filename}&crop=100x90+10+10",
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+    )
+    assert reply.status == 200
+    assert (await site.version(filename, "BI")).size == (100, 90)
+
+
 @pytest.mark.parametrize("action", ["publish", "recrop", "rotate", "delete"])
 async def test_mistakes_of_callers_have_a_status_and_cors(site: UploadSite, action: str) -> None:
     name = "filenames" if action == "delete" else "filename"

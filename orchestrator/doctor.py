@@ -22,11 +22,13 @@ from orchestrator.errors import Conflict, InvalidInput, ObjectNotFound, Orchestr
 from orchestrator.imaging import vips
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
+from orchestrator.ingest.events.pyramid_services import BucketName, open_bucket
 from orchestrator.jobs.sqs_queues import check_queue, open_sqs
 from orchestrator.origins.strategy_regex import compile_regex
 from orchestrator.routing.image_server import BuiltinImageServer
 from orchestrator.routing.remote_image_server import RemoteImageServer
 from orchestrator.settings import Settings
+from orchestrator.storage.sqs_client import open_queues
 from orchestrator.storage.store import DEFAULT_MEDIA_TYPE, read
 from orchestrator.storage.store_factory import open_store
 from orchestrator.transform.access import AccessRules
@@ -130,6 +132,32 @@ async def _check_uploads(settings: Settings) -> Finding:
             )
             await store.delete([key])
     return Finding("uploads", "ok", f"{uploads.backend}: incoming and active were written")
+
+
+async def _check_pyramids(settings: Settings) -> Finding:
+    """Whether the buckets and the queue of pyramids answer: the source and the process bucket are
+    read, and an object is written to the image bucket and deleted.
+    """
+    pyramids = settings.pyramids
+    if not pyramids.has_buckets:
+        return Finding("pyramids", "ok", "no buckets configured")
+    key = f"doctor-{secrets.token_hex(8)}"
+    names: list[BucketName] = ["source"]
+    if pyramids.process_bucket:
+        names.append("process")
+    for name in names:
+        async with open_bucket(settings, name) as bucket:
+            # Not HEAD: its answer does not tell a missing bucket from a missing object.
+            with suppress(ObjectNotFound):
+                async with bucket.open(key):
+                    pass
+    async with open_bucket(settings, "image") as images:
+        await images.put(pyramids.image_prefix + key, b"")
+        await images.delete([pyramids.image_prefix + key])
+    if pyramids.sqs_queue:
+        async with open_queues(settings.jobs, [pyramids.sqs_queue]) as [queue]:
+            await queue.check()
+    return Finding("pyramids", "ok", f"{pyramids.source_bucket} to {pyramids.image_bucket}")
 
 
 async def _check_database(settings: Settings) -> Finding:
@@ -273,6 +301,7 @@ _CHECKS: dict[str, Check] = {
     "storage": _check_storage,
     "ico": _check_ico,
     "uploads": _check_uploads,
+    "pyramids": _check_pyramids,
     "database": _check_database,
     "origin strategies": _check_strategies,
     "queue": _check_queue,
@@ -288,6 +317,8 @@ _REPAIRS = {
     "storage": "correct storage.endpoint, storage.bucket, storage.access_key and "
     "storage.secret_key; for a filesystem store, give the user of the service write permission on "
     "storage.root",
+    "pyramids": "correct the buckets of the section pyramids, their endpoint, keys and rights, "
+    "and pyramids.sqs_queue",
     "ico": "correct ico.presets and ico.allowed; ico.folder; or ico.bucket, ico.endpoint, "
     "ico.access_key, ico.secret_key and ico.buckets",
     "uploads": "correct uploads.incoming_* and uploads.active_*, or make these folders or buckets "

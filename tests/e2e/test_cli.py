@@ -252,6 +252,7 @@ def test_doctor_finds_no_problem_in_a_running_installation(on_server: Command) -
         "libvips",
         "storage",
         "ico",
+        "pyramids",
         "database",
         "queue",
         "image server",

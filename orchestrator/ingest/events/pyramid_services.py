@@ -41,6 +41,7 @@ from orchestrator.storage.s3_store import S3Store, open_s3
 from orchestrator.storage.sqs_client import open_queues
 
 log = logging.getLogger(__name__)
+BucketName = Literal["source", "process", "image"]
 _LOOK_S = 60.0
 _MAX_SNS_BYTES = 64 * 1024
 _SNS_S = 20.0
@@ -102,11 +103,11 @@ async def open_pyramids(
         yield None
         return
     async with AsyncExitStack() as stack:
-        source = await _open_bucket(stack, settings, "source", own.source_bucket)
-        images = await _open_bucket(stack, settings, "image", own.image_bucket)
+        source = await stack.enter_async_context(open_bucket(settings, "source"))
+        images = await stack.enter_async_context(open_bucket(settings, "image"))
         notes = None
         if own.process_bucket:
-            process = await _open_bucket(stack, settings, "process", own.process_bucket)
+            process = await stack.enter_async_context(open_bucket(settings, "process"))
             notes = Notes(process, own.notes_prefix)
         at_once = own.max_threads or conversions_at_once(settings)
         policy = policy_of(own)
@@ -146,17 +147,16 @@ async def open_pyramids(
         )
 
 
-async def _open_bucket(
-    stack: AsyncExitStack,
-    settings: Settings,
-    name: Literal["source", "process", "image"],
-    bucket: str,
-) -> S3Store:
+@asynccontextmanager
+async def open_bucket(settings: Settings, name: BucketName) -> AsyncIterator[S3Store]:
+    """Open one of the buckets, which is configured; nothing is read yet."""
     login = settings.pyramids.logins.get(name) or settings.pyramids
     fields = ("endpoint", "region", "access_key", "secret_key")
     changes = {field: getattr(login, field) for field in fields}
+    bucket = getattr(settings.pyramids, f"{name}_bucket")
     changes |= {"kind": "s3", "bucket": bucket, "prefix": ""}
-    return await stack.enter_async_context(open_s3(settings.storage.model_copy(update=changes)))
+    async with open_s3(settings.storage.model_copy(update=changes)) as store:
+        yield store
 
 
 async def _fetch(http: HttpReader, address: str) -> bytes:

@@ -155,10 +155,10 @@ SOURCE_COPY_FAILURES = _counter(
 )
 SOURCES_NOT_COPIED = _counter(
     "sources_not_copied",
-    "Requests answered from a source that is not on fast disk. `why` is no_room, or never if a "
-    "rule forbids orchestration. `how` is range (from byte ranges of the source), memory (from the "
-    "whole source in memory), special (by an image server that reads the object store) or refused "
-    "(503).",
+    "Requests answered from a source that is not on fast disk. `why` is no_room, cold (while it is "
+    "copied), or never if a rule forbids it. `how` is range (from byte ranges of the source), "
+    "memory (from all of it in memory), special (by an image server that reads the object store) "
+    "or refused (503).",
     "why",
     "how",
 )

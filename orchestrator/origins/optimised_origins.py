@@ -44,10 +44,15 @@ class OptimisedOrigins:
 
     @asynccontextmanager
     async def read(
-        self, customer: int, origin: str, location: str, etag: str
+        self,
+        customer: int,
+        origin: str,
+        location: str,
+        etag: str,
+        span: tuple[int, int] | None = None,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Read the bytes of an origin in a bucket that is the source of an asset. `location` and
-        `etag` are those of its `OriginLocation`.
+        """Read the bytes of an origin in a bucket that is the source of an asset, or those from
+        `span` (start, end). `location` and `etag` are those of its `OriginLocation`.
 
         Raises OriginUnavailable; its code is `origin_changed` when the object has another ETag.
         """
@@ -65,7 +70,7 @@ class OptimisedOrigins:
             chunks = await self._resolver.attempt(
                 resolved,
                 lambda access: stack.enter_async_context(
-                    self._buckets.read(location, access, etag)
+                    self._buckets.read(location, access, etag, span)
                 ),
             )
             yield chunks

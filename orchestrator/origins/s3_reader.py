@@ -58,14 +58,21 @@ class S3Reader:
 
     @asynccontextmanager
     async def read(
-        self, location: str, access: OriginAccess, etag: str
+        self,
+        location: str,
+        access: OriginAccess,
+        etag: str,
+        span: tuple[int, int] | None = None,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Read the bytes at the location of an `OriginLocation`.
+        """Read the bytes at the location of an `OriginLocation`, or those from `span` (start, end).
 
         Raises OriginUnavailable; its code is origin_changed when the object has another ETag.
         """
         where, login = self._resolve(location, access)
-        async with self._buckets.open(login, where.bucket, where.key, if_match=etag) as (_, chunks):
+        async with self._buckets.open(login, where.bucket, where.key, if_match=etag, span=span) as (
+            _,
+            chunks,
+        ):
             yield chunks
 
     async def read_small(self, where: BucketObject, max_bytes: int) -> bytes:

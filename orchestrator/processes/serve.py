@@ -196,6 +196,7 @@ class PublicServer:
             pool=services.imaging,
             encoder=encoder_of(settings),
             max_decode_pixels=settings.iiif.max_decode_pixels,
+            on_cold=warmer.enqueue,
         )
         assets = self._assets
         deliverer = Deliverer(

@@ -5,6 +5,7 @@ cut from the source (steps 5 to 7 of "The way of one image request" in docs/arch
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator import metrics
@@ -21,6 +22,8 @@ from orchestrator.storage import object_keys as keys
 from orchestrator.storage.store import ObjectStore, read
 
 log = logging.getLogger(__name__)
+MAX_RANGE_PIXELS = 1024**2
+"""A larger image is made of so much of its source that it waits for the copy."""
 MAX_THUMBNAIL_BYTES = 64 * 1024**2
 
 
@@ -45,7 +48,12 @@ class DerivativeMaker:
         pool: ImagingPool,
         encoder: Encoder,
         max_decode_pixels: int,
+        on_cold: Callable[[Asset], None],
     ) -> None:
+        """`on_cold` is called with an asset whose source is not on this host and is large: it has
+        the source copied, while tiles are cut from ranges of it.
+        """
+        self._on_cold = on_cold
         self._store = store
         self._sources = sources
         self._unorchestrated = unorchestrated
@@ -99,9 +107,18 @@ class DerivativeMaker:
         except FileNotFoundError as error:
             raise SourceChanged("The asset is being replaced. Try again.") from error
 
-    async def _render_once(self, asset: Asset, image: ResolvedImage) -> bytes:
+    async def _render_once(
+        self, asset: Asset, image: ResolvedImage, *, waits: bool = False
+    ) -> bytes:
+        """`waits`: only the whole source can answer, so the copy of a large one is waited for."""
+        width, height = image.size
+        waits = waits or width * height > MAX_RANGE_PIXELS
         try:
-            async with self._sources.lease(asset) as path:
+            async with self._sources.lease(asset, waits=waits) as path:
                 return await self._image_server.render(asset, path, image)
         except NotOrchestrated as refused:
-            return await self._unorchestrated.render(asset, image, refused.reason)
+            if refused.reason != "cold":
+                return await self._unorchestrated.render(asset, image, refused.reason)
+        self._on_cold(asset)
+        body = await self._unorchestrated.render_cold(asset, image)
+        return await self._render_once(asset, image, waits=True) if body is None else body

@@ -32,7 +32,7 @@ from orchestrator.imaging.partial_source import (
     SourceOutline,
 )
 from orchestrator.imaging.recipes import Recipe
-from orchestrator.model import STORE, Asset, Source, SourceKind
+from orchestrator.model import Asset, Source, SourceKind
 from orchestrator.origins.optimised_origins import OptimisedOrigins
 from orchestrator.routing.source_bytes import SourceBytes
 from orchestrator.storage.store import ObjectStore
@@ -125,18 +125,18 @@ class MemorySourceCache:
 
     @asynccontextmanager
     async def open_parts(
-        self, product: Product, source: Source, recipe: Recipe
+        self, asset: Asset, product: Product, source: Source, recipe: Recipe
     ) -> AsyncIterator[Path]:
         """A file that has at least the bytes of the source that `recipe` needs, at their offsets.
 
         Raises WholeSourceRequired if the source must be read whole or already is in memory, else
         as `open_whole`.
         """
-        if (product, "whole") in self._files or not _may_have_parts(source):
+        if (product, "whole") in self._files or not self._may_have_parts(source):
             raise WholeSourceRequired
         async with self._leased_file(product, "part", source.bytes) as file:
             async with file.fill_lock:
-                await self._fill_parts(file, source, recipe)
+                await self._fill_parts(file, asset, source, recipe)
             yield file.path
 
     def close(self) -> None:
@@ -208,7 +208,16 @@ class MemorySourceCache:
             await _write(file.descriptor, 0, chunks)
         file.filled.add((0, file.size))
 
-    async def _fill_parts(self, file: _MemoryFile, source: Source, recipe: Recipe) -> None:
+    def _may_have_parts(self, source: Source) -> bool:
+        return (
+            source.kind is not SourceKind.ORIGINAL
+            and source.bytes > WORTH_PARTS
+            and self._bytes_of.has_spans(source)
+        )
+
+    async def _fill_parts(
+        self, file: _MemoryFile, asset: Asset, source: Source, recipe: Recipe
+    ) -> None:
         """Fetch what `recipe` needs and is missing. The headers are parsed first, as often as they
         refer to bytes that have to be fetched.
         """
@@ -224,11 +233,11 @@ class MemorySourceCache:
             except BytesMissing as missing:
                 start, end = missing.span
                 end = min(max(end, start + _READ_AHEAD), file.size)
-                await self._fetch(file, source, [(start, end)])
+                await self._fetch(file, asset, source, [(start, end)])
                 continue
             if part is None:
                 break
-            await self._fetch(file, source, part.spans)
+            await self._fetch(file, asset, source, part.spans)
             if part.end > file.end:
                 self._mark_end(file, part)
             return
@@ -246,7 +255,9 @@ class MemorySourceCache:
                 file.is_inconsistent = True
                 raise WholeSourceRequired
 
-    async def _fetch(self, file: _MemoryFile, source: Source, spans: Iterable[Span]) -> None:
+    async def _fetch(
+        self, file: _MemoryFile, asset: Asset, source: Source, spans: Iterable[Span]
+    ) -> None:
         """Fetch the missing bytes of the spans, in as few requests as sensible."""
         missing = [gap for span in spans for gap in file.filled.missing(span)]
         ranges = merge_spans(missing, gap=_GAP, max_spans=_MAX_RANGES)
@@ -256,7 +267,7 @@ class MemorySourceCache:
         requests = asyncio.Semaphore(_PARALLEL_REQUESTS)
 
         async def fetch_range(span: Span) -> None:
-            async with requests, self._bytes_of.open_span(source, span) as chunks:
+            async with requests, self._bytes_of.open_span(asset, source, span) as chunks:
                 await _write(file.descriptor, span[0], chunks)
             file.filled.add(span)
             metrics.SOURCE_RANGE_BYTES.inc(span[1] - span[0])
@@ -277,14 +288,6 @@ def _create_file(size: int) -> int:
         raise NoRoom(_NO_ROOM) from error
     os.ftruncate(descriptor, size)
     return descriptor
-
-
-def _may_have_parts(source: Source) -> bool:
-    return (
-        source.kind is not SourceKind.ORIGINAL
-        and source.location.startswith(STORE)
-        and source.bytes > WORTH_PARTS
-    )
 
 
 async def _write(descriptor: int, offset: int, chunks: AsyncIterator[bytes]) -> None:

@@ -25,7 +25,7 @@ from orchestrator.errors import (
     OrchestratorError,
     StorageUnavailable,
 )
-from orchestrator.model import FILE, STORE, Asset, Source
+from orchestrator.model import FILE, STORE, Asset, Source, SourceKind
 from orchestrator.origins.file_reader import verify_file
 from orchestrator.origins.optimised_origins import OptimisedOrigins
 from orchestrator.routing.caching_rules import CachingRules
@@ -60,10 +60,12 @@ class SourceOrchestrator:
         self._now = now
 
     @asynccontextmanager
-    async def lease(self, asset: Asset) -> AsyncIterator[Path]:
-        """The source file, which is not evicted while the block runs.
+    async def lease(self, asset: Asset, *, waits: bool = True) -> AsyncIterator[Path]:
+        """The source file, which is not evicted while the block runs. A source that is not on this
+        host is copied; unless `waits`, one of at least `delivery.ranges_from` bytes is not.
 
-        Raises NotOrchestrated if a rule forbids the copy or the disk has no room, SourceChanged
+        Raises NotOrchestrated if a rule forbids the copy, the disk has no room, or the caller does
+        not wait for the copy; SourceChanged
         if the bytes are not those that the version was recorded with, AssetNotFound if the asset
         has no source, StorageUnavailable.
         """
@@ -76,6 +78,8 @@ class SourceOrchestrator:
             raise NotOrchestrated("never")
         product = source_product(asset, source, pinned=self._rules.is_pinned(asset))
         async with self._cache.hold(product) as cached:
+            if cached is None and not waits and self._is_large(source):
+                raise NotOrchestrated("cold")
             yield cached or await self._copy_once(asset, product, source)
 
     async def orchestrate(self, asset: Asset) -> None:
@@ -85,6 +89,11 @@ class SourceOrchestrator:
         with suppress(NotOrchestrated):
             async with self.lease(asset):
                 pass
+
+    def _is_large(self, source: Source) -> bool:
+        """True if waiting for the copy takes longer than reading the ranges of one tile."""
+        is_tiled = source.kind is not SourceKind.ORIGINAL
+        return is_tiled and source.bytes >= self._settings.ranges_from
 
     async def _local_path(self, source: Source) -> Path | None:
         """The source's file if it is on this host without a copy."""
@@ -131,11 +140,12 @@ class SourceOrchestrator:
 
 
 class NotOrchestrated(Exception):
-    """The source is not on this host and is not copied: a rule says `never`, or there is `no_room`.
-    Stays within routing, which has other ways to answer.
+    """The source is not on this host and is not copied: a rule says `never`, there is `no_room`, or
+    it is `cold` and the caller does not wait for the copy. Stays within routing, which has other
+    ways to answer.
     """
 
-    def __init__(self, reason: Literal["never", "no_room"]) -> None:
+    def __init__(self, reason: Literal["never", "no_room", "cold"]) -> None:
         super().__init__(reason)
         self.reason = reason
 

@@ -19,7 +19,7 @@ from orchestrator.errors import (
     StorageUnavailable,
 )
 from orchestrator.imaging.intervals import Span
-from orchestrator.model import STORE, Asset, Source
+from orchestrator.model import FILE, STORE, Asset, Source
 from orchestrator.origins.optimised_origins import OptimisedOrigins
 from orchestrator.storage.store import ObjectStore
 
@@ -51,28 +51,28 @@ class SourceBytes:
             except (ObjectNotFound, PreconditionFailed) as error:
                 raise SourceChanged(_CHANGED) from error
             return
-        if self._origins is None:
-            raise StorageUnavailable("This process cannot read the origin of this asset.")
-        try:
-            async with self._origins.read(
-                asset.id.customer, asset.origin, source.location, source.fingerprint
-            ) as chunks:
-                yield _exactly(chunks, source.bytes)
-        except OriginUnavailable as error:
-            if error.code in _CHANGED_CODES:
-                raise SourceChanged(_CHANGED) from error
-            raise StorageUnavailable(
-                "The origin of this asset does not answer. Try again shortly."
-            ) from error
+        async with self._open_origin(asset, source, None) as chunks:
+            yield _exactly(chunks, source.bytes)
+
+    def has_spans(self, source: Source) -> bool:
+        """True if `open_span` can read this source."""
+        if source.location.startswith(FILE):
+            return False
+        return self._origins is not None or source.location.startswith(STORE)
 
     @asynccontextmanager
-    async def open_span(self, source: Source, span: Span) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The bytes of one span of a source in the object store, in chunks, never fewer than the
-        span has.
+    async def open_span(
+        self, asset: Asset, source: Source, span: Span
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of one span of a source, in chunks, never fewer than the span has.
 
         Raises SourceChanged and StorageUnavailable.
         """
         start, end = span
+        if not source.location.startswith(STORE):
+            async with self._open_origin(asset, source, span) as chunks:
+                yield _exactly(chunks, end - start)
+            return
         key = source.location.removeprefix(STORE)
         try:
             async with self._store.open(
@@ -83,6 +83,25 @@ class SourceBytes:
                 yield _exactly(stream, end - start)
         except (InvalidInput, ObjectNotFound, PreconditionFailed) as error:
             raise SourceChanged(_CHANGED) from error
+
+    @asynccontextmanager
+    async def _open_origin(
+        self, asset: Asset, source: Source, span: Span | None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of an optimised origin, or of a span of it."""
+        if self._origins is None:
+            raise StorageUnavailable("This process cannot read the origin of this asset.")
+        try:
+            async with self._origins.read(
+                asset.id.customer, asset.origin, source.location, source.fingerprint, span
+            ) as chunks:
+                yield chunks
+        except OriginUnavailable as error:
+            if error.code in _CHANGED_CODES:
+                raise SourceChanged(_CHANGED) from error
+            raise StorageUnavailable(
+                "The origin of this asset does not answer. Try again shortly."
+            ) from error
 
 
 async def _exactly(chunks: AsyncIterator[bytes], expected: int) -> AsyncIterator[bytes]:

@@ -24,7 +24,7 @@ from orchestrator.routing.orchestrate import source_of, source_product
 from orchestrator.routing.remote_image_server import RemoteImageServer
 
 log = logging.getLogger(__name__)
-Reason = Literal["never", "no_room"]
+Reason = Literal["never", "no_room", "cold"]
 RETRY_AFTER_S = 5.0
 
 
@@ -65,11 +65,25 @@ class UnorchestratedRenderer:
         _report(asset, reason, method)
         return body
 
+    async def render_cold(self, asset: Asset, image: ResolvedImage) -> bytes | None:
+        """The encoded image, from ranges of a source that is being copied; None if ranges cannot
+        answer, so that the caller waits for the copy. Raises SourceChanged, StorageUnavailable, and
+        what the image servers raise.
+        """
+        try:
+            body = await self._render_from_parts(asset, source_of(asset), image)
+        except DecodeTimeout:
+            raise
+        except (WholeSourceRequired, NoRoom, Unprocessable):
+            return None
+        _report(asset, "cold", "range")
+        return body
+
     async def _render_from_parts(self, asset: Asset, source: Source, image: ResolvedImage) -> bytes:
         """Raises WholeSourceRequired, NoRoom, Unprocessable (also if only the parts are broken)."""
         recipe = recipe_for(asset, Path(), image, Encoder())
         product = source_product(asset, source)
-        async with self._memory.open_parts(product, source, recipe) as path:
+        async with self._memory.open_parts(asset, product, source, recipe) as path:
             return await self._renderer.render(asset, path, image)
 
     async def _render_from_whole(self, asset: Asset, source: Source, image: ResolvedImage) -> bytes:

@@ -205,6 +205,10 @@ class Delivery(Section):
     """Sources that each process copies to fast disk at once."""
     copy_timeout_s: Seconds = 300
     """Time in which the copy of a source must be complete."""
+    ranges_from: Bytes = 16 * 1000**2
+    """The first tiles of a source at least this large are cut from ranges of its object, while it
+    is copied to fast disk; those of smaller sources wait for the copy.
+    """
     memory_sources: Bytes = 512 * 1024**2
     """Memory of each process for sources that are not on fast disk, because there is no room or a
     rule forbids it. Such a source is read into memory, in parts where that suffices, and the

@@ -132,17 +132,28 @@ class BucketReader:
 
     @asynccontextmanager
     async def open(
-        self, login: S3Login, bucket: str, key: str, *, if_match: str = ""
+        self,
+        login: S3Login,
+        bucket: str,
+        key: str,
+        *,
+        if_match: str = "",
+        span: tuple[int, int] | None = None,
     ) -> AsyncIterator[tuple[S3Object, AsyncIterator[bytes]]]:
-        """Open the object; yields its description and its bytes in chunks.
+        """Open the object; yields its description and its bytes in chunks, only those from `span`
+        (start, end) if it is given.
 
         Raises OriginUnavailable, also between chunks. Its code is `origin_changed` when the object
-        does not have the ETag `if_match`.
+        does not have the ETag `if_match`, or does not have the span.
         """
-        condition = {"IfMatch": if_match} if if_match else {}
+        options = {"IfMatch": if_match} if if_match else {}
+        if span is not None:
+            options["Range"] = f"bytes={span[0]}-{span[1] - 1}"
         async with self._client(login) as client:
             with translate_errors():
-                answer = await client.get_object(Bucket=bucket, Key=key, **condition)
+                answer = await client.get_object(Bucket=bucket, Key=key, **options)
+            if span is not None and not _has_span(answer, span):
+                raise OriginUnavailable("The bucket's service sent another range than requested.")
             async with answer["Body"] as body:
                 yield _describe(answer), _chunks(body)
 
@@ -229,7 +240,7 @@ def _fault_of_response(response: Mapping[str, Any]) -> OriginUnavailable:
         return _permanent_fault(
             "There is no such object in the bucket. Check the address.", "origin_not_found"
         )
-    if code == "PreconditionFailed" or status == 412:
+    if code in ("PreconditionFailed", "InvalidRange") or status in (412, 416):
         return OriginUnavailable(
             "The object was replaced. Ingest the asset again.", code="origin_changed"
         )
@@ -267,6 +278,11 @@ def _describe(answer: Mapping[str, Any]) -> S3Object:
         answer.get("ETag", ""),
         answer.get("ContentType", DEFAULT_MEDIA_TYPE),
     )
+
+
+def _has_span(answer: Mapping[str, Any], span: tuple[int, int]) -> bool:
+    """Return whether the answer has exactly these bytes of the object."""
+    return str(answer.get("ContentRange", "")).startswith(f"bytes {span[0]}-{span[1] - 1}/")
 
 
 async def _chunks(body: Any) -> AsyncIterator[bytes]:

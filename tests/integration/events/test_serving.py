@@ -1,19 +1,31 @@
-"""Pages of documents, buckets with keys of their own, one bucket for both, and the check of
-`doctor`.
+"""Pages of documents, buckets with keys of their own, one bucket for both, the check of `doctor`,
+and tiles of a pyramid that is cold.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from orchestrator import metrics
+from orchestrator.app import Services
 from orchestrator.doctor import examine
+from orchestrator.iiif.geometry import Limits, ResolvedImage, resolve
+from orchestrator.iiif.syntax import parse_image_request
+from orchestrator.imaging.recipes import Encoder
+from orchestrator.model import Asset
+from orchestrator.routing.derivative_maker import DerivativeMaker
+from orchestrator.routing.image_server import BuiltinImageServer
+from orchestrator.routing.memory_sources import MemorySourceCache
+from orchestrator.routing.plan import FromSource
+from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.settings import Pyramids, Settings
 from tests.integration.api.conftest import new_database, open_house, settings_for
 from tests.integration.events.conftest import SECRET, PyramidSystem, jpeg
@@ -42,7 +54,9 @@ async def a_system(
             for name, value in values.items()
         }
         pyramids = Pyramids.model_validate(buckets.settings(event_secret=SECRET, **changes))
-        settings = settings.model_copy(update={"pyramids": pyramids})
+        delivery = settings.delivery.model_copy(update={"ranges_from": 1_000_000})
+        changes = {"pyramids": pyramids, "delivery": delivery}
+        settings = settings.model_copy(update=changes)
         async with open_house(settings) as house:
             yield PyramidSystem(house, buckets, None), settings
 
@@ -119,3 +133,63 @@ async def test_without_buckets_events_are_not_found(
 ) -> None:
     async with a_system(postgres, s3_server.endpoint, tmp_path, **{name: ""}) as (system, _):
         assert (await system.post({"Records": []})).status == 404
+
+
+def noise(width: int, height: int) -> bytes:
+    """A picture whose pyramid is larger than most of that size."""
+    pixels = np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8)
+    target = io.BytesIO()
+    Image.fromarray(pixels).save(target, "PNG", compress_level=0)
+    return target.getvalue()
+
+
+def resolved(path: str, size: tuple[int, int]) -> ResolvedImage:
+    return resolve(parse_image_request(tuple(path.split("/")), 3), size, Limits())
+
+
+def a_maker(
+    services: Services, memory: MemorySourceCache, on_cold: Callable[[Asset], None]
+) -> DerivativeMaker:
+    """What a serve process makes derivatives with."""
+    server = BuiltinImageServer(services.imaging, Encoder())
+    return DerivativeMaker(
+        store=services.store,
+        sources=services.source_warmer,
+        unorchestrated=UnorchestratedRenderer(memory, server, None),
+        image_server=server,
+        pool=services.imaging,
+        encoder=Encoder(),
+        max_decode_pixels=10**9,
+        on_cold=on_cold,
+    )
+
+
+async def test_a_tile_of_a_cold_pyramid_is_cut_from_ranges_of_the_object(
+    postgres: str, s3_server: S3Server, tmp_path: Path
+) -> None:
+    size = 1500, 1300
+    async with a_system(postgres, s3_server.endpoint, tmp_path) as (system, _):
+        await system.put("cold/1.png", noise(*size))
+        assert (await system.run()).done == 1
+        asset = await system.asset("cold/1")
+        assert asset is not None
+        assert asset.source is not None
+        assert asset.source.bytes > 1_000_000, "delivery.ranges_from of this test"
+        services = system.house.services
+        memory = MemorySourceCache(services.store, 10**8, services.origins.optimised)
+        cold: list[Asset] = []
+        maker = a_maker(services, memory, cold.append)
+        tile = resolved("512,512,256,256/256,256/0/default.png", size)
+        ranges, copies = metrics.SOURCE_RANGE_BYTES._value, metrics.SOURCE_COPIES._value
+        before = ranges.get(), copies.get()
+        from_ranges = await maker.make(asset, tile, FromSource())
+        fetched = ranges.get() - before[0]
+        assert 0 < fetched < asset.source.bytes / 4
+        assert (copies.get() - before[1], cold) == (0, [asset])
+        large = resolved("full/max/0/default.jpg", size)
+        await maker.make(asset, large, FromSource())
+        assert copies.get() - before[1] == 1, "it waits for the copy"
+        from_copy = await maker.make(asset, tile, FromSource())
+        assert ranges.get() - before[0] == fetched
+        assert from_copy.body == from_ranges.body
+        memory.close()

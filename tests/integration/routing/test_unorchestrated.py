@@ -191,7 +191,7 @@ async def test_a_source_that_cannot_be_read_in_parts_leaves_no_partial_file(tmp_
     before = open_memory_files()
     recipe = recipe_for(asset, Path(), resolved(), Encoder())
     with pytest.raises(WholeSourceRequired):
-        async with memory.open_parts(product, source, recipe):
+        async with memory.open_parts(asset, product, source, recipe):
             pass
     assert (open_memory_files(), memory.bytes) == (before, 0)
 

@@ -15,7 +15,8 @@ from orchestrator.cli import ico_result_commands as ico_results
 from orchestrator.cli import image_commands as images
 from orchestrator.cli import job_commands as jobs
 from orchestrator.cli import origin_commands as origins
-from orchestrator.cli import pyramid_bucket_commands as pyramids
+from orchestrator.cli import pyramid_bucket_commands as pyramid_buckets
+from orchestrator.cli import pyramid_file_commands as pyramid_files
 from orchestrator.cli import token_command as token
 from orchestrator.cli import upload_commands as uploads
 from orchestrator.cli.bench_command import bench
@@ -44,7 +45,8 @@ def build() -> typer.Typer:
     app.add_typer(_group("images", "List, change and delete assets.", images.COMMANDS))
     ico_commands = {**ico.COMMANDS, **ico_results.COMMANDS}
     app.add_typer(_group("ico", "Pictures shaped by their URL.", ico_commands))
-    app.add_typer(_group("pyramid", "Pyramid TIFFs of pictures in a bucket.", pyramids.COMMANDS))
+    pyramid_commands = {**pyramid_files.COMMANDS, **pyramid_buckets.COMMANDS}
+    app.add_typer(_group("pyramid", "Pyramid TIFFs of files and buckets.", pyramid_commands))
     app.add_typer(_group("uploads", "Uploaded pictures.", uploads.COMMANDS))
     app.add_typer(_group("origins", "Configure and test how origins are read.", origins.COMMANDS))
     app.add_typer(_group("customers", "Create and list customers.", customers.CUSTOMERS))

@@ -20,6 +20,7 @@ from loadtests.benches.flood import p6
 from loadtests.benches.hot import p1, p2, p3
 from loadtests.benches.ingest import p7
 from loadtests.benches.job_queue import p13
+from loadtests.benches.pyramids import p16
 from loadtests.benches.thumbnails import p8
 from loadtests.benches.tiles import p5
 from loadtests.benches.transforms import p14
@@ -39,6 +40,7 @@ BENCHES: dict[str, Bench] = {
     "P11": p11,
     "P13": p13,
     "P14": p14,
+    "P16": p16,
 }
 
 

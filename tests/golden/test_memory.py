@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support import pictures
 
 WORKER_MB = 300
 """A decode worker uses less than this for any striped or tiled original, in every policy."""
+DEFLATE = replace(FASTEST, name="deflate", compression="deflate", tile=512)
 EACH = pytest.mark.parametrize("policy", POLICIES.values(), ids=lambda policy: policy.name)
 
 
@@ -47,13 +49,17 @@ async def peak_mb(original: Path, folder: Path, policy: ConversionPolicy) -> flo
     return int(line.split()[1]) / 1024
 
 
+@pytest.fixture(scope="module")
+def fifty_megapixels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return a_large_tiff(tmp_path_factory.mktemp("large") / "large.tif", 8200, 6100)
+
+
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("policy", [FASTEST, FAST_LOSSY], ids=lambda policy: policy.name)
+@pytest.mark.parametrize("policy", [FASTEST, DEFLATE, FAST_LOSSY], ids=lambda policy: policy.name)
 async def test_fifty_megapixels_are_converted_within_the_documented_memory(
-    tmp_path: Path, policy: ConversionPolicy
+    fifty_megapixels: Path, tmp_path: Path, policy: ConversionPolicy
 ) -> None:
-    original = a_large_tiff(tmp_path / "large.tif", 8200, 6100)
-    peak = await peak_mb(original, tmp_path, policy)
+    peak = await peak_mb(fifty_megapixels, tmp_path, policy)
     print(f"{policy.name}: {peak:.0f} MB")
     assert peak < WORKER_MB
 
@@ -84,3 +90,28 @@ async def test_a_tiled_jpeg2000_of_two_hundred_megapixels_is_converted_within_th
     peak = await peak_mb(original, tmp_path, policy)
     print(f"{policy.name}: {peak:.0f} MB")
     assert peak < WORKER_MB
+
+
+async def peaks_of_pyramid(original: Path, folder: Path, policy: ConversionPolicy) -> list[float]:
+    """The peak resident memory in MB of each worker that writes and checks a pyramid."""
+    pool = ImagingPool(Imaging(processes=1))
+    try:
+        facts = await pool.pyramids.write(original, folder / "pyramid.tif", policy)
+        assert await pool.pyramids.check(folder / "pyramid.tif") == facts
+        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in pool.pids]
+    finally:
+        await pool.close()
+    lines = [line for text in statuses for line in text.splitlines() if line.startswith("VmHWM:")]
+    return [int(line.split()[1]) / 1024 for line in lines]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("policy", [FASTEST, DEFLATE], ids=lambda policy: policy.compression)
+async def test_a_gigapixel_becomes_a_pyramid_within_a_gigabyte(
+    tmp_path: Path, policy: ConversionPolicy
+) -> None:
+    original = a_large_tiff(tmp_path / "large.tif", 32_000, 31_250)
+    peaks = await peaks_of_pyramid(original, tmp_path, policy)
+    print(f"{policy.compression}: {peaks} MB")
+    assert sum(peaks) < 1000

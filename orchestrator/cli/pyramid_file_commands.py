@@ -1,13 +1,16 @@
-"""`pyramid convert` and `pyramid verify`: pyramid TIFFs of local files, without services."""
+"""`pyramid convert` and `pyramid verify`: pyramid TIFFs of local files, without services, and those
+of the image bucket.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,8 +36,8 @@ def convert(  # noqa: PLR0913  each is an option of the policy
     session: Session,
     source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, PDF or folder.")],
     target: Annotated[
-        Path,
-        typer.Argument(metavar="OUT", help="File of the pyramid; a folder for IN that is one."),
+        str,
+        typer.Argument(metavar="OUT", help="File of the pyramid, or a folder: existing, or out/."),
     ],
     *,
     policy: Annotated[
@@ -91,7 +94,7 @@ def convert(  # noqa: PLR0913  each is an option of the policy
         pyramids__subifd=subifd,
         pyramids__pdf_dpi=dpi,
     ).settings
-    pairs = list_pairs(source, target)
+    pairs = list_pairs(source, Path(target), is_folder=target.endswith("/"))
     started = time.monotonic()
     with track_progress("pyramids", quiet=session.as_json) as tracker:
         tracker.set_total(len(pairs))
@@ -102,16 +105,21 @@ def convert(  # noqa: PLR0913  each is an option of the policy
 @command()
 def verify(
     session: Session,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Pyramid TIFFs.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="KEY|FILE...", help="Keys of the image bucket, or local files."),
+    ],
 ) -> None:
-    """Decode every tile of pyramid TIFFs, and compare their levels. Exit status 1 if a file is not
-    a whole pyramid.
+    """Decode every tile of pyramid TIFFs, and compare their levels. A name that is no local file is
+    a key of pyramids.image_bucket. Exit status 1 if one is not a whole pyramid.
     """
     settings = session.load().settings
+    bucket = settings.pyramids.image_bucket
+    keys = {name for name in names if bucket and not Path(name).exists()}
     started = time.monotonic()
     with track_progress("pyramids", quiet=session.as_json) as tracker:
-        tracker.set_total(len(files))
-        rows = asyncio.run(_verify_all(settings, files, tracker))
+        tracker.set_total(len(names))
+        rows = asyncio.run(_verify_all(settings, names, keys, tracker))
     _print_summary(session, rows, time.monotonic() - started)
 
 
@@ -127,19 +135,35 @@ async def _convert_all(
 
         async def convert_one(pair: FilePair) -> Row:
             made = await convert_file(imaging, pair, policy, is_copyrighted=is_copyrighted)
-            return {"pyramids": [_describe(each.path, each.facts) for each in made]}
+            return {"pyramids": [_describe(str(each.path), each.facts) for each in made]}
 
         works = [(str(pair.original), partial(convert_one, pair)) for pair in pairs]
         return await _run_all(works, conversions_at_once(settings) + 1, tracker)
 
 
-async def _verify_all(settings: Settings, files: list[Path], tracker: Tracker) -> list[Row]:
-    async with _imaging(settings) as imaging:
+async def _verify_all(
+    settings: Settings, names: list[str], keys: set[str], tracker: Tracker
+) -> list[Row]:
+    """Check each name: an object of the image bucket if it is in `keys`, else a file."""
+    from orchestrator.ingest.events.pyramid_services import open_bucket
+    from orchestrator.ingest.pyramid_files import fetch_pyramid
 
-        async def verify_one(path: Path) -> Row:
-            return {"pyramids": [_describe(path, await imaging.pyramids.check(path))]}
+    address = f"s3://{settings.pyramids.image_bucket}/"
+    async with AsyncExitStack() as stack:
+        imaging = await stack.enter_async_context(_imaging(settings))
+        images = None
+        if keys:
+            images = await stack.enter_async_context(open_bucket(settings, "image"))
 
-        works = [(str(path), partial(verify_one, path)) for path in files]
+        async def verify_one(name: str) -> Row:
+            if images is None or name not in keys:
+                return {"pyramids": [_describe(name, await imaging.pyramids.check(Path(name)))]}
+            with TemporaryDirectory(prefix="pyramid-") as folder:
+                path = Path(folder) / "pyramid.tif"
+                await fetch_pyramid(images, name.removeprefix(address), path)
+                return {"pyramids": [_describe(name, await imaging.pyramids.check(path))]}
+
+        works = [(name, partial(verify_one, name)) for name in names]
         return await _run_all(works, conversions_at_once(settings) + 1, tracker)
 
 
@@ -182,9 +206,9 @@ async def _outcome(work: Callable[[], Awaitable[Row]]) -> Row:
         return {"outcome": "failed", "error": error.strerror or "unreadable", "code": "file"}
 
 
-def _describe(path: Path, facts: PyramidFacts) -> Row:
+def _describe(name: str, facts: PyramidFacts) -> Row:
     return {
-        "path": str(path),
+        "path": name,
         "width": facts.probe.width,
         "height": facts.probe.height,
         "levels": [list(level) for level in facts.levels],

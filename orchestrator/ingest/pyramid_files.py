@@ -1,5 +1,5 @@
-"""Pyramid TIFFs of local files, without services. A pyramid appears under its name when it is
-complete and checked; a failed conversion leaves nothing.
+"""Pyramid TIFFs of local files, without the database and the queue. A pyramid appears under its
+name when it is complete and checked; a failed conversion leaves nothing.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import aiofiles
+
 from orchestrator.errors import InvalidInput, NoRoom, NotFound
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.folder_listing import list_pictures, split_extension
 from orchestrator.ingest.pyramid_maker import Pyramid, make_pyramids, pyramid_name
 from orchestrator.ingest.pyramid_policies import PyramidPolicy
+from orchestrator.storage.store import ObjectStore
 
 EXTENSION = ".tif"
 _FLOOR_BYTES = 64 * 1024**2
@@ -29,10 +32,10 @@ class FilePair:
     target: Path
 
 
-def list_pairs(source: Path, target: Path) -> list[FilePair]:
+def list_pairs(source: Path, target: Path, *, is_folder: bool = False) -> list[FilePair]:
     """What to convert: the file `source`, or every picture in that folder and its subfolders
-    (blocking). Pictures of a folder keep their subfolder, and their extension where two names would
-    be equal.
+    (blocking). `is_folder`: `target` is a folder, also if it does not exist yet. Pictures of a
+    folder keep their subfolder, and their extension where two names would be equal.
 
     Raises NotFound, InvalidInput.
     """
@@ -48,7 +51,7 @@ def list_pairs(source: Path, target: Path) -> list[FilePair]:
         return pairs
     if not source.is_file():
         raise NotFound(f"There is no file {source}.")
-    if target.is_dir():
+    if is_folder or target.is_dir():
         target = target / f"{split_extension(source.name)[0]}{EXTENSION}"
     if target.exists() and target.samefile(source):
         raise InvalidInput("OUT is the file of the original. Name another file.")
@@ -82,6 +85,15 @@ async def convert_file(
         return await asyncio.to_thread(_move, made, pair.target)
     finally:
         await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+
+
+async def fetch_pyramid(images: ObjectStore, key: str, target: Path) -> None:
+    """Write an object of the image bucket to `target`. Raises ObjectNotFound,
+    StorageUnavailable.
+    """
+    async with images.open(key) as stream, aiofiles.open(target, "wb") as file:
+        async for chunk in stream:
+            await file.write(chunk)
 
 
 def _move(made: list[Pyramid], target: Path) -> list[Pyramid]:

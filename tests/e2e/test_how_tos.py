@@ -197,6 +197,7 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     pictures.jpeg(tmp_path / "pictures" / "page.jpg", 1600, 1200)
     pictures.jpeg(tmp_path / "pictures" / "map.jpg", 900, 700)
+    pictures.pdf(tmp_path / "pages.pdf", 200, 300, pages=2)
     if page.stem == "api":
         pictures.jpeg(tmp_path / "pictures" / "lion.jpg", 1200, 800)
         pictures.jpeg(tmp_path / "pictures" / "tiger.jpg", 700, 900)

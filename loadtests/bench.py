@@ -24,6 +24,7 @@ from loadtests.benches.pyramids import p16
 from loadtests.benches.thumbnails import p8
 from loadtests.benches.tiles import p5
 from loadtests.benches.transforms import p14
+from loadtests.benches.uploads import p14_uploads
 from loadtests.benches.zoom import ScriptMissingError, p11
 from loadtests.harness import Row, Skipped, table, write_results
 from tests.support.reference_servers import ServerMissingError
@@ -41,6 +42,7 @@ BENCHES: dict[str, Bench] = {
     "P13": p13,
     "P14": p14,
     "P16": p16,
+    "P14U": p14_uploads,
 }
 
 

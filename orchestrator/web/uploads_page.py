@@ -15,7 +15,7 @@ from orchestrator.settings import Uploads
 from orchestrator.web.landing_page import StaticFile, static_address
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _FILES = {

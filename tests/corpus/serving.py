@@ -37,6 +37,7 @@ from tests.corpus.outcomes import (
 )
 from tests.corpus.questions import Answers, Questions
 from tests.corpus.references import Reference, decode
+from tests.support.process_table import peak_bytes
 from tests.support.serve_process import ServeProcess, run_server
 
 _REFERENCE_TIMEOUT_S = 120
@@ -238,14 +239,7 @@ class _MemoryWatch:
         while not self._end.wait(_POLL_S):
             for pid, command in self._server.processes().items():
                 if "spawn_main" in command:
-                    self.peak = max(self.peak, _peak_bytes(pid))
-
-
-def _peak_bytes(pid: int) -> int:
-    with suppress(OSError, IndexError, ValueError):
-        text = Path(f"/proc/{pid}/status").read_text()
-        return int(text.split("VmHWM:")[1].split()[0]) * 1024
-    return 0
+                    self.peak = max(self.peak, peak_bytes(pid))
 
 
 def _progress(console: Console) -> Progress:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e.conftest import Command, Done, run_command
 from tests.support import pictures
+from tests.support.patience import patience
 from tests.support.serve_process import COMMAND, ServeProcess, assert_log_clean, fetch, run_server
 
 
@@ -191,7 +192,7 @@ def test_on_a_terminal_ingest_draws_a_bar(server: ServeProcess, tmp_path: Path) 
             except OSError:
                 break
             drawn += piece
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=60 * patience()) == 0
     os.close(ours)
     assert "1/1" in drawn.decode()
     assert "━" in drawn.decode()

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import pictures
+from tests.support.patience import patience
+from tests.support.process_table import parent_of
 from tests.support.serve_process import (
     ServeProcess,
     assert_log_clean,
@@ -34,8 +36,7 @@ def children(server: ServeProcess) -> dict[int, str]:
     """The children of the supervisor that are Python processes, without their decode workers."""
     pids = {}
     for pid, words in server.processes().items():
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        if int(stat[1]) == server.process.pid and "spawn_main" in words:
+        if "spawn_main" in words and parent_of(pid) == server.process.pid:
             pids[pid] = words
     return pids
 
@@ -162,7 +163,7 @@ def test_ctrl_c_ends_all_processes_with_status_0(folder: Path) -> None:
         pids = [server.process.pid, *children(server)]
         for pid in pids:  # as a terminal does: to the whole group
             os.kill(pid, signal.SIGINT)
-        server.process.wait(timeout=30)
+        server.process.wait(timeout=30 * patience())
         assert server.process.returncode == 0
         assert_log_clean(server.log())
 

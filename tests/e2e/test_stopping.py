@@ -142,6 +142,6 @@ def test_draining_ends_in_time_although_a_client_waits_for_an_ingest(
         wait_until(is_ingesting, "the ingest is under way")
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(timeout=60) == 0
+        assert server.process.wait(timeout=60 * patience()) == 0
         assert time.monotonic() - began < (drain_s + 3) * patience() + 1
         client.join()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from tests.support import pictures
+from tests.support.process_table import resident_bytes
 from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
 
 GOOD = "0,0,256,256/256,256/0/default.jpg"
@@ -40,14 +40,9 @@ def server(tmp_path_factory):
 
 def resident_mb(server: ServeProcess) -> float:
     """Resident memory of the processes that serve and decode, without the database."""
-    total = 0.0
-    for pid, command in server.processes().items():
-        if "postgres" not in command:
-            status = Path(f"/proc/{pid}/status")
-            for line in status.read_text().splitlines() if status.exists() else []:
-                if line.startswith("VmRSS:"):
-                    total += int(line.split()[1]) / 1024
-    return total
+    processes = server.processes().items()
+    pids = [pid for pid, command in processes if "postgres" not in command]
+    return sum(map(resident_bytes, pids)) / 1024**2
 
 
 REFUSED = {

@@ -18,6 +18,7 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.settings import Imaging
 from tests.golden.comparison import a_recipe
 from tests.support.mutations import mutate
+from tests.support.process_table import peak_bytes
 from tests.support.samples import Sample, list_samples
 
 SAMPLES = list_samples()
@@ -57,11 +58,7 @@ def _confined(probe: Probe) -> dict[str, tuple[int, int]]:
 
 
 def _peak(pool: ImagingPool) -> int:
-    peaks = [0]
-    for pid in pool.pids:
-        status = Path(f"/proc/{pid}/status").read_text()
-        peaks += [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
-    return max(peaks) * 1024
+    return max(map(peak_bytes, pool.pids), default=0)
 
 
 async def run_mutations(

@@ -175,15 +175,13 @@ class ServeProcess:
             for pid in self.processes():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=10 * patience())
 
     def _check_exit(self) -> None:
         try:
-            status = self.process.wait(timeout=STOP_S)
+            status = self.process.wait(timeout=STOP_S * patience())
         except subprocess.TimeoutExpired:
-            raise AssertionError(
-                f"still running {STOP_S} s after SIGTERM\n{self.log_tail()}"
-            ) from None
+            raise AssertionError(f"still running after SIGTERM\n{self.log_tail()}") from None
         assert status == 0, f"exit status {status} after SIGTERM\n{self.log_tail()}"
         deadline = time.monotonic() + 3
         while (left := self.processes()) and time.monotonic() < deadline:

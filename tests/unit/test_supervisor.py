@@ -17,6 +17,8 @@ import pytest
 from orchestrator.errors import Conflict
 from orchestrator.processes import supervisor
 from orchestrator.settings import load
+from tests.support.patience import patience
+from tests.support.process_table import is_alive
 from tests.support.serve_process import wait_until
 
 PROGRAM = """
@@ -72,14 +74,6 @@ def supervised(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
         each.process.wait()
 
 
-def is_alive(pid: int) -> bool:
-    """True if the process runs; False for a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def test_sigterm_lets_every_process_finish_and_the_exit_status_is_zero(
     supervised: Callable[..., Supervised],
 ) -> None:
@@ -87,7 +81,7 @@ def test_sigterm_lets_every_process_finish_and_the_exit_status_is_zero(
     wait_until(lambda: len(it.notes()) == 3, "three processes ready")
     assert set(it.notes()) == {"housekeeping-0", "serve-0", "serve-1"}
     it.process.send_signal(signal.SIGTERM)
-    assert it.process.wait(timeout=10) == 0
+    assert it.process.wait(timeout=10 * patience()) == 0
     assert len(it.notes(".drained")) == 3
     assert not any(is_alive(pid) for pid in it.all_pids())
 
@@ -100,7 +94,7 @@ def test_children_inherit_a_metrics_folder_that_ends_with_the_supervisor(
     (folder,) = {path.read_text() for path in it.data.glob("serve-?-*") if not path.suffix}
     assert Path(folder).is_dir()
     it.process.send_signal(signal.SIGTERM)
-    assert it.process.wait(timeout=10) == 0
+    assert it.process.wait(timeout=10 * patience()) == 0
     assert not Path(folder).exists()
 
 
@@ -112,7 +106,7 @@ def test_a_process_killed_with_9_is_replaced(supervised: Callable[..., Supervise
     wait_until(lambda: len(list(it.data.glob("serve-1-*.ready"))) == 2, "a new serve-1")
     assert it.process.poll() is None
     it.process.send_signal(signal.SIGTERM)
-    assert it.process.wait(timeout=10) == 0
+    assert it.process.wait(timeout=10 * patience()) == 0
 
 
 def test_a_process_that_ignores_sigterm_is_killed_after_the_drain_time(
@@ -122,7 +116,7 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_drain_time(
     wait_until(lambda: len(it.notes()) == 3, "three processes ready")
     it.process.send_signal(signal.SIGTERM)
     began = time.monotonic()
-    assert it.process.wait(timeout=10) == 0
+    assert it.process.wait(timeout=10 * patience()) == 0
     assert 0.4 < time.monotonic() - began < 5
     assert not any(is_alive(pid) for pid in it.all_pids())
 
@@ -133,7 +127,7 @@ def test_a_second_signal_kills_the_processes_at_once(supervised: Callable[..., S
     it.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     it.process.send_signal(signal.SIGINT)
-    assert it.process.wait(timeout=10) == 0
+    assert it.process.wait(timeout=10 * patience()) == 0
     assert not any(is_alive(pid) for pid in it.all_pids())
 
 
@@ -141,7 +135,7 @@ def test_the_supervisor_exits_with_status_1_when_a_process_fails_to_start_severa
     supervised: Callable[..., Supervised],
 ) -> None:
     it = supervised("exits_with_status_3")
-    assert it.process.wait(timeout=20) == 1
+    assert it.process.wait(timeout=20 * patience()) == 1
     assert len(list(it.data.glob("housekeeping-0-*"))) <= 3
 
 

@@ -19,6 +19,8 @@ from pydantic import SecretStr
 from orchestrator.catalog.embedded.database import database, embedded
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.settings import Database, Server, Settings
+from tests.support.patience import patience
+from tests.support.process_table import is_alive
 from tests.support.serve_process import wait_until
 
 USER = """
@@ -33,7 +35,7 @@ with embedded(Path(sys.argv[1])) as server:
 
 def ask(dsn: str, query: str = "SELECT 1") -> object:
     async def work() -> object:
-        connection = await asyncpg.connect(dsn, timeout=10)
+        connection = await asyncpg.connect(dsn, timeout=10 * patience())
         try:
             return await connection.fetchval(query)
         finally:
@@ -44,13 +46,6 @@ def ask(dsn: str, query: str = "SELECT 1") -> object:
 
 def server_pid(folder: Path) -> int:
     return int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @contextmanager
@@ -95,7 +90,7 @@ def test_the_last_of_several_users_stops_the_server(tmp_path: Path) -> None:
             pid = server_pid(tmp_path)
         assert is_alive(pid)
         assert ask(dsn) == 1
-        other.communicate("\n", timeout=20)
+        other.communicate("\n", timeout=20 * patience())
     assert not is_alive(pid)
 
 
@@ -107,7 +102,7 @@ def test_processes_that_start_at_the_same_time_share_one_server(tmp_path: Path) 
         assert len(addresses) == 1
         assert ask(addresses.pop()) == 1
         for other in others:
-            other.communicate("\n", timeout=30)
+            other.communicate("\n", timeout=30 * patience())
             assert other.returncode == 0
     assert not is_alive(pid)
 

@@ -31,6 +31,7 @@ from orchestrator.model import SourceKind
 from orchestrator.settings import Imaging
 from tests.golden.comparison import a_recipe
 from tests.support import pictures
+from tests.support.process_table import is_alive
 from tests.unit.imaging.conftest import SMALL
 
 
@@ -100,7 +101,7 @@ async def test_workers_killed_while_idle_are_no_fault_of_the_next_picture(tmp_pa
         await _wait_until(lambda: len(pool._tiles.pids) == 2)
         for pid in pool._tiles.pids:
             os.kill(pid, signal.SIGKILL)
-        await _wait_until(lambda: not any(map(_is_running, pool._tiles.pids)))
+        await _wait_until(lambda: not any(map(is_alive, pool._tiles.pids)))
         assert all(await asyncio.gather(*(pool.render(recipe) for _ in range(4))))
     finally:
         await pool.close()
@@ -318,13 +319,6 @@ async def _wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.02)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _return(value: object) -> object:

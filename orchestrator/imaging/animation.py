@@ -18,7 +18,7 @@ from orchestrator.imaging.formats.file_type import sniff_file
 from orchestrator.imaging.picture_headers import header_number
 from orchestrator.imaging.probe import Bounds, check_frames, check_size
 from orchestrator.imaging.recipes import OutputFormat, Recipe
-from orchestrator.imaging.render import region_and_size_as_stored, resize
+from orchestrator.imaging.render import region_and_size_as_stored, resize, rotate
 
 MAX_RESULT_PIXELS = 100_000_000
 """Most pixels of all frames of a result: about a minute to find the colours of a GIF."""
@@ -39,7 +39,8 @@ class _Animation(NamedTuple):
 
 
 def animate(recipe: Recipe, bounds: Bounds) -> bytes:
-    """The encoded animation (`recipe.format` is gif or webp) of the region, at the size.
+    """The encoded animation (`recipe.format` is gif or webp) of the region, at the size, rotated by
+    quarter turns.
 
     Raises TooLarge, Unsupported, SourceMismatch if the file is not the one that the recipe was made
     for, VipsError if a frame cannot be decoded, FileNotFoundError.
@@ -52,8 +53,9 @@ def animate(recipe: Recipe, bounds: Bounds) -> bytes:
     frames = []
     for frame in _frames(animation):
         image = resize(colour.to_web(frame.crop(*region)), size)
-        frames.append(_with_all_channels(_turned(image, animation.orientation)).write_to_memory())
-    width, height = recipe.size
+        image = rotate(_turned(image, animation.orientation), recipe.rotation)
+        frames.append(_with_all_channels(image).write_to_memory())
+    width, height = recipe.size if recipe.rotation % 180 == 0 else recipe.size[::-1]
     rows = vips.Image.new_from_memory(
         b"".join(frames), width, height * len(frames), 4, "uchar"
     ).copy(interpretation="srgb")

@@ -128,7 +128,7 @@ def rotate_and_encode(image: Any, recipe: Recipe) -> bytes:
     """
     if recipe.mirror:
         image = image.fliphor()
-    image = _rotate(image, recipe.rotation % 360)
+    image = rotate(image, recipe.rotation % 360)
     output = cast("OutputFormat", recipe.format)
     return encode.encode_in_quality(image, recipe.quality, output, recipe.encoder)
 
@@ -199,7 +199,10 @@ def _span_in_level(start: int, length: int, full: int, scale: float) -> tuple[in
     return first, max(1, last - first)
 
 
-def _rotate(image: Any, angle: float) -> Any:
+def rotate(image: Any, angle: float) -> Any:
+    """`image` rotated clockwise by an angle in degrees, from 0 to less than 360; the corners of
+    other angles than right ones are transparent.
+    """
     if angle == 0:
         return image
     if angle in _RIGHT_ANGLES:

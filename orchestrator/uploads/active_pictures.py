@@ -27,7 +27,7 @@ from orchestrator.uploads.version_maker import VersionMaker
 
 log = logging.getLogger(__name__)
 _MISSING = "There is no such published picture."
-_LARGE_BYTES = 16 * 1024**2
+_LARGE_BYTES = 8 * 1024**2
 """Larger files are not read into memory."""
 _EXTENSION = "img"
 Tier = Literal["disk", "stored", "resize"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -17,6 +18,7 @@ from tests.integration.uploads.conftest import UploadSite, encoded, jpeg, open_u
 from tests.support.server_fixtures import S3Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+PICTURES = Path(__file__).parents[2] / "pictures"
 
 
 async def test_a_picture_has_validators_ranges_and_comes_from_memory(site: UploadSite) -> None:
@@ -73,9 +75,9 @@ async def test_versions_are_made_from_the_original_until_they_are_stored(site: U
 
 
 async def test_a_large_original_is_sent_in_parts(site: UploadSite) -> None:
-    noise = Image.frombytes("RGB", (2600, 2300), random.Random(5).randbytes(2600 * 2300 * 3))
+    noise = Image.frombytes("RGB", (1700, 1700), random.Random(5).randbytes(1700 * 1700 * 3))
     body = encoded(noise, "PNG", compress_level=0)
-    assert len(body) > 16 * 1024**2
+    assert len(body) > 8 * 1024**2
     filename = await site.published(body)
     path = f"/active/{filename}"
     reply = await site.ask(path)
@@ -101,7 +103,7 @@ async def modern(
     server = s3_server if request.param == "s3" else None
     dsn = await new_database(postgres)
     folder = tmp_path_factory.mktemp("modern")
-    formats = {"background_formats": ["webp", "avif"], "formats": ["webp", "tiff"]}
+    formats = {"background_formats": ["webp", "avif"], "formats": ["webp", "tiff", "heic", "avif"]}
     async with open_uploads(dsn, folder, server, **formats) as opened:
         yield opened
 
@@ -137,12 +139,20 @@ async def test_further_formats_are_made_in_the_background(modern: UploadSite) ->
 
 
 async def test_optional_formats_are_accepted_if_configured(modern: UploadSite) -> None:
-    for form, extension in (("WEBP", "webp"), ("TIFF", "tif")):
-        filename = await modern.published(encoded(Image.new("RGB", (50, 30), "red"), form))
+    red = Image.new("RGB", (50, 30), "red")
+    for body, extension, media_type in (
+        (encoded(red, "WEBP"), "webp", "image/webp"),
+        (encoded(red, "TIFF"), "tif", "image/tiff"),
+        ((PICTURES / "h_heic.heic").read_bytes(), "heic", "image/heic"),
+        ((PICTURES / "h_avif.avif").read_bytes(), "avif", "image/avif"),
+    ):
+        filename = await modern.published(body)
         assert filename.endswith(f".{extension}")
+        assert (await modern.ask(f"/active/{filename}")).headers["content-type"] == media_type
         base = filename.partition(".")[0]
         version = await modern.ask(f"/active/{base}MI.jpg")
-        assert (version.status, version.size) == (200, (50, 30))
+        assert (version.status, Image.open(io.BytesIO(version.body)).format) == (200, "JPEG")
+        assert (await modern.ask(f"/iiif/3/{base}/info.json")).status == 200
 
 
 class NoRows:

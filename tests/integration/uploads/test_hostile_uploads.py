@@ -33,8 +33,8 @@ async def small(
     (dead / "received").write_bytes(b"of a process that was killed")
     (folder / "temp" / "notes.txt").write_text("of another program")
     limits: dict[str, Any] = {"strip_originals": True}
-    limits |= {"max_bytes": MAX_BYTES, "max_frames": 100, "pause_timeout_s": 1, "max_uploads": 2}
-    async with open_uploads(dsn, folder, receive_timeout_s=4, **limits) as opened:
+    limits |= {"max_bytes": MAX_BYTES, "max_frames": 100, "pause_timeout_s": 2.5, "max_uploads": 2}
+    async with open_uploads(dsn, folder, receive_timeout_s=8, **limits) as opened:
         yield opened
 
 

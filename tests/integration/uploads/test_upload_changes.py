@@ -122,6 +122,18 @@ async def test_a_png_is_turned_by_its_pixels_and_keeps_its_crop(site: UploadSite
     assert (version.size, version.getpixel((5, 5))) == ((10, 20), (255, 0, 0))
 
 
+async def test_every_frame_of_an_animation_is_turned(site: UploadSite) -> None:
+    frames = [Image.new("RGB", (30, 20), name) for name in ("red", "lime", "blue")]
+    filename = await site.published(
+        encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=80)
+    )
+    reply = await site.change("rotate", filename=filename, rotation="-90")
+    new = json.loads(reply.body)["filename"]
+    picture = Image.open(io.BytesIO((await site.ask(f"/active/{new}")).body))
+    assert (picture.size, picture.n_frames) == ((20, 30), 3)  # type: ignore[attr-defined]
+    assert (await site.version(new, "BI")).size == (20, 30)
+
+
 async def test_what_cannot_be_turned_is_refused(site: UploadSite) -> None:
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="20" height="10"><path d="M0 0h9"/></svg>'
     filename = await site.published(svg)
@@ -190,9 +202,13 @@ async def test_what_is_not_published_in_time_expires(
 ) -> None:
     folder, server = tmp_path_factory.mktemp("expiry"), s3_server if storage == "s3" else None
     dsn = await new_database(postgres)
-    async with open_uploads(dsn, folder, server, expire_after_s=3) as site:
+    async with open_uploads(dsn, folder, server, expire_after_s=30) as site:
         waiting = await site.uploaded(jpeg(30, 20))
         kept = await site.published(jpeg(30, 20))
+        async with site.site.services.catalog.connection() as connection:
+            await connection.execute(
+                "UPDATE uploads SET created = now() - interval '1 minute' WHERE key = $1", waiting
+            )
 
         async def has_expired() -> bool:
             return await site.row(waiting) is None

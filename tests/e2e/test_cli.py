@@ -254,6 +254,7 @@ def test_doctor_finds_no_problem_in_a_running_installation(on_server: Command) -
         "storage",
         "ico",
         "pyramids",
+        "uploads",
         "database",
         "queue",
         "image server",

@@ -103,16 +103,17 @@ class PyramidSources:
         self,
         limit: int,
         *,
-        after: str = "",
+        after: SourceObject | None = None,
         prefix: str = "",
         states: Sequence[SourceState] = SOURCE_STATES,
     ) -> list[PyramidSource]:
-        """At most `limit` sources of all buckets with keys after `after`, by key."""
+        """At most `limit` sources of all buckets that follow `after`, by key and bucket."""
         rows = await self._pool.fetch(
             f"""SELECT * FROM ({_SHOWN}) AS shown
-                WHERE key > $1 AND starts_with(key, $2) AND state = ANY ($3::text[])
-                ORDER BY key LIMIT $4""",  # noqa: S608  constants
-            after,
+                WHERE (key, bucket) > ($1, $2) AND starts_with(key, $3) AND state = ANY ($4::text[])
+                ORDER BY key, bucket LIMIT $5""",  # noqa: S608  constants
+            after.key if after else "",
+            after.bucket if after else "",
             prefix,
             list(states),
             limit,
@@ -220,15 +221,15 @@ class PyramidSources:
 
 _SHOWN = """SELECT sources.bucket, sources.key, base, sources.generation, etag, version, sequencer,
         is_copyrighted, made_with, job, accepted, sources.finished,
-        CASE WHEN sources.state = 'queued' AND coalesce(jobs.state, 'failed')
-            IN ('failed', 'cancelled', 'superseded') THEN 'failed' ELSE sources.state END AS state,
+        CASE WHEN sources.state NOT IN ('queued', 'failed') THEN sources.state
+            WHEN jobs.state IN ('queued', 'running') THEN 'queued' ELSE 'failed' END AS state,
         greatest(sources.attempts, jobs.attempts) AS attempts,
         coalesce(sources.fault, jobs.fault) AS fault, jobs.state AS job_state,
         (SELECT count(*) FROM pyramids WHERE pyramids.bucket = sources.bucket
              AND pyramids.key = sources.key AND pyramids.etag <> '') AS pyramids
     FROM pyramid_sources AS sources LEFT JOIN jobs ON jobs.id = sources.job"""
 """Sources with the state of their jobs: the workers of a job may all have died, or a person may
-have cancelled it, so that no handler recorded the failure.
+have cancelled it, so that no handler recorded the failure; or a person has retried it.
 """
 _ONE_SHOWN = f"{_SHOWN} WHERE sources.bucket = $1 AND sources.key = $2"
 _ONE = f"{_ONE_SHOWN} FOR UPDATE OF sources"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from orchestrator.app import Services
-    from orchestrator.catalog.pyramid_values import SourceState
+    from orchestrator.catalog.pyramid_values import SourceObject, SourceState
     from orchestrator.ingest.events.pyramid_scan import ScanItem
 
 _PAGE = 500
@@ -158,16 +158,17 @@ def list_pyramids(
 
     async def read(services: Services) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
+        after: SourceObject | None = None
         while len(rows) < limit:
             size = min(_PAGE, limit - len(rows))
             page = await services.catalog.pyramids.page(
                 size,
-                after=rows[-1]["key"] if rows else "",
+                after=after,
                 prefix=prefix,
                 states=cast("list[SourceState]", states),
             )
             for each in page:
-                fault = each.fault
+                after, fault = each.source, each.fault
                 rows.append(
                     {
                         "bucket": each.source.bucket,

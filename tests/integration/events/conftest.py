@@ -16,7 +16,7 @@ import pytest_asyncio
 from orchestrator.catalog.pyramid_values import PyramidSource, SourceObject
 from orchestrator.model import Asset, AssetId
 from orchestrator.processes.pyramid_run import RunReport, run_once
-from orchestrator.settings import Pyramids
+from orchestrator.settings import Pyramids, Settings
 from tests.integration.api.conftest import House, Reply, new_database, open_house, settings_for
 from tests.support import pictures
 from tests.support.bucket_events import PyramidBuckets, notification
@@ -26,6 +26,12 @@ from tests.support.server_fixtures import S3Server, postgres, s3_server
 __all__ = ["postgres", "s3_server"]
 SECRET = "the secret of the senders"
 QUEUE = "events"
+
+
+def patient(settings: Settings) -> Settings:
+    """The settings with time limits that hold on a busy machine."""
+    changes = {"read_timeout_s": 60, "total_timeout_s": 120}
+    return settings.model_copy(update={"ingest": settings.ingest.model_copy(update=changes)})
 
 
 @dataclass
@@ -104,7 +110,8 @@ async def system(
     sqs_server: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[PyramidSystem]:
-    settings = settings_for(await new_database(postgres), tmp_path_factory.mktemp("data"))
+    data = tmp_path_factory.mktemp("data")
+    settings = patient(settings_for(await new_database(postgres), data))
     with PyramidBuckets(s3_server.endpoint) as buckets, a_queue(sqs_server, QUEUE) as sqs:
         values = buckets.settings(
             event_secret=SECRET,

@@ -152,6 +152,34 @@ async def test_a_rerun_queues_what_is_new_and_what_failed(system: PyramidSystem)
     clear_notes(system)
 
 
+async def test_sources_are_listed_in_pages_by_key_and_state(system: PyramidSystem) -> None:
+    keys = [f"page/{number}.jpg" for number in range(5)]
+    for key in keys:
+        await system.put(key, b"junk, not a picture")
+    await system.run()
+    pyramids, listed = system.house.services.catalog.pyramids, []
+    after = None
+    while page := await pyramids.page(2, after=after, prefix="page/", states=["failed"]):
+        listed += [each.source.key for each in page]
+        after = page[-1].source
+    assert listed == keys
+    assert await pyramids.page(9, prefix="page/", states=["done"]) == []
+    clear_notes(system)
+
+
+async def test_a_retried_failure_waits_again(system: PyramidSystem) -> None:
+    await system.put("retry/1.jpg", b"junk, not a picture")
+    await system.run()
+    source = await system.source("retry/1.jpg")
+    system.buckets.put("retry/1.jpg", jpeg())
+    await system.house.services.catalog.retries.retry_job(source.job)
+    assert (await system.source("retry/1.jpg")).state == "queued"
+    assert (await system.run()).done == 1
+    after = await system.source("retry/1.jpg")
+    assert (after.state, after.fault, after.pyramids) == ("done", None, 1)
+    clear_notes(system)
+
+
 async def test_a_cancelled_job_counts_as_failed_and_can_be_run_again(
     system: PyramidSystem,
 ) -> None:
@@ -163,6 +191,7 @@ async def test_a_cancelled_job_counts_as_failed_and_can_be_run_again(
     assert source.fault is not None
     assert source.fault.code == "cancelled"
     await catalog.retries.retry_job(source.job)
+    assert (await system.source("cancel/1.jpg")).state == "queued"
     assert (await system.run()).done == 1
     clear_notes(system)
 

@@ -28,7 +28,7 @@ from orchestrator.routing.plan import FromSource
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.settings import Pyramids, Settings
 from tests.integration.api.conftest import new_database, open_house, settings_for
-from tests.integration.events.conftest import SECRET, PyramidSystem, jpeg
+from tests.integration.events.conftest import SECRET, PyramidSystem, jpeg, patient
 from tests.support.bucket_events import PyramidBuckets
 from tests.support.server_fixtures import S3Server
 from tests.support.weed import CREDENTIALS
@@ -47,7 +47,7 @@ async def a_system(
     postgres: str, endpoint: str, data: Path, **values: Any
 ) -> AsyncIterator[tuple[PyramidSystem, Settings]]:
     """An installation with these settings of pyramids."""
-    settings = settings_for(await new_database(postgres), data)
+    settings = patient(settings_for(await new_database(postgres), data))
     with PyramidBuckets(endpoint) as buckets:
         changes = {
             name: value.format(**vars(buckets)) if isinstance(value, str) else value

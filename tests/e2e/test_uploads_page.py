@@ -133,6 +133,8 @@ def test_a_picture_is_dropped_cropped_and_published(
     page.get_by_label("Secret for publishing").fill(SECRET)
     item.get_by_role("button", name="Crop").click()
     page.wait_for_selector(".cropper-crop-box")
+    # All are filled, also the one that has the focus.
+    assert all(page.input_value(f"#crop-{name}") for name in ("x", "y", "width", "height"))
     box = page.locator(".cropper-point.point-se").bounding_box()
     assert box
     page.mouse.move(box["x"] + 2, box["y"] + 2)

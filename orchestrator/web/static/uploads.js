@@ -188,6 +188,7 @@ const picture = document.getElementById("crop-picture");
 const fields = ["x", "y", "width", "height"].map((name) => document.getElementById(`crop-${name}`));
 let cropper = null;
 let cropped = null;
+let edited = null; // the field that a person is typing into: moving the frame must not change it
 
 function crop(upload) {
   cropped = upload;
@@ -204,7 +205,7 @@ function crop(upload) {
     crop({ detail }) {
       const values = [detail.x, detail.y, detail.width, detail.height];
       fields.forEach((field, index) => {
-        if (field !== document.activeElement) field.value = Math.max(index < 2 ? 0 : 1, Math.round(values[index]));
+        if (field !== edited) field.value = Math.max(index < 2 ? 0 : 1, Math.round(values[index]));
       });
     },
   });
@@ -213,7 +214,13 @@ function crop(upload) {
 const entered = () => Object.fromEntries(
   ["x", "y", "width", "height"].map((name, index) => [name, Number(fields[index].value)]),
 );
-fields.forEach((field) => field.addEventListener("change", () => cropper.setData(entered())));
+fields.forEach((field) => {
+  field.addEventListener("input", () => { edited = field; });
+  field.addEventListener("change", () => {
+    cropper.setData(entered());
+    edited = null;
+  });
+});
 document.getElementById("crop-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const { x, y, width, height } = entered();
@@ -223,7 +230,7 @@ document.getElementById("crop-whole").addEventListener("click", () => use(null))
 document.getElementById("crop-close").addEventListener("click", () => dialog.close());
 dialog.addEventListener("close", () => {
   cropper?.destroy();
-  cropper = null;
+  cropper = edited = null;
   picture.removeAttribute("src");
 });
 

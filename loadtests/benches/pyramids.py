@@ -36,7 +36,7 @@ from orchestrator.settings import Imaging, Pyramids
 from tests.support.reference_servers import ServerMissingError
 from tests.support.scenes import write_jpeg
 
-_SAMPLE_S = 0.05
+_SAMPLE_S = 0.25
 _FORMS = {
     "JPEG tiles of 256 pixels": (
         Pyramids(),

@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.test_browser import ARGUMENTS, SHOTS
+from tests.e2e.test_browser import SHOTS, browser
 from tests.support import pictures
 from tests.support.patience import patience
 from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
+
+__all__ = ["browser"]
 
 pytestmark = pytest.mark.timeout(900)
 SECRET = "a-secret-for-publishing"
@@ -69,16 +70,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
     with run_server(data=home / "data", env=env) as server:
         yield server
     assert_log_clean(server.log())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    assert program, "chromium is not installed: make setup installs it"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

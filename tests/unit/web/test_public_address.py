@@ -1,6 +1,10 @@
 """Which public address a request came to, and whom to believe about it."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+from multidict import CIMultiDict
 
 from orchestrator.errors import InvalidInput, SettingsError
 from orchestrator.web.public_address import PublicAddressResolver, validate_host
@@ -120,3 +124,29 @@ def test_an_invalid_path_template_is_refused_at_start(template: str) -> None:
 def test_a_malformed_proxy_address_is_refused_at_start() -> None:
     with pytest.raises(SettingsError):
         PublicAddressResolver(["not-an-address"], {})
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        pytest.param("192.0.2.7", [], "192.0.2.7", id="no proxy"),
+        pytest.param("192.0.2.7", ["198.51.100.1"], "192.0.2.7", id="header of a client"),
+        pytest.param("10.0.0.1", ["198.51.100.1"], "198.51.100.1", id="one proxy"),
+        pytest.param("10.0.0.1", ["198.51.100.1, 10.0.0.2"], "198.51.100.1", id="two proxies"),
+        pytest.param("10.0.0.1", ["1.1.1.1, 198.51.100.1"], "198.51.100.1", id="invented entry"),
+        pytest.param("10.0.0.1", ["1.1.1.1", "198.51.100.1"], "198.51.100.1", id="two headers"),
+        pytest.param("10.0.0.1", ["not an address"], "not an address", id="no address"),
+        pytest.param("10.0.0.1", [], "10.0.0.1", id="proxy without the header"),
+        pytest.param("10.0.0.1", ["10.0.0.3"], "10.0.0.3", id="only proxies"),
+        pytest.param("2001:db8::1%eth0", [], "2001:db8::1", id="scope of IPv6"),
+        pytest.param(None, ["198.51.100.1"], "", id="Unix socket"),
+    ],
+)
+def test_the_client_is_the_last_address_that_is_no_trusted_proxy(
+    peer: str | None, forwarded: list[str], client: str
+) -> None:
+    addresses = PublicAddressResolver(["10.0.0.0/8"], {})
+    transport = SimpleNamespace(get_extra_info=lambda _: (peer, 5) if peer else "")
+    headers = CIMultiDict([("X-Forwarded-For", each) for each in forwarded])
+    request: Any = SimpleNamespace(transport=transport, headers=headers)
+    assert addresses.client_address(request) == client

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from orchestrator.app import Services, open_services
 from orchestrator.catalog.embedded.database import EmbeddedDatabase, embedded
@@ -22,7 +23,7 @@ from orchestrator.processes.housekeeping import Housekeeping
 from orchestrator.processes.roles import Process
 from orchestrator.processes.serve import PublicServer
 from orchestrator.processes.worker import build_worker, worker_loops
-from orchestrator.settings import Jobs, Pyramids, load
+from orchestrator.settings import Jobs, Pyramids, Uploads, load
 from tests.support.builders import an_asset
 from tests.support.jobs import moto, sqs_client, sqs_settings
 from tests.support.serve_process import free_port
@@ -37,6 +38,7 @@ EVIDENCE = {
     "invalidation": "missed changes not read",
     "store_sweep": FAILED,
     "ingest_sweep": "ingest not swept",
+    "upload_sweep": FAILED,
     "job_sweep": "jobs not swept",
     "jobs": "jobs not claimed",
     "sqs": "messages not received",
@@ -140,7 +142,13 @@ async def installation(data: Path, folder: Path) -> AsyncIterator[Installation]:
         pyramids = Pyramids(
             source_bucket="rbsc", image_bucket="images", sqs_queue=jobs.sqs_queue + "-events"
         )
-        changes = {"jobs": jobs, "pyramids": pyramids}
+        uploads = Uploads(
+            backend="local",
+            secrets=[SecretStr("secret")],
+            incoming_folder=str(data / "incoming"),
+            active_folder=str(data / "active"),
+        )
+        changes = {"jobs": jobs, "pyramids": pyramids, "uploads": uploads}
         settings = load(None, {}, values).model_copy(update=changes)
         async with open_services(settings) as services:
             yield Installation(services, server, data, queue)

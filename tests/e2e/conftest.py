@@ -31,7 +31,7 @@ class Done:
 Command = Callable[..., Done]
 
 
-def run_command(*words: object, env: dict[str, str] | None = None) -> Done:
+def run_command(*words: object, env: dict[str, str] | None = None, timeout_s: float = 120) -> Done:
     """Run `orchestrator WORDS` and wait for its end; any exit status is a result."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")
@@ -40,7 +40,7 @@ def run_command(*words: object, env: dict[str, str] | None = None) -> Done:
         [str(COMMAND), *map(str, words)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout_s,
         check=False,
         stdin=subprocess.DEVNULL,
         env={**environment, **(env or {})},

@@ -30,7 +30,7 @@ from tests.support.weed import BUCKET, CREDENTIALS, PUBLIC_BUCKET
 
 __all__ = ["postgres", "s3_server"]
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 SECRET = "a-secret-for-publishing"
 RULES = [
     {"suffix": "BI", "convert": ["-resize", "30x30>", "-quality", "80"]},
@@ -49,7 +49,12 @@ class Installation:
 
     def run(self, *words: object, **env: str) -> Done:
         return run_command(
-            "uploads", *words, "--data", self.folder / "data", env={**self.env, **env}
+            "uploads",
+            *words,
+            "--data",
+            self.folder / "data",
+            env={**self.env, **env},
+            timeout_s=800,
         )
 
     def start(self, *words: str) -> subprocess.Popen[str]:

@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -150,28 +151,31 @@ async def test_bytes_of_another_media_type_are_refused(site: UploadSite) -> None
 
 
 async def test_what_arrived_before_the_client_was_lost_is_kept(site: UploadSite) -> None:
-    place = await begin(site)
+    body = bytes(3_000_000)
+    place = await begin(site, body)
+    target = urlsplit(place)
+    lines = [f"PATCH {target.path} HTTP/1.1", f"Host: {target.netloc}", "Upload-Offset: 0"]
+    lines += [f"Content-Length: {len(body)}", *(f"{n}: {v}" for n, v in HEADERS.items()), "", ""]
+    _, writer = await asyncio.open_connection(target.hostname, target.port)
+    writer.write("\r\n".join(lines).encode() + body[:2_000_000])
 
-    sent = asyncio.Event()
-
-    async def stalls() -> AsyncIterator[bytes]:
-        yield BODY[:1000]
-        sent.set()
-        await asyncio.Event().wait()
-
-    headers = {**HEADERS, "Upload-Offset": "0"}
-    lost = asyncio.create_task(
-        site.site.session.patch(place, data=stalls(), headers=headers)  # type: ignore[arg-type]
-    )
-    await sent.wait()
-    lost.cancel()
-
-    async def offset() -> bool:
-        return (await send(site, "HEAD", place)).headers.get("upload-offset") == "1000"
+    async def offset() -> int:
+        return int((await send(site, "HEAD", place)).headers["upload-offset"])
 
     await until(offset)
-    rest = await send(site, "PATCH", place, BODY[1000:], Upload_Offset="1000")
-    assert rest.status == 204
+    writer.close()
+    await writer.wait_closed()
+    kept = await offset()
+    assert kept >= 1_000_000
+
+    async def is_resumed() -> bool:
+        start = await offset()
+        reply = await send(site, "PATCH", place, body[start:-1], Upload_Offset=str(start))
+        return reply.status == 204
+
+    await until(is_resumed)
+    assert await offset() == len(body) - 1
+    assert (await send(site, "DELETE", place)).status == 204
 
 
 # --- direct to the bucket ---------------------------------------------------------------------

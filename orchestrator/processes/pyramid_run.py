@@ -13,24 +13,22 @@ from typing import Any
 import uvloop
 
 from orchestrator.app import Services
-from orchestrator.catalog.jobs import JOBS_CHANNEL, Job
-from orchestrator.catalog.listener import Listener
+from orchestrator.catalog.jobs import Job
 from orchestrator.catalog.pyramid_values import SourceObject
 from orchestrator.errors import SettingsError, Superseded
 from orchestrator.ingest.events.event_acceptance import KINDS, PYRAMID
 from orchestrator.ingest.events.pyramid_services import PyramidServices
 from orchestrator.jobs.dead_workers import DeadWorkers
 from orchestrator.jobs.worker_loop import Handler, Worker
-from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.log import set_up_logging
-from orchestrator.processes.background import Loop, keep_running
-from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices
+from orchestrator.processes.background import Loop
 from orchestrator.processes.stop_request import StopRequest, services_until
 from orchestrator.processes.worker import (
     build_job_sweeper,
     build_pyramid_workers,
     pyramid_loops,
     pyramid_worker_options,
+    run_until_stopped,
 )
 from orchestrator.settings import Settings
 
@@ -162,27 +160,9 @@ async def _watch(settings: Settings) -> None:
             return
         require_pyramids(services)
         workers = build_pyramid_workers(services)
-
-        def on_notice(payload: str) -> None:
-            for each in workers:
-                each.on_notice(payload)
-
-        listener = Listener(
-            settings.database,
-            {JOBS_CHANNEL: on_notice, RULES_CHANNEL: rule_notices(services)},
-            on_lost=lambda: forget_rules(services),
-            on_restored=lambda: on_notice(""),
-        )
-        loops = (
-            Loop("listener", listener.run),
+        loops = [
             Loop("job_sweep", build_job_sweeper(services).run),
             *pyramid_loops(services),
             *(Loop("jobs", each.run) for each in workers),
-        )
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(keep_running(loop)) for loop in loops]
-            log.info("worker started", extra={"slots": WorkerOptions.of(settings).slots})
-            await stop.received.wait()
-            for task in running:
-                task.cancel()
-    log.info("worker ended")
+        ]
+        await run_until_stopped(stop, services, workers, loops)

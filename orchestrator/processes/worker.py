@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
@@ -236,31 +236,42 @@ async def _run(settings: Settings, port: int | None) -> None:
             return
         if port is not None:
             await _open_port(ports, services, port)
-        async with asyncio.TaskGroup() as tasks:
-            worker = build_worker(services)
-            side_workers = build_side_workers(services)
+        worker = build_worker(services)
+        side_workers = build_side_workers(services)
+        loops = [
+            *worker_loops(services, worker),
+            *sweeper_loops(services),
+            *(Loop("jobs", each.run) for each in side_workers),
+        ]
+        await run_until_stopped(stop, services, [worker, *side_workers], loops)
 
-            def on_notice(payload: str) -> None:
-                for each in (worker, *side_workers):
-                    each.on_notice(payload)
 
-            listener = Listener(
-                settings.database,
-                {JOBS_CHANNEL: on_notice, RULES_CHANNEL: rule_notices(services)},
-                on_lost=lambda: forget_rules(services),
-                on_restored=lambda: on_notice(""),
-            )
-            loops = (
-                Loop("listener", listener.run),
-                *worker_loops(services, worker),
-                *sweeper_loops(services),
-                *(Loop("jobs", each.run) for each in side_workers),
-            )
-            running = [tasks.create_task(keep_running(loop)) for loop in loops]
-            log.info("worker started", extra={"slots": WorkerOptions.of(settings).slots})
-            await stop.received.wait()
-            for task in running:
-                task.cancel()
+async def run_until_stopped(
+    stop: StopRequest, services: Services, workers: Sequence[Worker], loops: Sequence[Loop]
+) -> None:
+    """Run the loops, among them those of the workers, and the listener that wakes the workers,
+    until SIGTERM or SIGINT. Running jobs are drained.
+    """
+
+    def on_notice(payload: str) -> None:
+        for each in workers:
+            each.on_notice(payload)
+
+    listener = Listener(
+        services.settings.database,
+        {JOBS_CHANNEL: on_notice, RULES_CHANNEL: rule_notices(services)},
+        on_lost=lambda: forget_rules(services),
+        on_restored=lambda: on_notice(""),
+    )
+    async with asyncio.TaskGroup() as tasks:
+        running = [
+            tasks.create_task(keep_running(loop))
+            for loop in (Loop("listener", listener.run), *loops)
+        ]
+        log.info("worker started", extra={"slots": WorkerOptions.of(services.settings).slots})
+        await stop.received.wait()
+        for task in running:
+            task.cancel()
     log.info("worker ended")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator import metrics
-from orchestrator.catalog.uploads import Upload, UploadDraft, Uploads
+from orchestrator.catalog.uploads import Upload, Uploads
 from orchestrator.errors import BodyTooSlow, NotAnImage, Overloaded, TooLarge
 from orchestrator.imaging.formats.metadata_removal import without_metadata
 from orchestrator.imaging.pool import ImagingPool
@@ -120,19 +120,14 @@ class Intake:
         received, extension, probe = await self.check(received)
         key = PictureKey(new_name(time.time()), "", extension)
         versions = await self._maker.make(key, received.path, probe, None)
-        upload = await self._rows.add(
-            UploadDraft(
-                key.name,
-                str(key),
-                probe.width,
-                probe.height,
-                probe.pages,
-                received.bytes,
-                received.sha256,
-                self._maker.names,
-                self._maker.made_with(None),
-            )
+        draft = self._maker.draft(
+            key,
+            probe,
+            size=received.bytes,
+            sha256=received.sha256,
+            made_with=self._maker.made_with(None),
         )
+        upload = await self._rows.add(draft)
         await self._files.store(
             self._stores.incoming, upload, received.path, versions, cache_control=""
         )

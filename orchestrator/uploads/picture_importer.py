@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from orchestrator.catalog.uploads import UploadDraft, Uploads
+from orchestrator.catalog.uploads import Uploads
 from orchestrator.errors import Unsupported
 from orchestrator.uploads.intake import Intake, OpenFolder, Received
 from orchestrator.uploads.originals_at_work import WorkingOriginal
@@ -97,18 +97,8 @@ class PictureImporter:
             before = await self._rows.get(key.name)
             if before is not None and before.sha256 != received.sha256:
                 await self._publication.delete(before)
-            upload = await self._rows.add(
-                UploadDraft(
-                    key.name,
-                    str(key),
-                    probe.width,
-                    probe.height,
-                    probe.pages,
-                    received.bytes,
-                    received.sha256,
-                    self._maker.names,
-                )
-            )
+            draft = self._maker.draft(key, probe, size=received.bytes, sha256=received.sha256)
+            upload = await self._rows.add(draft)
             original = WorkingOriginal(self._files, self._maker, self._stores.active, folder)
             original.use(received.path)
             published = await self._publication.publish(upload, upload.crop, original)

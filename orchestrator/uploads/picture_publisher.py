@@ -162,7 +162,7 @@ class Publisher:
             with suppress(ObjectNotFound):
                 sha256 = await self._files.fetch(store, str(key), path)
                 probe = await self._maker.probe(path)
-                draft = await asyncio.to_thread(self._draft, key, path, probe, sha256)
+                draft = await self._draft(key, path, probe, sha256)
                 return await self._rows.add(draft, stage)
         raise NotFound(_MISSING)
 
@@ -174,24 +174,15 @@ class Publisher:
         sha256 = await asyncio.to_thread(_sha256, path)
         original.use(path)
         probe = await self._maker.probe(path)
-        draft = await asyncio.to_thread(self._draft, new, path, probe, sha256)
+        draft = await self._draft(new, path, probe, sha256)
         upload = await self._rows.add(draft)
         upload = await self._publication.publish(upload, crop, original)
         await self._publication.finish(upload, original)
         return upload
 
-    def _draft(self, key: PictureKey, path: Path, probe: Probe, sha256: str) -> UploadDraft:
-        return UploadDraft(
-            key.name,
-            str(key),
-            probe.width,
-            probe.height,
-            probe.pages,
-            path.stat().st_size,
-            sha256,
-            self._maker.names,
-            ADOPTED,
-        )
+    async def _draft(self, key: PictureKey, path: Path, probe: Probe, sha256: str) -> UploadDraft:
+        status = await asyncio.to_thread(path.stat)
+        return self._maker.draft(key, probe, size=status.st_size, sha256=sha256, made_with=ADOPTED)
 
 
 def _sha256(path: Path) -> str:

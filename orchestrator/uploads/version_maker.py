@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.catalog.uploads import Region
+from orchestrator.catalog.uploads import Region, UploadDraft
 from orchestrator.errors import TooLarge, Unsupported
 from orchestrator.imaging.formats.file_type import sniff_file
 from orchestrator.imaging.pool import ImagingPool
@@ -45,6 +45,22 @@ class VersionMaker:
     def made_with(self, crop: Region | None) -> str:
         """Identifies what the versions of a picture with this crop are made with."""
         return rules_digest(self.rules, crop)
+
+    def draft(
+        self, key: PictureKey, probe: Probe, *, size: int, sha256: str, made_with: str = ""
+    ) -> UploadDraft:
+        """What is recorded of a new picture of `size` bytes."""
+        return UploadDraft(
+            key.name,
+            str(key),
+            probe.width,
+            probe.height,
+            probe.pages,
+            size,
+            sha256,
+            self.names,
+            made_with,
+        )
 
     async def probe(self, path: Path) -> Probe:
         """What the picture is; a part of it is decoded. Raises Unsupported for a format that is not

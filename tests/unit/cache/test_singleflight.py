@@ -20,6 +20,7 @@ from orchestrator.errors import (
     Overloaded,
     StorageUnavailable,
     Superseded,
+    TooManyRequests,
     Unavailable,
 )
 from tests.support.caches import ManualClock
@@ -353,7 +354,12 @@ def _classes(root: type[OrchestratorError]) -> list[type[OrchestratorError]]:
 def test_every_error_is_the_same_after_it_was_noted_for_another_process(
     kind: type[OrchestratorError],
 ) -> None:
-    arguments = {InvalidImageRequest: ("size", "No."), Overloaded: ("No.", 7.5), Superseded: ()}
+    arguments = {
+        InvalidImageRequest: ("size", "No."),
+        Overloaded: ("No.", 7.5),
+        TooManyRequests: ("No.", 7.5),
+        Superseded: (),
+    }
     error = kind(*arguments.get(kind, ("No.",)))
     note = Failure.of(error, 1.0)
     again = Failure(note.kind, json.loads(json.dumps(dict(note.fields))), 1.0).error()

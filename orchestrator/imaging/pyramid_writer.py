@@ -188,6 +188,7 @@ def _save(image: Any, target: Path, policy: ConversionPolicy, threads: int) -> N
         pyramid=True,
         subifd=policy.subifd,
         bigtiff=needs_big_tiff(image, policy),
+        resunit="cm",  # libvips before 8.15 has no other default
         **({"xres": resolution, "yres": resolution} if resolution else {}),
     )
 

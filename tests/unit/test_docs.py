@@ -282,6 +282,14 @@ def test_decision_records_say_status_context_decision_consequences_and_how_enfor
     assert incomplete == []
 
 
+def test_each_decision_record_has_a_number_of_its_own_in_its_name_and_title() -> None:
+    records = sorted((DOCS / "adr").glob("[0-9]*.md"))
+    numbers = [int(path.name[:4]) for path in records]
+    assert len(set(numbers)) == len(numbers)
+    titles = [path.read_text().splitlines()[0] for path in records]
+    assert [title.split(".")[0] for title in titles] == [f"# {number}" for number in numbers]
+
+
 def test_the_readme_opens_with_one_sentence_the_two_commands_and_a_curl() -> None:
     text = (ROOT / "README.md").read_text()
     places = [text.index(each) for each in ("answers IIIF", "make run", "make test", "curl ")]

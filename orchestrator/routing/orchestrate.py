@@ -65,9 +65,8 @@ class SourceOrchestrator:
         host is copied; unless `waits`, one of at least `delivery.ranges_from` bytes is not.
 
         Raises NotOrchestrated if a rule forbids the copy, the disk has no room, or the caller does
-        not wait for the copy; SourceChanged
-        if the bytes are not those that the version was recorded with, AssetNotFound if the asset
-        has no source, StorageUnavailable.
+        not wait for the copy; SourceChanged if the bytes are not those that the version was
+        recorded with, AssetNotFound if the asset has no source, StorageUnavailable.
         """
         source = source_of(asset)
         local = await self._local_path(source)

@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +22,7 @@ from orchestrator.imaging.formats.metadata_removal import without_metadata
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Probe
 from orchestrator.settings import Uploads as UploadSettings
+from orchestrator.uploads.measured_file import MeasuredFile
 from orchestrator.uploads.picture_files import PictureFiles
 from orchestrator.uploads.picture_keys import PictureKey, new_name
 from orchestrator.uploads.polyglots import check_single
@@ -33,15 +33,6 @@ log = logging.getLogger(__name__)
 OpenFolder = Callable[[int], AbstractAsyncContextManager[Path]]
 """Opens an empty work folder with room for that many bytes; it is removed at the end."""
 _BUFFER_BYTES = 1024**2
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A received file in a work folder."""
-
-    path: Path
-    bytes: int
-    sha256: str
 
 
 class Intake:
@@ -89,7 +80,7 @@ class Intake:
                 f"The file has more than {self._settings.max_bytes} bytes. Send a smaller one."
             )
 
-    async def receive(self, folder: Path, chunks: AsyncIterator[bytes]) -> Received:
+    async def receive(self, folder: Path, chunks: AsyncIterator[bytes]) -> MeasuredFile:
         """Write the chunks to a file in `folder`. Raises TooLarge, BodyTooSlow."""
         path = folder / "received"
         file = await asyncio.to_thread(path.open, "xb")
@@ -107,11 +98,11 @@ class Intake:
         """
         async with self.work_folder() as folder:
             own = folder / "received"
-            size, sha256 = await asyncio.to_thread(_link, path, own)
-            self.check_size(size)
-            return await self.accept(Received(own, size, sha256))
+            received = await asyncio.to_thread(_link, path, own)
+            self.check_size(received.bytes)
+            return await self.accept(received)
 
-    async def accept(self, received: Received) -> Upload:
+    async def accept(self, received: MeasuredFile) -> Upload:
         """Check a file, make its versions, and store everything in `incoming`.
 
         Raises NotAnImage, Unsupported and other Unprocessable for a file that is not accepted,
@@ -120,13 +111,7 @@ class Intake:
         received, extension, probe = await self.check(received)
         key = PictureKey(new_name(time.time()), "", extension)
         versions = await self._maker.make(key, received.path, probe, None)
-        draft = self._maker.draft(
-            key,
-            probe,
-            size=received.bytes,
-            sha256=received.sha256,
-            made_with=self._maker.made_with(None),
-        )
+        draft = self._maker.draft(key, probe, received, made_with=self._maker.made_with(None))
         upload = await self._rows.add(draft)
         await self._files.store(
             self._stores.incoming, upload, received.path, versions, cache_control=""
@@ -135,7 +120,7 @@ class Intake:
         log.info("picture received", extra={"key": str(key), "bytes": received.bytes})
         return upload
 
-    async def check(self, received: Received) -> tuple[Received, str, Probe]:
+    async def check(self, received: MeasuredFile) -> tuple[MeasuredFile, str, Probe]:
         """The file without what must not be stored, the extension of its format, and what the
         picture is. Raises NotAnImage, Unsupported and other Unprocessable, TooLarge, Overloaded.
         """
@@ -148,7 +133,9 @@ class Intake:
             received = await asyncio.to_thread(_strip, received, probe)
         return received, extension, probe
 
-    async def _write(self, file: BinaryIO, path: Path, chunks: AsyncIterator[bytes]) -> Received:
+    async def _write(
+        self, file: BinaryIO, path: Path, chunks: AsyncIterator[bytes]
+    ) -> MeasuredFile:
         digest, size = hashlib.sha256(), 0
         buffer = bytearray()
 
@@ -169,9 +156,9 @@ class Intake:
                 await asyncio.to_thread(flush)
         await asyncio.to_thread(flush)
         await asyncio.to_thread(file.flush)
-        return Received(path, size, digest.hexdigest())
+        return MeasuredFile(path, size, digest.hexdigest())
 
-    async def _cleaned(self, received: Received, extension: str) -> Received:
+    async def _cleaned(self, received: MeasuredFile, extension: str) -> MeasuredFile:
         """The file without what must not be stored. Raises Unprocessable, TooLarge, Overloaded."""
         if extension != "svg":
             await asyncio.to_thread(check_single, received.path)
@@ -182,24 +169,23 @@ class Intake:
         return await asyncio.to_thread(_replace, received, body)
 
 
-def _strip(received: Received, probe: Probe) -> Received:
+def _strip(received: MeasuredFile, probe: Probe) -> MeasuredFile:
     """The file without metadata. Blocking. Raises Unprocessable."""
     body = received.path.read_bytes()
     return _replace(received, without_metadata(body, probe.format, probe.orientation))
 
 
-def _replace(received: Received, body: bytes) -> Received:
+def _replace(received: MeasuredFile, body: bytes) -> MeasuredFile:
     """A file with these bytes, in place of the received one. Blocking."""
     path = received.path.with_name("cleaned")
     path.write_bytes(body)
-    return Received(path, len(body), hashlib.sha256(body).hexdigest())
+    return MeasuredFile(path, len(body), hashlib.sha256(body).hexdigest())
 
 
-def _link(path: Path, target: Path) -> tuple[int, str]:
-    """Give a file a second name, on another disk a copy; its size in bytes and its SHA-256."""
+def _link(path: Path, target: Path) -> MeasuredFile:
+    """Give a file a second name, on another disk a copy. Blocking."""
     try:
         target.hardlink_to(path)
     except OSError:
         shutil.copyfile(path, target)
-    with target.open("rb") as file:
-        return target.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    return MeasuredFile.of(target)

@@ -7,13 +7,13 @@ was interrupted is repeated.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from orchestrator.catalog.uploads import Uploads
 from orchestrator.errors import Unsupported
-from orchestrator.uploads.intake import Intake, OpenFolder, Received
+from orchestrator.uploads.intake import Intake, OpenFolder
+from orchestrator.uploads.measured_file import MeasuredFile
 from orchestrator.uploads.originals_at_work import WorkingOriginal
 from orchestrator.uploads.picture_files import PictureFiles
 from orchestrator.uploads.picture_keys import PictureKey
@@ -89,23 +89,16 @@ class PictureImporter:
         async with self._publisher.alone(key.name), self._open_folder(0) as folder:
             path = folder / "fetched"
             await fetch(path)
-            size, sha256 = await asyncio.to_thread(_measure, path)
-            self._intake.check_size(size)
-            received, extension, probe = await self._intake.check(Received(path, size, sha256))
+            fetched = await asyncio.to_thread(MeasuredFile.of, path)
+            self._intake.check_size(fetched.bytes)
+            received, extension, probe = await self._intake.check(fetched)
             if (extension == "svg") != (key.extension == "svg"):
                 raise Unsupported(f"The file is {extension.upper()}, which its name denies.")
             before = await self._rows.get(key.name)
             if before is not None and before.sha256 != received.sha256:
                 await self._publication.delete(before)
-            draft = self._maker.draft(key, probe, size=received.bytes, sha256=received.sha256)
-            upload = await self._rows.add(draft)
+            upload = await self._rows.add(self._maker.draft(key, probe, received))
             original = WorkingOriginal(self._files, self._maker, self._stores.active, folder)
             original.use(received.path)
             published = await self._publication.publish(upload, upload.crop, original)
             await self._publication.finish(published, original)
-
-
-def _measure(path: Path) -> tuple[int, str]:
-    """(size in bytes, SHA-256) of a file."""
-    with path.open("rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,18 +5,17 @@ picture, so concurrent requests for one picture are carried out one after the ot
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
 from orchestrator.catalog.lock_waiting import Lock, wait_for_lock
-from orchestrator.catalog.uploads import Region, Upload, UploadDraft, Uploads, UploadState
+from orchestrator.catalog.uploads import Region, Upload, Uploads, UploadState
 from orchestrator.errors import NotFound, ObjectNotFound
 from orchestrator.imaging.pool import ImagingPool
-from orchestrator.imaging.recipes import Probe
 from orchestrator.uploads.intake import OpenFolder
+from orchestrator.uploads.measured_file import MeasuredFile
 from orchestrator.uploads.originals_at_work import WorkingOriginal
 from orchestrator.uploads.picture_files import PictureFiles
 from orchestrator.uploads.picture_keys import PictureKey, new_name
@@ -162,7 +161,9 @@ class Publisher:
             with suppress(ObjectNotFound):
                 sha256 = await self._files.fetch(store, str(key), path)
                 probe = await self._maker.probe(path)
-                draft = await self._draft(key, path, probe, sha256)
+                size = (await asyncio.to_thread(path.stat)).st_size
+                file = MeasuredFile(path, size, sha256)
+                draft = self._maker.draft(key, probe, file, made_with=ADOPTED)
                 return await self._rows.add(draft, stage)
         raise NotFound(_MISSING)
 
@@ -171,20 +172,10 @@ class Publisher:
     ) -> Upload:
         """Publish a file under a new name. Until then it expires like any upload."""
         new = PictureKey(new_name(time.time()), "", key.extension)
-        sha256 = await asyncio.to_thread(_sha256, path)
+        file = await asyncio.to_thread(MeasuredFile.of, path)
         original.use(path)
         probe = await self._maker.probe(path)
-        draft = await self._draft(new, path, probe, sha256)
-        upload = await self._rows.add(draft)
+        upload = await self._rows.add(self._maker.draft(new, probe, file, made_with=ADOPTED))
         upload = await self._publication.publish(upload, crop, original)
         await self._publication.finish(upload, original)
         return upload
-
-    async def _draft(self, key: PictureKey, path: Path, probe: Probe, sha256: str) -> UploadDraft:
-        status = await asyncio.to_thread(path.stat)
-        return self._maker.draft(key, probe, size=status.st_size, sha256=sha256, made_with=ADOPTED)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,7 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder, Probe, Recipe
 from orchestrator.settings import Uploads
 from orchestrator.settings.convert_arguments import VersionRule, parse_version_rule
+from orchestrator.uploads.measured_file import MeasuredFile
 from orchestrator.uploads.picture_keys import PictureKey
 from orchestrator.uploads.version_plan import VersionPlan, plan_version, rules_digest
 
@@ -47,17 +48,17 @@ class VersionMaker:
         return rules_digest(self.rules, crop)
 
     def draft(
-        self, key: PictureKey, probe: Probe, *, size: int, sha256: str, made_with: str = ""
+        self, key: PictureKey, probe: Probe, file: MeasuredFile, *, made_with: str = ""
     ) -> UploadDraft:
-        """What is recorded of a new picture of `size` bytes."""
+        """What is recorded of a new picture."""
         return UploadDraft(
             key.name,
             str(key),
             probe.width,
             probe.height,
             probe.pages,
-            size,
-            sha256,
+            file.bytes,
+            file.sha256,
             self.names,
             made_with,
         )

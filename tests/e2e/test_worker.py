@@ -22,6 +22,7 @@ from orchestrator.catalog.jobs import INGEST, Job, JobDraft
 from orchestrator.catalog.migrator import migrate
 from orchestrator.settings import Database, Jobs
 from tests.support.jobs import open_job_system
+from tests.support.patience import ANSWER_S
 from tests.support.pictures import jpeg
 from tests.support.serve_process import COMMAND, assert_log_clean, fetch, free_port
 
@@ -58,7 +59,7 @@ class Place:
         ]
 
         async def submit_batch() -> list[int]:
-            database = Database(dsn=SecretStr(self.dsn))
+            database = Database(dsn=SecretStr(self.dsn), answer_timeout_s=ANSWER_S)
             await migrate(database)
             async with open_job_system(database, Jobs()) as system:
                 return list((await system.submitter.submit(drafts, BatchDraft(1))).ids)
@@ -69,7 +70,9 @@ class Place:
         """The jobs, once all have ended."""
 
         async def wait() -> list[Job]:
-            async with open_job_system(Database(dsn=SecretStr(self.dsn)), Jobs()) as system:
+            async with open_job_system(
+                Database(dsn=SecretStr(self.dsn), answer_timeout_s=ANSWER_S), Jobs()
+            ) as system:
                 return await system.ended(ids, 60)
 
         return asyncio.run(wait())

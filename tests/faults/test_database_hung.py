@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 
+from orchestrator.settings import Database
 from tests.support import pictures
 from tests.support.pausing import paused, postgres_pids
 from tests.support.serve_process import Reply, assert_log_clean, fetch, run_server, wait_until
 
 ATTEMPTS = 8
+ENV = {"ORCHESTRATOR_DATABASE__ANSWER_TIMEOUT_S": str(Database().answer_timeout_s)}
+"""The default of the product, not the patient one of other tests."""
 """Requests of each kind: enough that both processes answer some."""
 
 
@@ -22,7 +25,7 @@ def test_no_request_waits_for_a_hung_database(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     pictures.jpeg(folder / "sample.jpg", 2000, 1500)
-    with run_server(folder, workers=2, data=tmp_path / "data") as server:
+    with run_server(folder, workers=2, data=tmp_path / "data", env=ENV) as server:
         server.wait_converted()
         base = f"{server.public}/iiif/3/1%2F1%2Fsample"
         unknown = f"{server.public}/iiif/3/1%2F1%2Fnone"

@@ -43,6 +43,7 @@ from orchestrator.settings import Cache, Database, Imaging, Ingest, Server, Sett
 from orchestrator.storage import object_keys as keys
 from orchestrator.storage.filesystem_store import FilesystemStore
 from orchestrator.storage.store import DEFAULT_MEDIA_TYPE, ObjectInfo, read
+from tests.support.patience import ANSWER_S
 
 
 class RecordingStore(FilesystemStore):
@@ -211,7 +212,7 @@ def settings_for(dsn: str, data: Path) -> Settings:
     """Small thumbnails, loopback origins, short waits."""
     return Settings(
         server=Server(data_dir=data),
-        database=Database(dsn=SecretStr(dsn)),
+        database=Database(dsn=SecretStr(dsn), answer_timeout_s=ANSWER_S),
         cache=Cache(free_space_floor=0),
         ingest=Ingest(
             thumbnail_policy=[200, 100, 50],

@@ -31,6 +31,7 @@ from orchestrator.jobs.submitter import Submitter
 from orchestrator.jobs.worker_loop import Handler, Worker
 from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.settings import Database, Jobs, Settings
+from tests.support.patience import ANSWER_S
 from tests.support.serve_process import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -273,7 +274,9 @@ LEASES = {"heartbeat_s": 0.2, "lease_s": 1.0}
 
 async def _work(dsn: str, log: str, seconds: str) -> None:
     settings = Jobs(max_attempts=50, **LEASES)
-    database = Database(dsn=SecretStr(dsn), connect_timeout_s=5, query_timeout_s=15)
+    database = Database(
+        dsn=SecretStr(dsn), connect_timeout_s=5, query_timeout_s=15, answer_timeout_s=ANSWER_S
+    )
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
 

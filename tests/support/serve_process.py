@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.patience import patience
+from tests.support.patience import ANSWER_S, patience
 
 COMMAND = Path(sys.executable).with_name("orchestrator")
 READY_S = 90.0
@@ -288,6 +288,7 @@ def start_server(
                 **environment,
                 # Where running installations are recorded: not among those of the user.
                 "XDG_STATE_HOME": str(data.parent / "state"),
+                "ORCHESTRATOR_DATABASE__ANSWER_TIMEOUT_S": str(ANSWER_S),
                 **(env or {}),
                 MARK: mark,
             },

@@ -22,6 +22,7 @@ from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.embedded.database import embedded
 from orchestrator.catalog.migrator import migrate
 from orchestrator.settings import Database, Storage
+from tests.support.patience import ANSWER_S
 from tests.support.weed import BUCKET, CREDENTIALS, weed
 
 _numbers = itertools.count(1)
@@ -71,7 +72,12 @@ async def database(postgres: str) -> Database:
     finally:
         await connection.close()
     dsn = urlsplit(postgres)._replace(path=f"/{name}").geturl()
-    return Database(dsn=SecretStr(dsn), connect_timeout_s=10, query_timeout_s=30)
+    return Database(
+        dsn=SecretStr(dsn),
+        connect_timeout_s=10,
+        query_timeout_s=30,
+        answer_timeout_s=ANSWER_S,
+    )
 
 
 @pytest.fixture

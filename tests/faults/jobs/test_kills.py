@@ -28,12 +28,13 @@ from tests.support.jobs import (
     open_job_system,
     running,
 )
+from tests.support.patience import ANSWER_S
 
 
 async def test_another_worker_runs_the_job_of_a_killed_one(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with embedded(tmp_path) as server:
-        database = Database(dsn=SecretStr(server.dsn))
+        database = Database(dsn=SecretStr(server.dsn), answer_timeout_s=ANSWER_S)
         await migrate(database)
         async with open_job_system(database, Jobs(**LEASES)) as system:
             [number] = (await system.submitter.submit(drafts(1), BatchDraft(1))).ids

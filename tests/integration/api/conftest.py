@@ -33,6 +33,7 @@ from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.routes import build_private_app
 from tests.support import pictures
 from tests.support.origins import OriginServer, origin_server
+from tests.support.patience import ANSWER_S
 from tests.support.server_fixtures import postgres
 
 __all__ = ["postgres"]
@@ -128,7 +129,7 @@ def _raw(url: str) -> Any:
 def settings_for(dsn: str, data: Path) -> Settings:
     return Settings(
         server=Server(data_dir=data),
-        database=Database(dsn=SecretStr(dsn), pool_max=10),
+        database=Database(dsn=SecretStr(dsn), pool_max=10, answer_timeout_s=ANSWER_S),
         cache=Cache(free_space_floor=0),
         imaging=Imaging(processes=1),
         ingest=Ingest(

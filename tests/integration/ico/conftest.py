@@ -25,7 +25,7 @@ from orchestrator.processes.roles import Process
 from orchestrator.settings import Cache, Database, Ico, Imaging, Server, Settings
 from orchestrator.storage.picture_store import PictureStore
 from orchestrator.storage.s3_store import open_s3
-from tests.support.patience import patience
+from tests.support.patience import ANSWER_S, patience
 from tests.support.serve_process import free_port
 from tests.support.server_fixtures import S3Server, postgres, s3_server
 from tests.support.weed import BUCKET, CREDENTIALS
@@ -118,7 +118,7 @@ async def open_site(dsn: str, data: Path, ico: Ico, **sections: Any) -> AsyncIte
         server=Server(
             data_dir=data, host="127.0.0.1", port=free_port(), private_port=free_port(), drain_s=2
         ),
-        database=Database(dsn=SecretStr(dsn), pool_max=10),
+        database=Database(dsn=SecretStr(dsn), pool_max=10, answer_timeout_s=ANSWER_S),
         imaging=Imaging(processes=2),
         ico=ico,
         **sections,

@@ -41,6 +41,7 @@ ANSWER_S = 150.0
 READY_S = 180.0
 """Time in which the installation is ready."""
 PACE = {
+    "ORCHESTRATOR_DATABASE__ANSWER_TIMEOUT_S": "0.8",
     "ORCHESTRATOR_JOBS__HEARTBEAT_S": "0.5",
     "ORCHESTRATOR_JOBS__LEASE_S": "3",
     "ORCHESTRATOR_JOBS__RETRY_FIRST_S": "0.5",

@@ -47,6 +47,8 @@ Access = Literal["open", "key", "admin", "sender"]
 """Who may call an operation: anyone, the holder of a key, of an admin key, or a sender of events,
 which the handler checks.
 """
+Responses = Mapping[int, type[BaseModel] | None]
+"""The response model of each status below 400; None: no body."""
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -109,8 +111,7 @@ class Operation:
     path: str
     handle: Handler
     summary: str
-    responses: Mapping[int, type[BaseModel] | None] = field(default_factory=dict)
-    """The response model of each status below 400; None: no body."""
+    responses: Responses = field(default_factory=dict)
     access: Access = "key"
     body: type[BaseModel] | None = None
     raw: bool = False

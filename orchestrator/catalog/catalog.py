@@ -10,6 +10,7 @@ import asyncpg
 
 from orchestrator.catalog.aliases import Aliases
 from orchestrator.catalog.asset_edits import AssetEdits
+from orchestrator.catalog.asset_selection import AssetSelections
 from orchestrator.catalog.asset_versions import AssetVersions
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.attempts import Attempts
@@ -45,6 +46,7 @@ class Catalog:
         self._pool = pool
         changes = ChangeRecorder(pool, change_jobs)
         self.assets = Assets(pool)
+        self.selections = AssetSelections(pool)
         self.versions = AssetVersions(pool, changes)
         self.edits = AssetEdits(pool, changes)
         self.refusals = Refusals(pool)

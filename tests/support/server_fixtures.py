@@ -65,6 +65,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 async def database(postgres: str) -> Database:
     """Settings of an empty database."""
+    return await create_database(postgres)
+
+
+async def create_database(postgres: str) -> Database:
+    """Create an empty database on the server; return its settings."""
     name = f"test_{next(_numbers)}"
     connection = await asyncpg.connect(postgres)
     try:

@@ -19,6 +19,7 @@ from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import CatalogUnavailable, SchemaMismatch
+from orchestrator.iiif.access_services import AccessService
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.events.pyramid_services import PyramidServices, open_pyramids
 from orchestrator.ingest.hooks import HookJobs
@@ -36,6 +37,7 @@ from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.delivery_settings import failure_lifetimes_of
 from orchestrator.routing.orchestrate import SourceOrchestrator
 from orchestrator.settings import Database, Settings
+from orchestrator.sign_in.access_rules import access_services_of
 from orchestrator.storage.store import ObjectStore
 from orchestrator.storage.store_factory import open_store
 from orchestrator.transform.transform_factory import open_transformer
@@ -66,6 +68,8 @@ class Services:
     source_warmer: SourceOrchestrator
     """Copies sources to fast disk for jobs, not for requests."""
     tokens: SignedTokens
+    access_services: tuple[AccessService, ...]
+    """Services by which users get access to restricted assets."""
     scratch: Scratch
     transformer: Transformer | None
     """None if /ico is not configured."""
@@ -189,6 +193,7 @@ async def open_services(
             hook_jobs=hook_jobs,
             source_warmer=warm,
             tokens=SignedTokens(secret, settings.auth.cookie),
+            access_services=access_services_of(settings.auth),
             scratch=scratch,
             transformer=transformer,
             pyramids=pyramids,

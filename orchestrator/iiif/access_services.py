@@ -6,7 +6,7 @@ they tell a viewer how its user gets access to a restricted image. Also the addr
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
@@ -181,6 +181,24 @@ def access_service_1(addresses: AccessAddresses, service: AccessService) -> dict
         **{key: text for key, text in described.items() if text},
         "service": [token] if is_external else [token, logout],
     }
+
+
+def info_services(
+    addresses: AccessAddresses,
+    asset: tuple[int, str],
+    services: Sequence[AccessService],
+    version: int,
+) -> list[dict[str, Any]]:
+    """The services of an info document of version 2 or 3: the probe service, and for older viewers
+    those of version 1.0. Empty without `services`.
+
+    In version 2 each service has a context of its own; a document of version 3 needs CONTEXT_2.
+    """
+    if not services:
+        return []
+    probe = probe_service(addresses, asset, services)
+    older = [access_service_1(addresses, each) for each in services]
+    return [*older, {"@context": CONTEXT_2, **probe}] if version == 2 else [probe, *older]
 
 
 def _language_maps(language: str, **texts: str) -> dict[str, dict[str, list[str]]]:

@@ -68,6 +68,8 @@ class InfoInput:
     preferred_formats: Sequence[str] = ()
     rights: str = ""
     services: Sequence[Mapping[str, Any]] = ()
+    contexts: Sequence[str] = ()
+    """Contexts of `services` that have none of their own, in version 3."""
 
 
 def info_document(version: int, facts: InfoInput) -> dict[str, Any]:
@@ -101,6 +103,24 @@ def level0_document(version: int, facts: InfoInput) -> dict[str, Any]:
         **({"rights": facts.rights} if facts.rights else {}),
         "extraFeatures": list(_SERVICE_FEATURES),
     }
+
+
+def restricted_document(
+    version: int, id_url: str, services: Sequence[Mapping[str, Any]], contexts: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The document of an image that the client may not see: `services` that give access, and
+    nothing about the image. It has no width and height, so it is no complete info document.
+    """
+    described = [dict(service) for service in services]
+    if version == 2:
+        return {
+            "@context": CONTEXTS[2],
+            "@id": id_url,
+            "protocol": PROTOCOL,
+            "profile": [profile_uri(2)],
+            "service": described[0] if len(described) == 1 else described,
+        }
+    return {**_identity_3(id_url, contexts, level=2), "service": described}
 
 
 def profile_uri(version: int, *, level: int = 2) -> str:
@@ -195,13 +215,20 @@ def _head_2(facts: InfoInput) -> dict[str, Any]:
 
 def _head_3(facts: InfoInput, *, level: int) -> dict[str, Any]:
     return {
-        "@context": CONTEXTS[3],
-        "id": facts.id_url,
+        **_identity_3(facts.id_url, facts.contexts, level=level),
+        "width": facts.width,
+        "height": facts.height,
+    }
+
+
+def _identity_3(id_url: str, contexts: Sequence[str], *, level: int) -> dict[str, Any]:
+    return {
+        # The context of the Image API is the last one (Image API 3.0, section 5.10).
+        "@context": [*contexts, CONTEXTS[3]] if contexts else CONTEXTS[3],
+        "id": id_url,
         "type": "ImageService3",
         "protocol": PROTOCOL,
         "profile": f"level{level}",
-        "width": facts.width,
-        "height": facts.height,
     }
 
 

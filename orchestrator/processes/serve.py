@@ -211,7 +211,9 @@ class PublicServer:
         )
         return ImageRoutes(
             deliverer=deliverer,
-            describer=InfoDescriber(assets, limits, settings.iiif, capabilities.outputs),
+            describer=InfoDescriber(
+                assets, limits, settings.iiif, capabilities.outputs, services.access_services
+            ),
             names=self._snapshots.names,
             tokens=services.tokens,
             warmer=warmer,

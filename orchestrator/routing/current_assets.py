@@ -51,6 +51,12 @@ class CurrentAssets:
             return await self.reread(snapshot)
         return snapshot
 
+    async def known(self, asset_id: AssetId) -> Asset:
+        """The asset as it is known, whether or not it can be served. Raises AssetNotFound,
+        CatalogUnavailable.
+        """
+        return (await self._snapshots.get(asset_id)).asset
+
     async def reread(self, snapshot: Snapshot) -> Snapshot:
         """The asset as the catalogue has it now. If it is unchanged there, the bytes at its source
         were replaced under the same version, and it is registered again first.

@@ -7,17 +7,27 @@ store and no image server.
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import orjson
 
 from orchestrator.errors import AssetNotFound, NotAuthorised
+from orchestrator.iiif.access_services import (
+    CONTEXT_2,
+    AccessAddresses,
+    AccessService,
+    info_services,
+    services_for,
+)
 from orchestrator.iiif.geometry import Limits
 from orchestrator.iiif.info_documents import (
     InfoInput,
     advertised_sizes,
     info_document,
     level0_document,
+    restricted_document,
     scale_factors,
     tile_shape,
 )
@@ -46,13 +56,21 @@ class InfoDescriber:
     """Builds info documents of IIIF Image API 2 and 3, and the level 0 documents of /thumbs."""
 
     def __init__(
-        self, assets: CurrentAssets, limits: Limits, settings: Iiif, formats: tuple[str, ...]
+        self,
+        assets: CurrentAssets,
+        limits: Limits,
+        settings: Iiif,
+        formats: tuple[str, ...],
+        access: Sequence[AccessService] = (),
     ) -> None:
-        """`formats` are the formats that the encoders of this host can write."""
+        """`formats` are the formats that the encoders of this host can write. `access` are the
+        services that give access to restricted assets.
+        """
         self._assets = assets
         self._limits = limits
         self._settings = settings
         self._formats = formats
+        self._access = access
 
     async def info(
         self,
@@ -60,11 +78,13 @@ class InfoDescriber:
         *,
         version: int,
         id_url: str,
+        base: str,
         rights: Rights,
         accept: str,
         level: int,
     ) -> InfoDocument:
-        """The info document of one asset, with `id_url` as its id.
+        """The info document of one asset, with `id_url` as its id. `base` is the public address of
+        this server, for the services that give access.
 
         Raises AssetNotFound, CatalogUnavailable, the recorded error of a refused asset, and
         NotAuthorised if an anonymous client may see no size at all of the asset.
@@ -75,6 +95,8 @@ class InfoDescriber:
         if level == 0:
             document = level0_document(version, _with_open_thumbnails(asset, fields))
         else:
+            services, contexts = self._access_to(asset, base, version)
+            fields = replace(fields, services=[*fields.services, *services], contexts=contexts)
             document = info_document(version, fields)
         body = orjson.dumps(document)
         linked = prefers_linked(accept, version)
@@ -87,6 +109,27 @@ class InfoDescriber:
             stale=snapshot.stale,
             private=asset.restricted,
         )
+
+    async def restricted(
+        self, asset_id: AssetId, *, version: int, id_url: str, base: str
+    ) -> dict[str, Any]:
+        """The document for a client that may see nothing of the asset: the services that give
+        access. Empty if there are none. Raises AssetNotFound, CatalogUnavailable.
+        """
+        asset = await self._assets.known(asset_id)
+        services, contexts = self._access_to(asset, base, version)
+        return restricted_document(version, id_url, services, contexts) if services else {}
+
+    def _access_to(
+        self, asset: Asset, base: str, version: int
+    ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+        """The services that give access to a restricted asset, and the contexts they need."""
+        if not asset.restricted or not self._access:
+            return [], ()
+        found = services_for(self._access, asset.id.customer, asset.roles)
+        addresses = AccessAddresses(base, asset.id.customer)
+        services = info_services(addresses, (asset.id.space, asset.id.name), found, version)
+        return services, (CONTEXT_2,) if services and version == 3 else ()
 
     def _input_of(self, asset: Asset, id_url: str, *, authorised: bool) -> InfoInput:
         edge = None if authorised else asset.public_edge

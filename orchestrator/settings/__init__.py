@@ -1,12 +1,13 @@
 """Typed settings. Later sources override earlier ones: defaults, a TOML file, the environment, the
 command line. No other code reads the environment.
 
-`sections`, `ingest_sections`, `pyramid_section`, `ico_section` and `uploads_section` declare every
+`sections` and the modules of single sections (`auth_section`, `ico_section` ...) declare every
 setting once, with its default and meaning. `loader` reads and checks them. `replaced_variables` has
 those of replaced systems. `consistency` holds the rules between settings.
 `documentation` writes `config/default.toml` and the tables of `docs/settings.md`.
 """
 
+from orchestrator.settings.auth_section import Auth, AuthService, AuthUser
 from orchestrator.settings.documentation import default_toml, settings_table
 from orchestrator.settings.ico_section import Ico, IcoBucket
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
@@ -14,7 +15,6 @@ from orchestrator.settings.loader import PREFIX, Loaded, load, load_with_origins
 from orchestrator.settings.pyramid_section import BucketLogin, Pyramids
 from orchestrator.settings.replaced_variables import ALIASES
 from orchestrator.settings.sections import (
-    Auth,
     Cache,
     CacheRule,
     Database,
@@ -35,6 +35,8 @@ __all__ = [
     "PREFIX",
     "Api",
     "Auth",
+    "AuthService",
+    "AuthUser",
     "BucketLogin",
     "Cache",
     "CacheRule",

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
+from orchestrator.settings.auth_rules import AUTH_RULES
 from orchestrator.settings.convert_arguments import parse_version_rule
 from orchestrator.settings.pyramid_section import BucketLogin, Pyramids
 from orchestrator.settings.sections import Settings
@@ -321,5 +322,6 @@ RULES = (
     _pyramid_events,
     _texts,
     _proxies,
+    *AUTH_RULES,
 )
 """Every rule, in the order in which faults are reported."""

@@ -1,6 +1,6 @@
 """Every setting with its default, its limits and, in the string below it, its meaning for an
 operator. `ingest_sections` has the sections of ingest, jobs and API, `ico_section` that of `/ico`,
-`uploads_section` that of uploads.
+`uploads_section` that of uploads, `auth_section` that of tokens and sign-in.
 
 A section rejects names that it does not know, and never changes after loading. The declarations
 also make `config/default.toml` and `docs/settings.md`; a test fails for a setting without text.
@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
 
+from orchestrator.settings.auth_section import Auth
 from orchestrator.settings.field_types import Bytes, Count, Port, Seconds, Section
 from orchestrator.settings.ico_section import Ico
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
@@ -336,17 +337,6 @@ class ImageServer(Section):
     """Time in which a response must begin."""
     total_timeout_s: Seconds = 60
     """Time in which a response must be complete."""
-
-
-class Auth(Section):
-    """Signed tokens, which give access to restricted assets."""
-
-    token_secret: SecretStr = SecretStr("")
-    """Secret that signs tokens; when empty, one is made at the first start and kept below the data
-    directory.
-    """
-    cookie: str = "orchestrator-token"
-    """Name of the cookie that may carry a token."""
 
 
 class Log(Section):

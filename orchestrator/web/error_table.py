@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from aiohttp import web
 
@@ -148,12 +149,19 @@ def make_status_problem(status: int) -> Problem:
     return Problem(status, text, f"http_{status}", retryable=status == 503, headers=headers)
 
 
-def encode_problem(problem: Problem, request_id: str, *, private: bool = False) -> bytes:
-    """Return the JSON body: error, status, requestId; code if the image itself is the reason (413,
-    415, 422); on the private port always code, stage, retryable, detail, and `faults` if the
-    request body has several.
+def encode_problem(
+    problem: Problem,
+    request_id: str,
+    *,
+    private: bool = False,
+    fields: Mapping[str, object] = MappingProxyType({}),
+) -> bytes:
+    """Return the JSON body: further `fields`, error, status, requestId; code if the image itself is
+    the reason (413, 415, 422); on the private port always code, stage, retryable, detail, and
+    `faults` if the request body has several.
     """
     document: dict[str, object] = {
+        **fields,
         "error": problem.public[:MAX_PUBLIC_CHARS],
         "status": problem.status,
         "requestId": request_id,

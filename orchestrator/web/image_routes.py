@@ -12,7 +12,7 @@ from aiohttp import web
 
 from orchestrator import metrics
 from orchestrator.cache.hot.tier import HotTier
-from orchestrator.errors import AssetNotFound
+from orchestrator.errors import AssetNotFound, NotAuthorised
 from orchestrator.iiif.link_header import image_link
 from orchestrator.iiif.negotiation import version_from_accept
 from orchestrator.iiif.paths import ImagePath, encode_identifier, parse_path
@@ -27,6 +27,7 @@ from orchestrator.routing.warmer import SourceWarmer
 from orchestrator.settings import Settings
 from orchestrator.web.public_address import PublicAddress, PublicAddressResolver
 from orchestrator.web.responses import (
+    ERROR_FIELDS,
     REQUEST_CLASS,
     HotEntry,
     respond,
@@ -132,14 +133,23 @@ class ImageRoutes:
             # it leads to a document of the same version.
             id_path = ImagePath(path.prefix, version, path.identifier, path.rest)
         thumbs = path.prefix == "thumbs"
-        document = await self._describer.info(
-            asset_id,
-            version=version,
-            id_url=route.url(id_path),
-            rights=NO_RIGHTS if thumbs else self._rights_of(route.request),
-            accept=route.accept,
-            level=0 if thumbs else 2,
-        )
+        id_url, base = route.url(id_path), route.address.base
+        try:
+            document = await self._describer.info(
+                asset_id,
+                version=version,
+                id_url=id_url,
+                base=base,
+                rights=NO_RIGHTS if thumbs else self._rights_of(route.request, documents=True),
+                accept=route.accept,
+                level=0 if thumbs else 2,
+            )
+        except NotAuthorised:
+            if not thumbs:  # a thumbnail is the same with every right
+                route.request[ERROR_FIELDS] = await self._describer.restricted(
+                    asset_id, version=version, id_url=id_url, base=base
+                )
+            raise
         if not thumbs and route.request.method == "GET" and self._may_orchestrate(route.request):
             self._warmer.enqueue(document.asset)
         return self._delivery(
@@ -243,11 +253,11 @@ class ImageRoutes:
         default = self._settings.iiif.default_space.split("/")
         return AssetId(int(default[0]), int(default[1]), text)
 
-    def _rights_of(self, request: web.Request) -> Rights:
+    def _rights_of(self, request: web.Request, *, documents: bool = False) -> Rights:
         authorization = request.headers.get("Authorization", "")
         if not authorization and "Cookie" not in request.headers:
             return NO_RIGHTS
-        return self._tokens.rights(authorization, request.cookies)
+        return self._tokens.rights(authorization, request.cookies, documents=documents)
 
     def _may_orchestrate(self, request: web.Request) -> bool:
         is_enabled = self._settings.delivery.orchestrate_on_info

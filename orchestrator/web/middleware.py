@@ -29,6 +29,7 @@ from orchestrator.web.header_profile import client_request_id
 from orchestrator.web.port_state import PortState
 from orchestrator.web.responses import (
     COMMON_HEADERS,
+    ERROR_FIELDS,
     ERROR_HEADERS,
     ERROR_VARY,
     METHODS,
@@ -112,14 +113,19 @@ class PortMiddleware:
         request_id = request[REQUEST_ID]
         log_problem(error, problem, request_id, request.raw_path[:500])
         headers = CIMultiDict(problem.headers)
-        headers.update(request.get(ERROR_HEADERS, ()))
         headers["Cache-Control"] = error_cache_control(
             problem.status, self._cache_error, self._cache_secret
         )
+        headers.update(request.get(ERROR_HEADERS, ()))
         headers["Content-Type"] = "application/json"
         if vary := request.get(ERROR_VARY):
             headers["Vary"] = vary
-        body = encode_problem(problem, request_id, private=self._port_state.private)
+        body = encode_problem(
+            problem,
+            request_id,
+            private=self._port_state.private,
+            fields=request.get(ERROR_FIELDS, {}),
+        )
         return web.Response(status=problem.status, headers=headers, body=body)
 
     def _record(self, request: web.Request, response: web.StreamResponse, elapsed_s: float) -> None:

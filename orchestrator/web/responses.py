@@ -41,6 +41,10 @@ ERROR_VARY = web.RequestKey("error_vary", str)
 """The request headers that select among the answers of a route, for the Vary of its errors."""
 ERROR_HEADERS = web.RequestKey("error_headers", tuple)
 """Further headers, as (name, value), of the errors of a route."""
+ERROR_FIELDS = web.RequestKey("error_fields", dict)
+"""Further members of the body of an error: the document that a 401 has, so that a viewer finds the
+services that give access.
+"""
 
 METHODS = "GET, HEAD, OPTIONS"
 COMMON_HEADERS = (

@@ -11,8 +11,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from orchestrator.errors import SettingsError
+from orchestrator.settings import auth_rules, default_toml, load, load_with_origins
 from orchestrator.settings import consistency as rules
-from orchestrator.settings import default_toml, load, load_with_origins
 from orchestrator.settings.field_types import parse_bytes
 from orchestrator.settings.loader import FIELDS
 from orchestrator.settings.sections import Settings
@@ -179,6 +179,23 @@ def test_a_missing_file_is_reported_by_name() -> None:
     ]
 
 
+HASH = "$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$aGFzaGhhc2g"
+
+
+def a_service(**values: Any) -> dict[str, Any]:
+    return {"name": "staff", "roles": ["staff"], "label": "Library", **values}
+
+
+def test_a_service_by_which_users_sign_in_is_accepted() -> None:
+    values = {
+        "auth.services": [a_service(), a_service(name="room", kind="kiosk", networks=["::1/128"])],
+        "auth.users": [{"name": "ada", "password": HASH, "roles": ["staff"]}],
+        "auth.viewer_origins": ["https://viewer.example.org:8443"],
+        "auth.openid_issuer": "http://127.0.0.1:9400",
+    }
+    assert load(None, HOME, values).auth.services[1].networks == ["::1/128"]
+
+
 @pytest.mark.parametrize(
     ("values", "name"),
     [
@@ -225,6 +242,16 @@ def test_a_missing_file_is_reported_by_name() -> None:
         ),
         ({"server.trusted_proxies": ["proxy"]}, "server.trusted_proxies"),
         ({"auth.cookie": "a b"}, "auth.cookie"),
+        ({"auth.services": [a_service()]}, "auth.services"),
+        ({"auth.services": [a_service(password="secret")]}, "auth.services"),
+        ({"auth.services": [a_service(name="token", password=HASH)]}, "auth.services"),
+        ({"auth.services": [a_service(kind="kiosk")]}, "auth.services"),
+        ({"auth.services": [a_service(kind="kiosk", networks=["here"])]}, "auth.services"),
+        ({"auth.services": [a_service(kind="openid")]}, "auth.openid_issuer"),
+        ({"auth.users": [{"name": "a", "password": "b", "roles": ["c"]}]}, "auth.users"),
+        ({"auth.viewer_origins": ["https://a.example/viewer"]}, "auth.viewer_origins"),
+        ({"auth.cookie_domain": "a;b"}, "auth.cookie_domain"),
+        ({"auth.openid_issuer": "http://login.example.org"}, "auth.openid_issuer"),
         ({"jobs.lease_s": 20}, "jobs.lease_s"),
         ({**SQS, "jobs.sqs_queue": ""}, "jobs.sqs_queue"),
         ({**SQS, "jobs.sqs_priority_queue": ""}, "jobs.sqs_priority_queue"),
@@ -256,8 +283,13 @@ def test_each_missing_queue_of_sqs_is_reported_once() -> None:
 
 
 def test_every_rule_of_the_module_is_applied() -> None:
-    functions = [each for each in vars(rules).values() if isinstance(each, FunctionType)]
-    assert set(rules.RULES) == {each for each in functions if each.__name__.startswith("_")}
+    functions = [
+        each
+        for module, prefix in ((rules, "_"), (auth_rules, "check_"))
+        for name, each in vars(module).items()
+        if isinstance(each, FunctionType) and name.startswith(prefix)
+    ]
+    assert set(rules.RULES) == set(functions)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,20 @@ from typing import Any
 
 import pytest
 
+from orchestrator.iiif.access_services import (
+    CONTEXT_2,
+    AccessAddresses,
+    AccessService,
+    AccessTexts,
+    info_services,
+)
 from orchestrator.iiif.geometry import Limits
 from orchestrator.iiif.info_documents import (
     InfoInput,
     advertised_sizes,
     info_document,
     level0_document,
+    restricted_document,
     scale_factors,
     tile_shape,
 )
@@ -229,3 +237,38 @@ def test_the_media_type_names_the_profile_in_version_three(
     version: int, linked: bool, expected: str
 ) -> None:
     assert info_media_type(version, linked=linked) == expected
+
+
+ACCESS = AccessService("staff", "login", frozenset({"staff"}), AccessTexts("Library"))
+HERE = AccessAddresses("https://example.org", 1)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_the_document_of_a_hidden_image_has_services_and_nothing_about_the_image(
+    version: int,
+) -> None:
+    services = info_services(HERE, (1, "a"), [ACCESS], version)
+    document = restricted_document(version, facts().id_url, services, (CONTEXT_2,))
+    assert set(document) <= {
+        "@context", "id", "@id", "type", "protocol", "profile", "service"
+    }  # fmt: skip
+    assert len(document["service"]) == 2
+
+
+def test_a_document_of_version_three_has_the_context_of_its_services_before_its_own() -> None:
+    services = info_services(HERE, (1, "a"), [ACCESS], 3)
+    document = info_document(3, replace(facts(), services=services, contexts=(CONTEXT_2,)))
+    assert document["@context"] == [CONTEXT_2, "http://iiif.io/api/image/3/context.json"]
+    probe, older = document["service"]
+    assert probe["type"] == "AuthProbeService2"
+    assert older["@context"] == "http://iiif.io/api/auth/1/context.json"
+
+
+def test_a_document_of_version_two_keeps_one_context_and_its_services_have_their_own() -> None:
+    services = info_services(HERE, (1, "a"), [ACCESS], 2)
+    document = info_document(2, replace(facts(), services=services))
+    assert document["@context"] == "http://iiif.io/api/image/2/context.json"
+    assert [each["@context"] for each in document["service"]] == [
+        "http://iiif.io/api/auth/1/context.json",
+        CONTEXT_2,
+    ]

@@ -9,7 +9,6 @@ import pytest
 
 from orchestrator.errors import Forbidden, InvalidInput, NotAuthorised, TooManyRequests
 from orchestrator.settings import Uploads
-from orchestrator.uploads import upload_permits
 from orchestrator.uploads.upload_permits import UploadPermits, create_token
 
 OLD, NEW = "old-secret-" * 4, "new-secret-" * 4
@@ -83,11 +82,3 @@ def test_one_network_of_ipv6_is_one_client() -> None:
     rules.check("", "::ffff:192.0.2.1")
     with pytest.raises(TooManyRequests):
         rules.check("", "192.0.2.1")
-
-
-def test_the_memory_for_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload_permits, "MAX_ADDRESSES", 100)
-    rules = permits(rate_limit=1)
-    for number in range(1000):
-        rules.check("", f"10.0.{number // 256}.{number % 256}")
-    assert len(rules._budgets) == 100

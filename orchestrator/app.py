@@ -17,6 +17,7 @@ from pathlib import Path
 from orchestrator.cache.disk.cache import DiskCache, DiskOptions
 from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.catalog.catalog import Catalog
+from orchestrator.catalog.customers import FIRST_CUSTOMER
 from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import CatalogUnavailable, SchemaMismatch
 from orchestrator.iiif.access_services import AccessService
@@ -45,8 +46,6 @@ from orchestrator.transform.transformer import Transformer
 from orchestrator.uploads.uploads_factory import UploadServices, open_uploads
 
 log = logging.getLogger(__name__)
-FIRST_CUSTOMER = (1, "main")
-"""Created in an empty database: every asset belongs to a customer."""
 
 
 @dataclass(frozen=True, slots=True)

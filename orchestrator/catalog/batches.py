@@ -147,6 +147,23 @@ class Batches:
         )
         return [_batch(row) for row in rows]
 
+    async def recent(
+        self, customer: int, limit: int = 100, *, before: tuple[datetime, int] | None = None
+    ) -> list[Batch]:
+        """At most `limit` finished batches of a customer, that which finished last first. `before`
+        is the (finished, id) of the batch that the page begins after.
+        """
+        rows = await self._pool.fetch(
+            """SELECT *, 0 AS number, NULL AS since FROM batches
+               WHERE customer = $1 AND finished IS NOT NULL
+                   AND ($3::timestamptz IS NULL OR (finished, id) < ($3, $4::bigint))
+               ORDER BY finished DESC, id DESC LIMIT $2""",
+            customer,
+            limit,
+            *(before or (None, None)),
+        )
+        return [_batch(row) for row in rows]
+
     async def backlog(self, customer: int, lane: Lane) -> Backlog:
         """The unfinished work of a customer in a lane."""
         row = await self._pool.fetchrow(

@@ -30,6 +30,7 @@ from orchestrator.catalog.pyramid_sources import PyramidSources
 from orchestrator.catalog.quotas import Quotas
 from orchestrator.catalog.refusals import Refusals
 from orchestrator.catalog.retries import Retries
+from orchestrator.catalog.spaces import Spaces
 from orchestrator.catalog.stored_policies import StoredPolicies
 from orchestrator.catalog.stored_strategies import OriginStrategies
 from orchestrator.catalog.uploads import Uploads
@@ -57,6 +58,7 @@ class Catalog:
         self.ingest_states = IngestStates(pool, changes)
         self.changes = Changes(pool)
         self.customers = Customers(pool)
+        self.spaces = Spaces(pool)
         self.keys = ApiKeys(pool)
         self.jobs = Jobs(pool)
         self.cancellations = Cancellations(pool)

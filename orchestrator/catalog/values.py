@@ -146,6 +146,21 @@ class ApiKey:
     revoked: datetime | None = None
     admin: bool = False
     """It gives access to all customers and to what is global."""
+    label: str = ""
+    made_by: str = ""
+    """The id of the key that made it by the API; "" for a command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A part of a customer's assets. `created` is None for a space that no request created, but
+    that has assets.
+    """
+
+    customer: int
+    id: int
+    name: str = ""
+    created: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +171,7 @@ class NewApiKey:
     customer: int
     secret: str
     admin: bool = False
+    label: str = ""
 
     @property
     def token(self) -> str:

@@ -22,6 +22,7 @@ from orchestrator.transform.transformer import Transformer
 from orchestrator.web.api.admin_page import AdminPage
 from orchestrator.web.api.batch_resource import BatchResource
 from orchestrator.web.api.batch_validation import BatchValidator
+from orchestrator.web.api.customer_resource import CustomerResource, KeyResource, SpaceResource
 from orchestrator.web.api.event_resource import EventResource
 from orchestrator.web.api.ico_resource import IcoResource
 from orchestrator.web.api.image_resource import ImageResource
@@ -96,6 +97,9 @@ def build_api(services: ApiServices, settings: Settings, version: str) -> Api:
     )
     document = OpenApiDocument(version)
     resources = Resources(
+        customers=CustomerResource(catalog.customers),
+        spaces=SpaceResource(catalog.spaces),
+        keys=KeyResource(catalog.keys),
         images=ImageResource(
             assets=catalog.assets,
             attempts=catalog.attempts,

@@ -41,6 +41,8 @@ class Caller:
 
     customer: int
     admin: bool
+    key: str = ""
+    """The id of the key."""
 
     def may_access(self, customer: int) -> bool:
         """Return True if the key gives access to this customer's resources."""
@@ -103,7 +105,7 @@ async def authenticate(request: web.Request, keys: KeyVerifier) -> Caller:
     key = await keys.verify(*credentials)
     if key is None:
         raise KeyRequired(_KEY_INVALID)
-    return Caller(key.customer, key.admin)
+    return Caller(key.customer, key.admin, key.id)
 
 
 def _read_credentials(field: str) -> tuple[str, str] | None:

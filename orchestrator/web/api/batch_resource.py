@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from aiohttp import web
 
 from orchestrator.catalog.batches import Batch, Batches
@@ -11,10 +13,11 @@ from orchestrator.jobs.submitter import Submitter
 from orchestrator.web.api import work_models
 from orchestrator.web.api.json_responses import json_response
 from orchestrator.web.api.operations import ApiCall
-from orchestrator.web.api.request_models import BatchesQuery, BeforeQuery
+from orchestrator.web.api.request_models import BatchesQuery, BeforeQuery, Paged, RecentQuery
 from orchestrator.web.api.work_models import BatchAgain, BatchImages, BatchOut, BatchShown, JobOut
 
 _MAX_FAILURES = 100
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class BatchResource:
@@ -47,6 +50,29 @@ class BatchResource:
                 batches=[BatchOut.model_validate(batch) for batch in page], next=next_page
             )
         )
+
+    async def list_active(self, call: ApiCall) -> web.Response:
+        """Answer 200 with the customer's unfinished batches, newest first."""
+        query = call.query_as(BeforeQuery)
+        batches = await self._batches.page(
+            query.limit + 1, before=query.before, customer=call.customer, finished=False
+        )
+        cursor = str(batches[query.limit - 1].id) if len(batches) > query.limit else None
+        return _queue_page(call, "active", batches[: query.limit], cursor)
+
+    async def list_recent(self, call: ApiCall) -> web.Response:
+        """Answer 200 with the customer's finished batches, that which finished last first."""
+        query = call.query_as(RecentQuery)
+        before = None
+        if query.before is not None:
+            microseconds, _, number = query.before.partition("-")
+            before = (_EPOCH + timedelta(microseconds=int(microseconds)), int(number))
+        batches = await self._batches.recent(call.customer, query.limit + 1, before=before)
+        page = batches[: query.limit]
+        cursor = None
+        if len(batches) > query.limit and page[-1].finished is not None:
+            cursor = f"{(page[-1].finished - _EPOCH) // timedelta(microseconds=1)}-{page[-1].id}"
+        return _queue_page(call, "recent", page, cursor)
 
     async def show(self, call: ApiCall) -> web.Response:
         """Answer 200 with the batch: its counts, its expected end, and its failures."""
@@ -94,3 +120,16 @@ class BatchResource:
                 f" GET /customers/{call.customer}/queue/batches lists the batches."
             )
         return batch
+
+
+def _queue_page(call: ApiCall, name: str, batches: list[Batch], cursor: str | None) -> web.Response:
+    """Return a page of `/queue/active` or `/queue/recent`; `cursor`: where the next one begins."""
+    next_page = None
+    if cursor is not None:
+        limit = call.query_as(Paged).limit
+        next_page = f"/customers/{call.customer}/queue/{name}?before={cursor}&limit={limit}"
+    return json_response(
+        work_models.Batches(
+            batches=[BatchOut.model_validate(batch) for batch in batches], next=next_page
+        )
+    )

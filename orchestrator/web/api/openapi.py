@@ -21,6 +21,7 @@ _PARAMETER_SCHEMAS: dict[str, dict[str, Any]] = {
     "batch": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
     "job": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
     "strategy": {"type": "string", "format": "uuid"},
+    "key": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
     "image": {"type": "string", "minLength": 1, "maxLength": 220},
     "name": {"type": "string", "minLength": 1, "maxLength": 100},
 }

@@ -10,6 +10,12 @@ from orchestrator.ingest.events.s3_events import MAX_EVENT_BYTES
 from orchestrator.web.api import request_models, work_models
 from orchestrator.web.api.admin_page import AdminPage
 from orchestrator.web.api.batch_resource import BatchResource
+from orchestrator.web.api.customer_operations import (
+    customer_operations,
+    key_operations,
+    space_operations,
+)
+from orchestrator.web.api.customer_resource import CustomerResource, KeyResource, SpaceResource
 from orchestrator.web.api.event_resource import EventResource
 from orchestrator.web.api.ico_resource import IcoResource
 from orchestrator.web.api.image_operations import image_operations
@@ -37,6 +43,9 @@ from orchestrator.web.api.strategy_resource import StrategyResource
 class Resources:
     """The objects whose methods handle the operations."""
 
+    customers: CustomerResource
+    spaces: SpaceResource
+    keys: KeyResource
     images: ImageResource
     queue: QueueResource
     batches: BatchResource
@@ -54,6 +63,9 @@ class Resources:
 def build_operations(resources: Resources, max_body: int) -> list[Operation]:
     """Return the table; `max_body` is the largest body of a batch in bytes."""
     return [
+        *customer_operations(resources.customers),
+        *space_operations(resources.spaces),
+        *key_operations(resources.keys),
         *image_operations(resources.images),
         *queue_operations(resources.queue, max_body),
         *batch_operations(resources.batches),

@@ -38,6 +38,7 @@ _PARAMETER_PATTERNS = {
     "batch": r"[0-9]{1,18}",
     "job": r"[0-9]{1,18}",
     "strategy": r"[0-9a-fA-F-]{36}",
+    "key": r"[0-9a-f]{16}",
     "image": r"[^/]+",
     "name": r"[^/]+",
 }

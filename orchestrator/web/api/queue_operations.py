@@ -63,6 +63,22 @@ def batch_operations(resource: BatchResource) -> list[Operation]:
             {200: work_models.Batches},
             query=request_models.BatchesQuery,
         ),
+        Operation(
+            "GET",
+            f"{_QUEUE}/active",
+            resource.list_active,
+            "List the unfinished batches of a customer",
+            {200: work_models.Batches},
+            query=request_models.BeforeQuery,
+        ),
+        Operation(
+            "GET",
+            f"{_QUEUE}/recent",
+            resource.list_recent,
+            "List the finished batches of a customer, the last one first",
+            {200: work_models.Batches},
+            query=request_models.RecentQuery,
+        ),
         Operation("GET", _BATCH, resource.show, "Show a batch", {200: work_models.BatchShown}),
         Operation(
             "GET",

@@ -48,6 +48,13 @@ class BatchesQuery(BeforeQuery):
     """`active`: only unfinished batches; `finished`: only finished ones."""
 
 
+class RecentQuery(Paged):
+    """A page of the finished batches."""
+
+    before: Annotated[str, Field(pattern=r"^[0-9]{1,16}-[0-9]{1,18}$")] | None = None
+    """Where the page begins: a value of `next` of the page before."""
+
+
 class JobsQuery(BeforeQuery):
     """The jobs that are listed."""
 

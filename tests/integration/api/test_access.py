@@ -16,6 +16,19 @@ from tests.integration.api.conftest import House
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 REVEALING = [
+    ("GET", "/customers"),
+    ("POST", "/customers"),
+    ("GET", "/customers/1"),
+    ("PATCH", "/customers/1"),
+    ("DELETE", "/customers/1"),
+    ("GET", "/customers/1/spaces"),
+    ("POST", "/customers/1/spaces"),
+    ("DELETE", "/customers/1/spaces/1"),
+    ("GET", "/customers/1/keys"),
+    ("POST", "/customers/1/keys"),
+    ("DELETE", "/customers/1/keys/0123456789abcdef"),
+    ("GET", "/customers/1/queue/active"),
+    ("GET", "/customers/1/queue/recent"),
     ("GET", "/customers/1/spaces/1/images"),
     ("GET", "/customers/1/spaces/1/images/x"),
     ("PUT", "/customers/1/spaces/1/images/x"),
@@ -111,7 +124,7 @@ async def test_only_an_admin_key_changes_global_policies_and_limits(house: House
 
 
 async def test_unknown_paths_and_methods_are_answered_with_json(house: House):
-    for path in ("/customers", "/customers/x/queue", "/customers/1/queue/batches/x", "/nothing"):
+    for path in ("/customers/x", "/customers/x/queue", "/customers/1/queue/batches/x", "/nothing"):
         reply = await house.ask("GET", path)
         assert (reply.status, reply.json["status"]) == (404, 404)
     reply = await house.ask("PUT", "/customers/1/queue", {})

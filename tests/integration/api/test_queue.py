@@ -294,3 +294,27 @@ async def test_a_job_is_shown_to_its_customer_and_to_admins(house: House, custom
     assert (await house.ask("POST", f"/jobs/{number}/cancel", key=customer)).status == 409
     image = (await house.ask("GET", f"/jobs?image={customer}/1/b", key=customer)).json["jobs"]
     assert [job["image"] for job in image] == [f"{customer}/1/b"]
+
+
+async def test_active_and_recent_batches_are_listed_by_their_state_and_end(
+    house: House, customer: int
+):
+    queue = f"/customers/{customer}/queue"
+    for each in (await house.ask("GET", f"{queue}/active?limit=100")).json["batches"]:
+        await house.services.submitter.cancel_batch(each["id"])
+    posted = [
+        (await house.ask("POST", queue, members(name))).json["id"] for name in ("r1", "r2", "r3")
+    ]
+    active = (await house.ask("GET", f"{queue}/active")).json
+    assert [each["id"] for each in active["batches"]] == posted[::-1]
+    for number in (posted[1], posted[0]):  # the second ends first
+        await house.services.submitter.cancel_batch(number)
+    active = (await house.ask("GET", f"{queue}/active")).json
+    assert ([each["id"] for each in active["batches"]], active["next"]) == ([posted[2]], None)
+
+    first = (await house.ask("GET", f"{queue}/recent?limit=1")).json
+    assert [each["id"] for each in first["batches"]] == [posted[0]]
+    second = (await house.ask("GET", first["next"])).json
+    assert [each["id"] for each in second["batches"]] == [posted[1]]
+    assert all(each["finished"] for each in first["batches"] + second["batches"])
+    assert (await house.ask("GET", f"{queue}/recent?before=x")).status == 400

@@ -66,6 +66,25 @@ class Assets:
         )
         return [asset_of(row) for row in rows]
 
+    async def neighbours(self, asset_id: AssetId) -> tuple[AssetId | None, AssetId | None]:
+        """The assets before and after this one in the order of the names of its space, of those
+        that everyone may see something of.
+        """
+        found: list[AssetId | None] = []
+        for sign, order in (("<", "DESC"), (">", "ASC")):
+            row = await self._pool.fetchrow(
+                f"""SELECT name FROM assets
+                    WHERE customer = $1 AND space = $2 AND name {sign} $3
+                        AND source IS NOT NULL AND state <> 'failed'
+                        AND (max_unauthorised > 0 OR (roles = '{{}}' AND max_unauthorised < 0))
+                    ORDER BY name {order} LIMIT 1""",  # noqa: S608  constants
+                *key(asset_id),
+            )
+            found.append(
+                None if row is None else AssetId(asset_id.customer, asset_id.space, row["name"])
+            )
+        return found[0], found[1]
+
     async def with_other_access(self, assets: Sequence[AssetId]) -> list[tuple[AssetId, int]]:
         """Those of the assets that are served with other rights than their accepted ingest asks
         for, with its generation.

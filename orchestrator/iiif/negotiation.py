@@ -47,12 +47,24 @@ def prefers_json(accept: str) -> bool:
     """True if Accept asks for JSON rather than for HTML. The higher weight decides, then the first
     of the two. Media ranges (*/*, as curl sends) mean HTML.
     """
+    return _comes_before(accept, _PLAIN, _HTML)
+
+
+def prefers_html(accept: str) -> bool:
+    """True if Accept names HTML, as browsers do, and not JSON before it. Media ranges (*/*, as curl
+    sends) mean JSON.
+    """
+    return _comes_before(accept, _HTML, _PLAIN)
+
+
+def _comes_before(accept: str, first: str, second: str) -> bool:
+    """True if the first media type has the higher weight, or the same one and is named first."""
     weights: dict[str, float] = {}
     for value, _, weight in _parse_entries(accept):
         weights.setdefault(value, weight)
-    json, html = weights.get(_PLAIN, 0.0), weights.get(_HTML, 0.0)
-    return json > html or (
-        json == html > 0 and list(weights).index(_PLAIN) < list(weights).index(_HTML)
+    one, other = weights.get(first, 0.0), weights.get(second, 0.0)
+    return one > other or (
+        one == other > 0 and list(weights).index(first) < list(weights).index(second)
     )
 
 

@@ -1,24 +1,26 @@
-"""Builds the routes of the public port that exist only if they are configured: /ico and uploads."""
+"""Builds the routes of the public port beside those of images: the pages, and /ico and uploads,
+which exist only if they are configured.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from orchestrator.app import Services
 from orchestrator.cache.hot.tier import HotTier
+from orchestrator.routing.asset_identifiers import AssetIdentifiers
 from orchestrator.routing.asset_pictures import AssetPictureSource
 from orchestrator.routing.current_assets import CurrentAssets
 from orchestrator.routing.orchestrate import SourceOrchestrator
 from orchestrator.routing.source_bytes import SourceBytes
+from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.direct_routes import DirectRoutes
 from orchestrator.web.ico_routes import IcoRoutes
-from orchestrator.web.landing_page import StaticFile
+from orchestrator.web.page_templates import Pages
 from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import HotEntry
 from orchestrator.web.routes import RouteGroup
 from orchestrator.web.tus_routes import TusRoutes
 from orchestrator.web.upload_routes import UploadRoutes
-from orchestrator.web.uploads_page import uploads_page
+from orchestrator.web.view_routes import ViewRoutes
 
 
 def build_ico_routes(
@@ -54,21 +56,46 @@ def build_upload_routes(
     )
 
 
-def build_upload_extras(
+def build_pages(
     services: Services,
+    pages: Pages,
     addresses: PublicAddressResolver,
-    files: Mapping[str, StaticFile],
-    version: str,
+    assets: CurrentAssets,
+    identifiers: AssetIdentifiers,
 ) -> list[RouteGroup]:
-    """The page for uploads, direct and resumable uploads; none if uploads are not configured.
-    `files` are the static files; `version` is that of the product.
-    """
+    """The pages for people and the files that they load."""
+    settings = services.settings
+    uploads = ""
+    if services.uploads is not None:
+        uploads = settings.uploads.route_prefix.rstrip("/") + "/uploads"
+    collection = CollectionRoutes(
+        services.catalog.assets,
+        pages,
+        addresses,
+        default_version=settings.iiif.default_version,
+        uploads=uploads,
+    )
+    view = ViewRoutes(
+        pages=pages,
+        addresses=addresses,
+        assets=assets,
+        identifiers=identifiers,
+        neighbours=services.catalog.assets,
+        tokens=services.tokens,
+        default_version=settings.iiif.default_version,
+    )
+    return [collection, view, pages.files]
+
+
+def build_upload_extras(
+    services: Services, addresses: PublicAddressResolver, pages: Pages
+) -> list[RouteGroup]:
+    """The page for uploads, direct and resumable uploads; none if uploads are not configured."""
     if services.uploads is None:
         return []
     settings = services.settings.uploads
     prefix = settings.route_prefix.rstrip("/") + "/"
-    page = uploads_page(settings, files, prefix=prefix, version=version)
     return [
-        DirectRoutes(services.uploads, addresses, prefix=prefix, page=page),
+        DirectRoutes(services.uploads, addresses, pages=pages, settings=settings),
         TusRoutes(services.uploads, addresses, path=f"{prefix}tus", max_bytes=settings.max_bytes),
     ]

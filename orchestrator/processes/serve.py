@@ -21,11 +21,13 @@ from orchestrator.model import AssetId
 from orchestrator.processes.background import Loop
 from orchestrator.processes.picture_routes import (
     build_ico_routes,
+    build_pages,
     build_upload_extras,
     build_upload_routes,
 )
 from orchestrator.processes.ports import Address, open_port, public_port
 from orchestrator.progress import registered_marker
+from orchestrator.routing.asset_identifiers import AssetIdentifiers
 from orchestrator.routing.caching_rules import CachingRules
 from orchestrator.routing.current_assets import CurrentAssets
 from orchestrator.routing.deliver import Deliverer
@@ -40,10 +42,9 @@ from orchestrator.routing.snapshots import Snapshots
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.routing.warmer import SourceWarmer
 from orchestrator.web.access_log import AccessLog, open_access_log
-from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.health_routes import HealthRoutes
 from orchestrator.web.image_routes import ImageRoutes
-from orchestrator.web.landing_page import LandingPage
+from orchestrator.web.page_templates import Pages
 from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import HotEntry
 from orchestrator.web.routes import build_public_app
@@ -68,6 +69,7 @@ class PublicServer:
             services.catalog, settings.delivery, settings.database.stale_restricted_s
         )
         self._assets = CurrentAssets(self._snapshots, services.pipeline.reingester)
+        self._identifiers = AssetIdentifiers(self._snapshots.names, settings.iiif.default_space)
         self._caching = CachingRules.of(settings.cache.rules)
 
     async def open(self, stack: AsyncExitStack) -> list[Loop]:
@@ -87,20 +89,19 @@ class PublicServer:
         images = await self._build_image_routes(stack, sources, warmer, addresses)
         # The first request does not wait for a worker to start.
         services.imaging.start_tile_workers()
-        page = await asyncio.to_thread(LandingPage.load, version("orchestrator"))
-        collection = CollectionRoutes(
-            services.catalog.assets, page, addresses, settings.iiif.default_version
-        )
+        pages = await asyncio.to_thread(Pages.load, version("orchestrator"))
         ico = build_ico_routes(services, self._assets, sources, self._hot, addresses)
         uploads = build_upload_routes(services, self._hot, addresses)
         app = build_public_app(
             port.middleware,
             images,
-            collection,
             self._build_health(),
             ico=ico,
             uploads=uploads,
-            more=build_upload_extras(services, addresses, page.files, version("orchestrator")),
+            more=[
+                *build_pages(services, pages, addresses, self._assets, self._identifiers),
+                *build_upload_extras(services, addresses, pages),
+            ],
         )
         address = Address(settings.server.host, settings.server.port, self._shared)
         await open_port(stack, port, app, address, role="serve")
@@ -214,7 +215,7 @@ class PublicServer:
             describer=InfoDescriber(
                 assets, limits, settings.iiif, capabilities.outputs, services.access_services
             ),
-            names=self._snapshots.names,
+            identifiers=self._identifiers,
             tokens=services.tokens,
             warmer=warmer,
             hot=self._hot,

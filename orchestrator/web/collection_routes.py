@@ -1,6 +1,4 @@
-"""Handlers of `/` and `/static/`: the list of assets as a page for people and as JSON for
-scripts.
-"""
+"""Handler of `/`: the list of assets as a page for people and as JSON for scripts."""
 
 from __future__ import annotations
 
@@ -10,21 +8,12 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from orchestrator.errors import CatalogUnavailable, InvalidImageRequest, NotFound
+from orchestrator.errors import CatalogUnavailable, InvalidImageRequest
 from orchestrator.iiif.negotiation import prefers_json
-from orchestrator.iiif.paths import encode_identifier
 from orchestrator.model import Asset, AssetId
 from orchestrator.routing.delivery_types import Delivery
-from orchestrator.web.error_table import PUBLIC_TEXTS
-from orchestrator.web.landing_page import (
-    HTML_CACHE,
-    STATIC_CACHE,
-    LandingPage,
-    ListedAsset,
-    Listing,
-    content_security_policy,
-    encode_listing,
-)
+from orchestrator.web.landing_page import HTML_CACHE, ListedAsset, Listing, encode_listing
+from orchestrator.web.page_templates import HTML, PAGES, Pages, page_policy
 from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import respond
 
@@ -41,22 +30,33 @@ class AssetLister(Protocol):
 
 
 class CollectionRoutes:
-    """Handlers of the landing page, its JSON form and its static files."""
+    """Handler of the landing page and its JSON form."""
 
     def __init__(
         self,
         assets: AssetLister,
-        page: LandingPage,
+        pages: Pages,
         addresses: PublicAddressResolver,
+        *,
         default_version: int,
+        uploads: str = "",
     ) -> None:
+        """`default_version` is that of the image services; `uploads` is the path of the page for
+        uploads, "" without one.
+        """
         self._assets = assets
-        self._page = page
+        self._pages = pages
         self._addresses = addresses
         self._version = default_version
+        self._uploads = uploads
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Add the route."""
+        router.add_get("/", self.index)
 
     async def index(self, request: web.Request) -> web.StreamResponse:
         """Answer with one page of the list: HTML, or JSON if Accept prefers it."""
+        request[PAGES] = self._pages
         base = self._addresses.resolve_request(request).base
         if prefers_json(request.headers.get("Accept", "")):
             listing = await self._listing(request, base)
@@ -66,26 +66,28 @@ class CollectionRoutes:
             listing = await self._listing(request, base)
         except CatalogUnavailable as error:
             listing, problem = Listing(()), error.public
-        body = self._page.html(listing, problem=problem)
-        policy = ("Content-Security-Policy", content_security_policy(listing))
-        return respond(request, _page_delivery(body, "text/html; charset=utf-8", (policy,)))
+        body = self.render(listing, base, problem=problem, is_later_page="after" in request.query)
+        policy = ("Content-Security-Policy", page_policy([base]))
+        return respond(request, _page_delivery(body, HTML, (policy,)))
 
-    async def static(self, request: web.Request) -> web.StreamResponse:
-        """Answer with a file below `/static/`, from memory."""
-        file = self._page.files.get(request.match_info["path"])
-        if file is None:
-            raise NotFound(PUBLIC_TEXTS[404])
-        delivery = Delivery(
-            status=200,
-            body=file.body,
-            gzip=file.gzip or None,
-            media_type=file.media_type,
-            tier="",
-            request_class="page",
-            cache_control=STATIC_CACHE,
-            etag=file.etag,
+    def render(
+        self, listing: Listing, base: str, *, problem: str = "", is_later_page: bool = False
+    ) -> bytes:
+        """Return the page in UTF-8. `problem` is a public sentence that says why there is no
+        list.
+        """
+        return self._pages.render(
+            "collection.html",
+            base,
+            assets=listing.assets,
+            next=listing.next,
+            first=f"{base}/",
+            is_later_page=is_later_page,
+            problem=problem,
+            uploads=self._uploads,
+            is_searchable=False,
+            search="",
         )
-        return respond(request, delivery)
 
     async def _listing(self, request: web.Request, base: str) -> Listing:
         limit = _limit(request.query.get("limit", ""))
@@ -98,33 +100,11 @@ class CollectionRoutes:
             f"{base}/?after={quote(str(shown[-1].id), safe='')}&limit={limit}" if shown else ""
         )
         listed = tuple(
-            self._listed_asset(asset, base)
+            ListedAsset.of(asset, base, self._version)
             for asset in shown
             if (asset.servable or asset.refused) and asset.public_edge != 0
         )
         return Listing(listed, next_page if len(assets) > limit else None)
-
-    def _listed_asset(self, asset: Asset, base: str) -> ListedAsset:
-        service = f"{base}/iiif/{self._version}/{encode_identifier(_decoded_id(asset.id))}"
-        return ListedAsset(
-            asset.id,
-            service,
-            asset.width,
-            asset.height,
-            asset.state,
-            error=asset.error if asset.refused else "",
-            code=asset.error_code if asset.refused else "",
-            public_edge=asset.public_edge,
-        )
-
-
-def _decoded_id(asset_id: AssetId) -> str:
-    """Return the id in the form that is percent-encoded once for `/iiif/{version}/`, with the
-    slashes of the name.
-    """
-    if "%" in asset_id.name:
-        return str(asset_id)
-    return f"{asset_id.customer}/{asset_id.space}/{asset_id.name}"
 
 
 def _page_delivery(

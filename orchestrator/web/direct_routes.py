@@ -5,13 +5,15 @@ from __future__ import annotations
 from aiohttp import web
 
 from orchestrator.errors import NotFound
+from orchestrator.settings import Uploads
 from orchestrator.uploads.direct_uploads import DirectUploads
 from orchestrator.uploads.uploads_factory import UploadServices
+from orchestrator.web.page_templates import Pages, page_policy
 from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import REQUEST_CLASS
 from orchestrator.web.upload_fields import one, read_fields, required
 from orchestrator.web.upload_routes import describe_upload, unreadable_is_invalid
-from orchestrator.web.uploads_page import POLICY
+from orchestrator.web.uploads_page import uploads_page_values
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -24,14 +26,14 @@ class DirectRoutes:
         services: UploadServices,
         addresses: PublicAddressResolver,
         *,
-        prefix: str,
-        page: bytes,
+        pages: Pages,
+        settings: Uploads,
     ) -> None:
-        """`prefix` ends with a slash; `page` is the HTML of the page."""
         self._services = services
         self._addresses = addresses
-        self._prefix = prefix
-        self._page = page
+        self._pages = pages
+        self._prefix = settings.route_prefix.rstrip("/") + "/"
+        self._values = uploads_page_values(settings)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
@@ -42,11 +44,12 @@ class DirectRoutes:
     async def show(self, request: web.Request) -> web.StreamResponse:
         """Answer GET of `uploads` with the page."""
         request[REQUEST_CLASS] = "page"
+        base = self._addresses.resolve_request(request).base
         return web.Response(
-            body=self._page,
+            body=self._pages.render("uploads.html", base, prefix=self._prefix, **self._values),
             content_type="text/html",
             charset="utf-8",
-            headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"},
+            headers={"Content-Security-Policy": page_policy(), "Cache-Control": "no-cache"},
         )
 
     async def presign(self, request: web.Request) -> web.StreamResponse:

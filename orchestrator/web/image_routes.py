@@ -12,17 +12,17 @@ from aiohttp import web
 
 from orchestrator import metrics
 from orchestrator.cache.hot.tier import HotTier
-from orchestrator.errors import AssetNotFound, NotAuthorised
+from orchestrator.errors import NotAuthorised
 from orchestrator.iiif.link_header import image_link
 from orchestrator.iiif.negotiation import version_from_accept
 from orchestrator.iiif.paths import ImagePath, encode_identifier, parse_path
 from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.model import AssetId
 from orchestrator.routing.access_tokens import NO_RIGHTS, Rights, SignedTokens
+from orchestrator.routing.asset_identifiers import AssetIdentifiers
 from orchestrator.routing.deliver import DeliveredImage, Deliverer
 from orchestrator.routing.delivery_types import Delivery, etag_of
 from orchestrator.routing.describe import InfoDescriber
-from orchestrator.routing.name_cache import NameCache
 from orchestrator.routing.warmer import SourceWarmer
 from orchestrator.settings import Settings
 from orchestrator.web.public_address import PublicAddress, PublicAddressResolver
@@ -76,7 +76,7 @@ class ImageRoutes:
         *,
         deliverer: Deliverer,
         describer: InfoDescriber,
-        names: NameCache,
+        identifiers: AssetIdentifiers,
         tokens: SignedTokens,
         warmer: SourceWarmer,
         hot: HotTier[HotEntry],
@@ -85,7 +85,7 @@ class ImageRoutes:
     ) -> None:
         self._deliverer = deliverer
         self._describer = describer
-        self._names = names
+        self._identifiers = identifiers
         self._tokens = tokens
         self._warmer = warmer
         self._hot = hot
@@ -126,7 +126,7 @@ class ImageRoutes:
         path = route.path
         default = self._settings.iiif.default_version
         version = path.version or version_from_accept(route.accept, default)
-        asset_id = await self._asset_id(path)
+        asset_id = await self._identifiers.resolve(path)
         id_path = path
         if path.version is None and version != default:
             # Accept selected another version than the default one: the id must contain it, so that
@@ -173,7 +173,7 @@ class ImageRoutes:
         image_request = parse_image_request(
             (path.rest[0], path.rest[1], path.rest[2], path.rest[3]), version
         )
-        asset_id = await self._asset_id(path)
+        asset_id = await self._identifiers.resolve(path)
         if path.prefix == "thumbs":
             picture = await self._deliverer.thumbnail(asset_id, image_request)
         else:
@@ -230,28 +230,6 @@ class ImageRoutes:
             public=not private and not stale,
             **fields,  # type: ignore[arg-type]  # fields of Delivery, named by the callers
         )
-
-    async def _asset_id(self, path: ImagePath) -> AssetId:
-        """Return the asset of an identifier: the text form of an asset id, the same with a
-        customer's name in place of the number, or an alias.
-        """
-        text = path.identifier
-        customer, _, rest = text.partition("/")
-        space, _, name = rest.partition("/")
-        if name and space.isdigit():
-            if customer.isascii() and customer.isdigit():
-                return AssetId.parse(text)
-            number = await self._names.customer_of_name(customer)
-            if number is None:
-                raise AssetNotFound("There is no such customer. Check the path.")
-            return AssetId.parse(f"{number}/{rest}")
-        found = await self._names.asset_of_alias(text)
-        if found is not None:
-            return found
-        if rest or path.prefix != "iiif":
-            raise AssetNotFound("There is no such asset. Check the identifier.")
-        default = self._settings.iiif.default_space.split("/")
-        return AssetId(int(default[0]), int(default[1]), text)
 
     def _rights_of(self, request: web.Request, *, documents: bool = False) -> Rights:
         authorization = request.headers.get("Authorization", "")

@@ -1,47 +1,19 @@
-"""The landing page of `/`, its JSON form, and the static files, as bytes.
-
-This module owns the HTML templates and the files below `/static/`. It reads them once, at start,
-and limits their size and number. The page has no inline scripts and styles and loads nothing from
-other hosts; its Content-Security-Policy forbids both.
-"""
+"""What the landing page `/` shows of an asset, and the JSON form of its list."""
 
 from __future__ import annotations
 
-import gzip
-import html
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
-from string import Template
-from types import MappingProxyType
-from typing import Self
-from urllib.parse import quote, urlsplit
 
+from orchestrator.iiif.paths import encode_identifier
 from orchestrator.iiif.thumbnail_sizes import thumbnail_size
-from orchestrator.model import AssetId, AssetState, Dimensions
-from orchestrator.routing.delivery_types import etag_of
+from orchestrator.model import Asset, AssetId, AssetState, Dimensions
 
 THUMBNAIL_EDGE = 400
-STATIC_PREFIX = "/static/"
-STATIC_CACHE = "public, max-age=86400"
-"""Cache-Control of static files. Their addresses contain a hash, so that a browser loads the files
-of a new release at once.
-"""
 HTML_CACHE = "no-cache"
 """Cache-Control of the page and of its JSON form: a new asset appears on the next visit."""
-_MAX_STATIC_FILE = 2 * 1024**2
-_MAX_STATIC_FILES = 100
 _NO_THUMBNAIL = (4, 3)
 """The shape of the frame of a picture that is not served."""
-_VIEWER = "vendor/openseadragon.min.js"
-_MEDIA_TYPES = {
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-}
 _STATES = {
     AssetState.REGISTERED: "preparing",
     AssetState.INGESTING: "preparing",
@@ -66,6 +38,25 @@ class ListedAsset:
     """The code of `error`, for programs."""
     public_edge: int | None = None
     """Longest edge in pixels that anyone may see; None: no limit."""
+    view: str = ""
+    """The address of the page that shows it."""
+
+    @classmethod
+    def of(cls, asset: Asset, base: str, version: int) -> ListedAsset:
+        """Return what is listed of an asset. `base` is the public base URL, `version` that of its
+        image service.
+        """
+        return cls(
+            asset.id,
+            service_address(asset.id, base, version),
+            asset.width,
+            asset.height,
+            asset.state,
+            error=asset.error if asset.refused else "",
+            code=asset.error_code if asset.refused else "",
+            public_edge=asset.public_edge,
+            view=base + view_path(asset.id),
+        )
 
     @property
     def info(self) -> str:
@@ -73,23 +64,36 @@ class ListedAsset:
         return f"{self.service}/info.json"
 
     @property
+    def note(self) -> str:
+        """What the list says of its state; "" for a picture that is ready."""
+        return self.error or _STATES[self.state]
+
+    @property
     def thumbnail_size(self) -> Dimensions:
         """(width, height) in pixels of the thumbnail, never larger than the image or than anyone
         may see.
         """
-        if self.error:
-            return _NO_THUMBNAIL
-        edge = THUMBNAIL_EDGE if self.public_edge is None else min(THUMBNAIL_EDGE, self.public_edge)
-        return thumbnail_size((self.width, self.height), edge)
+        return self.size_within(THUMBNAIL_EDGE)
 
     @property
     def thumbnail(self) -> str:
         """The address of the thumbnail, at exactly the size that the default policy makes; "" for a
         picture that is not served.
         """
+        return self.picture_within(THUMBNAIL_EDGE)
+
+    def size_within(self, edge: int) -> Dimensions:
+        """(width, height) in pixels with at most `edge` along the longer side."""
+        if self.error:
+            return _NO_THUMBNAIL
+        limit = edge if self.public_edge is None else min(edge, self.public_edge)
+        return thumbnail_size((self.width, self.height), limit)
+
+    def picture_within(self, edge: int) -> str:
+        """The address of the whole picture at that size; "" for a picture that is not served."""
         if self.error:
             return ""
-        width, height = self.thumbnail_size
+        width, height = self.size_within(edge)
         return f"{self.service}/full/{width},{height}/0/default.jpg"
 
 
@@ -99,17 +103,6 @@ class Listing:
 
     assets: tuple[ListedAsset, ...]
     next: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StaticFile:
-    """A file below `/static/`, plain and compressed with gzip (b"" if that is not smaller)."""
-
-    body: bytes
-    media_type: str
-    etag: str
-    """The ETag of the plain form, with quotes."""
-    gzip: bytes
 
 
 def encode_listing(listing: Listing) -> bytes:
@@ -128,138 +121,14 @@ def encode_listing(listing: Listing) -> bytes:
     return json.dumps(parts | {"next": listing.next}).encode()
 
 
-def content_security_policy(listing: Listing) -> str:
-    """Return the policy of the page: files of this server, and images of the listed addresses."""
-    hosts = " ".join(sorted({_origin(asset.service) for asset in listing.assets} - {""}))
-    image_hosts = f"'self' {hosts}".rstrip()
-    return (
-        "default-src 'none'; script-src 'self'; style-src 'self'; "
-        f"img-src {image_hosts} blob: data:; "
-        f"connect-src {image_hosts}; worker-src blob:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
+def service_address(asset_id: AssetId, base: str, version: int) -> str:
+    """Return the URI of the image service of an asset, without a trailing slash."""
+    text = f"{asset_id.customer}/{asset_id.space}/{asset_id.name}"
+    # The path is decoded once: a name with a percent sign is written in the text form of its id.
+    identifier = str(asset_id) if "%" in asset_id.name else text
+    return f"{base}/iiif/{version}/{encode_identifier(identifier)}"
 
 
-def _origin(address: str) -> str:
-    """Return `scheme://host`, or "" if it has characters that could end a directive of the
-    policy.
-    """
-    parts = urlsplit(address)
-    is_safe = (
-        parts.scheme in ("http", "https")
-        and parts.netloc
-        and not set(parts.netloc) & set(" ;,'\"@")
-    )
-    return f"{parts.scheme}://{parts.netloc}" if is_safe else ""
-
-
-def load_static_files() -> Mapping[str, StaticFile]:
-    """Read every file of `web/static/`; returns the files by path below `/static/`.
-
-    Files over 2 MiB, and of types that the page does not use (source maps, licences), are omitted.
-    """
-    files: dict[str, StaticFile] = {}
-    _collect_files(resources.files("orchestrator.web") / "static", "", files)
-    return MappingProxyType(files)
-
-
-def static_address(files: Mapping[str, StaticFile], name: str) -> str:
-    """Return the address of a static file with its hash, which is its ETag; "" if the file is not
-    installed.
-    """
-    file = files.get(name)
-    return STATIC_PREFIX + name + "?v=" + file.etag.strip('"') if file else ""
-
-
-def _collect_files(folder: Traversable, prefix: str, files: dict[str, StaticFile]) -> None:
-    if not folder.is_dir():
-        return
-    for entry in sorted(folder.iterdir(), key=lambda each: each.name):
-        if entry.is_dir():
-            _collect_files(entry, f"{prefix}{entry.name}/", files)
-            continue
-        media_type = _MEDIA_TYPES.get("." + entry.name.rpartition(".")[2])
-        body = entry.read_bytes() if media_type and len(files) < _MAX_STATIC_FILES else b""
-        if media_type and 0 < len(body) <= _MAX_STATIC_FILE:
-            files[prefix + entry.name] = _static_file(body, media_type)
-
-
-def _static_file(body: bytes, media_type: str) -> StaticFile:
-    compressed = gzip.compress(body, mtime=0) if not media_type.startswith("image/png") else b""
-    if len(compressed) >= len(body):
-        compressed = b""
-    return StaticFile(body, media_type, etag_of(body), compressed)
-
-
-class LandingPage:
-    """The landing page, with its templates and static files in memory."""
-
-    def __init__(
-        self, templates: Mapping[str, Template], files: Mapping[str, StaticFile], version: str
-    ) -> None:
-        """`version` is the version of the product, shown at the foot of the page."""
-        self._templates = templates
-        self._version = version
-        self.files = files
-
-    @classmethod
-    def load(cls, version: str) -> Self:
-        """Read templates and static files from the package."""
-        folder = resources.files("orchestrator.web") / "templates"
-        templates = {
-            name: Template((folder / f"{name}.html").read_text("utf-8"))
-            for name in ("page", "card", "empty")
-        }
-        return cls(templates, load_static_files(), version)
-
-    def html(self, listing: Listing, *, problem: str = "") -> bytes:
-        """Return the page in UTF-8. `problem` is a public sentence that says why there is no
-        list.
-        """
-        is_empty = not (listing.assets or listing.next or problem)
-        empty = self._templates["empty"].substitute() if is_empty else ""
-        page = self._templates["page"].substitute(
-            cards="\n".join(map(self._card, listing.assets)),
-            empty_card=self._templates["card"].substitute(_EMPTY_CARD),
-            empty=empty,
-            problem=_escape(problem),
-            problem_hidden="" if problem else "hidden",
-            next=_escape(listing.next or ""),
-            next_hidden="" if listing.next else "hidden",
-            tools_hidden="" if listing.assets else "hidden",
-            version=_escape(self._version),
-            script=self._address("page.js"),
-            style=self._address("page.css"),
-            icon=self._address("icon.svg"),
-            viewer=self._address(_VIEWER),
-        )
-        return page.encode()
-
-    def _card(self, asset: ListedAsset) -> str:
-        width, height = asset.thumbnail_size
-        return self._templates["card"].substitute(
-            anchor="#" + quote(str(asset.id), safe="/"),
-            id=_escape(str(asset.id)),
-            service=_escape(asset.service),
-            name=_escape(asset.id.name),
-            width=asset.width,
-            height=asset.height,
-            size=f"{asset.width} × {asset.height}" if asset.width else "",
-            thumbnail=f'src="{_escape(asset.thumbnail)}"' if asset.thumbnail else "",
-            thumbnail_width=width,
-            thumbnail_height=height,
-            state=_escape(asset.error) or _STATES[asset.state],
-        )
-
-    def _address(self, name: str) -> str:
-        return static_address(self.files, name)
-
-
-_EMPTY_CARD = {
-    "anchor": "#", "id": "", "service": "", "name": "", "width": 0, "height": 0,
-    "size": "", "thumbnail": "", "thumbnail_width": 4, "thumbnail_height": 3, "state": "",
-}  # fmt: skip
-
-
-def _escape(text: str) -> str:
-    return html.escape(text, quote=True)
+def view_path(asset_id: AssetId) -> str:
+    """Return the path of the page that shows an asset."""
+    return f"/view/{asset_id.customer}/{asset_id.space}/{encode_identifier(asset_id.name)}"

@@ -16,6 +16,7 @@ from prometheus_client import Counter, Histogram
 
 from orchestrator import metrics
 from orchestrator.errors import Overloaded
+from orchestrator.iiif.negotiation import prefers_html
 from orchestrator.web.access_log import AccessRecord, format_line
 from orchestrator.web.error_table import (
     PUBLIC_TEXTS,
@@ -26,6 +27,7 @@ from orchestrator.web.error_table import (
     make_problem,
 )
 from orchestrator.web.header_profile import client_request_id
+from orchestrator.web.page_templates import HTML, PAGES, page_policy
 from orchestrator.web.port_state import PortState
 from orchestrator.web.responses import (
     COMMON_HEADERS,
@@ -117,15 +119,24 @@ class PortMiddleware:
             problem.status, self._cache_error, self._cache_secret
         )
         headers.update(request.get(ERROR_HEADERS, ()))
-        headers["Content-Type"] = "application/json"
-        if vary := request.get(ERROR_VARY):
+        vary = request.get(ERROR_VARY, "")
+        pages = request.get(PAGES)
+        if pages is not None:
+            vary = f"{vary}, Accept".lstrip(", ")
+        if vary:
             headers["Vary"] = vary
-        body = encode_problem(
-            problem,
-            request_id,
-            private=self._port_state.private,
-            fields=request.get(ERROR_FIELDS, {}),
-        )
+        if pages is not None and prefers_html(request.headers.get("Accept", "")):
+            headers["Content-Type"] = HTML
+            headers["Content-Security-Policy"] = page_policy()
+            body = pages.render_error(problem, request_id)
+        else:
+            headers["Content-Type"] = "application/json"
+            body = encode_problem(
+                problem,
+                request_id,
+                private=self._port_state.private,
+                fields=request.get(ERROR_FIELDS, {}),
+            )
         return web.Response(status=problem.status, headers=headers, body=body)
 
     def _record(self, request: web.Request, response: web.StreamResponse, elapsed_s: float) -> None:

@@ -8,7 +8,6 @@ from typing import Protocol
 from aiohttp import web
 
 from orchestrator.web.api.api_factory import Api
-from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.health_routes import HealthRoutes, MetricsRoute
 from orchestrator.web.ico_routes import IcoRoutes
 from orchestrator.web.image_routes import ImageRoutes
@@ -30,7 +29,6 @@ class RouteGroup(Protocol):
 def build_public_app(
     middleware: PortMiddleware,
     images: ImageRoutes,
-    collection: CollectionRoutes,
     health: HealthRoutes,
     *,
     ico: IcoRoutes | None = None,
@@ -38,12 +36,10 @@ def build_public_app(
     more: Sequence[RouteGroup] = (),
 ) -> web.Application:
     """Return the application of the public port; without `ico` it has no /ico, without `uploads` no
-    upload routes. `more` are further routes.
+    upload routes. `more` are further routes: the pages among them.
     """
     app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_IGNORED_BODY_BYTES)
     route = app.router.add_get
-    route("/", collection.index)
-    route("/static/{path:.+}", collection.static)
     for prefix in ("iiif-img", "iiif", "thumbs"):
         route(f"/{prefix}", images.handle)
         # iiif/paths.py parses the raw path; this pattern accepts every path, also with line breaks.

@@ -89,7 +89,7 @@ def test_accept_selects_the_page_or_its_json_form(server: ServeProcess) -> None:
 
 
 def test_static_files_are_cacheable_compressed_and_revalidated(server: ServeProcess) -> None:
-    for name in ("page.js", "page.css", "vendor/openseadragon.min.js"):
+    for name in ("view.js", "page.css", "vendor/openseadragon.min.js"):
         address = f"{server.public}/static/{name}"
         plain, packed = fetch(address), fetch(address, Accept_Encoding="gzip")
         assert plain.status == 200, f"{name}: is OpenSeadragon installed (make setup)?"
@@ -100,7 +100,7 @@ def test_static_files_are_cacheable_compressed_and_revalidated(server: ServeProc
 
 @pytest.mark.parametrize(
     "path",
-    ["nothing.js", "../page.py", "%2e%2e/page.py", "..%2fpage.py", "vendor", "", "page.js/"],
+    ["nothing.js", "../page.py", "%2e%2e/page.py", "..%2fpage.py", "vendor", "", "page.css/"],
 )
 def test_other_paths_below_static_are_404(server: ServeProcess, path: str) -> None:
     assert fetch(f"{server.public}/static/{path}").status == 404

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.test_browser import SHOTS, browser
 from tests.support import pictures
+from tests.support.browsing import SHOTS, axe_faults, browser
 from tests.support.patience import patience
 from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
 
@@ -22,35 +22,6 @@ __all__ = ["browser"]
 
 pytestmark = pytest.mark.timeout(900)
 SECRET = "a-secret-for-publishing"
-COLOURS = """() => {
-    // The contrast of each text with what is behind it (WCAG 2.1, 1.4.3).
-    const rgb = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
-    const light = ([r, g, b]) => [r, g, b].map((each) => {
-        const part = each / 255;
-        return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
-    }).reduce((sum, each, index) => sum + each * [0.2126, 0.7152, 0.0722][index], 0);
-    const behind = (node) => {
-        for (let each = node; each; each = each.parentElement) {
-            const colour = rgb(getComputedStyle(each).backgroundColor);
-            if (colour.length === 3 || colour[3] === 1) return colour;
-        }
-        return [255, 255, 255];
-    };
-    const faults = [];
-    for (const node of document.querySelectorAll("body *")) {
-        const own = [...node.childNodes].some((each) => each.nodeType === 3 && each.data.trim());
-        if (!own || !node.checkVisibility()) continue;
-        const [a, b] = [light(rgb(getComputedStyle(node).color)), light(behind(node))];
-        const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-        if (contrast < 4.5) faults.push(`${node.tagName} ${node.textContent.trim()} ${contrast}`);
-    }
-    return faults;
-}"""
-UNNAMED = """() => [...document.querySelectorAll("button, input, a, img, progress")]
-    .filter((node) => node.checkVisibility())
-    .filter((node) => !(node.textContent.trim() || node.getAttribute("aria-label")
-        || node.labels?.length || node.hasAttribute("alt")))
-    .map((node) => node.outerHTML)"""
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +73,7 @@ def test_a_picture_is_dropped_cropped_and_published(
 ) -> None:
     photo = pictures.jpeg(tmp_path / "photo.jpg", 1200, 900)
     shot(page, "uploads-empty.png")
-    assert page.evaluate(COLOURS) == []
-    assert page.evaluate(UNNAMED) == []
+    assert axe_faults(page) == []
     # As a person drops it: the browser gets a DragEvent with the file.
     body = list(photo.read_bytes())
     transfer = page.evaluate_handle(
@@ -137,18 +107,18 @@ def test_a_picture_is_dropped_cropped_and_published(
         page.fill(f"#crop-{name}", str(value))
         page.press(f"#crop-{name}", "Tab")
     shot(page, "uploads-crop.png")
-    assert page.evaluate(UNNAMED) == []
+    assert axe_faults(page) == []
     page.get_by_role("button", name="Use this part").click()
     expect(item.locator(".state")).to_contain_text("crop 600x300+100+60")
     item.get_by_role("button", name="Publish").click()
     expect(item.locator(".state")).to_contain_text("Published as")
     shot(page, "uploads-published.png")
-    assert page.evaluate(COLOURS) == []
+    assert axe_faults(page) == []
     match = re.search(r"\d+_\d+\.jpg", item.locator(".state").inner_text())
     assert match
     version = fetch(f"{server.public}/photos/active/{match[0].replace('.', 'MI.')}").body
     assert Image.open(io.BytesIO(version)).size == (400, 200)
-    for name in ("Picture", "IIIF information"):
+    for name in ("Picture", "Zoom", "IIIF information"):
         address = item.get_by_role("link", name=name).get_attribute("href")
         assert address
         assert fetch(server.public + urlsplit(address).path).status == 200

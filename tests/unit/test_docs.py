@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import re
 from dataclasses import dataclass, fields
+from inspect import signature
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -14,13 +15,17 @@ import pytest
 from aiohttp import web
 
 from orchestrator.metrics import INSTRUMENTS
+from orchestrator.settings import Uploads
 from orchestrator.settings.loader import FIELDS
 from orchestrator.web import routes
 from orchestrator.web.api.api_factory import Api
 from orchestrator.web.api.operation_table import Resources, build_operations
 from orchestrator.web.api.operations import OperationRouter
+from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.direct_routes import DirectRoutes
+from orchestrator.web.static_files import StaticFiles
 from orchestrator.web.tus_routes import TusRoutes
+from orchestrator.web.view_routes import ViewRoutes
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -95,8 +100,18 @@ def upload_extras() -> list[routes.RouteGroup]:
     services: Any = SimpleNamespace(partial=None)
     addresses: Any = None
     return [
-        DirectRoutes(services, addresses, prefix="/", page=b""),
+        DirectRoutes(services, addresses, pages=addresses, settings=Uploads()),
         TusRoutes(services, addresses, path="/tus", max_bytes=1),
+    ]
+
+
+def pages() -> list[Any]:
+    nothing: Any = None
+    view: dict[str, Any] = dict.fromkeys(signature(ViewRoutes).parameters)
+    return [
+        CollectionRoutes(nothing, nothing, nothing, default_version=3),
+        ViewRoutes(**view),
+        StaticFiles({}),
     ]
 
 
@@ -119,7 +134,6 @@ def test_each_route_is_documented_and_no_other(port: str) -> None:
         routes.build_public_app(
             middleware,
             stand_in("handle"),
-            stand_in("index", "static"),
             health,
             ico=stand_in("handle", "purge", "purges"),
             uploads=SimpleNamespace(
@@ -137,7 +151,7 @@ def test_each_route_is_documented_and_no_other(port: str) -> None:
                     )
                 ),
             ),
-            more=upload_extras(),
+            more=[*pages(), *upload_extras()],
         )
         if port == "Public"
         else routes.build_private_app(middleware, health, stand_in("show"), an_api())

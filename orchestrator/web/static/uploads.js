@@ -1,7 +1,7 @@
 // The page for uploading pictures: dropping, progress, cropping, publishing.
 // tus-js-client sends the files in parts, so that an interrupted upload continues. Cropper.js shows the crop.
 
-const { prefix, space, maxBytes } = document.body.dataset;
+const { root, prefix, space, maxBytes } = document.body.dataset;
 const drop = document.getElementById("drop");
 const files = document.getElementById("files");
 const list = document.getElementById("list");
@@ -138,8 +138,8 @@ class Upload {
     links.replaceChildren();
     for (const [text, address] of [
       ["Picture", `${prefix}active/${this.key}`],
-      ["Zoom", `/#${id}`],
-      ["IIIF information", `/iiif/3/${encodeURIComponent(id)}/info.json`],
+      ["Zoom", `${root}/view/${id}`],
+      ["IIIF information", `${root}/iiif/3/${encodeURIComponent(id)}/info.json`],
     ]) {
       const link = document.createElement("a");
       Object.assign(link, { href: address, textContent: text, target: "_blank", rel: "noopener" });

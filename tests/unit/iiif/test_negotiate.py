@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.iiif.negotiation import (
     accepts_gzip,
     preferred_picture_format,
+    prefers_html,
     prefers_json,
     prefers_linked,
     version_from_accept,
@@ -155,3 +156,22 @@ def test_a_huge_header_is_not_read_to_its_end(header: str) -> None:
 )
 def test_the_landing_page_is_json_only_if_accept_prefers_it(accept: str, json: bool) -> None:
     assert prefers_json(accept) is json
+
+
+@pytest.mark.parametrize(
+    ("accept", "html"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("application/json", False),
+        ("text/html", True),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
+        ("application/json, text/html", False),
+        ("text/html;q=0.5, application/json", False),
+        ("text/html;q=0", False),
+    ],
+)
+def test_errors_and_the_admin_page_are_html_only_if_accept_names_it(
+    accept: str, html: bool
+) -> None:
+    assert prefers_html(accept) is html

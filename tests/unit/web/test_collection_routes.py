@@ -11,9 +11,11 @@ from aiohttp.test_utils import make_mocked_request
 from orchestrator.errors import InvalidImageRequest
 from orchestrator.model import Asset, AssetId
 from orchestrator.web.collection_routes import MAX_PAGE_SIZE, PAGE_SIZE, CollectionRoutes
-from orchestrator.web.landing_page import LandingPage
+from orchestrator.web.page_templates import Pages
 from orchestrator.web.public_address import PublicAddressResolver
 from tests.support.builders import an_asset
+
+PAGES = Pages.load("1.0")
 
 
 class Shelf:
@@ -29,7 +31,7 @@ class Shelf:
 
 
 async def listed(shelf: Shelf, path: str = "/") -> web.Response:
-    routes = CollectionRoutes(shelf, LandingPage.load("1.0"), PublicAddressResolver((), {}), 3)
+    routes = CollectionRoutes(shelf, PAGES, PublicAddressResolver((), {}), default_version=3)
     headers = {"Accept": "application/json", "Host": "pictures.example"}
     answer = await routes.index(make_mocked_request("GET", path, headers=headers))
     assert isinstance(answer, web.Response)

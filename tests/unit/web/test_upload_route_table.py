@@ -21,7 +21,7 @@ def paths(uploads: UploadRoutes | None) -> set[str]:
     other: Any = SimpleNamespace(
         **dict.fromkeys(("handle", "index", "static", "live", "ready"), handler)
     )
-    app = build_public_app(other, other, other, other, uploads=uploads)
+    app = build_public_app(other, other, other, uploads=uploads)
     return {route.resource.canonical for route in app.router.routes() if route.resource}
 
 

@@ -9,7 +9,7 @@ limits.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, assert_never
 
@@ -54,6 +54,12 @@ class Limits:
     max_area: int = 50_000_000
     max_enlargement: float = 4.0
     oversize_confined: Literal["clamp", "refuse"] = "clamp"
+
+    def within_edge(self, edge: int) -> Limits:
+        """The limits of a client that may see at most `edge` pixels of a longest edge."""
+        return replace(
+            self, max_width=min(edge, self.max_width), max_height=min(edge, self.max_height)
+        )
 
 
 @dataclass(frozen=True, slots=True)

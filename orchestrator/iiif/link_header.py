@@ -1,10 +1,11 @@
 """The Link header of images and info documents (Image API 3.0, sections 4.7, 5.10 and 6; the same
-in 2.1).
+in 2.1), and of documents of the Presentation API (3.0, section 6.2; 2.1, section 7.2).
 """
 
 from __future__ import annotations
 
 from orchestrator.iiif.info_documents import CONTEXTS, profile_uri
+from orchestrator.iiif.presentation.presentation_input import CONTEXTS as PRESENTATION_CONTEXTS
 
 
 def image_link(version: int, canonical_url: str, *, level: int = 2) -> str:
@@ -36,3 +37,20 @@ def info_media_type(version: int, *, linked: bool) -> str:
     if not linked:
         return "application/json"
     return f'application/ld+json;profile="{CONTEXTS[3]}"' if version == 3 else "application/ld+json"
+
+
+def document_link(version: int, *, linked: bool) -> tuple[tuple[str, str], ...]:
+    """The headers of a document of the Presentation API: the JSON-LD context if the media type is
+    application/json.
+    """
+    if linked:
+        return ()
+    context = f'<{PRESENTATION_CONTEXTS[version]}>;rel="http://www.w3.org/ns/json-ld#context"'
+    return (("Link", f'{context};type="application/ld+json"'),)
+
+
+def document_media_type(version: int, *, linked: bool) -> str:
+    """`Content-Type` of a document of the Presentation API, with the context as its profile."""
+    if not linked:
+        return "application/json"
+    return f'application/ld+json;profile="{PRESENTATION_CONTEXTS[version]}"'

@@ -18,7 +18,7 @@ _HTML = "text/html"
 _SPECIFICITY = {"*/*": 0, "application/*": 1}
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"?|[^",;]+|[,;]')
 _WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
-_CONTEXT = re.compile(r"http://iiif\.io/api/image/([23])/context\.json")
+_CONTEXT = re.compile(r"http://iiif\.io/api/(image|presentation)/([23])/context\.json")
 
 _Entry = tuple[str, dict[str, str], float]
 """(value in lower case, parameters, weight)."""
@@ -68,8 +68,10 @@ def _comes_before(accept: str, first: str, second: str) -> bool:
     )
 
 
-def version_from_accept(accept: str, default: int) -> int:
-    """The Image API version (2 or 3) whose context the Accept header has as the profile of a media
+def version_from_accept(
+    accept: str, default: int, api: Literal["image", "presentation"] = "image"
+) -> int:
+    """The version of the API (2 or 3) whose context the Accept header has as the profile of a media
     type; otherwise `default`.
 
     The highest weight decides, then the newer version.
@@ -78,8 +80,8 @@ def version_from_accept(accept: str, default: int) -> int:
     for _, parameters, weight in _parse_entries(accept):
         for uri in parameters.get("profile", "").split():
             match = _CONTEXT.fullmatch(uri)
-            if match and weight:
-                candidate = (weight, int(match[1]))
+            if match and match[1] == api and weight:
+                candidate = (weight, int(match[2]))
                 best = candidate if not best[0] else max(best, candidate)
     return best[1]
 

@@ -20,6 +20,8 @@ MAX_NUMBER_DIGITS = 9
 
 ASSET_PREFIXES = ("iiif-img", "thumbs")
 """Routes of the form /prefix/[v2/|v3/]customer/space/image/..."""
+MANIFEST_PREFIX = "iiif-manifest"
+"""The route of the form /prefix/[v2/|v3/]customer/space/image, without more."""
 IDENTIFIER_PREFIX = "iiif"
 """The route of the form /iiif/{2,3}/{identifier}/..."""
 
@@ -75,6 +77,10 @@ def parse_path(raw_path: str) -> ImagePath:
         return _parse_identifier_path(rest)
     if prefix in ASSET_PREFIXES:
         return _parse_asset_path(prefix, rest)
+    if prefix == MANIFEST_PREFIX:
+        path = _parse_asset_path(prefix, rest)
+        if not path.rest:
+            return path
     raise NotFound("No resource has this address. Check the path.")
 
 

@@ -19,6 +19,7 @@ from orchestrator.catalog.asset_transaction import GONE
 from orchestrator.imaging import vips
 from orchestrator.model import AssetId
 from orchestrator.processes.background import Loop
+from orchestrator.processes.document_routes import build_document_routes
 from orchestrator.processes.picture_routes import (
     build_ico_routes,
     build_pages,
@@ -101,6 +102,14 @@ class PublicServer:
             more=[
                 *build_pages(services, pages, addresses, self._assets, self._identifiers),
                 *build_upload_extras(services, addresses, pages),
+                *build_document_routes(
+                    services,
+                    identifiers=self._identifiers,
+                    snapshots=self._snapshots,
+                    assets=self._assets,
+                    hot=self._hot,
+                    addresses=addresses,
+                ),
             ],
         )
         address = Address(settings.server.host, settings.server.port, self._shared)

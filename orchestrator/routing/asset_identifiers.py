@@ -26,12 +26,7 @@ class AssetIdentifiers:
         customer, _, rest = text.partition("/")
         space, _, name = rest.partition("/")
         if name and space.isdigit():
-            if customer.isascii() and customer.isdigit():
-                return AssetId.parse(text)
-            number = await self._names.customer_of_name(customer)
-            if number is None:
-                raise AssetNotFound("There is no such customer. Check the path.")
-            return AssetId.parse(f"{number}/{rest}")
+            return AssetId.parse(f"{await self._names.customer(customer)}/{rest}")
         found = await self._names.asset_of_alias(text)
         if found is not None:
             return found

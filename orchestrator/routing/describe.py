@@ -135,7 +135,7 @@ class InfoDescriber:
         edge = None if authorised else asset.public_edge
         if edge == 0:
             raise NotAuthorised("This asset is restricted. Send a token with one of its roles.")
-        limits = self._limits if edge is None else _within_edge(self._limits, edge)
+        limits = self._limits if edge is None else self._limits.within_edge(edge)
         shown = asset.thumbnails.all() if edge is None else asset.thumbnails.open
         tile = _tile_of(asset)
         factors = scale_factors(asset.dimensions, tile_shape(tile, limits))
@@ -167,9 +167,3 @@ def _with_open_thumbnails(asset: Asset, fields: InfoInput) -> InfoInput:
 def _tile_of(asset: Asset) -> Dimensions:
     source = asset.source
     return (source.tile_width, source.tile_height) if source else (256, 256)
-
-
-def _within_edge(limits: Limits, edge: int) -> Limits:
-    return replace(
-        limits, max_width=min(edge, limits.max_width), max_height=min(edge, limits.max_height)
-    )

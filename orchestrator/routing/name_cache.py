@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from cachetools import LRUCache
 
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.errors import CatalogUnavailable
+from orchestrator.errors import AssetNotFound, CatalogUnavailable
 from orchestrator.model import AssetId
 from orchestrator.routing.change_history import ChangeHistory
 from orchestrator.settings import Delivery as DeliverySettings
@@ -44,6 +44,17 @@ class NameCache:
         self._now = now
         self._aliases: LRUCache[str, _Entry[AssetId]] = LRUCache(settings.snapshot_entries)
         self._customers: LRUCache[str, _Entry[int]] = LRUCache(settings.snapshot_entries)
+
+    async def customer(self, text: str) -> int:
+        """The customer with this number or name. Raises AssetNotFound for an unknown name, and
+        CatalogUnavailable.
+        """
+        if text.isascii() and text.isdigit():
+            return int(text)
+        number = await self.customer_of_name(text)
+        if number is None:
+            raise AssetNotFound("There is no such customer. Check the path.")
+        return number
 
     async def asset_of_alias(self, alias: str) -> AssetId | None:
         """The asset with this alias, or None. Raises CatalogUnavailable."""

@@ -12,6 +12,7 @@ from orchestrator.settings.documentation import default_toml, settings_table
 from orchestrator.settings.ico_section import Ico, IcoBucket
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
 from orchestrator.settings.loader import PREFIX, Loaded, load, load_with_origins
+from orchestrator.settings.manifests_section import Manifests
 from orchestrator.settings.pyramid_section import BucketLogin, Pyramids
 from orchestrator.settings.replaced_variables import ALIASES
 from orchestrator.settings.sections import (
@@ -51,6 +52,7 @@ __all__ = [
     "Jobs",
     "Loaded",
     "Log",
+    "Manifests",
     "Pyramids",
     "ResizingRule",
     "Server",

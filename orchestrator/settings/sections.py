@@ -1,6 +1,7 @@
 """Every setting with its default, its limits and, in the string below it, its meaning for an
 operator. `ingest_sections` has the sections of ingest, jobs and API, `ico_section` that of `/ico`,
-`uploads_section` that of uploads, `auth_section` that of tokens and sign-in.
+`uploads_section` that of uploads, `auth_section` that of tokens and sign-in, `manifests_section`
+that of manifests.
 
 A section rejects names that it does not know, and never changes after loading. The declarations
 also make `config/default.toml` and `docs/settings.md`; a test fails for a setting without text.
@@ -17,6 +18,7 @@ from orchestrator.settings.auth_section import Auth
 from orchestrator.settings.field_types import Bytes, Count, Port, Seconds, Section
 from orchestrator.settings.ico_section import Ico
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
+from orchestrator.settings.manifests_section import Manifests
 from orchestrator.settings.pyramid_section import Pyramids
 from orchestrator.settings.uploads_section import Uploads
 
@@ -122,6 +124,10 @@ class Iiif(Section):
 
     default_version: Literal[2, 3] = 3
     """Version of the Image API if neither the path nor the Accept header names one."""
+    presentation_version: Literal[2, 3] = 3
+    """Version of the Presentation API if neither the path nor the Accept header names one: 2 is
+    2.1, 3 is 3.0.
+    """
     default_space: str = "1/1"
     """`customer/space` in which the images of a folder are registered."""
     max_width: Count = 12_000
@@ -361,6 +367,7 @@ class Settings(Section):
     cache: Cache = Cache()
     imaging: Imaging = Imaging()
     image_server: ImageServer = ImageServer()
+    manifests: Manifests = Manifests()
     ico: Ico = Ico()
     uploads: Uploads = Uploads()
     ingest: Ingest = Ingest()

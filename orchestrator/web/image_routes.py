@@ -18,7 +18,7 @@ from orchestrator.iiif.negotiation import version_from_accept
 from orchestrator.iiif.paths import ImagePath, encode_identifier, parse_path
 from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.model import AssetId
-from orchestrator.routing.access_tokens import NO_RIGHTS, Rights, SignedTokens
+from orchestrator.routing.access_tokens import NO_RIGHTS, SignedTokens
 from orchestrator.routing.asset_identifiers import AssetIdentifiers
 from orchestrator.routing.deliver import DeliveredImage, Deliverer
 from orchestrator.routing.delivery_types import Delivery, etag_of
@@ -26,6 +26,7 @@ from orchestrator.routing.describe import InfoDescriber
 from orchestrator.routing.warmer import SourceWarmer
 from orchestrator.settings import Settings
 from orchestrator.web.public_address import PublicAddress, PublicAddressResolver
+from orchestrator.web.request_rights import accept_of, rights_of
 from orchestrator.web.responses import (
     ERROR_FIELDS,
     REQUEST_CLASS,
@@ -48,7 +49,7 @@ class _ImageRoute:
 
     @property
     def accept(self) -> str:
-        return ", ".join(self.request.headers.getall("Accept", ()))
+        return accept_of(self.request)
 
     def url(self, path: ImagePath) -> str:
         """Return the public base URI of the asset, by the path template of the host if it has
@@ -140,7 +141,9 @@ class ImageRoutes:
                 version=version,
                 id_url=id_url,
                 base=base,
-                rights=NO_RIGHTS if thumbs else self._rights_of(route.request, documents=True),
+                rights=NO_RIGHTS
+                if thumbs
+                else rights_of(route.request, self._tokens, documents=True),
                 accept=route.accept,
                 level=0 if thumbs else 2,
             )
@@ -178,7 +181,7 @@ class ImageRoutes:
             picture = await self._deliverer.thumbnail(asset_id, image_request)
         else:
             picture = await self._deliverer.image(
-                asset_id, image_request, self._rights_of(route.request)
+                asset_id, image_request, rights_of(route.request, self._tokens)
             )
         canonical = picture.image.canonical
         level = 0 if path.prefix == "thumbs" else 2
@@ -230,12 +233,6 @@ class ImageRoutes:
             public=not private and not stale,
             **fields,  # type: ignore[arg-type]  # fields of Delivery, named by the callers
         )
-
-    def _rights_of(self, request: web.Request, *, documents: bool = False) -> Rights:
-        authorization = request.headers.get("Authorization", "")
-        if not authorization and "Cookie" not in request.headers:
-            return NO_RIGHTS
-        return self._tokens.rights(authorization, request.cookies, documents=documents)
 
     def _may_orchestrate(self, request: web.Request) -> bool:
         is_enabled = self._settings.delivery.orchestrate_on_info

@@ -176,6 +176,7 @@ def negotiation_variant(accept: str, accept_encoding: str) -> str:
     """
     linked = f"{prefers_linked(accept, 2):d}{prefers_linked(accept, 3):d}"
     version, pictures = version_from_accept(accept, 0), accepted_picture_formats(accept)
+    version = 10 * version + version_from_accept(accept, 0, "presentation")
     return f"{linked}{version}{accepts_gzip(accept_encoding):d}{' '.join(pictures)}"
 
 

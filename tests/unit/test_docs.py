@@ -23,6 +23,7 @@ from orchestrator.web.api.operation_table import Resources, build_operations
 from orchestrator.web.api.operations import OperationRouter
 from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.direct_routes import DirectRoutes
+from orchestrator.web.manifest_routes import ManifestRoutes
 from orchestrator.web.static_files import StaticFiles
 from orchestrator.web.tus_routes import TusRoutes
 from orchestrator.web.view_routes import ViewRoutes
@@ -108,9 +109,11 @@ def upload_extras() -> list[routes.RouteGroup]:
 def pages() -> list[Any]:
     nothing: Any = None
     view: dict[str, Any] = dict.fromkeys(signature(ViewRoutes).parameters)
+    manifests: dict[str, Any] = dict.fromkeys(signature(ManifestRoutes).parameters)
     return [
         CollectionRoutes(nothing, nothing, nothing, default_version=3),
         ViewRoutes(**view),
+        ManifestRoutes(**manifests),
         StaticFiles({}),
     ]
 

@@ -1,0 +1,46 @@
+"""Builds the routes of the public port that answer with documents of the Presentation API."""
+
+from __future__ import annotations
+
+from orchestrator.app import Services
+from orchestrator.cache.hot.tier import HotTier
+from orchestrator.manifests.canvases import CanvasBuilder
+from orchestrator.routing.asset_identifiers import AssetIdentifiers
+from orchestrator.routing.current_assets import CurrentAssets
+from orchestrator.routing.delivery_settings import limits_of
+from orchestrator.routing.snapshots import Snapshots
+from orchestrator.web.manifest_routes import ManifestRoutes
+from orchestrator.web.public_address import PublicAddressResolver
+from orchestrator.web.responses import HotEntry
+from orchestrator.web.routes import RouteGroup
+
+
+def build_document_routes(
+    services: Services,
+    *,
+    identifiers: AssetIdentifiers,
+    snapshots: Snapshots,
+    assets: CurrentAssets,
+    hot: HotTier[HotEntry],
+    addresses: PublicAddressResolver,
+) -> list[RouteGroup]:
+    """The routes of manifests."""
+    settings = services.settings
+    builder = CanvasBuilder(
+        settings.manifests,
+        limits_of(settings),
+        rights=settings.iiif.rights,
+        access=services.access_services,
+    )
+    return [
+        ManifestRoutes(
+            identifiers=identifiers,
+            snapshots=snapshots,
+            assets=assets,
+            tokens=services.tokens,
+            builder=builder,
+            hot=hot,
+            addresses=addresses,
+            settings=settings,
+        )
+    ]

@@ -201,7 +201,7 @@ class PublicServer:
         maker = DerivativeMaker(
             store=services.store,
             sources=sources,
-            unorchestrated=self._build_unorchestrated(stack),
+            unorchestrated=_build_unorchestrated(services, stack),
             image_server=server,
             pool=services.imaging,
             encoder=encoder_of(settings),
@@ -238,24 +238,25 @@ class PublicServer:
             return builtin
         return RemoteImageServer(self._settings.image_server, builtin)
 
-    def _build_unorchestrated(self, stack: AsyncExitStack) -> UnorchestratedRenderer:
-        """The renderer for sources that are not copied to fast disk."""
-        memory = MemorySourceCache(
-            self._services.store,
-            self._settings.delivery.memory_sources,
-            self._services.origins.optimised,
-        )
-        stack.callback(memory.close)
-        builtin = BuiltinImageServer(self._services.imaging, encoder_of(self._settings))
-        settings = self._settings.image_server
-        special = None
-        if settings.special_addresses:
-            changes = {
-                "kind": "cantaloupe",
-                "addresses": settings.special_addresses,
-                "path_template": settings.special_path_template,
-                "sources_root": "",
-            }
-            special = RemoteImageServer(settings.model_copy(update=changes), builtin)
-            stack.push_async_callback(special.close)
-        return UnorchestratedRenderer(memory, builtin, special)
+
+def _build_unorchestrated(services: Services, stack: AsyncExitStack) -> UnorchestratedRenderer:
+    """The renderer for sources that are not copied to fast disk."""
+    memory = MemorySourceCache(
+        services.store,
+        services.settings.delivery.memory_sources,
+        services.origins.optimised,
+    )
+    stack.callback(memory.close)
+    builtin = BuiltinImageServer(services.imaging, encoder_of(services.settings))
+    settings = services.settings.image_server
+    special = None
+    if settings.special_addresses:
+        changes = {
+            "kind": "cantaloupe",
+            "addresses": settings.special_addresses,
+            "path_template": settings.special_path_template,
+            "sources_root": "",
+        }
+        special = RemoteImageServer(settings.model_copy(update=changes), builtin)
+        stack.push_async_callback(special.close)
+    return UnorchestratedRenderer(memory, builtin, special)

@@ -1,4 +1,4 @@
-"""`token`: signed tokens that give access to restricted assets."""
+"""`token`: signed tokens that give access to restricted assets, and the passwords of users."""
 
 from __future__ import annotations
 
@@ -39,6 +39,30 @@ def create_token(
     session.print_result(result, token)
 
 
+@command()
+def hash_a_password(
+    session: Session,
+    password: Annotated[
+        str,
+        typer.Option(
+            "--password",
+            prompt=True,
+            hide_input=True,
+            confirmation_prompt=True,
+            envvar="ORCHESTRATOR_PASSWORD",
+            help="The password [default: asked for, or the variable].",
+        ),
+    ],
+) -> None:
+    """Print the hash of a password, for auth.users and auth.services. No service is opened."""
+    from orchestrator.sign_in.password_check import hash_password
+
+    if not password:
+        raise InvalidInput("The password is empty.")
+    hashed = hash_password(password)
+    session.print_result({"password": hashed}, hashed)
+
+
 def parse_duration_s(text: str) -> float:
     """Seconds in `90`, `90s`, `30m`, `12h`, `7d`, `2w`. Raises InvalidInput."""
     match = re.fullmatch(r"(\d{1,9})([smhdw]?)", text.strip().lower())
@@ -47,4 +71,4 @@ def parse_duration_s(text: str) -> float:
     return float(int(match[1]) * _UNITS_S[match[2] or "s"])
 
 
-COMMANDS: Commands = {"create": create_token}
+COMMANDS: Commands = {"create": create_token, "hash-password": hash_a_password}

@@ -1,5 +1,5 @@
-"""Builds the routes of the public port beside those of images: the pages, and /ico and uploads,
-which exist only if they are configured.
+"""Builds the routes of the public port beside those of images: the pages, and /ico, uploads and
+sign-in, which exist only if they are configured.
 """
 
 from __future__ import annotations
@@ -99,3 +99,36 @@ def build_upload_extras(
         DirectRoutes(services.uploads, addresses, pages=pages, settings=settings),
         TusRoutes(services.uploads, addresses, path=f"{prefix}tus", max_bytes=settings.max_bytes),
     ]
+
+
+def build_sign_in_routes(
+    services: Services,
+    assets: CurrentAssets,
+    addresses: PublicAddressResolver,
+    pages: Pages,
+) -> list[RouteGroup]:
+    """The routes below /auth/; none if no service is configured."""
+    settings, tokens = services.settings.auth, services.tokens
+    if not settings.services:
+        return []
+    # Imported here: Authlib takes a second to import, and most installations do not need it.
+    from orchestrator.sign_in.openid_client import OpenIdClient
+    from orchestrator.sign_in.password_check import PasswordCheck
+    from orchestrator.web.sign_in.access_routes import AccessRoutes
+    from orchestrator.web.sign_in.sign_in_pages import SignInPages
+    from orchestrator.web.sign_in.viewer_routes import ViewerRoutes
+    from orchestrator.web.sign_in.visits import VisitReader
+
+    visits = VisitReader(settings, tokens, addresses)
+    own_pages = SignInPages(pages)
+    viewers = ViewerRoutes(settings, tokens, assets, visits, pages=own_pages, addresses=addresses)
+    access = AccessRoutes(
+        settings,
+        tokens,
+        visits,
+        own_pages,
+        addresses,
+        passwords=PasswordCheck(settings),
+        openid=OpenIdClient(settings),
+    )
+    return [viewers, access]

@@ -23,6 +23,7 @@ from orchestrator.processes.document_routes import build_document_routes
 from orchestrator.processes.picture_routes import (
     build_ico_routes,
     build_pages,
+    build_sign_in_routes,
     build_upload_extras,
     build_upload_routes,
 )
@@ -110,6 +111,7 @@ class PublicServer:
                     hot=self._hot,
                     addresses=addresses,
                 ),
+                *build_sign_in_routes(services, self._assets, addresses, pages),
             ],
         )
         address = Address(settings.server.host, settings.server.port, self._shared)

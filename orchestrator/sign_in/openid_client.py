@@ -6,6 +6,7 @@ provider has confirmed for this client; everything else is an error.
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import httpx2
-from authlib.integrations.base_client import BaseApp, OAuthError
+from authlib.common.errors import AuthlibBaseError
+from authlib.integrations.base_client import BaseApp
 from authlib.integrations.base_client.async_app import AsyncOAuth2Mixin
 from authlib.integrations.base_client.async_openid import AsyncOpenIDMixin
 from authlib.integrations.httpx_client import AsyncOAuth2Client
@@ -64,6 +66,8 @@ class OpenIdClient:
         self._settings = settings
         self._now = now
         self._provider: _Provider | None = None
+        # Made once: it takes tens of milliseconds, and Authlib makes a client for each request.
+        self._tls = ssl.create_default_context()
         self._read_at = 0.0
 
     async def begin(self, redirect_uri: str) -> tuple[str, PendingSignIn]:
@@ -133,6 +137,8 @@ class OpenIdClient:
                 "scope": " ".join(settings.openid_scopes),
                 "code_challenge_method": "S256",
                 "timeout": TIMEOUT_S,
+                "verify": self._tls,
+                "leeway": 0,  # the access token is used at once
                 **({} if secret else {"token_endpoint_auth_method": "none"}),
             },
         )
@@ -143,6 +149,9 @@ class OpenIdClient:
         metadata["id_token_signing_alg_values_supported"] = [
             name for name in signatures if name.startswith(_SIGNATURES)
         ] or ["RS256"]
+        methods = metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+        if secret and "client_secret_basic" not in methods and "client_secret_post" in methods:
+            provider.client_kwargs["token_endpoint_auth_method"] = "client_secret_post"  # noqa: S105  a name
         self._provider, self._read_at = provider, self._now()
         return provider
 
@@ -152,7 +161,7 @@ def _translated_errors() -> Iterator[None]:
     """Raise errors of the libraries as errors of ours."""
     try:
         yield
-    except (OAuthError, JoseError) as error:
+    except (AuthlibBaseError, JoseError) as error:
         raise Forbidden(_REFUSED) from error
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, RuntimeError) as error:
         raise Unavailable(

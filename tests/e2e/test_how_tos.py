@@ -1,5 +1,5 @@
-"""Every how-to of `docs/how-to`, `docs/api.md`, `docs/ico.md` and `docs/pyramids.md` are run as a
-reader would run it.
+"""Every how-to of `docs/how-to`, and the pages of `docs` that are listed here, are run as a reader
+would run them.
 
 A page's `sh` blocks run in order in one shell; a block marked `sh server` runs in the background,
 and the next block waits until the server is ready. A `text` block is the expected output of the
@@ -40,6 +40,7 @@ PAGES = [
     DOCS / "ico.md",
     DOCS / "uploads.md",
     DOCS / "pyramids.md",
+    DOCS / "sign-in.md",
 ]
 MARK = "@@@"
 PRELUDE = """

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from orchestrator.metrics import INSTRUMENTS
-from orchestrator.settings import Uploads
+from orchestrator.settings import Auth, Uploads
 from orchestrator.settings.loader import FIELDS
 from orchestrator.web import routes
 from orchestrator.web.api.api_factory import Api
@@ -24,6 +24,8 @@ from orchestrator.web.api.operations import OperationRouter
 from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.direct_routes import DirectRoutes
 from orchestrator.web.manifest_routes import ManifestRoutes
+from orchestrator.web.sign_in.access_routes import AccessRoutes
+from orchestrator.web.sign_in.viewer_routes import ViewerRoutes
 from orchestrator.web.static_files import StaticFiles
 from orchestrator.web.tus_routes import TusRoutes
 from orchestrator.web.view_routes import ViewRoutes
@@ -118,6 +120,14 @@ def pages() -> list[Any]:
     ]
 
 
+def sign_in_routes() -> list[routes.RouteGroup]:
+    """The routes of sign-in, with services that do nothing."""
+    viewers: dict[str, Any] = dict.fromkeys(signature(ViewerRoutes).parameters)
+    access: dict[str, Any] = dict.fromkeys(signature(AccessRoutes).parameters)
+    access["settings"] = Auth()
+    return [ViewerRoutes(**viewers), AccessRoutes(**access)]
+
+
 @web.middleware
 async def passing(request: web.Request, handler: Any) -> web.StreamResponse:
     response: web.StreamResponse = await handler(request)
@@ -154,7 +164,7 @@ def test_each_route_is_documented_and_no_other(port: str) -> None:
                     )
                 ),
             ),
-            more=[*pages(), *upload_extras()],
+            more=[*pages(), *upload_extras(), *sign_in_routes()],
         )
         if port == "Public"
         else routes.build_private_app(middleware, health, stand_in("show"), an_api())

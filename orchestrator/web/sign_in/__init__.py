@@ -1,0 +1,1 @@
+"""The addresses below `/auth/`: pages by which users sign in, and services that viewers call."""

@@ -1,0 +1,3 @@
+"use strict";
+// A viewer opened this window and waits until it is closed.
+window.close();

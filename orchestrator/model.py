@@ -171,6 +171,7 @@ class RequestedIngest:
     strings: tuple[str, str, str] = ("", "", "")
     numbers: tuple[int, int, int] = (0, 0, 0)
     tags: tuple[str, ...] = ()
+    manifests: tuple[str, ...] = ()
     rights: str = ""
     force: bool = False
 
@@ -200,6 +201,8 @@ class Asset:
     strings: tuple[str, str, str] = ("", "", "")
     numbers: tuple[int, int, int] = (0, 0, 0)
     tags: tuple[str, ...] = ()
+    manifests: tuple[str, ...] = ()
+    """The manifests that it belongs to, by names of the customer's choice."""
     rights: str = ""
     made_with: str = ""
     """Identifies the definitions of the policies that it was made with; "" if not known."""
@@ -267,6 +270,7 @@ class Asset:
             strings=asked.strings,
             numbers=asked.numbers,
             tags=asked.tags,
+            manifests=asked.manifests,
             rights=asked.rights,
         )
 

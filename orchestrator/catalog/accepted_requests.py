@@ -30,13 +30,13 @@ AT_ONCE = 500
 Check = Callable[[Asset | None], None]
 """Called with the asset as it is, while it is locked: raises an error to refuse the request."""
 
-_FIELDS = ("roles", "max_unauthorised", "strings", "numbers", "tags", "rights")
+_FIELDS = ("roles", "max_unauthorised", "strings", "numbers", "tags", "manifests", "rights")
 _RECORDED = """jsonb_build_object('origin', assets.origin,
         'optimisation_policy', assets.optimisation_policy,
         'thumbnail_policy', assets.thumbnail_policy, 'roles', to_jsonb(assets.roles),
         'max_unauthorised', assets.max_unauthorised, 'strings', to_jsonb(assets.strings),
         'numbers', to_jsonb(assets.numbers), 'tags', to_jsonb(assets.tags),
-        'rights', assets.rights)"""
+        'manifests', to_jsonb(assets.manifests), 'rights', assets.rights)"""
 """What was published of the asset, in the form of the column `requested`."""
 _REFUSED = """assets.state = 'failed' AND assets.thumbnails_version = 0
     AND (assets.error_code IN ('damaged', 'unsupported', 'not_an_image')
@@ -77,6 +77,9 @@ _SHOW = """UPDATE assets SET origin = requested ->> 'origin',
             ELSE numbers END,
         tags = CASE WHEN requested ? 'tags'
             THEN ARRAY(SELECT jsonb_array_elements_text(requested -> 'tags')) ELSE tags END,
+        manifests = CASE WHEN requested ? 'manifests'
+            THEN ARRAY(SELECT jsonb_array_elements_text(requested -> 'manifests'))
+            ELSE manifests END,
         rights = coalesce(requested ->> 'rights', rights)
     FROM unnest($1::int[], $2::int[], $3::text[]) AS request (customer, space, name)
     WHERE (assets.customer, assets.space, assets.name)

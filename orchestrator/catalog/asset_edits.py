@@ -27,7 +27,7 @@ from orchestrator.errors import AssetNotFound, Conflict
 from orchestrator.model import Asset, AssetId, ThumbnailSizes
 
 _ACCESS = ("roles", "max_unauthorised")
-_COLUMNS = (*_ACCESS, "strings", "numbers", "tags", "rights")
+_COLUMNS = (*_ACCESS, "strings", "numbers", "tags", "manifests", "rights")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class AssetChange:
     strings: tuple[str, str, str] | None = None
     numbers: tuple[int, int, int] | None = None
     tags: tuple[str, ...] | None = None
+    manifests: tuple[str, ...] | None = None
     rights: str | None = None
 
     @classmethod

@@ -75,11 +75,9 @@ class OrderField:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who asks: the roles of the token (`*` for all), of one customer's assets or (None) of all.
-    Without roles it is the public.
-    """
+    """Rights of who asks: roles (`*` for all) for the assets of one customer or (None) of all."""
 
-    roles: tuple[str, ...] = ()
+    roles: tuple[str, ...]
     customer: int | None = None
 
 
@@ -104,9 +102,9 @@ class Selection:
     order: tuple[OrderField, ...] = ()
     servable: bool = False
     """Leave out what has nothing to show: assets that are only declared, and refused ones."""
-    viewer: Viewer | None = None
-    """Leave out what the viewer may see nothing of, and what is not servable. None: nothing is left
-    out.
+    viewers: tuple[Viewer, ...] | None = None
+    """Leave out what none of these rights shows anything of, and what is not servable; without any,
+    it is what the public sees. None: nothing is left out.
     """
 
     def words(self) -> list[str]:
@@ -144,9 +142,7 @@ class AssetSelections:
         if after is not None:
             statement.begin_after(order, _decode_cursor(after, order))
         values = ", ".join(f"{_expression(each)} AS o{n}" for n, each in enumerate(order))
-        ordering = ", ".join(
-            f"o{n}{' DESC' if each.descending else ''}" for n, each in enumerate(order)
-        )
+        ordering = _ordering(order)
         names = ", ".join(f"o{n}" for n in range(len(order)))
         # The inner query reads only an index; the rows of the page alone are read from the table.
         rows = await self._pool.fetch(
@@ -159,6 +155,37 @@ class AssetSelections:
         shown = rows[:limit]
         following = _encode_cursor(shown[-1], order) if len(rows) > limit and shown else None
         return SelectedPage([asset_of(row) for row in shown if row["is_exact"]], following)
+
+    async def cursor_at(self, selection: Selection, position: int) -> str | None:
+        """The cursor of the page that begins after `position` assets, one at least; None if there
+        are not as many. The database walks over them in an index.
+        """
+        statement, order = _Statement(selection), _order_of(selection)
+        values = ", ".join(f"{_expression(each)} AS o{n}" for n, each in enumerate(order))
+        row = await self._pool.fetchrow(
+            f"""SELECT {values} FROM assets WHERE {statement.where}
+                ORDER BY {_ordering(order)} OFFSET {statement.bind(position - 1)} LIMIT 1""",  # noqa: S608  constants
+            *statement.values,
+        )
+        return None if row is None else _encode_cursor(row, order)
+
+    async def spaces(
+        self, customer: int, viewers: tuple[Viewer, ...], *, after: int = -1, limit: int = 1000
+    ) -> list[int]:
+        """At most `limit` spaces above `after` in which these rights show something."""
+        statement = _Statement(Selection(customer, viewers=viewers))
+        first = f"SELECT assets.space FROM assets WHERE {statement.where} AND assets.space >"  # noqa: S608  constants
+        rows = await self._pool.fetch(
+            f"""WITH RECURSIVE seen AS (  -- each space by one step down the index
+                    ({first} {statement.bind(after)} ORDER BY assets.space LIMIT 1)
+                    UNION ALL
+                    SELECT next.space FROM seen,
+                        LATERAL ({first} seen.space ORDER BY assets.space LIMIT 1) AS next
+                )
+                SELECT space FROM seen LIMIT {statement.bind(limit)}""",  # noqa: S608  constants
+            *statement.values,
+        )
+        return [row["space"] for row in rows]
 
     async def count(self, selection: Selection, *, at_most: int | None = None) -> int:
         """The number of assets; with `at_most` no more than that are counted."""
@@ -273,19 +300,21 @@ class _Statement:
             add(f"search_words(name, strings, tags) @@ lower({query}::text)::tsquery")
 
     def _add_viewer(self, selection: Selection) -> None:
-        viewer = selection.viewer
-        if viewer is None or not viewer.roles:
-            if viewer is not None:
-                self._conditions.append("visibility = 1")
-            elif selection.servable:
+        viewers = selection.viewers
+        if viewers is None:
+            if selection.servable:
                 self._conditions.append("visibility <> 0")
             return
-        covered = "visibility = 2"
+        choices = ["visibility = 1", *(self._covered(viewer) for viewer in viewers)]
+        self._conditions.append(f"({' OR '.join(choices)})")
+
+    def _covered(self, viewer: Viewer) -> str:
+        covered = "(visibility = 2"
         if viewer.customer is not None:
             covered += f" AND customer = {self.bind(viewer.customer)}::int"
         if "*" not in viewer.roles:
             covered += f" AND (roles = '{{}}' OR roles && {self.bind(list(viewer.roles))}::text[])"
-        self._conditions.append(f"(visibility = 1 OR ({covered}))")
+        return covered + ")"
 
 
 def _word_query(word: str) -> str:
@@ -302,6 +331,10 @@ def _order_of(selection: Selection) -> tuple[OrderField, ...]:
     if selection.customer is None:
         last = ("customer", *last)
     return given + tuple(OrderField(name) for name in last if name not in order)
+
+
+def _ordering(order: tuple[OrderField, ...]) -> str:
+    return ", ".join(f"o{n}{' DESC' if each.descending else ''}" for n, each in enumerate(order))
 
 
 def _expression(field: OrderField) -> str:

@@ -85,12 +85,13 @@ async def write_version(
                 origin_fingerprint, media_type, optimisation_policy, thumbnail_policy, roles,
                 max_unauthorised, strings, numbers, tags, rights, thumbnails, thumbnails_version,
                 source, origin_etag, batch, origin_sha256, generation, ingest_generation, made_with,
-                finished)
+                finished, manifests)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
                 coalesce($13::text[], '{{}}'), coalesce($14::int, -1),
                 coalesce($15::text[], '{{"","",""}}'), coalesce($16::bigint[], '{{0,0,0}}'),
                 coalesce($17::text[], '{{}}'), coalesce($18::text, ''), $19, $20, $21, $22, $23,
-                $24, coalesce($25, 0), coalesce($25, 0), $26, now())
+                $24, coalesce($25, 0), coalesce($25, 0), $26, now(),
+                coalesce($27::text[], '{{}}'))
             ON CONFLICT (customer, space, name) DO UPDATE SET
                 version = $4, state = $5, width = $6, height = $7, origin = $8,
                 origin_fingerprint = $9, media_type = $10, optimisation_policy = $11,
@@ -101,6 +102,7 @@ async def write_version(
                 numbers = coalesce($16::bigint[], assets.numbers),
                 tags = coalesce($17::text[], assets.tags),
                 rights = coalesce($18::text, assets.rights),
+                manifests = coalesce($27::text[], assets.manifests),
                 thumbnails = $19, thumbnails_version = $20, source = $21, error = '',
                 error_code = '', error_release = '',
                 requested = CASE $5 WHEN 'ingesting' THEN assets.requested END, updated = now(),
@@ -128,6 +130,7 @@ async def write_version(
         draft.origin_sha256,
         generation,
         draft.made_with,
+        _listed(draft.manifests),
     )
     if row is None:
         raise CatalogUnavailable("The catalogue did not record the asset. Try again.")

@@ -233,5 +233,5 @@ def _is_same(known: Asset, draft: AssetDraft) -> bool:
 
 
 def _has_same_fields(known: Asset, draft: AssetDraft) -> bool:
-    names = ("roles", "max_unauthorised", "strings", "numbers", "tags", "rights")
+    names = ("roles", "max_unauthorised", "strings", "numbers", "tags", "manifests", "rights")
     return all(getattr(draft, name) in (None, getattr(known, name)) for name in names)

@@ -20,8 +20,8 @@ from orchestrator.model import (
 
 COLUMNS = """customer, space, name, version, state, width, height, origin, origin_fingerprint,
     media_type, optimisation_policy, thumbnail_policy, roles, max_unauthorised, strings, numbers,
-    tags, rights, thumbnails, thumbnails_version, source, error, updated, pinned, orchestrate,
-    origin_etag, origin_sha256, batch, finished, declared, error_code,
+    tags, manifests, rights, thumbnails, thumbnails_version, source, error, updated, pinned,
+    orchestrate, origin_etag, origin_sha256, batch, finished, declared, error_code,
     error_release, generation, ingest_generation, requested,
     made_with"""
 
@@ -44,6 +44,7 @@ def asset_of(row: asyncpg.Record) -> Asset:
         strings=tuple(row["strings"]),
         numbers=tuple(row["numbers"]),
         tags=tuple(row["tags"]),
+        manifests=tuple(row["manifests"]),
         rights=row["rights"],
         thumbnails=_sizes_of(row["thumbnails"]),
         thumbnails_version=row["thumbnails_version"],

@@ -37,6 +37,7 @@ class AssetDraft:
     strings: tuple[str, str, str] | None = None
     numbers: tuple[int, int, int] | None = None
     tags: tuple[str, ...] | None = None
+    manifests: tuple[str, ...] | None = None
     rights: str | None = None
     made_with: str = ""
     """Identifies the definitions of both policies."""

@@ -57,6 +57,7 @@ class Request:
     strings: tuple[str, str, str] | None = None
     numbers: tuple[int, int, int] | None = None
     tags: tuple[str, ...] | None = None
+    manifests: tuple[str, ...] | None = None
     rights: str | None = None
     force: bool = False
     """Ingest the asset even if nothing about it has changed."""
@@ -75,6 +76,7 @@ class Request:
             strings=now.strings,
             numbers=now.numbers,
             tags=now.tags,
+            manifests=now.manifests,
             rights=now.rights,
             force=asked is not None and asked.force,
         )
@@ -244,6 +246,7 @@ def build_draft(
         strings=request.strings,
         numbers=request.numbers,
         tags=request.tags,
+        manifests=request.manifests,
         rights=request.rights,
         batch=batch,
         force=request.force,

@@ -55,8 +55,8 @@ class AssetEditor:
         return await self.change(asset_id, lambda _: AssetChange(roles, max_unauthorised))
 
     async def set_fields(self, asset_id: AssetId, **fields: Any) -> Asset:
-        """Accept a change of descriptive fields (strings, numbers, tags, rights). Raises as
-        `change`.
+        """Accept a change of descriptive fields (strings, numbers, tags, manifests, rights). Raises
+        as `change`.
         """
         return await self.change(asset_id, lambda _: AssetChange(**fields))
 

@@ -92,6 +92,7 @@ def encode(payload: Payload) -> dict[str, Any]:
         "roles": _list(request.roles),
         "maxUnauthorised": request.max_unauthorised,
         "tags": _list(request.tags),
+        "manifests": _list(request.manifests),
         "strings": _list(request.strings),
         "numbers": _list(request.numbers),
         "rights": request.rights,
@@ -213,6 +214,7 @@ def _request(body: Body, asset_id: AssetId) -> Request:
         strings=body.all_strings(),
         numbers=body.all_numbers(),
         tags=body.tags,
+        manifests=body.manifests,
         rights=body.rights,
         force=body.force,
     )

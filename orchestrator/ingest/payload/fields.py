@@ -177,6 +177,10 @@ class Metadata(Fields):
     """Longest edge in pixels that every client may see; 0 for nothing, -1 for no limit."""
     tags: Texts | None = None
     """Tags of your choice; a list, or one text with commas."""
+    manifests: Texts | None = None
+    """The manifests that the asset belongs to, by names of your choice; a list, or one text with
+    commas. Named queries find assets by them.
+    """
     strings: Annotated[tuple[Text, ...], Field(max_length=3), BeforeValidator(as_tuple)] | None = (
         None
     )

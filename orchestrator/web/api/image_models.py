@@ -69,6 +69,7 @@ class ImageOut(ResponseModel):
     roles: list[str]
     max_unauthorised: int
     tags: list[str]
+    manifests: list[str]
     string1: str = Field(validation_alias=AliasPath("strings", 0))
     string2: str = Field(validation_alias=AliasPath("strings", 1))
     string3: str = Field(validation_alias=AliasPath("strings", 2))

@@ -115,6 +115,7 @@ class ImageResource:
             strings=body.all_strings(wanted.strings),
             numbers=body.all_numbers(wanted.numbers),
             tags=body.tags,
+            manifests=body.manifests,
             rights=body.rights,
             force=body.force,
         )
@@ -215,6 +216,7 @@ def _change_of(body: Body, asset: Asset) -> AssetChange:
         body.all_strings(wanted.strings),
         body.all_numbers(wanted.numbers),
         body.tags,
+        body.manifests,
         body.rights,
     )
 

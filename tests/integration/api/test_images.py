@@ -116,12 +116,15 @@ async def test_patch_of_descriptive_fields_does_not_read_the_origin(house: House
     before = (await put(house, at, origin=origin, string1="a", string2="b")).json
     house.origins.requests.clear()
     reply = await house.ask(
-        "PATCH", at, {"string2": "B", "number3": 7, "tags": "x,y", "rights": "https://r/1"}
+        "PATCH",
+        at,
+        {"string2": "B", "number3": 7, "tags": "x,y", "rights": "https://r/1", "manifests": ["m"]},
     )
     assert reply.status == 200, reply.body
     image = reply.json
     assert (image["string1"], image["string2"], image["number3"]) == ("a", "B", 7)
     assert (image["tags"], image["rights"]) == (["x", "y"], "https://r/1")
+    assert image["manifests"] == ["m"]
     assert image["version"] == before["version"]
     assert house.origins.requests == []
     cleared = (await house.ask("PATCH", at, {"tags": [], "rights": ""})).json

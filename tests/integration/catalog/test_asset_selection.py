@@ -28,7 +28,15 @@ from tests.support.server_fixtures import create_database
 LONG = "\u00e9" * 2000
 ASSETS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("a", {"strings": ("book", "one", ""), "numbers": (3, 1, 0), "tags": ("map", "old")}),
-    ("b", {"strings": ("book", "two", ""), "numbers": (1, 2, 0), "tags": ("map",)}),
+    (
+        "b",
+        {
+            "strings": ("book", "two", ""),
+            "numbers": (1, 2, 0),
+            "tags": ("map",),
+            "manifests": ("m1", "m2"),
+        },
+    ),
     ("c", {"strings": ("book", "one", ""), "numbers": (2, 2, 7), "roles": ("staff",)}),
     ("d", {"strings": (LONG, "", "x' OR '1'='1"), "numbers": (2**62, -1, 0)}),
     ("e_Plan 12.tif", {"tags": ("\u0645\u062e\u0637\u0648\u0637\u0629", "<b>bold</b>")}),
@@ -90,23 +98,28 @@ SELECTED = {
     "a word from right to left": (Selection(text="\u0645\u062e\u0637"), "e_Plan 12.tif"),
     "markup is only words": (Selection(text="<b>bold'</b>"), "e_Plan 12.tif"),
     "a composed word finds a decomposed one": (Selection(text="caf\u00e9"), "cafe\u0301"),
-    "what the public sees": (Selection(viewer=Viewer(), spaces=(1,)), "a b d e_Plan 12.tif g"),
+    "what the public sees": (Selection(viewers=(), spaces=(1,)), "a b d e_Plan 12.tif g"),
     "what staff sees": (
-        Selection(viewer=Viewer(("staff",)), spaces=(1,)),
+        Selection(viewers=(Viewer(("staff",)),), spaces=(1,)),
         "a b c cafe\u0301 d e_Plan 12.tif g",
     ),
     "what another role sees": (
-        Selection(viewer=Viewer(("other",)), spaces=(1,)),
+        Selection(viewers=(Viewer(("other",)),), spaces=(1,)),
         "a b cafe\u0301 d e_Plan 12.tif g",
     ),
     "what staff of another customer sees": (
-        Selection(viewer=Viewer(("staff",), customer=2), spaces=(1,)),
+        Selection(viewers=(Viewer(("staff",), customer=2),), spaces=(1,)),
         "a b d e_Plan 12.tif g",
     ),
     "what every role sees": (
-        Selection(viewer=Viewer(("*",), customer=1), names=("c", "declared")),
+        Selection(viewers=(Viewer(("*",), customer=1),), names=("c", "declared")),
         "c",
     ),
+    "what several sessions see": (
+        Selection(viewers=(Viewer(("x",), 2), Viewer(("staff",), 1)), names=("c", "g")),
+        "c g",
+    ),
+    "manifests": (Selection(manifests=("m2", "m9")), "b"),
     "what is not servable": (Selection(names=("c", "declared"), servable=True), "c"),
 }
 
@@ -137,6 +150,10 @@ async def test_pages_of_one_asset_give_the_same_order_as_one_page(
     assert await names(selections, selection) == expected
     pages = [page async for page in selections.stream(selection, page=1)]
     assert " ".join(asset.id.name for (asset,) in pages) == expected
+    after = await selections.cursor_at(selection, 2)
+    last = await selections.page(selection, after=after)
+    assert [asset.id.name for asset in last.assets] == expected.split()[2:]
+    assert await selections.cursor_at(selection, 4) is None
 
 
 async def test_all_customers_are_read_in_the_order_of_their_numbers(
@@ -146,6 +163,15 @@ async def test_all_customers_are_read_in_the_order_of_their_numbers(
     found = [str(asset.id) for page in pages for asset in page]
     assert found == ["1/1/a", "1/1/b", "1/2/a", "2/1/a"]
     assert await selections.count(Selection(), at_most=2) == 2
+
+
+async def test_spaces_are_listed_if_they_have_something_to_see(
+    selections: AssetSelections,
+) -> None:
+    assert await selections.spaces(1, ()) == [1, 2]
+    assert await selections.spaces(1, (), limit=1) == [1]
+    assert await selections.spaces(1, (), after=1) == [2]
+    assert await selections.spaces(3, (Viewer(("*",)),)) == []
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "!!", "W10", "WzEsMiwzXQ", "eyJhIjoxfQ", "\u00e9"])

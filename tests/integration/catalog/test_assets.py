@@ -78,6 +78,7 @@ async def test_a_registered_asset_is_read_back_with_all_fields(catalog: Catalog)
         strings=("one", "", "three"),
         numbers=(2**40, 0, -1),
         tags=("x", "y z"),
+        manifests=("m1", "m/2"),
         rights="https://creativecommons.org/licenses/by/4.0/",
     )
     registered = await catalog.versions.register(draft, thumbnails=PLANNED)
@@ -134,6 +135,7 @@ async def test_registering_the_same_original_again_changes_nothing(
         {"roles": ("staff",)},
         {"max_unauthorised": 0},
         {"tags": ("new",)},
+        {"manifests": ("new",)},
     ],
     ids=lambda changes: next(iter(changes)),
 )

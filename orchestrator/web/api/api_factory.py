@@ -25,6 +25,7 @@ from orchestrator.web.api.batch_validation import BatchValidator
 from orchestrator.web.api.customer_resource import CustomerResource, KeyResource, SpaceResource
 from orchestrator.web.api.event_resource import EventResource
 from orchestrator.web.api.ico_resource import IcoResource
+from orchestrator.web.api.image_list_resource import ImageListResource
 from orchestrator.web.api.image_resource import ImageResource
 from orchestrator.web.api.ingest_admission import IngestAdmission
 from orchestrator.web.api.ingest_requests import IngestRequestProcessor
@@ -107,6 +108,7 @@ def build_api(services: ApiServices, settings: Settings, version: str) -> Api:
             editor=services.pipeline.editor,
             ingest_requests=ingest_requests,
         ),
+        image_lists=ImageListResource(catalog.assets, catalog.selections),
         queue=QueueResource(
             batches=catalog.batches,
             validator=BatchValidator(catalog.assets, ingest_requests, settings.api.max_batch),

@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 from orchestrator.ingest.payload.fields import Body
-from orchestrator.web.api import image_models, request_models, work_models
+from orchestrator.web.api import image_models, work_models
+from orchestrator.web.api.image_list_resource import ImageListResource
 from orchestrator.web.api.image_resource import ImageResource
 from orchestrator.web.api.operations import Operation, Responses
+from orchestrator.web.api.selection_models import SearchQuery
 
 _IMAGES = "/customers/{customer}/spaces/{space}/images"
 _IMAGE = f"{_IMAGES}/{{image}}"
+_ALL = "/customers/{customer}/allImages"
+
+
+def list_operations(resource: ImageListResource) -> list[Operation]:
+    """Return the operations that list and search assets."""
+    images: Responses = {200: image_models.Images}
+    return [
+        Operation(
+            "GET",
+            _IMAGES,
+            resource.list_space,
+            "List, search and order the assets of a space",
+            images,
+            query=SearchQuery,
+        ),
+        Operation(
+            "GET",
+            _ALL,
+            resource.list_all,
+            "List, search and order the assets of a customer",
+            images,
+            query=SearchQuery,
+        ),
+    ]
 
 
 def image_operations(resource: ImageResource) -> list[Operation]:
@@ -31,14 +57,6 @@ def image_operations(resource: ImageResource) -> list[Operation]:
             raw=True,
             can_respond_async=True,
             aliases=("/image-ingest",),
-        ),
-        Operation(
-            "GET",
-            _IMAGES,
-            resource.list_images,
-            "List the assets of a space",
-            {200: image_models.Images},
-            query=request_models.AfterQuery,
         ),
         Operation("GET", _IMAGE, resource.show, "Show an asset", {200: image_models.ImageShown}),
         Operation(

@@ -1,4 +1,4 @@
-"""Handlers that show, list, create, change, delete and reingest assets, and the Engine's
+"""Handlers that show, create, change, delete and reingest assets, and the Engine's
 `/asset-ingest`.
 """
 
@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
@@ -26,14 +25,12 @@ from orchestrator.web.api.image_models import (
     AttemptOut,
     Deletion,
     ImageOut,
-    Images,
     ImageShown,
     ImageTaken,
 )
 from orchestrator.web.api.ingest_requests import CheckedRequest, IngestRequestProcessor
 from orchestrator.web.api.json_responses import check_conditions, compute_etag, json_response
 from orchestrator.web.api.operations import ApiCall
-from orchestrator.web.api.request_models import AfterQuery
 from orchestrator.web.api.work_models import Accepted
 
 _NO_ORIGIN = "origin: name the address of the asset's bytes, for example https://host/image.jpg."
@@ -66,24 +63,6 @@ class ImageResource:
         image = ImageOut.model_validate(asset)
         shown = ImageShown.extend(image, attempts=attempts)
         return json_response(shown, headers={"ETag": compute_etag(image)})
-
-    async def list_images(self, call: ApiCall) -> web.Response:
-        """Answer 200 with the assets of a space, by name."""
-        query = call.query_as(AfterQuery)
-        customer, space = call.customer, call.path_number("space")
-        # The list may begin after a name that no asset has.
-        after = AssetId(customer, space, query.after) if query.after else None
-        assets = await self._assets.page(after, query.limit + 1, customer=customer, space=space)
-        page = assets[: query.limit]
-        next_page = None
-        if len(assets) > query.limit:
-            parameters = {"after": page[-1].id.name, "limit": query.limit}
-            next_page = (
-                f"/customers/{customer}/spaces/{space}/images"
-                f"?{urlencode(parameters, quote_via=quote)}"
-            )
-        images = [ImageOut.model_validate(asset) for asset in page]
-        return json_response(Images(images=images, next=next_page))
 
     async def put(self, call: ApiCall) -> web.Response:
         """Answer 201 or 200 with the asset when it is ingested; 202 with the job if the client does

@@ -18,7 +18,8 @@ from orchestrator.web.api.customer_operations import (
 from orchestrator.web.api.customer_resource import CustomerResource, KeyResource, SpaceResource
 from orchestrator.web.api.event_resource import EventResource
 from orchestrator.web.api.ico_resource import IcoResource
-from orchestrator.web.api.image_operations import image_operations
+from orchestrator.web.api.image_list_resource import ImageListResource
+from orchestrator.web.api.image_operations import image_operations, list_operations
 from orchestrator.web.api.image_resource import ImageResource
 from orchestrator.web.api.job_resource import JobResource
 from orchestrator.web.api.openapi import OpenApiDocument
@@ -47,6 +48,7 @@ class Resources:
     spaces: SpaceResource
     keys: KeyResource
     images: ImageResource
+    image_lists: ImageListResource
     queue: QueueResource
     batches: BatchResource
     strategies: StrategyResource
@@ -66,6 +68,7 @@ def build_operations(resources: Resources, max_body: int) -> list[Operation]:
         *customer_operations(resources.customers),
         *space_operations(resources.spaces),
         *key_operations(resources.keys),
+        *list_operations(resources.image_lists),
         *image_operations(resources.images),
         *queue_operations(resources.queue, max_body),
         *batch_operations(resources.batches),

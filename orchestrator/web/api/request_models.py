@@ -27,13 +27,6 @@ class Paged(Fields):
     """The largest number of entries on a page."""
 
 
-class AfterQuery(Paged):
-    """A page of a list that is sorted by name."""
-
-    after: Text = ""
-    """The page begins after this name."""
-
-
 class BeforeQuery(Paged):
     """A page of a list that is sorted by age, newest first."""
 

@@ -8,6 +8,7 @@ from typing import Self
 
 import asyncpg
 
+from orchestrator.catalog.activities import Activities
 from orchestrator.catalog.aliases import Aliases
 from orchestrator.catalog.asset_edits import AssetEdits
 from orchestrator.catalog.asset_selection import AssetSelections
@@ -57,6 +58,7 @@ class Catalog:
         self.attempts = Attempts(pool)
         self.ingest_states = IngestStates(pool, changes)
         self.changes = Changes(pool)
+        self.activities = Activities(pool)
         self.customers = Customers(pool)
         self.spaces = Spaces(pool)
         self.keys = ApiKeys(pool)

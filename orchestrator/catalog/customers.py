@@ -21,6 +21,8 @@ MAX_NAME_CHARS = 100
 FIRST_CUSTOMER = (1, "main")
 """Created in an empty database: every asset belongs to a customer."""
 _DELETED_WITH = (
+    "activities",
+    "activity_counts",
     "policies",
     "customer_storage",
     "customer_turns",

@@ -97,6 +97,7 @@ class Sweeper:
             "unwanted_objects": self._remover.remove,
             "reservations": self._catalog.quotas.expire,
             "attempts": self._forget_attempts,
+            "activities": self._prune_activities,
         }
         for what, step in steps.items():
             try:
@@ -153,6 +154,9 @@ class Sweeper:
 
     async def _forget_attempts(self) -> int:
         return await self._catalog.attempts.forget(self._settings.keep_attempts_days * _DAY_S)
+
+    async def _prune_activities(self) -> int:
+        return await self._catalog.activities.prune(self._settings.keep_activities_days * _DAY_S)
 
 
 def _is_published(asset: Asset) -> bool:

@@ -1,4 +1,6 @@
-"""Builds the routes of the public port that answer with documents of the Presentation API."""
+"""Builds the routes of the public port that answer with documents of the Presentation API and of
+Change Discovery.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from orchestrator.routing.asset_identifiers import AssetIdentifiers
 from orchestrator.routing.current_assets import CurrentAssets
 from orchestrator.routing.delivery_settings import limits_of
 from orchestrator.routing.snapshots import Snapshots
+from orchestrator.web.activity_routes import ActivityRoutes
 from orchestrator.web.manifest_routes import ManifestRoutes
 from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import HotEntry
@@ -24,8 +27,8 @@ def build_document_routes(
     hot: HotTier[HotEntry],
     addresses: PublicAddressResolver,
 ) -> list[RouteGroup]:
-    """The routes of manifests."""
-    settings = services.settings
+    """The routes of manifests and of activity streams."""
+    settings, catalog = services.settings, services.catalog
     builder = CanvasBuilder(
         settings.manifests,
         limits_of(settings),
@@ -42,5 +45,12 @@ def build_document_routes(
             hot=hot,
             addresses=addresses,
             settings=settings,
-        )
+        ),
+        ActivityRoutes(
+            catalog.activities,
+            catalog.customers,
+            snapshots.names,
+            addresses,
+            settings.iiif.default_version,
+        ),
     ]

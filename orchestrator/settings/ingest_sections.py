@@ -88,6 +88,10 @@ class Ingest(Section):
     """
     keep_attempts_days: Annotated[float, Field(gt=0)] = 90
     """How long the history of ingest attempts is kept."""
+    keep_activities_days: Annotated[float, Field(gt=0)] = 90
+    """How long the activity streams (`/iiif-activity`) have the deletion of an asset, and changes
+    of an asset that changed again since. Clients that read a stream less often may miss a deletion.
+    """
     sweep_every_s: Annotated[float, Field(gt=0)] = 30
     """Interval at which one host removes unused objects, stuck ingests and expired reservations."""
     warm_up: bool = False

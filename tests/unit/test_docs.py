@@ -18,6 +18,7 @@ from orchestrator.metrics import INSTRUMENTS
 from orchestrator.settings import Auth, Uploads
 from orchestrator.settings.loader import FIELDS
 from orchestrator.web import routes
+from orchestrator.web.activity_routes import ActivityRoutes
 from orchestrator.web.api.api_factory import Api
 from orchestrator.web.api.operation_table import Resources, build_operations
 from orchestrator.web.api.operations import OperationRouter
@@ -99,12 +100,13 @@ class _AnyHandlers:
 
 
 def upload_extras() -> list[routes.RouteGroup]:
-    """The further routes of uploads, with services that do nothing."""
+    """The further routes, with services that do nothing."""
     services: Any = SimpleNamespace(partial=None)
     addresses: Any = None
     return [
         DirectRoutes(services, addresses, pages=addresses, settings=Uploads()),
         TusRoutes(services, addresses, path="/tus", max_bytes=1),
+        ActivityRoutes(services, services, services, addresses, 3),
     ]
 
 

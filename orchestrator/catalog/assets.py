@@ -13,6 +13,9 @@ from orchestrator.catalog.rows import COLUMNS, asset_of
 from orchestrator.errors import AssetNotFound
 from orchestrator.model import Asset, AssetId
 
+_IS_PUBLIC = "(max_unauthorised > 0 OR (roles = '{}' AND max_unauthorised < 0))"
+"""SQL: everyone may see something of the asset (`model.public_edge`)."""
+
 
 class Assets:
     """The repository of assets. Every method raises CatalogUnavailable."""
@@ -50,14 +53,19 @@ class Assets:
         *,
         customer: int | None = None,
         space: int | None = None,
+        public: bool = False,
     ) -> list[Asset]:
-        """At most `limit` assets that follow `after` in the order (customer, space, name)."""
+        """At most `limit` assets that follow `after` in the order (customer, space, name).
+        `public`: only those of which everyone may see something.
+        """
         values: list[int | str] = [*(key(after) if after else (-1, -1, "")), limit]
         within = ""
         for column, value in (("customer", customer), ("space", space)):
             if value is not None:  # a plain comparison, so that the index limits the rows read
                 values.append(value)
                 within += f" AND {column} = ${len(values)}"
+        if public:
+            within += f" AND {_IS_PUBLIC}"
         rows = await self._pool.fetch(
             f"""SELECT {COLUMNS} FROM assets
                 WHERE (customer, space, name) > ($1, $2, $3){within}
@@ -76,7 +84,7 @@ class Assets:
                 f"""SELECT name FROM assets
                     WHERE customer = $1 AND space = $2 AND name {sign} $3
                         AND source IS NOT NULL AND state <> 'failed'
-                        AND (max_unauthorised > 0 OR (roles = '{{}}' AND max_unauthorised < 0))
+                        AND {_IS_PUBLIC}
                     ORDER BY name {order} LIMIT 1""",  # noqa: S608  constants
                 *key(asset_id),
             )

@@ -24,8 +24,10 @@ MAX_PAGE_SIZE = 1000
 class AssetLister(Protocol):
     """The method of the catalogue that the list needs; a test has its own implementation."""
 
-    async def page(self, *, after: AssetId | None, limit: int) -> list[Asset]:
-        """Return assets in the order of their ids, after the given one."""
+    async def page(self, *, after: AssetId | None, limit: int, public: bool) -> list[Asset]:
+        """Return assets in the order of their ids, after the given one; `public`: of which everyone
+        may see something.
+        """
         ...
 
 
@@ -93,7 +95,7 @@ class CollectionRoutes:
         limit = _limit(request.query.get("limit", ""))
         cursor = request.query.get("after", "")
         assets = await self._assets.page(
-            after=AssetId.parse(cursor) if cursor else None, limit=limit + 1
+            after=AssetId.parse(cursor) if cursor else None, limit=limit + 1, public=True
         )
         shown = assets[:limit]
         next_page = (

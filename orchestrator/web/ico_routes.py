@@ -135,7 +135,7 @@ class IcoRoutes:
             cache_control=control,
             asset=asset.id if asset else None,
             version=asset.version if asset else 0,
-            last_modified=answer.modified,
+            last_modified=None if answer.private else answer.modified,
             surrogate_keys=(asset.id.surrogate_key if asset else quote(answer.group, safe=""),),
             timings=answer.timings,
             canonical=answer.permitted.parameters.canonical,

@@ -221,6 +221,8 @@ class ImageRoutes:
             headers += (("Warning", '110 - "Response is Stale"'),)
         if private:
             vary = f"{vary}, Authorization, Cookie".lstrip(", ")
+            # The time of a change of what a client may not see; ETags depend on what is sent.
+            fields["last_modified"] = None
         return Delivery(
             status=200,
             asset=asset_id,

@@ -25,7 +25,8 @@ class Shelf:
         self.assets = list(assets)
         self.asked: list[int] = []
 
-    async def page(self, *, after: AssetId | None, limit: int) -> list[Asset]:
+    async def page(self, *, after: AssetId | None, limit: int, public: bool) -> list[Asset]:
+        assert public
         self.asked.append(limit)
         return self.assets[:limit]
 

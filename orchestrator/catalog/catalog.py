@@ -20,6 +20,7 @@ from orchestrator.catalog.cancellations import Cancellations
 from orchestrator.catalog.change_jobs import ChangeJobs, ChangeRecorder
 from orchestrator.catalog.changes import Changes
 from orchestrator.catalog.claims import Claims
+from orchestrator.catalog.connected_processes import ConnectedProcesses
 from orchestrator.catalog.connection import Pool, Prepare
 from orchestrator.catalog.customers import ApiKeys, Customers
 from orchestrator.catalog.due_times import DueTimes
@@ -66,6 +67,7 @@ class Catalog:
         self.cancellations = Cancellations(pool)
         self.retries = Retries(pool)
         self.claims = Claims(pool)
+        self.processes = ConnectedProcesses(pool)
         self.due_times = DueTimes(pool)
         self.batches = Batches(pool)
         self.strategies = OriginStrategies(pool)

@@ -37,7 +37,8 @@ _LOST = (
     OSError,
 )
 
-_SESSION = {"application_name": "orchestrator"}
+_NAME = "orchestrator"
+_SESSION = {"application_name": _NAME}
 _CLOSE_S = 2.0
 """Time in which the connections of a pool are closed properly; then they are ended."""
 
@@ -68,9 +69,10 @@ def translated() -> Iterator[None]:
 
 
 async def connect(
-    settings: Database, *, query_timeout_s: float | None = None
+    settings: Database, *, query_timeout_s: float | None = None, name: str = _NAME
 ) -> asyncpg.Connection:
-    """Open a connection outside the pool. `query_timeout_s` replaces the setting.
+    """Open a connection outside the pool. `query_timeout_s` replaces the setting; `name` is what
+    the database shows of the connection.
 
     Raises CatalogUnavailable.
     """
@@ -79,7 +81,7 @@ async def connect(
             settings.dsn.get_secret_value(),
             timeout=settings.connect_timeout_s,
             command_timeout=query_timeout_s or settings.query_timeout_s,
-            server_settings=_SESSION,
+            server_settings={"application_name": name},
         )
         return connection
 

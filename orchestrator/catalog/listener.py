@@ -16,6 +16,7 @@ import asyncpg
 
 from orchestrator import metrics
 from orchestrator.backoff import backoff_s
+from orchestrator.catalog.connected_processes import listener_name
 from orchestrator.catalog.connection import connect, translated
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.fault_log import FaultLog
@@ -43,14 +44,17 @@ class Listener:
         *,
         on_lost: Callable[[], None] = lambda: None,
         on_restored: Callable[[], None] = lambda: None,
+        role: str = "process",
     ) -> None:
         """`on_restored` is called each time the connection listens, the first time too. `on_lost`
-        is also called when the first connection cannot be opened.
+        is also called when the first connection cannot be opened. `role` is what the list of
+        processes shows of this one.
         """
         self._settings = settings
         self._channels = dict(channels)
         self._on_lost = on_lost
         self._on_restored = on_restored
+        self._name = listener_name(role)
         self._disconnect: Callable[[], None] = lambda: None
         self._faults = FaultLog(log, "listen connection failed", "listen connection restored")
 
@@ -83,7 +87,7 @@ class Listener:
         """Connect and listen until the connection ends. Raises CatalogUnavailable when the
         connection cannot be opened.
         """
-        connection = await connect(self._settings)
+        connection = await connect(self._settings, name=self._name)
         self._disconnect = connection.terminate  # which also ends a test that waits for an answer
         ended = asyncio.Event()
         try:

@@ -64,6 +64,7 @@ class Process:
 
     def __init__(self, services: Services, role: Role) -> None:
         self._services = services
+        self._role = role
         self.roles: list[Housekeeping | PublicServer] = []
         self._workers: list[Worker] = []
         self._side_workers: list[Worker] = []
@@ -121,6 +122,7 @@ class Process:
             channels,
             on_lost=self._on_lost,
             on_restored=self._on_restored,
+            role=self._role,
         )
 
     def _on_change(self, asset_id: AssetId, version: int) -> None:

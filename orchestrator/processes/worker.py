@@ -262,6 +262,7 @@ async def run_until_stopped(
         {JOBS_CHANNEL: on_notice, RULES_CHANNEL: rule_notices(services)},
         on_lost=lambda: forget_rules(services),
         on_restored=lambda: on_notice(""),
+        role="worker",
     )
     async with asyncio.TaskGroup() as tasks:
         running = [

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Response, expect
 
-from tests.e2e.conftest import run_command
 from tests.support.browsing import (
-    SHOTS,
     Visit,
     assert_shows_a_picture,
     axe_faults,
@@ -140,20 +138,3 @@ def test_axe_finds_no_fault_in_the_collection_and_the_viewer(
     assert axe_faults(visit.page) == []
     assert visit.complaints == []
     visit.close()
-
-
-def test_the_admin_page_asks_for_a_key_and_shows_assets_queue_caches_and_failed_jobs(
-    browser: Browser, server: ServeProcess
-) -> None:
-    made = run_command("keys", "create", "--admin", "--data", server.data, "--json").json
-    context = browser.new_context(
-        http_credentials={"username": made["id"], "password": made["secret"]}
-    )
-    page = context.new_page()
-    answer = page.goto(f"{server.private}/admin")
-    assert answer is not None
-    assert answer.status == 200
-    for heading in ("Assets", "Queue", "Disk caches of this host", "Failed jobs"):
-        expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
-    page.screenshot(path=SHOTS / "admin.png")
-    context.close()

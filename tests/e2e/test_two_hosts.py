@@ -153,7 +153,7 @@ def test_a_host_that_missed_notices_catches_up(tmp_path, shared):
         execute(
             shared.dsn,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name = 'orchestrator'",
+            " WHERE application_name LIKE 'orchestrator%'",
             "UPDATE assets SET version = nextval('asset_versions'), max_unauthorised = 100,"
             " updated = now() WHERE name = 'a'",  # without a NOTIFY
         )

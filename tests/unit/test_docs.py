@@ -89,7 +89,7 @@ def an_api() -> Api:
     """The table of operations, with handlers that do nothing."""
     handlers: Any = SimpleNamespace(**{field.name: _AnyHandlers() for field in fields(Resources)})
     desk: Any = OperationRouter(None, None)  # type: ignore[arg-type]  # never asked
-    return Api(desk, build_operations(handlers, 1))
+    return Api(desk, build_operations(handlers, 1), StaticFiles({}))
 
 
 class _AnyHandlers:

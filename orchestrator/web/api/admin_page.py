@@ -1,103 +1,108 @@
-"""`/admin`: assets, disk caches, queue and failed jobs on one page. A browser gets HTML, any other
-client JSON.
+"""`/admin`: what runs, what is cached, queued and failing. A browser gets a page, any other client
+JSON.
+
+A person signs in with an API key, which the browser asks for (Basic: the id of the key as user, its
+secret as password).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from datetime import UTC, datetime
 
 from aiohttp import web
 
 from orchestrator.cache.disk.cache import DiskCache
 from orchestrator.catalog.assets import Assets
+from orchestrator.catalog.batches import Batches
 from orchestrator.catalog.claims import Claims
+from orchestrator.catalog.connected_processes import ConnectedProcesses
 from orchestrator.catalog.jobs import Jobs
+from orchestrator.iiif.negotiation import prefers_html
+from orchestrator.jobs.submitter import Submitter
 from orchestrator.web.api.json_responses import json_response
 from orchestrator.web.api.operations import ApiCall
+from orchestrator.web.api.rate_chart import draw_chart
+from orchestrator.web.api.request_rates import TIERS, RequestRates
 from orchestrator.web.api.work_models import CacheOut, JobOut, LaneOut, Overview
+from orchestrator.web.page_templates import HTML, Pages, page_policy
 
 _MAX_FAILED_JOBS = 20
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2em;max-width:70em}"
-    "table{border-collapse:collapse;margin-bottom:2em}"
-    "td,th{padding:.2em 1em .2em 0;text-align:left;border-bottom:1px solid #ccc}"
-)
-_CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+_MAX_BATCHES = 10
+_HEADERS = {
+    "Content-Type": HTML,
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": page_policy(),
+    "Vary": "Accept",
+}
 
 
 class AdminPage:
-    """Handler of `/admin`."""
+    """Handlers of `/admin`."""
 
     def __init__(
-        self, *, assets: Assets, jobs: Jobs, claims: Claims, caches: Sequence[DiskCache]
+        self,
+        *,
+        assets: Assets,
+        jobs: Jobs,
+        claims: Claims,
+        batches: Batches,
+        processes: ConnectedProcesses,
+        submitter: Submitter,
+        caches: Sequence[DiskCache],
+        pages: Pages,
     ) -> None:
+        self.pages = pages
         self._assets = assets
         self._jobs = jobs
         self._claims = claims
+        self._batches = batches
+        self._processes = processes
+        self._submitter = submitter
         self._caches = caches
+        self._rates = RequestRates()
 
     async def show(self, call: ApiCall) -> web.Response:
-        """Answer 200 with the current figures; those of the caches are of this host."""
+        """Answer 200 with the current figures; those of caches and requests are of this host."""
         failed = await self._jobs.page(_MAX_FAILED_JOBS, states=("failed",))
+        if prefers_html(call.request.headers.get("Accept", "")):
+            return self._respond(
+                "admin.html",
+                **await self._live_values(),
+                assets=sorted((await self._assets.count()).items()),
+                batches=await self._batches.page(_MAX_BATCHES),
+                failed=failed,
+                max_failed=_MAX_FAILED_JOBS,
+            )
         overview = Overview(
             images=await self._assets.count(),
             caches=[CacheOut.model_validate(await cache.stats()) for cache in self._caches],
             queued=[LaneOut.model_validate(depth) for depth in await self._claims.depths()],
             failing=[JobOut.model_validate(job) for job in failed],
         )
-        if "text/html" not in call.request.headers.get("Accept", ""):
-            return json_response(overview)
-        return web.Response(
-            text=render_page(overview),
-            content_type="text/html",
-            headers={
-                "Cache-Control": "no-store",
-                "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
-            },
-        )
+        return json_response(overview)
 
+    async def show_live(self, _call: ApiCall) -> web.Response:
+        """Answer 200 with the part of the page that its script replaces every few seconds."""
+        return self._respond("admin_live.html", **await self._live_values())
 
-def render_page(overview: Overview) -> str:
-    """Return the overview as HTML without scripts; every value is escaped."""
-    assets = sorted(overview.images.items())
-    queued = [(each.lane, each.state, each.jobs, f"{each.age_s:.0f}") for each in overview.queued]
-    caches = [
-        (each.name, each.files, each.bytes, each.reserved, each.quota, each.hits, each.misses)
-        for each in overview.caches
-    ]
-    failed = [
-        (job.id, job.image, job.attempts, job.fault.code, job.fault.detail)
-        for job in overview.failing
-        if job.fault is not None
-    ]
-    return (
-        "<!DOCTYPE html><html lang=en><meta charset=utf-8>"
-        "<title>orchestrator: administration</title>"
-        f"<style>{_STYLE}</style><h1>orchestrator</h1>"
-        + _render_table("Assets", ("state", "assets"), assets)
-        + _render_table("Queue", ("lane", "state", "jobs", "oldest (seconds)"), queued)
-        + _render_table(
-            "Disk caches of this host",
-            (
-                "cache",
-                "files",
-                "bytes",
-                "reserved bytes",
-                "quota (bytes)",
-                "hits of this process",
-                "misses of this process",
-            ),
-            caches,
-        )
-        + _render_table("Failed jobs", ("job", "asset", "attempts", "code", "reason"), failed)
-    )
+    async def retry(self, call: ApiCall) -> web.Response:
+        """Queue a failed job again and answer 303 to the page. Raises NotFound, StateConflict."""
+        await self._submitter.retry(call.path_number("job"))
+        headers = {"Location": "/admin#failed", "Cache-Control": "no-store"}
+        return web.Response(status=303, headers=headers)
 
+    async def _live_values(self) -> dict[str, object]:
+        figures = await self._rates.look()
+        return {
+            "now": datetime.now(UTC),
+            "processes": await self._processes.list(),
+            "caches": [await cache.stats() for cache in self._caches],
+            "lanes": await self._claims.depths(),
+            "figures": figures,
+            "chart": draw_chart(figures.intervals),
+            "tiers": [tier for tier in TIERS if tier in figures.totals],
+        }
 
-def _render_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    body = body or f"<tr><td colspan={len(columns)}>none</td></tr>"
-    return f"<h2>{escape(title)}</h2><table><tr>{head}</tr>{body}</table>"
+    def _respond(self, template: str, **values: object) -> web.Response:
+        return web.Response(body=self.pages.render(template, **values), headers=_HEADERS)

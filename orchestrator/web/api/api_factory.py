@@ -37,6 +37,8 @@ from orchestrator.web.api.policy_resource import PolicyResource
 from orchestrator.web.api.queue_resource import QueueResource
 from orchestrator.web.api.storage_resource import StorageResource
 from orchestrator.web.api.strategy_resource import StrategyResource
+from orchestrator.web.page_templates import Pages
+from orchestrator.web.static_files import StaticFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,14 @@ class Api:
 
     router: OperationRouter
     operations: Sequence[Operation]
+    files: StaticFiles
+    """What the pages load; it needs no key."""
 
     def add_to(self, dispatcher: web.UrlDispatcher) -> None:
         """Add the routes of all operations to an application's dispatcher."""
         for operation in self.operations:
             self.router.add(dispatcher, operation)
+        self.files.add_to(dispatcher)
 
 
 class ApiServices(Protocol):
@@ -97,6 +102,7 @@ def build_api(services: ApiServices, settings: Settings, version: str) -> Api:
         ),
     )
     document = OpenApiDocument(version)
+    pages = Pages.load(version, vendor=False)
     resources = Resources(
         customers=CustomerResource(catalog.customers),
         spaces=SpaceResource(catalog.spaces),
@@ -128,7 +134,11 @@ def build_api(services: ApiServices, settings: Settings, version: str) -> Api:
             assets=catalog.assets,
             jobs=catalog.jobs,
             claims=catalog.claims,
+            batches=catalog.batches,
+            processes=catalog.processes,
+            submitter=services.submitter,
             caches=(services.derivatives, services.sources),
+            pages=pages,
         ),
         document=document,
     )
@@ -137,4 +147,4 @@ def build_api(services: ApiServices, settings: Settings, version: str) -> Api:
     router = OperationRouter(
         catalog.keys, catalog.customers.exists, body_timeout_s=settings.api.body_timeout_s
     )
-    return Api(router, operations)
+    return Api(router, operations, pages.files)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from orchestrator.ingest.events.s3_events import MAX_EVENT_BYTES
 from orchestrator.web.api import request_models, work_models
+from orchestrator.web.api.admin_operations import admin_operations
 from orchestrator.web.api.admin_page import AdminPage
 from orchestrator.web.api.batch_resource import BatchResource
 from orchestrator.web.api.customer_operations import (
@@ -99,14 +100,7 @@ def build_operations(resources: Resources, max_body: int) -> list[Operation]:
             raw=True,
             max_bytes=MAX_EVENT_BYTES,
         ),
-        Operation(
-            "GET",
-            "/admin",
-            resources.admin.show,
-            "Show assets, disk caches, queue and failed jobs",
-            {200: work_models.Overview},
-            "admin",
-        ),
+        *admin_operations(resources.admin),
         Operation(
             "GET",
             "/openapi.json",

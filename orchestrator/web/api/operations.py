@@ -29,6 +29,7 @@ from orchestrator.web.api.authentication import (
     authenticate,
     refuse_cross_site_change,
 )
+from orchestrator.web.page_templates import PAGES, Pages
 from orchestrator.web.responses import REQUEST_CLASS
 
 _JSON_TYPES = re.compile(r"application/(?:[\w.+-]+\+)?json|application/octet-stream|text/plain")
@@ -119,6 +120,8 @@ class Operation:
     """True if the handler itself validates the parsed body with `body`."""
     query: type[BaseModel] | None = None
     max_bytes: int = MAX_BODY_BYTES
+    pages: Pages | None = None
+    """Set if the operation answers people: clients that prefer HTML get its errors as pages."""
     can_respond_async: bool = False
     """True if the operation accepts `Prefer: respond-async`."""
     aliases: tuple[str, ...] = ()
@@ -156,6 +159,8 @@ class OperationRouter:
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
             request[REQUEST_CLASS] = "api"
+            if operation.pages is not None:
+                request[PAGES] = operation.pages
             caller = await self._authorise(request, operation)
             query = _read_query(request, operation.query)
             body = None

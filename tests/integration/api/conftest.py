@@ -83,6 +83,7 @@ class House:
         body: Any = None,
         *,
         key: str | int | None = None,
+        redirect: bool = True,
         **headers: str,
     ) -> Reply:
         """One request. `key`: a token, a customer's number; None: the key of the path's customer,
@@ -98,7 +99,12 @@ class House:
             wire.setdefault("Content-Type", "application/json")
         url = f"http://127.0.0.1:{self.port}{path}"
         async with self.session.request(
-            method, _raw(url), data=data, headers=wire, skip_auto_headers=["Content-Type"]
+            method,
+            _raw(url),
+            data=data,
+            headers=wire,
+            skip_auto_headers=["Content-Type"],
+            allow_redirects=redirect,
         ) as response:
             headers_of = {name.lower(): value for name, value in response.headers.items()}
             return Reply(response.status, headers_of, await response.read())

@@ -6,9 +6,12 @@ import asyncio
 import base64
 import gzip
 import json
+import os
+import re
 
 import pytest
 
+from orchestrator.catalog.listener import Listener
 from orchestrator.errors import Fault
 from orchestrator.ingest.payload.envelopes import MAX_BODY_BYTES
 from tests.integration.api.conftest import House
@@ -52,6 +55,8 @@ REVEALING = [
     ("GET", "/jobs"),
     ("POST", "/jobs/1/cancel"),
     ("GET", "/admin"),
+    ("GET", "/admin/live"),
+    ("POST", "/admin/jobs/1/retry"),
 ]
 
 
@@ -217,7 +222,52 @@ async def test_the_admin_page_needs_an_admin_key_and_escapes_its_values(house: H
     await house.services.catalog.claims.fail(job, fault)
     page = await house.ask("GET", "/admin", Accept="text/html,*/*")
     assert page.headers["content-type"].startswith("text/html")
-    assert "script-src" not in page.headers["content-security-policy"]
+    assert "unsafe" not in page.headers["content-security-policy"]
     assert b"&lt;script&gt;" in page.body
-    assert b"<script" not in page.body
+    assert b"<script>" not in page.body
     assert b"<b>no" not in page.body
+
+
+async def test_a_person_retries_a_failed_job_by_a_form(house: House):
+    job = (await house.ask("GET", "/admin")).json["failing"][0]
+    action = f"/admin/jobs/{job['id']}/retry"
+    page = await house.ask("GET", "/admin", Accept="text/html")
+    assert f'action="{action}"'.encode() in page.body
+    own, other = f"http://127.0.0.1:{house.port}", "http://pictures.example"
+    basic = base64.b64encode(house.admin.replace(".", ":", 1).encode()).decode()
+    form = {"Authorization": f"Basic {basic}", "Accept": "text/html"}
+    for origin in (other, "null"):  # the browser adds the password to a form of another site, too
+        refused = await house.ask("POST", action, key="", Origin=origin, **form)
+        assert refused.status == 403
+    done = await house.ask("POST", action, key="", Origin=own, redirect=False, **form)
+    assert (done.status, done.headers["location"]) == (303, "/admin#failed")
+    assert (await house.ask("GET", f"/jobs/{job['id']}")).json["state"] != "failed"
+    again = await house.ask("POST", action, key="", Origin=own, **form)
+    assert again.status == 409
+    assert again.headers["content-type"].startswith("text/html")
+    assert b"cannot be retried" in again.body
+
+
+async def test_without_a_key_the_admin_page_asks_for_one_in_words(house: House):
+    page = await house.ask("GET", "/admin", key="", Accept="text/html")
+    assert page.status == 401
+    assert page.headers["www-authenticate"].startswith("Basic ")
+    assert page.headers["content-type"].startswith("text/html")
+    assert b"orchestrator keys create" in page.body
+    [style] = re.findall(rb'href="(/static/page.css[^"]*)"', page.body)
+    assert (await house.ask("GET", style.decode(), key="")).status == 200
+    for method, path in (("GET", "/admin/live"), ("POST", "/admin/jobs/1/retry")):
+        assert (await house.ask(method, path, key=1)).status == 403
+
+
+async def test_the_admin_page_lists_the_processes_that_listen(house: House):
+    listener = Listener(house.services.settings.database, {"t": lambda _: None}, role="worker")
+    started = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(listener.run(started))
+        await started.wait()
+        [process] = await house.services.catalog.processes.list()
+        assert (process.role, process.pid) == ("worker", os.getpid())
+        page = await house.ask("GET", "/admin/live", Accept="text/html")
+        assert process.host.encode() in page.body
+        running.cancel()

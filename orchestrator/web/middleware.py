@@ -102,7 +102,7 @@ class PortMiddleware:
             or any(name in headers for name in _SELECTING_HEADERS)
         ):
             return None
-        if port_state.auth_cookie in headers.get("Cookie", "") or not request.raw_path.isascii():
+        if self._has_credentials(request) or not request.raw_path.isascii():
             return None
         target = request.raw_path.encode("ascii")
         entry = port_state.hot.get((base, "", target))
@@ -110,13 +110,21 @@ class PortMiddleware:
             entry = port_state.hot.get((base, request_variant(request), target))
         return respond(request, entry.complete_delivery()) if entry is not None else None
 
+    def _has_credentials(self, request: web.Request) -> bool:
+        headers = request.headers
+        return "Authorization" in headers or self._port_state.auth_cookie in headers.get(
+            "Cookie", ""
+        )
+
     def _error_response(self, request: web.Request, error: Exception) -> web.Response:
         problem = make_problem(error)
         request_id = request[REQUEST_ID]
         log_problem(error, problem, request_id, request.raw_path[:500])
         headers = CIMultiDict(problem.headers)
-        headers["Cache-Control"] = error_cache_control(
-            problem.status, self._cache_error, self._cache_secret
+        headers["Cache-Control"] = (
+            self._cache_secret  # the error may tell what only the sender's rights show
+            if self._has_credentials(request)
+            else error_cache_control(problem.status, self._cache_error, self._cache_secret)
         )
         headers.update(request.get(ERROR_HEADERS, ()))
         vary = request.get(ERROR_VARY, "")

@@ -8,7 +8,7 @@ new. Every transaction locks assets first, in the order of their keys, then jobs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -29,6 +29,8 @@ AT_ONCE = 500
 """Requests in one statement: many of them must not keep the event loop from other work."""
 Check = Callable[[Asset | None], None]
 """Called with the asset as it is, while it is locked: raises an error to refuse the request."""
+Record = Callable[[asyncpg.Connection], Awaitable[None]]
+"""Records what belongs to a request, as the last step of the transaction that accepts it."""
 
 _FIELDS = ("roles", "max_unauthorised", "strings", "numbers", "tags", "manifests", "rights")
 _RECORDED = """jsonb_build_object('origin', assets.origin,

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.catalog.accepted_requests import ASSET_KINDS, Check, supersede_jobs
+import asyncpg
+
+from orchestrator.catalog.accepted_requests import ASSET_KINDS, Check, Record, supersede_jobs
 from orchestrator.catalog.asset_accounting import NOTHING, settle
 from orchestrator.catalog.asset_transaction import (
     WHERE,
@@ -112,18 +114,17 @@ class AssetEdits:
         settlement: Settlement = NOTHING,
         is_accepted: bool = False,
         check: Check | None = None,
+        record: Record | None = None,
     ) -> Asset:
         """Change the asset. Other rights have a new version: no cached response of an earlier
         version is sent again.
 
         `is_accepted`: the change is part of the accepted ingest; else it is a request of its own.
-        Raises AssetNotFound, what `check` raises, and Conflict when the asset was changed since
-        `filing` was planned.
+        Raises AssetNotFound, what `check` and `record` raise, and Conflict when the asset was
+        changed since `filing` was planned.
         """
         async with self._pool.transaction() as connection:
-            known = await lock_asset(connection, asset_id)
-            if check is not None:
-                check(known)
+            known = await _lock_checked(connection, asset_id, check)
             if known is None:
                 raise AssetNotFound(f"There is no asset {asset_id}.")
             if filing is not None and not filing.applies_to(known):
@@ -151,16 +152,19 @@ class AssetEdits:
             asset = await notify_change(connection, asset_of(row))
             await settle(connection, asset_id, asset, settlement)
             await self._changes.record(connection, "changed", asset)
+            if record is not None:
+                await record(connection)
             return asset
 
-    async def delete(self, asset_id: AssetId, check: Check | None = None) -> Deletion | None:
+    async def delete(
+        self, asset_id: AssetId, check: Check | None = None, record: Record | None = None
+    ) -> Deletion | None:
         """Delete the asset; its queued and running jobs are superseded. Returns what it was and
-        what of it is in the store, or None when there is no such asset. Raises what `check` raises.
+        what of it is in the store, or None when there is no such asset. Raises what `check` and
+        `record` raise.
         """
         async with self._pool.transaction() as connection:
-            known = await lock_asset(connection, asset_id)
-            if check is not None:
-                check(known)
+            known = await _lock_checked(connection, asset_id, check)
             if known is None:
                 return None
             await connection.execute(
@@ -171,4 +175,16 @@ class AssetEdits:
             asset = await notify_change(connection, known, is_gone=True)
             unwanted = await settle(connection, asset_id, None)
             await self._changes.record(connection, "deleted", asset)
+            if record is not None:
+                await record(connection)
             return Deletion(asset, len(unwanted), sum(each.bytes for each in unwanted))
+
+
+async def _lock_checked(
+    connection: asyncpg.Connection, asset_id: AssetId, check: Check | None
+) -> Asset | None:
+    """Lock the asset and return it as it is. Raises what `check` raises."""
+    known = await lock_asset(connection, asset_id)
+    if check is not None:
+        check(known)
+    return known

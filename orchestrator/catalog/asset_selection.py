@@ -341,8 +341,16 @@ def _expression(field: OrderField) -> str:
     return _ORDER_COLUMNS[field.name][0]
 
 
+def cursor_behind(asset: Asset) -> str:
+    """The cursor behind an asset, of selections of its customer's assets without an order."""
+    return _encode_values([asset.id.space, asset.id.name])
+
+
 def _encode_cursor(row: asyncpg.Record, order: tuple[OrderField, ...]) -> str:
-    values = [row[f"o{n}"] for n in range(len(order))]
+    return _encode_values([row[f"o{n}"] for n in range(len(order))])
+
+
+def _encode_values(values: list[Any]) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(values)).decode().rstrip("=")
 
 

@@ -39,6 +39,8 @@ class BatchDraft:
 
     customer: int
     lane: Lane = "normal"
+    is_notified: bool = False
+    """True: a job of the kind `batch_webhook` is recorded with the end of the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,12 @@ class Batches:
         """
         try:
             number = await connection.fetchval(
-                """INSERT INTO batches (customer, lane, count, finished)
-                   VALUES ($1, $2, $3, CASE WHEN $3 = 0 THEN now() END) RETURNING id""",
+                """INSERT INTO batches (customer, lane, count, is_notified, finished)
+                   VALUES ($1, $2, $3, $4, CASE WHEN $3 = 0 THEN now() END) RETURNING id""",
                 draft.customer,
                 draft.lane,
                 count,
+                draft.is_notified,
             )
         except asyncpg.ForeignKeyViolationError as error:
             raise NotFound(f"There is no customer {draft.customer}.") from error

@@ -16,6 +16,7 @@ from orchestrator.catalog.asset_versions import AssetVersions
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.attempts import Attempts
 from orchestrator.catalog.batches import Batches
+from orchestrator.catalog.bulk_jobs import BulkJobs
 from orchestrator.catalog.cancellations import Cancellations
 from orchestrator.catalog.change_jobs import ChangeJobs, ChangeRecorder
 from orchestrator.catalog.changes import Changes
@@ -64,6 +65,7 @@ class Catalog:
         self.spaces = Spaces(pool)
         self.keys = ApiKeys(pool)
         self.jobs = Jobs(pool)
+        self.bulk_jobs = BulkJobs(pool)
         self.cancellations = Cancellations(pool)
         self.retries = Retries(pool)
         self.claims = Claims(pool)

@@ -58,7 +58,7 @@ class Job:
     """A recorded job. `attempts` is the number of attempts that started; `worker` identifies the
     last claim; `fault` is why the last attempt failed; `begun` is the time of the first attempt
     since the job was submitted or a person retried it; `generation` is that of the request that it
-    was accepted for, 0 without one.
+    was accepted for, 0 without one; `progress` is what a job that changes many assets has recorded.
     """
 
     id: int
@@ -80,6 +80,7 @@ class Job:
     finished: datetime | None = None
     begun: datetime | None = None
     generation: int = 0
+    progress: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,4 +257,5 @@ def job_of(row: asyncpg.Record) -> Job:
         finished=row["finished"],
         begun=row["begun"],
         generation=row["generation"],
+        progress=row["progress"],
     )

@@ -8,7 +8,10 @@ other systems.
 
 from __future__ import annotations
 
+import base64
+import hmac
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -29,7 +32,8 @@ from orchestrator.settings import Ingest
 
 log = logging.getLogger(__name__)
 PURGE, WARM_UP, WEBHOOK = "purge", "warm_up", "webhook"
-"""The kinds of jobs."""
+BATCH_WEBHOOK = "batch_webhook"
+"""The kinds of jobs. Those of the last one are recorded by a trigger (migration 0023)."""
 WarmUp = Callable[[Asset], Awaitable[object]]
 """Copies the source of an asset to this host's fast disk."""
 _NO_CUSTOMER = 0
@@ -53,6 +57,7 @@ class HookJobs:
             PURGE: bool(settings.purge_url),
             WARM_UP: self._has_warm_up,
             WEBHOOK: bool(settings.webhook_url),
+            BATCH_WEBHOOK: bool(settings.batch_webhook_url),
         }
         return [kind for kind, is_configured in configured.items() if is_configured]
 
@@ -110,9 +115,9 @@ class HookHandler:
             case "warm_up":
                 await self._warm(AssetId.parse(job.payload["asset"]))
             case "webhook":
-                headers = _plain(self._settings.webhook_headers)
-                url = self._settings.webhook_url
-                await self._request("POST", url, headers, dict(job.payload))
+                await self._notify(self._settings.webhook_url, job)
+            case "batch_webhook":
+                await self._notify(self._settings.batch_webhook_url, job)
 
     async def _warm(self, asset_id: AssetId) -> None:
         asset = await self._assets.get(asset_id)
@@ -131,15 +136,30 @@ class HookHandler:
         body = {"surrogate_keys": [key], "tags": [key]}
         await self._request(self._settings.purge_method, self._settings.purge_url, headers, body)
 
+    async def _notify(self, address: str, job: Job) -> None:
+        """Call a webhook with the payload of the job. All attempts have the same id."""
+        data = orjson.dumps(dict(job.payload))
+        headers = {
+            "Content-Type": "application/json",
+            **_plain(self._settings.webhook_headers),
+            **sign(self._settings.webhook_secret.get_secret_value(), f"job_{job.id}", data),
+        }
+        await self._send("POST", address, headers, data)
+
     async def _request(
         self, method: str, address: str, headers: Mapping[str, str], body: dict[str, Any] | None
     ) -> None:
-        if not address:
-            return  # the hook is no longer configured
         data = None
         if body is not None:
             headers = {"Content-Type": "application/json", **headers}
             data = orjson.dumps(body)
+        await self._send(method, address, headers, data)
+
+    async def _send(
+        self, method: str, address: str, headers: Mapping[str, str], data: bytes | None
+    ) -> None:
+        if not address:
+            return  # the hook is no longer configured
         timeout = aiohttp.ClientTimeout(total=self._settings.after_timeout_s)
         jar = aiohttp.DummyCookieJar()
         try:
@@ -154,6 +174,24 @@ class HookHandler:
             raise Unavailable(f"The request failed: {describe_error(error)}.") from error
         if status >= 400:
             raise Unavailable(f"The server answered {status}.")
+
+
+def sign(secret: str, message: str, body: bytes) -> dict[str, str]:
+    """Return the headers that identify and sign a message as Standard Webhooks describes it; none
+    without a secret. A receiver refuses old times, so that a copied message is of no use.
+    """
+    if not secret:
+        return {}
+    key = secret.encode()
+    if secret.startswith("whsec_"):
+        key = base64.b64decode(secret.removeprefix("whsec_"))
+    at = str(int(time.time()))
+    digest = hmac.digest(key, f"{message}.{at}.".encode() + body, "sha256")
+    return {
+        "webhook-id": message,
+        "webhook-timestamp": at,
+        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+    }
 
 
 def _draft(kind: str, payload: dict[str, Any]) -> JobDraft:

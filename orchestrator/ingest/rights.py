@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.catalog.accepted_requests import Check
+from orchestrator.catalog.accepted_requests import Check, Record
 from orchestrator.catalog.asset_edits import AssetChange, Filing
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.values import Deletion, Settlement
@@ -65,12 +65,14 @@ class AssetEditor:
         asset_id: AssetId,
         change_of: Callable[[Asset], AssetChange],
         check: Check | None = None,
+        record: Record | None = None,
     ) -> Asset:
         """Accept a change of the asset's rights and description. An ingest in progress continues
-        and publishes them. `change_of` is called with the asset that is changed.
+        and publishes them. `change_of` is called with the asset that is changed. If that changes
+        nothing, nothing is recorded, and `record` is not called.
 
-        Raises AssetNotFound, what `check` raises, Conflict if other requests keep changing the
-        asset, StorageUnavailable.
+        Raises AssetNotFound, what `check` and `record` raise, Conflict if other requests keep
+        changing the asset, StorageUnavailable.
         """
         for _ in range(_MAX_TRIES):
             before = await self._read(asset_id, check)
@@ -79,7 +81,7 @@ class AssetEditor:
                 change = change.without_same(before)
             if not change.values:
                 return before
-            after = await self._try_change(before, change, check=check)
+            after = await self._try_change(before, change, check=check, record=record)
             if after is not None:
                 return after
         raise _busy()
@@ -97,14 +99,16 @@ class AssetEditor:
         """
         return await self._apply(asset_id, generation, is_narrowing=False)
 
-    async def delete(self, asset_id: AssetId, check: Check | None = None) -> Deletion:
+    async def delete(
+        self, asset_id: AssetId, check: Check | None = None, record: Record | None = None
+    ) -> Deletion:
         """Delete an asset and return what was deleted. Its queued and running jobs are superseded.
         A notification drops its cached files on every host. Its objects are removed after the grace
         period. An original that is served in place stays where it is.
 
-        Raises AssetNotFound, and what `check` raises.
+        Raises AssetNotFound, and what `check` and `record` raise.
         """
-        deleted = await self._catalog.edits.delete(asset_id, check)
+        deleted = await self._catalog.edits.delete(asset_id, check, record)
         if deleted is None:
             raise _not_found(asset_id)
         await self._remover.remove_without_grace(asset_id)
@@ -148,6 +152,7 @@ class AssetEditor:
         *,
         is_accepted: bool = False,
         check: Check | None = None,
+        record: Record | None = None,
     ) -> Asset | None:
         """Return the changed asset; None if it was changed since `before`."""
         sizes = before.thumbnails
@@ -163,7 +168,12 @@ class AssetEditor:
             if not stored_under or sizes == before.thumbnails:
                 filing = Filing(before, sizes, stored_under)
                 return await edits.change(
-                    before.id, change, filing=filing, is_accepted=is_accepted, check=check
+                    before.id,
+                    change,
+                    filing=filing,
+                    is_accepted=is_accepted,
+                    check=check,
+                    record=record,
                 )
             version = Version(before.id, await self._catalog.versions.next_version(), None)
             rows = [
@@ -183,6 +193,7 @@ class AssetEditor:
                     settlement=Settlement(objects),
                     is_accepted=is_accepted,
                     check=check,
+                    record=record,
                 )
         except Conflict:
             return None

@@ -13,9 +13,11 @@ from dataclasses import replace
 import uvloop
 
 from orchestrator.app import Services
+from orchestrator.catalog.bulk_jobs import BULK
 from orchestrator.catalog.jobs import CONVERT, INGEST, JOBS_CHANNEL
 from orchestrator.catalog.listener import Listener
 from orchestrator.errors import Unavailable
+from orchestrator.ingest.bulk_handler import BulkHandler
 from orchestrator.ingest.events.event_acceptance import PYRAMID, PYRAMID_REMOVAL
 from orchestrator.ingest.hooks import HookHandler
 from orchestrator.ingest.job_handler import (
@@ -61,6 +63,13 @@ def build_worker(services: Services, *, on_converted: Callable[[], None] | None 
     claims = services.catalog.claims
     ingest = IngestHandler(assets, pipeline.runner, max_attempts, permit, claims.record_fetched)
     handlers: dict[str, Handler] = {INGEST: ingest}
+    handlers[BULK] = BulkHandler(
+        selections=services.catalog.selections,
+        bulk_jobs=services.catalog.bulk_jobs,
+        editor=pipeline.editor,
+        submitter=services.submitter,
+        notify_batches=bool(services.settings.ingest.batch_webhook_url),
+    )
     options = WorkerOptions.of(services.settings)
     if on_converted is not None:
         handlers[CONVERT] = ConvertHandler(

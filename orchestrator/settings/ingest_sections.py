@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from orchestrator.settings.field_types import Bytes, Count, Seconds, Section
+
+
+def _check_webhook_secret(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    try:
+        base64.b64decode(text.partition("whsec_")[2], validate=True)
+    except ValueError as error:
+        raise ValueError("must be base64 after whsec_") from error
+    return value
 
 
 class Ingest(Section):
@@ -113,8 +123,15 @@ class Ingest(Section):
     """After an ingest, successful or not, and after a deletion, POST a JSON document that describes
     it to this address.
     """
+    batch_webhook_url: str = ""
+    """When all jobs of a batch have ended, POST a JSON document with its counts to this address."""
     webhook_headers: dict[str, SecretStr] = {}
-    """Headers of the webhook request."""
+    """Headers of the requests of both webhooks."""
+    webhook_secret: Annotated[SecretStr, AfterValidator(_check_webhook_secret)] = SecretStr("")
+    """Signs the requests of both webhooks as Standard Webhooks describes it (headers `webhook-id`,
+    `webhook-timestamp`, `webhook-signature`). A text, or `whsec_` and a key in base64. When empty,
+    they are not signed.
+    """
     after_timeout_s: Annotated[float, Field(gt=0)] = 5
     """Time limit of each attempt at a warm-up, purge or webhook."""
     after_tries: Count = 4

@@ -16,9 +16,10 @@ from urllib.parse import unquote
 
 from pydantic import ValidationError
 
+from orchestrator.catalog.asset_edits import AssetChange
 from orchestrator.errors import AssetNotFound, InvalidImageRequest, InvalidInput
 from orchestrator.ingest.payload.envelopes import unwrap
-from orchestrator.ingest.payload.fields import MAX_NUMBER, Body, faults_of, whole_number
+from orchestrator.ingest.payload.fields import MAX_NUMBER, Body, Metadata, faults_of, whole_number
 from orchestrator.ingest.register import Request
 from orchestrator.model import Asset, AssetId
 
@@ -100,6 +101,22 @@ def encode(payload: Payload) -> dict[str, Any]:
         "batchId": payload.batch,
     }
     return {name: value for name, value in properties.items() if value is not None}
+
+
+def change_of(fields: Metadata, asset: Asset) -> AssetChange:
+    """Return the change that the properties ask for. A string or number that is not given stays
+    as the asset has it, or will have it after its accepted ingest.
+    """
+    wanted = asset.as_requested()
+    return AssetChange(
+        fields.roles,
+        fields.max_unauthorised,
+        fields.all_strings(wanted.strings),
+        fields.all_numbers(wanted.numbers),
+        fields.tags,
+        fields.manifests,
+        fields.rights,
+    )
 
 
 def complete_request(request: Request, known: Asset | None) -> Request:

@@ -22,6 +22,7 @@ from orchestrator.transform.transformer import Transformer
 from orchestrator.web.api.admin_page import AdminPage
 from orchestrator.web.api.batch_resource import BatchResource
 from orchestrator.web.api.batch_validation import BatchValidator
+from orchestrator.web.api.bulk_resource import BulkResource
 from orchestrator.web.api.customer_resource import CustomerResource, KeyResource, SpaceResource
 from orchestrator.web.api.event_resource import EventResource
 from orchestrator.web.api.ico_resource import IcoResource
@@ -100,6 +101,7 @@ def build_api(services: ApiServices, settings: Settings, version: str) -> Api:
             per_customer=worker_options.per_customer,
             per_host=worker_options.per_host,
         ),
+        notify_batches=bool(settings.ingest.batch_webhook_url),
     )
     document = OpenApiDocument(version)
     pages = Pages.load(version, vendor=False)
@@ -115,6 +117,7 @@ def build_api(services: ApiServices, settings: Settings, version: str) -> Api:
             ingest_requests=ingest_requests,
         ),
         image_lists=ImageListResource(catalog.assets, catalog.selections),
+        bulk=BulkResource(catalog.selections, catalog.bulk_jobs, services.submitter),
         queue=QueueResource(
             batches=catalog.batches,
             validator=BatchValidator(catalog.assets, ingest_requests, settings.api.max_batch),

@@ -10,14 +10,12 @@ from functools import partial
 from aiohttp import web
 
 from orchestrator.catalog.accepted_requests import Check
-from orchestrator.catalog.asset_edits import AssetChange
 from orchestrator.catalog.assets import Assets
 from orchestrator.catalog.attempts import Attempts
 from orchestrator.catalog.customers import Customers
 from orchestrator.errors import AssetNotFound, InvalidInput, NotFound
 from orchestrator.ingest.ingest_context import Outcome
-from orchestrator.ingest.payload.decoding import decode, parse_body
-from orchestrator.ingest.payload.fields import Body
+from orchestrator.ingest.payload.decoding import change_of, decode, parse_body
 from orchestrator.ingest.register import Request
 from orchestrator.ingest.rights import AssetEditor
 from orchestrator.model import Asset, AssetId
@@ -100,7 +98,7 @@ class ImageResource:
         )
         if not (body.force or _changes_pixels(request, wanted)):
             changed = await self._ingest_requests.update_fields(
-                asset.id, partial(_change_of, body), _check_of(call)
+                asset.id, partial(change_of, body), _check_of(call)
             )
             return _asset_response(changed)
         if body.origin == "" and not wanted.origin:
@@ -185,19 +183,6 @@ def _check_of(call: ApiCall) -> Check:
         check_conditions(call.request, etag)
 
     return check
-
-
-def _change_of(body: Body, asset: Asset) -> AssetChange:
-    wanted = asset.as_requested()
-    return AssetChange(
-        body.roles,
-        body.max_unauthorised,
-        body.all_strings(wanted.strings),
-        body.all_numbers(wanted.numbers),
-        body.tags,
-        body.manifests,
-        body.rights,
-    )
 
 
 def _not_found(asset_id: AssetId) -> AssetNotFound:

@@ -63,8 +63,12 @@ class IngestRequestProcessor:
         origins: OriginFetcher,
         submitter: Submitter,
         admission: IngestAdmission,
+        notify_batches: bool = False,
     ) -> None:
-        """`admission` bounds the ingests that run while their clients wait."""
+        """`admission` bounds the ingests that run while their clients wait. `notify_batches`: the
+        webhook is called when a batch is finished.
+        """
+        self._notify_batches = notify_batches
         self._assets = assets
         self._attempts = attempts
         self._pipeline = pipeline
@@ -137,7 +141,9 @@ class IngestRequestProcessor:
         self._submissions += 1
         try:
             drafts = [_draft_job(checked, lane) for checked in members]
-            recorded = await self._submitter.submit(drafts, BatchDraft(customer, lane))
+            recorded = await self._submitter.submit(
+                drafts, BatchDraft(customer, lane, self._notify_batches)
+            )
             await self._narrow(members)
         finally:
             self._submissions -= 1

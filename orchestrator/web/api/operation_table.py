@@ -11,6 +11,8 @@ from orchestrator.web.api import request_models, work_models
 from orchestrator.web.api.admin_operations import admin_operations
 from orchestrator.web.api.admin_page import AdminPage
 from orchestrator.web.api.batch_resource import BatchResource
+from orchestrator.web.api.bulk_operations import bulk_operations
+from orchestrator.web.api.bulk_resource import BulkResource
 from orchestrator.web.api.customer_operations import (
     customer_operations,
     key_operations,
@@ -50,6 +52,7 @@ class Resources:
     keys: KeyResource
     images: ImageResource
     image_lists: ImageListResource
+    bulk: BulkResource
     queue: QueueResource
     batches: BatchResource
     strategies: StrategyResource
@@ -70,6 +73,7 @@ def build_operations(resources: Resources, max_body: int) -> list[Operation]:
         *space_operations(resources.spaces),
         *key_operations(resources.keys),
         *list_operations(resources.image_lists),
+        *bulk_operations(resources.bulk),
         *image_operations(resources.images),
         *queue_operations(resources.queue, max_body),
         *batch_operations(resources.batches),

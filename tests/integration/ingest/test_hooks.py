@@ -5,6 +5,8 @@ of them can fail the ingest.
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,13 +14,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
 from orchestrator import metrics
-from orchestrator.catalog.jobs import Job
-from orchestrator.errors import Unprocessable
+from orchestrator.catalog.batches import BatchDraft
+from orchestrator.catalog.jobs import Job, JobDraft
+from orchestrator.errors import Fault, Unprocessable
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.hooks import HookHandler, HookJobs
 from orchestrator.ingest.register import Request
@@ -31,6 +35,9 @@ from tests.support.jobs import FAST, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ID = AssetId(1, 1, "a b/c")
+
+
+SECRET = b"0123456789abcdef0123456789abcdef"
 
 
 @dataclass
@@ -269,3 +276,82 @@ async def test_a_webhook_that_never_answers_does_not_delay_a_purge(
 async def test_no_job_is_recorded_if_no_hook_is_configured(system: IngestSystem) -> None:
     await ingest_one(system)
     assert await system.catalog.jobs.page() == []
+
+
+async def until_called(server: WebServer, times: int) -> None:
+    async with asyncio.timeout(60):
+        while len(server.requests) < times:
+            await asyncio.sleep(0.02)
+    assert len(server.requests) == times
+
+
+def signature(headers: dict[str, str], body: bytes) -> str:
+    """What Standard Webhooks says that the signature is."""
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    return "v1," + base64.b64encode(hmac.digest(SECRET, signed, "sha256")).decode()
+
+
+async def test_a_finished_batch_is_reported_once_signed_and_again_after_a_retry(
+    dsn: str, tmp_path: Path, imaging: ImagingPool
+) -> None:
+    async with a_web_server() as server:
+        hooks = {
+            "batch_webhook_url": f"{server.base}/batch",
+            "webhook_headers": {"X-Api-Key": SecretStr("s3cret")},
+            "webhook_secret": SecretStr(f"whsec_{base64.b64encode(SECRET).decode()}"),
+        }
+        fault = Fault("origin_not_found", "fetch", retryable=False, detail="404")
+        async with hooked(dsn, tmp_path, imaging, **hooks) as system:
+            await system.catalog.customers.ensure(1, "main")
+            claims = system.catalog.claims
+            drafts = [JobDraft("test", {}, 1) for _ in range(3)]
+            silent = await system.submitter.submit(drafts, BatchDraft(1))
+            await system.submitter.cancel_batch(silent.batch or 0)
+            batch = (await system.submitter.submit(drafts, BatchDraft(1, "normal", True))).batch
+            claimed = [await claims.claim(f"w{n}/1", ["test"], ["normal"], 9) for n in range(3)]
+            done, failed, lost = [job for job in claimed if job is not None]
+            await claims.complete(done)
+            await claims.fail(failed, fault)
+            await claims.complete(done)  # settled twice
+            assert [job.kind for job in await system.catalog.jobs.page(9, batch=None)] == [
+                "test"
+            ] * 6
+            await claims.recover_from(["w2"], 1)  # the worker of the last one was killed
+            await claims.complete(lost)
+        server.statuses = [503, 500]
+        async with (
+            hooked(dsn, tmp_path, imaging, **hooks) as restarted,  # that process was killed, too
+            calling(restarted),
+        ):
+            await until_called(server, 3)
+            for _, path, headers, body in server.requests:
+                assert path == "/batch"
+                assert headers["webhook-id"] == server.requests[0][2]["webhook-id"]
+                assert headers["webhook-signature"] == signature(headers, orjson.dumps(body))
+                assert headers["X-Api-Key"] == "s3cret"
+            body = server.requests[-1][3]
+            assert (body["event"], body["id"], body["customer"]) == ("batch-completed", batch, 1)
+            counts = [body[name] for name in ("count", "completed", "errors", "superseded")]
+            assert counts == [3, 1, 2, 0]
+            assert body["finished"] > body["submitted"]
+
+            assert len(await restarted.submitter.retry_batch(batch or 0)) == 2
+            await restarted.submitter.cancel_batch(batch or 0)
+            await until_called(server, 4)
+            again = server.requests[3]
+            assert again[2]["webhook-id"] != server.requests[0][2]["webhook-id"]
+            assert (again[3]["errors"], again[3]["cancelled"]) == (0, 2)
+
+
+async def test_an_asset_webhook_without_a_secret_is_not_signed(
+    dsn: str, tmp_path: Path, imaging: ImagingPool
+) -> None:
+    async with a_web_server() as server:
+        hooks = {"webhook_url": f"{server.base}/hook"}
+        async with hooked(dsn, tmp_path, imaging, **hooks) as system:
+            await ingest_one(system)
+            async with calling(system) as ended:
+                await ended()
+        assert not {"webhook-id", "webhook-signature"} & set(server.requests[0][2])
+    with pytest.raises(ValueError, match="whsec_"):
+        Ingest(webhook_secret=SecretStr("whsec_***"))

@@ -6,20 +6,26 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+from axe_playwright_python.async_playwright import Axe
 from PIL import Image
+from playwright.async_api import async_playwright
 
 from orchestrator.routing.access_tokens import SignedTokens
 from orchestrator.sign_in.password_check import hash_password
 from tests.e2e.conftest import run_command
 from tests.support import pictures
 from tests.support.browser import Browser
+from tests.support.browsing import ARGUMENTS
+from tests.support.http_server import respond, run_http_server
 from tests.support.openid_provider import run_provider
 from tests.support.patience import patience
 from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
@@ -485,3 +491,75 @@ async def test_a_return_from_the_provider_counts_only_in_the_browser_that_began(
     state = parse_qs(urlsplit(back).query)["state"][0]
     changed = back.replace(state, state[:20] + "x" * 10)
     assert (await browser.get(changed)).status == 403
+
+
+VIEWER_PAGE = b"""<!doctype html><title>Viewer</title><script>
+window.messages = [];
+window.addEventListener("message", (event) => {
+  window.messages.push({ from: event.origin, data: event.data });
+});
+function begin(service) {
+  const opened = window.open(service + "?origin=" + location.origin);
+  return new Promise((done) => {
+    const timer = setInterval(() => {
+      if (opened.closed) { clearInterval(timer); done(true); }
+    }, 50);
+  });
+}
+function ask(service, origin) {
+  const frame = document.createElement("iframe");
+  frame.src = service + "?messageId=7&origin=" + origin;
+  document.body.append(frame);
+  return new Promise((done) => frame.addEventListener("load", done));
+}
+function show(address) {
+  return new Promise((done) => {
+    const image = new Image();
+    image.onload = () => done(image.naturalWidth);
+    image.onerror = () => done(0);
+    image.src = address;
+  });
+}
+</script>"""
+
+
+async def test_a_browser_gives_the_token_to_the_viewer_and_to_no_other_page(
+    server: ServeProcess,
+) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        respond(request, "text/html", VIEWER_PAGE)
+
+    token = f"{server.public}/auth/v2/access/1/token"
+    with run_http_server(answer) as port, run_http_server(answer) as other_port:
+        viewer, other = (f"http://127.0.0.1:{number}" for number in (port, other_port))
+        async with async_playwright() as playwright:
+            program = shutil.which("chromium")
+            chromium = await playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+            page = await chromium.new_page()
+            page.set_default_timeout(20_000 * patience())
+            await page.goto(viewer)
+            assert await page.evaluate(f"show('{server.public}{IMAGE}')") == 0
+            async with page.expect_popup() as opening:
+                await page.evaluate(f"void (window.closing = begin('{server.public}{STAFF}'))")
+            window = await opening.value
+            await window.get_by_label("User name").fill("ada")
+            assert (await Axe().run(window)).response["violations"] == []
+            await window.get_by_label("Password").fill("right horse")
+            await window.get_by_role("button", name="Sign in").click()
+            assert await page.evaluate("window.closing")  # the page closes its window
+
+            await page.evaluate(f"ask('{token}', location.origin)")
+            await page.wait_for_function("window.messages.length")
+            [message] = await page.evaluate("window.messages")
+            assert message["from"] == server.public
+            assert message["data"]["messageId"] == "7"
+            assert message["data"]["type"] == "AuthAccessToken2"
+            assert await page.evaluate(f"show('{server.public}{IMAGE}')") == 256
+
+            await page.goto(other)
+            await page.evaluate(f"ask('{token}', '{viewer}')")  # of which it is not
+            await page.evaluate(f"ask('{token}', location.origin)")
+            await page.wait_for_function("window.messages.length")
+            [message] = await page.evaluate("window.messages")
+            assert message["data"]["profile"] == "invalidOrigin"
+            await chromium.close()

@@ -64,10 +64,12 @@ class PictureImporter:
         await self._remove_replaced(key)
         upload = await self._rows.get(key.name)
         missing = await self._resizer.missing(key)
-        is_recorded = upload is not None and upload.state == "active" and bool(upload.asset)
-        if not (force or missing) and is_recorded and upload is not None and upload.made_with:
+        # A migration that was killed, or a deletion: what the store has may be of either.
+        is_unfinished = upload is not None and upload.state != "active"
+        is_complete = upload is not None and bool(upload.asset and upload.made_with)
+        if is_complete and not (force or missing or is_unfinished):
             return False
-        if force or str(key) in missing:
+        if force or is_unfinished or str(key) in missing:
             await self._fetch_and_publish(key, fetch)
         elif missing:
             await self._publisher.remake(str(key))
@@ -95,7 +97,9 @@ class PictureImporter:
             if (extension == "svg") != (key.extension == "svg"):
                 raise Unsupported(f"The file is {extension.upper()}, which its name denies.")
             before = await self._rows.get(key.name)
-            if before is not None and before.sha256 != received.sha256:
+            if before is not None and (
+                before.state == "deleted" or before.sha256 != received.sha256
+            ):
                 await self._publication.delete(before)
             upload = await self._rows.add(self._maker.draft(key, probe, received))
             original = WorkingOriginal(self._files, self._maker, self._stores.active, folder)

@@ -186,7 +186,7 @@ def test_a_migration_that_is_killed_is_repeated_until_all_is_there(
         assert second.status == 1
         good, errors = number - 20, 22
         assert counts(second)[0] == total
-        assert counts(second)[3] == errors
+        assert counts(second)[3] == errors, second.err
         assert sum(counts(second)[1:3]) == good
         # At most those that were in progress when the first run was killed are done again.
         assert counts(second)[1] >= done_before - 8

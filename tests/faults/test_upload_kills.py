@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -29,10 +30,13 @@ from orchestrator.storage.picture_folder import PictureFolder
 from orchestrator.storage.store import ObjectInfo
 from orchestrator.uploads.active_pictures import ActivePictures
 from orchestrator.uploads.background_formats import FormatJobs
+from orchestrator.uploads.intake import Intake
 from orchestrator.uploads.picture_files import PictureFiles
+from orchestrator.uploads.picture_importer import PictureImporter
 from orchestrator.uploads.picture_keys import PictureKey
 from orchestrator.uploads.picture_publisher import Publisher
 from orchestrator.uploads.publication import AssetRules, Publication
+from orchestrator.uploads.resizer import Resizer
 from orchestrator.uploads.upload_stores import UploadStores
 from orchestrator.uploads.version_maker import VersionMaker
 from tests.support.ingesting import IngestSystem, open_ingest_system, settings_for
@@ -86,13 +90,14 @@ class Service:
     system: IngestSystem
     stores: UploadStores
     publisher: Publisher
+    importer: PictureImporter
     pictures: ActivePictures
     maker: VersionMaker
     files: PictureFiles
 
-    async def receive(self, body: bytes, folder: Path) -> str:
-        """Put a picture into `incoming`; its file name."""
-        key = PictureKey(f"1500000000_{next(_numbers)}", "", "jpg")
+    async def receive(self, body: bytes, folder: Path, filename: str) -> None:
+        """Put a picture into `incoming`."""
+        key = PictureKey.parse_original(filename)
         path = folder / str(key)
         path.write_bytes(body)
         digest = await self.files.fetch(PictureFolder(folder), str(key), folder / "copy")
@@ -100,7 +105,6 @@ class Service:
         upload = await self.system.catalog.uploads.add(draft)
         made = await self.maker.make(key, path, await self.maker.probe(path), None)
         await self.files.store(self.stores.incoming, upload, path, made, cache_control="")
-        return str(key)
 
     async def seen(self, filename: str) -> set[object]:
         """What a client sees: the original's bytes, the sizes of the versions, None for a 404."""
@@ -168,23 +172,32 @@ async def open_service(
             asset_rules=AssetRules(1, 1, "fastest", lambda key: f"file:///{key}"),
             record_formats=FormatJobs(system.submitter, ()).record,
         )
-        common = {"stores": stores, "files": files, "maker": maker, "rows": catalog.uploads}
+        common: dict[str, Any] = {
+            "stores": stores,
+            "files": files,
+            "maker": maker,
+            "rows": catalog.uploads,
+            "open_folder": scratch.folder,
+        }
+        publisher = Publisher(**common, publication=publication, pool=pool, lock=catalog.exclusive)
         yield Service(
             system,
             stores,
-            Publisher(
-                **common,  # type: ignore[arg-type]  # of several types
+            publisher,
+            PictureImporter(
+                **common,
+                intake=Intake(**common, pool=pool, settings=uploads),
                 publication=publication,
-                pool=pool,
-                lock=catalog.exclusive,
-                open_folder=scratch.folder,
+                publisher=publisher,
+                resizer=Resizer(
+                    stores=stores,
+                    rows=catalog.uploads,
+                    maker=maker,
+                    publisher=publisher,
+                    submitter=system.submitter,
+                ),
             ),
-            ActivePictures(
-                **common,  # type: ignore[arg-type]  # of several types
-                derivatives=cache,
-                flights=flights,
-                open_folder=scratch.folder,
-            ),
+            ActivePictures(**common, derivatives=cache, flights=flights),
             maker,
             files,
         )
@@ -225,6 +238,15 @@ async def delete(service: Service, filename: str) -> None:
     await service.publisher.delete([filename])
 
 
+async def bring(service: Service, filename: str) -> None:
+    """Publish a picture of another system, which is not in `incoming`."""
+
+    async def fetch(path: Path) -> None:
+        path.write_bytes(jpeg())
+
+    await service.importer.bring(PictureKey.parse_original(filename), fetch)
+
+
 def jpeg() -> bytes:
     buffer = io.BytesIO()
     Image.radial_gradient("L").resize(SIZE).convert("RGB").save(buffer, "JPEG")
@@ -238,8 +260,9 @@ def jpeg() -> bytes:
         (first, False, [{None}, {len(jpeg()), PART}]),
         (first, True, [{len(jpeg()), WHOLE}, {len(jpeg()), PART}]),
         pytest.param(delete, True, [{len(jpeg()), WHOLE}, {None}], marks=pytest.mark.soak),
+        (bring, False, [{None}, {len(jpeg()), WHOLE}]),
     ],
-    ids=["publish", "publish-with-crop", "crop-of-a-published-one", "delete"],
+    ids=["publish", "publish-with-crop", "crop-of-a-published-one", "delete", "import"],
 )
 async def test_a_change_that_was_killed_at_any_step_is_finished_by_repeating_it(
     dsn: str,
@@ -250,12 +273,16 @@ async def test_a_change_that_was_killed_at_any_step_is_finished_by_repeating_it(
     ends: list[set[object]],
 ) -> None:
     killed = KillSwitch()
+    for name in ("incoming", "active"):
+        (tmp_path / name).mkdir()
     async with (
         open_service(dsn, tmp_path, pool, KillSwitch()) as alive,
         open_service(dsn, tmp_path, pool, killed) as dying,
     ):
         for at in itertools.count():
-            filename = await alive.receive(jpeg(), tmp_path)
+            filename = f"1500000000_{next(_numbers)}.jpg"
+            if change is not bring:
+                await alive.receive(jpeg(), tmp_path, filename)
             if is_published:
                 await alive.publisher.publish(filename)
             killed.at, killed.steps, killed.is_killed, killed.armed = at, [], False, True

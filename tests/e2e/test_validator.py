@@ -76,6 +76,8 @@ IIPSRV_CANNOT = frozenset(
     }
 )  # fmt: skip
 """The tests of levels 0 to 3 that iipsrv 1.1 alone fails. Through our server they pass."""
+BY_CHANCE = frozenset({"rot_error_random"})
+"""iipsrv reads a rotation of random letters and digits as the number that it begins with."""
 
 
 @pytest.mark.parametrize("source", ["png", "jpeg2000"])
@@ -107,4 +109,5 @@ def test_iipsrv_alone_fails_the_listed_tests(tmp_path: Path) -> None:
     path = write_reference(tmp_path, jpeg2000=True)
     with iipsrv(tmp_path) as prefix:
         verdict = validate(prefix, path.name, version="2.0", level=3)
-    assert set(verdict.failed) - IMPOSSIBLE == IIPSRV_CANNOT
+    failed = set(verdict.failed) - IMPOSSIBLE
+    assert IIPSRV_CANNOT <= failed <= IIPSRV_CANNOT | BY_CHANCE

@@ -24,7 +24,7 @@ ifeq (corpus,$(firstword $(MAKECMDGOALS)))
 FOLDER ?= $(word 2,$(MAKECMDGOALS))
 endif
 
-.PHONY: help setup run test test-debian13 check bless soak corpus bench load docs image clean
+.PHONY: help setup run test test-debian13 check bless soak corpus bench load docs image image-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ docs: setup ## write config/default.toml and the tables of settings, commands an
 
 image: ## build a container image
 	docker build --tag orchestrator .
+
+image-test: setup ## build the container image without Docker and a registry of images, and try it (root, 5 minutes)
+	$(PYTEST) -s --timeout=3600 -m soak tests/image
 
 clean: ## remove everything that setup made in this folder
 	rm -rf .venv node_modules $(VENDOR) build dist *.egg-info

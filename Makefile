@@ -29,7 +29,7 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready-run .venv/.ready-dev ## install everything: system packages, .venv from the lock files, the viewer of the landing page
+setup: .venv/.ready-run .venv/.ready-dev ## install everything: system packages, .venv from the lock files, the viewers
 
 run: .venv/.ready-run ## run the product on this machine with a sample collection (PORT, PRIVATE_PORT, WORKERS, DATA)
 	@$(BIN)/orchestrator samples "$${DATA:-$${XDG_DATA_HOME:-$$HOME/.local/share}/orchestrator}/samples"
@@ -78,7 +78,7 @@ image-test: setup ## build the container image without Docker and a registry of 
 	$(PYTEST) -s --timeout=3600 -m soak tests/image
 
 clean: ## remove everything that setup made in this folder
-	rm -rf .venv node_modules $(VENDOR) build dist *.egg-info
+	rm -rf .venv node_modules tests/viewers/node_modules $(VENDOR) build dist *.egg-info
 
 # --- the steps of setup; each has a stamp file, so that a second run does nothing ---
 
@@ -87,7 +87,7 @@ clean: ## remove everything that setup made in this folder
 	@scripts/system-packages.sh venv $(PYTHON)
 	$(PYTHON) -m venv .venv
 
-.venv/.ready-run: requirements-page.lock package-lock.json pyproject.toml scripts/system-packages.sh | .venv/bin/python
+.venv/.ready-run: requirements-page.lock package-lock.json pyproject.toml scripts/system-packages.sh scripts/vendor.sh | .venv/bin/python
 	@scripts/system-packages.sh run
 	$(PIP) install --require-hashes --requirement requirements-page.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
@@ -95,7 +95,11 @@ clean: ## remove everything that setup made in this folder
 	@$(COMPILE)
 	@touch $@
 
-.venv/.ready-dev: requirements-dev.lock .venv/.ready-run
+.venv/.ready-viewers: tests/viewers/package-lock.json scripts/vendor.sh .venv/.ready-run
+	@scripts/vendor.sh tests
+	@touch $@
+
+.venv/.ready-dev: requirements-dev.lock .venv/.ready-run .venv/.ready-viewers
 	@scripts/system-packages.sh test
 	$(PIP) install --require-hashes --requirement requirements-dev.lock
 	@$(COMPILE)

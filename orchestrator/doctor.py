@@ -267,12 +267,12 @@ async def _check_open_files(settings: Settings) -> Finding:
 
 
 async def _check_page(_settings: Settings) -> Finding:
-    viewer = resources.files("orchestrator.web") / "static/vendor/openseadragon.min.js"
-    if not await asyncio.to_thread(viewer.is_file):
-        return Finding(
-            "page", "warning", "the viewer of the landing page is not installed", _REPAIRS["page"]
-        )
-    return Finding("page", "ok", "the viewer is installed")
+    vendor = resources.files("orchestrator.web") / "static/vendor"
+    for viewer in ("openseadragon.min.js", "mirador/mirador.min.js"):
+        if not await asyncio.to_thread((vendor / viewer).is_file):
+            text = f"the viewer {viewer.rpartition('/')[2]} is not installed"
+            return Finding("page", "warning", text, _REPAIRS["page"])
+    return Finding("page", "ok", "the viewers are installed")
 
 
 async def _check_ports(settings: Settings) -> Finding:

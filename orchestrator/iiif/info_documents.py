@@ -7,6 +7,7 @@ in the document. Its input does not change when an image is converted, so neithe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,6 +150,25 @@ def scale_factors(dimensions: Dimensions, tile: Dimensions) -> list[int]:
     return factors
 
 
+def sizes_beside_tiles(facts: InfoInput) -> Sequence[Dimensions]:
+    """The sizes to list in a document with tiles.
+
+    OpenSeadragon before release 6, which is in Mirador 4, Clover and Tify, takes `sizes` for those
+    of the levels of the tiles if there are as many of them, or one less, and then shows wrong
+    regions. So there are fewer, without the smallest, or they are those of the levels.
+    """
+    count, sizes = len(facts.scale_factors), facts.sizes
+    levels = [
+        (math.ceil(facts.width / factor), math.ceil(facts.height / factor))
+        for factor in reversed(facts.scale_factors)
+    ]
+    if len(sizes) not in (count - 1, count) or list(sizes) == levels:
+        return sizes
+    if count > 2:
+        return sizes[len(sizes) - (count - 2) :]
+    return levels if all(_fits(each, facts.limits) for each in levels) else sizes
+
+
 def tile_shape(tile: Dimensions, limits: Limits) -> Dimensions:
     """`tile`, with its sides halved until a whole tile is within the limits."""
     width, height = tile
@@ -175,7 +195,7 @@ def _document_2(facts: InfoInput, tiles: list[dict[str, Any]]) -> dict[str, Any]
     }
     document = {
         **_head_2(facts),
-        "sizes": _size_list(facts.sizes),
+        "sizes": _size_list(sizes_beside_tiles(facts)),
         "tiles": tiles,
         "profile": [profile_uri(2), extras],
     }
@@ -191,7 +211,7 @@ def _document_3(facts: InfoInput, tiles: list[dict[str, Any]]) -> dict[str, Any]
     document = {
         **_head_3(facts, level=2),
         **_limits(facts.limits),
-        "sizes": _size_list(facts.sizes),
+        "sizes": _size_list(sizes_beside_tiles(facts)),
         "tiles": tiles,
         "preferredFormats": list(facts.preferred_formats),
         "rights": facts.rights,

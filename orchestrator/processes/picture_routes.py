@@ -14,6 +14,7 @@ from orchestrator.routing.source_bytes import SourceBytes
 from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.direct_routes import DirectRoutes
 from orchestrator.web.ico_routes import IcoRoutes
+from orchestrator.web.manifest_viewer import ManifestViewer
 from orchestrator.web.page_templates import Pages
 from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import HotEntry
@@ -84,7 +85,7 @@ def build_pages(
         tokens=services.tokens,
         default_version=settings.iiif.default_version,
     )
-    return [collection, view, pages.files]
+    return [collection, view, ManifestViewer(pages, addresses), pages.files]
 
 
 def build_upload_extras(

@@ -76,13 +76,15 @@ pages.
 
 def page_policy(image_services: Iterable[str] = (), *, nonce: str = "") -> str:
     """Return the Content-Security-Policy of a page: files of this server, and pictures of the hosts
-    of these image services. `nonce` permits the styles that a script of the page adds with it.
+    of these image services. With a `nonce`, scripts of the page may add styles that carry it, and
+    frames of these hosts, in which viewers ask for tokens (IIIF Authorization Flow).
     """
     hosts = " ".join(["'self'", *sorted({_origin(each) for each in image_services} - {""})])
     styles = f"'self' 'nonce-{nonce}'" if nonce else "'self'"
+    frames = f"frame-src {hosts}; " if nonce else ""
     return (
         f"default-src 'none'; script-src 'self'; style-src {styles}; img-src {hosts} blob: data:; "
-        f"connect-src {hosts}; worker-src blob:; form-action 'self'; base-uri 'none'; "
+        f"connect-src {hosts}; worker-src blob:; {frames}form-action 'self'; base-uri 'none'; "
         "frame-ancestors 'none'"
     )
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from orchestrator.errors import AssetNotFound, CatalogUnavailable, InvalidImageRequest
 from orchestrator.iiif.paths import ImagePath, parse_path
 from orchestrator.model import Asset, AssetId
-from orchestrator.routing.access_tokens import Rights, SignedTokens
+from orchestrator.routing.access_tokens import SignedTokens
 from orchestrator.routing.asset_identifiers import AssetIdentifiers
 from orchestrator.routing.current_assets import CurrentAssets
 from orchestrator.routing.delivery_types import Delivery
@@ -23,12 +23,14 @@ from orchestrator.routing.plan import check_access
 from orchestrator.web.landing_page import HTML_CACHE, ListedAsset, view_path
 from orchestrator.web.page_templates import HTML, PAGES, Pages, format_number, page_policy
 from orchestrator.web.public_address import PublicAddressResolver
+from orchestrator.web.request_rights import rights_of
 from orchestrator.web.responses import REQUEST_CLASS, respond
 
 STILL_EDGE = 1200
 """Longest edge in pixels of the image on a page without scripts."""
-_PREFIX = "/view"
-_VIEW_PATH = re.compile(rf"^(https?://[^/?#]*)?{_PREFIX}(?=/)", re.IGNORECASE)
+PREFIX = "/view"
+"""The path of the pages with a viewer."""
+_VIEW_PATH = re.compile(rf"^(https?://[^/?#]*)?{PREFIX}(?=/)", re.IGNORECASE)
 Neighbours = tuple[AssetId | None, AssetId | None]
 
 
@@ -65,24 +67,22 @@ class ViewRoutes:
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
-        router.add_get(_PREFIX + "/{image:(?s:.+)}", self.show_image)
+        router.add_get(PREFIX + "/{image:(?s:.+)}", self.show_image)
 
     async def show_image(self, request: web.Request) -> web.StreamResponse:
         """Answer with the page of one image: `/view/{customer}/{space}/{image}`."""
         request[REQUEST_CLASS] = "page"
         request[PAGES] = self._pages
         asset_id = await self._identifiers.resolve(_parse_view_path(request.raw_path))
-        rights = self._tokens.rights(request.headers.get("Authorization", ""), request.cookies)
+        rights = rights_of(request, self._tokens)
         asset = (await self._assets.get(asset_id, rights)).asset
         if not asset.servable:
             raise AssetNotFound("There is no such asset. Check the address.")
         edge = None if rights.cover(asset) else asset.public_edge
         check_access(edge)
-        return respond(request, await self._image_page(request, asset, edge, rights))
+        return respond(request, await self._image_page(request, asset, edge))
 
-    async def _image_page(
-        self, request: web.Request, asset: Asset, edge: int | None, rights: Rights
-    ) -> Delivery:
+    async def _image_page(self, request: web.Request, asset: Asset, edge: int | None) -> Delivery:
         base = self._addresses.resolve_request(request).base
         listed = replace(ListedAsset.of(asset, base, self._version), public_edge=edge)
         before, after = await self._find_neighbours(asset.id)
@@ -99,7 +99,7 @@ class ViewRoutes:
             still_size=listed.size_within(STILL_EDGE),
             previous=view_path(before) if before else "",
             next=view_path(after) if after else "",
-            documents=(),
+            manifest=f"/iiif-manifest{view_path(asset.id).removeprefix(PREFIX)}",
         )
         return Delivery(
             status=200,

@@ -25,6 +25,7 @@ from orchestrator.web.api.operations import OperationRouter
 from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.direct_routes import DirectRoutes
 from orchestrator.web.manifest_routes import ManifestRoutes
+from orchestrator.web.manifest_viewer import ManifestViewer
 from orchestrator.web.sign_in.access_routes import AccessRoutes
 from orchestrator.web.sign_in.viewer_routes import ViewerRoutes
 from orchestrator.web.static_files import StaticFiles
@@ -117,6 +118,7 @@ def pages() -> list[Any]:
     return [
         CollectionRoutes(nothing, nothing, nothing, default_version=3),
         ViewRoutes(**view),
+        ManifestViewer(nothing, nothing),
         ManifestRoutes(**manifests),
         StaticFiles({}),
     ]

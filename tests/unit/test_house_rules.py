@@ -5,6 +5,7 @@ signatures may be, where broad exception handlers and bare tasks need a reason.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 import tomllib
@@ -262,4 +263,23 @@ def test_locks_have_every_hash_and_name_no_registry() -> None:
             block[:60] for block in blocks if "==" in block and "--hash=sha256:" not in block
         ]
         assert "://" not in text
-    assert '"resolved"' not in (ROOT / "package-lock.json").read_text()
+    for folder in (ROOT, ROOT / "tests" / "viewers"):
+        assert '"resolved"' not in (folder / "package-lock.json").read_text()
+
+
+def test_packages_that_contain_what_they_depend_on_bring_no_others() -> None:
+    """Mirador alone would bring hundreds of packages, of which no page loads a file."""
+    ours, viewers = (
+        json.loads((folder / "package-lock.json").read_text())["packages"]
+        for folder in (ROOT, ROOT / "tests" / "viewers")
+    )
+    assert set(viewers) == {
+        "",
+        "node_modules/@samvera/clover-iiif",
+        "node_modules/tify",
+        "node_modules/universalviewer",
+    }
+    for package in (ours["node_modules/mirador"], *viewers.values()):
+        assert "peerDependencies" not in package
+        assert package.get("dependencies") in (None, viewers[""]["dependencies"])
+    assert all("integrity" in each for name, each in {**ours, **viewers}.items() if name)

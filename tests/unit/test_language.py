@@ -21,7 +21,14 @@ PLACES = (
     "Dockerfile",
 )
 
-EXEMPT = {"vendor", "results", "migrations", "installation_0_1", Path(__file__).name}
+EXEMPT = {
+    "vendor",
+    "node_modules",
+    "results",
+    "migrations",
+    "installation_0_1",
+    Path(__file__).name,
+}
 """Migrations that were applied somewhere never change: their digests are compared."""
 
 REJECTED = re.compile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +28,7 @@ from orchestrator.iiif.info_documents import (
 )
 from orchestrator.iiif.link_header import image_link, info_link, info_media_type
 from orchestrator.iiif.scale import Dimensions
-from orchestrator.iiif.thumbnail_sizes import thumbnail_sizes
+from orchestrator.iiif.thumbnail_sizes import thumbnail_size, thumbnail_sizes
 from tests.unit.iiif.resolving import resolve_text
 
 POLICY = (1000, 400, 200, 100)
@@ -64,12 +65,7 @@ def test_the_keys_of_a_version_three_document_are_in_order() -> None:
     assert document["@context"] == "http://iiif.io/api/image/3/context.json"
     assert document["id"] == "https://example.org/iiif/3/1%2F1%2Fa"
     assert (document["type"], document["profile"]) == ("ImageService3", "level2")
-    assert document["sizes"] == [
-        {"width": 100, "height": 75},
-        {"width": 200, "height": 150},
-        {"width": 400, "height": 300},
-        {"width": 1000, "height": 750},
-    ]
+    assert document["sizes"] == [{"width": 400, "height": 300}, {"width": 1000, "height": 750}]
     assert document["tiles"] == [{"width": 256, "height": 256, "scaleFactors": [1, 2, 4, 8]}]
     assert document["extraFormats"] == ["webp", "tif", "gif", "avif"]
     assert document["extraFeatures"] == [
@@ -272,3 +268,31 @@ def test_a_document_of_version_two_keeps_one_context_and_its_services_have_their
         "http://iiif.io/api/auth/1/context.json",
         CONTEXT_2,
     ]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("policy", [(1000, 400, 200, 100), (400, 200, 100), (200,), (50,)], ids=str)
+@pytest.mark.parametrize("edge", [40, 90, 200, 256, 300, 500, 700, 1000, 1500, 4000, 9000, 40_000])
+def test_no_viewer_takes_the_listed_sizes_for_those_of_other_levels(
+    edge: int, policy: tuple[int, ...], version: int
+) -> None:
+    """OpenSeadragon 4 and 5: as many sizes as levels, or one less, are the sizes of the levels."""
+    dimensions = (edge, max(1, round(edge * 0.7)))
+    factors = scale_factors(dimensions, (256, 256))
+    thumbnails = [thumbnail_size(dimensions, each) for each in policy]
+    image = InfoInput(
+        "https://example.org/iiif/3/1%2F1%2Fa",
+        *dimensions,
+        sizes=advertised_sizes(dimensions, thumbnails, LIMITS),
+        limits=LIMITS,
+        scale_factors=factors,
+    )
+    sizes = [(each["width"], each["height"]) for each in info_document(version, image)["sizes"]]
+    assert sizes
+    highest = round(math.log2(max(factors)))
+    if len(sizes) in (highest, highest + 1):
+        levels = sizes if len(sizes) > highest else [*sizes, dimensions]
+        assert levels == [
+            (math.ceil(dimensions[0] / factor), math.ceil(dimensions[1] / factor))
+            for factor in reversed(factors)
+        ]

@@ -118,6 +118,7 @@ async def open_services(
                 keys,
                 await asyncio.to_thread(OwnData.of, settings),
                 ConfiguredBuckets.of(settings.pyramids),
+                store=store,
             )
         )
         warm = SourceOrchestrator(

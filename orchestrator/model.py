@@ -96,6 +96,8 @@ class SourceKind(StrEnum):
     ORIGINAL = "original"
 
 
+SENT = "upload:"
+"""Prefix of an origin that a client sent in the body of a request: a key of the object store."""
 STORE, FILE = "store:", "file://"
 """Prefixes of `Source.location`: a key of the object store, a file that is read in place."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 
+from orchestrator.catalog.asset_accounting import keep_uploads
 from orchestrator.catalog.batches import MOVE
 from orchestrator.catalog.values import AssetDraft
 from orchestrator.errors import AssetNotFound, Superseded, fault_of
@@ -111,7 +112,7 @@ async def accept_ingests(
 
     `job` is a running job, recorded without a request, that accepts this one: it supersedes only
     those that were recorded before it. A draft without an origin keeps origin and policies of the
-    request before. Raises AssetNotFound when there is none.
+    request before. Raises AssetNotFound when there is none, OverQuota as `keep_uploads`.
     """
     generations: dict[AssetId, int] = {}
     ordered = sorted(drafts, key=lambda draft: draft.id)
@@ -132,6 +133,7 @@ async def accept_ingests(
                 empty.append(asset_id)
         if empty:
             await connection.execute(_SHOW, *_keys(empty))
+        await keep_uploads(connection, {draft.id: draft.origin for draft in some})
     if job is not None and ordered:
         accepted = ordered[0].id
         await connection.execute(

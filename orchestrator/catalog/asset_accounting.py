@@ -7,6 +7,7 @@ it is exact, too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from orchestrator.catalog.attempts import insert_attempt
 from orchestrator.catalog.quotas import check_room, use_reservation
 from orchestrator.catalog.values import Settlement, StoredObject
 from orchestrator.errors import Conflict
-from orchestrator.model import STORE, Asset, AssetId
+from orchestrator.model import SENT, STORE, Asset, AssetId
 
 NOTHING = Settlement()
 
@@ -50,6 +51,33 @@ async def settle(
     return unwanted
 
 
+async def keep_uploads(connection: asyncpg.Connection, origins: Mapping[AssetId, str]) -> None:
+    """Make the objects live that accepted requests name as their origins, each if a client sent it
+    for this asset. The caller has locked the assets. Raises OverQuota.
+    """
+    for asset_id, origin in origins.items():
+        if origin.startswith(SENT):
+            await _keep_upload(connection, asset_id, origin)
+
+
+async def _keep_upload(connection: asyncpg.Connection, asset_id: AssetId, origin: str) -> None:
+    before = await _totals(connection, asset_id)
+    await connection.execute(
+        f"""UPDATE stored_objects SET state = 'live', since = now()
+            WHERE {WHERE} AND key = $4 AND kind = 'upload' AND state = 'writing'""",  # noqa: S608
+        *key(asset_id),
+        origin.removeprefix(SENT),
+    )
+    after = await _totals(connection, asset_id)
+    await _account(
+        connection,
+        asset_id.customer,
+        images=after[0] - before[0],
+        added=after[1] - before[1],
+        reservation=None,
+    )
+
+
 async def _totals(connection: asyncpg.Connection, asset_id: AssetId) -> tuple[int, int]:
     """Return (1 if the asset has objects in the store, else 0; bytes that count)."""
     row = await connection.fetchrow(
@@ -79,7 +107,10 @@ async def _make_unwanted(
     connection: asyncpg.Connection, asset_id: AssetId, asset: Asset | None
 ) -> list[StoredObject]:
     source, number = "", 0
+    uploads: list[str] = []
     if asset is not None:
+        origins = {asset.origin, asset.requested.origin if asset.requested else ""}
+        uploads = [each.removeprefix(SENT) for each in origins if each.startswith(SENT)]
         number = asset.thumbnails_version
         if asset.source is not None and asset.source.location.startswith(STORE):
             source = asset.source.location.removeprefix(STORE)
@@ -87,10 +118,12 @@ async def _make_unwanted(
         f"""UPDATE stored_objects SET state = 'unwanted', since = now()
             WHERE {WHERE} AND state = 'live' AND key <> $4
                 AND NOT (kind IN ('thumbnail', 'sizes') AND version = $5)
+                AND NOT (kind = 'upload' AND key = ANY ($6::text[]))
             RETURNING key, kind, bytes""",  # noqa: S608  constants
         *key(asset_id),
         source,
         number,
+        uploads,
     )
     return [StoredObject(row["key"], row["kind"], row["bytes"]) for row in rows]
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from orchestrator.errors import Fault
 from orchestrator.model import Asset, AssetId, Source
 
-ObjectKind = Literal["source", "original", "thumbnail", "sizes"]
+ObjectKind = Literal["source", "original", "thumbnail", "sizes", "upload"]
 AttemptOutcome = Literal["completed", "unchanged", "failed", "superseded"]
 
 

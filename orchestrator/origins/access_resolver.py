@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from orchestrator.catalog.values import OriginStrategy
 from orchestrator.errors import InvalidInput, OriginUnavailable
+from orchestrator.model import SENT
 from orchestrator.origins.configured_buckets import ConfiguredBuckets
 from orchestrator.origins.credential_store import CredentialStore, is_link
 from orchestrator.origins.credentials import Credentials
@@ -62,7 +63,7 @@ class AccessResolver:
             raise InvalidInput(f"An origin must have at most {MAX_ORIGIN_CHARS} characters.")
         if self._configured and (bucket := self._configured.find(customer, origin)):
             return bucket.strategy
-        if self._matcher is None:
+        if self._matcher is None or origin.startswith(SENT):
             return None
         return await self._matcher.match(customer, origin, fresh=fresh)
 

@@ -88,8 +88,14 @@ class OriginFetcher:
 
     def check_permitted(self, origin: str) -> None:
         """Raise InvalidInput for an origin that a request from outside may not name: a malformed
-        one, a file that is not below one of `ingest.file_roots`, or one that the product keeps.
+        one, a picture that was sent in a body, a file that is not below one of `ingest.file_roots`,
+        or one that the product keeps.
         """
+        if scheme_of(origin) == "upload":
+            raise InvalidInput(
+                "Only the asset that a picture was sent for has it as its origin. Send the picture"
+                " as the body of PUT."
+            )
         if scheme_of(origin) != "file":
             return
         path = Path(os.path.realpath(local_path(origin)))

@@ -21,6 +21,8 @@ class OriginKind(StrEnum):
     SFTP = "sftp"
     FTP = "ftp"
     FILE = "file"
+    SENT = "upload"
+    """Sent in the body of a request. No strategy may have this kind."""
 
 
 NEEDS_CREDENTIALS = frozenset({OriginKind.BASIC, OriginKind.S3, OriginKind.SFTP})
@@ -39,6 +41,7 @@ _BY_SCHEME = {
     "https": OriginKind.DEFAULT,
     "ftp": OriginKind.FTP,
     "file": OriginKind.FILE,
+    "upload": OriginKind.SENT,
 }
 """How an origin is read without a strategy, and under a strategy of the kind `default`."""
 _READABLE_SCHEMES: Mapping[OriginKind, frozenset[str]] = {
@@ -50,6 +53,7 @@ _READABLE_SCHEMES: Mapping[OriginKind, frozenset[str]] = {
     OriginKind.SFTP: frozenset({"sftp"}),
     OriginKind.FTP: frozenset({"ftp"}),
     OriginKind.FILE: frozenset({"file"}),
+    OriginKind.SENT: frozenset({"upload"}),
 }
 _NEEDS_STRATEGY = ("s3", "sftp")
 
@@ -57,12 +61,13 @@ _NEEDS_STRATEGY = ("s3", "sftp")
 def parse_kind(name: str) -> OriginKind:
     """Return the kind with this name or alias, in any case. Raises InvalidInput."""
     plain = name.strip().lower()
-    try:
-        return _ALIASES.get(plain) or OriginKind(plain)
-    except ValueError as error:
+    kinds = {str(kind): kind for kind in OriginKind if kind is not OriginKind.SENT}
+    kind = _ALIASES.get(plain) or kinds.get(plain)
+    if kind is None:
         raise InvalidInput(
-            f"There is no origin strategy {name[:100]!r}. Use one of: {', '.join(OriginKind)}."
-        ) from error
+            f"There is no origin strategy {name[:100]!r}. Use one of: {', '.join(kinds)}."
+        )
+    return kind
 
 
 def kind_of_strategy(strategy: OriginStrategy) -> OriginKind:

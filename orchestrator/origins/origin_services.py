@@ -20,11 +20,13 @@ from orchestrator.origins.origin_kinds import OriginKind
 from orchestrator.origins.own_data import OwnData
 from orchestrator.origins.reader_types import OriginReader
 from orchestrator.origins.s3_reader import S3Reader
+from orchestrator.origins.sent_reader import SentReader
 from orchestrator.origins.sftp_reader import SftpReader
 from orchestrator.origins.strategy_editor import StrategyEditor
 from orchestrator.origins.strategy_matcher import StrategyMatcher
 from orchestrator.settings import Ingest
 from orchestrator.storage.customer_buckets import BucketReader
+from orchestrator.storage.store import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,12 @@ async def open_origins(
     keys: Sequence[str],
     own: OwnData,
     configured: ConfiguredBuckets | None = None,
+    *,
+    store: ObjectStore | None = None,
 ) -> AsyncIterator[OriginServices]:
     """Open the readers. `keys` seal credentials, newest first; `own` data are never an origin;
-    those in the `configured` buckets need no strategy. Raises InvalidInput for a malformed key.
+    those in the `configured` buckets need no strategy. Pictures that clients sent are in the
+    `store`. Raises InvalidInput for a malformed key.
     """
     is_permitted = address_rule(settings)
     async with (
@@ -76,6 +81,8 @@ async def open_origins(
             OriginKind.FTP: FtpReader(settings),
             OriginKind.FILE: FileReader(own),
         }
+        if store is not None:
+            readers[OriginKind.SENT] = SentReader(store)
         resolver = AccessResolver(matcher, credentials, configured)
         yield OriginServices(
             OriginFetcher(readers, resolver, settings, own),

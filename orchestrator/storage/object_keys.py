@@ -56,6 +56,11 @@ def original_key(asset_id: AssetId, version: int) -> str:
     return f"{prefix(asset_id, version)}original"
 
 
+def upload_key(asset_id: AssetId, version: int) -> str:
+    """Return the key of a picture that a client sent as the origin of the asset."""
+    return f"{prefix(asset_id, version)}upload"
+
+
 def thumbnail_key(asset_id: AssetId, version: int, access: str, edge: int) -> str:
     """Return the key of the thumbnail whose longest edge has `edge` pixels. `access` is `open` or
     `auth`.

@@ -14,10 +14,13 @@ from orchestrator.cache.disk.cache import DiskCache
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.ingest.events.pyramid_services import PyramidServices
 from orchestrator.ingest.pipeline import Pipeline
+from orchestrator.ingest.scratch import Scratch
+from orchestrator.ingest.sent_pictures import SentPictures
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.origins.origin_services import OriginServices
 from orchestrator.settings import Settings
+from orchestrator.storage.store import ObjectStore
 from orchestrator.transform.transformer import Transformer
 from orchestrator.web.api.admin_page import AdminPage
 from orchestrator.web.api.batch_resource import BatchResource
@@ -63,6 +66,12 @@ class ApiServices(Protocol):
 
     @property
     def catalog(self) -> Catalog: ...  # noqa: D102  the types say it
+
+    @property
+    def store(self) -> ObjectStore: ...  # noqa: D102
+
+    @property
+    def scratch(self) -> Scratch: ...  # noqa: D102
 
     @property
     def pipeline(self) -> Pipeline: ...  # noqa: D102
@@ -115,6 +124,15 @@ def build_api(services: ApiServices, settings: Settings, version: str) -> Api:
             customers=catalog.customers,
             editor=services.pipeline.editor,
             ingest_requests=ingest_requests,
+            sent=SentPictures(
+                store=services.store,
+                objects=catalog.objects,
+                versions=catalog.versions,
+                remover=services.pipeline.remover,
+                scratch=services.scratch,
+                settings=settings.ingest,
+                at_once=settings.api.sync_ingests,
+            ),
         ),
         image_lists=ImageListResource(catalog.assets, catalog.selections),
         bulk=BulkResource(catalog.selections, catalog.bulk_jobs, services.submitter),

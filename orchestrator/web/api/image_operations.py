@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.ingest.payload.fields import Body
-from orchestrator.web.api import image_models, work_models
+from orchestrator.web.api import image_models, request_models, work_models
 from orchestrator.web.api.image_list_resource import ImageListResource
 from orchestrator.web.api.image_resource import ImageResource
 from orchestrator.web.api.operations import Operation, Responses
@@ -63,11 +63,13 @@ def image_operations(resource: ImageResource) -> list[Operation]:
             "PUT",
             _IMAGE,
             resource.put,
-            "Create or replace an asset",
+            "Create or replace an asset, from an origin or from the picture in the body",
             put,
             body=Body,
             raw=True,
+            query=request_models.PictureQuery,
             can_respond_async=True,
+            takes_picture=True,
         ),
         Operation(
             "PATCH",

@@ -18,6 +18,7 @@ from orchestrator.ingest.ingest_context import Outcome
 from orchestrator.ingest.payload.decoding import change_of, decode, parse_body
 from orchestrator.ingest.register import Request
 from orchestrator.ingest.rights import AssetEditor
+from orchestrator.ingest.sent_pictures import SentPictures
 from orchestrator.model import Asset, AssetId
 from orchestrator.web.api.image_models import (
     AttemptOut,
@@ -28,7 +29,8 @@ from orchestrator.web.api.image_models import (
 )
 from orchestrator.web.api.ingest_requests import CheckedRequest, IngestRequestProcessor
 from orchestrator.web.api.json_responses import check_conditions, compute_etag, json_response
-from orchestrator.web.api.operations import ApiCall
+from orchestrator.web.api.operations import ApiCall, read_picture
+from orchestrator.web.api.request_models import PictureQuery
 from orchestrator.web.api.work_models import Accepted
 
 _NO_ORIGIN = "origin: name the address of the asset's bytes, for example https://host/image.jpg."
@@ -45,12 +47,14 @@ class ImageResource:
         customers: Customers,
         editor: AssetEditor,
         ingest_requests: IngestRequestProcessor,
+        sent: SentPictures,
     ) -> None:
         self._assets = assets
         self._attempts = attempts
         self._customers = customers
         self._editor = editor
         self._ingest_requests = ingest_requests
+        self._sent = sent
 
     async def show(self, call: ApiCall) -> web.Response:
         """Answer 200 with the asset and the history of its ingests."""
@@ -66,12 +70,29 @@ class ImageResource:
         """Answer 201 or 200 with the asset when it is ingested; 202 with the job if the client does
         not wait.
         """
+        if call.is_picture:
+            return await self._put_picture(call)
+        if call.request.query:
+            raise InvalidInput("The query describes a picture in the body. Write it into the JSON.")
         payload = decode(call.body, asset_id=call.asset_id)
         asset = await self._current_asset(call, payload.request.id)
         if not payload.request.origin and (asset is None or not asset.origin):
             raise InvalidInput(_NO_ORIGIN)
         checked = await self._ingest_requests.check_request(payload.request, asset)
         return await self._ingest(call, checked, asset)
+
+    async def _put_picture(self, call: ApiCall) -> web.Response:
+        """Store the picture in the body, and ingest it as from any other origin."""
+        query = call.query_as(PictureQuery).model_dump(by_alias=True, exclude_none=True)
+        request = decode(query, asset_id=call.asset_id).request
+        asset = await self._current_asset(call, request.id)
+        await self._ingest_requests.check_policies(request)
+        chunks, length = read_picture(call.request), call.request.content_length
+        if "Content-Encoding" in call.request.headers:
+            length = None  # the bytes are counted after they are decoded
+        async with self._sent.keep(request.id, chunks, length) as origin:
+            checked = CheckedRequest(replace(request, origin=origin), "")
+            return await self._ingest(call, checked, asset)
 
     async def patch(self, call: ApiCall) -> web.Response:
         """Answer 200 with the changed asset. It is ingested again if the origin or a policy

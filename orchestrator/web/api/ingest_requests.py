@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.catalog.accepted_requests import Check
 from orchestrator.catalog.asset_edits import AssetChange
@@ -32,7 +32,7 @@ from orchestrator.ingest.payload.decoding import Payload, complete_request, enco
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.register import Request, build_draft
 from orchestrator.jobs.submitter import Submitter, host_of
-from orchestrator.model import Asset, AssetId
+from orchestrator.model import SENT, Asset, AssetId
 from orchestrator.origins.origin_fetcher import OriginFetcher
 from orchestrator.origins.origin_kinds import kind_of_origin
 from orchestrator.web.api.ingest_admission import BUSY_RETRY_S, IngestAdmission
@@ -83,14 +83,17 @@ class IngestRequestProcessor:
         Raises InvalidInput for an origin or a policy that a request must not name, AssetNotFound if
         neither the request nor an asset names an origin.
         """
-        if request.origin:
+        if request.origin and not _is_own_upload(request.origin, asset):
             self._check_origin(request.origin)
         complete = complete_request(request, asset and asset.as_requested())
-        customer = request.id.customer
-        policies = self._pipeline.policies
-        await policies.find("optimisation", customer, complete.optimisation_policy)
-        await policies.find("thumbnail", customer, complete.thumbnail_policy)
+        await self.check_policies(complete)
         return CheckedRequest(request, host_of(complete.origin))
+
+    async def check_policies(self, request: Request) -> None:
+        """Raises InvalidInput for a policy that the request must not name."""
+        policies, customer = self._pipeline.policies, request.id.customer
+        await policies.find("optimisation", customer, request.optimisation_policy)
+        await policies.find("thumbnail", customer, request.thumbnail_policy)
 
     async def ingest(self, checked: CheckedRequest, check: Check | None = None) -> Outcome:
         """Accept a request and ingest the asset while the client waits. A client that disconnects
@@ -212,11 +215,21 @@ class IngestRequestProcessor:
             return  # a strategy of the customer may say how to read it
 
 
+def _is_own_upload(origin: str, asset: Asset | None) -> bool:
+    """Return whether the origin is the picture that was sent for this asset."""
+    if asset is None or not origin.startswith(SENT):
+        return False
+    return origin in (asset.origin, asset.as_requested().origin)
+
+
 def _draft_job(checked: CheckedRequest, lane: Lane) -> JobDraft:
     request = checked.request
+    # The worker reads the origin of an upload from the asset: no message may name it.
+    is_upload = request.origin.startswith(SENT)
+    payload = Payload(replace(request, origin="") if is_upload else request)
     return JobDraft(
         INGEST,
-        encode(Payload(request)),
+        encode(payload),
         request.id.customer,
         lane=lane,
         host=checked.host,

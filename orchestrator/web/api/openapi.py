@@ -100,10 +100,10 @@ def _describe(operation: Operation, path: str, schemas: Schemas) -> dict[str, An
         description["description"] = "Needs an admin key."
     if operation.body is not None:
         schema = schemas[operation.body, "validation"]
-        description["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": schema}},
-        }
+        content: dict[str, Any] = {"application/json": {"schema": schema}}
+        if operation.takes_picture:
+            content["image/*"] = {"schema": {"type": "string", "format": "binary"}}
+        description["requestBody"] = {"required": True, "content": content}
     return description
 
 

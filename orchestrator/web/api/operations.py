@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, TypeVar
@@ -45,6 +45,10 @@ _PARAMETER_PATTERNS = {
 }
 """The values that each path parameter accepts; a path with any other value is a 404."""
 
+_WRONG_ENCODING = (
+    "The body does not have the encoding that the headers state."
+    " Check Content-Encoding and Content-Length."
+)
 Access = Literal["open", "key", "admin", "sender"]
 """Who may call an operation: anyone, the holder of a key, of an admin key, or a sender of events,
 which the handler checks.
@@ -63,6 +67,8 @@ class ApiCall:
     body: Any = None
     """An instance of the operation's body model; the parsed JSON if the operation is `raw`."""
     query: Any = None
+    is_picture: bool = False
+    """True if the body is a picture, which the handler reads."""
 
     def path_number(self, name: str) -> int:
         """Return the value of a numeric path parameter."""
@@ -125,6 +131,8 @@ class Operation:
     can_respond_async: bool = False
     """True if the operation accepts `Prefer: respond-async`."""
     aliases: tuple[str, ...] = ()
+    takes_picture: bool = False
+    """True if the body may be a picture instead of JSON."""
 
 
 class OperationRouter:
@@ -164,9 +172,10 @@ class OperationRouter:
             caller = await self._authorise(request, operation)
             query = _read_query(request, operation.query)
             body = None
-            if operation.body is not None:
+            is_picture = operation.takes_picture and _is_picture(request)
+            if operation.body is not None and not is_picture:
                 body = await self._read_body(request, operation.body, operation)
-            return await operation.handle(ApiCall(request, caller, body, query))
+            return await operation.handle(ApiCall(request, caller, body, query, is_picture))
 
         return handle
 
@@ -194,6 +203,21 @@ class OperationRouter:
             if not await self._customer_exists(customer):
                 raise NotFound(f"There is no customer {customer}. Check the path.")
         return caller
+
+
+def _is_picture(request: web.Request) -> bool:
+    return request.headers.get("Content-Type", "").strip().lower().startswith("image/")
+
+
+async def read_picture(request: web.Request) -> AsyncIterator[bytes]:
+    """Yield the bytes of a body that is a picture. Raises InvalidInput for a body that does not
+    have the encoding or the length that the headers state.
+    """
+    try:
+        async for chunk in request.content.iter_any():
+            yield chunk
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        raise InvalidInput(_WRONG_ENCODING) from error
 
 
 def _read_query(request: web.Request, model: type[BaseModel] | None) -> BaseModel | None:
@@ -236,10 +260,7 @@ async def read_body(request: web.Request, max_bytes: int, timeout_s: float) -> b
     except TimeoutError as error:
         raise web.HTTPRequestTimeout from error
     except (web.RequestPayloadError, HttpProcessingError) as error:
-        raise InvalidInput(
-            "The body does not have the encoding that the headers state."
-            " Check Content-Encoding and Content-Length."
-        ) from error
+        raise InvalidInput(_WRONG_ENCODING) from error
     return bytes(body)
 
 

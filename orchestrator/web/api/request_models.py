@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from orchestrator.catalog.jobs import State
-from orchestrator.ingest.payload.fields import Body, Fields, Text, whole_number
+from orchestrator.ingest.payload.fields import (
+    Body,
+    Edge,
+    Fields,
+    Number,
+    Policy,
+    Text,
+    Texts,
+    whole_number,
+)
 from orchestrator.ingest.policy_definitions import split_edges
 
 _MAX_NUMBER = 2**62
@@ -58,6 +67,29 @@ class JobsQuery(BeforeQuery):
     customer: Annotated[int, Field(ge=1, le=999_999_999), BeforeValidator(whole_number)] | None = (
         None
     )
+
+
+class PictureQuery(Fields):
+    """The properties of an asset whose picture is the body; a JSON body has them itself."""
+
+    image_optimisation_policy: Policy | None = None
+    """Its name."""
+    thumbnail_policy: Policy | None = None
+    """Its name."""
+    roles: Texts | None = None
+    """Roles that may see the whole image, with commas."""
+    max_unauthorised: Edge | None = None
+    """Longest edge in pixels that every client may see; 0 for nothing, -1 for no limit."""
+    tags: Texts | None = None
+    """With commas."""
+    string1: Text | None = None
+    string2: Text | None = None
+    string3: Text | None = None
+    number1: Number | None = None
+    number2: Number | None = None
+    number3: Number | None = None
+    rights: Text | None = None
+    """URL of the rights statement."""
 
 
 class PreviewQuery(Fields):

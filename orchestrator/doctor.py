@@ -209,6 +209,16 @@ async def _check_queue(settings: Settings) -> Finding:
     return Finding("queue", "ok", where)
 
 
+async def _check_identity_provider(settings: Settings) -> Finding:
+    name = "identity provider"
+    if not settings.auth.openid_issuer:
+        return Finding(name, "ok", "not configured")
+    from orchestrator.sign_in.openid_client import OpenIdClient  # it takes a second to import
+
+    await OpenIdClient(settings.auth).begin("https://localhost/")
+    return Finding(name, "ok", f"{settings.auth.openid_issuer} describes itself")
+
+
 async def _check_image_servers(settings: Settings) -> Finding:
     if settings.image_server.kind == "builtin":
         return Finding("image server", "ok", "built-in")
@@ -306,6 +316,7 @@ _CHECKS: dict[str, Check] = {
     "origin strategies": _check_strategies,
     "queue": _check_queue,
     "image server": _check_image_servers,
+    "identity provider": _check_identity_provider,
     "disk": _check_disk,
     "open files": _check_open_files,
     "page": _check_page,
@@ -328,6 +339,7 @@ _REPAIRS = {
     "look-around, back-references or possessive repetitions",
     "queue": "run orchestrator db migrate; for SQS correct jobs.sqs_queue, "
     "jobs.sqs_priority_queue, jobs.sqs_endpoint, jobs.sqs_access_key and jobs.sqs_secret_key",
+    "identity provider": "start the identity provider, or correct auth.openid_issuer",
     "image server": "start the image server, or correct image_server.addresses",
     "disk": "free disk space, or lower cache.derivatives_quota, cache.sources_quota or "
     "cache.free_space_floor",

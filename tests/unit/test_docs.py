@@ -236,6 +236,7 @@ PROMISED = {
     "queue (SQS)": ("away", "slow", "lying"),
     "CDN": ("away", "hung", "lying"),
     "webhook": ("away", "hung", "lying"),
+    "identity provider": ("away", "hung", "lying"),
     "served folder": ("away",),
     "other customers": ("slow", "full"),
     "worker": ("slow", "killed"),

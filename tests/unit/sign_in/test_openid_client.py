@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -17,8 +18,10 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 from joserfc.util import urlsafe_b64encode
 
+from orchestrator.doctor import _CHECKS
 from orchestrator.errors import Forbidden, Unavailable
-from orchestrator.settings import Auth, load
+from orchestrator.settings import Auth, Settings, load
+from orchestrator.sign_in import openid_client
 from orchestrator.sign_in.openid_client import OpenIdClient, PendingSignIn
 
 KEY = RSAKey.generate_key(2048, {"kid": "one"})
@@ -38,6 +41,8 @@ class Provider:
         self.header = {"alg": "RS256", "kid": "one"}
         self.key: Any = KEY
         self.has_token = True
+        self.is_hung = False
+        self.released = asyncio.Event()
         self.requests: list[dict[str, str]] = []
         self.issuer = ""
 
@@ -50,6 +55,8 @@ class Provider:
         return app
 
     async def configuration(self, _request: web.Request) -> web.Response:
+        if self.is_hung:
+            await self.released.wait()
         known = {
             "issuer": self.issuer,
             "authorization_endpoint": f"{self.issuer}/authorize",
@@ -235,11 +242,32 @@ async def test_a_provider_that_describes_itself_wrongly_is_unavailable(
         await client_of(provider).begin(BACK)
 
 
+async def test_a_provider_that_hangs_is_given_up(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openid_client, "TIMEOUT_S", 0.1)
+    provider.is_hung = True
+    with pytest.raises(Unavailable):
+        await client_of(provider).begin(BACK)
+    provider.is_hung = False
+    provider.released.set()
+
+
 async def test_a_provider_that_is_away_is_unavailable_until_it_is_back(provider: Provider) -> None:
     client = client_of(provider, openid_issuer="http://127.0.0.1:1")
     for _ in range(2):
         with pytest.raises(Unavailable):
             await client.begin(BACK)
+
+
+async def test_doctor_says_whether_the_provider_describes_itself(provider: Provider) -> None:
+    check = _CHECKS["identity provider"]
+    auth = Auth(openid_issuer=provider.issuer, openid_client_id="images")
+    assert (await check(Settings(auth=auth))).status == "ok"
+    assert (await check(Settings())).detail == "not configured"
+    provider.metadata = {"issuer": "https://evil.example.org"}
+    with pytest.raises(Unavailable):
+        await check(Settings(auth=auth))
 
 
 def test_the_settings_of_the_page_are_valid(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Selections of assets: typed filters and an order, executed in the database in bounded pages.
 
 Every value is a parameter of its statement; only constants of this module are part of its text. A
-page begins after a cursor, never at an offset, so late pages cost no more than early ones. The
-indexes are those of migration 0020.
+page begins after a cursor, so late pages cost no more than early ones. The indexes are those of
+migration 0020.
 """
 
 from __future__ import annotations
@@ -132,10 +132,12 @@ class AssetSelections:
         self._pool = pool
 
     async def page(
-        self, selection: Selection, *, after: str | None = None, limit: int = 100
+        self, selection: Selection, *, after: str | None = None, skip: int = 0, limit: int = 100
     ) -> SelectedPage:
-        """At most `limit` assets that follow the cursor `after`. Raises InvalidInput for a cursor
-        that is not one of this order.
+        """At most `limit` assets that follow the cursor `after`, without the first `skip` of them.
+        Raises InvalidInput for a cursor that is not one of this order.
+
+        The database orders all that follows the cursor, so a cursor costs less than skipping.
         """
         statement = _Statement(selection)
         order = _order_of(selection)
@@ -148,26 +150,13 @@ class AssetSelections:
         rows = await self._pool.fetch(
             f"""SELECT {COLUMNS}, {names}, {statement.exactly} AS is_exact
                 FROM (SELECT customer, space, name, {values} FROM assets WHERE {statement.where}
-                    ORDER BY {ordering} LIMIT {statement.bind(limit + 1)}) AS page
+                    ORDER BY {ordering} LIMIT {statement.bind(limit + 1)} OFFSET {skip:d}) AS page
                 JOIN assets USING (customer, space, name) ORDER BY {ordering}""",  # noqa: S608  constants
             *statement.values,
         )
         shown = rows[:limit]
         following = _encode_cursor(shown[-1], order) if len(rows) > limit and shown else None
         return SelectedPage([asset_of(row) for row in shown if row["is_exact"]], following)
-
-    async def cursor_at(self, selection: Selection, position: int) -> str | None:
-        """The cursor of the page that begins after `position` assets, one at least; None if there
-        are not as many. The database walks over them in an index.
-        """
-        statement, order = _Statement(selection), _order_of(selection)
-        values = ", ".join(f"{_expression(each)} AS o{n}" for n, each in enumerate(order))
-        row = await self._pool.fetchrow(
-            f"""SELECT {values} FROM assets WHERE {statement.where}
-                ORDER BY {_ordering(order)} OFFSET {statement.bind(position - 1)} LIMIT 1""",  # noqa: S608  constants
-            *statement.values,
-        )
-        return None if row is None else _encode_cursor(row, order)
 
     async def spaces(
         self, customer: int, viewers: tuple[Viewer, ...], *, after: int = -1, limit: int = 1000

@@ -28,6 +28,7 @@ from orchestrator.catalog.due_times import DueTimes
 from orchestrator.catalog.ico_results import IcoResults
 from orchestrator.catalog.ingest_state import IngestStates
 from orchestrator.catalog.jobs import Jobs
+from orchestrator.catalog.named_queries import NamedQueries
 from orchestrator.catalog.objects import Objects
 from orchestrator.catalog.pyramid_sources import PyramidSources
 from orchestrator.catalog.quotas import Quotas
@@ -50,6 +51,7 @@ class Catalog:
         self._pool = pool
         changes = ChangeRecorder(pool, change_jobs)
         self.assets = Assets(pool)
+        self.named_queries = NamedQueries(pool)
         self.selections = AssetSelections(pool)
         self.versions = AssetVersions(pool, changes)
         self.edits = AssetEdits(pool, changes)

@@ -6,9 +6,12 @@ assets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import asyncpg
 
 from orchestrator.catalog.connection import Pool
+from orchestrator.catalog.rows import is_storable
 from orchestrator.catalog.values import Space
 from orchestrator.errors import InvalidInput, NotFound, StateConflict
 
@@ -52,6 +55,25 @@ class Spaces:
         if not found or found[0].id != space:
             raise NotFound(f"Customer {customer} has no space {space}.")
         return found[0]
+
+    async def by_name(self, customer: int, name: str) -> int | None:
+        """The number of the customer's space with exactly this name, or None."""
+        if not name or not is_storable(name):
+            return None
+        row = await self._pool.fetchrow(
+            "SELECT id FROM spaces WHERE customer = $1 AND name = $2", customer, name
+        )
+        return None if row is None else int(row["id"])
+
+    async def names(self, customer: int, spaces: Sequence[int]) -> dict[int, str]:
+        """The names of those of the spaces that have one, by number."""
+        rows = await self._pool.fetch(
+            """SELECT id, name FROM spaces
+               WHERE customer = $1 AND id = ANY ($2::int[]) AND name <> ''""",
+            customer,
+            list(spaces),
+        )
+        return {row["id"]: row["name"] for row in rows}
 
     async def create(self, customer: int, name: str = "", space: int | None = None) -> Space:
         """Create a space, with the number after the highest one unless one is given. Raises

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 from orchestrator.errors import InvalidImageRequest, NotFound
@@ -84,8 +85,46 @@ def parse_path(raw_path: str) -> ImagePath:
     raise NotFound("No resource has this address. Check the path.")
 
 
+@dataclass(frozen=True, slots=True)
+class DocumentPath:
+    """The path of a document about a customer's assets: `/prefix/[v2/|v3/]customer/...`. `rest` are
+    the decoded segments after the customer, none of them empty.
+    """
+
+    prefix: str
+    version: int | None
+    customer: str
+    rest: tuple[str, ...]
+
+    @property
+    def canonical(self) -> str:
+        """The path, canonically encoded, without a slash at the end."""
+        slug = (f"v{self.version}",) if self.version else ()
+        parts = (self.prefix, *slug, self.customer, *self.rest)
+        return "".join(f"/{encode_identifier(part)}" for part in parts)
+
+
+def parse_document_path(raw_path: str) -> DocumentPath:
+    """Parse the target of a document about a customer's assets. One slash at the end is ignored.
+    Raises InvalidImageRequest (path, identifier or version).
+    """
+    prefix, *segments = _split_path(raw_path)
+    version, segments = _take_version(segments)
+    if segments and segments[-1] == "":
+        segments.pop()
+    if not segments or not _is_customer(segments[0]):
+        raise InvalidImageRequest("identifier", "The path must contain a customer after /.")
+    if "" in segments:
+        raise InvalidImageRequest("path", "A part of the path is empty. Leave out the second /.")
+    return DocumentPath(prefix, version, segments[0], tuple(segments[1:]))
+
+
+@lru_cache(maxsize=256)
 def encode_identifier(identifier: str) -> str:
-    """`identifier` as one path segment. All but letters, digits and -._~ is percent-encoded."""
+    """`identifier` as one path segment. All but letters, digits and -._~ is percent-encoded.
+
+    A document has several addresses of each asset, so the last ones are remembered.
+    """
     return quote(identifier, safe="")
 
 
@@ -148,12 +187,7 @@ def _parse_identifier_path(segments: list[str]) -> ImagePath:
 
 def _parse_asset_path(prefix: str, segments: list[str]) -> ImagePath:
     """/prefix/[v2/|v3/]customer/space/image/..."""
-    version = None
-    if segments and _VERSION_SLUG.fullmatch(segments[0]):
-        if segments[0] not in ("v2", "v3"):
-            raise InvalidImageRequest("version", "The version in the path must be v2 or v3.")
-        version = int(segments[0][1])
-        segments = segments[1:]
+    version, segments = _take_version(segments)
     if len(segments) < 3:
         raise InvalidImageRequest(
             "identifier", "The path must contain an identifier: customer/space/image."
@@ -170,6 +204,15 @@ def _parse_asset_path(prefix: str, segments: list[str]) -> ImagePath:
     return ImagePath(
         prefix, version, _check_identifier(f"{customer}/{space}/{text}"), _check_rest(rest)
     )
+
+
+def _take_version(segments: list[str]) -> tuple[int | None, list[str]]:
+    """The version at the beginning, if there is one, and the segments after it."""
+    if not segments or not _VERSION_SLUG.fullmatch(segments[0]):
+        return None, segments
+    if segments[0] not in ("v2", "v3"):
+        raise InvalidImageRequest("version", "The version in the path must be v2 or v3.")
+    return int(segments[0][1]), segments[1:]
 
 
 def _check_identifier(text: str) -> str:

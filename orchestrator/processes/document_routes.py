@@ -6,7 +6,11 @@ from __future__ import annotations
 
 from orchestrator.app import Services
 from orchestrator.cache.hot.tier import HotTier
+from orchestrator.manifests.asset_collections import AssetCollections
 from orchestrator.manifests.canvases import CanvasBuilder
+from orchestrator.manifests.named_query_results import NamedQueryResults
+from orchestrator.manifests.query_matches import QueryMatches
+from orchestrator.manifests.result_documents import ResultDocuments
 from orchestrator.routing.asset_identifiers import AssetIdentifiers
 from orchestrator.routing.current_assets import CurrentAssets
 from orchestrator.routing.delivery_settings import limits_of
@@ -15,6 +19,7 @@ from orchestrator.web.activity_routes import ActivityRoutes
 from orchestrator.web.manifest_routes import ManifestRoutes
 from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import HotEntry
+from orchestrator.web.result_routes import ResultRoutes
 from orchestrator.web.routes import RouteGroup
 
 
@@ -27,7 +32,7 @@ def build_document_routes(
     hot: HotTier[HotEntry],
     addresses: PublicAddressResolver,
 ) -> list[RouteGroup]:
-    """The routes of manifests and of activity streams."""
+    """The routes of manifests, named queries, collections and activity streams."""
     settings, catalog = services.settings, services.catalog
     builder = CanvasBuilder(
         settings.manifests,
@@ -35,6 +40,7 @@ def build_document_routes(
         rights=settings.iiif.rights,
         access=services.access_services,
     )
+    documents, page_size = ResultDocuments(builder), settings.manifests.page_size
     return [
         ManifestRoutes(
             identifiers=identifiers,
@@ -52,5 +58,21 @@ def build_document_routes(
             snapshots.names,
             addresses,
             settings.iiif.default_version,
+        ),
+        ResultRoutes(
+            queries=NamedQueryResults(
+                QueryMatches(catalog.named_queries, catalog.selections, catalog.spaces),
+                catalog.selections,
+                documents,
+                page_size=page_size,
+            ),
+            collections=AssetCollections(
+                catalog.selections, catalog.spaces, documents, page_size=page_size
+            ),
+            customers=catalog.customers,
+            names=snapshots.names,
+            tokens=services.tokens,
+            addresses=addresses,
+            settings=settings,
         ),
     ]

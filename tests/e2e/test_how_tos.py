@@ -38,6 +38,7 @@ PAGES = [
     *sorted((DOCS / "how-to").glob("*.md")),
     DOCS / "api.md",
     DOCS / "ico.md",
+    DOCS / "manifests.md",
     DOCS / "uploads.md",
     DOCS / "pyramids.md",
     DOCS / "sign-in.md",

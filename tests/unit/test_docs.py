@@ -26,6 +26,7 @@ from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.direct_routes import DirectRoutes
 from orchestrator.web.manifest_routes import ManifestRoutes
 from orchestrator.web.manifest_viewer import ManifestViewer
+from orchestrator.web.result_routes import ResultRoutes
 from orchestrator.web.sign_in.access_routes import AccessRoutes
 from orchestrator.web.sign_in.viewer_routes import ViewerRoutes
 from orchestrator.web.static_files import StaticFiles
@@ -115,11 +116,13 @@ def pages() -> list[Any]:
     nothing: Any = None
     view: dict[str, Any] = dict.fromkeys(signature(ViewRoutes).parameters)
     manifests: dict[str, Any] = dict.fromkeys(signature(ManifestRoutes).parameters)
+    results: dict[str, Any] = dict.fromkeys(signature(ResultRoutes).parameters)
     return [
         CollectionRoutes(nothing, nothing, nothing, default_version=3),
         ViewRoutes(**view),
         ManifestViewer(nothing, nothing),
         ManifestRoutes(**manifests),
+        ResultRoutes(**results),
         StaticFiles({}),
     ]
 

@@ -18,6 +18,7 @@ from orchestrator.ingest.scratch import Scratch
 from orchestrator.ingest.sent_pictures import SentPictures
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.jobs.worker_options import WorkerOptions
+from orchestrator.manifests.query_matches import QueryMatches
 from orchestrator.origins.origin_services import OriginServices
 from orchestrator.settings import Settings
 from orchestrator.storage.store import ObjectStore
@@ -34,6 +35,7 @@ from orchestrator.web.api.image_resource import ImageResource
 from orchestrator.web.api.ingest_admission import IngestAdmission
 from orchestrator.web.api.ingest_requests import IngestRequestProcessor
 from orchestrator.web.api.job_resource import JobResource
+from orchestrator.web.api.named_query_resource import NamedQueryResource
 from orchestrator.web.api.openapi import OpenApiDocument
 from orchestrator.web.api.operation_table import Resources, build_operations
 from orchestrator.web.api.operations import Operation, OperationRouter
@@ -147,6 +149,10 @@ def build_api(services: ApiServices, settings: Settings, version: str) -> Api:
         strategies=StrategyResource(services.origins.strategies, services.origins.fetcher),
         optimisation=PolicyResource(policies, "optimisation"),
         thumbnails=PolicyResource(policies, "thumbnail"),
+        named_queries=NamedQueryResource(
+            catalog.named_queries,
+            QueryMatches(catalog.named_queries, catalog.selections, catalog.spaces),
+        ),
         storage=StorageResource(catalog.quotas),
         jobs=JobResource(catalog.jobs, services.submitter),
         ico=IcoResource(services.transformer, services.submitter),

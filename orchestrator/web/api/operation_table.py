@@ -25,6 +25,8 @@ from orchestrator.web.api.image_list_resource import ImageListResource
 from orchestrator.web.api.image_operations import image_operations, list_operations
 from orchestrator.web.api.image_resource import ImageResource
 from orchestrator.web.api.job_resource import JobResource
+from orchestrator.web.api.named_query_operations import named_query_operations
+from orchestrator.web.api.named_query_resource import NamedQueryResource
 from orchestrator.web.api.openapi import OpenApiDocument
 from orchestrator.web.api.operations import Operation
 from orchestrator.web.api.policy_resource import PolicyResource
@@ -58,6 +60,7 @@ class Resources:
     strategies: StrategyResource
     optimisation: PolicyResource
     thumbnails: PolicyResource
+    named_queries: NamedQueryResource
     storage: StorageResource
     jobs: JobResource
     ico: IcoResource
@@ -82,6 +85,7 @@ def build_operations(resources: Resources, max_body: int) -> list[Operation]:
             "/imageOptimisationPolicies", resources.optimisation, request_models.OptimisationIn
         ),
         *policy_operations("/thumbnailPolicies", resources.thumbnails, request_models.ThumbnailIn),
+        *named_query_operations(resources.named_queries),
         *storage_operations(resources.storage),
         *job_operations(resources.jobs),
         Operation(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.corpus.questions import Questions
@@ -23,9 +24,6 @@ from tests.e2e.test_upload_commands import RULES, SECRET, counts, fill, picture
 from tests.support.patience import patience
 from tests.support.samples import list_samples
 from tests.support.serve_process import Reply, fetch, free_port, wait_until
-from tests.support.server_fixtures import postgres
-
-__all__ = ["postgres"]
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,9 +81,8 @@ class Container:
             wait_until(lambda: self._is_ready(process), "the container is ready", timeout_s=180)
             yield process
         finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+            process.terminate()  # the processes in the container outlive a killed buildah
+            process.wait(timeout=60 * patience())
 
     def _is_ready(self, process: subprocess.Popen[bytes]) -> bool:
         assert process.poll() is None, (self.home / "log").read_text()
@@ -165,7 +162,7 @@ def test_the_image_has_certificates_and_none_of_this_machine(container: Containe
 
 
 def test_the_image_serves_ingests_and_runs_the_commands_of_the_documents(
-    container: Container, postgres: str
+    container: Container,
 ) -> None:
     home = container.home
     with container.serving(str(home / "pictures")) as process:
@@ -176,10 +173,22 @@ def test_the_image_serves_ingests_and_runs_the_commands_of_the_documents(
         assert health.returncode == 0, health.stderr
         doctor = container.run("orchestrator", "doctor")
         assert doctor.returncode == 0, doctor.stdout
-        _old_pictures_are_migrated(container, postgres)
+        _old_pictures_are_migrated(container)
         assert not [line for line in (home / "log").read_text().splitlines() if "Traceback" in line]
-        process.send_signal(signal.SIGTERM)
+        _supervisor(home).send_signal(signal.SIGTERM)  # buildah does not pass it on
         assert process.wait(timeout=60 * patience()) == 0
+
+
+def _supervisor(home: Path) -> psutil.Process:
+    """The first process in the container."""
+    words = ("serve", str(home / "pictures"))
+    found = {
+        process.pid: process
+        for process in psutil.process_iter(["cmdline"])
+        if tuple((process.info["cmdline"] or [])[-2:]) == words
+        and "python" in process.info["cmdline"][0]
+    }
+    return next(each for each in found.values() if each.ppid() not in found)
 
 
 def _every_sample_is_answered(container: Container) -> None:
@@ -228,15 +237,19 @@ def _curl(*words: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def _old_pictures_are_migrated(container: Container, postgres: str) -> None:
+def _old_pictures_are_migrated(container: Container) -> None:
     assert "--originals" in container.run("migrate", "--help").stdout
     assert "--force" in container.run("resize", "--help").stdout
     names = [f"{1_000_000_000 + each}_{each}.jpg" for each in range(5)]
     for each, name in enumerate(names[:4]):
         (container.home / "old" / name).write_bytes(picture(each))
-    dsn = asyncio.run(fill(postgres, [(name, False) for name in names]))
+    # In the database server of the container, which its unprivileged user reaches.
+    server = f"postgresql://postgres@/postgres?host={container.home}/data/postgres"
+    dsn = asyncio.run(fill(server, [(name, False) for name in names]))
     container.env["V5_DATABASE_URL"] = dsn
     migrated = container.run("migrate", "--originals", str(container.home / "old"))
+    assert migrated.stdout, migrated.stderr
     assert counts(migrated.stdout) == (5, 0, 4, 1), migrated
     again = container.run("migrate", "--originals", str(container.home / "old"))
+    assert again.stdout, again.stderr
     assert counts(again.stdout) == (5, 4, 0, 1), again

@@ -1,6 +1,4 @@
-"""Selections of assets: each filter alone, orders, cursors, hostile values, and the plan of the
-database.
-"""
+"""Selections of assets: each filter alone, orders, cursors, hostile values."""
 
 from __future__ import annotations
 

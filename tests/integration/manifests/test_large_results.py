@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import statistics
 import time
@@ -51,6 +52,16 @@ async def fill(site: Site, assets: int) -> None:
         await connection.execute("VACUUM (ANALYZE) assets", timeout=300 * patience())
 
 
+async def index_scans(site: Site) -> int:
+    """How often the index of the first string was read."""
+    async with site.services.catalog.connection() as connection:
+        return int(
+            await connection.fetchval(
+                "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'assets_string1'"
+            )
+        )
+
+
 async def read(session: aiohttp.ClientSession, url: str) -> tuple[float, bytes]:
     """Seconds to the first byte of the body, and the body."""
     began = time.perf_counter()
@@ -67,6 +78,7 @@ async def read(session: aiohttp.ClientSession, url: str) -> tuple[float, bytes]:
 )
 async def test_the_first_byte_comes_soon_and_memory_does_not_grow(site: Site, assets: int) -> None:
     await fill(site, assets)
+    scans = await index_scans(site)
     for query in ("by_name", "by_number"):
         url = f"{site.base}/iiif-resource/v3/1/{query}/atlas"
         collection_s = [(await read(site.session, url))[0] for _ in range(5)]
@@ -90,3 +102,6 @@ async def test_the_first_byte_comes_soon_and_memory_does_not_grow(site: Site, as
         # The figure is that of a quiet machine.
         assert statistics.median(collection_s) < FIRST_BYTE_S * patience(), figures
         assert statistics.median(page_s) < 4 * FIRST_BYTE_S * patience(), figures
+    async with asyncio.timeout(30 * patience()):  # a session reports its scans when it is idle
+        while await index_scans(site) < scans + 4:
+            await asyncio.sleep(0.05)

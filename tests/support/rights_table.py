@@ -92,7 +92,7 @@ def viewer() -> dict[str, str]:
 
 # --- routes -------------------------------------------------------------------------------------
 
-Kind = Literal["image", "document", "list", "stream", "constant"]
+Kind = Literal["image", "document", "list", "book", "stream", "constant"]
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class Row:
     """A route, and what it answers to those without the role.
 
     The status is that for a hidden and for a limited image. An `image` is checked to be no larger
-    than the public edge; a `document` and a `list` not to have the secrets. A
-    `stream` tells once that an image is no longer public. A `constant` depends on
-    no asset.
+    than the public edge; a `document` and a `list` not to have the secrets. A `book` has hidden
+    images among others, and nothing about them but their ids. A `stream` tells once that an image
+    is no longer public. A `constant` depends on no asset.
     """
 
     path: str
@@ -180,6 +180,11 @@ ROWS = (
     _list("/", accept=JSON),
     _list("/", accept=HTML),
     _list("/?limit=1&after=1%2F1%2Fopen-7", accept=JSON),
+    _list("/iiif-collection/1"),
+    _list("/iiif-collection/1/1"),
+    _list("/iiif-collection/v2/1/1"),
+    _list("/iiif-resource/1/all/1", "book"),
+    _list("/iiif-resource/v2/1/all/1", "book"),
     _list("/iiif-activity/1/all-changes", "stream"),
     _list("/iiif-activity/1/page/1", "stream"),
 )

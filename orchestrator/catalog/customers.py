@@ -18,12 +18,14 @@ from orchestrator.catalog.values import ApiKey, Customer, NewApiKey
 from orchestrator.errors import InvalidInput, NotFound, StateConflict
 
 MAX_NAME_CHARS = 100
+MAX_NUMBER = 999_999_999
 FIRST_CUSTOMER = (1, "main")
 """Created in an empty database: every asset belongs to a customer."""
-_DELETED_WITH = (
+DELETED_WITH = (
     "activities",
     "activity_counts",
     "policies",
+    "named_queries",
     "customer_storage",
     "customer_turns",
     "quota_reservations",
@@ -44,8 +46,8 @@ class Customers:
         InvalidInput.
         """
         name = _checked(name)
-        if customer is not None and not 0 < customer < 10**9:
-            raise InvalidInput("A customer's number is from 1 to 999999999.")
+        if customer is not None and not 0 < customer <= MAX_NUMBER:
+            raise InvalidInput(f"A customer's number is from 1 to {MAX_NUMBER}.")
         try:
             async with self._pool.transaction() as connection:
                 # Two transactions at a time would choose the same next number.
@@ -58,6 +60,8 @@ class Customers:
                     customer,
                     name,
                 )
+                if row is None or row["id"] > MAX_NUMBER:
+                    raise StateConflict("There is no number after the highest one. Give a number.")
         except asyncpg.UniqueViolationError as error:
             raise StateConflict("A customer with this name or number already exists.") from error
         return _customer(row)
@@ -108,7 +112,7 @@ class Customers:
                 if row[what]:
                     raise StateConflict(f"Customer {customer} has {advice}")
             await connection.execute("DELETE FROM customers WHERE id = $1", customer)
-            for table in _DELETED_WITH:
+            for table in DELETED_WITH:
                 await connection.execute(
                     f"DELETE FROM {table} WHERE customer = $1",  # noqa: S608  constants
                     customer,

@@ -13,7 +13,7 @@ import asyncpg
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.rows import is_storable
 from orchestrator.catalog.values import Space
-from orchestrator.errors import InvalidInput, NotFound, StateConflict
+from orchestrator.errors import NotFound, StateConflict
 
 MAX_SPACE = 999_999_999
 _OCCUPIED = """WITH RECURSIVE occupied AS (  -- each space by one step down the primary key
@@ -77,7 +77,7 @@ class Spaces:
 
     async def create(self, customer: int, name: str = "", space: int | None = None) -> Space:
         """Create a space, with the number after the highest one unless one is given. Raises
-        Conflict if it was created before or another one has the name.
+        Conflict if it was created before, another one has the name, or no number is left.
         """
         try:
             async with self._pool.transaction() as connection:
@@ -95,12 +95,12 @@ class Spaces:
                     space,
                     name,
                 )
+                if row is None or row["id"] > MAX_SPACE:
+                    raise StateConflict("There is no number after the highest one. Give `id`.")
         except asyncpg.UniqueViolationError as error:
             raise _taken() from error
         except asyncpg.ForeignKeyViolationError as error:
             raise NotFound(f"There is no customer {customer}.") from error
-        if row is None or row["id"] > MAX_SPACE:
-            raise InvalidInput(f"A space's number is from 0 to {MAX_SPACE}.")
         return _space(row)
 
     async def rename(self, customer: int, space: int, name: str) -> Space:

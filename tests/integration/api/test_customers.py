@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from orchestrator.catalog.customers import DELETED_WITH
 from orchestrator.catalog.jobs import JobDraft
 from tests.integration.api.conftest import House
 
@@ -86,6 +87,19 @@ async def test_a_customer_with_assets_jobs_or_an_admin_key_is_not_deleted(house:
     assert first.status == 409
 
 
+async def test_a_deletion_knows_every_table_with_rows_of_customers(house: House):
+    async with house.services.catalog.connection() as connection:
+        rows = await connection.fetch(
+            """SELECT table_name FROM information_schema.columns
+               WHERE table_schema = 'public' AND column_name = 'customer'
+               EXCEPT SELECT conrelid::regclass::text FROM pg_constraint
+               WHERE confrelid = 'customers'::regclass"""
+        )
+    without_customer = {"assets", "aliases", "stored_objects", "ingest_attempts"}
+    deleted = {*DELETED_WITH, "jobs"}
+    assert {row["table_name"] for row in rows} == deleted | without_customer
+
+
 async def test_a_space_is_listed_if_it_was_created_or_has_assets(house: House):
     customer = await house.customer()
     spaces = f"/customers/{customer}/spaces"
@@ -112,6 +126,16 @@ async def test_a_space_is_listed_if_it_was_created_or_has_assets(house: House):
     assert (await house.ask("DELETE", f"{spaces}/8")).status == 204
     assert (await house.ask("GET", f"{spaces}/8")).status == 404
     assert (await house.ask("PATCH", f"{spaces}/9", {"name": "x"})).status == 404
+
+
+async def test_a_number_after_the_highest_one_is_not_given(house: House):
+    customer = await house.customer()
+    spaces = f"/customers/{customer}/spaces"
+    highest = 999_999_999
+    assert (await house.ask("POST", spaces, {"id": highest})).status == 201
+    assert (await house.ask("POST", spaces, {"name": "next"})).status == 409
+    listed = (await house.ask("GET", spaces)).json["spaces"]
+    assert [each["id"] for each in listed] == [highest]
 
 
 async def test_a_key_is_shown_once_stored_as_a_hash_and_revoked(house: House):

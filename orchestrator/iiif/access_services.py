@@ -109,7 +109,13 @@ def probe_service(
     only id and type: a manifest describes them once, in its `services`.
     """
     described = [access_service(addresses, each, stub=stub) for each in services]
-    return {"id": addresses.probe(*asset), "type": "AuthProbeService2", "service": described}
+    return {
+        "id": addresses.probe(*asset),
+        "type": "AuthProbeService2",
+        # Mirador 4 shows no image of which a service has no profile. Other clients ignore it.
+        "profile": "probe",
+        "service": described,
+    }
 
 
 def access_service(

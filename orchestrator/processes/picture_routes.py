@@ -71,6 +71,7 @@ def build_pages(
         uploads = settings.uploads.route_prefix.rstrip("/") + "/uploads"
     collection = CollectionRoutes(
         services.catalog.assets,
+        services.catalog.selections,
         pages,
         addresses,
         default_version=settings.iiif.default_version,

@@ -1,14 +1,20 @@
-"""Handler of `/`: the list of assets as a page for people and as JSON for scripts."""
+"""Handler of `/`: the list of assets, and the search in it, as a page for people and as JSON for
+scripts.
+
+Both have only what everyone may see something of. The list has refused assets, too, so that a
+person finds out why a picture is missing.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
-from orchestrator.errors import CatalogUnavailable, InvalidImageRequest
+from orchestrator.catalog.asset_selection import SelectedPage, Selection
+from orchestrator.errors import CatalogUnavailable, InvalidImageRequest, InvalidInput
 from orchestrator.iiif.negotiation import prefers_json
 from orchestrator.model import Asset, AssetId
 from orchestrator.routing.delivery_types import Delivery
@@ -19,6 +25,7 @@ from orchestrator.web.responses import respond
 
 PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
+MAX_SEARCH_CHARS = 200
 
 
 class AssetLister(Protocol):
@@ -31,12 +38,23 @@ class AssetLister(Protocol):
         ...
 
 
+class AssetSearch(Protocol):
+    """The method of the selections of assets that the search needs."""
+
+    async def page(
+        self, selection: Selection, *, after: str | None = None, limit: int = 100
+    ) -> SelectedPage:
+        """Return a page of the selected assets."""
+        ...
+
+
 class CollectionRoutes:
     """Handler of the landing page and its JSON form."""
 
     def __init__(
         self,
         assets: AssetLister,
+        search: AssetSearch,
         pages: Pages,
         addresses: PublicAddressResolver,
         *,
@@ -47,6 +65,7 @@ class CollectionRoutes:
         uploads, "" without one.
         """
         self._assets = assets
+        self._search = search
         self._pages = pages
         self._addresses = addresses
         self._version = default_version
@@ -68,12 +87,24 @@ class CollectionRoutes:
             listing = await self._listing(request, base)
         except CatalogUnavailable as error:
             listing, problem = Listing(()), error.public
-        body = self.render(listing, base, problem=problem, is_later_page="after" in request.query)
+        body = self.render(
+            listing,
+            base,
+            problem=problem,
+            is_later_page="after" in request.query,
+            search=request.query.get("q", "").strip(),
+        )
         policy = ("Content-Security-Policy", page_policy([base]))
         return respond(request, _page_delivery(body, HTML, (policy,)))
 
     def render(
-        self, listing: Listing, base: str, *, problem: str = "", is_later_page: bool = False
+        self,
+        listing: Listing,
+        base: str,
+        *,
+        problem: str = "",
+        is_later_page: bool = False,
+        search: str = "",
     ) -> bytes:
         """Return the page in UTF-8. `problem` is a public sentence that says why there is no
         list.
@@ -83,16 +114,18 @@ class CollectionRoutes:
             base,
             assets=listing.assets,
             next=listing.next,
-            first=f"{base}/",
+            first=f"{base}/?q={quote(search, safe='')}" if search else f"{base}/",
             is_later_page=is_later_page,
             problem=problem,
             uploads=self._uploads,
-            is_searchable=False,
-            search="",
+            search=search,
+            max_search=MAX_SEARCH_CHARS,
         )
 
     async def _listing(self, request: web.Request, base: str) -> Listing:
         limit = _limit(request.query.get("limit", ""))
+        if text := request.query.get("q", "").strip():
+            return await self._found(text, request.query.get("after") or None, limit, base)
         cursor = request.query.get("after", "")
         assets = await self._assets.page(
             after=AssetId.parse(cursor) if cursor else None, limit=limit + 1, public=True
@@ -107,6 +140,18 @@ class CollectionRoutes:
             if (asset.servable or asset.refused) and asset.public_edge != 0
         )
         return Listing(listed, next_page if len(assets) > limit else None)
+
+    async def _found(self, text: str, after: str | None, limit: int, base: str) -> Listing:
+        """A page of the assets with these words. Raises InvalidInput."""
+        if len(text) > MAX_SEARCH_CHARS:
+            raise InvalidInput(f"Search for at most {MAX_SEARCH_CHARS} characters.")
+        found = await self._search.page(Selection(text=text, viewers=()), after=after, limit=limit)
+        following = None
+        if found.next is not None:
+            values = urlencode({"q": text, "after": found.next, "limit": limit})
+            following = f"{base}/?{values}"
+        listed = tuple(ListedAsset.of(each, base, self._version) for each in found.assets)
+        return Listing(listed, following)
 
 
 def _page_delivery(

@@ -59,6 +59,29 @@ def test_a_long_list_has_pages_and_each_asset_once(server: ServeProcess) -> None
     assert sorted(each for page in pages for each in page) == IDS
 
 
+def test_a_search_finds_words_of_names_page_by_page(server: ServeProcess) -> None:
+    def found(query: str) -> list[str]:
+        address: str | None = f"{server.public}/?{query}"
+        names = []
+        while address:
+            listing = fetch(address, Accept="application/json").json
+            names += [each["id"] for each in listing["images"]]
+            address = listing["next"]
+        return names
+
+    assert found("q=thr") == ["1/1/sub%2Fthree"]
+    assert found("q=t&limit=1") == ["1/1/sub%2Fthree", "1/1/two"]
+    assert found("q=nothing") == []
+    text = fetch(f"{server.public}/?q=%3Cb%3Enothing", Accept="text/html").body.decode()
+    assert "No picture has “&lt;b&gt;nothing”" in text
+    page = fetch(f"{server.public}/?q=t&limit=1", Accept="text/html").body.decode()
+    assert 'rel="next"' in page
+    for query in ("q=-", "q=t&after=x", "q=" + "a" * 201):
+        refused = fetch(f"{server.public}/?{query}", Accept="text/html")
+        assert refused.status == 400, query
+        assert refused.headers["content-type"].startswith("text/html")
+
+
 def test_the_page_has_nothing_inline_and_loads_nothing_from_other_hosts(
     server: ServeProcess,
 ) -> None:

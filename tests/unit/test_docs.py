@@ -118,7 +118,7 @@ def pages() -> list[Any]:
     manifests: dict[str, Any] = dict.fromkeys(signature(ManifestRoutes).parameters)
     results: dict[str, Any] = dict.fromkeys(signature(ResultRoutes).parameters)
     return [
-        CollectionRoutes(nothing, nothing, nothing, default_version=3),
+        CollectionRoutes(nothing, nothing, nothing, nothing, default_version=3),
         ViewRoutes(**view),
         ManifestViewer(nothing, nothing),
         ManifestRoutes(**manifests),

@@ -29,6 +29,7 @@ def test_a_probe_service_has_access_services_with_a_token_and_a_logout_service()
     assert probe_service(HERE, (1, "a/b c"), [a_service()]) == {
         "id": "https://images.example.org/auth/v2/probe/7/1/a%2Fb%20c",
         "type": "AuthProbeService2",
+        "profile": "probe",
         "service": [
             {
                 "id": "https://images.example.org/auth/v2/access/7/staff",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -32,7 +33,10 @@ class Shelf:
 
 
 async def listed(shelf: Shelf, path: str = "/") -> web.Response:
-    routes = CollectionRoutes(shelf, PAGES, PublicAddressResolver((), {}), default_version=3)
+    nothing: Any = None
+    routes = CollectionRoutes(
+        shelf, nothing, PAGES, PublicAddressResolver((), {}), default_version=3
+    )
     headers = {"Accept": "application/json", "Host": "pictures.example"}
     answer = await routes.index(make_mocked_request("GET", path, headers=headers))
     assert isinstance(answer, web.Response)

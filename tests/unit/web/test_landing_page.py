@@ -24,7 +24,7 @@ def a_picture(name: str = "castle", **changes: object) -> ListedAsset:
 def page(listing: Listing, **values: object) -> str:
     nothing: object = None
     addresses = PublicAddressResolver((), {})
-    routes = CollectionRoutes(nothing, PAGES, addresses, default_version=3)  # type: ignore[arg-type]
+    routes = CollectionRoutes(nothing, nothing, PAGES, addresses, default_version=3)  # type: ignore[arg-type]
     return routes.render(listing, BASE, **values).decode()  # type: ignore[arg-type]
 
 
@@ -115,7 +115,7 @@ def test_behind_a_proxy_with_a_path_every_link_of_the_page_has_it() -> None:
     asset = ListedAsset.of(an_asset(), f"{BASE}/pictures", 3)
     text = PAGES.render(
         "collection.html", f"{BASE}/pictures", assets=[asset], next=None, first="", problem="",
-        is_later_page=False, uploads="/uploads", is_searchable=True, max_search=9, search="",
+        is_later_page=False, uploads="/uploads", max_search=9, search="",
     ).decode()  # fmt: skip
     assert f'href="{BASE}/pictures/view/1/1/sample"' in text
     assert 'href="/pictures/uploads"' in text

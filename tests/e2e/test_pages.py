@@ -153,9 +153,11 @@ def test_a_viewer_pages_through_a_manifest_of_50_images_and_zooms_in(
         assert any(each.url.endswith(wanted) for each in visit.answers), wanted
     before = len(visit.answers)
     assert_shows_a_picture(visit.shot(f"{viewer}-fourth.png"))
+    button = page.get_by_role("button", name=zoom_in, exact=True).first
     for _ in range(4):
-        page.get_by_role("button", name=zoom_in, exact=True).first.click()
-        page.wait_for_timeout(300)
+        if button.is_enabled():  # some viewers end at full size
+            button.click()
+        page.wait_for_timeout(600)
     visit.settle()
     assert_shows_a_picture(visit.shot(f"{viewer}-close.png"))
     close = [each.url for each in visit.answers[before:] if "page-04/" in each.url]

@@ -30,7 +30,8 @@ function reopenAfterSignIn({ store }, options) {
 }
 
 if (window.Mirador) {
-  const options = { manifestId: manifest, thumbnailNavigationPosition: "far-bottom" };
+  // Without the strip of thumbnails, which the keyboard cannot scroll.
+  const options = { manifestId: manifest };
   const viewer = window.Mirador.viewer({
     id: "mirador",
     selectedTheme: dark ? "dark" : "light",

@@ -313,6 +313,24 @@ def test_a_change_of_what_is_hidden_changes_no_answer(site: Site) -> None:
     assert [row.id for row, *pair in zip(rows, before, after, strict=True) if not same(*pair)] == []
 
 
+def test_a_search_finds_what_is_limited_and_nothing_that_is_hidden(site: Site) -> None:
+    found = {
+        subject: site.ask(f"/?q={subject.word}", {"Accept": "application/json"})
+        for subject in SUBJECTS
+    }
+    names = {
+        subject.name: [each["id"] for each in json.loads(answer.body)["images"]]
+        for subject, answer in found.items()
+    }
+    assert names == {
+        OPEN.name: [OPEN.path],
+        LIMITED.name: [LIMITED.path],
+        HIDDEN.name: [],
+        REFUSED.name: [],
+    }
+    assert all(json.loads(answer.body)["next"] is None for answer in found.values())
+
+
 def _wait_for_role(site: Site, role: str) -> None:
     token = SignedTokens(SECRET, "orchestrator-token").create([role], 3600)
     deadline = time.monotonic() + 20 * patience()

@@ -198,7 +198,7 @@ async def test_a_viewer_of_version_1_finds_its_services_in_the_body_of_the_401(
         assert isinstance(info["@context"], context)
         assert not {"width", "height", "sizes", "tiles", "maxWidth"} & set(info)
         assert (info["status"], bool(info["error"])) == (401, True)
-        older = [each for each in info["service"] if "@id" in each or "profile" in each]
+        older = [each for each in info["service"] if "@type" in each]
         assert [each["profile"].rpartition("/")[2] for each in older] == [
             "login",
             "login",

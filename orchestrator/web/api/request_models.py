@@ -16,9 +16,7 @@ from orchestrator.ingest.payload.fields import (
     Edge,
     Fields,
     Number,
-    Policy,
     Text,
-    Texts,
     whole_number,
 )
 from orchestrator.ingest.policy_definitions import split_edges
@@ -26,6 +24,8 @@ from orchestrator.ingest.policy_definitions import split_edges
 _MAX_NUMBER = 2**62
 
 WholeNumber = Annotated[int, BeforeValidator(whole_number)]
+QueryText = Annotated[Text, Field(max_length=500)]
+"""A text in an address, which has about 8000 characters in all."""
 Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(whole_number)]
 
 
@@ -72,23 +72,23 @@ class JobsQuery(BeforeQuery):
 class PictureQuery(Fields):
     """The properties of an asset whose picture is the body; a JSON body has them itself."""
 
-    image_optimisation_policy: Policy | None = None
+    image_optimisation_policy: QueryText | None = None
     """Its name."""
-    thumbnail_policy: Policy | None = None
+    thumbnail_policy: QueryText | None = None
     """Its name."""
-    roles: Texts | None = None
+    roles: QueryText | None = None
     """Roles that may see the whole image, with commas."""
     max_unauthorised: Edge | None = None
     """Longest edge in pixels that every client may see; 0 for nothing, -1 for no limit."""
-    tags: Texts | None = None
+    tags: QueryText | None = None
     """With commas."""
-    string1: Text | None = None
-    string2: Text | None = None
-    string3: Text | None = None
+    string1: QueryText | None = None
+    string2: QueryText | None = None
+    string3: QueryText | None = None
     number1: Number | None = None
     number2: Number | None = None
     number3: Number | None = None
-    rights: Text | None = None
+    rights: QueryText | None = None
     """URL of the rights statement."""
 
 

@@ -17,7 +17,7 @@ from orchestrator.ingest.payload.fields import (
     faults_of,
     whole_number,
 )
-from orchestrator.web.api.request_models import Paged
+from orchestrator.web.api.request_models import Paged, QueryText
 
 _MAX_NUMBER = 2**62
 _ORDER_NAMES = {name.lower(): name for name in ORDER_NAMES} | {"id": "name"}
@@ -96,17 +96,27 @@ class AssetFilter(Fields):
 
 
 class SearchQuery(AssetFilter, Paged):
-    """The assets that are listed, and their order."""
+    """The assets that are listed, and their order. Texts are short, because an address is."""
 
-    after: Text = ""
+    q: QueryText | None = None
+    """Words that occur in the name, the strings or the tags, or with which a word there begins. A
+    JSON object selects by its properties instead: `{"string1": "x", "tags": ["a"]}`.
+    """
+    string1: QueryText | None = None
+    """Assets with exactly this text; empty: with none."""
+    string2: QueryText | None = None
+    """Assets with exactly this text; empty: with none."""
+    string3: QueryText | None = None
+    """Assets with exactly this text; empty: with none."""
+    after: QueryText = ""
     """The page begins after this name; only for a list by name, without a search."""
-    cursor: Text = ""
+    cursor: Annotated[str, Field(max_length=4000)] = ""
     """Where the page begins: a value of `next` of the page before."""
-    order_by: Text = ""
+    order_by: QueryText = ""
     """Names of properties, separated by commas: string1 to string3, number1 to number3, name,
     space, batch, created, updated. `-` before a name: descending. By default by name.
     """
-    order_by_descending: Text = ""
+    order_by_descending: QueryText = ""
     """The same, each descending."""
 
     @property

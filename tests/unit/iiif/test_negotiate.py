@@ -16,6 +16,7 @@ from orchestrator.iiif.negotiation import (
     prefers_linked,
     version_from_accept,
 )
+from tests.support.patience import patience
 
 LINKED, PLAIN = "application/ld+json", "application/json"
 TWO, THREE = (f"http://iiif.io/api/image/{version}/context.json" for version in (2, 3))
@@ -137,7 +138,7 @@ def test_a_huge_header_is_not_read_to_its_end(header: str) -> None:
         assert version_from_accept(header, default) == default
     assert prefers_linked(header, 3)
     assert not accepts_gzip(header)
-    assert time.perf_counter() - started < 0.5
+    assert time.perf_counter() - started < 0.5 * patience()
 
 
 @pytest.mark.parametrize(

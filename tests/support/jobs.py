@@ -31,7 +31,7 @@ from orchestrator.jobs.submitter import Submitter
 from orchestrator.jobs.worker_loop import Handler, Worker
 from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.settings import Database, Jobs, Settings
-from tests.support.patience import ANSWER_S
+from tests.support.patience import ANSWER_S, patience
 from tests.support.serve_process import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,7 +269,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-LEASES = {"heartbeat_s": 0.2, "lease_s": 1.0}
+LEASES = {"heartbeat_s": 0.2, "lease_s": 1.0 * patience()}
 
 
 async def _work(dsn: str, log: str, seconds: str) -> None:

@@ -258,6 +258,7 @@ def test_doctor_finds_no_problem_in_a_running_installation(on_server: Command) -
         "database",
         "queue",
         "image server",
+        "identity provider",
         "disk",
         "open files",
         "page",

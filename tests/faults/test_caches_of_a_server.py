@@ -133,7 +133,9 @@ def set_read_only(folder: Path, *, is_read_only: bool) -> None:
 
 def is_verified(data: Path) -> bool:
     """True if `cache verify` finds no difference."""
-    return run_command("cache", "verify", "--data", data).status == 0
+    done = run_command("cache", "verify", "--data", data)
+    print(done.out, done.err)
+    return done.status == 0
 
 
 def test_while_housekeeping_is_down_serving_continues_and_the_quota_holds(tmp_path, folder):

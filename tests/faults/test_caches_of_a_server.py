@@ -252,6 +252,8 @@ def test_killing_all_processes_during_writes_leaves_a_sound_cache(tmp_path, fold
     with run_server(folder, workers=2, data=data, env=SMALL) as server:
         Checker(server).ask_all(TILES[:40])
         assert du(data / "cache" / "derivatives") <= QUOTA
+        # The periodic work of the new processes enters what the killed ones had written.
+        wait_until(lambda: is_verified(data), "the index knows every file")
         assert_log_clean(server.log())
     assert is_verified(data)
     assert not list(data.glob("cache/*/.temp/*"))

@@ -23,12 +23,12 @@ from orchestrator.routing.access_tokens import SignedTokens
 from orchestrator.sign_in.password_check import hash_password
 from tests.e2e.conftest import run_command
 from tests.support import pictures
-from tests.support.browser import Browser
 from tests.support.browsing import ARGUMENTS
 from tests.support.http_server import respond, run_http_server
 from tests.support.openid_provider import run_provider
 from tests.support.patience import patience
 from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
+from tests.support.sign_in_client import SignInClient
 
 VIEWER, STRANGER = "https://viewer.example.org", "https://stranger.example.net"
 TRUSTED = "https://trusted.example.org"
@@ -136,12 +136,12 @@ def restricted(restrict: Restricting) -> None:
 
 
 @pytest.fixture
-async def browser(server: ServeProcess) -> AsyncIterator[Browser]:
-    async with Browser(server.public) as browser:
+async def browser(server: ServeProcess) -> AsyncIterator[SignInClient]:
+    async with SignInClient(server.public) as browser:
         yield browser
 
 
-async def ask_for_token(browser: Browser, origin: str, version: int = 2) -> Any:
+async def ask_for_token(browser: SignInClient, origin: str, version: int = 2) -> Any:
     root = "/auth/v2/access/1" if version == 2 else "/auth/1"
     answer = await browser.get(f"{root}/token?messageId=m%22%3C&origin={origin}")
     assert answer.status == 200
@@ -153,7 +153,7 @@ async def ask_for_token(browser: Browser, origin: str, version: int = 2) -> Any:
 
 
 async def test_a_viewer_of_version_2_leads_its_user_from_the_probe_to_the_image(
-    browser: Browser,
+    browser: SignInClient,
 ) -> None:
     info = await browser.get(INFO)
     assert info.status == 401
@@ -174,7 +174,7 @@ async def test_a_viewer_of_version_2_leads_its_user_from_the_probe_to_the_image(
     token = await ask_for_token(browser, VIEWER)
     assert token["type"] == "AuthAccessToken2"
     assert 3500 < token["expiresIn"] <= 3600
-    async with Browser(browser._base) as viewer:  # a request of a script has no cookies
+    async with SignInClient(browser._base) as viewer:  # a request of a script has no cookies
         bearer = {"Authorization": f"Bearer {token['accessToken']}"}
         assert (await viewer.get(PROBE, **bearer)).json["status"] == 200
         whole = await viewer.get(INFO, **bearer)
@@ -191,7 +191,7 @@ async def test_a_viewer_of_version_2_leads_its_user_from_the_probe_to_the_image(
 
 
 async def test_a_viewer_of_version_1_finds_its_services_in_the_body_of_the_401(
-    browser: Browser,
+    browser: SignInClient,
 ) -> None:
     for version, context in ((2, str), (3, list)):
         info = (await browser.get(f"/iiif/{version}/1%2F1%2Fsecret/info.json")).json
@@ -223,7 +223,7 @@ async def test_a_viewer_of_version_1_finds_its_services_in_the_body_of_the_401(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_the_cookie_is_for_every_site_on_https_and_for_one_on_http(
-    browser: Browser, scheme: str
+    browser: SignInClient, scheme: str
 ) -> None:
     [text] = (await browser.post(STAFF, LOGIN, X_Forwarded_Proto=scheme)).cookies
     name, _, rest = text.partition("=")
@@ -235,7 +235,7 @@ async def test_the_cookie_is_for_every_site_on_https_and_for_one_on_http(
 
 
 async def test_a_token_is_posted_only_to_a_viewer_that_the_user_confirmed(
-    browser: Browser,
+    browser: SignInClient,
 ) -> None:
     await browser.post(STAFF, LOGIN)
     for version, key, name in ((2, "profile", "invalidOrigin"), (1, "error", "invalidOrigin")):
@@ -269,7 +269,7 @@ async def test_a_token_is_posted_only_to_a_viewer_that_the_user_confirmed(
         "https://" + "a" * 300,
     ],
 )
-async def test_a_malformed_origin_is_refused_everywhere(browser: Browser, origin: str) -> None:
+async def test_a_malformed_origin_is_refused_everywhere(browser: SignInClient, origin: str) -> None:
     text = quote(origin, safe="")
     for path in (
         f"/auth/v2/access/1/token?messageId=1&origin={text}",
@@ -283,7 +283,9 @@ async def test_a_malformed_origin_is_refused_everywhere(browser: Browser, origin
 
 
 @pytest.mark.parametrize("query", ["", "?messageId=1", f"?origin={VIEWER}"])
-async def test_a_token_service_of_version_2_needs_a_viewer(browser: Browser, query: str) -> None:
+async def test_a_token_service_of_version_2_needs_a_viewer(
+    browser: SignInClient, query: str
+) -> None:
     assert (await browser.get(f"/auth/v2/access/1/token{query}")).status == 400
 
 
@@ -298,7 +300,7 @@ async def test_a_token_service_of_version_2_needs_a_viewer(browser: Browser, que
     ids=str,
 )
 async def test_a_form_of_another_site_signs_no_user_in_and_confirms_no_viewer(
-    browser: Browser, headers: dict[str, str]
+    browser: SignInClient, headers: dict[str, str]
 ) -> None:
     assert (await browser.post(STAFF, LOGIN, **headers)).status == 403
     assert browser.cookie_names() == set()
@@ -307,7 +309,7 @@ async def test_a_form_of_another_site_signs_no_user_in_and_confirms_no_viewer(
     assert "accessToken" not in await ask_for_token(browser, STRANGER)
 
 
-async def test_another_page_cannot_sign_a_user_out_unseen(browser: Browser) -> None:
+async def test_another_page_cannot_sign_a_user_out_unseen(browser: SignInClient) -> None:
     await browser.post(STAFF, LOGIN)
     for destination in ("image", "iframe", "empty"):
         answer = await browser.get(f"{STAFF}/logout", Sec_Fetch_Dest=destination)
@@ -317,7 +319,7 @@ async def test_another_page_cannot_sign_a_user_out_unseen(browser: Browser) -> N
 
 
 async def test_a_wrong_password_gives_no_cookie_and_after_some_tries_a_pause(
-    browser: Browser, server: ServeProcess
+    browser: SignInClient, server: ServeProcess
 ) -> None:
     stranger = {"X_Forwarded_For": "192.0.2.77"}
     wrong = LOGIN | {"password": "wrong"}
@@ -333,7 +335,7 @@ async def test_a_wrong_password_gives_no_cookie_and_after_some_tries_a_pause(
     assert server.log_events("sign-in refused")[0]["user"] == "ada"
 
 
-async def test_every_answer_is_never_cached(browser: Browser) -> None:
+async def test_every_answer_is_never_cached(browser: SignInClient) -> None:
     paths = [
         PROBE,
         "/auth/v2/probe/1/1/nothing",
@@ -369,12 +371,14 @@ async def test_every_answer_is_never_cached(browser: Browser) -> None:
         ("/auth/v2/probe/1", 400),
     ],
 )
-async def test_addresses_that_name_no_service(browser: Browser, path: str, status: int) -> None:
+async def test_addresses_that_name_no_service(
+    browser: SignInClient, path: str, status: int
+) -> None:
     assert (await browser.get(path)).status == status
 
 
 async def test_terms_are_agreed_to_on_our_page_or_for_a_trusted_viewer_in_its_own(
-    browser: Browser,
+    browser: SignInClient,
 ) -> None:
     terms = "/auth/v2/access/1/terms"
     page = await browser.get(f"{terms}?origin={VIEWER}")
@@ -384,14 +388,14 @@ async def test_terms_are_agreed_to_on_our_page_or_for_a_trusted_viewer_in_its_ow
     await browser.post(terms, {"origin": VIEWER})
     assert "accessToken" in await ask_for_token(browser, VIEWER)
     assert (await browser.get(IMAGE)).status == 200
-    async with Browser(browser._base) as other:
+    async with SignInClient(browser._base) as other:
         assert (await other.get(f"/auth/1/terms?origin={TRUSTED}")).cookies != []
         assert "accessToken" in await ask_for_token(other, TRUSTED)
         assert "accessToken" not in await ask_for_token(other, VIEWER)
 
 
 async def test_a_kiosk_gives_access_by_its_network_and_tokens_to_trusted_viewers(
-    browser: Browser,
+    browser: SignInClient,
 ) -> None:
     for service, address in (("attic", "127.0.0.1"), ("room", "192.0.2.77")):
         path = f"/auth/v2/access/1/{service}?origin={TRUSTED}"
@@ -404,7 +408,7 @@ async def test_a_kiosk_gives_access_by_its_network_and_tokens_to_trusted_viewers
 
 
 async def test_a_cookie_of_another_program_gives_tokens_to_trusted_viewers(
-    browser: Browser,
+    browser: SignInClient,
 ) -> None:
     made = SignedTokens(SECRET, "orchestrator-token").create(["reader"], 60)
     cookie = {"Cookie": f"orchestrator-token={made}"}
@@ -414,7 +418,7 @@ async def test_a_cookie_of_another_program_gives_tokens_to_trusted_viewers(
 
 
 async def test_a_public_image_is_open_to_every_probe_and_a_limited_one_has_a_substitute(
-    browser: Browser, restrict: Restricting
+    browser: SignInClient, restrict: Restricting
 ) -> None:
     try:
         restrict(["staff"], 300)
@@ -431,7 +435,7 @@ async def test_a_public_image_is_open_to_every_probe_and_a_limited_one_has_a_sub
         restrict(["staff", "reader"], 0)
 
 
-async def sign_in_at_provider(browser: Browser, user: str, *, start: str = "") -> Any:
+async def sign_in_at_provider(browser: SignInClient, user: str, *, start: str = "") -> Any:
     """Begin on our page, sign in at the provider, and return to our address."""
     begun = await browser.post(start or "/auth/v2/access/1/campus", {"origin": VIEWER})
     assert begun.status == 303
@@ -441,7 +445,7 @@ async def sign_in_at_provider(browser: Browser, user: str, *, start: str = "") -
     return address, consent.headers["Location"]
 
 
-async def test_a_user_signs_in_at_an_openid_provider(browser: Browser) -> None:
+async def test_a_user_signs_in_at_an_openid_provider(browser: SignInClient) -> None:
     page = await browser.get(f"/auth/v2/access/1/campus?origin={VIEWER}")
     assert page.status == 200  # the user confirms the viewer first
     assert "form-action" not in page.headers["Content-Security-Policy"]
@@ -460,30 +464,30 @@ async def test_a_user_signs_in_at_an_openid_provider(browser: Browser) -> None:
     assert (await browser.get(back)).status == 403  # once
 
 
-async def test_a_trusted_viewer_leads_straight_to_the_provider(browser: Browser) -> None:
+async def test_a_trusted_viewer_leads_straight_to_the_provider(browser: SignInClient) -> None:
     begun = await browser.get(f"/auth/v2/access/1/campus?origin={TRUSTED}")
     assert begun.status == 303
     assert begun.headers["Cache-Control"] == "no-store"
 
 
-async def test_a_user_without_a_mapped_role_gets_no_session(browser: Browser) -> None:
+async def test_a_user_without_a_mapped_role_gets_no_session(browser: SignInClient) -> None:
     _, back = await sign_in_at_provider(browser, "mallory")
     refused = await browser.get(back)
     assert refused.status == 403
     assert not any(name.startswith("orchestrator") for name in browser.cookie_names())
 
 
-async def test_a_user_who_declines_at_the_provider_gets_no_session(browser: Browser) -> None:
+async def test_a_user_who_declines_at_the_provider_gets_no_session(browser: SignInClient) -> None:
     _, back = await sign_in_at_provider(browser, "")
     assert "error=access_denied" in back
     assert (await browser.get(back)).status in (400, 403)
 
 
 async def test_a_return_from_the_provider_counts_only_in_the_browser_that_began(
-    browser: Browser,
+    browser: SignInClient,
 ) -> None:
     _, back = await sign_in_at_provider(browser, "grace")
-    async with Browser(browser._base) as victim:
+    async with SignInClient(browser._base) as victim:
         assert (await victim.get(back)).status == 403
         await victim.post("/auth/v2/access/1/campus", {"origin": VIEWER})  # its own state
         assert (await victim.get(back)).status == 403

@@ -24,6 +24,7 @@ HIDDEN_DIMENSIONS: Dimensions = (1000, 1000)
 _RIGHTS_URI = re.compile(r"https?://[^\s<>\"{}|\\^`\x00-\x20]+", re.IGNORECASE)
 _REGISTERED = re.compile(r"https?://(www\.)?(creativecommons\.org|rightsstatements\.org)(/.*)")
 
+Document = dict[str, Any]
 Services = Mapping[int, str]
 """The base URI of an image service for each version of the Image API."""
 
@@ -117,3 +118,13 @@ def rights_uri(rights: str) -> str:
 def size_list(sizes: Sequence[Dimensions]) -> list[dict[str, int]]:
     """Sizes as an image service lists them, ascending."""
     return [{"width": width, "height": height} for width, height in sorted(sizes)]
+
+
+def sides(size: Dimensions | None) -> Document:
+    """The properties of a picture of this size; none if the size is not known."""
+    return {} if size is None else {"width": size[0], "height": size[1]}
+
+
+def without_empty(document: Document) -> Document:
+    """The document without empty texts and lists."""
+    return {key: value for key, value in document.items() if value not in ("", [])}

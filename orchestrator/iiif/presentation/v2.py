@@ -14,6 +14,7 @@ from orchestrator.iiif.presentation.presentation_input import (
     CONTEXTS,
     CanvasInput,
     CollectionInput,
+    Document,
     ManifestInput,
     Reference,
     Services,
@@ -21,11 +22,11 @@ from orchestrator.iiif.presentation.presentation_input import (
     picture_uri,
     plain,
     rights_uri,
+    sides,
     size_list,
+    without_empty,
 )
 from orchestrator.iiif.scale import Dimensions
-
-Document = dict[str, Any]
 
 
 def manifest(facts: ManifestInput) -> Document:
@@ -41,7 +42,7 @@ def manifest(facts: ManifestInput) -> Document:
         "within": _within(facts.part_of),
     }
     sequence = {"@id": f"{facts.id}/sequence/normal", "@type": "sc:Sequence", "canvases": []}
-    return {**_without_empty(document), "sequences": [sequence]}
+    return {**without_empty(document), "sequences": [sequence]}
 
 
 def canvas(facts: CanvasInput) -> Document:
@@ -54,7 +55,7 @@ def canvas(facts: CanvasInput) -> Document:
             "@id": _resource_uri(facts),
             "@type": "dctypes:Image",
             "format": "image/jpeg",
-            **_sides(facts.image),
+            **sides(facts.image),
             "service": _image_service(facts.services, level=2, access=facts.access_1),
         },
         "on": facts.id,
@@ -69,7 +70,7 @@ def canvas(facts: CanvasInput) -> Document:
         **_rights(facts.rights),
         "thumbnail": _thumbnail(facts.thumbnail),
     }
-    return {**_without_empty(document), "images": [annotation]}
+    return {**without_empty(document), "images": [annotation]}
 
 
 def collection(facts: CollectionInput) -> Document:
@@ -83,12 +84,12 @@ def collection(facts: CollectionInput) -> Document:
         "label": plain(facts.label),
         "within": _within(facts.part_of),
     }
-    return {**_without_empty(document), f"{facts.holds.lower()}s": []}
+    return {**without_empty(document), f"{facts.holds.lower()}s": []}
 
 
 def member(facts: Reference) -> Document:
     """A manifest or collection as a member of a collection."""
-    return _without_empty(
+    return without_empty(
         {
             "@id": facts.id,
             "@type": f"sc:{facts.type}",
@@ -132,13 +133,9 @@ def _thumbnail(facts: Thumbnail | None) -> Document | str:
         "@id": picture_uri(facts.services, 2, facts.size),
         "@type": "dctypes:Image",
         "format": "image/jpeg",
-        **_sides(facts.size),
+        **sides(facts.size),
         "service": _image_service(facts.services, level=level, sizes=facts.sizes),
     }
-
-
-def _sides(size: Dimensions | None) -> Document:
-    return {} if size is None else {"width": size[0], "height": size[1]}
 
 
 def _metadata(pairs: Sequence[tuple[str, str]]) -> list[Document]:
@@ -153,7 +150,3 @@ def _rights(rights: str) -> Document:
 
 def _within(facts: Reference | None) -> str:
     return facts.id if facts is not None else ""
-
-
-def _without_empty(document: Document) -> Document:
-    return {key: value for key, value in document.items() if value not in ("", [])}

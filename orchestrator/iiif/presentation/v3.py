@@ -13,6 +13,7 @@ from orchestrator.iiif.presentation.presentation_input import (
     CONTEXTS,
     CanvasInput,
     CollectionInput,
+    Document,
     ManifestInput,
     Reference,
     Services,
@@ -20,11 +21,11 @@ from orchestrator.iiif.presentation.presentation_input import (
     picture_uri,
     plain,
     rights_uri,
+    sides,
     size_list,
+    without_empty,
 )
 from orchestrator.iiif.scale import Dimensions
-
-Document = dict[str, Any]
 
 
 def manifest(facts: ManifestInput) -> Document:
@@ -40,7 +41,7 @@ def manifest(facts: ManifestInput) -> Document:
         "services": [dict(each) for each in facts.services],
         "partOf": _part_of(facts.part_of),
     }
-    return {**_without_empty(document), "items": []}
+    return {**without_empty(document), "items": []}
 
 
 def canvas(facts: CanvasInput) -> Document:
@@ -63,7 +64,7 @@ def canvas(facts: CanvasInput) -> Document:
         **_rights(facts.rights),
         "thumbnail": _thumbnails(facts.thumbnail),
     }
-    return {**_without_empty(document), "items": [page]}
+    return {**without_empty(document), "items": [page]}
 
 
 def collection(facts: CollectionInput) -> Document:
@@ -75,12 +76,12 @@ def collection(facts: CollectionInput) -> Document:
         "label": _language_map(facts.label),
         "partOf": _part_of(facts.part_of),
     }
-    return {**_without_empty(document), "items": []}
+    return {**without_empty(document), "items": []}
 
 
 def member(facts: Reference) -> Document:
     """A manifest or collection as a member of a collection."""
-    return _without_empty(
+    return without_empty(
         {
             "id": facts.id,
             "type": facts.type,
@@ -95,7 +96,7 @@ def _body(facts: CanvasInput) -> Document:
         "id": _body_uri(facts),
         "type": "Image",
         "format": "image/jpeg",
-        **_sides(facts.image),
+        **sides(facts.image),
     }
     access = [dict(each) for each in facts.access_2]
     # A client finds the services at the picture as well as at the image service (Authorization
@@ -143,14 +144,10 @@ def _thumbnails(facts: Thumbnail | None) -> list[Document]:
             "id": picture_uri(facts.services, 3, facts.size),
             "type": "Image",
             "format": "image/jpeg",
-            **_sides(facts.size),
+            **sides(facts.size),
             "service": _image_services(facts.services, level=level, sizes=facts.sizes),
         }
     ]
-
-
-def _sides(size: Dimensions | None) -> Document:
-    return {} if size is None else {"width": size[0], "height": size[1]}
 
 
 def _language_map(text: str, language: str = "none") -> Document:
@@ -178,7 +175,3 @@ def _part_of(facts: Reference | None) -> list[Document]:
     if facts is None:
         return []
     return [{"id": facts.id, "type": facts.type, "label": _language_map(facts.label)}]
-
-
-def _without_empty(document: Document) -> Document:
-    return {key: value for key, value in document.items() if value not in ("", [])}

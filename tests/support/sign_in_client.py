@@ -40,8 +40,8 @@ class Answer:
         return json.loads(html.unescape(found[1]))
 
 
-class Browser:
-    """`async with Browser() as browser`; `base` is put before paths."""
+class SignInClient:
+    """`async with SignInClient(base) as client`; `base` is put before paths."""
 
     def __init__(self, base: str) -> None:
         self._base = base

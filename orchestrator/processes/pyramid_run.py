@@ -65,7 +65,8 @@ def require_pyramids(services: Services) -> PyramidServices:
 
 async def run_once(services: Services, on_end: OnEnd = lambda _key, _reason: None) -> RunReport:
     """Receive the events that wait, then work until no job of pyramids is due, whether the window
-    is open or not. Jobs that other processes run are left to them. Raises SettingsError,
+    is open or not. Jobs that other processes run are left to them; those of processes that have
+    died are taken over as soon as a due job waits for them. Raises SettingsError,
     CatalogUnavailable, QueueUnavailable.
     """
     pyramids = require_pyramids(services)
@@ -73,7 +74,8 @@ async def run_once(services: Services, on_end: OnEnd = lambda _key, _reason: Non
         while await pyramids.receiver.receive(0):
             pass
     claims, settings = services.catalog.claims, services.settings
-    await claims.recover(settings.jobs.lease_s, settings.jobs.max_attempts)
+    sweeper = build_job_sweeper(services)
+    await sweeper.sweep()
     await services.catalog.due_times.delay([PYRAMID], 0)
     outcomes = _Outcomes(on_end)
     handlers = {kind: outcomes.record(each) for kind, each in pyramids.handlers.items()}
@@ -84,9 +86,13 @@ async def run_once(services: Services, on_end: OnEnd = lambda _key, _reason: Non
         worker = Worker(claims, handlers, options, dead)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(worker.run())
+            # A due job waits while another one of its asset is claimed. If that worker has died,
+            # the claim ends only when it is swept, and no other process may be there to do so.
+            sweeping = tasks.create_task(sweeper.run())
             while (due_s is not None and due_s <= 0) or outcomes.running:
                 await asyncio.sleep(_LOOK_S)
                 due_s = await claims.next_due_s(KINDS)
+            sweeping.cancel()
             running.cancel()
         due_s = await claims.next_due_s(KINDS)  # a claim may have been released
     return await _report(services, outcomes)
@@ -114,6 +120,11 @@ class _Outcomes:
             self.running += 1
             try:
                 await handle(job)
+            except Superseded as error:
+                # The job of the later change has an outcome of its own, perhaps before this one.
+                self.by_source.setdefault(source, error)
+                self._on_end(source.key, str(error))
+                raise
             except Exception as error:  # counted, then raised to the worker loop
                 self.by_source[source] = error
                 self._on_end(source.key, str(error))

@@ -17,7 +17,7 @@ from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.jobs import JobDraft
 from orchestrator.catalog.pyramid_values import Acceptance, SourceChange, SourceObject
 from orchestrator.ingest.events.event_notes import Note, Notes
-from orchestrator.ingest.events.pyramid_keys import asset_of, bases_of
+from orchestrator.ingest.events.pyramid_keys import asset_of, bases_of, targets_of
 from orchestrator.ingest.events.s3_events import ObjectEvent
 from orchestrator.jobs.submitter import Submission, Submitter
 from orchestrator.settings import Pyramids
@@ -124,7 +124,7 @@ class EventAcceptor:
             PYRAMID_REMOVAL if change.is_removed else PYRAMID,
             {**payload, "note": note} if note else payload,
             self._settings.customer,
-            asset=str(asset_of(self._settings, acceptance.base)),
+            asset=str(asset_of(self._settings, targets_of(acceptance.base, 1)[0])),
             generation=acceptance.generation,
         )
         recorded = await submission.submit([draft])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
+from orchestrator.catalog.jobs import LANES
+from orchestrator.ingest.events.event_acceptance import KINDS
 from orchestrator.ingest.events.pyramid_scan import ScanItem, Selection
 from orchestrator.ingest.register import Request
 from orchestrator.model import AssetId
 from orchestrator.processes.pyramid_run import require_pyramids
 from tests.integration.events.conftest import PyramidSystem, jpeg, png
+from tests.support.patience import patience
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -206,4 +210,29 @@ async def test_an_asset_of_another_origin_is_not_replaced(system: PyramidSystem)
     await system.house.services.pipeline.editor.delete(AssetId(1, 1, "taken/1"))
     await rerun(system, "taken/")
     assert (await system.run()).done == 1
+    clear_notes(system)
+
+
+async def test_a_picture_that_waits_for_a_dead_process_is_made(system: PyramidSystem) -> None:
+    """A process of another data directory was killed while it made the pyramid of the first
+    version, and its lease ends during the run. The second version waits for it.
+    """
+    await system.put("dead/1.jpg", jpeg())
+    catalog, lease_s = system.house.services.catalog, system.house.services.settings.jobs.lease_s
+    job = await catalog.claims.claim("killed:1:name/1", KINDS, LANES, 9)
+    assert job is not None
+    await catalog.claims.heartbeat([job])
+    async with catalog.transaction() as connection:
+        await connection.execute(
+            "UPDATE jobs SET heartbeat = heartbeat - make_interval(secs => $1) WHERE id = $2",
+            lease_s - 2,
+            job.id,
+        )
+    await system.put("dead/1.jpg", jpeg(210, 100))
+    async with asyncio.timeout(40 * patience()):
+        report = await system.run()
+    assert (report.attempted, report.done) == (1, 1)
+    asset = await system.asset("dead/1")
+    assert asset is not None
+    assert asset.dimensions == (210, 100)
     clear_notes(system)

@@ -25,8 +25,8 @@ from orchestrator.imaging.recipes import Encoder
 from orchestrator.ingest.events.pyramid_services import BucketName, open_bucket
 from orchestrator.jobs.sqs_queues import check_queue, open_sqs
 from orchestrator.origins.strategy_regex import compile_regex
-from orchestrator.routing.image_server import BuiltinImageServer
-from orchestrator.routing.remote_image_server import RemoteImageServer
+from orchestrator.routing.image_servers.builtin import BuiltinImageServer
+from orchestrator.routing.image_servers.remote_pool import RemotePool
 from orchestrator.settings import Settings
 from orchestrator.storage.sqs_client import open_queues
 from orchestrator.storage.store import DEFAULT_MEDIA_TYPE, read
@@ -223,7 +223,7 @@ async def _check_image_servers(settings: Settings) -> Finding:
     if settings.image_server.kind == "builtin":
         return Finding("image server", "ok", "built-in")
     pool = ImagingPool(settings.imaging)
-    server = RemoteImageServer(settings.image_server, BuiltinImageServer(pool, Encoder()))
+    server = RemotePool(settings.image_server, BuiltinImageServer(pool, Encoder()))
     try:
         problem = await server.check()
     finally:

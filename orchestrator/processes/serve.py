@@ -36,10 +36,11 @@ from orchestrator.routing.deliver import Deliverer
 from orchestrator.routing.delivery_settings import encoder_of, limits_of, thumbnail_rules_of
 from orchestrator.routing.derivative_maker import DerivativeMaker
 from orchestrator.routing.describe import InfoDescriber
-from orchestrator.routing.image_server import BuiltinImageServer, ImageServer
+from orchestrator.routing.image_servers.builtin import BuiltinImageServer
+from orchestrator.routing.image_servers.protocol import ImageServer
+from orchestrator.routing.image_servers.remote_pool import RemotePool
 from orchestrator.routing.memory_sources import MemorySourceCache
 from orchestrator.routing.orchestrate import SourceOrchestrator
-from orchestrator.routing.remote_image_server import RemoteImageServer
 from orchestrator.routing.snapshots import Snapshots
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.routing.warmer import SourceWarmer
@@ -238,7 +239,7 @@ class PublicServer:
         builtin = BuiltinImageServer(self._services.imaging, encoder_of(self._settings))
         if self._settings.image_server.kind == "builtin":
             return builtin
-        return RemoteImageServer(self._settings.image_server, builtin)
+        return RemotePool(self._settings.image_server, builtin)
 
 
 def _build_unorchestrated(services: Services, stack: AsyncExitStack) -> UnorchestratedRenderer:
@@ -259,6 +260,6 @@ def _build_unorchestrated(services: Services, stack: AsyncExitStack) -> Unorches
             "path_template": settings.special_path_template,
             "sources_root": "",
         }
-        special = RemoteImageServer(settings.model_copy(update=changes), builtin)
+        special = RemotePool(settings.model_copy(update=changes), builtin)
         stack.push_async_callback(special.close)
     return UnorchestratedRenderer(memory, builtin, special)

@@ -14,7 +14,7 @@ from orchestrator.iiif.geometry import ResolvedImage, decoded_pixels
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset, Dimensions
-from orchestrator.routing.image_server import ImageServer
+from orchestrator.routing.image_servers.protocol import ImageServer
 from orchestrator.routing.orchestrate import NotOrchestrated, SourceOrchestrator
 from orchestrator.routing.plan import Access, ExactThumbnail, FromSource, ResizedThumbnail, Step
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer

@@ -18,10 +18,11 @@ from orchestrator.errors import DecodeTimeout, NoRoom, Overloaded, Unprocessable
 from orchestrator.iiif.geometry import ResolvedImage
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import STORE, Asset, Source
-from orchestrator.routing.image_server import ImageServer, recipe_for
+from orchestrator.routing.image_servers.builtin import recipe_for
+from orchestrator.routing.image_servers.protocol import ImageServer
+from orchestrator.routing.image_servers.remote_pool import RemotePool
 from orchestrator.routing.memory_sources import MemorySourceCache, WholeSourceRequired
 from orchestrator.routing.orchestrate import source_of, source_product
-from orchestrator.routing.remote_image_server import RemoteImageServer
 
 log = logging.getLogger(__name__)
 Reason = Literal["never", "no_room", "cold"]
@@ -35,7 +36,7 @@ class UnorchestratedRenderer:
         self,
         memory: MemorySourceCache,
         renderer: ImageServer,
-        special_pool: RemoteImageServer | None,
+        special_pool: RemotePool | None,
     ) -> None:
         """`renderer` must run on this host: only this host's processes can read sources in memory.
         `special_pool` are image servers that read the object store themselves.

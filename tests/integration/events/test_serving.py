@@ -22,7 +22,7 @@ from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset
 from orchestrator.routing.derivative_maker import DerivativeMaker
-from orchestrator.routing.image_server import BuiltinImageServer
+from orchestrator.routing.image_servers.builtin import BuiltinImageServer
 from orchestrator.routing.memory_sources import MemorySourceCache
 from orchestrator.routing.plan import FromSource
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer

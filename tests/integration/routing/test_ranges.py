@@ -28,7 +28,7 @@ from orchestrator.imaging import FAST_LOSSY, FASTEST, ConversionPolicy
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset, Source, SourceKind
-from orchestrator.routing.image_server import BuiltinImageServer
+from orchestrator.routing.image_servers.builtin import BuiltinImageServer
 from orchestrator.routing.memory_sources import WORTH_PARTS, MemorySourceCache
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.settings import Imaging, Storage

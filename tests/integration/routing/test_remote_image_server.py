@@ -15,7 +15,8 @@ from orchestrator.errors import ImageServerUnavailable, Overloaded
 from orchestrator.iiif.geometry import Limits, resolve
 from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.model import SourceKind
-from orchestrator.routing.remote_image_server import RemoteImageServer, request_path
+from orchestrator.routing.image_servers.remote_pool import RemotePool
+from orchestrator.routing.image_servers.request_form import request_path
 from orchestrator.settings import ImageServer
 from tests.support import pictures
 from tests.support.builders import a_source, an_asset
@@ -57,7 +58,7 @@ def asset():
 
 
 @asynccontextmanager
-async def remote_server(handler: Handler, **changes) -> AsyncIterator[RemoteImageServer]:
+async def remote_server(handler: Handler, **changes) -> AsyncIterator[RemotePool]:
     app = web.Application()
     app.router.add_get("/{path:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -66,7 +67,7 @@ async def remote_server(handler: Handler, **changes) -> AsyncIterator[RemoteImag
     await site.start()
     address = f"http://127.0.0.1:{runner.addresses[0][1]}"
     settings = ImageServer(kind="cantaloupe", addresses=[address], **changes)
-    server = RemoteImageServer(settings, Fallback())
+    server = RemotePool(settings, Fallback())
     try:
         yield server
     finally:
@@ -190,7 +191,7 @@ async def test_a_response_has_the_requested_size_within_a_pixel(source, path, se
 
 
 async def test_a_server_that_does_not_listen_is_unavailable_and_named_by_the_check(source):
-    server = RemoteImageServer(
+    server = RemotePool(
         ImageServer(kind="cantaloupe", addresses=["http://127.0.0.1:1"]), Fallback()
     )
     with pytest.raises(ImageServerUnavailable):
@@ -247,7 +248,7 @@ async def test_a_real_iipsrv_cuts_images_from_the_shared_folder(tmp_path):
             path_template="/{path}/{image}",
             sources_root=str(tmp_path),
         )
-        server = RemoteImageServer(settings, Fallback())
+        server = RemotePool(settings, Fallback())
         try:
             for request_text in (
                 "0,0,512,512/512,512/0/default.jpg",

@@ -26,10 +26,10 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset, Source, SourceKind
 from orchestrator.routing.caching_rules import CachingRules
-from orchestrator.routing.image_server import BuiltinImageServer, recipe_for
+from orchestrator.routing.image_servers.builtin import BuiltinImageServer, recipe_for
+from orchestrator.routing.image_servers.remote_pool import RemotePool
 from orchestrator.routing.memory_sources import WORTH_PARTS, MemorySourceCache, WholeSourceRequired
 from orchestrator.routing.orchestrate import source_product
-from orchestrator.routing.remote_image_server import RemoteImageServer
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.settings import CacheRule, ImageServer, Imaging
 from orchestrator.storage.filesystem_store import FilesystemStore
@@ -227,7 +227,7 @@ async def test_a_cancelled_reader_does_not_affect_the_next_one(tmp_path, store):
 
 
 @asynccontextmanager
-async def special_pool() -> AsyncIterator[tuple[RemoteImageServer, list[str]]]:
+async def special_pool() -> AsyncIterator[tuple[RemotePool, list[str]]]:
     """A fake of Cantaloupe with S3Source."""
     requests: list[str] = []
     jpeg = io.BytesIO()
@@ -243,9 +243,7 @@ async def special_pool() -> AsyncIterator[tuple[RemoteImageServer, list[str]]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    server = RemoteImageServer(
-        ImageServer(kind="cantaloupe", addresses=[address]), BuiltinImageServer
-    )
+    server = RemotePool(ImageServer(kind="cantaloupe", addresses=[address]), BuiltinImageServer)
     try:
         yield server, requests
     finally:

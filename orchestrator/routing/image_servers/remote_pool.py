@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -23,13 +22,12 @@ from yarl import URL
 
 from orchestrator import metrics
 from orchestrator.errors import ImageServerUnavailable, NoRoom, Overloaded
-from orchestrator.iiif.geometry import ResolvedImage, rotation_text
-from orchestrator.iiif.rotation import canvas_size
-from orchestrator.iiif.scale import scaled
-from orchestrator.iiif.syntax import FORMATS
-from orchestrator.imaging.encoded_dimensions import dimensions_of
-from orchestrator.model import Asset, SourceKind
-from orchestrator.routing.image_server import ImageServer
+from orchestrator.iiif.geometry import ResolvedImage
+from orchestrator.model import Asset
+from orchestrator.routing.image_servers.abilities import ABILITIES, can_make
+from orchestrator.routing.image_servers.answer_check import problem_of
+from orchestrator.routing.image_servers.protocol import ImageServer
+from orchestrator.routing.image_servers.request_form import request_path
 from orchestrator.settings import ImageServer as ImageServerSettings
 
 log = logging.getLogger(__name__)
@@ -38,43 +36,9 @@ _TEMPLATES = {
     "cantaloupe": "/iiif/3/{path}/{image}",
     "iipimage": "/fcgi-bin/iipsrv.fcgi?IIIF={path}/{image}",
 }
-_FIRST_BYTES = {
-    "jpg": b"\xff\xd8\xff",
-    "png": b"\x89PNG\r\n\x1a\n",
-    "gif": b"GIF8",
-    "webp": b"RIFF",
-}
-_LAST_BYTES = {"jpg": b"\xff\xd9", "png": b"IEND\xaeB`\x82", "gif": b";"}
-_ROUNDING_PX = 1
-"""Image servers round the side that they compute, and a rotated canvas, in different ways."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Abilities:
-    """What a kind of image server can make; the built-in renderer makes the rest."""
-
-    formats: frozenset[str]
-    sources: frozenset[SourceKind]
-    any_rotation: bool
-
-
-_ABILITIES = {
-    # Cantaloupe 5 and 6 answer 415 for webp. The end of its tif and gif output cannot be verified.
-    "cantaloupe": _Abilities(
-        frozenset({"jpg", "png"}),
-        frozenset({SourceKind.JPEG2000, SourceKind.PYRAMID_TIFF}),
-        any_rotation=True,
-    ),
-    # iipsrv 1.1 encodes only JPEG and rotates only by multiples of 90 degrees.
-    "iipimage": _Abilities(
-        frozenset({"jpg"}),
-        frozenset({SourceKind.JPEG2000, SourceKind.PYRAMID_TIFF}),
-        any_rotation=False,
-    ),
-}
-
-
-class RemoteImageServer:
+class RemotePool:
     """A pool of image servers of one kind. All requests for one asset go to the same server, so
     that its caches stay warm.
     """
@@ -83,7 +47,7 @@ class RemoteImageServer:
         self._kind: Literal["cantaloupe", "iipimage"] = (
             "iipimage" if settings.kind == "iipimage" else "cantaloupe"
         )
-        self._abilities = _ABILITIES[self._kind]
+        self._abilities = ABILITIES[self._kind]
         self._settings = settings
         self._fallback = fallback
         self._template = settings.path_template or _TEMPLATES[self._kind]
@@ -93,7 +57,7 @@ class RemoteImageServer:
 
     async def render(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
         """See ImageServer.render."""
-        if not self._can_make(asset, image):
+        if not can_make(self._abilities, asset, image):
             return await self._fallback.render(asset, path, image)
         if not await asyncio.to_thread(path.is_file):
             raise FileNotFoundError(path)
@@ -108,7 +72,7 @@ class RemoteImageServer:
         Raises NoRoom for an image that these servers cannot make, Overloaded,
         ImageServerUnavailable.
         """
-        if not self._can_make(asset, image):
+        if not can_make(self._abilities, asset, image):
             raise NoRoom("The special pool cannot make this image.")
         return await self._request(asset, key, image)
 
@@ -136,19 +100,6 @@ class RemoteImageServer:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
-
-    def _can_make(self, asset: Asset, image: ResolvedImage) -> bool:
-        abilities, source = self._abilities, asset.source
-        is_enlarged = image.size[0] > image.region[2] or image.size[1] > image.region[3]
-        needs_free_rotation = image.mirror or (image.rotation % 90 != 0)
-        return (
-            source is not None
-            and source.kind in abilities.sources
-            and image.format in abilities.formats
-            and image.quality == "default"
-            and not is_enlarged
-            and (abilities.any_rotation or not needs_free_rotation)
-        )
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -182,7 +133,7 @@ class RemoteImageServer:
         try:
             async with self._client().get(url, allow_redirects=False) as answer:
                 body = await _read_bounded(answer)
-                problem = _problem_of(answer, body, image)
+                problem = problem_of(answer, body, image)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ImageServerUnavailable("The image server does not answer.") from error
         if problem:
@@ -204,40 +155,3 @@ async def _read_bounded(answer: aiohttp.ClientResponse) -> bytes:
         if total > MAX_BYTES:
             raise ImageServerUnavailable("The image server sent more than the size limit.")
     return b"".join(chunks)
-
-
-def request_path(image: ResolvedImage) -> str:
-    """The IIIF parameters of a resolved image in the form that image servers answer fast: `w,` or
-    `,h` if it gives the same size.
-    """
-    x, y, region_width, region_height = image.region
-    width, height = image.size
-    region = "full" if image.full_region else f"{x},{y},{region_width},{region_height}"
-    size = f"{width},{height}"
-    if scaled(region_height, width, region_width) == height:
-        size = f"{width},"
-    elif scaled(region_width, height, region_height) == width:
-        size = f",{height}"
-    rotation = rotation_text(image.mirror, image.rotation)
-    return f"{region}/{size}/{rotation}/{image.quality}.{image.format}"
-
-
-def _problem_of(answer: aiohttp.ClientResponse, body: bytes, image: ResolvedImage) -> str:
-    """Why these bytes must not be served, in one or two words; '' if they are complete and in the
-    requested format and size.
-    """
-    image_format = image.format
-    if answer.status != 200:
-        return f"status {answer.status}"
-    if answer.content_type != FORMATS[image_format]:
-        return "media type"
-    if not body or (answer.content_length is not None and answer.content_length != len(body)):
-        return "length"
-    if not body.startswith(_FIRST_BYTES[image_format]) or not body.endswith(
-        _LAST_BYTES[image_format]
-    ):
-        return "truncated"
-    sent, wanted = dimensions_of(body, image_format), canvas_size(image.size, image.rotation)
-    if sent is None or any(abs(a - b) > _ROUNDING_PX for a, b in zip(sent, wanted, strict=True)):
-        return "dimensions"
-    return ""

@@ -1,11 +1,8 @@
-"""The protocol of image servers, and the built-in renderer, which is one of them
-(docs/adr/0006-image-server-seam.md). `remote_image_server.py` holds the other implementation.
-"""
+"""The built-in renderer, which is one of the image servers."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 from orchestrator import metrics
 from orchestrator.errors import Overloaded, TooLarge, Unprocessable
@@ -13,26 +10,6 @@ from orchestrator.iiif.geometry import ResolvedImage
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder, Recipe
 from orchestrator.model import Asset
-
-
-class ImageServer(Protocol):
-    """Cuts a resolved image from a source file on this host."""
-
-    async def render(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
-        """The encoded image, complete and in the requested format.
-
-        Raises FileNotFoundError if the source file no longer exists, Unprocessable for a broken
-        source, Overloaded when the queue is full, ImageServerUnavailable when the server fails.
-        """
-        ...
-
-    async def check(self) -> str:
-        """A description of what is wrong with the server, or '' if it answers."""
-        ...
-
-    async def close(self) -> None:
-        """Close the connections to the server."""
-        ...
 
 
 class BuiltinImageServer:

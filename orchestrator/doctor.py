@@ -16,17 +16,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+import aiohttp
+
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrator import pending
 from orchestrator.errors import Conflict, InvalidInput, ObjectNotFound, OrchestratorError
 from orchestrator.imaging import vips
-from orchestrator.imaging.pool import ImagingPool
-from orchestrator.imaging.recipes import Encoder
 from orchestrator.ingest.events.pyramid_services import BucketName, open_bucket
 from orchestrator.jobs.sqs_queues import check_queue, open_sqs
 from orchestrator.origins.strategy_regex import compile_regex
-from orchestrator.routing.image_servers.builtin import BuiltinImageServer
-from orchestrator.routing.image_servers.remote_pool import RemotePool
+from orchestrator.routing.image_servers.node import check_address
+from orchestrator.routing.image_servers.node_figures import NodeFigures, node_figures
 from orchestrator.settings import Settings
 from orchestrator.storage.sqs_client import open_queues
 from orchestrator.storage.store import DEFAULT_MEDIA_TYPE, read
@@ -36,6 +36,8 @@ from orchestrator.transform.stores import open_stores, store_name
 from orchestrator.uploads.upload_stores import open_stores as open_upload_stores
 from orchestrator.web.listen_socket import open_listen_socket
 
+_ANSWER_S = 5.0
+"""Time in which an image server or the running installation must answer."""
 NEEDED_INPUTS = ("jpeg", "png", "tiff", "jpeg2000", "webp", "gif")
 
 
@@ -220,18 +222,36 @@ async def _check_identity_provider(settings: Settings) -> Finding:
 
 
 async def _check_image_servers(settings: Settings) -> Finding:
-    if settings.image_server.kind == "builtin":
+    pools = settings.image_server.all_pools()
+    nodes = [(name, node) for name, pool in pools.items() for node in pool.addresses]
+    if not nodes:
         return Finding("image server", "ok", "built-in")
-    pool = ImagingPool(settings.imaging)
-    server = RemotePool(settings.image_server, BuiltinImageServer(pool, Encoder()))
+    limit = aiohttp.ClientTimeout(total=settings.image_server.connect_timeout_s + _ANSWER_S)
+    async with aiohttp.ClientSession(timeout=limit) as session:
+        problems = [await check_address(session, node) for _, node in nodes]
+        known = {(each.pool, each.node): each for each in await _read_figures(session, settings)}
+    lines = []
+    for (pool, node), problem in zip(nodes, problems, strict=True):
+        figures = known.get((pool, node.rstrip("/")))
+        state = problem or f"{node} answers"
+        lines.append(f"{pool}: {state}" + (f" ({figures.describe()})" if figures else ""))
+    text = "; ".join(lines)
+    if any(problems):
+        return Finding("image server", "broken", text, _REPAIRS["image server"])
+    if any(each.state != "answers" for each in known.values()):
+        return Finding("image server", "warning", text, _REPAIRS["image server"])
+    return Finding("image server", "ok", text)
+
+
+async def _read_figures(session: aiohttp.ClientSession, settings: Settings) -> list[NodeFigures]:
+    """What the processes of the installation know, if it is running."""
+    server = settings.server
+    host = f"[{server.private_host}]" if ":" in server.private_host else server.private_host
     try:
-        problem = await server.check()
-    finally:
-        await server.close()
-        await pool.close()
-    if problem:
-        return Finding("image server", "broken", problem, _REPAIRS["image server"])
-    return Finding("image server", "ok", f"{settings.image_server.kind}: all addresses answer")
+        async with session.get(f"http://{host}:{server.private_port}/metrics") as answer:
+            return node_figures(await answer.text()) if answer.status == 200 else []
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return []
 
 
 async def _check_disk(settings: Settings) -> Finding:

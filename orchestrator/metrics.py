@@ -1,7 +1,7 @@
 """Every metric, declared once with its help text. `docs/metrics.md` is written from INSTRUMENTS,
 and a test compares the two.
 
-All metrics are in a registry of this module, never in the default registry of the library. If
+All metrics are in a registry of their own (`instruments.py`), never in that of the library. If
 PROMETHEUS_MULTIPROC_DIR is in the environment when this module is first imported (the supervisor
 sets it for its children), values are in files of each process (`metric_files.py`), and
 `render_metrics` sums them (docs/adr/0008-multi-process-metrics.md).
@@ -9,151 +9,149 @@ sets it for its children), values are in files of each process (`metric_files.py
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-    multiprocess,
-    values,
-)
+from prometheus_client import CollectorRegistry, Histogram, generate_latest, multiprocess, values
 from prometheus_client.metrics import MetricWrapperBase
 
-from orchestrator.metric_files import use_allocated_files
+from orchestrator.instruments import (
+    AGE_BUCKETS_S,
+    COPY_BUCKETS_S,
+    REGISTRY,
+    Instrument,
+    counter,
+    documented,
+    gauge,
+    histogram,
+)
 
-PREFIX = "orchestrator_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-REGISTRY = CollectorRegistry()
-LATENCY_BUCKETS_S = (
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
-)  # fmt: skip
-AGE_BUCKETS_S = (1, 10, 60, 600, 3600, 21_600, 86_400, 604_800, 2_592_000)
-COPY_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-
-
-@dataclass(frozen=True, slots=True)
-class Instrument:
-    """One line of docs/metrics.md."""
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    labels: tuple[str, ...]
-    help: str
-
-
-use_allocated_files()
-_documented: list[Instrument] = []
-
-
-def _counter(name: str, text: str, *labels: str) -> Counter:
-    _documented.append(Instrument(f"{PREFIX}{name}_total", "counter", labels, text))
-    return Counter(PREFIX + name, text, labels, registry=REGISTRY)
-
-
-def _gauge(
-    name: str,
-    text: str,
-    *labels: str,
-    over: Literal["livesum", "livemax", "livemostrecent"] = "livesum",
-) -> Gauge:
-    """`over`: how the values of several processes are combined: the sum, the greatest, or the one
-    that was set last.
-    """
-    _documented.append(Instrument(PREFIX + name, "gauge", labels, text))
-    return Gauge(PREFIX + name, text, labels, registry=REGISTRY, multiprocess_mode=over)
-
-
-def _histogram(
-    name: str, text: str, *labels: str, buckets: tuple[float, ...] = LATENCY_BUCKETS_S
-) -> Histogram:
-    _documented.append(Instrument(PREFIX + name, "histogram", labels, text))
-    return Histogram(PREFIX + name, text, labels, registry=REGISTRY, buckets=buckets)
-
 
 # --- requests -------------------------------------------------------------------------------------
 
-REQUESTS = _counter(
+REQUESTS = counter(
     "requests",
     "Responses by tier (X-Served-From), status and request class.",
     "tier",
     "status",
     "request_class",
 )
-REQUEST_SECONDS = _histogram(
+REQUEST_SECONDS = histogram(
     "request_seconds",
     "Seconds from the complete head of a request until the response is handed to the kernel. "
     "Responses from the hot tier are counted in the first bucket.",
     "tier",
     "request_class",
 )
-RESPONSE_BYTES = _counter("response_bytes", "Bytes of response bodies, by tier.", "tier")
-REQUESTS_IN_PROGRESS = _gauge("requests_in_progress", "Requests in progress.")
-CONNECTIONS = _gauge("connections", "Open connections to the public port.")
-REFUSED = _counter(
+RESPONSE_BYTES = counter("response_bytes", "Bytes of response bodies, by tier.", "tier")
+REQUESTS_IN_PROGRESS = gauge("requests_in_progress", "Requests in progress.")
+CONNECTIONS = gauge("connections", "Open connections to the public port.")
+REFUSED = counter(
     "refused",
     "Requests and connections refused because their limit was reached (server.max_requests, "
     "server.max_connections).",
     "what",
 )
-PROTOCOL_ERRORS = _counter(
+PROTOCOL_ERRORS = counter(
     "protocol_errors",
     "Invalid HTTP messages, answered by the protocol itself, by status.",
     "status",
 )
-ACCESS_LOG_DROPPED = _counter(
+ACCESS_LOG_DROPPED = counter(
     "access_log_dropped", "Lines of the access log dropped because the disk was too slow."
 )
 
 # --- tiers ----------------------------------------------------------------------------------------
 
-TIER_LOOKUPS = _counter(
+TIER_LOOKUPS = counter(
     "tier_lookups",
     "Lookups in each tier by outcome: hit or miss. Failures are in tier_failures.",
     "tier",
     "outcome",
 )
-TIER_FAILURES = _counter(
+TIER_FAILURES = counter(
     "tier_failures",
     "Failures of a tier after which the next tier was tried, by kind of error.",
     "tier",
     "error",
 )
-RENDERS = _counter(
+RENDERS = counter(
     "renders", "Images cut by the image server. Concurrent requests for the same image count once."
 )
-DECODES = _counter(
+DECODES = counter(
     "decodes", "Decodes started by the built-in image server, by kind of source.", "kind"
 )
-DECODE_FAILURES = _counter(
+DECODE_FAILURES = counter(
     "decode_failures",
     "Decodes by the built-in image server that failed, by kind of error.",
     "reason",
 )
-UPSTREAM_REFUSED = _counter(
+UPSTREAM_REFUSED = counter(
     "upstream_refused",
     "Responses of an image server that failed verification and were not used.",
     "reason",
 )
-UNCACHED = _counter(
+IMAGE_SERVER_RETRIES = counter(
+    "image_server_retries", "Requests to an image server that were tried on another node."
+)
+IMAGE_SERVER_HEDGES = counter(
+    "image_server_hedges",
+    "Requests to an image server that were also sent to another node, because the first was slow.",
+)
+IMAGE_SERVER_FAILURES = counter(
+    "image_server_failures",
+    "Requests and canaries that an image server did not answer, or answered with what could not be "
+    "used.",
+    "pool",
+    "node",
+    "reason",
+)
+IMAGE_SERVER_LAST_FAILURE = gauge(
+    "image_server_last_failure_timestamp_seconds",
+    "When an image server last failed for this reason (Unix time).",
+    "pool",
+    "node",
+    "reason",
+    over="livemax",
+)
+IMAGE_SERVER_IN_FLIGHT = gauge(
+    "image_server_in_flight", "Requests that an image server is working on.", "pool", "node"
+)
+IMAGE_SERVER_LATENCY = gauge(
+    "image_server_latency_seconds",
+    "Seconds in which an image server answered 95 of its last 100 requests (the mean as long as "
+    "there are fewer than 20); of the process where it is greatest.",
+    "pool",
+    "node",
+    over="livemax",
+)
+IMAGE_SERVER_OPEN = gauge(
+    "image_server_breaker_open",
+    "Processes that send no requests to an image server, because it does not answer.",
+    "pool",
+    "node",
+)
+IMAGE_SERVER_SLOW = gauge(
+    "image_server_slow",
+    "Processes that use an image server only if there is no other one, because its canary is late.",
+    "pool",
+    "node",
+)
+UNCACHED = counter(
     "uncached", "Responses sent but not cached, because no space could be reserved.", "cache"
 )
 
 # --- orchestration and single-flight --------------------------------------------------------------
 
-SOURCE_COPIES = _counter("source_copies", "Sources copied to fast disk.")
-SOURCE_COPY_BYTES = _counter("source_copy_bytes", "Bytes of sources copied to fast disk.")
-SOURCE_COPY_SECONDS = _histogram(
+SOURCE_COPIES = counter("source_copies", "Sources copied to fast disk.")
+SOURCE_COPY_BYTES = counter("source_copy_bytes", "Bytes of sources copied to fast disk.")
+SOURCE_COPY_SECONDS = histogram(
     "source_copy_seconds", "Seconds to copy one source to fast disk.", buckets=COPY_BUCKETS_S
 )
-SOURCE_COPY_FAILURES = _counter(
+SOURCE_COPY_FAILURES = counter(
     "source_copy_failures", "Copies of sources to fast disk that failed, by kind of error.", "error"
 )
-SOURCES_NOT_COPIED = _counter(
+SOURCES_NOT_COPIED = counter(
     "sources_not_copied",
     "Requests answered from a source that is not on fast disk. `why` is no_room, cold (while it is "
     "copied), or never if a rule forbids it. `how` is range (from byte ranges of the source), "
@@ -162,28 +160,28 @@ SOURCES_NOT_COPIED = _counter(
     "why",
     "how",
 )
-SOURCE_RANGE_BYTES = _counter(
+SOURCE_RANGE_BYTES = counter(
     "source_range_bytes", "Bytes fetched as ranges of sources that are not on fast disk."
 )
-FLIGHTS = _counter(
+FLIGHTS = counter(
     "flights",
     "Calls of single-flight by role: led (did the work), joined (shared the outcome of another "
     "call) or repeated (got a remembered failure).",
     "role",
 )
-WARM_UPS_DROPPED = _counter(
+WARM_UPS_DROPPED = counter(
     "warm_ups_dropped",
     "Orchestrations on an info request dropped because the queue was full (delivery.warm_queue).",
 )
 
 # --- processes ------------------------------------------------------------------------------------
 
-LOOP_FAILURES = _counter(
+LOOP_FAILURES = counter(
     "loop_failures",
     "Failures of background loops (docs/operations.md). After each one the loop is started again.",
     "loop",
 )
-FOLDER_UNREADABLE = _gauge(
+FOLDER_UNREADABLE = gauge(
     "folder_unreadable",
     "1 while the served folder cannot be read, else 0.",
     over="livemostrecent",
@@ -191,25 +189,25 @@ FOLDER_UNREADABLE = _gauge(
 
 # --- caches ---------------------------------------------------------------------------------------
 
-CACHE_BYTES = _gauge(
+CACHE_BYTES = gauge(
     "cache_bytes",
     "Bytes used by a disk cache, including reservations.",
     "cache",
     over="livemostrecent",
 )
-CACHE_FILES = _gauge("cache_files", "Files in a disk cache.", "cache", over="livemostrecent")
-CACHE_LOOKUPS = _counter(
+CACHE_FILES = gauge("cache_files", "Files in a disk cache.", "cache", over="livemostrecent")
+CACHE_LOOKUPS = counter(
     "cache_lookups", "Lookups in a disk cache by outcome: hit or miss.", "cache", "outcome"
 )
-CACHE_PUTS = _counter("cache_puts", "Files written into a disk cache.", "cache")
-CACHE_REFUSED = _counter(
+CACHE_PUTS = counter("cache_puts", "Files written into a disk cache.", "cache")
+CACHE_REFUSED = counter(
     "cache_refused",
     "Files not cached, although the response was sent: no space could be freed (room), the file is "
     "too large or too many writes wait (size), or disk or index could not be written (failed).",
     "cache",
     "why",
 )
-CACHE_EVICTIONS = _counter(
+CACHE_EVICTIONS = counter(
     "cache_evictions",
     "Files removed from a disk cache, by reason: to free space (quota, floor, share), replaced by "
     "a later version (outdated), their asset, a prefix of ids or the whole cache was cleared "
@@ -217,59 +215,57 @@ CACHE_EVICTIONS = _counter(
     "cache",
     "reason",
 )
-CACHE_EVICTED_BYTES = _counter(
+CACHE_EVICTED_BYTES = counter(
     "cache_evicted_bytes",
     "Bytes of the files removed from a disk cache, by the same reasons.",
     "cache",
     "reason",
 )
-CACHE_EVICTION_AGE = _histogram(
+CACHE_EVICTION_AGE = histogram(
     "cache_eviction_age_seconds",
     "Seconds between the last use of a file and its eviction to free space.",
     "cache",
     buckets=AGE_BUCKETS_S,
 )
-MEMORY_BYTES = _gauge("memory_bytes", "Bytes in the hot tier.")
-MEMORY_ENTRIES = _gauge("memory_entries", "Responses in the hot tier.")
-MEMORY_EVICTIONS = _counter(
-    "memory_evictions", "Responses evicted from the hot tier to free space."
-)
-MEMORY_DROPS = _counter(
+MEMORY_BYTES = gauge("memory_bytes", "Bytes in the hot tier.")
+MEMORY_ENTRIES = gauge("memory_entries", "Responses in the hot tier.")
+MEMORY_EVICTIONS = counter("memory_evictions", "Responses evicted from the hot tier to free space.")
+MEMORY_DROPS = counter(
     "memory_drops", "Responses dropped from the hot tier because their asset changed."
 )
 
 # --- imaging pool ---------------------------------------------------------------------------------
 
-POOL_IN_USE = _gauge(
+POOL_IN_USE = gauge(
     "pool_in_use", "Calls of the built-in image server that run or wait for a worker.", "pool"
 )
-OVERLOADS = _counter("overloads", "Calls refused because a pool or queue was full.", "pool")
+OVERLOADS = counter("overloads", "Calls refused because a pool or queue was full.", "pool")
 
 # --- catalogue ------------------------------------------------------------------------------------
 
-LISTENER_LOST = _counter(
+LISTENER_LOST = counter(
     "listener_lost", "Losses of the LISTEN connection. Each of them empties the hot tier."
 )
-LISTENER_CONNECTED = _gauge("listener_connected", "Processes whose LISTEN connection is open.")
-BREAKER_OPEN = _gauge(
+LISTENER_CONNECTED = gauge("listener_connected", "Processes whose LISTEN connection is open.")
+BREAKER_OPEN = gauge(
     "database_breaker_open",
     "Processes that do not send statements to the database, because it does not answer.",
 )
-BREAKER_OPENED = _counter(
+BREAKER_OPENED = counter(
     "database_breaker_opened", "How often a process found that the database does not answer."
 )
-STALE_ANSWERS = _counter(
+STALE_ANSWERS = counter(
     "stale_answers", "Responses from an expired snapshot because the database did not answer."
 )
 
-ICO_RESULTS = _counter(
+ICO_RESULTS = counter(
     "ico_results",
     "Results of /ico by what was done beside the originals: stored, deleted, unrecorded (the "
     "database did not answer).",
     "outcome",
 )
 
-UPLOADS = _counter(
+UPLOADS = counter(
     "uploads",
     "Uploaded pictures by what was done: received, published, cropped, deleted, expired, formats "
     "(made in the background).",
@@ -278,41 +274,41 @@ UPLOADS = _counter(
 
 # --- ingest ---------------------------------------------------------------------------------------
 
-INGESTS = _counter(
+INGESTS = counter(
     "ingests",
     "Ingests by outcome: registered, completed, unchanged, failed.",
     "outcome",
 )
-INGEST_FAULTS = _counter(
+INGEST_FAULTS = counter(
     "ingest_faults",
     "Failed ingests, by stage (request, fetch, probe, convert, thumbnails, store, record) and code "
     "of the fault.",
     "stage",
     "code",
 )
-INGEST_SECONDS = _histogram(
+INGEST_SECONDS = histogram(
     "ingest_seconds", "Seconds of one ingest or conversion.", buckets=COPY_BUCKETS_S
 )
-INGEST_STAGE_SECONDS = _histogram(
+INGEST_STAGE_SECONDS = histogram(
     "ingest_stage_seconds", "Seconds of one stage of an ingest.", "stage", buckets=COPY_BUCKETS_S
 )
-INGEST_BYTES = _counter("ingest_bytes", "Bytes of origins that were ingested.")
-INGEST_PIXELS = _counter("ingest_pixels", "Pixels of images that were ingested.")
-PYRAMID_EVENTS = _counter("pyramid_events", "Events of buckets, by outcome.", "outcome")
-INGEST_STORED_BYTES = _counter(
+INGEST_BYTES = counter("ingest_bytes", "Bytes of origins that were ingested.")
+INGEST_PIXELS = counter("ingest_pixels", "Pixels of images that were ingested.")
+PYRAMID_EVENTS = counter("pyramid_events", "Events of buckets, by outcome.", "outcome")
+INGEST_STORED_BYTES = counter(
     "ingest_stored_bytes", "Bytes that ingests wrote to the object store."
 )
-OBJECTS_REMOVED = _counter(
+OBJECTS_REMOVED = counter(
     "objects_removed", "Objects removed from the object store because no asset uses them any more."
 )
-SWEPT = _counter(
+SWEPT = counter(
     "swept",
     "Items corrected or removed by the sweepers: stuck ingests and conversions (requeued or "
     "failed), objects of ingests that did not end, expired reservations, scratch files of workers "
     "that died, old attempts.",
     "what",
 )
-AFTER_INGEST = _counter(
+AFTER_INGEST = counter(
     "after_ingest",
     "Attempts at warm-ups, purges and webhooks after changes, by outcome: done, failed.",
     "what",
@@ -321,45 +317,45 @@ AFTER_INGEST = _counter(
 
 # --- jobs -----------------------------------------------------------------------------------------
 
-JOBS = _gauge(
+JOBS = gauge(
     "jobs",
     "Jobs by lane and state: queued, running, failed (dead letters).",
     "lane",
     "state",
     over="livemostrecent",
 )
-JOB_QUEUE_AGE = _gauge(
+JOB_QUEUE_AGE = gauge(
     "job_queue_age_seconds",
     "Seconds that the job which is due longest has waited, by lane.",
     "lane",
     over="livemostrecent",
 )
-JOBS_RUNNING = _gauge("jobs_running", "Jobs that the workers run now.")
-JOB_SECONDS = _histogram(
+JOBS_RUNNING = gauge("jobs_running", "Jobs that the workers run now.")
+JOB_SECONDS = histogram(
     "job_seconds", "Seconds of one attempt at a job, by kind.", "kind", buckets=COPY_BUCKETS_S
 )
-JOBS_SETTLED = _counter(
+JOBS_SETTLED = counter(
     "jobs_settled",
     "Ended jobs by kind and outcome: done, failed; and jobs of this process that a request ended "
     "while they ran: cancelled, superseded.",
     "kind",
     "outcome",
 )
-JOB_RETRIES = _counter(
+JOB_RETRIES = counter(
     "job_retries", "Attempts that failed and are retried later, by code of the fault.", "code"
 )
-JOB_DEAD_LETTERS = _counter(
+JOB_DEAD_LETTERS = counter(
     "job_dead_letters", "Jobs that failed and are not retried, by code of the fault.", "code"
 )
-JOBS_RECOVERED = _counter("jobs_recovered", "Jobs taken from workers whose heartbeats stopped.")
-JOBS_LOST = _counter(
+JOBS_RECOVERED = counter("jobs_recovered", "Jobs taken from workers whose heartbeats stopped.")
+JOBS_LOST = counter(
     "jobs_lost", "Jobs that a worker had lost to another one when it finished them."
 )
-JOB_QUEUE_ERRORS = _counter(
+JOB_QUEUE_ERRORS = counter(
     "job_queue_errors", "Calls of the queue or the database that were not answered."
 )
 
-INSTRUMENTS: tuple[Instrument, ...] = tuple(_documented)
+INSTRUMENTS: tuple[Instrument, ...] = tuple(documented)
 
 
 def render_metrics(folder: Path | None = None) -> bytes:

@@ -61,6 +61,8 @@ class ImagingPool:
         cores = os.cpu_count() or 1
         default = max(1, -(-cores // share))
         processes = settings.processes or default
+        self.processes = processes
+        """How many decode worker processes each lane has."""
         self._settings = settings
         self._bounds = Bounds(settings.max_pixels, settings.max_frames)
         self._threads = DecodeThreads(settings.threads or default, settings.queue, TILE_LANE_PIXELS)

@@ -41,6 +41,12 @@ LOOPS = (
     LoopKind("listener", ("catalog/listener.py Listener.run",), EVERY_ROLE, ("database",)),
     LoopKind("warm_up", ("routing/warmer.py SourceWarmer.run",), ("serve",), ("store",)),
     LoopKind(
+        "image_servers",
+        ("routing/image_servers/pool_client.py PoolClient._watch",),
+        ("serve",),
+        ("image server",),
+    ),
+    LoopKind(
         "folder",
         ("processes/served_folder.py ServedFolder.run",),
         ("housekeeping",),

@@ -36,9 +36,11 @@ from orchestrator.routing.deliver import Deliverer
 from orchestrator.routing.delivery_settings import encoder_of, limits_of, thumbnail_rules_of
 from orchestrator.routing.derivative_maker import DerivativeMaker
 from orchestrator.routing.describe import InfoDescriber
+from orchestrator.routing.image_servers.admission import Admission
 from orchestrator.routing.image_servers.builtin import BuiltinImageServer
-from orchestrator.routing.image_servers.protocol import ImageServer
+from orchestrator.routing.image_servers.pools import ImageServerPools, build_pools
 from orchestrator.routing.image_servers.remote_pool import RemotePool
+from orchestrator.routing.image_servers.selection import SPECIAL_POOL
 from orchestrator.routing.memory_sources import MemorySourceCache
 from orchestrator.routing.orchestrate import SourceOrchestrator
 from orchestrator.routing.snapshots import Snapshots
@@ -117,7 +119,7 @@ class PublicServer:
         )
         address = Address(settings.server.host, settings.server.port, self._shared)
         await open_port(stack, port, app, address, role="serve")
-        return [Loop("warm_up", warmer.run)]
+        return [Loop("warm_up", warmer.run), Loop("image_servers", self._pools.run)]
 
     def on_change(self, asset_id: AssetId, version: int) -> None:
         """Drop the snapshot and responses of an asset; `version` is its new version, or GONE."""
@@ -199,13 +201,16 @@ class PublicServer:
         settings, services = self._settings, self._services
         limits = limits_of(settings)
         capabilities = await asyncio.to_thread(vips.capabilities)
-        server = self._build_image_server()
-        stack.push_async_callback(server.close)
+        builtin, pools = _build_image_servers(services)
+        stack.push_async_callback(pools.close)
+        self._pools = pools
         maker = DerivativeMaker(
             store=services.store,
             sources=sources,
-            unorchestrated=_build_unorchestrated(services, stack),
-            image_server=server,
+            unorchestrated=_build_unorchestrated(
+                services, builtin, pools.remote.get(SPECIAL_POOL), stack
+            ),
+            image_servers=pools,
             pool=services.imaging,
             encoder=encoder_of(settings),
             max_decode_pixels=settings.iiif.max_decode_pixels,
@@ -235,14 +240,27 @@ class PublicServer:
             settings=settings,
         )
 
-    def _build_image_server(self) -> ImageServer:
-        builtin = BuiltinImageServer(self._services.imaging, encoder_of(self._settings))
-        if self._settings.image_server.kind == "builtin":
-            return builtin
-        return RemotePool(self._settings.image_server, builtin)
+
+def _build_image_servers(services: Services) -> tuple[BuiltinImageServer, ImageServerPools]:
+    """The built-in renderer, and all pools, of which it is one."""
+    settings = services.settings
+    admission = Admission(
+        "builtin",
+        at_once=max(1, services.imaging.processes - 1),
+        memory=settings.image_server.decode_memory,
+        queue=settings.imaging.queue,
+        timeout_s=settings.image_server.queue_timeout_s,
+    )
+    builtin = BuiltinImageServer(services.imaging, encoder_of(settings), admission)
+    return builtin, build_pools(settings.image_server, builtin)
 
 
-def _build_unorchestrated(services: Services, stack: AsyncExitStack) -> UnorchestratedRenderer:
+def _build_unorchestrated(
+    services: Services,
+    builtin: BuiltinImageServer,
+    special: RemotePool | None,
+    stack: AsyncExitStack,
+) -> UnorchestratedRenderer:
     """The renderer for sources that are not copied to fast disk."""
     memory = MemorySourceCache(
         services.store,
@@ -250,16 +268,4 @@ def _build_unorchestrated(services: Services, stack: AsyncExitStack) -> Unorches
         services.origins.optimised,
     )
     stack.callback(memory.close)
-    builtin = BuiltinImageServer(services.imaging, encoder_of(services.settings))
-    settings = services.settings.image_server
-    special = None
-    if settings.special_addresses:
-        changes = {
-            "kind": "cantaloupe",
-            "addresses": settings.special_addresses,
-            "path_template": settings.special_path_template,
-            "sources_root": "",
-        }
-        special = RemotePool(settings.model_copy(update=changes), builtin)
-        stack.push_async_callback(special.close)
     return UnorchestratedRenderer(memory, builtin, special)

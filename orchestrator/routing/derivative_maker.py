@@ -14,7 +14,7 @@ from orchestrator.iiif.geometry import ResolvedImage, decoded_pixels
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset, Dimensions
-from orchestrator.routing.image_servers.protocol import ImageServer
+from orchestrator.routing.image_servers.pools import ImageServerPools
 from orchestrator.routing.orchestrate import NotOrchestrated, SourceOrchestrator
 from orchestrator.routing.plan import Access, ExactThumbnail, FromSource, ResizedThumbnail, Step
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
@@ -44,7 +44,7 @@ class DerivativeMaker:
         store: ObjectStore,
         sources: SourceOrchestrator,
         unorchestrated: UnorchestratedRenderer,
-        image_server: ImageServer,
+        image_servers: ImageServerPools,
         pool: ImagingPool,
         encoder: Encoder,
         max_decode_pixels: int,
@@ -57,7 +57,7 @@ class DerivativeMaker:
         self._store = store
         self._sources = sources
         self._unorchestrated = unorchestrated
-        self._image_server = image_server
+        self._image_servers = image_servers
         self._pool = pool
         self._encoder = encoder
         self._max_decode_pixels = max_decode_pixels
@@ -111,11 +111,15 @@ class DerivativeMaker:
         self, asset: Asset, image: ResolvedImage, *, waits: bool = False
     ) -> bytes:
         """`waits`: only the whole source can answer, so the copy of a large one is waited for."""
+        reader = self._image_servers.reader_of(asset, image)
+        if reader is not None:
+            pool, key = reader
+            return await pool.render_object(asset, key, image)
         width, height = image.size
         waits = waits or width * height > MAX_RANGE_PIXELS
         try:
             async with self._sources.lease(asset, waits=waits) as path:
-                return await self._image_server.render(asset, path, image)
+                return await self._image_servers.render(asset, path, image)
         except NotOrchestrated as refused:
             if refused.reason != "cold":
                 return await self._unorchestrated.render(asset, image, refused.reason)

@@ -10,6 +10,11 @@ those of replaced systems. `consistency` holds the rules between settings.
 from orchestrator.settings.auth_section import Auth, AuthService, AuthUser
 from orchestrator.settings.documentation import default_toml, settings_table
 from orchestrator.settings.ico_section import Ico, IcoBucket
+from orchestrator.settings.image_server_section import (
+    ImageServer,
+    ImageServerPool,
+    ImageServerRule,
+)
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
 from orchestrator.settings.loader import PREFIX, Loaded, load, load_with_origins
 from orchestrator.settings.manifests_section import Manifests
@@ -21,7 +26,6 @@ from orchestrator.settings.sections import (
     Database,
     Delivery,
     Iiif,
-    ImageServer,
     Imaging,
     Log,
     Server,
@@ -47,6 +51,8 @@ __all__ = [
     "IcoBucket",
     "Iiif",
     "ImageServer",
+    "ImageServerPool",
+    "ImageServerRule",
     "Imaging",
     "Ingest",
     "Jobs",

@@ -14,6 +14,7 @@ from cronsim import CronSim, CronSimError
 
 from orchestrator.settings.auth_rules import AUTH_RULES
 from orchestrator.settings.convert_arguments import parse_version_rule
+from orchestrator.settings.image_server_rules import IMAGE_SERVER_RULES
 from orchestrator.settings.pyramid_section import BucketLogin, Pyramids
 from orchestrator.settings.sections import Settings
 
@@ -77,22 +78,6 @@ def _origins(settings: Settings) -> Iterator[Fault]:
         for entry in getattr(ingest, name):
             if not entry.startswith(start):
                 yield f"ingest.{name}", f"{entry} should be {form}"
-
-
-def _image_server(settings: Settings) -> Iterator[Fault]:
-    server = settings.image_server
-    if server.kind != "builtin" and not server.addresses:
-        yield (
-            "image_server.addresses",
-            f'image_server.kind = "{server.kind}" needs at least one address',
-        )
-    for name in ("addresses", "special_addresses"):
-        for address in getattr(server, name):
-            if not re.match(r"https?://[^/]", address):
-                yield (
-                    f"image_server.{name}",
-                    f"{address} should begin with http:// or https:// and name a host",
-                )
 
 
 def _sizes(settings: Settings) -> Iterator[Fault]:
@@ -309,7 +294,7 @@ RULES = (
     _ports,
     _storage,
     _origins,
-    _image_server,
+    *IMAGE_SERVER_RULES,
     _sizes,
     _jobs,
     _cache,

@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr
 from orchestrator.settings.auth_section import Auth
 from orchestrator.settings.field_types import Bytes, Count, Port, Seconds, Section
 from orchestrator.settings.ico_section import Ico
+from orchestrator.settings.image_server_section import ImageServer
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
 from orchestrator.settings.manifests_section import Manifests
 from orchestrator.settings.pyramid_section import Pyramids
@@ -310,39 +311,6 @@ class Imaging(Section):
     """Most pages or frames of a file that is ingested."""
     siblings: bool = True
     """Also cut the neighbouring tiles that the same decode covers."""
-
-
-class ImageServer(Section):
-    """The image server, which cuts pixels from orchestrated sources."""
-
-    kind: Literal["builtin", "iipimage", "cantaloupe"] = "builtin"
-    """`builtin` (libvips, in this product), `iipimage` or `cantaloupe`."""
-    addresses: list[str] = []
-    """Addresses of the external image servers."""
-    path_template: str = ""
-    """Path requested from them, with `{path}` (of the source) and `{image}`
-    (region/size/rotation/...); when empty, the usual path of the kind.
-    """
-    sources_root: str = ""
-    """Mount point of the source cache on the image servers; when empty, the same path as here."""
-    special_addresses: list[str] = []
-    """Addresses of Cantaloupe servers that read the object store themselves (S3Source), for sources
-    too large for disk and memory here.
-    """
-    special_path_template: str = "/iiif/3/{path}/{image}"
-    """Path requested from those servers, with `{path}` (the percent-encoded object key) and
-    `{image}`.
-    """
-    connections: Count = 4
-    """Connections of each process to each address."""
-    queue: Count = 256
-    """Requests that wait for a connection; more are answered 503."""
-    connect_timeout_s: Seconds = 2
-    """Time in which a connection must be established."""
-    first_byte_timeout_s: Seconds = 30
-    """Time in which a response must begin."""
-    total_timeout_s: Seconds = 60
-    """Time in which a response must be complete."""
 
 
 class Log(Section):

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import REGISTRY as LIBRARY_REGISTRY
 
 from orchestrator import metric_files, metrics
+from orchestrator.instruments import PREFIX
 from orchestrator.metric_files import clear_gauges
 from tests.support.small_disks import mounted
 
@@ -39,7 +40,7 @@ def test_the_list_of_instruments_holds_every_metric() -> None:
 
 def test_the_default_registry_of_the_library_stays_empty() -> None:
     names = {name for c in LIBRARY_REGISTRY._collector_to_names.values() for name in c}
-    assert not any(name.startswith(metrics.PREFIX) for name in names)
+    assert not any(name.startswith(PREFIX) for name in names)
 
 
 def test_responses_counted_in_bulk_count_as_if_observed_one_by_one() -> None:

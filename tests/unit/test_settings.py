@@ -11,7 +11,13 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from orchestrator.errors import SettingsError
-from orchestrator.settings import auth_rules, default_toml, load, load_with_origins
+from orchestrator.settings import (
+    auth_rules,
+    default_toml,
+    image_server_rules,
+    load,
+    load_with_origins,
+)
 from orchestrator.settings import consistency as rules
 from orchestrator.settings.field_types import parse_bytes
 from orchestrator.settings.loader import FIELDS
@@ -285,7 +291,7 @@ def test_each_missing_queue_of_sqs_is_reported_once() -> None:
 def test_every_rule_of_the_module_is_applied() -> None:
     functions = [
         each
-        for module, prefix in ((rules, "_"), (auth_rules, "check_"))
+        for module, prefix in ((rules, "_"), (auth_rules, "check_"), (image_server_rules, "check_"))
         for name, each in vars(module).items()
         if isinstance(each, FunctionType) and name.startswith(prefix)
     ]

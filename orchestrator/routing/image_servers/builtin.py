@@ -10,17 +10,28 @@ from orchestrator.iiif.geometry import ResolvedImage
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder, Recipe
 from orchestrator.model import Asset
+from orchestrator.routing.image_servers.admission import Admission
 
 
 class BuiltinImageServer:
     """The libvips renderer in the imaging pool of this process. The caller closes the pool."""
 
-    def __init__(self, pool: ImagingPool, encoder: Encoder) -> None:
+    def __init__(
+        self, pool: ImagingPool, encoder: Encoder, admission: Admission | None = None
+    ) -> None:
+        """`admission` limits whole images; without it, only the queues of `pool` limit them."""
         self._pool = pool
         self._encoder = encoder
+        self._admission = admission
 
     async def render(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
         """See ImageServer.render."""
+        if self._admission is None:
+            return await self._render(asset, path, image)
+        async with self._admission.admit(asset, image):
+            return await self._render(asset, path, image)
+
+    async def _render(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
         recipe = recipe_for(asset, path, image, self._encoder)
         metrics.DECODES.labels(kind=recipe.kind).inc()
         try:

@@ -1,157 +1,94 @@
-"""Image servers reached over HTTP: Cantaloupe and IIPImage, which read the folder of the source
-cache.
+"""A pool of image servers reached over HTTP: Cantaloupe or IIPImage.
 
-The URLs requested from them are built from our own records, never from the client's path. Sizes are
-rewritten to the form that they answer fast: Cantaloupe takes 12 to 17 s for a size written `w,h`
-and 0.1 s for the same size written `w,` (docs/adr/0006-image-server-seam.md). Every response is
-verified before it is used. Requests that such a server cannot answer (a format, an enlargement) go
-to the built-in renderer.
+The URLs requested from them are built from our own records, never from the client's path. Every
+response is verified before it is used. Requests that such a server cannot answer (a format, an
+enlargement) go to the built-in renderer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import logging
+from functools import partial
 from pathlib import Path
-from typing import Literal
-from urllib.parse import quote
 
-import aiohttp
-from yarl import URL
-
-from orchestrator import metrics
-from orchestrator.errors import ImageServerUnavailable, NoRoom, Overloaded
+from orchestrator.errors import NoRoom
 from orchestrator.iiif.geometry import ResolvedImage
 from orchestrator.model import Asset
 from orchestrator.routing.image_servers.abilities import ABILITIES, can_make
+from orchestrator.routing.image_servers.admission import Admission
 from orchestrator.routing.image_servers.answer_check import problem_of
+from orchestrator.routing.image_servers.image_target import image_target, name_on_nodes
+from orchestrator.routing.image_servers.pool_client import PoolClient
 from orchestrator.routing.image_servers.protocol import ImageServer
-from orchestrator.routing.image_servers.request_form import request_path
-from orchestrator.settings import ImageServer as ImageServerSettings
-
-log = logging.getLogger(__name__)
-MAX_BYTES = 512 * 1024**2
-_TEMPLATES = {
-    "cantaloupe": "/iiif/3/{path}/{image}",
-    "iipimage": "/fcgi-bin/iipsrv.fcgi?IIIF={path}/{image}",
-}
+from orchestrator.settings import ImageServerPool
 
 
 class RemotePool:
-    """A pool of image servers of one kind. All requests for one asset go to the same server, so
-    that its caches stay warm.
-    """
+    """The nodes of one pool, as one of our processes uses them."""
 
-    def __init__(self, settings: ImageServerSettings, fallback: ImageServer) -> None:
-        self._kind: Literal["cantaloupe", "iipimage"] = (
-            "iipimage" if settings.kind == "iipimage" else "cantaloupe"
-        )
-        self._abilities = ABILITIES[self._kind]
+    def __init__(
+        self, settings: ImageServerPool, fallback: ImageServer, name: str = "default"
+    ) -> None:
+        self._abilities = ABILITIES["iipimage" if settings.kind == "iipimage" else "cantaloupe"]
         self._settings = settings
         self._fallback = fallback
-        self._template = settings.path_template or _TEMPLATES[self._kind]
-        self._connections = asyncio.Semaphore(settings.connections * len(settings.addresses))
-        self._waiting = 0
-        self._session: aiohttp.ClientSession | None = None
+        self._client = PoolClient(name, settings)
+        nodes = len(settings.addresses)
+        self._admission = Admission(
+            name,
+            at_once=max(1, settings.connections * nodes // 2),
+            memory=settings.decode_memory * nodes,
+            queue=settings.queue,
+            timeout_s=settings.queue_timeout_s,
+        )
+
+    @property
+    def is_watched(self) -> bool:
+        """True if `run` asks the nodes for small images."""
+        return self._settings.canary_s > 0
+
+    @property
+    def reads_objects(self) -> bool:
+        """True if the nodes read the object store themselves."""
+        return self._settings.reads == "objects"
+
+    def can_make(self, asset: Asset, image: ResolvedImage) -> bool:
+        """True if the nodes can make this image."""
+        return can_make(self._abilities, asset, image)
 
     async def render(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
         """See ImageServer.render."""
-        if not can_make(self._abilities, asset, image):
+        if not self.can_make(asset, image):
             return await self._fallback.render(asset, path, image)
         if not await asyncio.to_thread(path.is_file):
             raise FileNotFoundError(path)
-        name = str(path)
-        if self._settings.sources_root:
-            name = name.removeprefix(self._settings.sources_root).lstrip("/")
-        return await self._request(asset, name, image)
+        return await self._request(asset, name_on_nodes(self._settings, str(path)), image)
 
     async def render_object(self, asset: Asset, key: str, image: ResolvedImage) -> bytes:
-        """The encoded image, cut by the server from the object under `key` in the object store.
+        """The encoded image, cut by a node from the object under `key` in the object store.
 
-        Raises NoRoom for an image that these servers cannot make, Overloaded,
+        Raises NoRoom for an image that these servers cannot make, TooLarge, Overloaded,
         ImageServerUnavailable.
         """
-        if not can_make(self._abilities, asset, image):
-            raise NoRoom("The special pool cannot make this image.")
+        if not self.can_make(asset, image):
+            raise NoRoom("The image servers cannot make this image.")
         return await self._request(asset, key, image)
 
-    async def _request(self, asset: Asset, name: str, image: ResolvedImage) -> bytes:
-        if self._waiting >= self._settings.queue:
-            raise Overloaded("The image servers are busy. Try again shortly.", 2)
-        self._waiting += 1
-        try:
-            async with self._connections:
-                return await self._fetch(asset, name, image)
-        finally:
-            self._waiting -= 1
-
     async def check(self) -> str:
-        """A description of the first address that does not answer; '' if all answer."""
-        for address in self._settings.addresses:
-            try:
-                async with self._client().get(URL(address)) as answer:
-                    await answer.read()
-            except (aiohttp.ClientError, TimeoutError) as error:
-                return f"{address} does not answer ({type(error).__name__})"
-        return ""
+        """See ImageServer.check."""
+        return await self._client.check()
+
+    async def run(self) -> None:
+        """Watch the nodes, without end."""
+        await self._client.watch()
 
     async def close(self) -> None:
-        """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        """See ImageServer.close."""
+        await self._client.close()
 
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            settings = self._settings
-            self._session = aiohttp.ClientSession(
-                # Cantaloupe closes idle connections after 30 s; we must close ours earlier.
-                connector=aiohttp.TCPConnector(
-                    limit_per_host=settings.connections, keepalive_timeout=15
-                ),
-                timeout=aiohttp.ClientTimeout(
-                    total=settings.total_timeout_s,
-                    sock_connect=settings.connect_timeout_s,
-                    sock_read=settings.first_byte_timeout_s,
-                ),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
-
-    def _url(self, asset: Asset, name: str, image: ResolvedImage) -> URL:
-        addresses = self._settings.addresses
-        server = int.from_bytes(
-            hashlib.blake2b(str(asset.id).encode(), digest_size=4).digest()
-        ) % len(addresses)
-        encoded = quote(name, safe="/" if self._kind == "iipimage" else "")
-        target = self._template.format(path=encoded, image=request_path(image))
-        return URL(addresses[server].rstrip("/") + target, encoded=True)
-
-    async def _fetch(self, asset: Asset, name: str, image: ResolvedImage) -> bytes:
-        url = self._url(asset, name, image)
-        try:
-            async with self._client().get(url, allow_redirects=False) as answer:
-                body = await _read_bounded(answer)
-                problem = problem_of(answer, body, image)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise ImageServerUnavailable("The image server does not answer.") from error
-        if problem:
-            metrics.UPSTREAM_REFUSED.labels(reason=problem).inc()
-            log.warning(
-                "image server response rejected", extra={"asset": str(asset.id), "reason": problem}
-            )
-            raise ImageServerUnavailable(
-                "The image server sent an invalid response for this image."
-            )
-        return body
-
-
-async def _read_bounded(answer: aiohttp.ClientResponse) -> bytes:
-    chunks, total = [], 0
-    async for chunk in answer.content.iter_chunked(256 * 1024):
-        chunks.append(chunk)
-        total += len(chunk)
-        if total > MAX_BYTES:
-            raise ImageServerUnavailable("The image server sent more than the size limit.")
-    return b"".join(chunks)
+    async def _request(self, asset: Asset, name: str, image: ResolvedImage) -> bytes:
+        target = image_target(self._settings, name, image)
+        judge = partial(problem_of, image=image)
+        # The permit of a whole image first: such requests must not wait for nodes before tiles do.
+        async with self._admission.admit(asset, image):
+            return await self._client.fetch(str(asset.id), target, judge)

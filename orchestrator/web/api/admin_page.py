@@ -24,7 +24,7 @@ from orchestrator.web.api.json_responses import json_response
 from orchestrator.web.api.operations import ApiCall
 from orchestrator.web.api.rate_chart import draw_chart
 from orchestrator.web.api.request_rates import TIERS, RequestRates
-from orchestrator.web.api.work_models import CacheOut, JobOut, LaneOut, Overview
+from orchestrator.web.api.work_models import CacheOut, ImageServerOut, JobOut, LaneOut, Overview
 from orchestrator.web.page_templates import HTML, Pages, page_policy
 
 _MAX_FAILED_JOBS = 20
@@ -77,6 +77,10 @@ class AdminPage:
         overview = Overview(
             images=await self._assets.count(),
             caches=[CacheOut.model_validate(await cache.stats()) for cache in self._caches],
+            image_servers=[
+                ImageServerOut.model_validate(each)
+                for each in (await self._rates.look()).image_servers
+            ],
             queued=[LaneOut.model_validate(depth) for depth in await self._claims.depths()],
             failing=[JobOut.model_validate(job) for job in failed],
         )

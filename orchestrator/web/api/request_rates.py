@@ -1,4 +1,4 @@
-"""Requests per second by tier, for the chart of the page for people.
+"""Requests per second by tier, and the state of image servers, for the page for people.
 
 The counters are those of /metrics. They are read only while a person looks at the page: nothing is
 sampled otherwise.
@@ -13,7 +13,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from orchestrator.metrics import PREFIX, render_metrics
+from orchestrator.instruments import PREFIX
+from orchestrator.metrics import render_metrics
+from orchestrator.routing.image_servers.node_figures import NodeFigures, node_figures
 
 OTHER = "other"
 """Requests that no tier answered: documents, pages, errors."""
@@ -57,12 +59,13 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class RequestFigures:
-    """The figures of one look: totals since the start, and the intervals of the chart, the latest
-    last.
+    """The figures of one look: totals since the start, the intervals of the chart, the latest last,
+    and the image servers.
     """
 
     totals: Mapping[str, float]
     intervals: tuple[Interval, ...]
+    image_servers: tuple[NodeFigures, ...] = ()
 
     @property
     def latest(self) -> Mapping[str, float]:
@@ -82,6 +85,7 @@ class RequestRates:
         self._read = read
         self._now = now
         self._samples: deque[tuple[float, Mapping[str, float]]] = deque(maxlen=_MAX_SAMPLES)
+        self._image_servers: tuple[NodeFigures, ...] = ()
         self._lock = asyncio.Lock()
 
     async def look(self) -> RequestFigures:
@@ -90,6 +94,7 @@ class RequestRates:
             if not self._samples or self._now() - self._samples[-1][0] >= _SHORTEST_S:
                 text = await asyncio.to_thread(self._read)
                 self._samples.append((self._now(), count_by_tier(text)))
+                self._image_servers = tuple(node_figures(text))
         now = self._now()
         pairs = zip(self._samples, list(self._samples)[1:], strict=False)
         intervals = tuple(
@@ -97,7 +102,7 @@ class RequestRates:
             for (begin, before), (end, after) in pairs
             if now - begin <= WINDOW_S
         )
-        return RequestFigures(self._samples[-1][1], intervals)
+        return RequestFigures(self._samples[-1][1], intervals, self._image_servers)
 
 
 def count_by_tier(metrics: str) -> dict[str, float]:

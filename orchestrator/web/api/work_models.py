@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import Field
 
@@ -144,12 +145,29 @@ class LaneOut(ResponseModel):
     """Seconds since the oldest of them became due."""
 
 
+class ImageServerOut(ResponseModel):
+    """An image server of a pool, as the processes of this host see it."""
+
+    pool: str
+    node: str
+    state: Literal["answers", "slow", "away"]
+    in_flight: int
+    latency_ms: int
+    """In which it answered 95 of its last 100 requests; 0 if it got none."""
+    breaker: Literal["closed", "open"]
+    failures: int
+    last_error: str
+    last_error_at: float
+    """Unix time."""
+
+
 class Overview(ResponseModel):
-    """The state of the installation: assets, disk caches, queue and failed jobs."""
+    """The state of the installation: assets, disk caches, image servers, queue and failed jobs."""
 
     images: dict[str, int]
     """Number of assets by state."""
     caches: list[CacheOut]
+    image_servers: list[ImageServerOut]
     queued: list[LaneOut]
     failing: list[JobOut]
     """The latest 20 jobs that failed for good."""

@@ -23,6 +23,7 @@ from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset
 from orchestrator.routing.derivative_maker import DerivativeMaker
 from orchestrator.routing.image_servers.builtin import BuiltinImageServer
+from orchestrator.routing.image_servers.pools import ImageServerPools
 from orchestrator.routing.memory_sources import MemorySourceCache
 from orchestrator.routing.plan import FromSource
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
@@ -156,7 +157,7 @@ def a_maker(
         store=services.store,
         sources=services.source_warmer,
         unorchestrated=UnorchestratedRenderer(memory, server, None),
-        image_server=server,
+        image_servers=ImageServerPools({"default": server}),
         pool=services.imaging,
         encoder=Encoder(),
         max_decode_pixels=10**9,

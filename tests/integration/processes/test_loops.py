@@ -32,6 +32,7 @@ FAILED = "background loop failed"
 EVIDENCE = {
     "listener": "listen connection failed",
     "warm_up": "warm-up failed",
+    "image_servers": "image server away",
     "folder": FAILED,
     "conversions": "conversions not counted",
     "scavenger": "cache not scavenged",
@@ -134,6 +135,8 @@ async def installation(data: Path, folder: Path) -> AsyncIterator[Installation]:
         "ingest.folder": str(folder),
         "ingest.sweep_every_s": 0.5,
         "cache.use_flush_s": 0.1,
+        "image_server.canary_s": 0.2,
+        "image_server.special_addresses": ["http://127.0.0.1:1"],
     }
     queue = Queue()
     try:

@@ -17,7 +17,7 @@ from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.model import SourceKind
 from orchestrator.routing.image_servers.remote_pool import RemotePool
 from orchestrator.routing.image_servers.request_form import request_path
-from orchestrator.settings import ImageServer
+from orchestrator.settings import ImageServerPool
 from tests.support import pictures
 from tests.support.builders import a_source, an_asset
 from tests.support.reference_servers import iipsrv
@@ -66,7 +66,7 @@ async def remote_server(handler: Handler, **changes) -> AsyncIterator[RemotePool
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    settings = ImageServer(kind="cantaloupe", addresses=[address], **changes)
+    settings = ImageServerPool(kind="cantaloupe", addresses=[address], **changes)
     server = RemotePool(settings, Fallback())
     try:
         yield server
@@ -192,7 +192,7 @@ async def test_a_response_has_the_requested_size_within_a_pixel(source, path, se
 
 async def test_a_server_that_does_not_listen_is_unavailable_and_named_by_the_check(source):
     server = RemotePool(
-        ImageServer(kind="cantaloupe", addresses=["http://127.0.0.1:1"]), Fallback()
+        ImageServerPool(kind="cantaloupe", addresses=["http://127.0.0.1:1"]), Fallback()
     )
     with pytest.raises(ImageServerUnavailable):
         await server.render(asset(), source, resolved("full/500,/0/default.jpg"))
@@ -215,7 +215,7 @@ async def test_requests_beyond_the_queue_are_refused_at_once(source):
         await gate.wait()
         return web.Response(body=WHOLE, content_type="image/jpeg")
 
-    async with remote_server(slow, connections=1, queue=2) as server:
+    async with remote_server(slow, connections=1, queue=1) as server:
         image = resolved("0,0,512,512/512,/0/default.jpg")
         waiting = [asyncio.create_task(server.render(asset(), source, image)) for _ in range(2)]
         await asyncio.sleep(0.05)
@@ -242,7 +242,7 @@ async def test_images_that_the_server_cannot_make_go_to_the_built_in_renderer(so
 async def test_a_real_iipsrv_cuts_images_from_the_shared_folder(tmp_path):
     path = pictures.jp2_tiled(tmp_path / "large.jp2", *DIMENSIONS)
     with iipsrv(tmp_path) as address:
-        settings = ImageServer(
+        settings = ImageServerPool(
             kind="iipimage",
             addresses=[address],
             path_template="/{path}/{image}",

@@ -31,7 +31,7 @@ from orchestrator.routing.image_servers.remote_pool import RemotePool
 from orchestrator.routing.memory_sources import WORTH_PARTS, MemorySourceCache, WholeSourceRequired
 from orchestrator.routing.orchestrate import source_product
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
-from orchestrator.settings import CacheRule, ImageServer, Imaging
+from orchestrator.settings import CacheRule, ImageServerPool, Imaging
 from orchestrator.storage.filesystem_store import FilesystemStore
 from tests.support import pictures
 from tests.support.builders import a_source, an_asset
@@ -243,7 +243,9 @@ async def special_pool() -> AsyncIterator[tuple[RemotePool, list[str]]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    server = RemotePool(ImageServer(kind="cantaloupe", addresses=[address]), BuiltinImageServer)
+    server = RemotePool(
+        ImageServerPool(addresses=[address], reads="objects"), BuiltinImageServer, "special"
+    )
     try:
         yield server, requests
     finally:

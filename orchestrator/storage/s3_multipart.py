@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,7 @@ async def _send_parts(
 ) -> Mapping[str, Any]:
     """Upload each part with `send(number, start, length, upload)`, which returns its ETag."""
     with translate_errors():
-        created = await client.create_multipart_upload(**where, **attributes)
-    upload = created["UploadId"]
+        upload = await _begin(client, where, attributes)
     try:
         parts = await _send_concurrently(
             size, lambda number, start, length: send(number, start, length, upload)
@@ -133,6 +133,22 @@ async def _send_parts(
         await _abort(client, where, upload)
         raise
     return answer
+
+
+async def _begin(client: Any, where: Where, attributes: Attributes) -> str:
+    """Begin an upload; returns its id. A cancelled call waits for the answer, because the store may
+    have begun the upload, and only its id can abort it.
+    """
+    answer = asyncio.create_task(  # no TaskGroup: it is awaited here in any case
+        client.create_multipart_upload(**where, **attributes)
+    )
+    try:
+        created = await asyncio.shield(answer)
+    except asyncio.CancelledError:
+        with suppress(Exception):  # the store began no upload
+            await _abort(client, where, (await answer)["UploadId"])
+        raise
+    return str(created["UploadId"])
 
 
 async def _send_concurrently(

@@ -17,7 +17,9 @@ from orchestrator.settings import Storage
 from orchestrator.storage.s3_client import open_client
 from orchestrator.storage.s3_store import S3Store, open_s3
 from orchestrator.storage.store import ObjectStore, read
+from tests.support.counting_proxy import counting_proxy
 from tests.support.descriptors import open_descriptors
+from tests.support.patience import patience
 from tests.support.serve_process import free_port
 from tests.support.server_fixtures import S3Server
 
@@ -176,6 +178,24 @@ async def test_a_cancelled_upload_in_parts_is_aborted(s3_server: S3Server, tmp_p
                 await task
         assert not (await client.list_multipart_uploads(**where)).get("Uploads")
         assert [info.key async for info in store.list("")] == []
+
+
+async def test_an_upload_that_is_cancelled_before_its_id_arrives_is_aborted(
+    s3_server: S3Server,
+) -> None:
+    storage = s3_server.storage()
+    with counting_proxy(s3_server.endpoint) as slow:
+        behind = storage.model_copy(update={"endpoint": slow.address})
+        async with open_s3(behind) as store, raw_client(storage) as (client, where):
+            slow.delay_s = 0.5
+            task = asyncio.create_task(store.put("large", bytes(17 * 1024**2)))
+            async with asyncio.timeout(20 * patience()):
+                while not (await client.list_multipart_uploads(**where)).get("Uploads"):
+                    await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert not (await client.list_multipart_uploads(**where)).get("Uploads")
 
 
 async def test_old_uploads_of_killed_processes_are_aborted(

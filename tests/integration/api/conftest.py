@@ -179,7 +179,10 @@ async def open_house(settings: Settings) -> AsyncIterator[House]:
         stack.push_async_callback(runner.cleanup)
         port = await runner.listen(open_listen_socket("127.0.0.1", 0, shared=False))
         origins = await stack.enter_async_context(origin_server())
-        session = await stack.enter_async_context(aiohttp.ClientSession())
+        # Idle connections are closed before the server closes them: a request is never sent on one
+        # that is just being closed.
+        connector = aiohttp.TCPConnector(keepalive_timeout=2)
+        session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         house = House(services, origins, session, port)
         house.admin = (await services.catalog.keys.create(1, admin=True)).token
         house.keys[1] = (await services.catalog.keys.create(1)).token

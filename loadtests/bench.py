@@ -14,12 +14,15 @@ import time
 import traceback
 from pathlib import Path
 
+from loadtests.benches.beside_ingest import p10
+from loadtests.benches.bulk import p15
 from loadtests.benches.context import Bench, Context
 from loadtests.benches.files import p9
 from loadtests.benches.flood import p6
 from loadtests.benches.hot import p1, p2, p3
 from loadtests.benches.ingest import p7
 from loadtests.benches.job_queue import p13
+from loadtests.benches.memory import p12
 from loadtests.benches.pyramids import p16
 from loadtests.benches.thumbnails import p8
 from loadtests.benches.tiles import p5
@@ -38,9 +41,12 @@ BENCHES: dict[str, Bench] = {
     "P7": p7,
     "P8": p8,
     "P9": p9,
+    "P10": p10,
     "P11": p11,
+    "P12": p12,
     "P13": p13,
     "P14": p14,
+    "P15": p15,
     "P16": p16,
     "P14U": p14_uploads,
 }

@@ -42,12 +42,12 @@ def large_jpeg2000() -> Path:
     """48 MP, without tiles, in resolution order with precincts and packet lengths, about 12 MB: the
     form that image services write.
     """
-    return _make_once("large-rpcl.jp2", lambda path: _write_rpcl(path, tiled=False))
+    return _make_once("large-rpcl.jp2", lambda path: _write_rpcl(path, LARGE, tiled=False))
 
 
 def large_tiled_jpeg2000() -> Path:
     """The same image in codestream tiles of 512 pixels."""
-    return _make_once("large-tiled.jp2", lambda path: _write_rpcl(path, tiled=True))
+    return _make_once("large-tiled.jp2", lambda path: _write_rpcl(path, LARGE, tiled=True))
 
 
 def large_pyramid() -> Path:
@@ -58,6 +58,34 @@ def large_pyramid() -> Path:
 def medium_jpeg() -> Path:
     """A JPEG of 6 MP with little grain: its tiles of 512 pixels have about 12 KB."""
     return _make_once("medium.jpg", lambda path: write_jpeg(path, 3000, 2000, seed=5, grain=1.6))
+
+
+def harvest_jpeg2000() -> Path:
+    """12 MP in resolution order, without tiles."""
+    return _make_once("harvest.jp2", lambda path: _write_rpcl(path, (4000, 3000), tiled=False))
+
+
+def harvest_pyramid() -> Path:
+    """12 MP as a pyramid TIFF with JPEG tiles of 256 pixels."""
+    return _make_once("harvest.tif", lambda path: write_pyramid(path, 4000, 3000, seed=7))
+
+
+def harvest_jpeg() -> Path:
+    """12 MP as a camera writes it."""
+    return _make_once("harvest.jpg", lambda path: write_jpeg(path, 4000, 3000, seed=7, grain=3.0))
+
+
+def heavy_jpeg2000(*, tiled: bool) -> Path:
+    """48 MP with little loss, about 50 MB, in codestream tiles of 512 pixels or without tiles."""
+    return _make_once(
+        f"heavy-{'tiled' if tiled else 'rpcl'}.jp2",
+        lambda path: _write_rpcl(path, LARGE, tiled=tiled, rate=2.9),
+    )
+
+
+def huge_jpeg2000() -> Path:
+    """200 MP in codestream tiles of 512 pixels."""
+    return _make_once("huge.jp2", lambda path: _write_rpcl(path, (16_000, 12_500), tiled=True))
 
 
 def originals() -> list[Path]:
@@ -98,8 +126,9 @@ def small_jpegs() -> list[Path]:
     return [_make_once(f"small-{seed}.jpg", partial(jpeg, seed=seed)) for seed in range(20)]
 
 
-def _write_rpcl(path: Path, *, tiled: bool) -> None:
-    picture = scene(*LARGE, seed=7, grain=3.0)
+def _write_rpcl(path: Path, size: tuple[int, int], *, tiled: bool, rate: float = 12) -> None:
+    """`rate` is how many times smaller than its samples the file is."""
+    picture = scene(*size, seed=7, grain=3.0)
     Image.MAX_IMAGE_PIXELS = None
     image = Image.fromarray(picture.numpy())
     tiles = {"tile_size": (512, 512)} if tiled else {"precinct_size": (256, 256)}
@@ -108,7 +137,7 @@ def _write_rpcl(path: Path, *, tiled: bool) -> None:
         format="JPEG2000",
         irreversible=True,
         quality_mode="rates",
-        quality_layers=[12],
+        quality_layers=[rate],
         num_resolutions=7 if not tiled else 6,
         codeblock_size=(64, 64),
         progression="RPCL",

@@ -12,21 +12,16 @@ import asyncio
 import json
 import os
 import shutil
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from loadtests.benches.batch_client import BatchClient
 from loadtests.benches.context import Context
 from loadtests.collection import small_jpegs
 from loadtests.harness import Measured, Row, alternate
-from loadtests.wrk import LoadError
 from orchestrator.iiif.thumbnail_sizes import sizes_by_edge
 from orchestrator.imaging import FAST_LOSSY
 from orchestrator.imaging.pool import ImagingPool
@@ -35,7 +30,6 @@ from orchestrator.settings import Imaging, Ingest
 from tests.support.serve_process import ServeProcess, run_server
 
 FILES = int(os.environ.get("P13_FILES", "200"))
-_LONGEST_S = 600
 _QUALITY = 90
 
 
@@ -45,7 +39,7 @@ def p13(context: Context) -> list[Row]:
     files = [originals[number % len(originals)] for number in range(FILES)]
     env = {"ORCHESTRATOR_INGEST__FILE_ROOTS": json.dumps([str(originals[0].parent)])}
     with run_server(data=context.scratch / "p13", env=env) as server:
-        client = _Client(server)
+        client = BatchClient(server)
         _run_batch(server, client, originals[:4], "warm")  # starts the decode workers
         comparison = alternate(
             context.rounds,
@@ -71,41 +65,11 @@ def p13(context: Context) -> list[Row]:
     ]
 
 
-class _Client:
-    """The management API of the server, with a key of customer 1."""
-
-    def __init__(self, server: ServeProcess) -> None:
-        command = Path(sys.executable).with_name("orchestrator")
-        words = [command, "keys", "create", "1", "--data", server.data, "--json"]
-        made = subprocess.run(words, capture_output=True, text=True, check=True)
-        self._key = json.loads(made.stdout)["token"]
-        self._address = server.private
-
-    def ask(self, method: str, path: str, body: object = None) -> Any:
-        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._address + path, data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)
-
-
-def _run_batch(server: ServeProcess, client: _Client, files: list[Path], name: str) -> Measured:
-    members = [
-        {"id": f"{name}-{number}", "space": 1, "origin": str(path)}
-        for number, path in enumerate(files)
-    ]
-    before, began = _service_s(server), time.perf_counter()
-    batch = client.ask("POST", "/customers/1/queue", {"member": members})
-    path = f"/customers/1/queue/batches/{batch['id']}"
-    while (shown := client.ask("GET", path))["finished"] is None:
-        if time.perf_counter() - began > _LONGEST_S:
-            raise LoadError(f"the batch is not finished: {shown}")
-        time.sleep(0.1)
-    took = time.perf_counter() - began
-    if shown["completed"] != len(files):
-        raise LoadError(f"the batch has errors: {shown}")
+def _run_batch(server: ServeProcess, client: BatchClient, files: list[Path], name: str) -> Measured:
+    before = _service_s(server)
+    took_s = client.run_batch(files, name)
     processor_s = _service_s(server) - before
-    return {"images/s": len(files) / took, "processor": 1000 * processor_s / len(files)}
+    return {"images/s": len(files) / took_s, "processor": 1000 * processor_s / len(files)}
 
 
 def _service_s(server: ServeProcess) -> float:

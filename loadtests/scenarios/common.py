@@ -77,18 +77,19 @@ class Visitor(FastHttpUser):
             sizes,
         )
 
-    def fetch_image(self, path: str, kind: str) -> None:
-        """Request an image. Any status but 200 is a failure, except 503 with Retry-After, which is
-        admission.
+    def fetch_image(self, path: str, kind: str) -> str:
+        """Request an image; returns its ETag. Any status but 200 is a failure, except 503 with
+        Retry-After, which is admission.
         """
         with self.client.get(path, name=kind, catch_response=True) as answer:
             tier = (answer.headers or {}).get("X-Served-From", "none")
             answer.request_meta["name"] = f"{kind} {tier}"
-            if answer.status_code == 503:
+            if answer.status_code == 503 and "Retry-After" in (answer.headers or {}):
                 answer.request_meta["name"] = f"{kind} refused"
                 answer.success()
             elif answer.status_code != 200 or not answer.content:
                 answer.failure(f"status {answer.status_code}")
+            return str((answer.headers or {}).get("ETag", ""))
 
 
 def _path(address: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from loadtests.benches.beside_ingest import p10
 from loadtests.benches.bulk import p15
+from loadtests.benches.cold import p4
 from loadtests.benches.context import Bench, Context
 from loadtests.benches.files import p9
 from loadtests.benches.flood import p6
@@ -36,6 +37,7 @@ BENCHES: dict[str, Bench] = {
     "P1": p1,
     "P2": p2,
     "P3": p3,
+    "P4": p4,
     "P5": p5,
     "P6": p6,
     "P7": p7,

@@ -7,14 +7,12 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
 
 import aiohttp
-from aiobotocore.session import get_session
 from yarl import URL
 
 from loadtests.benches.context import Context
-from loadtests.benches.s3_server import BUCKET, CREDENTIALS, counted_s3_server, s3_settings
+from loadtests.benches.s3_server import BUCKET, aio_client, counted_s3_server, s3_settings
 from loadtests.harness import Measured, Row, alternate
 from loadtests.wrk import LoadError
 from tests.support.scenes import write_jpeg
@@ -63,7 +61,7 @@ def p8(context: Context) -> list[Row]:
 
 
 async def _thumbnail_keys(endpoint: str) -> set[str]:
-    async with _client(endpoint) as s3:
+    async with aio_client(endpoint) as s3:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
         return {each["Key"] async for page in pages for each in page.get("Contents", [])}
 
@@ -97,7 +95,7 @@ async def _fetch_from_server(urls: Sequence[str]) -> Measured:
 
 
 async def _fetch_from_s3(endpoint: str, keys: Sequence[str]) -> Measured:
-    async with _client(endpoint) as s3:
+    async with aio_client(endpoint) as s3:
 
         async def fetch(key: str) -> bytes:
             answer = await s3.get_object(Bucket=BUCKET, Key=key)
@@ -122,14 +120,3 @@ async def _measure(names: Sequence[str], fetch: Callable[[str], Awaitable[bytes]
         "p50": statistics.median(durations_ms),
         "p99": durations_ms[int(len(durations_ms) * 0.99)],
     }
-
-
-def _client(endpoint: str) -> Any:
-    access, secret = CREDENTIALS
-    return get_session().create_client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=access,
-        aws_secret_access_key=secret,
-    )

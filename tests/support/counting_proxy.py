@@ -21,6 +21,10 @@ class CountedRequests:
         """Address of the proxy, `http://127.0.0.1:P`."""
         self.delay_s = 0.0
         """Seconds for which each piece of a response is held back: a slow server."""
+        self.latency_s = 0.0
+        """Seconds for which each request is held back: a distant server."""
+        self.bytes_per_s = 0.0
+        """Highest rate of each connection; 0 for no limit."""
         self._requests: list[tuple[str, str]] = []
         self._received = 0
         self._lock = threading.Lock()
@@ -110,27 +114,36 @@ async def _connect(
         return
     with suppress(asyncio.CancelledError):
         await asyncio.gather(
-            _copy(reader, server_writer, counted.count_request),
+            _copy(
+                reader,
+                server_writer,
+                counted.count_request,
+                lambda chunk: counted.latency_s if chunk.startswith(_METHODS) else 0.0,
+            ),
             _copy(
                 server_reader,
                 writer,
                 lambda chunk: counted.count_response(len(chunk)),
-                lambda: counted.delay_s,
+                lambda chunk: counted.delay_s + _sending_s(counted, len(chunk)),
             ),
         )
+
+
+def _sending_s(counted: CountedRequests, length: int) -> float:
+    return length / counted.bytes_per_s if counted.bytes_per_s else 0.0
 
 
 async def _copy(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     count: Callable[[bytes], None],
-    delay_s: Callable[[], float] = lambda: 0.0,
+    delay_s: Callable[[bytes], float],
 ) -> None:
     try:
         while chunk := await reader.read(1 << 18):
             count(chunk)
-            if delay_s():
-                await asyncio.sleep(delay_s())
+            if wait_s := delay_s(chunk):
+                await asyncio.sleep(wait_s)
             writer.write(chunk)
             await writer.drain()
     except (OSError, asyncio.CancelledError):

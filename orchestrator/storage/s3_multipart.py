@@ -139,9 +139,8 @@ async def _begin(client: Any, where: Where, attributes: Attributes) -> str:
     """Begin an upload; returns its id. A cancelled call waits for the answer, because the store may
     have begun the upload, and only its id can abort it.
     """
-    answer = asyncio.create_task(  # no TaskGroup: it is awaited here in any case
-        client.create_multipart_upload(**where, **attributes)
-    )
+    request = client.create_multipart_upload(**where, **attributes)
+    answer = asyncio.create_task(request)  # no TaskGroup: it is awaited here in any case
     try:
         created = await asyncio.shield(answer)
     except asyncio.CancelledError:

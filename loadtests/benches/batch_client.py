@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ class BatchClient:
     (`ingest.file_roots`).
     """
 
-    def __init__(self, server: ServeProcess) -> None:
+    def __init__(self, server: ServeProcess, env: Mapping[str, str] | None = None) -> None:
+        """`env` are the settings with which the server was started."""
         command = Path(sys.executable).with_name("orchestrator")
         words = [command, "keys", "create", "1", "--data", server.data, "--json"]
-        made = subprocess.run(words, capture_output=True, text=True, check=True)
+        made = subprocess.run(
+            words, env=os.environ | dict(env or {}), capture_output=True, text=True, check=True
+        )
         self._key = json.loads(made.stdout)["token"]
         self._address = server.private
 

@@ -79,7 +79,7 @@ def p4(context: Context) -> list[Row]:
             for name, each in (("p4-data", env), ("p4-never", env | never))
         ]
         sides = _Sides(*servers, counted, pool, context.scratch)
-        client = BatchClient(sides.server)
+        client = BatchClient(sides.server, env)
         for position, (kind, path) in enumerate(kinds.items()):
             context.print_progress(f"P4 {kind}")
             client.run_batch(

@@ -144,7 +144,7 @@ async def _begin(client: Any, where: Where, attributes: Attributes) -> str:
     try:
         created = await asyncio.shield(answer)
     except asyncio.CancelledError:
-        with suppress(Exception):  # the store began no upload
+        with suppress(OrchestratorError), translate_errors():  # the store began no upload
             await _abort(client, where, (await answer)["UploadId"])
         raise
     return str(created["UploadId"])

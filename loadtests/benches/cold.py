@@ -1,5 +1,5 @@
 """P4: the first tile at full scale, the first one at an eighth, and a picture of 1,000 pixels of an
-image that nobody asked for yet, with its source in S3 and nothing on this host. The reference is a
+image that was never requested, with its source in S3 and nothing on this host. The reference is a
 plain GET of the whole source and a decode of the same pixels in a decode worker that runs.
 
 Everything is measured twice: on the loopback, and through a proxy that holds each request back for

@@ -137,6 +137,11 @@ IMAGE_SERVER_SLOW = gauge(
     "pool",
     "node",
 )
+UNSTORED = counter(
+    "unstored",
+    "Responses that cost less to make than to store on disk: stored_tile (of a pyramid) or cheap.",
+    "why",
+)
 UNCACHED = counter(
     "uncached", "Responses sent but not cached, because no space could be reserved.", "cache"
 )
@@ -370,13 +375,15 @@ def render_metrics(folder: Path | None = None) -> bytes:
     return generate_latest(registry)
 
 
-def count_fast(count: int, body_bytes: int, request_class: str, status: int) -> None:
-    """Count `count` responses from the hot tier at once. Their time goes to the first bucket: none
+def count_fast(
+    count: int, body_bytes: int, request_class: str, status: int, tier: str = "memory"
+) -> None:
+    """Count `count` responses of the hot lane at once. Their time goes to the first bucket: none
     takes longer than its bound.
     """
-    REQUESTS.labels("memory", str(status), request_class).inc(count)
-    RESPONSE_BYTES.labels("memory").inc(body_bytes)
-    _observe_many(REQUEST_SECONDS.labels("memory", request_class), count)
+    REQUESTS.labels(tier, str(status), request_class).inc(count)
+    RESPONSE_BYTES.labels(tier).inc(body_bytes)
+    _observe_many(REQUEST_SECONDS.labels(tier, request_class), count)
 
 
 def _observe_many(histogram: Histogram, count: int) -> None:

@@ -33,12 +33,15 @@ from orchestrator.cache.hot.tier import HotTier
 from orchestrator.model import AssetId
 from orchestrator.routing.delivery_types import Delivery
 from orchestrator.web.access_log import open_access_log
+from orchestrator.web.hot_entries import HotEntry, store_hot
 from orchestrator.web.listen_socket import open_listen_socket
 from orchestrator.web.middleware import PortMiddleware
 from orchestrator.web.port_runner import PortRunner
 from orchestrator.web.port_state import PortState
 from orchestrator.web.public_address import PublicAddressResolver
-from orchestrator.web.responses import HotEntry, respond, store_hot
+from orchestrator.web.responses import (
+    respond,
+)
 from tests.support.reference_servers import nginx_static
 from tests.support.serve_process import free_port
 

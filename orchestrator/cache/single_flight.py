@@ -84,7 +84,7 @@ class SingleFlight:
         key: str,
         produce: Callable[[], Awaitable[T]],
         *,
-        find: Callable[[], Awaitable[T | None]],
+        find: Callable[[], Awaitable[T | None]] | None,
         publish: Callable[[T], Awaitable[None]] | None = None,
     ) -> T:
         """The result of `find`, or else of `produce`, from one run for all concurrent callers of
@@ -93,7 +93,8 @@ class SingleFlight:
         `find` returns the result if the work has been done already (it runs under the host-wide
         lock). `produce` does the work. `publish` stores its result where `find` finds it; callers
         do not wait for that, but the run ends after it. Without `publish`, `produce` has published
-        the result when it returns.
+        the result when it returns. Without `find`, the result is not shared with other processes:
+        there is no host-wide lock.
 
         Raises what `produce` raised, for every waiter, and again while the failure is remembered;
         Unavailable when another process holds the key longer than `wait_s`, or when the server
@@ -152,7 +153,7 @@ class SingleFlight:
         self,
         key: str,
         produce: Callable[[], Awaitable[T]],
-        find: Callable[[], Awaitable[T | None]],
+        find: Callable[[], Awaitable[T | None]] | None,
         publish: Callable[[T], Awaitable[None]] | None,
     ) -> _Flight:
         loop = asyncio.get_running_loop()
@@ -181,24 +182,30 @@ class SingleFlight:
         key: str,
         outcome: asyncio.Future[T],
         produce: Callable[[], Awaitable[T]],
-        find: Callable[[], Awaitable[T | None]],
+        find: Callable[[], Awaitable[T | None]] | None,
         publish: Callable[[T], Awaitable[None]] | None,
     ) -> None:
         lock_path = self._folder / hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
+        if find is None:
+            outcome.set_result(await self._produce(key, lock_path, produce))
+            return
         async with self._host_lock(lock_path):
             existing = await find()
             if existing is not None:
                 outcome.set_result(existing)
                 return
             self._failures.raise_noted(key, lock_path)
-            try:
-                result = await produce()
-            except Exception as error:  # remembered, and re-raised to every waiter
-                self._failures.remember(key, lock_path, error)
-                raise
+            result = await self._produce(key, lock_path, produce)
             outcome.set_result(result)
             if publish is not None:
                 await publish(result)
+
+    async def _produce(self, key: str, lock_path: Path, produce: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await produce()
+        except Exception as error:  # remembered, and re-raised to every waiter
+            self._failures.remember(key, lock_path, error)
+            raise
 
     @asynccontextmanager
     async def _host_lock(self, path: Path) -> AsyncIterator[None]:

@@ -99,6 +99,15 @@ class ImagingPool:
                 pass  # with the levels that the file really has
         return await self._run_in(self._heavy, decode_worker.render, recipe)
 
+    def ready_tile(
+        self, recipe: Recipe, is_current: Callable[[os.stat_result], bool] | None = None
+    ) -> bytes | None:
+        """The result of `recipe` if a pyramid TIFF that was rendered from before has it as a tile,
+        and the tile is in the page cache; else None. Does not wait. Must be called on the event
+        loop. `is_current`: see `ReadyTiles.read`.
+        """
+        return self._threads.ready_tiles.read(recipe, is_current)
+
     async def animate(self, recipe: Recipe) -> bytes:
         """The region of every frame of a GIF or WebP, at the size, as an animation; the format of
         the recipe is gif or webp. Raises as `render`, and TooLarge for too many frames or pixels.

@@ -16,9 +16,9 @@ from orchestrator.routing.current_assets import CurrentAssets
 from orchestrator.routing.delivery_settings import limits_of
 from orchestrator.routing.snapshots import Snapshots
 from orchestrator.web.activity_routes import ActivityRoutes
+from orchestrator.web.hot_entries import HotEntry
 from orchestrator.web.manifest_routes import ManifestRoutes
 from orchestrator.web.public_address import PublicAddressResolver
-from orchestrator.web.responses import HotEntry
 from orchestrator.web.result_routes import ResultRoutes
 from orchestrator.web.routes import RouteGroup
 

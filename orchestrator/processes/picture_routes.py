@@ -13,11 +13,11 @@ from orchestrator.routing.orchestrate import SourceOrchestrator
 from orchestrator.routing.source_bytes import SourceBytes
 from orchestrator.web.collection_routes import CollectionRoutes
 from orchestrator.web.direct_routes import DirectRoutes
+from orchestrator.web.hot_entries import HotEntry
 from orchestrator.web.ico_routes import IcoRoutes
 from orchestrator.web.manifest_viewer import ManifestViewer
 from orchestrator.web.page_templates import Pages
 from orchestrator.web.public_address import PublicAddressResolver
-from orchestrator.web.responses import HotEntry
 from orchestrator.web.routes import RouteGroup
 from orchestrator.web.tus_routes import TusRoutes
 from orchestrator.web.upload_routes import UploadRoutes

@@ -15,12 +15,12 @@ from aiohttp.web import Application
 from orchestrator.cache.hot.tier import HotTier
 from orchestrator.settings import Server, Settings
 from orchestrator.web.access_log import AccessLog
+from orchestrator.web.hot_entries import HotEntry
 from orchestrator.web.listen_socket import open_listen_socket
 from orchestrator.web.middleware import PortMiddleware
 from orchestrator.web.port_runner import PortRunner
 from orchestrator.web.port_state import PortLimits, PortState
 from orchestrator.web.public_address import PublicAddressResolver
-from orchestrator.web.responses import HotEntry
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from functools import partial
 from importlib.metadata import version
 
 from orchestrator.app import Services
-from orchestrator.cache.hot.tier import HotTier
+from orchestrator.cache.hot.tier import HeadsOf, HotTier
 from orchestrator.catalog.asset_transaction import GONE
 from orchestrator.imaging import vips
 from orchestrator.model import AssetId
@@ -47,11 +47,12 @@ from orchestrator.routing.snapshots import Snapshots
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.routing.warmer import SourceWarmer
 from orchestrator.web.access_log import AccessLog, open_access_log
+from orchestrator.web.direct_answers import DirectAnswers
 from orchestrator.web.health_routes import HealthRoutes
+from orchestrator.web.hot_entries import HotEntry, shorten_to_head
 from orchestrator.web.image_routes import ImageRoutes
 from orchestrator.web.page_templates import Pages
 from orchestrator.web.public_address import PublicAddressResolver
-from orchestrator.web.responses import HotEntry
 from orchestrator.web.routes import build_public_app
 
 FILES_REMOVED_S = 0.8
@@ -68,7 +69,9 @@ class PublicServer:
         self._settings = settings
         self._shared = shared
         self._hot: HotTier[HotEntry] = HotTier(
-            settings.cache.memory, settings.cache.memory_max_entry
+            settings.cache.memory,
+            settings.cache.memory_max_entry,
+            heads=HeadsOf(settings.cache.memory_heads, shorten_to_head(settings.cache.inline_read)),
         )
         self._snapshots = Snapshots(
             services.catalog, settings.delivery, settings.database.stale_restricted_s
@@ -117,6 +120,8 @@ class PublicServer:
                 *build_sign_in_routes(services, self._assets, addresses, pages),
             ],
         )
+        direct = DirectAnswers(images.at_once, self._hot, services.derivatives.bodies)
+        port.state.answer_directly(direct.find)
         address = Address(settings.server.host, settings.server.port, self._shared)
         await open_port(stack, port, app, address, role="serve")
         return [Loop("warm_up", warmer.run), Loop("image_servers", self._pools.run)]
@@ -251,7 +256,9 @@ def _build_image_servers(services: Services) -> tuple[BuiltinImageServer, ImageS
         queue=settings.imaging.queue,
         timeout_s=settings.image_server.queue_timeout_s,
     )
-    builtin = BuiltinImageServer(services.imaging, encoder_of(settings), admission)
+    builtin = BuiltinImageServer(
+        services.imaging, encoder_of(settings), admission, settings.cache.store_from_pixels
+    )
     return builtin, build_pools(settings.image_server, builtin)
 
 

@@ -18,6 +18,14 @@ class AssetIdentifiers:
         self._names = names
         self._default_space = default_space
 
+    def at_hand(self, path: ImagePath) -> AssetId | None:
+        """Return the id of the asset if no name has to be looked up for it, else None."""
+        customer, _, rest = path.identifier.partition("/")
+        space, _, name = rest.partition("/")
+        if not (name and space.isdigit() and customer.isascii() and customer.isdigit()):
+            return None
+        return AssetId.parse(path.identifier)
+
     async def resolve(self, path: ImagePath) -> AssetId:
         """Return the id of the asset, which need not exist. Raises AssetNotFound for an unknown
         customer, and CatalogUnavailable.

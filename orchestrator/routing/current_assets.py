@@ -51,6 +51,13 @@ class CurrentAssets:
             return await self.reread(snapshot)
         return snapshot
 
+    def at_hand(self, asset_id: AssetId) -> Snapshot | None:
+        """The asset if it can be served and is known to be up to date; None if the catalogue or a
+        file would have to be asked.
+        """
+        snapshot = self._snapshots.at_hand(asset_id)
+        return None if snapshot is None or snapshot.asset.refused else snapshot
+
     async def known(self, asset_id: AssetId) -> Asset:
         """The asset as it is known, whether or not it can be served. Raises AssetNotFound,
         CatalogUnavailable.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 
+from orchestrator.cache.disk.file_names import Product
 from orchestrator.model import AssetId
 
 ETAG_BYTES = 12
@@ -67,6 +68,8 @@ class Delivery:
     """
     gzip: bytes | None = None
     """The same body compressed with gzip; it has its own ETag."""
+    product: Product | None = None
+    """The product of the derivative cache that has the body, if it may be there."""
     etag: str = ""
     """If empty, computed from the body of a 200."""
 

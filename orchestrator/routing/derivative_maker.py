@@ -33,6 +33,8 @@ class Derivative:
 
     body: bytes
     tier: str
+    is_stored: bool = True
+    """False if it is not written to the disk cache."""
 
 
 class DerivativeMaker:
@@ -61,6 +63,7 @@ class DerivativeMaker:
         self._pool = pool
         self._encoder = encoder
         self._max_decode_pixels = max_decode_pixels
+        self._stored_tiles = metrics.UNSTORED.labels(why="stored_tile")
 
     async def make(self, asset: Asset, image: ResolvedImage, step: Step) -> Derivative:
         """The derivative that this step gives.
@@ -81,6 +84,28 @@ class DerivativeMaker:
                 metrics.RENDERS.inc()
                 body = await self._render(asset, image)
         return Derivative(body, step.tier)
+
+    def ready(self, asset: Asset, image: ResolvedImage, steps: tuple[Step, ...]) -> bytes | None:
+        """The encoded image if a pyramid on this host holds it as a tile that can be passed on
+        without waiting; else None.
+        """
+        if not isinstance(steps[0], FromSource):
+            return None
+        path = self._sources.known_file(asset)
+        body = None if path is None else self._image_servers.ready_tile(asset, path, image)
+        if body is not None:
+            self._stored_tiles.inc()
+        return body
+
+    def is_cheap(self, asset: Asset, image: ResolvedImage, steps: tuple[Step, ...]) -> bool:
+        """True if making the image costs less than storing it: the source is on this host, and the
+        image server calls it cheap.
+        """
+        return (
+            isinstance(steps[0], FromSource)
+            and self._image_servers.is_cheap(asset, image)
+            and self._sources.known_file(asset) is not None
+        )
 
     async def _read_thumbnail(self, asset: Asset, size: Dimensions, access: Access) -> bytes:
         key = keys.thumbnail_key(asset.id, asset.thumbnails_version, access, max(size))

@@ -12,8 +12,11 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from cachetools import LRUCache
 
 from orchestrator import metrics
 from orchestrator.cache.disk.cache import DiskCache, Product
@@ -25,7 +28,7 @@ from orchestrator.errors import (
     OrchestratorError,
     StorageUnavailable,
 )
-from orchestrator.model import FILE, STORE, Asset, Source, SourceKind
+from orchestrator.model import FILE, STORE, Asset, AssetId, Source, SourceKind
 from orchestrator.origins.file_reader import verify_file
 from orchestrator.origins.optimised_origins import OptimisedOrigins
 from orchestrator.routing.caching_rules import CachingRules
@@ -34,6 +37,7 @@ from orchestrator.settings import Delivery as DeliverySettings
 from orchestrator.storage.store import LocalFiles, ObjectStore
 
 log = logging.getLogger(__name__)
+_FOUND_KEPT = 20_000
 
 
 class SourceOrchestrator:
@@ -58,6 +62,7 @@ class SourceOrchestrator:
         self._rules = rules or CachingRules()
         self._copies = asyncio.Semaphore(settings.copies)
         self._now = now
+        self._found: LRUCache[tuple[AssetId, int, str], _FoundFile] = LRUCache(_FOUND_KEPT)
 
     @asynccontextmanager
     async def lease(self, asset: Asset, *, waits: bool = True) -> AsyncIterator[Path]:
@@ -71,6 +76,7 @@ class SourceOrchestrator:
         source = source_of(asset)
         local = await self._local_path(source)
         if local is not None:
+            self._found[_found_key(asset, source)] = _FoundFile(local)
             yield local
             return
         if not self._rules.may_orchestrate(asset):
@@ -79,7 +85,20 @@ class SourceOrchestrator:
         async with self._cache.hold(product) as cached:
             if cached is None and not waits and self._is_large(source):
                 raise NotOrchestrated("cold")
-            yield cached or await self._copy_once(asset, product, source)
+            path = cached or await self._copy_once(asset, product, source)
+            self._found[_found_key(asset, source)] = _FoundFile(path, product)
+            yield path
+
+    def known_file(self, asset: Asset) -> Path | None:
+        """The file that `lease` gave for this asset version before. It may have been replaced,
+        evicted or deleted since. Counts as a use of a cached source; does not wait.
+        """
+        found = self._found.get(_found_key(asset, asset.source)) if asset.source else None
+        if found is None:
+            return None
+        if found.product is not None:
+            self._cache.count_use(found.product)
+        return found.path
 
     async def orchestrate(self, asset: Asset) -> None:
         """Copy the source to fast disk before it is requested. Raises as `lease` does, except that
@@ -136,6 +155,18 @@ class SourceOrchestrator:
                 path = await writer.publish()
         _report_copy(product, source, self._now() - started)
         return path
+
+
+@dataclass(frozen=True, slots=True)
+class _FoundFile:
+    """Where a source was found; `product` if it is in the source cache."""
+
+    path: Path
+    product: Product | None = None
+
+
+def _found_key(asset: Asset, source: Source) -> tuple[AssetId, int, str]:
+    return asset.id, asset.version, source.location
 
 
 class NotOrchestrated(Exception):

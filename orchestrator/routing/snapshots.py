@@ -69,6 +69,13 @@ class Snapshots:
         except CatalogUnavailable:
             return self._stale_snapshot(self._entries.get(asset_id))
 
+    def at_hand(self, asset_id: AssetId) -> Snapshot | None:
+        """The asset if it exists and `get` would not read the catalogue; else None."""
+        entry = self._entries.get(asset_id)
+        if entry is None or entry.asset is None or not self._is_fresh(entry):
+            return None
+        return Snapshot(entry.asset) if entry.asset.source is not None else None
+
     async def reread(self, asset_id: AssetId) -> Snapshot:
         """The asset as the catalogue has it now. Raises as `get`; what was known of the asset stays
         known if the catalogue does not answer.

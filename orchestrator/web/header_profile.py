@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.errors import InvalidInput
-from orchestrator.web.public_address import FORWARDED, PublicAddressResolver
+from orchestrator.web.public_address import FORWARDED, PublicAddress, PublicAddressResolver
 from orchestrator.web.responses import negotiation_variant
 
 MAX_BLOCK = 4096
@@ -33,8 +33,10 @@ _EXCLUDED_HEADERS = _FRAMING_HEADERS | _SELECTING_HEADERS
 class HeaderProfile:
     """Everything in a header block that an answer from memory depends on."""
 
+    address: PublicAddress
+    """The public address of the request."""
     base: str
-    """The public base URL of the request."""
+    """Its base URL."""
     variant: str
     request_id: bytes
     """The id that the client sent; b"" for an id of ours."""
@@ -86,6 +88,7 @@ def _build_profile(
     request_id = client_request_id(fields).encode()
     none_match = fields.get("if-none-match", "")
     return HeaderProfile(
+        address=address,
         base=address.base,
         variant=negotiation_variant(fields.get("accept", ""), fields.get("accept-encoding", "")),
         request_id=request_id,

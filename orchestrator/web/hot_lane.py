@@ -15,12 +15,17 @@ from typing import Any
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
+from orchestrator.cache.disk.body_files import BodyFile
+from orchestrator.cache.hot.memory_files import MemoryFile
 from orchestrator.web.access_log import format_line
 from orchestrator.web.conditional_requests import evaluate_conditions
 from orchestrator.web.connection_deadlines import DeadlineProtocol
 from orchestrator.web.header_profile import VERSION_LINE, HeaderProfile, parse_header_profile
+from orchestrator.web.hot_entries import HotEntry
 from orchestrator.web.port_state import PortState
-from orchestrator.web.responses import HotEntry, make_access_record
+from orchestrator.web.responses import (
+    make_access_record,
+)
 from orchestrator.web.socket_sender import SocketSender
 
 BLANK = b"\r\n\r\n"
@@ -85,17 +90,29 @@ class HotLaneProtocol(DeadlineProtocol):
                 )
                 if entry is not None:
                     if is_get and profile.is_plain:
-                        self._answer(entry)
+                        self._answer(entry, entry.file)
                         return
-                    if self._answer_conditional(data, entry, profile):
+                    if self._answer_conditional(data, entry, profile, entry.file):
                         return
+                elif is_get and self._answer_direct(data, target, profile):
+                    return
         self._feed_parser(data)
 
-    def _answer(self, entry: HotEntry) -> None:
+    def _answer_direct(self, data: bytes, target: bytes, profile: HeaderProfile) -> bool:
+        """Answer a GET with what is not in memory but needs no waiting. False if there is none."""
+        found = self._port_state.find_direct(profile, target)
+        if found is None:
+            return False
+        entry, file = found
+        if profile.is_plain:
+            self._answer(entry, file)
+            return True
+        return self._answer_conditional(data, entry, profile, file)
+
+    def _answer(self, entry: HotEntry, file: MemoryFile | BodyFile | None) -> None:
         """Send `entry` to a plain GET. Every hot answer pays for each instruction here."""
         port_state = self._port_state
         port_state.request_count = number = port_state.request_count + 1
-        file = entry.file
         if file is None:
             self._write(
                 b"".join((entry.head, port_state.date_and_id, b"%x\r\n\r\n" % number, entry.body))
@@ -103,7 +120,7 @@ class HotLaneProtocol(DeadlineProtocol):
         else:
             self._send(b"".join((entry.head, port_state.date_and_id, b"%x\r\n\r\n" % number)), file)
         self._hot_at = port_state.now
-        tally = port_state.tallies_of_200[entry.request_class]
+        tally = port_state.tallies_of_200[entry.tally]
         tally.count += 1
         tally.bytes += entry.length
         if port_state.access_log is not None:
@@ -113,7 +130,13 @@ class HotLaneProtocol(DeadlineProtocol):
                 % (port_state.log_time, milliseconds, port_state.log_id, number, entry.log_rest)
             )
 
-    def _answer_conditional(self, data: bytes, entry: HotEntry, profile: HeaderProfile) -> bool:
+    def _answer_conditional(
+        self,
+        data: bytes,
+        entry: HotEntry,
+        profile: HeaderProfile,
+        file: MemoryFile | BodyFile | None,
+    ) -> bool:
         """Answer HEAD, If-None-Match and a request with a request id of its own from memory. Return
         False for any method but GET and HEAD.
         """
@@ -128,12 +151,12 @@ class HotLaneProtocol(DeadlineProtocol):
         head, status = (entry.head_not_modified, 304) if unchanged else (entry.head, 200)
         length = entry.length if status == 200 and is_get else 0
         head = b"%b%b%b\r\n\r\n" % (head, port_state.date, request_id)
-        if length and entry.file is not None:
-            self._send(head, entry.file)
+        if length and file is not None:
+            self._send(head, file)
         else:
             self._write(head + entry.body if length else head)
         self._hot_at = port_state.now
-        tally = port_state.tallies[entry.request_class, status]
+        tally = port_state.tallies[entry.tally, status]
         tally.count += 1
         tally.bytes += length
         if port_state.access_log is not None:

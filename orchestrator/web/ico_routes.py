@@ -27,8 +27,13 @@ from orchestrator.transform.transformer import (
     Transformer,
     TransformRequest,
 )
+from orchestrator.web.hot_entries import HotEntry, store_hot
 from orchestrator.web.public_address import PublicAddressResolver
-from orchestrator.web.responses import ERROR_VARY, REQUEST_CLASS, HotEntry, respond, store_hot
+from orchestrator.web.responses import (
+    ERROR_VARY,
+    REQUEST_CLASS,
+    respond,
+)
 
 PREFIX = "/ico/"
 _LIFETIME = re.compile(r"\b(s-maxage|max-age)=(\d+)")

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from orchestrator import metrics
 from orchestrator.cache.hot.tier import HotTier
-from orchestrator.errors import NotAuthorised
+from orchestrator.errors import NotAuthorised, OrchestratorError
 from orchestrator.iiif.link_header import image_link
 from orchestrator.iiif.negotiation import version_from_accept
 from orchestrator.iiif.paths import ImagePath, encode_identifier, parse_path
@@ -25,14 +25,13 @@ from orchestrator.routing.delivery_types import Delivery, etag_of
 from orchestrator.routing.describe import InfoDescriber
 from orchestrator.routing.warmer import SourceWarmer
 from orchestrator.settings import Settings
+from orchestrator.web.hot_entries import HotEntry, store_hot
 from orchestrator.web.public_address import PublicAddress, PublicAddressResolver
 from orchestrator.web.request_rights import accept_of, rights_of
 from orchestrator.web.responses import (
     ERROR_FIELDS,
     REQUEST_CLASS,
-    HotEntry,
     respond,
-    store_hot,
 )
 
 
@@ -52,21 +51,7 @@ class _ImageRoute:
         return accept_of(self.request)
 
     def url(self, path: ImagePath) -> str:
-        """Return the public base URI of the asset, by the path template of the host if it has
-        one.
-        """
-        prefix, version, identifier = path.prefix, path.version, path.identifier
-        parts = identifier.split("/", 2)
-        if prefix == "iiif" or len(parts) < 3:
-            return self.address.base + path.base
-        return self.address.url(
-            prefix=prefix,
-            version=version,
-            customer=encode_identifier(parts[0]),
-            space=parts[1],
-            asset_path=path.base.rpartition("/")[2],
-            native=path.base,
-        )
+        return _public_url(path, self.address)
 
 
 class ImageRoutes:
@@ -109,6 +94,26 @@ class ImageRoutes:
                 delivery = await self._image(route)
         store_hot(self._hot, request, route.address.base, delivery, route.token)
         return respond(request, delivery)
+
+    def at_once(self, target: str, address: PublicAddress) -> Delivery | None:
+        """Return the answer to a plain GET of an image if it can be had without waiting, else None:
+        also for errors and for everything that is no image.
+        """
+        try:
+            path = parse_path(target)
+            if len(path.rest) != 4:
+                return None
+            version = path.version or self._settings.iiif.default_version
+            image_request = parse_image_request(path.rest, version)
+        except OrchestratorError:
+            return None
+        asset_id = self._identifiers.at_hand(path)
+        if asset_id is None:
+            return None
+        picture = self._deliverer.at_once(
+            asset_id, image_request, thumbnail=path.prefix == "thumbs"
+        )
+        return None if picture is None else self._describe(path, address, asset_id, picture)
 
     def _base(self, route: _ImageRoute) -> Delivery:
         """Answer 303 to the info document (IIIF Image 3.0, section 2), without the query."""
@@ -183,9 +188,16 @@ class ImageRoutes:
             picture = await self._deliverer.image(
                 asset_id, image_request, rights_of(route.request, self._tokens)
             )
+        return self._describe(path, route.address, asset_id, picture)
+
+    def _describe(
+        self, path: ImagePath, address: PublicAddress, asset_id: AssetId, picture: DeliveredImage
+    ) -> Delivery:
+        """Return the picture with the facts that its headers state."""
+        version = path.version or self._settings.iiif.default_version
         canonical = picture.image.canonical
         level = 0 if path.prefix == "thumbs" else 2
-        link = image_link(version, f"{route.url(path)}/{canonical}", level=level)
+        link = image_link(version, f"{_public_url(path, address)}/{canonical}", level=level)
         return self._delivery(
             asset_id,
             picture.asset.version,
@@ -199,6 +211,7 @@ class ImageRoutes:
             timings=picture.timings,
             canonical=canonical,
             headers=(("Link", link),),
+            product=picture.product,
         )
 
     def _delivery(
@@ -239,6 +252,22 @@ class ImageRoutes:
     def _may_orchestrate(self, request: web.Request) -> bool:
         is_enabled = self._settings.delivery.orchestrate_on_info
         return is_enabled and request.query.get("noOrchestrate", "").lower() not in ("true", "1")
+
+
+def _public_url(path: ImagePath, address: PublicAddress) -> str:
+    """Return the public base URI of the asset, by the path template of the host if it has one."""
+    prefix, version, identifier = path.prefix, path.version, path.identifier
+    parts = identifier.split("/", 2)
+    if prefix == "iiif" or len(parts) < 3:
+        return address.base + path.base
+    return address.url(
+        prefix=prefix,
+        version=version,
+        customer=encode_identifier(parts[0]),
+        space=parts[1],
+        asset_path=path.base.rpartition("/")[2],
+        native=path.base,
+    )
 
 
 def _request_class(path: ImagePath, picture: DeliveredImage) -> str:

@@ -21,9 +21,14 @@ from orchestrator.routing.delivery_types import Delivery, etag_of
 from orchestrator.routing.snapshots import Snapshot, Snapshots
 from orchestrator.settings import Settings
 from orchestrator.web.document_urls import DocumentUrls
+from orchestrator.web.hot_entries import HotEntry, store_hot
 from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.request_rights import accept_of, rights_of
-from orchestrator.web.responses import ERROR_VARY, REQUEST_CLASS, HotEntry, respond, store_hot
+from orchestrator.web.responses import (
+    ERROR_VARY,
+    REQUEST_CLASS,
+    respond,
+)
 
 REQUEST_CLASS_NAME = "manifest"
 """The request class of manifests and collections in metrics and in the access log."""

@@ -17,10 +17,12 @@ from email.utils import formatdate
 from typing import Protocol
 
 from orchestrator import metrics
+from orchestrator.cache.disk.body_files import BodyFile
 from orchestrator.cache.hot.tier import HotTier
 from orchestrator.web.access_log import AccessLog
+from orchestrator.web.header_profile import HeaderProfile
+from orchestrator.web.hot_entries import HotEntry, HotKey
 from orchestrator.web.public_address import PublicAddressResolver
-from orchestrator.web.responses import HotEntry, HotKey
 
 
 class Tally:
@@ -34,15 +36,19 @@ class Tally:
 
 
 class _TalliesOf200(dict[str, Tally]):
-    """The tallies of status 200 by request class alone, which is quicker to look up."""
+    """The tallies of status 200 by `HotEntry.tally` alone, which is quicker to look up."""
 
     def __init__(self, tallies: defaultdict[tuple[str, int], Tally]) -> None:
         super().__init__()
         self._tallies = tallies
 
-    def __missing__(self, request_class: str) -> Tally:
-        self[request_class] = tally = self._tallies[request_class, 200]
+    def __missing__(self, name: str) -> Tally:
+        self[name] = tally = self._tallies[name, 200]
         return tally
+
+
+FindDirect = Callable[[HeaderProfile, bytes], tuple[HotEntry, BodyFile | None] | None]
+"""(profile, target) -> the response, and its body if that is a file on disk."""
 
 
 class Connection(Protocol):
@@ -102,6 +108,7 @@ class PortState:
         self.find_entry: Callable[[HotKey], HotEntry | None] = (
             hot.get if hot is not None else _find_nothing
         )
+        self._find_direct: FindDirect | None = None
         self.tallies: defaultdict[tuple[str, int], Tally] = defaultdict(Tally)
         self.tallies_of_200 = _TalliesOf200(self.tallies)
         self.id_prefix = secrets.token_hex(4)
@@ -131,6 +138,21 @@ class PortState:
         """From now on no response comes from the hot lane, and each says `Connection: close`."""
         self.draining = True
         self.find_entry = _find_nothing
+        self._find_direct = None
+
+    def answer_directly(self, find: FindDirect) -> None:
+        """From now on the hot lane also answers with what `find` finds without waiting."""
+        self._find_direct = find
+
+    def find_direct(
+        self, profile: HeaderProfile, target: bytes
+    ) -> tuple[HotEntry, BodyFile | None] | None:
+        """Return what is not in memory but needs no waiting; nothing while too many requests are in
+        progress, which aiohttp's way refuses.
+        """
+        if self._find_direct is None or self.in_progress > self.limits.max_requests:
+            return None
+        return self._find_direct(profile, target)
 
     def next_id(self) -> str:
         """Return a new request id: eight random digits of this process, then a number."""
@@ -139,9 +161,10 @@ class PortState:
 
     def report_counts(self) -> None:
         """Pass the counts of hot answers and the figures of the hot tier to Prometheus."""
-        for (request_class, status), tally in self.tallies.items():
+        for (name, status), tally in self.tallies.items():
             if tally.count:
-                metrics.count_fast(tally.count, tally.bytes, request_class, status)
+                tier, _, request_class = name.partition(" ")
+                metrics.count_fast(tally.count, tally.bytes, request_class, status, tier)
                 tally.count = tally.bytes = 0
         if self.hot is not None:
             self._report_hot_tier(self.hot)

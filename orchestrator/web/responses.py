@@ -1,14 +1,10 @@
-"""Turns a Delivery into an HTTP response: headers, conditions, ranges, HEAD, and the ready-made
-bytes of the hot tier.
-
-The one invariant: a response from memory differs from any other only in X-Served-From,
-Server-Timing and X-Request-Id.
+"""Turns a Delivery into an HTTP response: headers, conditions, ranges, HEAD. `hot_entries.py` makes
+the ready-made bytes of the hot tier from the same parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
@@ -16,8 +12,6 @@ from functools import lru_cache
 from aiohttp import web
 from multidict import CIMultiDict
 
-from orchestrator.cache.hot.memory_files import MemoryFile, MemoryFiles
-from orchestrator.cache.hot.tier import HotTier
 from orchestrator.iiif.negotiation import (
     accepted_picture_formats,
     accepts_gzip,
@@ -25,7 +19,7 @@ from orchestrator.iiif.negotiation import (
     version_from_accept,
 )
 from orchestrator.routing.delivery_types import Delivery
-from orchestrator.web.access_log import AccessRecord, format_line_end
+from orchestrator.web.access_log import AccessRecord
 from orchestrator.web.conditional_requests import ByteRange, evaluate_conditions, select_range
 
 SERVER = "orchestrator"
@@ -68,44 +62,12 @@ PREFLIGHT = (
 Headers = list[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class HotEntry:
-    """A complete response except for Date and request id. `delivery` answers requests that are not
-    a plain GET or HEAD.
-    """
-
-    head: bytes
-    """From the status line to the place where `Date:` follows."""
-    head_not_modified: bytes
-    """The same for status 304."""
-    body: bytes
-    """Empty if the body is in `file`."""
-    file: MemoryFile | None
-    length: int
-    """Length of the body in bytes."""
-    etag: str
-    request_class: str
-    target: str
-    log_rest: bytes
-    """The end of an access log line for a plain GET."""
-    delivery: Delivery
-    """Without its body if that is in `file`."""
-    asset: str
-    """The id of the asset as text, or another `hot_group`; a change drops its entries."""
-    size: int
-    """Bytes that this entry takes of the tier's budget."""
-
-    def complete_delivery(self) -> Delivery:
-        """Return the delivery with its body."""
-        return replace(self.delivery, body=self.file.read()) if self.file else self.delivery
-
-
 def respond(request: web.Request, delivery: Delivery) -> web.Response:
     """Return the response to this request: the whole body, a range, 304, 412 or 416. Conditions and
     ranges apply only to a delivery with status 200.
     """
     request[OUTCOME] = delivery
-    compressed = delivery.gzip is not None and accepts_gzip(_joined(request, "Accept-Encoding"))
+    compressed = delivery.gzip is not None and accepts_gzip(header_of(request, "Accept-Encoding"))
     body = delivery.gzip if compressed and delivery.gzip is not None else delivery.body
     headers = delivery_headers(delivery, compressed=compressed)
     if delivery.status != 200:
@@ -137,7 +99,7 @@ def delivery_headers(delivery: Delivery, *, compressed: bool = False) -> Headers
         headers.append(("ETag", delivery.gzip_etag if compressed else delivery.etag))
     if delivery.last_modified is not None:
         headers.append(("Last-Modified", format_http_date(delivery.last_modified)))
-    if vary := _vary(delivery):
+    if vary := vary_of(delivery):
         headers.append(("Vary", vary))
     if compressed:
         headers.append(("Content-Encoding", "gzip"))
@@ -182,74 +144,7 @@ def negotiation_variant(accept: str, accept_encoding: str) -> str:
 
 def request_variant(request: web.Request) -> str:
     """Return the `negotiation_variant` of this request."""
-    return negotiation_variant(_joined(request, "Accept"), _joined(request, "Accept-Encoding"))
-
-
-HotKey = tuple[str, str, bytes]
-"""(public base URL, negotiation variant or "", request target)."""
-MAX_HOT_TARGET = 512
-
-
-def make_hot_key(request: web.Request, base: str, delivery: Delivery) -> HotKey | None:
-    """Return the key of this response in the hot tier; None if the hot tier must not or should not
-    keep it.
-
-    `base` is the public base URL in the response. A target with a query is not kept, unless it is a
-    valid signature: another query changes nothing, and a client can invent any number of them.
-    """
-    target = request.raw_path
-    if request.method != "GET" or not delivery.public or delivery.status != 200:
-        return None
-    if (
-        not target.startswith("/")
-        or ("?" in target and not delivery.is_signed)
-        or len(target) > MAX_HOT_TARGET
-        or not target.isascii()
-    ):
-        return None
-    return base, request_variant(request) if _vary(delivery) else "", target.encode("ascii")
-
-
-def store_hot(
-    hot: HotTier[HotEntry], request: web.Request, base: str, delivery: Delivery, token: int
-) -> None:
-    """Store the response to this request in the hot tier if the tier accepts it. `token`: the token
-    that the tier gave before the asset was looked up.
-    """
-    key = make_hot_key(request, base, delivery)
-    if key is not None and hot.takes(len(delivery.body)):
-        coded = delivery.gzip is not None and accepts_gzip(_joined(request, "Accept-Encoding"))
-        hot.put(key, make_hot_entry(delivery, request.raw_path, hot.files, compressed=coded), token)
-
-
-def make_hot_entry(
-    delivery: Delivery, target: str, files: MemoryFiles, *, compressed: bool = False
-) -> HotEntry:
-    """Return the hot entry that answers a request for `target`; `compressed`: in the gzip form."""
-    stored = replace(delivery, tier="memory", timings=())
-    body = delivery.gzip if compressed and delivery.gzip is not None else delivery.body
-    length = len(body)
-    headers = delivery_headers(stored, compressed=compressed)
-    head = _encode_head(200, "OK", [*headers, ("Content-Length", str(length))])
-    unchanged = _encode_head(304, "Not Modified", not_modified_headers(headers))
-    file = files.create(body) if delivery.gzip is None else None
-    if file is not None:
-        body, stored = b"", replace(stored, body=b"")
-    body_size = file.size if file is not None else len(delivery.body) + len(delivery.gzip or b"")
-    return HotEntry(
-        head=head,
-        head_not_modified=unchanged,
-        body=body,
-        file=file,
-        length=length,
-        etag=delivery.gzip_etag if compressed else delivery.etag,
-        request_class=delivery.request_class,
-        target=target,
-        log_rest=format_line_end(make_access_record(stored, 200, length, "GET", target)),
-        delivery=stored,
-        asset=delivery.hot_group or str(delivery.asset or ""),
-        size=len(head) + len(unchanged) + body_size + 1500,
-    )
+    return negotiation_variant(header_of(request, "Accept"), header_of(request, "Accept-Encoding"))
 
 
 def make_access_record(
@@ -270,7 +165,10 @@ def make_access_record(
     )
 
 
-def _encode_head(status: int, reason: str, headers: Headers) -> bytes:
+def encode_head(status: int, reason: str, headers: Headers) -> bytes:
+    """Return the head up to the place where Date follows. Raises ValueError for a line break in a
+    header.
+    """
     if any(c in text for pair in headers for text in pair for c in "\r\n\0"):
         raise ValueError("a header contains a line break")
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers), ""]
@@ -303,7 +201,8 @@ def _encode_ascii(text: str) -> str:
     )
 
 
-def _vary(delivery: Delivery) -> str:
+def vary_of(delivery: Delivery) -> str:
+    """Return the Vary of this delivery, or ""."""
     names = [name.strip() for name in delivery.vary.split(",") if name.strip()]
     if delivery.gzip is not None and "accept-encoding" not in {name.lower() for name in names}:
         names.append("Accept-Encoding")
@@ -338,14 +237,15 @@ def _response(status: int, headers: Headers, body: bytes = b"") -> web.Response:
     return web.Response(status=status, headers=fields)
 
 
-def _joined(request: web.Request, name: str) -> str:
+def header_of(request: web.Request, name: str) -> str:
+    """Return all values of a request header as one, or ""."""
     return ", ".join(request.headers.getall(name, ()))
 
 
 def read_conditions(request: web.Request) -> Mapping[str, str]:
     """Return the headers of a request that make it conditional, or name a range."""
     names = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range")
-    fields = {name: _joined(request, name) for name in names if name in request.headers}
+    fields = {name: header_of(request, name) for name in names if name in request.headers}
     if request.method == "GET" and "Range" in request.headers:
-        fields["Range"] = _joined(request, "Range")
+        fields["Range"] = header_of(request, "Range")
     return fields

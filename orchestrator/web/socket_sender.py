@@ -1,4 +1,4 @@
-"""Sends the head of a response and the body in a memory file straight to the socket, so that the
+"""Sends the head of a response and the body in a file straight to the socket, so that the
 body is not copied (docs/adr/0018-hot-bodies-are-files-in-memory.md).
 """
 
@@ -9,6 +9,7 @@ from os import sendfile
 from socket import MSG_MORE
 from typing import Any
 
+from orchestrator.cache.disk.body_files import BodyFile
 from orchestrator.cache.hot.memory_files import MemoryFile
 
 
@@ -25,7 +26,7 @@ class SocketSender:
         self._fd = -1
         self._send_head: Any = self._open_and_send
 
-    def send(self, head: bytes, file: MemoryFile) -> None:
+    def send(self, head: bytes, file: MemoryFile | BodyFile) -> None:
         """Send head and body without a copy of the body. Bytes that the socket does not take at
         once, or refuses, go to the transport, which waits for the client and handles errors.
         """

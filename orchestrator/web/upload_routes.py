@@ -22,8 +22,13 @@ from orchestrator.uploads.picture_keys import PictureKey
 from orchestrator.uploads.turning import parse_rotation
 from orchestrator.uploads.uploads_factory import UploadServices
 from orchestrator.web.connection_deadlines import DeadlineProtocol
+from orchestrator.web.hot_entries import HotEntry, store_hot
 from orchestrator.web.public_address import PublicAddressResolver
-from orchestrator.web.responses import ERROR_VARY, REQUEST_CLASS, HotEntry, respond, store_hot
+from orchestrator.web.responses import (
+    ERROR_VARY,
+    REQUEST_CLASS,
+    respond,
+)
 from orchestrator.web.streamed_picture import stream
 from orchestrator.web.upload_fields import Fields, one, read_fields, read_file, required
 

@@ -29,7 +29,7 @@ class ProductReader:
 
     async def read(self, path: str) -> bytes:
         """The bytes of the file at `path` in the cache; b"" if there is none."""
-        body = self._read_inline(path)
+        body = self.read_cached(path)
         if body is None:
             body = await asyncio.to_thread(read_whole, self._root + path)
         return body or b""
@@ -43,8 +43,8 @@ class ProductReader:
             return None
         return full if self._is_trusted(status, path) else None
 
-    def _read_inline(self, path: str) -> bytes | None:
-        """The bytes; b"" for a miss; None if a thread has to read them (ADR 10)."""
+    def read_cached(self, path: str) -> bytes | None:
+        """The bytes; b"" for a miss; None if a thread has to read them (ADR 10). Does not wait."""
         try:
             descriptor = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from orchestrator.cache.hot.memory_files import MemoryFiles, affordable_files
@@ -37,6 +38,16 @@ class Entry(Protocol):
 E = TypeVar("E", bound=Entry)
 
 
+@dataclass(frozen=True, slots=True)
+class HeadsOf(Generic[E]):
+    """How a tier keeps the heads of entries whose bodies it does not keep."""
+
+    budget: int
+    """In bytes, overheads included."""
+    shorten: Callable[[E], E | None]
+    """The entry without its body; None if it is not worth keeping."""
+
+
 class HotTier(Generic[E]):
     """A byte-budgeted LRU with a per-asset index.
 
@@ -44,10 +55,15 @@ class HotTier(Generic[E]):
     70-100 ns, a method 110-135, cachetools 200 and more (`loadtests/micro/bench_cache.py`).
     """
 
-    def __init__(self, budget: int, max_entry: int) -> None:
+    def __init__(self, budget: int, max_entry: int, *, heads: HeadsOf[E] | None = None) -> None:
         """`budget` is in bytes, overheads included (0 turns the tier off). Entries of more than
-        `max_entry` bytes are refused.
+        `max_entry` bytes are refused. `heads` says what stays of an entry that is evicted.
         """
+        self._heads_of = heads
+        self.heads: HotTier[E] | None = None
+        """The heads of responses whose bodies are not in memory; dropped like entries."""
+        if heads is not None:
+            self.heads = HotTier(heads.budget, heads.budget)
         self._budget = budget
         self._max_entry = max_entry
         self._entries: OrderedDict[Hashable, E] = OrderedDict()
@@ -81,14 +97,25 @@ class HotTier(Generic[E]):
         cost = entry.size + ENTRY_OVERHEAD
         if key in self._entries:
             self._remove(key)
+        if self.heads is not None:
+            self.heads.discard(key)
         self._entries[key] = entry
         self._keys.setdefault(entry.asset, set()).add(key)
         self._bytes += cost
         self._puts += 1
         while self._bytes > self._budget:
-            self._remove(next(iter(self._entries)))
-            self._evicted += 1
+            self._evict(next(iter(self._entries)))
         return True
+
+    def put_head(self, key: Hashable, entry: E, token: int) -> None:
+        """Store only the head of `entry`, if heads are kept; see `put`."""
+        if token >= max(self._all_dropped_at, self._dropped_at.get(entry.asset, 0)):
+            self._keep_head(key, entry)
+
+    def discard(self, key: Hashable) -> None:
+        """Remove the entry of `key`, if there is one."""
+        if key in self._entries:
+            self._remove(key)
 
     def drop_asset(self, asset: str) -> int:
         """Remove all entries of `asset`, and refuse those that are being made from earlier
@@ -99,6 +126,8 @@ class HotTier(Generic[E]):
             self._dropped_at.clear()
             self._all_dropped_at = self._clock  # bounded memory: refuse all entries being made
         self._dropped_at[asset] = self._clock
+        if self.heads is not None:
+            self.heads.drop_asset(asset)
         keys = list(self._keys.get(asset, ()))
         for key in keys:
             self._remove(key)
@@ -111,11 +140,15 @@ class HotTier(Generic[E]):
         """
         self._clock += 1
         self._all_dropped_at = self._clock
+        if self.heads is not None:
+            self.heads.drop_prefix(prefix)
         assets = [asset for asset in self._keys if asset.startswith(prefix)]
         return sum(self.drop_asset(asset) for asset in assets)
 
     def clear(self) -> None:
         """Remove all entries, and refuse those being made (when notifications were lost)."""
+        if self.heads is not None:
+            self.heads.clear()
         self._clock += 1
         self._all_dropped_at = self._clock
         self._dropped_at.clear()
@@ -140,6 +173,19 @@ class HotTier(Generic[E]):
     def __len__(self) -> int:
         """The number of entries."""
         return len(self._entries)
+
+    def _evict(self, key: Hashable) -> None:
+        entry = self._entries[key]
+        self._remove(key)
+        self._evicted += 1
+        self._keep_head(key, entry)
+
+    def _keep_head(self, key: Hashable, entry: E) -> None:
+        if self._heads_of is None or self.heads is None:
+            return
+        head = self._heads_of.shorten(entry)
+        if head is not None:
+            self.heads.put(key, head, self.heads.token())
 
     def _remove(self, key: Hashable) -> None:
         entry = self._entries.pop(key)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 
 from orchestrator.imaging.recipes import Recipe
 from orchestrator.imaging.tiff.directories import LAST_OFFSET, Directory, TagValues
@@ -47,54 +48,73 @@ _SAMPLINGS = {
 }
 
 
-class StoredTiles:
-    """The tiles of one pyramid TIFF. The file stays open until `close`."""
+ReadBytes = Callable[[int, int], bytes]
+"""(number of bytes, offset in the file) -> the bytes; fewer at the end of the file."""
 
-    def __init__(self, path: str, picture: TiffPicture) -> None:
-        """Raises FileNotFoundError."""
+
+class StoredTileIndex:
+    """Where the tiles of one pyramid TIFF are. It holds no file: a caller gives the function that
+    reads it.
+    """
+
+    def __init__(self, picture: TiffPicture) -> None:
         self._levels = tuple(level.directory for level in picture.levels)
-        self._is_usable = picture.orientation == 1 and all(map(_has_plain_samples, self._levels))
+        self.is_usable = picture.orientation == 1 and all(map(_has_plain_samples, self._levels))
+        """False if no tile can be served as it is stored."""
         self._tables: dict[int, tuple[bytes, frozenset[int]] | None] = {}
-        self._file = -1
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def read_jpeg(self, recipe: Recipe) -> bytes | None:
-        """The result of `recipe` if it is a stored tile, else None."""
-        position = _find_tile(recipe, self._levels) if self._is_usable else None
-        if position is None:
-            return None
+    def find(self, recipe: Recipe) -> tuple[int, int] | None:
+        """(level, number of the tile) if the result of `recipe` may be a stored tile."""
+        return _find_tile(recipe, self._levels) if self.is_usable else None
+
+    def read_jpeg(self, position: tuple[int, int], read: ReadBytes) -> bytes | None:
+        """The tile at `position`; None if it is not a JPEG that can be served. Raises what `read`
+        raises.
+        """
         n, number = position
         level = self._levels[n]
-        size = self._read_value(level.sizes, number)
-        tables = self._read_tables(n, level)
-        offset = self._read_value(level.offsets, number)
+        size = _read_value(level.sizes, number, read)
+        tables = self._read_tables(n, level, read)
+        offset = _read_value(level.offsets, number, read)
         if tables is None or not 4 <= size <= _MAX_TILE_BYTES or offset > LAST_OFFSET:
             return None
-        tile = os.pread(self._file, size, offset)
+        tile = read(size, offset)
         photometric = level.samples.photometric
         shared, markers = tables
         if len(tile) < size or not _is_complete_jpeg(tile, level.tile, photometric, markers):
             return None
         return tile[:2] + _HEADS[photometric] + shared + tile[2:]
 
-    def _read_tables(self, n: int, level: Directory) -> tuple[bytes, frozenset[int]] | None:
+    def _read_tables(
+        self, n: int, level: Directory, read: ReadBytes
+    ) -> tuple[bytes, frozenset[int]] | None:
         """(the tables that all tiles of a level share, without their start and end markers; which
         tables these are); None if there are other segments.
         """
         if n not in self._tables:
             count = min(level.tables.count, _MAX_TABLE_BYTES)
-            tables = os.pread(self._file, count, level.tables.offset) if count else b""
+            tables = read(count, level.tables.offset) if count else b""
             markers = table_markers(tables) if tables else frozenset[int]()
             self._tables[n] = None if markers is None else (tables[2:-2], markers)
         return self._tables[n]
 
-    def _read_value(self, values: TagValues, index: int) -> int:
-        """One value of a tag; 0 if there is none."""
-        size = struct.calcsize(values.code)
-        data = os.pread(self._file, size, values.offset + index * size)
-        if index >= values.count or len(data) < size:
-            return 0
-        return int(struct.unpack(values.code, data)[0])
+
+class StoredTiles:
+    """The tiles of one pyramid TIFF. The file stays open until `close`."""
+
+    def __init__(self, path: str, picture: TiffPicture) -> None:
+        """Raises FileNotFoundError."""
+        self._index = StoredTileIndex(picture)
+        self._file = -1
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read_jpeg(self, recipe: Recipe) -> bytes | None:
+        """The result of `recipe` if it is a stored tile, else None."""
+        position = self._index.find(recipe)
+        return None if position is None else self._index.read_jpeg(position, self._read)
+
+    def _read(self, size: int, offset: int) -> bytes:
+        return os.pread(self._file, size, offset)
 
     def close(self) -> None:
         """Close the file."""
@@ -105,6 +125,15 @@ class StoredTiles:
     def __del__(self) -> None:
         """Close the file when a cache drops the object."""
         self.close()
+
+
+def _read_value(values: TagValues, index: int, read: ReadBytes) -> int:
+    """One value of a tag; 0 if there is none."""
+    size = struct.calcsize(values.code)
+    data = read(size, values.offset + index * size)
+    if index >= values.count or len(data) < size:
+        return 0
+    return int(struct.unpack(values.code, data)[0])
 
 
 def _has_plain_samples(level: Directory) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from orchestrator.errors import Overloaded
 from orchestrator.imaging import render
 from orchestrator.imaging.open_pictures import OpenPictures
+from orchestrator.imaging.ready_tiles import ReadyTiles, TileFile, tile_file_of
 from orchestrator.imaging.recipes import Recipe
 from orchestrator.imaging.workers import decode_worker
 
@@ -33,6 +34,8 @@ class DecodeThreads:
         self._max_cost = max_cost
         self._pending = 0
         self._local = threading.local()
+        self.ready_tiles = ReadyTiles()
+        """Stored tiles of the files that were rendered from, for the event loop."""
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """What `function` returns in a thread. Raises what it raises, and Overloaded."""
@@ -48,7 +51,11 @@ class DecodeThreads:
         """`imaging.render.render` in a thread. Raises TooExpensive, FileNotFoundError,
         SourceChanged, TooLarge, Unprocessable, Overloaded.
         """
-        return await self.run(self._render, recipe)
+        is_known = recipe.path.startswith(_UNNAMED_FILES) or self.ready_tiles.is_known(recipe.path)
+        body, file = await self.run(self._render, recipe, is_known)
+        if file is not None:
+            self.ready_tiles.add(file)
+        return body
 
     def close(self) -> None:
         """Cancel what waits, and block until the running calls are done."""
@@ -57,14 +64,18 @@ class DecodeThreads:
     def _on_done(self) -> None:
         self._pending -= 1
 
-    def _render(self, recipe: Recipe) -> bytes:
+    def _render(self, recipe: Recipe, is_known: bool) -> tuple[bytes, TileFile | None]:
+        """The encoded derivative and, unless the file `is_known`, what the event loop keeps of
+        it.
+        """
         pictures: OpenPictures | None = getattr(self._local, "pictures", None)
         if pictures is None:
             pictures = OpenPictures(_OPEN_PICTURES_BYTES, sandboxed=False)
             self._local.pictures = pictures
         try:
             with decode_worker.translate_errors(recipe.path):
-                return render.render(recipe, pictures, self._max_cost)
+                body = render.render(recipe, pictures, self._max_cost)
+                return body, None if is_known else tile_file_of(pictures.open(recipe.path))
         finally:
             if recipe.path.startswith(_UNNAMED_FILES):
                 pictures.forget(recipe.path)

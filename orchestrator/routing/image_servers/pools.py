@@ -31,10 +31,19 @@ class ImageServerPools:
         """The image, cut from the source file by the pool that the rules name, or by the default
         one if that pool reads objects. See ImageServer.render.
         """
-        pool = self._pools[self._rules.pool_for(class_of(image), asset)]
-        if isinstance(pool, RemotePool) and pool.reads_objects:
-            pool = self._pools[DEFAULT_POOL]
-        return await pool.render(asset, path, image)
+        return await self._file_reader_of(asset, image).render(asset, path, image)
+
+    def ready_tile(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes | None:
+        """See ImageServer.ready_tile; None if a pool makes the image from the object."""
+        if self.reader_of(asset, image) is not None:
+            return None
+        return self._file_reader_of(asset, image).ready_tile(asset, path, image)
+
+    def is_cheap(self, asset: Asset, image: ResolvedImage) -> bool:
+        """See ImageServer.is_cheap; False if a pool makes the image from the object."""
+        if self.reader_of(asset, image) is not None:
+            return False
+        return self._file_reader_of(asset, image).is_cheap(asset, image)
 
     def reader_of(self, asset: Asset, image: ResolvedImage) -> tuple[RemotePool, str] | None:
         """The pool that the rules name, and the key of the source's object, if the pool makes the
@@ -47,6 +56,11 @@ class ImageServerPools:
         if not source.location.startswith(STORE) or not pool.can_make(asset, image):
             return None
         return pool, source.location.removeprefix(STORE)
+
+    def _file_reader_of(self, asset: Asset, image: ResolvedImage) -> ImageServer:
+        pool = self._pools[self._rules.pool_for(class_of(image), asset)]
+        reads_objects = isinstance(pool, RemotePool) and pool.reads_objects
+        return self._pools[DEFAULT_POOL] if reads_objects else pool
 
     async def run(self) -> None:
         """Watch the nodes of all pools."""

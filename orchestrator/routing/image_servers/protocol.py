@@ -20,6 +20,16 @@ class ImageServer(Protocol):
         """
         ...
 
+    def ready_tile(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes | None:
+        """The encoded image if this process has it at hand and need not wait for anything; else
+        None, and `render` makes it.
+        """
+        ...
+
+    def is_cheap(self, asset: Asset, image: ResolvedImage) -> bool:
+        """True if rendering the image from a file on this host costs less than storing it."""
+        ...
+
     async def check(self) -> str:
         """A description of what is wrong with the server, or '' if it answers."""
         ...

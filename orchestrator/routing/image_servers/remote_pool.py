@@ -64,6 +64,16 @@ class RemotePool:
             raise FileNotFoundError(path)
         return await self._request(asset, name_on_nodes(self._settings, str(path)), image)
 
+    def ready_tile(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes | None:
+        """See ImageServer.ready_tile."""
+        if can_make(self._abilities, asset, image):
+            return None
+        return self._fallback.ready_tile(asset, path, image)
+
+    def is_cheap(self, asset: Asset, image: ResolvedImage) -> bool:
+        """See ImageServer.is_cheap. False for what a server makes: its cost is not known here."""
+        return not can_make(self._abilities, asset, image) and self._fallback.is_cheap(asset, image)
+
     async def render_object(self, asset: Asset, key: str, image: ResolvedImage) -> bytes:
         """The encoded image, cut by a node from the object under `key` in the object store.
 

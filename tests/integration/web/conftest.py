@@ -15,17 +15,22 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from orchestrator.cache.hot.tier import HotTier
+from orchestrator.cache.disk.cache import DiskCache, Product
+from orchestrator.cache.hot.tier import HeadsOf, HotTier
 from orchestrator.errors import AssetNotFound
 from orchestrator.model import AssetId
 from orchestrator.routing.delivery_types import Delivery
 from orchestrator.web.access_log import AccessLog
+from orchestrator.web.direct_answers import DirectAnswers
+from orchestrator.web.hot_entries import HotEntry, shorten_to_head, store_hot
 from orchestrator.web.listen_socket import open_listen_socket
 from orchestrator.web.middleware import PortMiddleware
 from orchestrator.web.port_runner import PortRunner
 from orchestrator.web.port_state import PortLimits, PortState
 from orchestrator.web.public_address import PublicAddressResolver
-from orchestrator.web.responses import HotEntry, respond, store_hot
+from orchestrator.web.responses import (
+    respond,
+)
 
 TILE = b"\xff\xd8\xff" + bytes(range(256)) * 48
 INFO = b'{"id": "x"}' + b" " * 2000
@@ -47,6 +52,8 @@ class House:
     runner: PortRunner
     handled: list[str] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    products: dict[str, Product] = field(default_factory=dict)
+    """The products of the disk cache that have the bodies of answers, by name."""
     clients: list[Client] = field(default_factory=list)
 
     async def leave(self) -> None:
@@ -125,7 +132,7 @@ class Client:
         self.writer.close()
 
 
-def _delivery(name: str, request: web.Request) -> Delivery:
+def _delivery(name: str, request: web.Request, product: Product | None) -> Delivery:
     body = {"info": INFO, "large": LARGE}.get(name, TILE)
     return Delivery(
         status=200,
@@ -141,6 +148,7 @@ def _delivery(name: str, request: web.Request) -> Delivery:
         vary="Accept" if name == "info" else "",
         gzip=gzip.compress(body, mtime=0) if name == "info" else None,
         headers=(("Link", f'<http://{request.host}/{name}>;rel="canonical"'),),
+        product=product,
     )
 
 
@@ -155,7 +163,7 @@ def _application(house: House, addresses: PublicAddressResolver) -> web.Applicat
         if name == "broken":
             raise RuntimeError("/very/secret")
         token = house.hot.token()
-        delivery = _delivery(name, request)
+        delivery = _delivery(name, request, house.products.get(name))
         store_hot(house.hot, request, addresses.resolve_request(request).base, delivery, token)
         return respond(request, delivery)
 
@@ -171,18 +179,28 @@ def _application(house: House, addresses: PublicAddressResolver) -> web.Applicat
 
 @asynccontextmanager
 async def a_house(
-    *, limits: PortLimits | None = None, log: Path | None = None, proxies: tuple[str, ...] = ()
+    *,
+    limits: PortLimits | None = None,
+    log: Path | None = None,
+    proxies: tuple[str, ...] = (),
+    memory: int = 64 * 1024**2,
+    disk: DiskCache | None = None,
 ) -> AsyncIterator[House]:
-    """The application on a free port, ended afterwards."""
+    """The application on a free port, ended afterwards. With a `disk` cache, the hot lane also
+    answers from its files.
+    """
     async with AsyncExitStack() as stack:
         addresses = PublicAddressResolver(proxies, {})
-        hot: HotTier[HotEntry] = HotTier(64 * 1024**2, 2**20)
+        heads = HeadsOf(2**20, shorten_to_head(2**18)) if disk is not None else None
+        hot: HotTier[HotEntry] = HotTier(memory, 2**20, heads=heads)
         access_log = AccessLog(str(log)) if log is not None else None
         if access_log is not None:
             stack.callback(access_log.close)
         port_state = PortState(
             addresses=addresses, hot=hot, access_log=access_log, limits=limits, auth_cookie="ticket"
         )
+        if disk is not None:
+            port_state.answer_directly(DirectAnswers(lambda *_: None, hot, disk.bodies).find)
         house = House(0, port_state, hot, None)  # type: ignore[arg-type]  # set below
         house.runner = PortRunner(
             _application(house, addresses), port_state, keepalive_s=2, drain_s=3

@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from orchestrator.web.responses import HotEntry
+from orchestrator.web.hot_entries import HotEntry
 from tests.integration.web.conftest import INFO, LARGE, TILE, Client, House, a_house
 from tests.support.descriptors import open_descriptors
 

@@ -8,10 +8,10 @@ import pytest
 from orchestrator.cache.hot.memory_files import MemoryFiles
 from orchestrator.model import AssetId
 from orchestrator.routing.delivery_types import Delivery, etag_of
+from orchestrator.web.hot_entries import make_hot_entry
 from orchestrator.web.responses import (
     delivery_headers,
     format_http_date,
-    make_hot_entry,
     negotiation_variant,
     not_modified_headers,
 )

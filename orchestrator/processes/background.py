@@ -40,6 +40,7 @@ EVERY_ROLE = ("serve", "housekeeping", "worker")
 LOOPS = (
     LoopKind("listener", ("catalog/listener.py Listener.run",), EVERY_ROLE, ("database",)),
     LoopKind("warm_up", ("routing/warmer.py SourceWarmer.run",), ("serve",), ("store",)),
+    LoopKind("loop_delay", ("processes/loop_delay.py LoopDelay.run",), ("serve",), ()),
     LoopKind(
         "image_servers",
         ("routing/image_servers/pool_client.py PoolClient._watch",),

@@ -20,6 +20,7 @@ from orchestrator.imaging import vips
 from orchestrator.model import AssetId
 from orchestrator.processes.background import Loop
 from orchestrator.processes.document_routes import build_document_routes
+from orchestrator.processes.loop_delay import LoopDelay
 from orchestrator.processes.picture_routes import (
     build_ico_routes,
     build_pages,
@@ -124,7 +125,11 @@ class PublicServer:
         port.state.answer_directly(direct.find)
         address = Address(settings.server.host, settings.server.port, self._shared)
         await open_port(stack, port, app, address, role="serve")
-        return [Loop("warm_up", warmer.run), Loop("image_servers", self._pools.run)]
+        return [
+            Loop("warm_up", warmer.run),
+            Loop("image_servers", self._pools.run),
+            Loop("loop_delay", LoopDelay().run),
+        ]
 
     def on_change(self, asset_id: AssetId, version: int) -> None:
         """Drop the snapshot and responses of an asset; `version` is its new version, or GONE."""

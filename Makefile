@@ -61,8 +61,9 @@ corpus: setup ## serve every file of FOLDER and compare with other programs (POL
 	@test -n "$(FOLDER)" || { echo "usage: make corpus FOLDER=pictures [POLICY=use-original] [ARGUMENTS=...]"; exit 2; }
 	$(BIN)/python -m tests.corpus.run "$(FOLDER)" --policy $${POLICY:-fastest} $(ARGUMENTS)
 
-bench: setup ## run the benchmarks; print one table and write JSON to loadtests/results/
+bench: setup ## run the benchmarks; print one table, write JSON to loadtests/results/ and docs/performance.md
 	$(BIN)/python -m loadtests.bench
+	$(BIN)/python -m loadtests.report
 
 load: setup ## run the locust scenarios against ADDRESS (default: the product on this machine)
 	$(BIN)/locust -f loadtests/locustfile.py --headless --users $${USERS:-16} --run-time $${TIME:-60s} \

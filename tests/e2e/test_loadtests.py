@@ -16,6 +16,19 @@ from tests.support.scenes import write_jpeg
 from tests.support.serve_process import assert_log_clean, run_server
 
 ROOT = Path(__file__).resolve().parents[2]
+SCENARIOS = ROOT / "loadtests" / "scenarios"
+NO_SCENARIO = ("__init__", "common", "mixed_with_ingest")
+"""`mixed_with_ingest` needs a key and an origin."""
+KINDS = (
+    "tile",
+    "thumbnail",
+    "region",
+    "page image",
+    "whole image",
+    "harvest",
+    "pull",
+    r"tile 1:\d+",
+)
 
 
 def test_a_bench_prints_both_sides_and_writes_them_as_json(
@@ -41,16 +54,19 @@ def test_the_bench_of_the_queue_runs_a_batch_to_its_end(
     assert re.search(r"^P13 queue .*conversion alone .* >= 0\.8x", table, re.MULTILINE)
 
 
-def test_the_mixed_scenario_runs_without_a_failed_request(tmp_path: Path) -> None:
+def test_every_scenario_runs_without_a_failed_request(tmp_path: Path) -> None:
     write_jpeg(tmp_path / "pictures" / "one.jpg", 1501, 1003)
     write_jpeg(tmp_path / "pictures" / "two.jpg", 1003, 1501, seed=2)
+    files = sorted(each for each in SCENARIOS.glob("*.py") if each.stem not in NO_SCENARIO)
     with run_server(tmp_path / "pictures", workers=2, data=tmp_path / "data") as server:
         server.wait_converted(expected=2)
-        words = [str(Path(sys.executable).with_name("locust")), "-f", "loadtests/locustfile.py"]
-        words += ["--headless", "-u", "4", "-t", "4s", "--host", server.public, "--only-summary"]
-        done = subprocess.run(
-            words, capture_output=True, text=True, cwd=ROOT, env=dict(os.environ), check=False
-        )
+        words = [str(Path(sys.executable).with_name("locust")), "--headless", "--only-summary"]
+        words += ["-f", ",".join(map(str, files)), "--host", server.public]
+        words += ["-u", str(2 * len(files)), "-r", "50", "-t", "10s"]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"(tile|thumbnail|region) (memory|disk|thumb|resize|imageserver)", done.stderr)
+    for kind in KINDS:
+        assert re.search(rf"{kind} (memory|disk|thumb|resize|imageserver)", done.stderr), kind
+    assert "revalidation" in done.stderr
     assert_log_clean(server.log())

@@ -150,11 +150,6 @@ UNCACHED = counter(
 
 SOURCE_COPIES = counter("source_copies", "Sources copied to fast disk.")
 SOURCE_COPY_BYTES = counter("source_copy_bytes", "Bytes of sources copied to fast disk.")
-EVENT_LOOP_DELAY = histogram(
-    "event_loop_delay_seconds",
-    "Seconds by which timers of the event loop of a serve process were late.",
-    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0),
-)
 SOURCE_COPY_SECONDS = histogram(
     "source_copy_seconds", "Seconds to copy one source to fast disk.", buckets=COPY_BUCKETS_S
 )
@@ -186,6 +181,9 @@ WARM_UPS_DROPPED = counter(
 
 # --- processes ------------------------------------------------------------------------------------
 
+EVENT_LOOP_DELAY = histogram(
+    "event_loop_delay_seconds", "Seconds by which timers of a serve process were late."
+)
 LOOP_FAILURES = counter(
     "loop_failures",
     "Failures of background loops (docs/operations.md). After each one the loop is started again.",

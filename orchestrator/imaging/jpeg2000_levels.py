@@ -1,27 +1,29 @@
 """Levels of JPEG2000 files, cut by OpenJPEG.
 
-Small levels are decoded whole and kept. For larger levels of an untiled file the decoder is kept,
-and the last decoded block. Where the decoder has no suitable resolution, a finer one is averaged.
+Small levels are decoded whole and kept. For larger levels of an untiled file the last decoded block
+is kept. Where the decoder has no suitable resolution, a finer one is averaged. The lists of a file
+say which parts of it are read; if they prove wrong, it is read without them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestrator.imaging.jpeg2000.binding import OpenJpeg
+from orchestrator.imaging.jpeg2000.binding import CodestreamError, OpenJpeg
 from orchestrator.imaging.jpeg2000.channels import average, crop
+from orchestrator.imaging.jpeg2000.codestream import Area
 from orchestrator.imaging.jpeg2000.jp2_layout import SMALL_LEVEL_PIXELS, Jp2Layout, read_layout
-from orchestrator.imaging.jpeg2000.reader import Reader
-from orchestrator.imaging.open_files import OpenFiles
+from orchestrator.imaging.jpeg2000.part_headers import UnsafeParts
+from orchestrator.imaging.jpeg2000.reader import Reader, area_of
+from orchestrator.imaging.open_files import Key, OpenFiles
 from orchestrator.imaging.picture_headers import PictureHeaders
 from orchestrator.imaging.recipes import Region
 
-_DECODER_BYTES_PER_PIXEL = 1
-"""A decoder keeps the file and, measured, about one byte for each pixel of full scale."""
-_TILED_READER_BYTES = 4096
+_LAYOUT_BYTES = 4096
 _STRIP_PIXELS = 8_000_000
 """Pixels of a finer level that are averaged at once."""
 
@@ -40,6 +42,31 @@ class Jpeg2000Levels:
         """A function that cuts level `n`. Raises CodestreamError, Damaged, TooLarge, and so does
         the function.
         """
+        known = self._files.peek(_key_without_lists(picture))
+        if known is not None:
+            return self._cut_level(replace(picture, jpeg2000=known), n)
+        if not _layout_of(picture).by_parts:
+            return self._cut_level(picture, n)
+        try:
+            cut = self._cut_level(picture, n)
+        except (UnsafeParts, CodestreamError):
+            return self._cut_level(self._without_lists(picture), n)
+        return partial(self._cut_with_lists, picture, n, cut)
+
+    def _cut_with_lists(self, picture: PictureHeaders, n: int, cut: Cut, *area: int) -> Any:
+        """What `cut` returns. If the lists of the file prove wrong, it is read without them."""
+        try:
+            return cut(*area)
+        except (UnsafeParts, CodestreamError):
+            return self._cut_level(self._without_lists(picture), n)(*area)
+
+    def _without_lists(self, picture: PictureHeaders) -> PictureHeaders:
+        layout = self._files.get_or_open(
+            _key_without_lists(picture), lambda: (read_layout(Path(picture.path)), _LAYOUT_BYTES)
+        )
+        return replace(picture, jpeg2000=layout)
+
+    def _cut_level(self, picture: PictureHeaders, n: int) -> Cut:
         layout, (width, height) = _layout_of(picture), picture.levels[n]
         if width * height <= SMALL_LEVEL_PIXELS or layout.is_indivisible:
             image = self._files.get_or_open(
@@ -54,7 +81,8 @@ class Jpeg2000Levels:
         """Decode a rectangle of level `n` of an untiled file at once. What is cut from it later
         needs no decoding.
 
-        Does nothing for a level that is decoded whole or averaged. Raises CodestreamError.
+        Does nothing for a level that is decoded whole or averaged, and where the lists of the file
+        prove wrong. Raises CodestreamError.
         """
         layout, (width, height) = _layout_of(picture), picture.levels[n]
         if (
@@ -66,7 +94,10 @@ class Jpeg2000Levels:
             return
         key = (*picture.identity, n, "block")
         self._files.drop(key)
-        image = self._open_reader(picture, n).read(*block)
+        try:
+            image = self._open_reader(picture, n).read(*block)
+        except UnsafeParts:
+            return
         self._files.get_or_open(key, lambda: ((block, image), image_bytes(image)))
 
     def _cut_from_block(self, picture: PictureHeaders, n: int, *area: int) -> Any:
@@ -103,22 +134,14 @@ class Jpeg2000Levels:
 
     def _open_reader(self, picture: PictureHeaders, n: int) -> Reader:
         def open_reader() -> tuple[Reader, int]:
-            layout, size = _layout_of(picture), _TILED_READER_BYTES
-            if not layout.stream.tiled:
-                width, height = picture.levels[0]
-                size = picture.identity.size + width * height * _DECODER_BYTES_PER_PIXEL
-            return self._make_reader(picture, n), size
+            reader = self._make_reader(picture, n)
+            return reader, reader.kept_bytes()
 
-        key = (*picture.identity, n, "reader")
+        key = (*picture.identity, n, "reader", _layout_of(picture).by_parts)
         return self._files.get_or_open(key, open_reader)  # type: ignore[no-any-return]  # entries are of many types
 
     def _make_reader(self, picture: PictureHeaders, n: int) -> Reader:
-        layout = _layout_of(picture)
-        if not layout.index.is_whole:
-            # More of a partial file may have arrived within the resolution of its modification
-            # time.
-            layout = read_layout(Path(picture.path))
-        return Reader(self._openjpeg, layout, picture.path, n)
+        return Reader(self._openjpeg, _layout_of(picture), picture.path, n)
 
     def _decode_level(self, picture: PictureHeaders, n: int) -> tuple[Any, int]:
         area = (0, 0, *picture.levels[n])
@@ -131,6 +154,24 @@ class Jpeg2000Levels:
             finally:
                 reader.close()
         return image, image_bytes(image)
+
+
+def decoded_area(layout: Jp2Layout, n: int, region: Region) -> tuple[int, Area]:
+    """(the reduction, the area of the reference grid) that is decoded when `region` of level `n` is
+    cut.
+    """
+    header, (left, top, width, height) = layout.header, region
+    base, full = header.base_reduction(n), header.levels[n]
+    if full[0] * full[1] <= SMALL_LEVEL_PIXELS or layout.is_indivisible:
+        left, top, (width, height) = 0, 0, full
+    factor, finer = 1 << (n - base), header.levels[base]
+    x, y = left * factor, top * factor
+    right, bottom = min(finer[0], x + width * factor), min(finer[1], y + height * factor)
+    return base, area_of(layout, base, (x, y, right - x, bottom - y))
+
+
+def _key_without_lists(picture: PictureHeaders) -> Key:
+    return (*picture.identity, "layout")
 
 
 def image_bytes(image: Any) -> int:

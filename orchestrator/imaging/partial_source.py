@@ -1,8 +1,8 @@
 """Computes which bytes of a source one recipe needs, from those bytes of it that are present.
 
-Of a JPEG2000 file whose tile-parts are sorted by resolution this is a prefix. Of a tiled pyramid
-TIFF it is the directories, and the tiles of one level that the region touches. Everything that a
-header says is checked. Where the answer is None, the whole file must be read.
+Of a JPEG2000 file it is the headers, and the tile-parts or the packets that the region touches. Of
+a tiled pyramid TIFF it is the directories, and the tiles of one level that the region touches.
+Everything that a header says is checked. Where the answer is None, the whole file must be read.
 """
 
 from __future__ import annotations
@@ -10,21 +10,19 @@ from __future__ import annotations
 import io
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from orchestrator.errors import Unprocessable
 from orchestrator.imaging.formats.file_type import HEAD_BYTES, sniff
 from orchestrator.imaging.intervals import Span, Spans
-from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Header, parse_header
-from orchestrator.imaging.jpeg2000.tile_parts import (
-    END_OF_CODESTREAM,
-    SOT,
-    parse_tile_part_list,
-    prefix_lengths,
-    walk_tile_parts,
-)
-from orchestrator.imaging.picture_headers import coarsest_level
+from orchestrator.imaging.jpeg2000.assembly import Assembler
+from orchestrator.imaging.jpeg2000.codestream import Area
+from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Layout, parse_layout
+from orchestrator.imaging.jpeg2000.part_headers import UnsafeParts
+from orchestrator.imaging.jpeg2000.pieces import FileSpan
+from orchestrator.imaging.jpeg2000_levels import decoded_area
 from orchestrator.imaging.recipes import Recipe
 from orchestrator.imaging.render import region_to_read
 from orchestrator.imaging.tiff.directories import MAX_DIRECTORIES, Directory, TagValues
@@ -32,15 +30,20 @@ from orchestrator.imaging.tiff.pyramid import TiffPicture, parse_picture
 from orchestrator.model import Dimensions
 
 _SMALLEST_TILE = 16
-_START_OF_TILE_PART = struct.pack(">H", SOT)
+_MAX_PARTS_READ = 16
+"""Without a list of its tile-parts a file has to be read one header after the other."""
+_HEADER_BYTES = 16 * 1024
+"""Of the tile-part of a large tile: its header with the lengths of a few thousand packets."""
+_LARGEST_SHARE = 2
+"""If more than this fraction (1/n) of a JPEG2000 file is needed, the whole file is read."""
 
 
 class BytesMissing(Exception):
     """These bytes of the file must be fetched first. Only `routing` handles this error."""
 
-    def __init__(self, span: Span) -> None:
-        super().__init__(span)
-        self.span = span
+    def __init__(self, *spans: Span) -> None:
+        super().__init__(spans)
+        self.spans = spans
 
 
 class PartialFile(io.RawIOBase):
@@ -55,8 +58,9 @@ class PartialFile(io.RawIOBase):
         self._position = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position, relative to the start or to the current position; the new position."""
-        self._position = offset if whence == os.SEEK_SET else self._position + offset
+        """Set the position, relative to the start, the current position or the end; the new one."""
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        self._position = origin + offset
         return self._position
 
     def tell(self) -> int:
@@ -67,24 +71,29 @@ class PartialFile(io.RawIOBase):
         """The next bytes, fewer than `size` only at the end of the file. Raises BytesMissing."""
         start = min(self._position, self.size)
         end = self.size if size < 0 else min(start + size, self.size)
-        if self._present.missing((start, end)):
-            raise BytesMissing((start, end))
+        self.require((start, end))
         data = os.pread(self._descriptor, end - start, start)
         self._position = start + len(data)
         return data
 
+    def require(self, *spans: Span) -> None:
+        """Raises BytesMissing with those of the spans that are not complete."""
+        missing = [span for span in spans if self._present.missing(span)]
+        if missing:
+            raise BytesMissing(*missing)
+
 
 @dataclass(frozen=True, slots=True)
 class Jpeg2000Outline:
-    """How many bytes of a JPEG2000 file each reduction n = 0, 1 ... needs, and its header."""
+    """The headers of a JPEG2000 file and where its tile-parts are."""
 
-    prefix_lengths: tuple[int, ...]
-    header: Jp2Header
+    layout: Jp2Layout
+    assembler: Assembler
 
     @property
     def levels(self) -> tuple[Dimensions, ...]:
         """The dimensions of the levels that the reader offers."""
-        return self.header.levels
+        return self.layout.header.levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +109,9 @@ SourceOutline = Jpeg2000Outline | TiffOutline
 
 @dataclass(frozen=True, slots=True)
 class NeededBytes:
-    """Bytes of a source. If `end` is not 0, the decoder must find an end marker at that offset."""
+    """Bytes of a source."""
 
     spans: tuple[Span, ...]
-    end: int = 0
 
 
 def read_outline(file: PartialFile) -> SourceOutline | None:
@@ -123,10 +131,10 @@ def needed_bytes(outline: SourceOutline, recipe: Recipe, file: PartialFile) -> N
     if outline.levels[0] != recipe.dimensions:
         return None
     match outline:
-        case Jpeg2000Outline(lengths, header):
-            n = coarsest_level(header.levels, recipe.region, recipe.size)
-            end = lengths[header.base_reduction(n)]
-            return NeededBytes(((0, end),), end)
+        case Jpeg2000Outline(layout, assembler):
+            n, region = region_to_read(recipe, layout.header.levels)
+            reduction, area = decoded_area(layout, n, region)
+            return _jpeg2000_bytes(file, assembler, layout, area, reduction)
         case TiffOutline(picture, levels):
             n, (left, top, width, height) = region_to_read(recipe, levels)
             level = picture.levels[n].directory
@@ -136,38 +144,44 @@ def needed_bytes(outline: SourceOutline, recipe: Recipe, file: PartialFile) -> N
             return None if spans is None else NeededBytes((*picture.spans, *spans))
 
 
-def write_end_marker(descriptor: int, end: int, previous_end: int) -> None:
-    """Write the end marker at `end`. If `previous_end` is not 0, an end marker is there, and the
-    marker of the next tile-part is restored in its place.
-
-    A decoder that reads the file at the same time finds one of the two markers at each offset,
-    because both begin with the same byte.
-    """
-    os.pwrite(descriptor, END_OF_CODESTREAM, end)
-    if previous_end:
-        os.pwrite(descriptor, _START_OF_TILE_PART, previous_end)
+def _jpeg2000_outline(file: PartialFile) -> Jpeg2000Outline:
+    layout = parse_layout(cast("BinaryIO", file), by_parts=True, max_parts=_MAX_PARTS_READ)
+    return Jpeg2000Outline(layout, Assembler(layout))
 
 
-def is_complete(file: BinaryIO, end: int) -> bool:
-    """True if the tile-parts up to the end marker at `end` are exactly those that the header
-    lists.
-    """
+def _jpeg2000_bytes(
+    file: PartialFile, assembler: Assembler, layout: Jp2Layout, area: Area, reduction: int
+) -> NeededBytes | None:
     try:
-        stream = parse_header(file).stream
-        parts = [part for part in parse_tile_part_list(stream) if part.end <= end]
-        walked = list(walk_tile_parts(file, stream.first_part))
-        return walked == parts and file.tell() == end + len(END_OF_CODESTREAM)
-    except (Unprocessable, struct.error, ValueError):
-        return False
-
-
-def _jpeg2000_outline(file: PartialFile) -> Jpeg2000Outline | None:
-    binary = cast("BinaryIO", file)
-    header = parse_header(binary)
-    lengths = prefix_lengths(parse_tile_part_list(header.stream), header.stream)
-    if not lengths or lengths[0] + len(END_OF_CODESTREAM) > file.size:
+        first = list(_read_first(assembler, layout, area, reduction))
+        if sum(end - start for start, end in first) * _LARGEST_SHARE > file.size:
+            return None
+        file.require(*first)
+        assembly = assembler.assemble(cast("BinaryIO", file), area, reduction)
+    except (Unprocessable, UnsafeParts):
         return None
-    return Jpeg2000Outline(lengths, header)
+    spans = [
+        (piece.start, piece.start + piece.length)
+        for piece in assembly.pieces
+        if isinstance(piece, FileSpan)
+    ]
+    is_small = sum(end - start for start, end in spans) * _LARGEST_SHARE <= file.size
+    return NeededBytes((*first, *spans)) if is_small else None
+
+
+def _read_first(
+    assembler: Assembler, layout: Jp2Layout, area: Area, reduction: int
+) -> Iterator[Span]:
+    """The tile-parts that are needed whole, and of the others the headers, so that all of them are
+    fetched at the same time.
+    """
+    for tile in layout.stream.tiles_of(area):
+        if assembler.selects_packets(tile):
+            for part in layout.index.parts.get(tile, []):
+                yield part.start, min(part.end, part.start + _HEADER_BYTES)
+        else:
+            for part in assembler.parts_of_tile(tile, reduction):
+                yield part.start, part.end
 
 
 def _tiff_outline(file: PartialFile) -> TiffOutline | None:

@@ -78,7 +78,7 @@ def read_headers(identity: FileIdentity) -> PictureHeaders:
     name = sniff_file(Path(path))
     if name == "jpeg2000":
         binding.require()
-        layout = jp2_layout.read_layout(Path(path))
+        layout = jp2_layout.read_layout(Path(path), by_parts=True)
         levels = layout.header.levels
         return PictureHeaders(identity, name, levels, random_access=True, jpeg2000=layout)
     if name == "tiff":

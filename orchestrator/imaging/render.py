@@ -13,6 +13,7 @@ from typing import Any, cast
 from orchestrator.errors import SourceMismatch
 from orchestrator.imaging import colour, encode, vips
 from orchestrator.imaging.jpeg2000.binding import CodestreamError
+from orchestrator.imaging.open_memory import is_memory_path
 from orchestrator.imaging.open_pictures import Level, OpenPictures
 from orchestrator.imaging.picture_headers import PictureHeaders, coarsest_level, level_scale
 from orchestrator.imaging.recipes import OutputFormat, Recipe, Region
@@ -56,6 +57,8 @@ def decode_together(recipes: list[Recipe], pictures: OpenPictures) -> None:
     """
     picture = pictures.open(recipes[0].path)
     if not picture.is_untiled_codestream or picture.levels[0] != recipes[0].dimensions:
+        return
+    if is_memory_path(picture.path):  # it has only what each recipe needs, nothing between
         return
     by_level: dict[int, list[Region]] = {}
     for recipe in recipes:

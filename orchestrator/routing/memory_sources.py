@@ -24,7 +24,6 @@ from orchestrator.cache.hot.memory_files import affordable_files
 from orchestrator.errors import NoRoom
 from orchestrator.imaging import partial_source
 from orchestrator.imaging.intervals import Span, Spans, merge_spans
-from orchestrator.imaging.jpeg2000.tile_parts import END_OF_CODESTREAM
 from orchestrator.imaging.partial_source import (
     BytesMissing,
     NeededBytes,
@@ -66,10 +65,6 @@ class _MemoryFile:
     """Pages that count against the budget, also those of reads that failed."""
     readers: int = 0
     outline: SourceOutline | None = None
-    is_inconsistent: bool = False
-    """True if the content contradicts its headers."""
-    end: int = 0
-    """Offset of the end marker that was written before the file's own; 0 if there is none."""
     fill_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -177,8 +172,8 @@ class MemorySourceCache:
         have them beside the files that have readers.
         """
         pages = Spans()
-        for start, end in spans:
-            pages.add((start // _PAGE * _PAGE, min(-(-end // _PAGE) * _PAGE, file.size)))
+        for span in spans:
+            pages.add(_whole_pages(span, file.size))
         new = Spans()
         for span in pages:
             for missing in file.allocated.missing(span):
@@ -222,44 +217,30 @@ class MemorySourceCache:
         refer to bytes that have to be fetched.
         """
         partial_file = PartialFile(file.descriptor, file.size, file.filled)
-        for _ in range(0 if file.is_inconsistent else _MAX_ROUNDS):
+        for _ in range(_MAX_ROUNDS):
             try:
-                file.outline = file.outline or partial_source.read_outline(partial_file)
-                part = (
-                    partial_source.needed_bytes(file.outline, recipe, partial_file)
-                    if file.outline
-                    else None
-                )
+                # In a thread: the lists of a large file take some 10 ms to parse.
+                part = await asyncio.to_thread(_plan, file, partial_file, recipe)
             except BytesMissing as missing:
-                start, end = missing.span
-                end = min(max(end, start + _READ_AHEAD), file.size)
-                await self._fetch(file, asset, source, [(start, end)])
+                spans = [
+                    (start, min(max(end, start + _READ_AHEAD), file.size))
+                    for start, end in missing.spans
+                ]
+                await self._fetch(file, asset, source, spans)
                 continue
             if part is None:
                 break
             await self._fetch(file, asset, source, part.spans)
-            if part.end > file.end:
-                self._mark_end(file, part)
             return
         raise WholeSourceRequired
-
-    def _mark_end(self, file: _MemoryFile, part: NeededBytes) -> None:
-        """Make a decoder stop at the end of the part. Raises WholeSourceRequired if the content
-        contradicts the headers.
-        """
-        partial_source.write_end_marker(file.descriptor, part.end, file.end)
-        file.filled.add((part.end, part.end + len(END_OF_CODESTREAM)))
-        file.end = part.end
-        with file.path.open("rb") as reader:
-            if not partial_source.is_complete(reader, part.end):
-                file.is_inconsistent = True
-                raise WholeSourceRequired
 
     async def _fetch(
         self, file: _MemoryFile, asset: Asset, source: Source, spans: Iterable[Span]
     ) -> None:
         """Fetch the missing bytes of the spans, in as few requests as sensible."""
-        missing = [gap for span in spans for gap in file.filled.missing(span)]
+        # A page is fetched as a whole or not at all, so a decoder can see that one is missing.
+        pages = [_whole_pages(span, file.size) for span in spans]
+        missing = [gap for span in pages for gap in file.filled.missing(span)]
         ranges = merge_spans(missing, gap=_GAP, max_spans=_MAX_RANGES)
         if not ranges:
             return
@@ -280,6 +261,14 @@ class MemorySourceCache:
             raise failures.exceptions[0] from failures
 
 
+def _plan(file: _MemoryFile, partial_file: PartialFile, recipe: Recipe) -> NeededBytes | None:
+    """What `recipe` needs of a file, or None if that is the whole file. Raises BytesMissing."""
+    file.outline = file.outline or partial_source.read_outline(partial_file)
+    if file.outline is None:
+        return None
+    return partial_source.needed_bytes(file.outline, recipe, partial_file)
+
+
 def _create_file(size: int) -> int:
     """The descriptor of a new file. Raises NoRoom if the system has no descriptor or memory."""
     try:
@@ -290,12 +279,30 @@ def _create_file(size: int) -> int:
     return descriptor
 
 
+def _whole_pages(span: Span, size: int) -> Span:
+    return span[0] // _PAGE * _PAGE, min(-(-span[1] // _PAGE) * _PAGE, size)
+
+
 async def _write(descriptor: int, offset: int, chunks: AsyncIterator[bytes]) -> None:
+    """Write the chunks from `offset`, which is the start of a page. Only whole pages are written
+    before the last one, because a reader takes a page that has something for complete.
+    """
+    rest = bytearray()
     async for chunk in chunks:
-        # Not in a thread: a thread would go on writing after a cancellation, to a file that others
-        # read or to a descriptor that was closed. This copies a megabyte of memory and never waits
-        # for a disk.
-        rest = memoryview(chunk)
-        while rest:
-            written = os.pwrite(descriptor, rest, offset)
-            rest, offset = rest[written:], offset + written
+        rest += chunk
+        whole = len(rest) // _PAGE * _PAGE
+        offset = _write_all(descriptor, offset, memoryview(rest)[:whole])
+        rest = rest[whole:]
+    _write_all(descriptor, offset, memoryview(rest))
+
+
+def _write_all(descriptor: int, offset: int, data: memoryview) -> int:
+    """Write `data`; the offset after it.
+
+    Not in a thread: a thread would go on writing after a cancellation, to a file that others read
+    or to a descriptor that was closed. This copies a megabyte of memory and never waits for a disk.
+    """
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
+    return offset

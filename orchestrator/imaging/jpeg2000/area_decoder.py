@@ -6,16 +6,16 @@ requested area before its memory is read.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from orchestrator.imaging import vips
 from orchestrator.imaging.jpeg2000 import binding
-from orchestrator.imaging.jpeg2000.assembly import AssembledStream, Piece
+from orchestrator.imaging.jpeg2000.assembled_stream import AssembledStream
 from orchestrator.imaging.jpeg2000.binding import CodestreamError, OpenJpeg
 from orchestrator.imaging.jpeg2000.codestream import Area, Codestream, Component
+from orchestrator.imaging.jpeg2000.pieces import Piece
 
 _BUFFER_BYTES = 256 * 1024
 
@@ -39,18 +39,23 @@ class AreaDecoder:
     """
 
     def __init__(
-        self, openjpeg: OpenJpeg, stream: Codestream, path: str, pieces: Sequence[Piece], n: int
+        self,
+        openjpeg: OpenJpeg,
+        stream: Codestream,
+        file: BinaryIO,
+        pieces: Sequence[Piece],
+        n: int,
     ) -> None:
-        """`pieces` are those of `assembly.assemble` for reduction `n`. Raises FileNotFoundError,
-        CodestreamError.
+        """`pieces` are those that `Assembler.assemble` makes of the open `file` for reduction `n`.
+        The decoder closes the file. Raises CodestreamError, Damaged.
         """
         self._openjpeg, self._ffi, self._lib = openjpeg, openjpeg.ffi, openjpeg.lib
         self._header, self._reduction = stream, n
         self._image = self._ffi.new("opj_image_t **")
         self._codec = self._stream = self._ffi.NULL
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = file
         try:
-            self._open(AssembledStream(self._descriptor, pieces))
+            self._open(AssembledStream(file.fileno(), pieces))
         except BaseException:  # releases the codec, whatever happened, and raises again
             self.close()
             raise
@@ -119,14 +124,12 @@ class AreaDecoder:
             self._lib.opj_destroy_codec(self._codec)
         if self._stream:
             self._lib.opj_stream_destroy(self._stream)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+        self._file.close()
         self._image[0] = self._codec = self._stream = self._ffi.NULL
-        self._descriptor = -1
 
     def __del__(self) -> None:
         """Close the decoder when its reader drops it."""
-        if hasattr(self, "_descriptor"):
+        if hasattr(self, "_file"):
             self.close()
 
 

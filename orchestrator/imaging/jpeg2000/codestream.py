@@ -27,6 +27,9 @@ _HIGH_THROUGHPUT = 0x40
 SOC = b"\xff\x4f"
 _SIZ, _COD, _COC, _TLM, _PLM, _PPM = 0xFF51, 0xFF52, 0xFF53, 0xFF55, 0xFF57, 0xFF60
 _SOT, _SOD = 0xFF90, 0xFF93
+_CODING_BYTES = 10
+"""Bytes of a COD segment before the sizes of precincts."""
+_WITH_PRECINCTS = 1
 _WITHOUT_LENGTH = range(0xFF30, 0xFF40)
 """Reserved markers, which have no parameters."""
 _LISTS_OF_PARTS = frozenset((_TLM, _PLM))
@@ -112,16 +115,48 @@ class Codestream:
         columns = range((area[0] - left) // width, -(-(area[2] - left) // width))
         return [row * self.grid[0] + column for row in rows for column in columns]
 
-    def main_header(self) -> bytes:
+    def area_of(self, tile: int) -> Area:
+        """The area of the image in a tile."""
+        row, column = divmod(tile, self.grid[0])
+        (left, top), (width, height) = self.tile_origin, self.tile_size
+        left, top = left + column * width, top + row * height
+        return (
+            max(self.area[0], left),
+            max(self.area[1], top),
+            min(self.area[2], left + width),
+            min(self.area[3], top + height),
+        )
+
+    def main_header(self, part: Area | None = None, reduction: int = 0) -> bytes:
         """The main header without lists of tile-parts and packets, which are right only for the
-        whole file.
+        whole file. `part` of the image: that of a codestream that has only this, in one tile.
+        `reduction`: that of a codestream without the resolutions that it leaves out.
         """
         body = b"".join(
             struct.pack(">HH", marker, len(body) + 2) + body
-            for marker, body in self.segments
+            for marker, body in self._rewritten(part, reduction)
             if marker not in _LISTS_OF_PARTS
         )
         return SOC + body
+
+    def _rewritten(self, part: Area | None, reduction: int) -> Iterator[tuple[int, bytes]]:
+        for marker, body in self.segments:
+            if marker == _SIZ:
+                yield marker, self._rewrite_size(body, part, reduction)
+            elif marker == _COD and reduction:
+                levels = body[5] - reduction
+                end = _CODING_BYTES + (levels + 1) * (body[0] & _WITH_PRECINCTS)
+                yield marker, body[:5] + bytes([levels]) + body[6:end]
+            else:
+                yield marker, body
+
+    def _rewrite_size(self, body: bytes, part: Area | None, reduction: int) -> bytes:
+        left, top, right, bottom = part or self.area
+        origin = part[:2] if part else self.tile_origin
+        size = (right - left, bottom - top) if part else self.tile_size
+        values = (right, bottom, left, top, *size, *origin)
+        reduced = (-(-value >> reduction) for value in values)
+        return body[:2] + struct.pack(">8I", *reduced) + body[34:]
 
 
 def parse_codestream(file: BinaryIO, start: int) -> Codestream:

@@ -15,7 +15,12 @@ from orchestrator.errors import Damaged
 from orchestrator.imaging.jpeg2000.boxes import Boxes, read_boxes
 from orchestrator.imaging.jpeg2000.channel_plan import ChannelPlan, plan_channels
 from orchestrator.imaging.jpeg2000.codestream import INCOMPLETE, Codestream, parse_codestream
-from orchestrator.imaging.jpeg2000.tile_index import TileIndex, read_tile_index
+from orchestrator.imaging.jpeg2000.tile_index import (
+    MAX_TILE_PARTS,
+    TileIndex,
+    list_tile_index,
+    read_tile_index,
+)
 from orchestrator.imaging.jpeg2000.tile_parts import prefix_lengths
 from orchestrator.model import Dimensions
 
@@ -72,6 +77,10 @@ class Jp2Layout:
     index: TileIndex
     by_resolution: bool
     """True if each tile has one tile-part for each resolution, low resolutions first."""
+    by_parts: bool = False
+    """True if the lists of the file are used to read less of it. Each header of a tile-part must
+    then be compared with them before it is used.
+    """
 
     @property
     def stream(self) -> Codestream:
@@ -97,21 +106,31 @@ def read_header(path: Path) -> Jp2Header:
         return parse_header(file)
 
 
-def read_layout(path: Path) -> Jp2Layout:
+def read_layout(path: Path, *, by_parts: bool = False) -> Jp2Layout:
     """The layout of the file at `path`, which may lack tile-parts of high resolutions.
 
     Raises Damaged, Unsupported, OSError.
     """
     with path.open("rb", buffering=0) as file:
-        header = parse_header(file)
-        stream = header.stream
-        index = read_tile_index(file, stream, header.boxes.end)
+        return parse_layout(file, by_parts=by_parts)
+
+
+def parse_layout(file: BinaryIO, *, by_parts: bool, max_parts: int = MAX_TILE_PARTS) -> Jp2Layout:
+    """The layout of an open file. `by_parts`: its list of tile-parts is used, if it has one that
+    fits. Otherwise the headers of all tile-parts are read, at most `max_parts`.
+
+    Raises Damaged, Unsupported, OSError.
+    """
+    header = parse_header(file)
+    stream, end = header.stream, header.boxes.end
+    index = list_tile_index(file, stream, end) if by_parts else None
+    index = index or read_tile_index(file, stream, end, max_parts=max_parts)
     if index.levels < stream.levels:  # the header of a tile says so
         header = replace(header, stream=replace(stream, levels=index.levels))
     counts = {len(parts) for parts in index.parts.values()}
     parts = [part for tile in index.parts.values() for part in tile]
     by_resolution = counts == {stream.levels + 1} and bool(prefix_lengths(parts, stream))
-    return Jp2Layout(header, index, by_resolution)
+    return Jp2Layout(header, index, by_resolution, by_parts)
 
 
 def read_whole_layout(path: Path) -> Jp2Layout:

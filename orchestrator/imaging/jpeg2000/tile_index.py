@@ -1,4 +1,5 @@
-"""The tile-parts of a whole JPEG2000 file, by tile, read once from their headers.
+"""The tile-parts of a whole JPEG2000 file, by tile: read once from their headers, or from the list
+in the main header.
 
 A file that lacks a tile or a tile-part, or whose last tile-part is cut, is found here and always in
 the same way. No decoder decides that.
@@ -17,7 +18,12 @@ from orchestrator.imaging.jpeg2000.codestream import (
     Codestream,
     levels_in_segment,
 )
-from orchestrator.imaging.jpeg2000.tile_parts import END_OF_CODESTREAM, SOT, TilePart
+from orchestrator.imaging.jpeg2000.tile_parts import (
+    END_OF_CODESTREAM,
+    SOT,
+    TilePart,
+    parse_tile_part_list,
+)
 
 _BROKEN = "The JPEG2000 file is damaged: its tile-parts contradict each other."
 _HEADER = struct.Struct(">HHHIBB")
@@ -27,7 +33,7 @@ _SOD = 0xFF93
 _READ_BYTES = 64
 _LONGEST_CODING = 20
 """Bytes up to the number of decomposition levels, in any segment that has one, and some more."""
-_MAX_TILE_PARTS = 2_000_000
+MAX_TILE_PARTS = 2_000_000
 _MAX_MARKERS = 1024
 
 
@@ -42,11 +48,37 @@ class TileIndex:
     """False if a tile or a tile-part is missing. The rest can be decoded at a reduction."""
 
 
-def read_tile_index(file: BinaryIO, stream: Codestream, box_end: int) -> TileIndex:
+def list_tile_index(file: BinaryIO, stream: Codestream, box_end: int) -> TileIndex | None:
+    """The tile-parts that the main header lists (TLM). None if it has no list of exactly the bytes
+    of the file, or packet headers are in the main header. Nothing else of the file is read.
+    """
+    size = file.seek(0, os.SEEK_END)
+    end = min(box_end or size, size)
+    try:
+        parts = parse_tile_part_list(stream)
+    except (struct.error, ValueError):
+        return None
+    if (
+        stream.packs_headers
+        or not parts
+        or end - parts[-1].end not in (0, len(END_OF_CODESTREAM))
+        or any(part.length < _SHORTEST or part.tile >= stream.tile_count for part in parts)
+    ):
+        return None
+    index = TileIndex()
+    for part in parts:
+        index.parts.setdefault(part.tile, []).append(part)
+    return index if len(index.parts) == stream.tile_count else None
+
+
+def read_tile_index(
+    file: BinaryIO, stream: Codestream, box_end: int, *, max_parts: int = MAX_TILE_PARTS
+) -> TileIndex:
     """Every tile-part of an open file. `box_end` is the end of the box of the codestream, 0 if that
     is the end of the file.
 
-    Raises Damaged for tile-parts that contradict each other or extend past the end of the file.
+    Raises Unsupported for more than `max_parts`, Damaged for tile-parts that contradict each other
+    or extend past the end of the file.
     """
     index = TileIndex()
     expected: dict[int, int] = {}
@@ -71,9 +103,9 @@ def read_tile_index(file: BinaryIO, stream: Codestream, box_end: int) -> TileInd
         expected[tile] = max(expected.get(tile, 0), count)
         start += length
         number_of_parts += 1
-        if number_of_parts > _MAX_TILE_PARTS:
+        if number_of_parts > max_parts:
             raise Unsupported(
-                f"JPEG2000 files with more than {_MAX_TILE_PARTS} tile-parts are not supported. "
+                f"JPEG2000 files with more than {max_parts} tile-parts are not supported. "
                 "Write the file with larger tiles."
             )
     _check_end(head, start, size, box_end)

@@ -30,6 +30,8 @@ from orchestrator.imaging.tiff.pyramid import TiffPicture, parse_picture
 from orchestrator.model import Dimensions
 
 _SMALLEST_TILE = 16
+_READ_AHEAD = 32 * 1024
+"""Directories and headers are fetched in pieces of at least this size."""
 _MAX_PARTS_READ = 16
 """Without a list of its tile-parts a file has to be read one header after the other."""
 _HEADER_BYTES = 16 * 1024
@@ -71,7 +73,8 @@ class PartialFile(io.RawIOBase):
         """The next bytes, fewer than `size` only at the end of the file. Raises BytesMissing."""
         start = min(self._position, self.size)
         end = self.size if size < 0 else min(start + size, self.size)
-        self.require((start, end))
+        if self._present.missing((start, end)):
+            raise BytesMissing((start, min(max(end, start + _READ_AHEAD), self.size)))
         data = os.pread(self._descriptor, end - start, start)
         self._position = start + len(data)
         return data

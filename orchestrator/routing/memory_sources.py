@@ -41,8 +41,6 @@ _PAGE = 4096
 """Memory is allocated in pages of this size."""
 WORTH_PARTS = 1024**2
 """Shorter sources are read whole: that takes one request, and reading parts takes three or more."""
-_READ_AHEAD = 32 * 1024
-"""Directories and headers are read in pieces of at least this size."""
 _GAP = 16 * 1024
 """Ranges with smaller gaps between them are fetched as one: a request costs more than the gap."""
 _MAX_RANGES = 32
@@ -222,11 +220,7 @@ class MemorySourceCache:
                 # In a thread: the lists of a large file take some 10 ms to parse.
                 part = await asyncio.to_thread(_plan, file, partial_file, recipe)
             except BytesMissing as missing:
-                spans = [
-                    (start, min(max(end, start + _READ_AHEAD), file.size))
-                    for start, end in missing.spans
-                ]
-                await self._fetch(file, asset, source, spans)
+                await self._fetch(file, asset, source, missing.spans)
                 continue
             if part is None:
                 break

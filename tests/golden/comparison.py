@@ -59,9 +59,13 @@ def assert_alike(
     assert worst <= p99, f"99th percentile of the difference {worst:.1f}"
 
 
-def advertised_tiles(probe: Probe) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int]]]:
-    """(region, size) of every tile of every scale factor, as viewers compute them."""
-    for n in range(probe.levels + 1):
+def advertised_tiles(
+    probe: Probe, *scales: int
+) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int]]]:
+    """(region, size) of every tile of every scale factor, or of these powers of two, as viewers
+    compute them.
+    """
+    for n in scales or range(probe.levels + 1):
         factor = 2**n
         for y in range(0, probe.height, probe.tile_height * factor):
             for x in range(0, probe.width, probe.tile_width * factor):

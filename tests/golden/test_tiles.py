@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pyvips
+from PIL import Image
 
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.model import SourceKind
 from tests.golden.comparison import a_recipe, advertised_tiles, assert_alike, decode, reference
 from tests.support import pictures
+from tests.support.scenes import scene
 
 KINDS = (
     pictures.jp2_tiled,
@@ -40,6 +43,57 @@ async def test_every_advertised_tile_is_that_part_of_the_picture(
     for region, tile in advertised_tiles(probe):
         body = await pool.render(a_recipe(path, probe, region=region, size=tile))
         assert_alike(decode(body), reference(truth, region, tile), mean=5.0, p99=48.0)
+
+
+PHOTO = (1337, 1201)
+"""In one piece more than a tile of which all packets are read."""
+
+
+def _photo_jp2(path: Path, **options: Any) -> Path:
+    picture = Image.fromarray(scene(*PHOTO, seed=4, grain=2.0).numpy())
+    values = {"irreversible": True, "quality_mode": "dB", "quality_layers": [45], "mct": 1}
+    picture.save(path, "JPEG2000", progression="RPCL", plt=True, **values, **options)
+    return path
+
+
+def _photo_tiff(path: Path) -> Path:
+    options = {"tile": True, "pyramid": True, "tile_width": 256, "tile_height": 256, "Q": 92}
+    scene(*PHOTO, seed=4, grain=2.0).tiffsave(str(path), compression="jpeg", **options)
+    return path
+
+
+PHOTOS: dict[str, Callable[[Path], Path]] = {
+    "jp2 tiled": lambda path: _photo_jp2(path, tile_size=(512, 512)),
+    "jp2 untiled": lambda path: _photo_jp2(path, precinct_size=(128, 128)),
+    "tif": _photo_tiff,
+}
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+async def test_all_tiles_of_a_scale_together_are_the_resampled_picture_without_seams(
+    pool: ImagingPool, tmp_path: Path, name: str
+) -> None:
+    """Against the whole picture decoded by another library and resampled by Pillow."""
+    path = PHOTOS[name](tmp_path / "photo")
+    probe = await pool.probe(path)
+    with Image.open(path) as image:
+        whole = np.asarray(image.convert("RGB"))
+    edge = probe.tile_width
+    for n in (0, 2):
+        width, height = (-(-side >> n) for side in probe.dimensions)
+        stitched = np.zeros((height, width, 3), np.uint8)
+        for region, (w, h) in advertised_tiles(probe, n):
+            body = await pool.render(a_recipe(path, probe, region=region, size=(w, h)))
+            left, top = region[0] >> n, region[1] >> n
+            stitched[top : top + h, left : left + w] = decode(body)
+        expected = reference(whole, (0, 0, *probe.dimensions), (width, height))
+        difference = np.abs(stitched.astype(int) - expected.astype(int)).mean(axis=2)
+        assert difference.mean() <= 2.0, n
+        columns = [x for x in range(edge - 1, width) if (x + 1) % edge < 2]
+        rows = [y for y in range(edge - 1, height) if (y + 1) % edge < 2]
+        borders = np.concatenate([difference[:, columns].ravel(), difference[rows].ravel()])
+        if len(borders):
+            assert borders.mean() <= 1.25 * difference.mean() + 0.25, n
 
 
 async def test_neighbouring_tiles_have_no_seam(

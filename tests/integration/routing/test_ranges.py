@@ -201,6 +201,20 @@ async def test_a_tile_of_a_small_level_is_correct_and_fetches_a_small_part(
     memory.close()
 
 
+@pytest.mark.parametrize(("name", "share"), [("jp2", 0.06), ("one piece", 0.2)])
+async def test_a_tile_at_full_scale_fetches_only_its_tile_parts_or_packets(
+    sources, local, renderer, name, share
+):
+    asset = await stored(local, sources[name])
+    memory = MemorySourceCache(local, 10**9)
+    before = bytes_fetched()
+    view = resolved("1536,1024,512,512/512,512/0/default.png")
+    body = await UnorchestratedRenderer(memory, renderer, None).render_cold(asset, view)
+    memory.close()
+    assert pixels(body).shape == (512, 512, 3)
+    assert 0 < bytes_fetched() - before < share * asset.source.bytes
+
+
 async def test_the_metric_counts_the_bytes_that_the_store_sends(
     sources, s3_server: S3Server, renderer
 ):

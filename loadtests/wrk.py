@@ -22,9 +22,15 @@ class Load:
     requests_s: float
     p50_ms: float
     p99_ms: float
+    requests: int
 
     def figures(self) -> dict[str, float]:
-        return {"requests/s": self.requests_s, "p50": self.p50_ms, "p99": self.p99_ms}
+        return {
+            "requests/s": self.requests_s,
+            "p50": self.p50_ms,
+            "p99": self.p99_ms,
+            "requests": self.requests,
+        }
 
 
 def wrk(url: str, *, seconds: float, connections: int = CONNECTIONS) -> Load:
@@ -46,7 +52,9 @@ def parse(text: str) -> Load:
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     if rate is None:
         raise LoadError(f"the report of wrk has no request rate: {text[:200]}")
-    return Load(float(rate[1]), _percentile(text, "50"), _percentile(text, "99"))
+    count = re.search(r"^\s*(\d+) requests in", text, re.MULTILINE)
+    requests = int(count[1]) if count else 0
+    return Load(float(rate[1]), _percentile(text, "50"), _percentile(text, "99"), requests)
 
 
 def _percentile(text: str, percent: str) -> float:

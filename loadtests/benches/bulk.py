@@ -8,14 +8,13 @@ workload, with both, beside our rate for the part that iipsrv can do.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from loadtests.benches.context import Context
-from loadtests.benches.tiles import fetch_all
+from loadtests.benches.tiles import Sides
 from loadtests.collection import copies, harvest_jpeg, harvest_jpeg2000, harvest_pyramid
 from loadtests.harness import Comparison, Measured, Row
 from tests.support.reference_servers import iipsrv
@@ -43,8 +42,9 @@ def p15(context: Context) -> list[Row]:
         data = context.scratch / "p15-data"
         server = stack.enter_context(run_server(folder, workers=1, data=data, env=env))
         server.wait_converted(expected=number * len(made))
-        reference = stack.enter_context(iipsrv(folder))
-        ours, theirs = f"{server.public}/iiif/3/1%2F1%2F", f"{reference}/"
+        sides = Sides(
+            server, f"{server.public}/iiif/3/1%2F1%2F", stack.enter_context(iipsrv(folder))
+        )
         whole: list[Measured] = []
         part: list[Measured] = []
         for position, clients in enumerate(CLIENTS):
@@ -54,13 +54,14 @@ def p15(context: Context) -> list[Row]:
                 first = (position * context.rounds + turn) * _COPIES
                 files = {kind: made[kind][first : first + _COPIES] for kind in _KINDS}
                 comparable = [*files["jpeg2000"], *files["pyramid"]]
-                comparison.ours.append(_harvest(ours, _requests(comparable, "stem", turn), clients))
+                comparison.ours.append(sides.run_ours(_requests(comparable, "stem", turn), clients))
                 comparison.theirs.append(
-                    _harvest(theirs, _requests(comparable, "name", turn), clients)
+                    sides.run_theirs(_requests(comparable, "name", turn), clients)
                 )
                 rest = _requests(files["jpeg"], "stem", turn, is_rotated=True)
-                whole.append(_harvest(ours, rest, clients))
+                whole.append(sides.run_ours(rest, clients))
             part += comparison.ours
+            what = f"bulk consumer, {clients} clients"
             rows.append(
                 comparison.row(
                     "P15",
@@ -68,17 +69,18 @@ def p15(context: Context) -> list[Row]:
                     "/s",
                     reference="iipsrv",
                     at_least=1.5,
-                    what=f"bulk consumer, {clients} clients",
+                    what=what,
                     note="12 MP JPEG2000 and pyramid TIFF, requested for the first time",
+                )
+            )
+            rows.append(
+                comparison.row(
+                    "P15", "processor", "ms", reference="iipsrv", what=f"{what}, processor each"
                 )
             )
     what = "JPEG originals and rotation by 5 degrees"
     own = Comparison(whole, part)
     return [*rows, own.row("P15", "requests/s", "/s", reference="ours without them", what=what)]
-
-
-def _harvest(prefix: str, paths: Sequence[str], clients: int) -> Measured:
-    return asyncio.run(fetch_all([prefix + path for path in paths], clients))
 
 
 def _requests(

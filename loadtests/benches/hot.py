@@ -12,6 +12,7 @@ from pathlib import Path
 from loadtests.benches.context import Context
 from loadtests.collection import copies, medium_jpeg
 from loadtests.harness import Comparison, Row, alternate
+from loadtests.processor_time import cpu_seconds, cpu_seconds_of_references, with_processor
 from loadtests.wrk import LoadError, wrk
 from tests.support.reference_servers import nginx_static
 from tests.support.serve_process import ServeProcess, fetch, run_server
@@ -40,6 +41,7 @@ def p1(context: Context) -> list[Row]:
                 "P1", "requests/s", "/s", reference="nginx", at_least=1.0, what=what, note=note
             ),
             comparison.row("P1", "p99", "ms", reference="nginx", at_most=2.0, what=f"{what}, p99"),
+            _processor_row(comparison, "P1", what),
         ]
     return rows
 
@@ -56,6 +58,7 @@ def p2(context: Context) -> list[Row]:
             "P2", "requests/s", "/s", reference="nginx", at_least=0.5, what="disk cache"
         ),
         comparison.row("P2", "p99", "ms", reference="nginx", what="disk cache p99"),
+        _processor_row(comparison, "P2", "disk cache"),
     ]
 
 
@@ -71,7 +74,13 @@ def p3(context: Context) -> list[Row]:
             "P3", "requests/s", "/s", reference="nginx", at_least=0.8, what="info.json, hot"
         ),
         comparison.row("P3", "p99", "ms", reference="nginx", what="info.json p99"),
+        _processor_row(comparison, "P3", "info.json"),
     ]
+
+
+def _processor_row(comparison: Comparison, bench: str, what: str) -> Row:
+    what = f"{what}, processor each"
+    return comparison.row(bench, "processor", "ms", reference="nginx", what=what)
 
 
 def _serve_one_image(
@@ -119,6 +128,11 @@ def _compare_with_nginx(
         wrk(url, seconds=1)  # warm-up, not measured
     return alternate(
         context.rounds,
-        lambda _: wrk(urls[0], seconds=context.seconds).figures(),
-        lambda _: wrk(urls[1], seconds=context.seconds).figures(),
+        lambda _: with_processor(
+            lambda: wrk(urls[0], seconds=context.seconds).figures(),
+            lambda: cpu_seconds(server.process.pid),
+        ),
+        lambda _: with_processor(
+            lambda: wrk(urls[1], seconds=context.seconds).figures(), cpu_seconds_of_references
+        ),
     )

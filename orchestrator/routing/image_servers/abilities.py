@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from orchestrator.iiif.geometry import ResolvedImage
 from orchestrator.model import Asset, SourceKind
+from orchestrator.routing.image_servers.request_form import has_fast_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,8 @@ class Abilities:
     formats: frozenset[str]
     sources: frozenset[SourceKind]
     any_rotation: bool
+    only_fast_forms: bool
+    """True if it decodes at needless resolution what `has_fast_form` is false for."""
 
 
 ABILITIES = {
@@ -23,12 +26,14 @@ ABILITIES = {
         frozenset({"jpg", "png"}),
         frozenset({SourceKind.JPEG2000, SourceKind.PYRAMID_TIFF}),
         any_rotation=True,
+        only_fast_forms=True,
     ),
     # iipsrv 1.1 encodes only JPEG and rotates only by multiples of 90 degrees.
     "iipimage": Abilities(
         frozenset({"jpg"}),
         frozenset({SourceKind.JPEG2000, SourceKind.PYRAMID_TIFF}),
         any_rotation=False,
+        only_fast_forms=False,
     ),
 }
 
@@ -45,4 +50,5 @@ def can_make(abilities: Abilities, asset: Asset, image: ResolvedImage) -> bool:
         and image.quality == "default"
         and not is_enlarged
         and (abilities.any_rotation or not needs_free_rotation)
+        and (not abilities.only_fast_forms or has_fast_form(image, source.levels))
     )

@@ -87,16 +87,16 @@ DECODE_FAILURES = counter(
     "reason",
 )
 UPSTREAM_REFUSED = counter(
-    "upstream_refused",
-    "Responses of an image server that failed verification and were not used.",
-    "reason",
+    "upstream_refused", "Responses of an image server that were not used.", "reason"
 )
 IMAGE_SERVER_RETRIES = counter(
     "image_server_retries", "Requests to an image server that were tried on another node."
 )
 IMAGE_SERVER_HEDGES = counter(
-    "image_server_hedges",
-    "Requests to an image server that were also sent to another node, because the first was slow.",
+    "image_server_hedges", "Requests also sent to another node, because the first was slow."
+)
+IMAGE_SERVER_PURGES = counter(
+    "image_server_purges", "Purges of caches of image servers: done or failed.", "outcome"
 )
 IMAGE_SERVER_FAILURES = counter(
     "image_server_failures",

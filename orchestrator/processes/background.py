@@ -43,7 +43,10 @@ LOOPS = (
     LoopKind("loop_delay", ("processes/loop_delay.py LoopDelay.run",), ("serve",), ()),
     LoopKind(
         "image_servers",
-        ("routing/image_servers/pool_client.py PoolClient._watch",),
+        (
+            "routing/image_servers/pool_client.py PoolClient._watch",
+            "routing/image_servers/node_purge.py NodePurge.run",
+        ),
         ("serve",),
         ("image server",),
     ),

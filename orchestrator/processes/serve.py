@@ -39,6 +39,7 @@ from orchestrator.routing.derivative_maker import DerivativeMaker
 from orchestrator.routing.describe import InfoDescriber
 from orchestrator.routing.image_servers.admission import Admission
 from orchestrator.routing.image_servers.builtin import BuiltinImageServer
+from orchestrator.routing.image_servers.pool_documents import PoolDocuments
 from orchestrator.routing.image_servers.pools import ImageServerPools, build_pools
 from orchestrator.routing.image_servers.remote_pool import RemotePool
 from orchestrator.routing.image_servers.selection import SPECIAL_POOL
@@ -80,6 +81,7 @@ class PublicServer:
         self._assets = CurrentAssets(self._snapshots, services.pipeline.reingester)
         self._identifiers = AssetIdentifiers(self._snapshots.names, settings.iiif.default_space)
         self._caching = CachingRules.of(settings.cache.rules)
+        self._builtin, self._pools = _build_image_servers(services)
 
     async def open(self, stack: AsyncExitStack) -> list[Loop]:
         """Open the public port; closing `stack` drains it. Returns the loops to run beside it."""
@@ -135,12 +137,14 @@ class PublicServer:
         """Drop the snapshot and responses of an asset; `version` is its new version, or GONE."""
         self._snapshots.drop(asset_id)
         self._hot.drop_asset(str(asset_id))
+        self._pools.on_change(asset_id)
         if version == GONE:
             self._drop_later(partial(self._hot.drop_asset, str(asset_id)))
 
     def on_prefix(self, prefix: str) -> None:
         """Drop the responses of all assets whose id begins with `prefix`."""
         self._hot.drop_prefix(prefix)
+        self._pools.on_prefix(prefix)
         self._drop_later(partial(self._hot.drop_prefix, prefix))
 
     def on_alias(self, alias: str) -> None:
@@ -211,9 +215,9 @@ class PublicServer:
         settings, services = self._settings, self._services
         limits = limits_of(settings)
         capabilities = await asyncio.to_thread(vips.capabilities)
-        builtin, pools = _build_image_servers(services)
+        builtin, pools = self._builtin, self._pools
         stack.push_async_callback(pools.close)
-        self._pools = pools
+        documents = PoolDocuments(pools, sources, services.derivatives, services.flights)
         maker = DerivativeMaker(
             store=services.store,
             sources=sources,
@@ -240,7 +244,12 @@ class PublicServer:
         return ImageRoutes(
             deliverer=deliverer,
             describer=InfoDescriber(
-                assets, limits, settings.iiif, capabilities.outputs, services.access_services
+                assets,
+                limits,
+                settings.iiif,
+                capabilities.outputs,
+                access=services.access_services,
+                documents=documents,
             ),
             identifiers=self._identifiers,
             tokens=services.tokens,

@@ -141,13 +141,15 @@ class DerivativeMaker:
             pool, key = reader
             return await pool.render_object(asset, key, image)
         width, height = image.size
-        waits = waits or width * height > MAX_RANGE_PIXELS
+        is_small = width * height <= MAX_RANGE_PIXELS
+        may_do_without = is_small or self._unorchestrated.has_special_pool_for(image)
         try:
-            async with self._sources.lease(asset, waits=waits) as path:
+            async with self._sources.lease(asset, waits=waits or not may_do_without) as path:
                 return await self._image_servers.render(asset, path, image)
         except NotOrchestrated as refused:
             if refused.reason != "cold":
                 return await self._unorchestrated.render(asset, image, refused.reason)
-        self._on_cold(asset)
-        body = await self._unorchestrated.render_cold(asset, image)
+        if not image.full_region:  # a viewer zooms; the whole picture is mostly all that is wanted
+            self._on_cold(asset)
+        body = await self._unorchestrated.render_cold(asset, image, from_parts=is_small)
         return await self._render_once(asset, image, waits=True) if body is None else body

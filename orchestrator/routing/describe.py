@@ -1,7 +1,7 @@
 """Builds IIIF info documents (info.json), as bytes ready to send.
 
-They are computed from the asset snapshot alone, so an info document reads no source, no object
-store and no image server.
+They are computed from the asset snapshot, so an info document reads no source and no object store,
+and no image server unless `image_server.info` says so.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from orchestrator.iiif.negotiation import prefers_linked
 from orchestrator.model import Asset, AssetId, Dimensions
 from orchestrator.routing.access_tokens import Rights
 from orchestrator.routing.current_assets import CurrentAssets
+from orchestrator.routing.image_servers.pool_documents import PoolDocuments
 from orchestrator.settings import Iiif
 
 
@@ -61,11 +62,14 @@ class InfoDescriber:
         limits: Limits,
         settings: Iiif,
         formats: tuple[str, ...],
+        *,
         access: Sequence[AccessService] = (),
+        documents: PoolDocuments | None = None,
     ) -> None:
         """`formats` are the formats that the encoders of this host can write. `access` are the
-        services that give access to restricted assets.
+        services that give access to restricted assets. `documents` are those of image servers.
         """
+        self._documents = documents
         self._assets = assets
         self._limits = limits
         self._settings = settings
@@ -91,7 +95,8 @@ class InfoDescriber:
         """
         snapshot = await self._assets.get(asset_id, rights)
         asset = snapshot.asset
-        fields = self._input_of(asset, id_url, authorised=rights.cover(asset))
+        tile = await self._tile_of(asset)
+        fields = self._input_of(asset, id_url, tile, authorised=rights.cover(asset))
         if level == 0:
             document = level0_document(version, _with_open_thumbnails(asset, fields))
         else:
@@ -131,13 +136,22 @@ class InfoDescriber:
         services = info_services(addresses, (asset.id.space, asset.id.name), found, version)
         return services, (CONTEXT_2,) if services and version == 3 else ()
 
-    def _input_of(self, asset: Asset, id_url: str, *, authorised: bool) -> InfoInput:
+    async def _tile_of(self, asset: Asset) -> Dimensions:
+        """The size of the tiles in the source, or that which the image servers state."""
+        tile = None if self._documents is None else await self._documents.tile_of(asset)
+        if tile is not None:
+            return tile
+        source = asset.source
+        return (source.tile_width, source.tile_height) if source else (256, 256)
+
+    def _input_of(
+        self, asset: Asset, id_url: str, tile: Dimensions, *, authorised: bool
+    ) -> InfoInput:
         edge = None if authorised else asset.public_edge
         if edge == 0:
             raise NotAuthorised("This asset is restricted. Send a token with one of its roles.")
         limits = self._limits if edge is None else self._limits.within_edge(edge)
         shown = asset.thumbnails.all() if edge is None else asset.thumbnails.open
-        tile = _tile_of(asset)
         factors = scale_factors(asset.dimensions, tile_shape(tile, limits))
         if edge is not None:
             longest = max(asset.dimensions)
@@ -162,8 +176,3 @@ def _with_open_thumbnails(asset: Asset, fields: InfoInput) -> InfoInput:
     if not asset.thumbnails.open:
         raise AssetNotFound("This asset has no public thumbnails.")
     return replace(fields, sizes=sorted(asset.thumbnails.open))
-
-
-def _tile_of(asset: Asset) -> Dimensions:
-    source = asset.source
-    return (source.tile_width, source.tile_height) if source else (256, 256)

@@ -47,6 +47,16 @@ def check_pools(settings: Settings) -> Iterator[tuple[str, str]]:
             yield "image_server.pools", f'{name} reads objects, so its kind should be "cantaloupe"'
 
 
+def check_purges(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Faults of the credentials of Cantaloupe's API."""
+    for name, pool in settings.image_server.all_pools().items():
+        has_secret = bool(pool.purge_secret.get_secret_value())
+        if bool(pool.purge_user) != has_secret:
+            yield "image_server.purge_user", f"{name} needs purge_user and purge_secret, or neither"
+        elif has_secret and pool.kind == "iipimage":
+            yield "image_server.purge_user", f"{name} is of IIPImage, which has no API for purges"
+
+
 def check_path_templates(settings: Settings) -> Iterator[tuple[str, str]]:
     """Faults of the paths that are requested from image servers."""
     server = settings.image_server
@@ -89,5 +99,11 @@ def _is_template(text: str) -> bool:
     return text.startswith("/") and is_whole and "{" not in rest and "}" not in rest
 
 
-IMAGE_SERVER_RULES = (check_addresses, check_pools, check_path_templates, check_rules)
+IMAGE_SERVER_RULES = (
+    check_addresses,
+    check_pools,
+    check_purges,
+    check_path_templates,
+    check_rules,
+)
 """Every rule, in the order in which faults are reported."""

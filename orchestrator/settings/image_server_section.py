@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from orchestrator.settings.field_types import Bytes, Count, Seconds, Section
 
@@ -61,6 +61,16 @@ class ImageServerPool(Section):
     """Ask a second node when the first takes longer than for 95 of 100 requests, and use the
     answer that is complete first.
     """
+    info: Literal["record", "pool"] = "record"
+    """Where the size of the tiles in info documents is from: `record` (of the asset), or `pool`:
+    the info document of a node, requested once for each version of an asset.
+    """
+    purge_user: str = ""
+    """User of Cantaloupe's API (`endpoint.api.username`), if its caches are on: what they have of
+    an asset is purged on every node when the asset changes.
+    """
+    purge_secret: SecretStr = SecretStr("")
+    """Secret of that user (`endpoint.api.secret`)."""
 
 
 class ImageServerRule(Section):
@@ -128,6 +138,16 @@ class ImageServer(Section):
     """Ask a second node when the first takes longer than for 95 of 100 requests, and use the
     answer that is complete first.
     """
+    info: Literal["record", "pool"] = "record"
+    """Where the size of the tiles in info documents is from: `record` (of the asset), or `pool`:
+    the info document of a node, requested once for each version of an asset.
+    """
+    purge_user: str = ""
+    """User of Cantaloupe's API (`endpoint.api.username`), if its caches are on: what they have of
+    an asset is purged on every node when the asset changes.
+    """
+    purge_secret: SecretStr = SecretStr("")
+    """Secret of that user (`endpoint.api.secret`)."""
     pools: dict[str, ImageServerPool] = {}
     """More pools by their names: `{near = {kind = "cantaloupe", addresses = [...]}}`. The settings
     of a pool have the names and the meaning of those of this section; `path_templates`,

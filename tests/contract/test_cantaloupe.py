@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from tests.support.cantaloupe_answers import parse, plan
 from tests.support.cantaloupe_fixture import Cantaloupe, cantaloupe, write_recorded_sources
 
 RECORDED = Path(__file__).parent.parent / "support" / "cantaloupe_recorded.json"
@@ -120,3 +121,11 @@ def test_it_answers_as_recorded(server: Cantaloupe) -> None:
     found = {case["case"]: walk.differences(case) for case in cases}
     assert len(found) == len(cases) == 202
     assert {case: each for case, each in found.items() if each} == {}
+
+
+def test_the_double_charges_for_full_resolution_what_the_real_one_takes() -> None:
+    def seconds(size: str) -> float:
+        return plan(parse(3, ["full", size, "0", "default.jpg"]), 8000, 6000).seconds
+
+    assert seconds("200,150") == pytest.approx(16.9, abs=0.1)
+    assert seconds("200,") < 0.09

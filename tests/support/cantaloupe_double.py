@@ -87,6 +87,11 @@ class CantaloupeDouble:
         """The targets of the requests for information documents."""
         return [each.target for each in self.received if each.target.endswith("/info.json")]
 
+    @property
+    def identifiers(self) -> set[str]:
+        """The identifiers of which its caches have something."""
+        return {*self._dimensions, *(key.partition("?")[0] for key in self._derivatives)}
+
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, with the fault that is set."""
         received = Received(request.method, request.raw_path, dict(request.headers))

@@ -130,16 +130,26 @@ async def _wrong_length(
     return response
 
 
-async def _reset(
-    request: web.BaseRequest, answer: Answer, _: threading.Event
-) -> web.StreamResponse:
-    """Close a connection that was idle, in the moment of its next request."""
-    assert request.transport is not None
-    if getattr(request.protocol, "was_used", False):
-        request.transport.abort()
-        return web.Response()
-    request.protocol.was_used = True  # type: ignore[attr-defined]
-    return await _send(request, answer)
+class _IdleReset:
+    """Close a connection that was idle, in the moment of its next request. The request after that
+    is answered, on whichever connection it comes.
+    """
+
+    def __init__(self) -> None:
+        self._used: set[object] = set()
+        self._is_next_answered = False
+
+    async def __call__(
+        self, request: web.BaseRequest, answer: Answer, _: threading.Event
+    ) -> web.StreamResponse:
+        assert request.transport is not None
+        peer = request.transport.get_extra_info("peername")
+        self._is_next_answered = peer in self._used and not self._is_next_answered
+        if self._is_next_answered:
+            request.transport.abort()
+            return web.Response()
+        self._used.add(peer)
+        return await _send(request, answer)
 
 
 async def _redirect(
@@ -181,7 +191,7 @@ FAULTS: dict[str, Fault] = {
     "wrong length": _wrong_length,
     "hang": _hang,
     "drip": _drip,
-    "idle reset": _reset,
+    "idle reset": _IdleReset(),
     "redirect": _redirect,
     "status 500": _status_500,
     "text": _text,

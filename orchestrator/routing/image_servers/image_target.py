@@ -23,6 +23,11 @@ def image_target(settings: ImageServerPool, name: str, image: ResolvedImage) -> 
     )
 
 
+def document_target(settings: ImageServerPool, name: str) -> str:
+    """The target of the info document of a source."""
+    return template_of(settings).format(path=identifier_of(settings, name), image="info.json")
+
+
 def identifier_of(settings: ImageServerPool, name: str) -> str:
     """A source as the nodes identify it, percent-encoded as one segment of a path (for IIPImage as
     several).

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.iiif.geometry import ResolvedImage
-from orchestrator.model import STORE, Asset
+from orchestrator.model import STORE, Asset, AssetId
 from orchestrator.routing.image_servers.builtin import BuiltinImageServer
 from orchestrator.routing.image_servers.protocol import ImageServer
 from orchestrator.routing.image_servers.remote_pool import RemotePool
@@ -57,10 +57,23 @@ class ImageServerPools:
             return None
         return pool, source.location.removeprefix(STORE)
 
-    def _file_reader_of(self, asset: Asset, image: ResolvedImage) -> ImageServer:
-        pool = self._pools[self._rules.pool_for(class_of(image), asset)]
-        reads_objects = isinstance(pool, RemotePool) and pool.reads_objects
-        return self._pools[DEFAULT_POOL] if reads_objects else pool
+    def describer_of(self, asset: Asset) -> RemotePool | None:
+        """The pool whose info document states the tiles of this asset; None if our record does."""
+        pool = self._pools[self._rules.pool_for("info", asset)]
+        if not isinstance(pool, RemotePool) or not pool.describes or asset.source is None:
+            return None
+        is_object = asset.source.location.startswith(STORE)
+        return None if pool.reads_objects and not is_object else pool
+
+    def on_change(self, asset_id: AssetId) -> None:
+        """Purge what the nodes of all pools have in their caches about an asset."""
+        for pool in self.remote.values():
+            pool.on_change(lambda each: each == asset_id)
+
+    def on_prefix(self, prefix: str) -> None:
+        """Purge what they have about all assets whose id begins with `prefix`."""
+        for pool in self.remote.values():
+            pool.on_change(lambda each: str(each).startswith(prefix))
 
     async def run(self) -> None:
         """Watch the nodes of all pools."""
@@ -74,6 +87,11 @@ class ImageServerPools:
         """Close the connections of all pools."""
         for pool in self._pools.values():
             await pool.close()
+
+    def _file_reader_of(self, asset: Asset, image: ResolvedImage) -> ImageServer:
+        pool = self._pools[self._rules.pool_for(class_of(image), asset)]
+        reads_objects = isinstance(pool, RemotePool) and pool.reads_objects
+        return self._pools[DEFAULT_POOL] if reads_objects else pool
 
 
 def build_pools(settings: ImageServerSettings, builtin: BuiltinImageServer) -> ImageServerPools:

@@ -8,17 +8,23 @@ enlargement) go to the built-in renderer.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from orchestrator.errors import NoRoom
 from orchestrator.iiif.geometry import ResolvedImage
-from orchestrator.model import Asset
+from orchestrator.model import Asset, AssetId
 from orchestrator.routing.image_servers.abilities import ABILITIES, can_make
 from orchestrator.routing.image_servers.admission import Admission
-from orchestrator.routing.image_servers.answer_check import problem_of
-from orchestrator.routing.image_servers.image_target import image_target, name_on_nodes
-from orchestrator.routing.image_servers.pool_client import PoolClient
+from orchestrator.routing.image_servers.answer_check import document_problem_of, problem_of
+from orchestrator.routing.image_servers.image_target import (
+    document_target,
+    image_target,
+    name_on_nodes,
+    template_of,
+)
+from orchestrator.routing.image_servers.pool_client import PoolClient, PoolRequest
 from orchestrator.routing.image_servers.protocol import ImageServer
 from orchestrator.settings import ImageServerPool
 
@@ -44,8 +50,18 @@ class RemotePool:
 
     @property
     def is_watched(self) -> bool:
-        """True if `run` asks the nodes for small images."""
-        return self._settings.canary_s > 0
+        """True if `run` has work: canaries or purges."""
+        return self._client.is_watching
+
+    @property
+    def describes(self) -> bool:
+        """True if the tiles of info documents are those of the nodes."""
+        return self._settings.info == "pool"
+
+    @property
+    def document_form(self) -> str:
+        """Differs for pools whose info documents differ."""
+        return f"{self._settings.kind} {template_of(self._settings)}"
 
     @property
     def reads_objects(self) -> bool:
@@ -84,6 +100,22 @@ class RemotePool:
             raise NoRoom("The image servers cannot make this image.")
         return await self._request(asset, key, image)
 
+    async def describe(self, asset: Asset, source: Path | str) -> bytes:
+        """The info document of a node about a source file, or about the object under a key.
+
+        Raises Overloaded, ImageServerUnavailable.
+        """
+        name = source
+        if isinstance(source, Path):
+            name = name_on_nodes(self._settings, str(source))
+        target = document_target(self._settings, str(name))
+        judge = partial(document_problem_of, dimensions=asset.dimensions)
+        return await self._client.fetch(PoolRequest(asset, str(name), target, judge))
+
+    def on_change(self, is_changed: Callable[[AssetId], bool]) -> None:
+        """Purge what the nodes have in their caches about the assets that have changed."""
+        self._client.on_change(is_changed)
+
     async def check(self) -> str:
         """See ImageServer.check."""
         return await self._client.check()
@@ -101,4 +133,4 @@ class RemotePool:
         judge = partial(problem_of, image=image)
         # The permit of a whole image first: such requests must not wait for nodes before tiles do.
         async with self._admission.admit(asset, image):
-            return await self._client.fetch(str(asset.id), target, judge)
+            return await self._client.fetch(PoolRequest(asset, name, target, judge))

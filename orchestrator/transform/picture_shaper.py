@@ -13,6 +13,7 @@ from typing import Literal
 from cachetools import LRUCache
 
 from orchestrator import metrics
+from orchestrator.cache.disk.file_names import Product
 from orchestrator.errors import TooLarge
 from orchestrator.imaging.formats.file_type import MEDIA_TYPES, sniff
 from orchestrator.imaging.picture_headers import FileIdentity, identify
@@ -46,6 +47,8 @@ class Result:
     tier: Tier
     is_original: bool = False
     """True if the bytes are those of the original."""
+    product: Product | None = None
+    """What the disk cache has, or will soon have, the bytes as."""
 
 
 class PictureShaper:

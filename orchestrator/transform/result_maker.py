@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -99,15 +99,16 @@ class ResultMaker:
                 await stored.record()
             await self._put(product, result.body)
 
-        found = await find()
-        if found is not None:
-            return found
-        return await self._flights.run(
-            f"{product.asset} {product.version} {product.name}",
-            lambda: self._find_stored_or_make(subject, parameters, accepted, stored),
-            find=find,
-            publish=publish,
-        )
+        result = await find()
+        if result is None:
+            result = await self._flights.run(
+                f"{product.asset} {product.version} {product.name}",
+                lambda: self._find_stored_or_make(subject, parameters, accepted, stored),
+                find=find,
+                publish=publish,
+            )
+        original = subject.product(_ORIGINAL)
+        return replace(result, product=original if result.is_original else product)
 
     def _is_original(self, subject: Subject, parameters: Parameters) -> bool:
         """True if the result is known to be the original."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -44,6 +44,8 @@ class ActivePicture:
     info: ObjectInfo | None = None
     is_recorded: bool = True
     """False for a file of which nothing is known but the store: its changes are not announced."""
+    product: Product | None = None
+    """What the disk cache has, or will soon have, the body as."""
 
     @property
     def group(self) -> str:
@@ -110,7 +112,7 @@ class ActivePictures:
             cache_group(key.name), upload.revision if upload else 0, str(key), _EXTENSION
         )
         if upload is None:  # only the store knows when it changes
-            return await self._from_store(None, key, None)
+            return await self._from_store(None, key)
 
         async def find() -> ActivePicture | None:
             body = await self._derivatives.get(product)
@@ -118,36 +120,34 @@ class ActivePictures:
             metrics.TIER_LOOKUPS.labels(tier="disk", outcome=outcome).inc()
             return None if body is None else ActivePicture(key, body, "disk", upload.changed)
 
-        found = await find()
-        if found is not None:
-            return found
-        return await self._flights.run(
-            f"{product.asset} {product.version} {product.name}",
-            lambda: self._find_stored_or_make(upload, key, product),
-            find=find,
-        )
+        async def publish(picture: ActivePicture) -> None:
+            if picture.body is not None:
+                await self._derivatives.put(product, picture.body)
 
-    async def _find_stored_or_make(
-        self, upload: Upload, key: PictureKey, product: Product
-    ) -> ActivePicture:
+        picture = await find()
+        if picture is None:
+            picture = await self._flights.run(
+                f"{product.asset} {product.version} {product.name}",
+                lambda: self._find_stored_or_make(upload, key),
+                find=find,
+                publish=publish,
+            )
+        return picture if picture.body is None else replace(picture, product=product)
+
+    async def _find_stored_or_make(self, upload: Upload, key: PictureKey) -> ActivePicture:
         if upload.made_with or not key.version:
-            return await self._from_store(upload, key, product)
+            return await self._from_store(upload, key)
         # The row has switched to another crop, and the versions of it are not stored yet.
         body = await self._make(upload, key)
-        await self._derivatives.put(product, body)
         return ActivePicture(key, body, "resize", upload.changed)
 
-    async def _from_store(
-        self, upload: Upload | None, key: PictureKey, product: Product | None
-    ) -> ActivePicture:
+    async def _from_store(self, upload: Upload | None, key: PictureKey) -> ActivePicture:
         async with self._store.open(str(key)) as stream:
             modified = upload.changed if upload else stream.info.modified
             if stream.length > _LARGE_BYTES:
                 info = stream.info
                 return ActivePicture(key, None, "stored", modified, info, upload is not None)
             body = await stream.read()
-        if product is not None:
-            await self._derivatives.put(product, body)
         return ActivePicture(key, body, "stored", modified, is_recorded=upload is not None)
 
     async def _make(self, upload: Upload, key: PictureKey) -> bytes:

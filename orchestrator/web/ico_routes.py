@@ -148,6 +148,7 @@ class IcoRoutes:
             vary=vary,
             hot_group=answer.group,
             is_signed=answer.permitted.by_signature,
+            product=answer.result.product,
         )
 
     def _may_be_hot(self, answer: Transformed) -> bool:

@@ -175,6 +175,7 @@ class UploadRoutes:
             vary=self._vary if key.version else "",
             hot_group=picture.group,
             etag=picture.info.etag if picture.info else "",
+            product=picture.product,
         )
 
     async def _authorised(self, request: web.Request) -> Fields:

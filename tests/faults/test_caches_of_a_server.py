@@ -313,6 +313,7 @@ def test_a_running_server_obeys_pins_and_never_orchestrate_that_are_set_by_comma
         assert server.metric("source_copies_total") == 0
         assert server.metric("sources_not_copied_total", why="never", how="range") == 10
         assert server.metric("sources_not_copied_total", why="never", how="memory") == 4, "small"
+        wait_until(lambda: len(list(data.glob("cache/derivatives/??/*/*"))) == 14, "all are stored")
         kept = sorted(data.glob("cache/derivatives/??/*/*"))
         Checker(server, "other").ask_all(TILES)
         pinned = [path for path in kept if path.exists()]

@@ -6,6 +6,7 @@ A bench that needs a cold image in every round makes one copy for each round.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from orchestrator.imaging import MAX_QUALITY
+from orchestrator.imaging.pool import ImagingPool
+from orchestrator.settings import Imaging
 from tests.support.scenes import scene, write_jpeg, write_pyramid
 
 LARGE = (8000, 6000)
@@ -75,12 +79,31 @@ def harvest_jpeg() -> Path:
     return _make_once("harvest.jpg", lambda path: write_jpeg(path, 4000, 3000, seed=7, grain=3.0))
 
 
-def heavy_jpeg2000(*, tiled: bool) -> Path:
-    """48 MP with little loss, about 50 MB, in codestream tiles of 512 pixels or without tiles."""
+def heavy_jpeg2000() -> Path:
+    """48 MP with little loss, about 50 MB, without tiles."""
     return _make_once(
-        f"heavy-{'tiled' if tiled else 'rpcl'}.jp2",
-        lambda path: _write_rpcl(path, LARGE, tiled=tiled, rate=2.9),
+        "heavy-rpcl.jp2", lambda path: _write_rpcl(path, LARGE, tiled=False, rate=2.9)
     )
+
+
+def converted_jpeg2000() -> Path:
+    """48 MP as our best lossy policy converts it, in codestream tiles of 512 pixels."""
+
+    def convert(path: Path) -> None:
+        original = path.with_name("part-original.tif")
+        scene(*LARGE, seed=7, grain=3.0).tiffsave(str(original))
+        asyncio.run(_convert(original, path))
+        original.unlink()
+
+    return _make_once("converted.jp2", convert)
+
+
+async def _convert(original: Path, target: Path) -> None:
+    pool = ImagingPool(Imaging(processes=1))
+    try:
+        await pool.convert(original, target, MAX_QUALITY)
+    finally:
+        await pool.close()
 
 
 def huge_jpeg2000() -> Path:

@@ -14,8 +14,9 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.serve_process import fetch, free_port
@@ -52,6 +53,34 @@ def iipsrv(folder: Path, *, processes: int = 2, quality: int = 80, port: int = 0
     An identifier is a path below `folder`, percent-encoded. Debian 12 has iipsrv 1.1, which
     implements only version 2 of the API.
     """
+    with iipsrv_processes(folder, processes=processes, quality=quality, port=port) as server:
+        yield server.prefix
+
+
+@dataclass
+class IipsrvProcesses:
+    """The processes of one iipsrv, which take their requests from one socket."""
+
+    prefix: str
+    _start: Callable[[], subprocess.Popen[bytes]]
+    _running: list[subprocess.Popen[bytes]]
+
+    def kill_one(self) -> None:
+        """Kill the process that runs longest, with the request that it works on."""
+        process = self._running.pop(0)
+        process.kill()
+        process.wait()
+
+    def start_one(self) -> None:
+        """Start one more process."""
+        self._running.append(self._start())
+
+
+@contextmanager
+def iipsrv_processes(
+    folder: Path, *, processes: int = 2, quality: int = 80, port: int = 0
+) -> Iterator[IipsrvProcesses]:
+    """As `iipsrv`; yields its processes."""
     if not IIPSRV.exists():
         raise ServerMissingError("iipsrv is not installed: apt-get install iipimage-server")
     with ExitStack() as stack:
@@ -67,10 +96,14 @@ def iipsrv(folder: Path, *, processes: int = 2, quality: int = 80, port: int = 0
             "LOGFILE": str(home / "log"),
             "VERBOSITY": "0",
         }
-        for _ in range(processes):
-            stack.enter_context(_process([str(IIPSRV)], env=settings, stdin=listener.fileno()))
+
+        def start() -> subprocess.Popen[bytes]:
+            words = [str(IIPSRV)]
+            return stack.enter_context(_process(words, env=settings, stdin=listener.fileno()))
+
+        running = [start() for _ in range(processes)]
         address = stack.enter_context(_nginx(_fastcgi(path), port=port))
-        yield f"{address}/iiif/2"
+        yield IipsrvProcesses(f"{address}/iiif/2", start, running)
 
 
 def _fastcgi(path: Path) -> str:
@@ -154,7 +187,7 @@ def _temporary(name: str) -> Iterator[str]:
 @contextmanager
 def _process(
     words: list[str], *, env: dict[str, str] | None = None, stdin: int = subprocess.DEVNULL
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         words,
         stdin=stdin,
@@ -163,7 +196,7 @@ def _process(
         env={**os.environ, **(env or {})},
     )
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         try:

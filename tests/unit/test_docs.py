@@ -233,7 +233,7 @@ PROMISED = {
     "object store": ("away", "hung", "slow", "full", "lying", "killed"),
     "disk": ("away", "hung", "slow", "full", "lying", "read-only"),
     "decode worker": ("hung", "slow", "full", "lying", "killed"),
-    "image server": ("away", "hung", "slow", "lying", "killed"),
+    "image server": ("away", "hung", "slow", "full", "lying", "killed"),
     "origin": ("away", "hung", "slow", "full", "lying", "killed"),
     "clock": ("set back", "set forward"),
     "queue (SQS)": ("away", "slow", "lying"),

@@ -212,6 +212,30 @@ def test_a_service_by_which_users_sign_in_is_accepted() -> None:
         ({"storage.endpoint": "minio:9000"}, "storage.endpoint"),
         ({"image_server.kind": "cantaloupe"}, "image_server.addresses"),
         ({"image_server.addresses": ["nowhere"]}, "image_server.addresses"),
+        ({"image_server.addresses": ["http://a", "http://a"]}, "image_server.addresses"),
+        ({"image_server.rules": [{"pool": "far"}]}, "image_server.rules"),
+        ({"image_server.rules": [{"pool": "builtin", "asset_id": "("}]}, "image_server.rules"),
+        (
+            {"image_server.rules": [{"pool": "default", "min_pixels": 2, "max_pixels": 1}]},
+            "image_server.rules",
+        ),
+        ({"image_server.pools": {"Far": {"addresses": ["http://a"]}}}, "image_server.pools"),
+        ({"image_server.pools": {"special": {"addresses": ["http://a"]}}}, "image_server.pools"),
+        ({"image_server.pools": {"far": {}}}, "image_server.pools"),
+        ({"image_server.pools": {"far": {"addresses": ["a"]}}}, "image_server.pools"),
+        (
+            {"image_server.pools": {"far": {"kind": "builtin", "reads": "objects"}}},
+            "image_server.pools",
+        ),
+        ({"image_server.path_template": "/{path}"}, "image_server.path_template"),
+        (
+            {
+                "image_server.pools": {
+                    "far": {"addresses": ["http://a"], "path_templates": {"3": "x"}}
+                }
+            },
+            "image_server.pools",
+        ),
         ({"database.pool_min": 9}, "database.pool_min"),
         ({"database.dsn": "mysql://x"}, "database.dsn"),
         ({"cache.memory_max_entry": "1GiB"}, "cache.memory_max_entry"),
@@ -496,3 +520,12 @@ def test_default_toml_is_current() -> None:
 @pytest.mark.parametrize("name", ["dev.toml", "test.toml"])
 def test_a_profile_can_be_used(name: str) -> None:
     assert isinstance(load(CONFIG / name, HOME, {}), Settings)
+
+
+def test_the_report_names_the_unknown_pool_of_a_rule_and_the_known_ones() -> None:
+    values = {
+        "image_server.pools": {"near": {"addresses": ["http://a"]}},
+        "image_server.rules": [{"pool": "near"}, {"pool": "far"}],
+    }
+    (line,) = faults(None, None, values)
+    assert "there is no pool far; the pools are builtin, default, near" in line

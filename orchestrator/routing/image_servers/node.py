@@ -22,6 +22,8 @@ from orchestrator.settings import ImageServerPool
 log = logging.getLogger(__name__)
 MAX_BYTES = 512 * 1024**2
 _GATEWAY_ERRORS = frozenset((502, 503, 504))
+_LOST, _TRUNCATED = "connection lost", "truncated"
+_REPEATABLE = (_LOST, _TRUNCATED)
 _LATENCIES = 100
 _FEWEST_LATENCIES = 20
 
@@ -34,10 +36,14 @@ class NodeFailed(Exception):
     node or report that the pool is unavailable.
     """
 
-    def __init__(self, node: str, reason: str) -> None:
+    def __init__(self, node: str, reason: str, *, may_repeat: bool = False) -> None:
+        """`may_repeat`: the same address may answer at once. The connection was lost, or a load
+        balancer lost the server behind it.
+        """
         super().__init__(reason)
         self.node = node
         self.reason = reason
+        self.may_repeat = may_repeat
 
 
 class Node:
@@ -108,10 +114,10 @@ class Node:
         except (aiohttp.ClientError, TimeoutError) as error:
             reason = _reason_of(error)
             self._on_failure(reason)
-            raise NodeFailed(self.address, reason) from error
+            raise NodeFailed(self.address, reason, may_repeat=reason in _REPEATABLE) from error
         if status in _GATEWAY_ERRORS:
             self._on_failure(problem)
-            raise NodeFailed(self.address, problem)
+            raise NodeFailed(self.address, problem, may_repeat=True)
         self._on_answer(time.monotonic() - started)
         if problem:
             self._record(problem)
@@ -232,6 +238,6 @@ def _reason_of(error: Exception) -> str:
         case TimeoutError():
             return "timeout"
         case aiohttp.ClientPayloadError():
-            return "truncated"
+            return _TRUNCATED
         case _:
-            return "connection lost"
+            return _LOST

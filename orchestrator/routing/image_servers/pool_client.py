@@ -1,8 +1,9 @@
 """The requests of one process to the nodes of one pool: on which node, for how long, and what
 happens when one fails.
 
-A request that fails on one node is tried on another one, once. That is safe: nothing has been sent
-to the client by then. Every wait is bounded.
+A request that fails on one node is tried on another one, once; on the same one if it is the only
+one and its connection was lost. That is safe: nothing has been sent to the client by then. Every
+wait is bounded.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class PoolRequest:
 class PoolClient:
     """Sends the requests of one pool."""
 
-    def __init__(self, pool: str, settings: ImageServerPool) -> None:
+    def __init__(self, pool: str, settings: ImageServerPool, *, idle_s: float = IDLE_S) -> None:
+        """A connection that is idle for `idle_s` seconds is closed."""
+        self._idle_s = idle_s
         self._settings = settings
         self._purge = _open_purge(settings)
         self._queue = NodeQueue(pool, settings)
@@ -71,8 +74,11 @@ class PoolClient:
             return await self._ask(request, tried, ends_at)
         except NodeFailed as failure:
             _report(request.asset, failure)
-            if not self._queue.has_other(tried) or time.monotonic() >= ends_at:
+            has_other = self._queue.has_other(tried)
+            if not (has_other or failure.may_repeat) or time.monotonic() >= ends_at:
                 raise ImageServerUnavailable(_AWAY) from failure
+            if not has_other:
+                tried.clear()
         metrics.IMAGE_SERVER_RETRIES.inc()
         try:
             return await self._ask(request, tried, ends_at)
@@ -191,7 +197,7 @@ class PoolClient:
                 connector=aiohttp.TCPConnector(
                     limit=0,
                     limit_per_host=self._settings.connections + 2,
-                    keepalive_timeout=IDLE_S,
+                    keepalive_timeout=self._idle_s,
                 ),
                 timeout=aiohttp.ClientTimeout(
                     total=self._settings.total_timeout_s,

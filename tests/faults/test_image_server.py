@@ -298,7 +298,7 @@ def test_a_slow_and_a_dead_node_cost_neither_cache_hits_nor_the_tiles_of_others(
                 server.metric("image_server_slow", node=slow.address) == 2
                 and server.metric("image_server_breaker_open", node=dead.address) == 2
             ),
-            "both processes know of the slow and of the dead node",
+            "both processes know of both nodes",
         )
         answered = sum(load.statuses.values())
         seen = [requested(node) for node in (slow, dead)]

@@ -22,7 +22,7 @@ from orchestrator.model import AssetId, SourceKind
 from orchestrator.routing.image_servers.affinity import rank
 from orchestrator.routing.image_servers.node_breaker import FAILURES_TO_OPEN
 from orchestrator.routing.image_servers.node_figures import node_figures
-from orchestrator.routing.image_servers.pool_client import IDLE_S, PoolClient
+from orchestrator.routing.image_servers.pool_client import IDLE_S, PoolClient, PoolRequest
 from orchestrator.routing.image_servers.remote_pool import RemotePool
 from orchestrator.settings import ImageServerPool
 from tests.support.builders import a_source, an_asset
@@ -347,7 +347,8 @@ async def test_an_idle_connection_is_closed_before_the_server_closes_it(
     (node,) = two[:1]
     client = PoolClient("idle", ImageServerPool(addresses=[node.address]), idle_s=0.1)
     try:
-        await client.fetch("1/1/a", "/a/0,0,8,8/8,/0/default.jpg", lambda *_: "")
+        target = "/a/0,0,8,8/8,/0/default.jpg"
+        await client.fetch(PoolRequest(asset(), "a", target, lambda *_: ""))
         await until(lambda: node.connections_closed == 1, "the client closes it")
     finally:
         await client.close()

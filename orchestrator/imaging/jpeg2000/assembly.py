@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from orchestrator.errors import Damaged
-from orchestrator.imaging.jpeg2000.codestream import INCOMPLETE, Area
+from orchestrator.imaging.jpeg2000.codestream import INCOMPLETE, Area, Section
 from orchestrator.imaging.jpeg2000.coding_style import RLCP, RPCL, parse_coding_style
 from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Layout
 from orchestrator.imaging.jpeg2000.part_headers import SOT_BYTES, PartHeader, read_part_header
@@ -81,22 +81,25 @@ class Assembler:
         Raises Damaged if a tile-part is missing, UnsafeParts if a header contradicts the list.
         """
         stream = self._layout.stream
-        tiles, shift, part = stream.tiles_of(area), 0, None
+        tiles, shift, section = stream.tiles_of(area), 0, None
         pieces: list[Piece] = []
         if stream.packs_headers:
             pieces += self._every_part()
         elif len(tiles) == 1 and (index := self.packet_index(file, tiles[0])):
             # OpenJPEG prepares every code-block of a tile, so the tile is cut, too.
             part, shift = index.surroundings(area), self._shift(reduction, stream.area[:2])
+            section = Section(part, part[:2], (part[2] - part[0], part[3] - part[1]))
             selection = _Selection(area, reduction, part, bool(shift))
-            pieces += self._select_packets(index, tiles[0], selection)
+            pieces += self._select_packets(index, tiles[0], 0, selection)
         else:
             if stream.tiled and self._ends_with_resolution():
                 shift = self._shift(reduction, (*stream.tile_origin, *stream.tile_size))
             selection = _Selection(area, reduction, None, bool(shift))
-            for tile in tiles:
-                pieces += self._assemble_tile(file, tile, selection)
-        pieces = [stream.main_header(part, shift), *pieces, END_OF_CODESTREAM]
+            # OpenJPEG prepares every tile of the image.
+            section = stream.section_of(tiles) if self._layout.by_parts else None
+            for number, tile in enumerate(tiles):
+                pieces += self._assemble_tile(file, tile, number if section else tile, selection)
+        pieces = [stream.main_header(section, shift), *pieces, END_OF_CODESTREAM]
         left, top, right, bottom = (-(-at >> shift) for at in area)
         return Assembly(pieces, (left, top, right, bottom), reduction - shift)
 
@@ -129,28 +132,30 @@ class Assembler:
         """The packets of a large tile; None if they are not listed rightly. Raises UnsafeParts."""
         return self._read_index(file, tile)[0] if self.selects_packets(tile) else None
 
-    def _assemble_tile(self, file: BinaryIO, tile: int, selection: _Selection) -> Iterator[Piece]:
+    def _assemble_tile(
+        self, file: BinaryIO, tile: int, number: int, selection: _Selection
+    ) -> Iterator[Piece]:
         index = self.packet_index(file, tile)
         if index is not None:
-            yield from self._select_packets(index, tile, selection)
+            yield from self._select_packets(index, tile, number, selection)
             return
         count = len(self._layout.index.parts.get(tile, []))
         parts = self.parts_of_tile(tile, selection.reduction)
         for part in parts:
             if self._layout.by_parts:
                 read_part_header(file, part, count)
-            yield from _write_tile_part(part, len(parts))
+            yield from _write_tile_part(part, number, len(parts))
 
     def _select_packets(
-        self, index: PacketIndex, tile: int, selection: _Selection
+        self, index: PacketIndex, tile: int, number: int, selection: _Selection
     ) -> Iterator[Piece]:
-        """A tile-part with the packets of the selection."""
+        """A tile-part with the packets of the selection, as those of the tile `number`."""
         empty = self._style.empty_packet if self._style else b"\0"
         header = _first_header(self._indexes[tile][1][0])
         area, reduction, within, is_reduced = selection
         packets = list(index.select(area, reduction, empty, within=within, is_reduced=is_reduced))
         length = SOT_BYTES + len(header) + sum(map(length_of, packets))
-        yield struct.pack(">HHHIBB", SOT, 10, 0 if within else tile, length, 0, 1)
+        yield struct.pack(">HHHIBB", SOT, 10, number, length, 0, 1)
         yield header
         yield from packets
 
@@ -177,7 +182,7 @@ class Assembler:
             (part for parts in index.parts.values() for part in parts), key=lambda part: part.start
         )
         for part in every:
-            yield from _write_tile_part(part, len(index.parts[part.tile]))
+            yield from _write_tile_part(part, part.tile, len(index.parts[part.tile]))
 
 
 def _first_header(header: PartHeader) -> bytes:
@@ -190,8 +195,8 @@ def _first_header(header: PartHeader) -> bytes:
     return kept + _SOD
 
 
-def _write_tile_part(part: TilePart, count: int) -> Iterator[Piece]:
-    """The tile-part with a header that says its length and the number of its tile's parts."""
+def _write_tile_part(part: TilePart, tile: int, count: int) -> Iterator[Piece]:
+    """The tile-part with a header that says its length, its tile and how many parts that has."""
     count = count if count <= _MAX_COUNT else 0
-    yield struct.pack(">HHHIBB", SOT, 10, part.tile, part.length, part.number, count)
+    yield struct.pack(">HHHIBB", SOT, 10, tile, part.length, part.number, count)
     yield FileSpan(part.start + SOT_BYTES, part.length - SOT_BYTES)

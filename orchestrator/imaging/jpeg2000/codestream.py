@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from orchestrator.errors import Damaged, Unsupported
 from orchestrator.model import Dimensions
@@ -46,6 +46,14 @@ class Component:
     signed: bool
     dx: int
     dy: int
+
+
+class Section(NamedTuple):
+    """A part of an image on the reference grid; origin and size of its tiles."""
+
+    area: Area
+    tile_origin: tuple[int, int]
+    tile_size: Dimensions
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,22 +135,30 @@ class Codestream:
             min(self.area[3], top + height),
         )
 
-    def main_header(self, part: Area | None = None, reduction: int = 0) -> bytes:
+    def section_of(self, tiles: Sequence[int]) -> Section:
+        """The part of the image in `tiles`, which `tiles_of` returned."""
+        first, last = self.area_of(tiles[0]), self.area_of(tiles[-1])
+        row, column = divmod(tiles[0], self.grid[0])
+        (left, top), (width, height) = self.tile_origin, self.tile_size
+        origin = left + column * width, top + row * height
+        return Section((*first[:2], *last[2:]), origin, self.tile_size)
+
+    def main_header(self, section: Section | None = None, reduction: int = 0) -> bytes:
         """The main header without lists of tile-parts and packets, which are right only for the
-        whole file. `part` of the image: that of a codestream that has only this, in one tile.
+        whole file. `section`: that of a codestream that has only this section of the image.
         `reduction`: that of a codestream without the resolutions that it leaves out.
         """
         body = b"".join(
             struct.pack(">HH", marker, len(body) + 2) + body
-            for marker, body in self._rewritten(part, reduction)
+            for marker, body in self._rewritten(section, reduction)
             if marker not in _LISTS_OF_PARTS
         )
         return SOC + body
 
-    def _rewritten(self, part: Area | None, reduction: int) -> Iterator[tuple[int, bytes]]:
+    def _rewritten(self, section: Section | None, reduction: int) -> Iterator[tuple[int, bytes]]:
         for marker, body in self.segments:
             if marker == _SIZ:
-                yield marker, self._rewrite_size(body, part, reduction)
+                yield marker, self._rewrite_size(body, section, reduction)
             elif marker == _COD and reduction:
                 levels = body[5] - reduction
                 end = _CODING_BYTES + (levels + 1) * (body[0] & _WITH_PRECINCTS)
@@ -150,11 +166,9 @@ class Codestream:
             else:
                 yield marker, body
 
-    def _rewrite_size(self, body: bytes, part: Area | None, reduction: int) -> bytes:
-        left, top, right, bottom = part or self.area
-        origin = part[:2] if part else self.tile_origin
-        size = (right - left, bottom - top) if part else self.tile_size
-        values = (right, bottom, left, top, *size, *origin)
+    def _rewrite_size(self, body: bytes, section: Section | None, reduction: int) -> bytes:
+        area, origin, tile = section or Section(self.area, self.tile_origin, self.tile_size)
+        values = (*area[2:], *area[:2], *tile, *origin)
         reduced = (-(-value >> reduction) for value in values)
         return body[:2] + struct.pack(">8I", *reduced) + body[34:]
 

@@ -25,7 +25,7 @@ from tests.support.serve_process import (
 )
 
 SIZE = (2000, 1200)
-FIRST_BYTE_S, TOTAL_S = 3.0, 4.0
+FIRST_BYTE_S, TOTAL_S = 4.0, 5.0
 REASONS = {
     "empty": "length",
     "half": "truncated",

@@ -338,7 +338,7 @@ def cantaloupe_double(
 
     async def serve() -> None:
         server = web.Server(double.answer, keepalive_timeout=_IDLE_S, access_log=None)
-        runner = web.ServerRunner(server)
+        runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
         double.address = f"http://127.0.0.1:{runner.addresses[0][1]}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -39,14 +39,16 @@ class Scene:
     cache: DiskCache
     flights: SingleFlight
     builtin: BuiltinImageServer
+    opened: list[ImageServerPools] = field(default_factory=list)
 
-    def documents(self, **changes: object) -> tuple[PoolDocuments, ImageServerPools]:
+    def documents(self, **changes: object) -> PoolDocuments:
         """What a process that has just started knows of the pool."""
         pool = {"addresses": [self.double.address], "reads": "objects", "info": "pool", **changes}
         rules = [{"requests": ["info"], "pool": "far"}]
         settings = ImageServer.model_validate({"pools": {"far": pool}, "rules": rules})
         pools = build_pools(settings, self.builtin)
-        return PoolDocuments(pools, self.sources, self.cache, self.flights), pools
+        self.opened.append(pools)
+        return PoolDocuments(pools, self.sources, self.cache, self.flights)
 
 
 @pytest.fixture
@@ -58,13 +60,16 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     flights = SingleFlight(tmp_path / "locks", remember=lambda _: 0)
     imaging = ImagingPool(Imaging(processes=1, threads=1))
     with cantaloupe_double(tmp_path, find={KEY: picture}.get) as double:
-        yield Scene(
+        scene = Scene(
             double,
             SourceOrchestrator(store, cache, flights, Delivery()),
             cache,
             flights,
             BuiltinImageServer(imaging, Encoder()),
         )
+        yield scene
+        for pools in scene.opened:
+            await pools.close()
     await imaging.close()
     await flights.close()
     await cache.close()
@@ -82,28 +87,24 @@ def an_asset_of(size: tuple[int, int] = SIZE, version: int = 1) -> Asset:
 async def test_a_document_is_requested_once_for_each_version_and_kept_over_a_restart(
     scene: Scene,
 ) -> None:
-    documents, pools = scene.documents()
+    documents = scene.documents()
     tiles = await asyncio.gather(*(documents.tile_of(an_asset_of()) for _ in range(20)))
     assert set(tiles) == {(512, 512)}
-    again, others = scene.documents()
+    again = scene.documents()
     assert await again.tile_of(an_asset_of()) == (512, 512)
     assert len(scene.double.documents) == 1
     assert await again.tile_of(an_asset_of(version=2)) == (512, 512)
     assert len(scene.double.documents) == 2
-    await pools.close()
-    await others.close()
 
 
 async def test_a_document_is_requested_again_when_the_paths_of_the_pool_change(
     scene: Scene,
 ) -> None:
-    documents, pools = scene.documents()
-    changed, others = scene.documents(path_template="/iiif/2/{path}/{image}")
+    documents = scene.documents()
+    changed = scene.documents(path_template="/iiif/2/{path}/{image}")
     assert await documents.tile_of(an_asset_of()) == (512, 512)
     assert await changed.tile_of(an_asset_of()) == (512, 512)
     assert [target.split("/")[2] for target in scene.double.documents] == ["3", "2"]
-    await pools.close()
-    await others.close()
 
 
 async def test_a_document_about_a_picture_of_another_size_is_counted_and_not_used(
@@ -111,19 +112,16 @@ async def test_a_document_about_a_picture_of_another_size_is_counted_and_not_use
 ) -> None:
     counted = metrics.UPSTREAM_REFUSED.labels(reason="dimensions")._value
     before = counted.get()
-    documents, pools = scene.documents()
+    documents = scene.documents()
     assert await documents.tile_of(an_asset_of((1200, 900))) is None
     assert counted.get() - before == 1
     assert await documents.tile_of(an_asset_of((1200, 900))) is None
     assert len(scene.double.documents) == 2, "it is not kept"
-    await pools.close()
 
 
 async def test_our_own_record_counts_if_the_pool_is_away_or_has_no_say(scene: Scene) -> None:
-    away, pools = scene.documents(addresses=["http://127.0.0.1:1"])
-    silent, others = scene.documents(info="record")
+    away = scene.documents(addresses=["http://127.0.0.1:1"])
+    silent = scene.documents(info="record")
     assert await away.tile_of(an_asset_of()) is None
     assert await silent.tile_of(an_asset_of()) is None
     assert scene.double.documents == []
-    await pools.close()
-    await others.close()

@@ -19,6 +19,8 @@ from tests.support import pictures
 from tests.support.serve_process import ServeProcess, fetch, run_server, start_server, wait_until
 
 IMAGE = "13,17,500,400/500,400/0/default.jpg"
+INDEX_WAIT_MS = 5000
+"""As long as a writer waits for a held index (`cache/locks.py`)."""
 ENV = {"ORCHESTRATOR_CACHE__MEMORY": "0"}
 
 
@@ -35,9 +37,12 @@ def published(data: Path) -> list[Path]:
 
 
 def ask(server: ServeProcess) -> tuple[str, bytes]:
+    """Tier and body of an answer that took less time than a writer waits for the index."""
     answer = fetch(f"{server.public}/iiif/3/1%2F1%2Fpicture/{IMAGE}")
     assert answer.status == 200, answer.body
     assert Image.open(io.BytesIO(answer.body)).size == (500, 400)
+    milliseconds = float(answer.headers["server-timing"].rpartition("dur=")[2])
+    assert milliseconds < INDEX_WAIT_MS
     return answer.headers["x-served-from"], answer.body
 
 

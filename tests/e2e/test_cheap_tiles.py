@@ -116,6 +116,7 @@ def test_a_small_region_is_not_stored_and_a_larger_one_is(site) -> None:
     ask(site, REGIONS[0])
     wait_until(lambda: len(cached(site)) == len(before) + 1, "the larger one is stored")
     assert ask_hot_lane(site, REGIONS[0]).headers["x-served-from"] == "disk"
+    assert len(cached(site)) == len(before) + 1, "only that one"
 
 
 def test_a_replaced_pyramid_gives_no_tile_of_the_old_one(site, folder) -> None:

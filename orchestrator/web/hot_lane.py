@@ -78,7 +78,10 @@ class HotLaneProtocol(DeadlineProtocol):
         pass it to aiohttp.
         """
         waiter = self._waiter
-        if self._at_boundary and waiter is not None and not self._paused and not waiter.done():
+        # Without a waiter, aiohttp handles a message, or has not begun with a new connection.
+        is_new = waiter is None and not self._request_count and not self._force_close
+        is_idle = is_new if waiter is None else not waiter.done()
+        if self._at_boundary and is_idle and not self._paused:
             line, _, block = data.partition(VERSION_LINE)
             profile = self._known_profile if block == self._known_block else self._learn(block)
             if profile is not None:

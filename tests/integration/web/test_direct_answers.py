@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -60,6 +62,20 @@ async def test_without_memory_a_disk_hit_does_not_reach_the_application(stack, d
         assert (answer.status, answer.tier, answer.body) == (200, "disk", TILE)
         assert answer.headers["server-timing"] == "disk;dur=0.0"
         assert (await disk.stats()).hits == hits + count, "each answer counts as a use"
+    assert house.handled == ["tile"]
+
+
+async def test_a_request_that_arrives_with_its_connection_is_answered(stack, disk) -> None:
+    house = await open_house(stack, disk)
+    for _ in range(10):
+        connection = socket.create_connection(("127.0.0.1", house.port))
+        connection.sendall(house.get("/tile"))  # before the server has accepted the connection
+        connection.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=connection)
+        client = Client(house, reader, writer)
+        house.clients.append(client)
+        assert (await client.answer()).body == TILE
+        assert (await ask(house, client=client)).body == TILE
     assert house.handled == ["tile"]
 
 

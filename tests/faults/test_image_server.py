@@ -86,6 +86,7 @@ kind = "cantaloupe"
 addresses = {json.dumps([node.address for node in nodes])}
 queue_timeout_s = 100
 canary_s = {2 * patience()}
+decode_memory = "5MB"
 
 [[image_server.rules]]
 pool = "four"
@@ -206,6 +207,14 @@ def zoom_session(document: dict, shift: int) -> Iterator[str]:
         for y, x in itertools.product(range(shift, height, side), range(shift, width, side)):
             w, h = min(side, width - x), min(side, height - y)
             yield f"{x},{y},{w},{h}/{-(-w // factor)},{-(-h // factor)}/0/default.jpg"
+
+
+def test_a_whole_image_that_never_fits_in_the_memory_of_a_pool_is_413(
+    server: ServeProcess,
+) -> None:
+    base = f"{server.public}/iiif/3/1%2F1%2Fpooled"
+    assert fetch(f"{base}/full/max/0/default.jpg").status == 413
+    assert fetch(f"{base}/3,3,256,256/256,256/0/default.jpg").status == 200
 
 
 class Load:

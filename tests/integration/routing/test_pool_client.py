@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -285,6 +286,21 @@ async def test_a_request_ends_with_the_total_time(two: list[ImageNode]) -> None:
         with pytest.raises(ImageServerUnavailable):
             await make(pool)
         assert time.monotonic() - started < 30 * patience()
+
+
+async def test_a_connection_that_is_not_accepted_ends_with_the_connect_time(
+    two: list[ImageNode],
+) -> None:
+    failing, other = preferred(two)
+    failing.stop()
+    with socket.create_server(("127.0.0.1", failing.port), backlog=0) as deaf, ExitStack() as stack:
+        for _ in range(4):  # more than its backlog: the next one is not answered at all
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(deaf.getsockname())
+        async with pool_of(two, connect_timeout_s=0.2) as pool:
+            assert await make(pool) == (256, 256)
+    assert len(other.targets) == 1
 
 
 async def test_a_lost_connection_is_tried_again_on_the_only_node(two: list[ImageNode]) -> None:

@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import Overloaded, TooLarge
 from orchestrator.iiif.geometry import Limits, resolve
 from orchestrator.iiif.syntax import parse_image_request
+from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import SourceKind
 from orchestrator.routing.image_servers.admission import Admission
+from orchestrator.routing.image_servers.builtin import BuiltinImageServer
 from tests.support.builders import a_source, an_asset
 
 DIMENSIONS = (4000, 3000)
@@ -162,3 +165,12 @@ async def test_a_caller_that_leaves_at_the_moment_of_its_admission_gives_its_pla
         await waiting.task
     async with asyncio.timeout(30), lane.admit(asset(), WHOLE):
         pass
+
+
+async def test_the_built_in_renderer_refuses_before_it_decodes() -> None:
+    class NoPool:
+        """An imaging pool that must not be used."""
+
+    renderer = BuiltinImageServer(NoPool(), Encoder(), admission(memory=BYTES - 1))  # type: ignore[arg-type]
+    with pytest.raises(TooLarge):
+        await renderer.render(asset(), Path("/nowhere.jp2"), WHOLE)

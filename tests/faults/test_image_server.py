@@ -158,7 +158,11 @@ def test_a_zoom_session_survives_the_death_of_an_image_server(
         tiers[answer.headers.get("x-served-from", "")] += 1
 
     with iipsrv_processes(server.data, port=port) as processes, ThreadPoolExecutor(8) as clients:
-        wait_until(lambda: fetch(f"{base}/5,5,99,99/99,/0/default.jpg").status == 200, "it is used")
+        node = f"http://127.0.0.1:{port}/iiif/2"
+        wait_until(
+            lambda: server.metric("image_server_breaker_open", node=node) == 0,
+            "each of our processes has seen that it is back",
+        )
         document = fetch(f"{base}/info.json").json
         session = list(zoom_session(document, 0))
         list(clients.map(request, [*session, *session]))  # two viewers

@@ -7,7 +7,8 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -70,12 +71,19 @@ class Scene:
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     file = pictures.pyramid_tiff(tmp_path / "object.tif", *SIZE)
+    async with open_scene(tmp_path, file, SourceKind.PYRAMID_TIFF) as scene:
+        yield scene
+
+
+@asynccontextmanager
+async def open_scene(tmp_path: Path, file: Path, kind: SourceKind) -> AsyncIterator[Scene]:
+    """A cold asset whose source is this file in the object store."""
     store = RemoteStore(tmp_path / "objects")
-    given = shutil.copy(file, tmp_path / "given.tif")
+    given = shutil.copy(file, tmp_path / "given")
     info = await store.put(KEY, Path(given))
     source = a_source(
         location=f"store:{KEY}", bytes=file.stat().st_size, fingerprint=info.etag,
-        kind=SourceKind.PYRAMID_TIFF, extension="tif", levels=2,
+        kind=kind, extension=file.suffix[1:], levels=2,
     )  # fmt: skip
     asset = an_asset(width=SIZE[0], height=SIZE[1], source=source)
     cache = await DiskCache.open(tmp_path / "sources", DiskOptions(quota=10**9))
@@ -133,3 +141,20 @@ async def test_the_copy_answers_if_the_special_pool_does_not(scene: Scene, fault
     assert await scene.size_of("full/max/0/default.jpg") == SIZE
     assert len(scene.special.images) == 1
     assert scene.copies == 1
+
+
+async def test_a_source_that_is_never_copied_goes_to_the_special_pool_before_it_is_read_whole(
+    tmp_path: Path,
+) -> None:
+    """Its 30 tiles are not listed in its header, so that no range of it can be chosen."""
+    file = tmp_path / "object.jp2"
+    options = {"tile_size": (512, 512), "num_resolutions": 3, "irreversible": True}
+    pictures.picture(*SIZE, 1).save(file, "JPEG2000", **options)
+    async with open_scene(tmp_path, file, SourceKind.JPEG2000) as scene:
+        scene.asset = replace(scene.asset, orchestrate=False)
+        assert await scene.size_of("full/300,/0/default.jpg") == (300, 260)
+        assert len(scene.special.images) == 1
+        scene.special.fault = "status 500"
+        assert await scene.size_of("full/310,/0/default.jpg") == (310, 269)
+        assert len(scene.special.images) == 2
+        assert scene.copies == 0

@@ -36,7 +36,7 @@ from tests.support.serve_process import (
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 ZOOM = (3001, 2003)
-CHANGED_S = 3.0
+CHANGED_S = 1.0
 """Time after which no cache has anything old: a second, and what a busy machine adds."""
 
 

@@ -51,6 +51,17 @@ def iipsrv_on(folder: Path, port: int) -> Iterator[list[int]]:
         yield [child.pid for child in children if child.pid not in before]
 
 
+def wait_until_trusted(server: ServeProcess, port: int) -> None:
+    """Wait until each of our processes sends requests to iipsrv. It was away before, so that their
+    canaries may have failed.
+    """
+    node = f"http://127.0.0.1:{port}/iiif/2"
+    wait_until(
+        lambda: server.metric("image_server_breaker_open", node=node) == 0,
+        "each process has seen that it is there",
+    )
+
+
 @pytest.fixture(scope="module")
 def port() -> int:
     return free_port()
@@ -123,6 +134,7 @@ def test_a_hung_or_killed_image_server_costs_only_what_is_in_no_cache(
         assert fetch(f"{base}/info.json").status == 200
 
     with iipsrv_on(server.data, port) as pids:
+        wait_until_trusted(server, port)
         assert fetch(f"{base}/0,0,256,256/256,256/0/default.jpg").status == 200
         with paused(*pids):
             started = time.monotonic()
@@ -158,11 +170,7 @@ def test_a_zoom_session_survives_the_death_of_an_image_server(
         tiers[answer.headers.get("x-served-from", "")] += 1
 
     with iipsrv_processes(server.data, port=port) as processes, ThreadPoolExecutor(8) as clients:
-        node = f"http://127.0.0.1:{port}/iiif/2"
-        wait_until(
-            lambda: server.metric("image_server_breaker_open", node=node) == 0,
-            "each of our processes has seen that it is back",
-        )
+        wait_until_trusted(server, port)
         document = fetch(f"{base}/info.json").json
         session = list(zoom_session(document, 0))
         list(clients.map(request, [*session, *session]))  # two viewers

@@ -13,29 +13,19 @@ DEFAULT, SPECIAL, BUILTIN = "default", "special", "builtin"
 """Names of the pools that need no table of their own."""
 
 
-class ImageServerPool(Section):
-    """A pool of image servers of one kind. Each address is a node of it."""
+class NodeSettings(Section):
+    """How the nodes of a pool are used."""
 
     kind: PoolKind = "cantaloupe"
-    """`builtin`, `iipimage` or `cantaloupe`."""
+    """`builtin` (libvips, in this product), `iipimage` or `cantaloupe`."""
     addresses: list[str] = []
-    """Addresses of the nodes."""
+    """Addresses of the external image servers: the nodes of the pool."""
     path_template: str = ""
-    """Path of an image, with `{path}` (of the source) and `{image}` (region/size/rotation/...);
-    when empty, the usual path of the kind.
-    """
-    path_templates: dict[Literal["2", "3"], str] = {}
-    """As `path_template`, for each version of the Image API that the nodes answer. The newest one
-    is used for images.
-    """
-    slash_substitute: str = ""
-    """Written instead of each slash in the path of a source; `slash_substitute` of Cantaloupe."""
-    reads: Literal["disk", "objects"] = "disk"
-    """`disk`: the nodes read the source cache of this host. `objects`: they read the object store
-    themselves, and nothing is copied to fast disk for them.
+    """Path requested from them, with `{path}` (of the source) and `{image}`
+    (region/size/rotation/...); when empty, the usual path of the kind.
     """
     sources_root: str = ""
-    """Mount point of the source cache on the nodes; when empty, the same path as here."""
+    """Mount point of the source cache on the image servers; when empty, the same path as here."""
     connections: Count = 4
     """Requests of each process to each node at once."""
     queue: Count = 256
@@ -71,6 +61,21 @@ class ImageServerPool(Section):
     """
     purge_secret: SecretStr = SecretStr("")
     """Secret of that user (`endpoint.api.secret`)."""
+
+
+class ImageServerPool(NodeSettings):
+    """A pool of image servers of one kind. Each address is a node of it."""
+
+    path_templates: dict[Literal["2", "3"], str] = {}
+    """As `path_template`, for each version of the Image API that the nodes answer. The newest one
+    is used for images.
+    """
+    slash_substitute: str = ""
+    """Written instead of each slash in the path of a source; `slash_substitute` of Cantaloupe."""
+    reads: Literal["disk", "objects"] = "disk"
+    """`disk`: the nodes read the source cache of this host. `objects`: they read the object store
+    themselves, and nothing is copied to fast disk for them.
+    """
 
 
 class ImageServerRule(Section):
@@ -92,19 +97,11 @@ class ImageServerRule(Section):
     """Name of a pool in `image_server.pools`, or `default`, `special` or `builtin`."""
 
 
-class ImageServer(Section):
+class ImageServer(NodeSettings):
     """The image servers, which cut pixels from sources."""
 
     kind: PoolKind = "builtin"
     """`builtin` (libvips, in this product), `iipimage` or `cantaloupe`."""
-    addresses: list[str] = []
-    """Addresses of the external image servers."""
-    path_template: str = ""
-    """Path requested from them, with `{path}` (of the source) and `{image}`
-    (region/size/rotation/...); when empty, the usual path of the kind.
-    """
-    sources_root: str = ""
-    """Mount point of the source cache on the image servers; when empty, the same path as here."""
     special_addresses: list[str] = []
     """Addresses of Cantaloupe servers that read the object store themselves (S3Source), for sources
     too large for disk and memory here.
@@ -113,41 +110,6 @@ class ImageServer(Section):
     """Path requested from those servers, with `{path}` (the percent-encoded object key) and
     `{image}`.
     """
-    connections: Count = 4
-    """Requests of each process to each node at once."""
-    queue: Count = 256
-    """Requests that wait for a node, per process; more are answered 503."""
-    queue_timeout_s: Seconds = 20
-    """Time that a request waits for a node; after that it is answered 503."""
-    connect_timeout_s: Seconds = 2
-    """Time in which a connection must be established."""
-    first_byte_timeout_s: Seconds = 30
-    """Time in which a response must begin."""
-    total_timeout_s: Seconds = 60
-    """Time in which a response must be complete, the second try on another node included."""
-    decode_memory: Bytes = 2 * 1024**3
-    """Memory of each node for whole images that it decodes at once for one process, estimated from
-    the size of the image. A request that needs more is answered 413, one that needs more than is
-    left waits, then is answered 503. 0 means no limit.
-    """
-    canary_s: Seconds = 3
-    """A node without a recent answer is asked for a small image at this interval. A node that does
-    not answer it in this time gets requests only if there is no other one. 0 turns this off.
-    """
-    hedge_after_p95: bool = False
-    """Ask a second node when the first takes longer than for 95 of 100 requests, and use the
-    answer that is complete first.
-    """
-    info: Literal["record", "pool"] = "record"
-    """Where the size of the tiles in info documents is from: `record` (of the asset), or `pool`:
-    the info document of a node, requested once for each version of an asset.
-    """
-    purge_user: str = ""
-    """User of Cantaloupe's API (`endpoint.api.username`), if its caches are on: what they have of
-    an asset is purged on every node when the asset changes.
-    """
-    purge_secret: SecretStr = SecretStr("")
-    """Secret of that user (`endpoint.api.secret`)."""
     pools: dict[str, ImageServerPool] = {}
     """More pools by their names: `{near = {kind = "cantaloupe", addresses = [...]}}`. The settings
     of a pool have the names and the meaning of those of this section; `path_templates`,

@@ -9,7 +9,6 @@ text. Ports and addresses of services are replaced by those of this run.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -22,12 +21,11 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
-from PIL import Image
 
 from tests.support import pictures
+from tests.support.cantaloupe_double import cantaloupe_double
 from tests.support.http_server import respond, run_http_server
 from tests.support.patience import patience
 from tests.support.serve_process import free_port
@@ -109,24 +107,6 @@ def matches(expected: str, printed: str) -> bool:
 
 
 @contextmanager
-def cantaloupe(data: Path) -> Iterator[str]:
-    """What Cantaloupe answers for a region in pixels and a width, from files below `data`."""
-
-    def handle(request: BaseHTTPRequestHandler) -> None:
-        identifier, region, size, _, _ = request.path.removeprefix("/iiif/3/").rsplit("/", 4)
-        x, y, width, height = (int(number) for number in region.split(","))
-        with Image.open(data / unquote(identifier)) as picture:
-            cut = picture.convert("RGB").crop((x, y, x + width, y + height))
-        target = int(size.split(",")[0])
-        body = io.BytesIO()
-        cut.resize((target, round(height * target / width))).save(body, "JPEG")
-        respond(request, "image/jpeg", body.getvalue())
-
-    with run_http_server(handle) as port:
-        yield f"localhost:{port}"
-
-
-@contextmanager
 def bucket(folder: Path, originals: Path) -> Iterator[str]:
     with weed(folder) as endpoint:
         client = s3_client(endpoint)
@@ -183,8 +163,8 @@ def services(page: str, folder: Path) -> Iterator[tuple[dict[str, str], list[Any
             if "RBSC_BUCKET" in page:
                 fill_pyramid_buckets(addresses["localhost:8333"], folder)
         if "localhost:8182" in page:
-            double = cantaloupe(folder / "data")
-            addresses["localhost:8182"] = stack.enter_context(double)
+            double = stack.enter_context(cantaloupe_double(folder / "data"))
+            addresses["localhost:8182"] = double.address.removeprefix("http://")
         if "localhost:9001" in page:
             port = stack.enter_context(run_http_server(web_server(folder / "pictures")))
             addresses["localhost:9001"] = f"localhost:{port}"

@@ -30,6 +30,10 @@ class ImageNode:
         self.status = 200
         self.failures: int | None = None
         """How many images are answered with `status`; None: all."""
+        self.cut_answers = 0
+        """How many images are answered with 200 and half of their bytes, as by a load balancer that
+        has lost the server behind it.
+        """
         self.targets: list[str] = []
         """The targets of all image requests, in the order of their arrival."""
         self.other: list[str] = []
@@ -100,9 +104,11 @@ class ImageNode:
             self.failures = None if self.failures is None else self.failures - 1
             return web.Response(status=self.status)
         region = (int(match[2]), int(match[3])) if match[2] else FULL_SIZE
-        return web.Response(
-            body=_jpeg(_size_of(region, match[4], match[5])), content_type="image/jpeg"
-        )
+        body = _jpeg(_size_of(region, match[4], match[5]))
+        if self.cut_answers:
+            self.cut_answers -= 1
+            body = body[: len(body) // 2]
+        return web.Response(body=body, content_type="image/jpeg")
 
     async def _wait(self, seconds: float) -> None:
         """Wait, but no longer than `delay_s` says by then."""

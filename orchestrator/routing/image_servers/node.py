@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 512 * 1024**2
 _GATEWAY_ERRORS = frozenset((502, 503, 504))
 _LOST, _TRUNCATED = "connection lost", "truncated"
-_REPEATABLE = (_LOST, _TRUNCATED)
+_REPEATABLE = (_LOST, _TRUNCATED, "length")
+"""What a load balancer makes of a server behind it that ends during an answer: nothing, or a 200
+that is cut.
+"""
 _LATENCIES = 100
 _FEWEST_LATENCIES = 20
 
@@ -121,7 +124,7 @@ class Node:
         self._on_answer(time.monotonic() - started)
         if problem:
             self._record(problem)
-            raise NodeFailed(self.address, problem)
+            raise NodeFailed(self.address, problem, may_repeat=problem in _REPEATABLE)
         return body
 
     async def probe(self, session: aiohttp.ClientSession, within_s: float) -> None:

@@ -316,6 +316,16 @@ async def test_a_lost_connection_is_tried_again_on_the_only_node(two: list[Image
         assert len(node.targets) == 4
 
 
+async def test_an_answer_that_was_cut_is_requested_again_from_the_only_node(
+    two: list[ImageNode],
+) -> None:
+    (node,) = two[:1]
+    async with pool_of([node]) as pool:
+        node.cut_answers = 1
+        assert await make(pool) == (256, 256)
+        assert len(node.targets) == 2
+
+
 async def test_whole_images_leave_half_of_the_connections_to_tiles(two: list[ImageNode]) -> None:
     for node in two:
         node.delay_s = NEVER_S

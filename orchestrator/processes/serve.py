@@ -42,12 +42,12 @@ from orchestrator.routing.image_servers.builtin import BuiltinImageServer
 from orchestrator.routing.image_servers.pool_documents import PoolDocuments
 from orchestrator.routing.image_servers.pools import ImageServerPools, build_pools
 from orchestrator.routing.image_servers.remote_pool import RemotePool
-from orchestrator.routing.image_servers.selection import SPECIAL_POOL
 from orchestrator.routing.memory_sources import MemorySourceCache
 from orchestrator.routing.orchestrate import SourceOrchestrator
 from orchestrator.routing.snapshots import Snapshots
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.routing.warmer import SourceWarmer
+from orchestrator.settings.image_server_section import SPECIAL
 from orchestrator.web.access_log import AccessLog, open_access_log
 from orchestrator.web.direct_answers import DirectAnswers
 from orchestrator.web.health_routes import HealthRoutes
@@ -222,7 +222,7 @@ class PublicServer:
             store=services.store,
             sources=sources,
             unorchestrated=_build_unorchestrated(
-                services, builtin, pools.remote.get(SPECIAL_POOL), stack
+                services, builtin, pools.remote.get(SPECIAL), stack
             ),
             image_servers=pools,
             pool=services.imaging,

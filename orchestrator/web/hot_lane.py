@@ -23,9 +23,7 @@ from orchestrator.web.connection_deadlines import DeadlineProtocol
 from orchestrator.web.header_profile import VERSION_LINE, HeaderProfile, parse_header_profile
 from orchestrator.web.hot_entries import HotEntry
 from orchestrator.web.port_state import PortState
-from orchestrator.web.responses import (
-    make_access_record,
-)
+from orchestrator.web.responses import make_access_record
 from orchestrator.web.socket_sender import SocketSender
 
 BLANK = b"\r\n\r\n"
@@ -74,8 +72,8 @@ class HotLaneProtocol(DeadlineProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Answer from memory if `data` is exactly one plain request for a response in memory; else
-        pass it to aiohttp.
+        """Answer if `data` is exactly one plain request for what needs no waiting; else pass it to
+        aiohttp.
         """
         waiter = self._waiter
         # Without a waiter, aiohttp handles a message, or has not begun with a new connection.

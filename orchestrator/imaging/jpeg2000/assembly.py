@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from orchestrator.errors import Damaged
 from orchestrator.imaging.jpeg2000.codestream import INCOMPLETE, Area, Section
-from orchestrator.imaging.jpeg2000.coding_style import RLCP, RPCL, parse_coding_style
+from orchestrator.imaging.jpeg2000.coding_style import PLT, RLCP, RPCL, parse_coding_style
 from orchestrator.imaging.jpeg2000.jp2_layout import Jp2Layout
 from orchestrator.imaging.jpeg2000.part_headers import SOT_BYTES, PartHeader, read_part_header
 from orchestrator.imaging.jpeg2000.pieces import FileSpan, Piece, length_of
@@ -30,7 +30,6 @@ that are needed.
 """
 _MAX_COUNT = 255
 _MAX_INDEXES = 4
-_PLT = 0xFF58
 _SOD = b"\xff\x93"
 
 
@@ -190,7 +189,7 @@ def _first_header(header: PartHeader) -> bytes:
     kept = b"".join(
         struct.pack(">HH", marker, len(body) + 2) + body
         for marker, body in header.segments
-        if marker != _PLT
+        if marker != PLT
     )
     return kept + _SOD
 

@@ -27,9 +27,9 @@ _HIGH_THROUGHPUT = 0x40
 SOC = b"\xff\x4f"
 _SIZ, _COD, _COC, _TLM, _PLM, _PPM = 0xFF51, 0xFF52, 0xFF53, 0xFF55, 0xFF57, 0xFF60
 _SOT, _SOD = 0xFF90, 0xFF93
-_CODING_BYTES = 10
+CODING_BYTES = 10
 """Bytes of a COD segment before the sizes of precincts."""
-_WITH_PRECINCTS = 1
+WITH_PRECINCTS = 1
 _WITHOUT_LENGTH = range(0xFF30, 0xFF40)
 """Reserved markers, which have no parameters."""
 _LISTS_OF_PARTS = frozenset((_TLM, _PLM))
@@ -161,7 +161,7 @@ class Codestream:
                 yield marker, self._rewrite_size(body, section, reduction)
             elif marker == _COD and reduction:
                 levels = body[5] - reduction
-                end = _CODING_BYTES + (levels + 1) * (body[0] & _WITH_PRECINCTS)
+                end = CODING_BYTES + (levels + 1) * (body[0] & WITH_PRECINCTS)
                 yield marker, body[:5] + bytes([levels]) + body[6:end]
             else:
                 yield marker, body

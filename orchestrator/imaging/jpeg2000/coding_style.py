@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.imaging.jpeg2000.codestream import Codestream
+from orchestrator.imaging.jpeg2000.codestream import CODING_BYTES, WITH_PRECINCTS, Codestream
 
-SIZ, COD, COC, POC, PPM, PPT = 0xFF51, 0xFF52, 0xFF53, 0xFF5F, 0xFF60, 0xFF61
+COD, COC, PLT, POC, PPM, PPT = 0xFF52, 0xFF53, 0xFF58, 0xFF5F, 0xFF60, 0xFF61
 CHANGES_PACKETS = frozenset((COD, COC, POC, PPM, PPT))
 """Markers in the header of a tile that change which packets it has, or where their headers are."""
 LRCP, RLCP, RPCL, PCRL, CPRL = range(5)
-_WITH_PRECINCTS, _WITH_EPH = 1, 4
+_WITH_EPH = 4
 _LARGEST_PRECINCT = 15
-_FIXED_BYTES = 10
-"""Bytes of a COD segment before the sizes of precincts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def parse_coding_style(stream: Codestream) -> CodingStyle | None:
         return None
     body = bodies[0]
     progression, layers, levels = body[1], int.from_bytes(body[2:4], "big"), body[5]
-    sizes = body[_FIXED_BYTES:] if body[0] & _WITH_PRECINCTS else b"\xff" * (levels + 1)
+    sizes = body[CODING_BYTES:] if body[0] & WITH_PRECINCTS else b"\xff" * (levels + 1)
     precincts = tuple((size & _LARGEST_PRECINCT, size >> 4) for size in sizes)
     is_valid = progression <= CPRL and layers > 0 and len(precincts) == levels + 1
     # A precinct of one sample cannot be divided into those of the bands (B.6).

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.imaging.jpeg2000.codestream import Area, Codestream
-from orchestrator.imaging.jpeg2000.coding_style import CodingStyle
+from orchestrator.imaging.jpeg2000.coding_style import PLT, CodingStyle
 from orchestrator.imaging.jpeg2000.packet_order import TilePackets
 from orchestrator.imaging.jpeg2000.part_headers import PartHeader
 from orchestrator.imaging.jpeg2000.pieces import FileSpan, Piece
 
-_PLT = 0xFF58
 _LONGEST_NUMBER = 5
 """Bytes of a packet length with 32 bits."""
 
@@ -85,7 +84,7 @@ def read_packet_index(
     try:
         for header in headers:
             found = _parse_lengths(
-                b"".join(body[1:] for marker, body in header.segments if marker == _PLT)
+                b"".join(body[1:] for marker, body in header.segments if marker == PLT)
             )
             if found.sum() != header.end - header.data:
                 return None

@@ -40,8 +40,8 @@ class NodeFailed(Exception):
     """
 
     def __init__(self, node: str, reason: str, *, may_repeat: bool = False) -> None:
-        """`may_repeat`: the same address may answer at once. The connection was lost, or a load
-        balancer lost the server behind it.
+        """`may_repeat`: the same address may answer at once. The connection was lost, the answer
+        was cut, or a load balancer lost the server behind it.
         """
         super().__init__(reason)
         self.node = node

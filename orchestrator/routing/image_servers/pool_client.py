@@ -2,8 +2,8 @@
 happens when one fails.
 
 A request that fails on one node is tried on another one, once; on the same one if it is the only
-one and its connection was lost. That is safe: nothing has been sent to the client by then. Every
-wait is bounded.
+one and its connection was lost or its answer was cut. That is safe: nothing has been sent to the
+client by then. Every wait is bounded.
 """
 
 from __future__ import annotations

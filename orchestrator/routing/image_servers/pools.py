@@ -11,8 +11,9 @@ from orchestrator.model import STORE, Asset, AssetId
 from orchestrator.routing.image_servers.builtin import BuiltinImageServer
 from orchestrator.routing.image_servers.protocol import ImageServer
 from orchestrator.routing.image_servers.remote_pool import RemotePool
-from orchestrator.routing.image_servers.selection import DEFAULT_POOL, PoolRules, class_of
+from orchestrator.routing.image_servers.selection import PoolRules, class_of
 from orchestrator.settings import ImageServer as ImageServerSettings
+from orchestrator.settings.image_server_section import DEFAULT
 
 
 class ImageServerPools:
@@ -91,7 +92,7 @@ class ImageServerPools:
     def _file_reader_of(self, asset: Asset, image: ResolvedImage) -> ImageServer:
         pool = self._pools[self._rules.pool_for(class_of(image), asset)]
         reads_objects = isinstance(pool, RemotePool) and pool.reads_objects
-        return self._pools[DEFAULT_POOL] if reads_objects else pool
+        return self._pools[DEFAULT] if reads_objects else pool
 
 
 def build_pools(settings: ImageServerSettings, builtin: BuiltinImageServer) -> ImageServerPools:

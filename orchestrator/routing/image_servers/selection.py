@@ -10,10 +10,10 @@ from typing import Literal, Self
 from orchestrator.iiif.geometry import ResolvedImage
 from orchestrator.model import Asset
 from orchestrator.settings import ImageServerRule
+from orchestrator.settings.image_server_section import DEFAULT
 
 RequestClass = Literal["tile", "full", "info"]
 """An image of the whole picture, any other image, or an info document."""
-DEFAULT_POOL, SPECIAL_POOL = "default", "special"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class PoolRules:
         for rule in self.rules:
             if rule.matches(request_class, asset):
                 return rule.pool
-        return DEFAULT_POOL
+        return DEFAULT
 
 
 def class_of(image: ResolvedImage) -> RequestClass:

@@ -146,7 +146,7 @@ class PoolPurge:
         self._nodes = {
             address.rstrip("/"): NodePurge(address, user, secret) for address in addresses
         }
-        self._names: OrderedDict[AssetId, set[str]] = OrderedDict()
+        self._names: OrderedDict[AssetId, dict[str, None]] = OrderedDict()
 
     async def before_use(
         self, session: aiohttp.ClientSession, node: str, asset: Asset, name: str
@@ -154,7 +154,7 @@ class PoolPurge:
         """Call before a node is asked about the source `name` of this asset. Raises
         ImageServerUnavailable if the node may answer from an old version of it.
         """
-        self._names.setdefault(asset.id, set()).add(name)
+        self._names.setdefault(asset.id, {})[name] = None
         self._names.move_to_end(asset.id)
         if len(self._names) > MAX_KNOWN:
             self._names.popitem(last=False)

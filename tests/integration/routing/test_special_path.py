@@ -135,11 +135,20 @@ async def test_a_tile_has_the_source_copied_and_a_whole_picture_has_not(scene: S
     assert scene.warmed == [scene.asset]
 
 
-@pytest.mark.parametrize("fault", ["status 500", "half", "wrong size"])
-async def test_the_copy_answers_if_the_special_pool_does_not(scene: Scene, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "requests"),
+    [
+        ("status 500", 1),
+        ("half", 2),  # a load balancer may have lost the server behind it
+        ("wrong size", 1),
+    ],
+)
+async def test_the_copy_answers_if_the_special_pool_does_not(
+    scene: Scene, fault: str, requests: int
+) -> None:
     scene.special.fault = fault
     assert await scene.size_of("full/max/0/default.jpg") == SIZE
-    assert len(scene.special.images) == 1
+    assert len(scene.special.images) == requests
     assert scene.copies == 1
 
 

@@ -53,7 +53,7 @@ METRICS_HEAD = """\
 
 `GET /metrics` on the private port returns these metrics in the text format of Prometheus, summed
 over all processes of the installation (docs/adr/0008-multi-process-metrics.md). `make docs` writes
-this page from `orchestrator/metrics.py`.
+this page from `orchestrator/metrics/`.
 
 | name | type | labels | meaning |
 |---|---|---|---|

@@ -1,0 +1,31 @@
+"""The processes: event loops, background loops, and their connection to the database."""
+
+from orchestrator.instruments import counter, gauge, histogram
+
+EVENT_LOOP_DELAY = histogram(
+    "event_loop_delay_seconds", "Seconds by which timers of a serve process were late."
+)
+LOOP_FAILURES = counter(
+    "loop_failures",
+    "Failures of background loops (docs/operations.md). After each one the loop is started again.",
+    "loop",
+)
+FOLDER_UNREADABLE = gauge(
+    "folder_unreadable",
+    "1 while the served folder cannot be read, else 0.",
+    over="livemostrecent",
+)
+LISTENER_LOST = counter(
+    "listener_lost", "Losses of the LISTEN connection. Each of them empties the hot tier."
+)
+LISTENER_CONNECTED = gauge("listener_connected", "Processes whose LISTEN connection is open.")
+BREAKER_OPEN = gauge(
+    "database_breaker_open",
+    "Processes that do not send statements to the database, because it does not answer.",
+)
+BREAKER_OPENED = counter(
+    "database_breaker_opened", "How often a process found that the database does not answer."
+)
+STALE_ANSWERS = counter(
+    "stale_answers", "Responses from an expired snapshot because the database did not answer."
+)

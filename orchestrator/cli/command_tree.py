@@ -54,7 +54,7 @@ def build() -> typer.Typer:
     app.add_typer(_group("token", "Give access to restricted assets.", token.COMMANDS))
     app.add_typer(_group("cache", "Inspect and clear the disk caches.", cache.COMMANDS))
     app.command("scavenge")(cache.scavenge)
-    app.add_typer(_group("db", "Migrate the database.", database.COMMANDS))
+    app.add_typer(_group("db", "Migrate, dump and restore the database.", database.COMMANDS))
     app.add_typer(_group("config", "Show and check the settings.", config.COMMANDS))
     app.command("doctor")(doctor)
     app.command("bench")(bench)

@@ -116,7 +116,7 @@ class PostgresFolder:
 
     def _start(self, deadline: float) -> None:
         account = account_for(self._path)
-        let_reach(account, _binaries(self._path))
+        let_reach(account, binaries(self._path))
         if not (self._path / "PG_VERSION").exists():
             self._initialise(account)
         let_reach(account, self._path)
@@ -143,7 +143,7 @@ class PostgresFolder:
         account.own(fresh)
         let_reach(account, fresh)
         account.run(
-            _binaries(self._path) / "initdb",
+            binaries(self._path) / "initdb",
             *("-D", str(fresh), "-U", "postgres", "--auth-local=trust", "--auth-host=reject"),
             *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin"),
             *("--builtin-locale=C.UTF-8", "--no-instructions"),
@@ -153,7 +153,7 @@ class PostgresFolder:
         fresh.rename(self._path)
 
     def _pg_ctl(self, account: Account, *arguments: str) -> None:
-        account.run(_binaries(self._path) / "pg_ctl", "-D", str(self._path), *arguments)
+        account.run(binaries(self._path) / "pg_ctl", "-D", str(self._path), *arguments)
 
     def _clear_stale(self) -> None:
         """Remove the files of a killed server. The server would not start if the process number in
@@ -205,8 +205,10 @@ def _works_in(pid: int, folder: Path) -> bool:
         return False
 
 
-def _binaries(folder: Path) -> Path:
-    """The newest binaries of the wheel, or those of the version that created the folder."""
+def binaries(folder: Path) -> Path:
+    """The folder of the programs that fit a data folder: the newest of the wheel, or those of the
+    version that created the data. Raises CatalogUnavailable.
+    """
     spec = importlib.util.find_spec(_WHEEL)
     if spec is None or not spec.submodule_search_locations:
         raise CatalogUnavailable(

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 
 from orchestrator.metric_files import use_allocated_files
 
@@ -29,6 +35,8 @@ class Instrument:
 
 
 use_allocated_files()
+# Several processes have no `_created` series: an installation has the same names with one process.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 documented: list[Instrument] = []
 """Every metric, in the order of its declaration."""
 

@@ -15,7 +15,7 @@ run)
     needed=("libvips42|libvips42t64" "libvips-tools" "libopenjp2-7" "fonts-dejavu-core"
         "libheif-plugin-aomenc|libdav1d6" "libheif-plugin-dav1d|libheif-plugin-aomdec|libdav1d6" "libheif-plugin-libde265|libde265-0")
     ;;
-test) needed=("libmagic1|libmagic1t64" "libopenjp2-tools" "libtiff-tools" "iipimage-server" "nginx|nginx-light" "wrk" "chromium|chromium-browser" "fonts-dejavu-core" "curl" "jq" "valgrind" "e2fsprogs" "openssl" "rsync") ;;
+test) needed=("libmagic1|libmagic1t64" "libopenjp2-tools" "libtiff-tools" "iipimage-server" "nginx|nginx-light" "haproxy" "prometheus" "wrk" "chromium|chromium-browser" "fonts-dejavu-core" "curl" "jq" "valgrind" "e2fsprogs" "openssl" "rsync") ;;
 *) echo "usage: $0 venv PYTHON | run | test" >&2; exit 2 ;;
 esac
 

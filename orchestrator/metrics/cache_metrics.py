@@ -8,6 +8,9 @@ CACHE_BYTES = gauge(
     "cache",
     over="livemostrecent",
 )
+CACHE_QUOTA = gauge(
+    "cache_quota_bytes", "Quota of a disk cache; 0 if it has none.", "cache", over="livemostrecent"
+)
 CACHE_FILES = gauge("cache_files", "Files in a disk cache.", "cache", over="livemostrecent")
 CACHE_LOOKUPS = counter(
     "cache_lookups", "Lookups in a disk cache by outcome: hit or miss.", "cache", "outcome"

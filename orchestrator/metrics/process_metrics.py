@@ -2,6 +2,9 @@
 
 from orchestrator.instruments import counter, gauge, histogram
 
+BUILD_INFO = gauge(
+    "build_info", "1, with the version of the product.", "version", over="livemostrecent"
+)
 EVENT_LOOP_DELAY = histogram(
     "event_loop_delay_seconds", "Seconds by which timers of a serve process were late."
 )

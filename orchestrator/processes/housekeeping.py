@@ -50,6 +50,8 @@ class Housekeeping:
 
     async def open(self, stack: AsyncExitStack) -> list[Loop]:
         """Open the private port; closing `stack` drains it. Returns the loops to run beside it."""
+        for cache in self._services.disk_caches:
+            metrics.CACHE_QUOTA.labels(cache.name).set(cache.options.quota)
         await self._open_port(stack)
         return self._loops()
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from aiohttp.web import Application
 
+from orchestrator import metrics
 from orchestrator.cache.hot.tier import HotTier
 from orchestrator.settings import Server, Settings
 from orchestrator.web.access_log import AccessLog
@@ -61,6 +63,7 @@ def public_port(settings: Settings, hot: HotTier[HotEntry], access_log: AccessLo
 
 def private_port(settings: Settings) -> Port:
     """A port for operators and Prometheus. Its responses, errors included, are never cached."""
+    metrics.BUILD_INFO.labels(version("orchestrator")).set(1)
     state = PortState(
         addresses=_resolver(settings.server), limits=_limits(settings.server), private=True
     )

@@ -132,3 +132,12 @@ def test_the_folder_is_in_memory_if_there_is_room_else_below_the_data_directory(
     assert metric_files.make_folder(data, 3, memory_disk=tmp_path / "none") == data / "metrics"
     shutil.rmtree(metric_files.make_folder(data, 3))
     assert not (data / "metrics").exists(), "the folder of an earlier run was removed"
+
+
+def test_promtool_accepts_the_metrics_of_one_process() -> None:
+    metrics.count_fast(1, 100, "tile", 200)
+    text = metrics.render_metrics()
+    assert b"_created" not in text, "several processes have no such series"
+    words = ["promtool", "check", "metrics"]
+    done = subprocess.run(words, input=text, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

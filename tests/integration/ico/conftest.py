@@ -75,6 +75,15 @@ class Site:
             fields = {name.lower(): value for name, value in response.headers.items()}
             return Reply(response.status, fields, await response.read())
 
+    async def ask_for_memory(self, path: str, **headers: str) -> Reply:
+        """Ask until the answer comes from memory. One more request may be needed: a notice about an
+        earlier change or a lost connection to the database drops what was just kept.
+        """
+        async with asyncio.timeout(30 * patience()):
+            while (reply := await self.ask(path, **headers)).tier != "memory":
+                await asyncio.sleep(0.02)
+        return reply
+
     async def put(self, key: str, body: bytes) -> None:
         await self.store.put(key, body, media_type="image/jpeg", metadata=None, cache_control="")
 

@@ -49,6 +49,9 @@ class UploadSite:
     async def ask(self, path: str, method: str = "GET", **headers: str) -> Reply:
         return await self.site.ask(path, method, **headers)
 
+    async def ask_for_memory(self, path: str, **headers: str) -> Reply:
+        return await self.site.ask_for_memory(path, **headers)
+
     async def post(self, path: str, headers: dict[str, str] | None = None, **body: Any) -> Reply:
         """POST with one of aiohttp's ways to give a body: data, json."""
         url = f"{self.site.base}/{path}"

@@ -2,7 +2,8 @@
 
 Cheap work on files that we made (our pyramids, our thumbnails) runs in threads of this process.
 Everything else runs in spawned worker processes, in two lanes: one for tiles, and one of lower
-priority for whole images and conversions. So tiles never wait for a conversion.
+priority for whole images and conversions. So tiles never wait for a conversion, and whole images
+never take the last worker or thread that tiles have, if there are two.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from orchestrator.imaging.workers.decode_queue import JobGroup
 from orchestrator.imaging.workers.decode_threads import DecodeThreads
 from orchestrator.imaging.workers.decode_worker import WorkerLimits
 from orchestrator.imaging.workers.lanes import Lane
+from orchestrator.imaging.workers.whole_images import WholeImagePlaces
 from orchestrator.model import Dimensions, SourceKind
 from orchestrator.settings import Imaging
 
@@ -65,7 +67,8 @@ class ImagingPool:
         """How many decode worker processes each lane has."""
         self._settings = settings
         self._bounds = Bounds(settings.max_pixels, settings.max_frames)
-        self._threads = DecodeThreads(settings.threads or default, settings.queue, TILE_LANE_PIXELS)
+        threads = settings.threads or default
+        self._threads = DecodeThreads(threads, settings.queue, TILE_LANE_PIXELS)
         self._starters = ThreadPoolExecutor(2, "imaging-start")
         open_pictures = settings.memory_limit // _OPEN_PICTURES_SHARE or _OPEN_PICTURES_BYTES
         limits = WorkerLimits(
@@ -80,6 +83,7 @@ class ImagingPool:
         tile_limits = replace(limits, max_cost=TILE_LANE_PIXELS)
         self._tiles = Lane("tiles", processes, settings.queue, tile_limits, self._starters)
         self._heavy = Lane("heavy", processes, settings.queue, self._heavy_limits, self._starters)
+        self._places = WholeImagePlaces(min(processes, threads), settings.queue, self._heavy)
         self.pyramids = PyramidCalls(self._heavy, self._heavy_limits, settings)
         """Pyramid TIFFs, with the options and pages that `convert` does not have."""
         vips.restrict(sandboxed=False)
@@ -91,12 +95,12 @@ class ImagingPool:
         (the source does not exist).
         """
         if estimated_cost(recipe) <= TILE_LANE_PIXELS:
-            try:
-                if recipe.kind is SourceKind.PYRAMID_TIFF:
-                    return await self._threads.render(recipe)
-                return await self._run_in(self._tiles, decode_worker.render, recipe)
-            except TooExpensive:
-                pass  # with the levels that the file really has
+            with suppress(TooExpensive):  # with the levels that the file really has
+                async with self._places.take(recipe) as beside_tiles:
+                    if beside_tiles and recipe.kind is SourceKind.PYRAMID_TIFF:
+                        return await self._threads.render(recipe)
+                    if beside_tiles:
+                        return await self._run_in(self._tiles, decode_worker.render, recipe)
         return await self._run_in(self._heavy, decode_worker.render, recipe)
 
     def ready_tile(
@@ -250,7 +254,7 @@ def _group_of(recipe: Recipe, limits: WorkerLimits, *, siblings: bool) -> JobGro
     if is_original and decoded_bytes(recipe.dimensions) > limits.open_pictures:
         key = (recipe.path, SourceKind.ORIGINAL)
         return JobGroup(key, decode_worker.render_together, order, undivided=True)
-    if not siblings or recipe.kind is not SourceKind.JPEG2000:
+    if not siblings or recipe.kind is not SourceKind.JPEG2000 or recipe.is_whole_image:
         return None
     n, (width, height) = recipe.reduction, recipe.dimensions
     is_small = (width * height) >> (2 * n) <= SMALL_LEVEL_PIXELS

@@ -15,6 +15,9 @@ from orchestrator.model import Dimensions, SourceKind
 Region = tuple[int, int, int, int]
 """(x, y, width, height) in pixels of the oriented image at full scale."""
 
+WHOLE_IMAGE_PIXELS = 2_000_000
+"""A decode of more pixels is a whole image. A tile of 512 pixels decodes at most a million."""
+
 Quality = Literal["default", "color", "gray", "bitonal"]
 TileCompression = Literal["jpeg", "deflate", "webp", "zstd"]
 OutputFormat = Literal["jpg", "png", "webp", "tif", "gif", "avif"]
@@ -65,6 +68,11 @@ class Recipe:
     def decoded_pixels(self) -> int:
         """Pixels that are read at that reduction: an estimate of the cost, to choose a lane."""
         return (self.region[2] * self.region[3]) >> (2 * self.reduction)
+
+    @property
+    def is_whole_image(self) -> bool:
+        """True if more pixels are read than for any tile."""
+        return self.decoded_pixels > WHOLE_IMAGE_PIXELS
 
 
 def reduction(region: Dimensions, size: Dimensions, levels: int) -> int:

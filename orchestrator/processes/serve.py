@@ -265,7 +265,7 @@ def _build_image_servers(services: Services) -> tuple[BuiltinImageServer, ImageS
     settings = services.settings
     admission = Admission(
         "builtin",
-        at_once=max(1, services.imaging.processes - 1),
+        at_once=services.imaging.processes,  # the pool leaves a worker to tiles
         memory=settings.image_server.decode_memory,
         queue=settings.imaging.queue,
         timeout_s=settings.image_server.queue_timeout_s,

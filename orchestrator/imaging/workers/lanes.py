@@ -97,6 +97,12 @@ class Lane:
         return len(self._waiting) > 0 or any(worker.is_busy for worker in self._workers)
 
     @property
+    def has_free_worker(self) -> bool:
+        """True if a job would run at once, or as soon as a worker has started."""
+        busy = sum(worker.is_busy for worker in self._workers)
+        return busy + len(self._waiting) < len(self._workers)
+
+    @property
     def pids(self) -> tuple[int, ...]:
         """Process ids of the workers that run."""
         return tuple(worker.pid for worker in self._workers if worker.pid)

@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Any
 
-from orchestrator.imaging.workers import decode_worker
+from orchestrator.imaging.workers import decode_worker, large_results
 
 _START_TIMEOUT_S = 60.0
 _BUSY_SHARE = 0.1
@@ -53,6 +53,7 @@ class WorkerProcess:
         self._limits = limits
         self._threads = threads
         self._executor: ProcessPoolExecutor | None = None
+        self._call: Callable[..., Any] = _call
         self.pid = 0
         self.started_at = 0.0
         """When the process began to start."""
@@ -96,6 +97,7 @@ class WorkerProcess:
         )
         try:
             pid = executor.submit(decode_worker.report_ready).result(_START_TIMEOUT_S)
+            self._call = large_results.call if _shares_files(executor) else _call
         except BaseException:  # ends the process, whatever happened, and raises again
             executor.shutdown(wait=False, cancel_futures=True)
             raise
@@ -129,24 +131,24 @@ class WorkerProcess:
             overdue = True
             self.kill()
 
-        def finish(future: Future[Any]) -> None:
+        def finish(outcome: tuple[Any, BaseException | None]) -> None:
             timer.cancel()
             self.is_busy = False
-            error = future.exception()
+            result, error = outcome
             if isinstance(error, BrokenProcessPool):
                 self.discard()
                 error = WorkerDied(overdue=overdue, stalled=stalled)
-            on_result(None if error else future.result(), error)
+            on_result(result, error)
 
         timer = loop.call_later(timeout_s, check_time)
         self.is_busy, self.is_unused = True, False
         try:
             assert self._executor is not None  # noqa: S101  an idle process has one
-            future = self._executor.submit(function, *arguments)
+            future = self._executor.submit(self._call, function, *arguments)
         except BrokenProcessPool as error:  # the process ended while it was idle
             future = Future()
             future.set_exception(error)
-        future.add_done_callback(lambda done: _call_on_loop(loop, finish, done))
+        future.add_done_callback(lambda done: _call_on_loop(loop, finish, _outcome_of(done)))
 
     def kill(self) -> None:
         """End the process at once. A call that runs in it gets WorkerDied."""
@@ -159,6 +161,34 @@ class WorkerProcess:
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
         self._executor, self.pid = None, 0
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+def _shares_files(executor: ProcessPoolExecutor) -> bool:
+    """True if this process can open a file that its worker has in memory: /proc may be hidden."""
+    try:
+        return executor.submit(large_results.keep, b"test").result().take() == b"test"
+    except OSError:
+        return False
+
+
+def _outcome_of(future: Future[Any]) -> tuple[Any, BaseException | None]:
+    """(result, None) or (None, error) of a call. Runs in the thread of the executor, so that the
+    event loop does not wait for the bytes of a large result.
+    """
+    error = future.exception()
+    if error is not None:
+        return None, error
+    result = future.result()
+    if not isinstance(result, large_results.LargeResult):
+        return result, None
+    try:
+        return result.take(), None
+    except OSError:  # the worker has ended, and the result with it
+        return None, BrokenProcessPool()
 
 
 def _processor_seconds(pid: int) -> float:

@@ -15,12 +15,9 @@ from contextlib import asynccontextmanager
 from orchestrator import metrics
 from orchestrator.errors import Overloaded, TooLarge
 from orchestrator.iiif.geometry import ResolvedImage, decoded_pixels
+from orchestrator.imaging.recipes import WHOLE_IMAGE_PIXELS
 from orchestrator.model import Asset, SourceKind
 
-FULL_LANE_PIXELS = 2_000_000
-"""Decodes of more pixels are in the lane of whole images. A tile of 512 pixels decodes at most a
-million.
-"""
 _PIXEL_BYTES = 4
 _RETRY_AFTER_S = 2.0
 
@@ -49,7 +46,7 @@ class Admission:
         all, Overloaded if there is no room for it in time.
         """
         pixels, needed = _estimate(asset, image)
-        if pixels <= FULL_LANE_PIXELS:
+        if pixels <= WHOLE_IMAGE_PIXELS:
             yield
             return
         if self._memory and needed > self._memory:

@@ -27,6 +27,7 @@ from orchestrator.imaging import Encoder, Recipe
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.workers.decode_queue import JobGroup
 from orchestrator.imaging.workers.lanes import Lane
+from orchestrator.imaging.workers.large_results import LARGE_BYTES, LargeResult
 from orchestrator.model import SourceKind
 from orchestrator.settings import Imaging
 from tests.golden.comparison import a_recipe
@@ -152,6 +153,27 @@ async def test_tiles_rendered_together_equal_tiles_rendered_alone(
     copy.write_bytes(path.read_bytes())
     for recipe, body in zip(recipes, together, strict=True):
         assert await pool.render(replace(recipe, path=str(copy))) == body
+
+
+async def test_a_large_result_arrives_whole_and_its_memory_is_freed(lane: Lane) -> None:
+    for size in (LARGE_BYTES - 1, LARGE_BYTES, 40 * LARGE_BYTES + 1):
+        assert await lane.run(_count_up, size, timeout_s=30) == _count_up(size)
+    files = [file for file in Path(f"/proc/{lane.pids[0]}/fd").iterdir() if _is_in_memory(file)]
+    assert [file.stat().st_size for file in files] == [0]
+
+
+async def test_a_result_that_is_lost_with_its_worker_is_made_again(
+    lane: Lane, tmp_path: Path
+) -> None:
+    mark = str(tmp_path / "mark")
+    assert await lane.run(_lose_result_of_first_run, mark, timeout_s=30) == b"second run"
+
+
+async def test_large_results_take_the_pipe_where_files_of_a_worker_cannot_be_opened(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LargeResult, "take", _refuse)
+    assert await lane.run(_count_up, LARGE_BYTES, timeout_s=30) == _count_up(LARGE_BYTES)
 
 
 async def test_a_full_queue_refuses_a_call_and_says_when_to_retry(lane: Lane) -> None:
@@ -350,6 +372,25 @@ def _sleep_on_first_run(mark: str) -> str:
     Path(mark).touch()
     time.sleep(60)
     return "first run"
+
+
+def _count_up(size: int) -> bytes:
+    return (bytes(range(251)) * (size // 251 + 1))[:size]
+
+
+def _is_in_memory(file: Path) -> bool:
+    return "memfd:" in str(file.readlink())
+
+
+def _lose_result_of_first_run(mark: str) -> bytes | LargeResult:
+    if Path(mark).exists():
+        return b"second run"
+    Path(mark).touch()
+    return LargeResult(os.getpid(), 10_000, 1)
+
+
+def _refuse(_: LargeResult) -> bytes:
+    raise PermissionError
 
 
 def _touch_after_half_a_second(mark: str) -> None:

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from orchestrator.imaging import thumbnail_resize, vips
 from orchestrator.imaging.attention import attention_recipe
+from orchestrator.imaging.idle_workers import IdleWorkers
 from orchestrator.imaging.jpeg2000.jp2_layout import SMALL_LEVEL_PIXELS
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.pyramid_calls import PyramidCalls, run_writing, with_idle_cores
@@ -86,6 +87,8 @@ class ImagingPool:
         self._places = WholeImagePlaces(min(processes, threads), settings.queue, self._heavy)
         self.pyramids = PyramidCalls(self._heavy, self._heavy_limits, settings)
         """Pyramid TIFFs, with the options and pages that `convert` does not have."""
+        self.idle_workers = IdleWorkers(self._heavy_limits, settings, self._starters)
+        """Workers beside both lanes, for work that no request waits for."""
         vips.restrict(sandboxed=False)
 
     async def render(self, recipe: Recipe) -> bytes:
@@ -241,7 +244,7 @@ class ImagingPool:
     @property
     def pids(self) -> tuple[int, ...]:
         """Process ids of the workers that run now."""
-        return self._tiles.pids + self._heavy.pids
+        return self._tiles.pids + self._heavy.pids + self.idle_workers.pids
 
 
 def _group_of(recipe: Recipe, limits: WorkerLimits, *, siblings: bool) -> JobGroup | None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from orchestrator.errors import DecodeFailed
 from orchestrator.imaging.full_disk import is_disk_full, no_room
 from orchestrator.imaging.pyramid_check import PyramidFacts
-from orchestrator.imaging.recipes import ConversionPolicy
+from orchestrator.imaging.recipes import ConversionPolicy, Probe
 from orchestrator.imaging.workers import decode_worker
 from orchestrator.imaging.workers.decode_worker import WorkerLimits
 from orchestrator.imaging.workers.lanes import Lane
@@ -27,6 +27,15 @@ class PyramidCalls:
         self._lane = lane
         self._limits = limits
         self._settings = settings
+
+    async def probe(self, path: Path) -> Probe:
+        """See `ImagingPool.probe`."""
+        return await self._lane.run(
+            decode_worker.probe,
+            str(path),
+            self._limits.bounds,
+            timeout_s=self._settings.convert_timeout_s,
+        )
 
     async def count_pages(self, path: Path) -> int:
         """The number of pages of a PDF; 1 for another picture. Raises as `ImagingPool.probe`."""

@@ -74,15 +74,15 @@ class ReadyTiles:
 
 def tile_file_of(picture: PictureHeaders) -> TileFile:
     """What is kept of a picture that a thread has open. Blocking."""
-    if picture.tiff is None or not picture.random_access or not _has_cached_reads(picture.path):
+    if picture.tiff is None or not picture.random_access or not has_cached_reads(picture.path):
         return TileFile(picture.identity, None)
     tiles = StoredTileIndex(picture.tiff)
     return TileFile(picture.identity, tiles if tiles.is_usable else None)
 
 
-def _has_cached_reads(path: str) -> bool:
-    """True if the file system can read from the page cache only. A network file system cannot: even
-    opening a file there waits for the network, so that it is done in threads.
+def has_cached_reads(path: str) -> bool:
+    """True if the file system can read from the page cache only. Blocking. A network file system
+    cannot: even opening a file there waits for the network, so that it is done in threads.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -63,6 +63,18 @@ WARM_UPS_DROPPED = counter(
     "warm_ups_dropped",
     "Orchestrations on an info request dropped because the queue was full (delivery.warm_queue).",
 )
+PROMOTIONS = counter(
+    "promotions",
+    "Pyramids of slow sources by outcome: made, no_room (in the source cache), failed, changed "
+    "(the asset changed meanwhile) or dropped (too many waited, or no core was idle in time).",
+    "outcome",
+)
+PROMOTION_SECONDS = histogram(
+    "promotion_seconds",
+    "Seconds to make the pyramid of a slow source, with the waiting for the processor.",
+    buckets=COPY_BUCKETS_S,
+)
+PROMOTION_BYTES = counter("promotion_bytes", "Bytes of the pyramids made of slow sources.")
 ICO_RESULTS = counter(
     "ico_results",
     "Results of /ico by what was done beside the originals: stored, deleted, unrecorded (the "

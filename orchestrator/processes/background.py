@@ -40,6 +40,12 @@ EVERY_ROLE = ("serve", "housekeeping", "worker")
 LOOPS = (
     LoopKind("listener", ("catalog/listener.py Listener.run",), EVERY_ROLE, ("database",)),
     LoopKind("warm_up", ("routing/warmer.py SourceWarmer.run",), ("serve",), ("store",)),
+    LoopKind(
+        "promotion",
+        ("routing/promotion/promoter.py Promoter._promote_waiting",),
+        ("serve",),
+        ("store", "disk"),
+    ),
     LoopKind("loop_delay", ("processes/loop_delay.py LoopDelay.run",), ("serve",), ()),
     LoopKind(
         "image_servers",

@@ -44,9 +44,13 @@ from orchestrator.routing.image_servers.pools import ImageServerPools, build_poo
 from orchestrator.routing.image_servers.remote_pool import RemotePool
 from orchestrator.routing.memory_sources import MemorySourceCache
 from orchestrator.routing.orchestrate import SourceOrchestrator
+from orchestrator.routing.promotion.promoted_sources import PromotedSources
+from orchestrator.routing.promotion.promoter import Promoter
+from orchestrator.routing.promotion.tile_demand import TileDemand
 from orchestrator.routing.snapshots import Snapshots
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.routing.warmer import SourceWarmer
+from orchestrator.settings import Settings
 from orchestrator.settings.image_server_section import SPECIAL
 from orchestrator.web.access_log import AccessLog, open_access_log
 from orchestrator.web.direct_answers import DirectAnswers
@@ -82,12 +86,7 @@ class PublicServer:
         self._identifiers = AssetIdentifiers(self._snapshots.names, settings.iiif.default_space)
         self._caching = CachingRules.of(settings.cache.rules)
         self._builtin, self._pools = _build_image_servers(services)
-
-    async def open(self, stack: AsyncExitStack) -> list[Loop]:
-        """Open the public port; closing `stack` drains it. Returns the loops to run beside it."""
-        settings, services = self._settings, self._services
-        port = public_port(settings, self._hot, await self._open_access_log(stack))
-        sources = SourceOrchestrator(
+        self._sources = SourceOrchestrator(
             services.store,
             services.sources,
             services.flights,
@@ -95,13 +94,19 @@ class PublicServer:
             rules=self._caching,
             origins=services.origins.optimised,
         )
-        self.warmer = warmer = SourceWarmer(sources, settings.delivery.warm_queue)
+        self._promoted, self.promoter = _build_promotion(services, self._sources, self._caching)
+
+    async def open(self, stack: AsyncExitStack) -> list[Loop]:
+        """Open the public port; closing `stack` drains it. Returns the loops to run beside it."""
+        settings, services = self._settings, self._services
+        port = public_port(settings, self._hot, await _open_access_log(settings, stack))
+        self.warmer = warmer = SourceWarmer(self._sources, settings.delivery.warm_queue)
         addresses = port.state.addresses
-        images = await self._build_image_routes(stack, sources, warmer, addresses)
+        images = await self._build_image_routes(stack, warmer, addresses)
         # The first request does not wait for a worker to start.
         services.imaging.start_tile_workers()
         pages = await asyncio.to_thread(Pages.load, version("orchestrator"))
-        ico = build_ico_routes(services, self._assets, sources, self._hot, addresses)
+        ico = build_ico_routes(services, self._assets, self._sources, self._hot, addresses)
         uploads = build_upload_routes(services, self._hot, addresses)
         app = build_public_app(
             port.middleware,
@@ -129,6 +134,7 @@ class PublicServer:
         await open_port(stack, port, app, address, role="serve")
         return [
             Loop("warm_up", warmer.run),
+            Loop("promotion", self.promoter.run),
             Loop("image_servers", self._pools.run),
             Loop("loop_delay", LoopDelay().run),
         ]
@@ -138,6 +144,7 @@ class PublicServer:
         self._snapshots.drop(asset_id)
         self._hot.drop_asset(str(asset_id))
         self._pools.on_change(asset_id)
+        self.promoter.on_change(asset_id)
         if version == GONE:
             self._drop_later(partial(self._hot.drop_asset, str(asset_id)))
 
@@ -198,17 +205,9 @@ class PublicServer:
         """
         asyncio.get_running_loop().call_later(FILES_REMOVED_S, drop)
 
-    async def _open_access_log(self, stack: AsyncExitStack) -> AccessLog | None:
-        access_log = await asyncio.to_thread(open_access_log, self._settings.log.access)
-        if access_log is not None:
-            stack.push_async_callback(asyncio.to_thread, access_log.close)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, access_log.reopen)
-        return access_log
-
     async def _build_image_routes(
         self,
         stack: AsyncExitStack,
-        sources: SourceOrchestrator,
         warmer: SourceWarmer,
         addresses: PublicAddressResolver,
     ) -> ImageRoutes:
@@ -217,10 +216,11 @@ class PublicServer:
         capabilities = await asyncio.to_thread(vips.capabilities)
         builtin, pools = self._builtin, self._pools
         stack.push_async_callback(pools.close)
-        documents = PoolDocuments(pools, sources, services.derivatives, services.flights)
+        documents = PoolDocuments(pools, self._sources, services.derivatives, services.flights)
         maker = DerivativeMaker(
             store=services.store,
-            sources=sources,
+            sources=self._sources,
+            promoted=self._promoted,
             unorchestrated=_build_unorchestrated(
                 services, builtin, pools.remote.get(SPECIAL), stack
             ),
@@ -258,6 +258,31 @@ class PublicServer:
             addresses=addresses,
             settings=settings,
         )
+
+
+async def _open_access_log(settings: Settings, stack: AsyncExitStack) -> AccessLog | None:
+    access_log = await asyncio.to_thread(open_access_log, settings.log.access)
+    if access_log is not None:
+        stack.push_async_callback(asyncio.to_thread, access_log.close)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, access_log.reopen)
+    return access_log
+
+
+def _build_promotion(
+    services: Services, sources: SourceOrchestrator, rules: CachingRules
+) -> tuple[PromotedSources, Promoter]:
+    """What finds promoted sources, and what makes them."""
+    settings, folder = services.settings.promotion, services.settings.data_dir / "run"
+    promoter = Promoter(
+        services.sources,
+        sources,
+        services.imaging.idle_workers,
+        settings,
+        locks=folder / "promotions",
+    )
+    demand = TileDemand(folder / "tile-demand", settings.window_s)
+    promoted = PromotedSources(services.sources, demand, settings, rules, promoter.enqueue)
+    return promoted, promoter
 
 
 def _build_image_servers(services: Services) -> tuple[BuiltinImageServer, ImageServerPools]:

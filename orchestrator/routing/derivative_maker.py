@@ -9,14 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator import metrics
-from orchestrator.errors import SourceChanged, TooLarge
+from orchestrator.errors import SourceChanged, TooLarge, Unprocessable
 from orchestrator.iiif.geometry import ResolvedImage, decoded_pixels
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset, Dimensions
+from orchestrator.routing.image_servers.builtin import BuiltinImageServer
 from orchestrator.routing.image_servers.pools import ImageServerPools
 from orchestrator.routing.orchestrate import NotOrchestrated, SourceOrchestrator
 from orchestrator.routing.plan import Access, ExactThumbnail, FromSource, ResizedThumbnail, Step
+from orchestrator.routing.promotion.promoted_sources import Promoted, PromotedSources
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.storage import object_keys as keys
 from orchestrator.storage.store import ObjectStore, read
@@ -40,11 +42,12 @@ class Derivative:
 class DerivativeMaker:
     """Executes one step of a plan."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  it only puts the parts together
         self,
         *,
         store: ObjectStore,
         sources: SourceOrchestrator,
+        promoted: PromotedSources,
         unorchestrated: UnorchestratedRenderer,
         image_servers: ImageServerPools,
         pool: ImagingPool,
@@ -58,6 +61,7 @@ class DerivativeMaker:
         self._on_cold = on_cold
         self._store = store
         self._sources = sources
+        self._promoted = promoted
         self._unorchestrated = unorchestrated
         self._image_servers = image_servers
         self._pool = pool
@@ -91,8 +95,13 @@ class DerivativeMaker:
         """
         if not isinstance(steps[0], FromSource):
             return None
-        path = self._sources.known_file(asset)
-        body = None if path is None else self._image_servers.ready_tile(asset, path, image)
+        found = self._find_promoted(asset, image)
+        if found is not None:
+            server, promoted = found
+            body = server.ready_tile(promoted.asset, promoted.path, image)
+        else:
+            path = self._sources.known_file(asset)
+            body = None if path is None else self._image_servers.ready_tile(asset, path, image)
         if body is not None:
             self._stored_tiles.inc()
         return body
@@ -101,11 +110,24 @@ class DerivativeMaker:
         """True if making the image costs less than storing it: the source is on this host, and the
         image server calls it cheap.
         """
-        return (
-            isinstance(steps[0], FromSource)
-            and self._image_servers.is_cheap(asset, image)
-            and self._sources.known_file(asset) is not None
-        )
+        if not isinstance(steps[0], FromSource):
+            return False
+        found = self._find_promoted(asset, image)
+        if found is not None:
+            server, promoted = found
+            return server.is_cheap(promoted.asset, image)
+        is_cheap = self._image_servers.is_cheap(asset, image)
+        return is_cheap and self._sources.known_file(asset) is not None
+
+    def _find_promoted(
+        self, asset: Asset, image: ResolvedImage
+    ) -> tuple[BuiltinImageServer, Promoted] | None:
+        """A promoted source that this process has used before, and the server that reads it. Only
+        the built-in image server does.
+        """
+        promoted = self._promoted.known(asset, image)
+        server = self._image_servers.builtin_for(asset, image) if promoted else None
+        return None if promoted is None or server is None else (server, promoted)
 
     async def _read_thumbnail(self, asset: Asset, size: Dimensions, access: Access) -> bytes:
         key = keys.thumbnail_key(asset.id, asset.thumbnails_version, access, max(size))
@@ -120,6 +142,23 @@ class DerivativeMaker:
             raise TooLarge("This request needs too many decoded pixels. Request a smaller size.")
 
     async def _render(self, asset: Asset, image: ResolvedImage) -> bytes:
+        """Cut the image from the promoted source if there is one, else from the source. Only the
+        built-in image server uses promoted sources.
+        """
+        server = self._image_servers.builtin_for(asset, image)
+        if server is None:
+            return await self._render_source(asset, image)
+        async with self._promoted.hold(asset, image) as promoted:
+            if promoted is not None:
+                try:
+                    return await server.render(promoted.asset, promoted.path, image)
+                except (FileNotFoundError, SourceChanged, Unprocessable) as error:
+                    await self._promoted.discard(asset, error)
+        body = await self._render_source(asset, image)
+        self._promoted.count(asset, image)
+        return body
+
+    async def _render_source(self, asset: Asset, image: ResolvedImage) -> bytes:
         """Cut the image from the source. If the source file was deleted between the look-up and the
         read, copy it again, once.
         """

@@ -18,6 +18,7 @@ from orchestrator.settings.image_server_section import (
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
 from orchestrator.settings.loader import PREFIX, Loaded, load, load_with_origins
 from orchestrator.settings.manifests_section import Manifests
+from orchestrator.settings.promotion_section import Promotion
 from orchestrator.settings.pyramid_section import BucketLogin, Pyramids
 from orchestrator.settings.replaced_variables import ALIASES
 from orchestrator.settings.sections import (
@@ -59,6 +60,7 @@ __all__ = [
     "Loaded",
     "Log",
     "Manifests",
+    "Promotion",
     "Pyramids",
     "ResizingRule",
     "Server",

@@ -1,7 +1,7 @@
 """Every setting with its default, its limits and, in the string below it, its meaning for an
 operator. `ingest_sections` has the sections of ingest, jobs and API, `ico_section` that of `/ico`,
 `uploads_section` that of uploads, `auth_section` that of tokens and sign-in, `manifests_section`
-that of manifests.
+that of manifests, `promotion_section` that of promotion.
 
 A section rejects names that it does not know, and never changes after loading. The declarations
 also make `config/default.toml` and `docs/settings.md`; a test fails for a setting without text.
@@ -20,6 +20,7 @@ from orchestrator.settings.ico_section import Ico
 from orchestrator.settings.image_server_section import ImageServer
 from orchestrator.settings.ingest_sections import Api, Ingest, Jobs
 from orchestrator.settings.manifests_section import Manifests
+from orchestrator.settings.promotion_section import Promotion
 from orchestrator.settings.pyramid_section import Pyramids
 from orchestrator.settings.uploads_section import Uploads
 
@@ -343,6 +344,7 @@ class Settings(Section):
     iiif: Iiif = Iiif()
     delivery: Delivery = Delivery()
     cache: Cache = Cache()
+    promotion: Promotion = Promotion()
     imaging: Imaging = Imaging()
     image_server: ImageServer = ImageServer()
     manifests: Manifests = Manifests()

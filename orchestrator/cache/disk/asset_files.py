@@ -9,7 +9,7 @@ from functools import partial
 
 from orchestrator.cache.disk.entries import Entries
 from orchestrator.cache.disk.eviction import Reason
-from orchestrator.cache.disk.file_names import asset_hash
+from orchestrator.cache.disk.file_names import Product, asset_hash, place
 from orchestrator.cache.disk.index_thread import IndexThread
 from orchestrator.cache.disk.pins import Pins
 from orchestrator.errors import NoRoom
@@ -28,6 +28,10 @@ class AssetFiles:
         self._name = name
         self._thread = thread
         self._pins = pins
+
+    def has(self, product: Product) -> bool:
+        """True if there is a file of this product. Counts neither as a use nor as a miss."""
+        return self._thread.writer.ledger.tree.size(place(product)) is not None
 
     async def drop(self, asset: str) -> int:
         """Remove all files of the asset; returns their number."""

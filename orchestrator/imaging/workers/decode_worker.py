@@ -42,6 +42,7 @@ from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.imaging.trial_decode import try_decoding
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_PERTURB = -1, -3, -6
+_LOWEST_NICE = 19
 _RETAINED_BYTES = 128 * 1024**2
 _CONTRADICTION = "The image file is damaged: its parts contradict each other."
 _pictures: list[OpenPictures] = []
@@ -55,6 +56,7 @@ passes its tasks no state of their process.
 class WorkerLimits:
     """What a worker may use: address space, all open pictures and a single one of them in bytes,
     `nice` added to its parent's, processor cores for one job, `max_cost` of a recipe (None: any).
+    `is_idle`: it runs, and reads and writes the disk, only while no other process wants to.
     """
 
     memory: int
@@ -64,6 +66,7 @@ class WorkerLimits:
     cores: int
     bounds: Bounds
     max_cost: int | None = None
+    is_idle: bool = False
 
 
 def start(limits: WorkerLimits) -> None:
@@ -83,6 +86,8 @@ def start(limits: WorkerLimits) -> None:
     _pictures[:] = [
         OpenPictures(limits.open_pictures, sandboxed=True, max_picture_bytes=limits.largest_picture)
     ]
+    if limits.is_idle:  # now: on a busy machine the imports above could take minutes
+        _run_when_idle()
 
 
 def report_ready() -> int:
@@ -229,6 +234,15 @@ def _one_thread_afterwards() -> Iterator[None]:
         yield
     finally:
         vips.set_threads(1)
+
+
+def _run_when_idle() -> None:
+    """Give this process the lowest priority of Linux. The kernel derives that of its reads and
+    writes from it. Where that is forbidden, the lowest `nice` is almost the same.
+    """
+    os.nice(_LOWEST_NICE)
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _set_up_allocator() -> None:

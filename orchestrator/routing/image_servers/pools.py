@@ -58,6 +58,11 @@ class ImageServerPools:
             return None
         return pool, source.location.removeprefix(STORE)
 
+    def builtin_for(self, asset: Asset, image: ResolvedImage) -> BuiltinImageServer | None:
+        """The built-in image server if the rules have it make the image, else None."""
+        pool = self._pools[self._rules.pool_for(class_of(image), asset)]
+        return pool if isinstance(pool, BuiltinImageServer) else None
+
     def describer_of(self, asset: Asset) -> RemotePool | None:
         """The pool whose info document states the tiles of this asset; None if our record does."""
         pool = self._pools[self._rules.pool_for("info", asset)]

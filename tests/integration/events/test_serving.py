@@ -31,6 +31,7 @@ from orchestrator.settings import Pyramids, Settings
 from tests.integration.api.conftest import new_database, open_house, settings_for
 from tests.integration.events.conftest import SECRET, PyramidSystem, jpeg, patient
 from tests.support.bucket_events import PyramidBuckets
+from tests.support.promotion import no_promotion
 from tests.support.server_fixtures import S3Server
 from tests.support.weed import CREDENTIALS
 
@@ -156,6 +157,7 @@ def a_maker(
     return DerivativeMaker(
         store=services.store,
         sources=services.source_warmer,
+        promoted=no_promotion(services.sources, services.settings.data_dir),
         unorchestrated=UnorchestratedRenderer(memory, server, None),
         image_servers=ImageServerPools({"default": server}),
         pool=services.imaging,

@@ -32,6 +32,7 @@ FAILED = "background loop failed"
 EVIDENCE = {
     "listener": "listen connection failed",
     "warm_up": "warm-up failed",
+    "promotion": "promotion failed",
     "image_servers": "image server away",
     "folder": FAILED,
     "conversions": "conversions not counted",
@@ -136,6 +137,7 @@ async def installation(data: Path, folder: Path) -> AsyncIterator[Installation]:
         "ingest.sweep_every_s": 0.5,
         "cache.use_flush_s": 0.1,
         "image_server.canary_s": 0.2,
+        "promotion.idle_cores": 0,
         "image_server.special_addresses": ["http://127.0.0.1:1"],
     }
     queue = Queue()
@@ -204,6 +206,7 @@ async def test_every_loop_survives_the_outage_of_what_it_needs(
         tasks = [asyncio.create_task(keep_running(loop)) for loop in loops]
         housekeeping.on_converted()  # something to count
         public.warmer.enqueue(an_asset())
+        public.promoter.enqueue(an_asset())
         for name in sorted(needy):
             await until(lambda n=name: has_met_the_outage(n, caplog), f"{name} failed")
         assert not [task for task in tasks if task.done()]

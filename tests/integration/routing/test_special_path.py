@@ -36,6 +36,7 @@ from orchestrator.storage.filesystem_store import FilesystemStore
 from tests.support import pictures
 from tests.support.builders import a_source, an_asset
 from tests.support.cantaloupe_double import CantaloupeDouble, cantaloupe_double
+from tests.support.promotion import no_promotion
 
 SIZE = (3000, 2600)
 KEY = "1/1/sample/1/source.tif"
@@ -99,6 +100,7 @@ async def open_scene(tmp_path: Path, file: Path, kind: SourceKind) -> AsyncItera
         maker = DerivativeMaker(
             store=store,
             sources=SourceOrchestrator(store, cache, flights, delivery),
+            promoted=no_promotion(cache, tmp_path),
             unorchestrated=UnorchestratedRenderer(memory, builtin, special),
             image_servers=ImageServerPools({"default": builtin}),
             pool=imaging,

@@ -45,8 +45,11 @@ def p5(context: Context) -> list[Row]:
         "pyramid TIFF, 256 px": _Kind(large_pyramid(), EDGE // 2, 12 * TILES, 2.5),
     }
     folder = context.scratch / "p5"
-    # without a conversion, which would answer from our pyramid
-    env = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original"}
+    # without a conversion or promotion, which would answer from our pyramid
+    env = {
+        "ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original",
+        "ORCHESTRATOR_PROMOTION__ENABLED": "false",
+    }
     files = {
         kind: copies(each.path, folder, context.rounds, prefix=f"{each.path.stem}-{each.edge}")
         for kind, each in kinds.items()

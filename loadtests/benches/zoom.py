@@ -68,7 +68,10 @@ def p11(context: Context) -> list[Row]:
     jp2 = {form: copies(large_jpeg2000(), folder, context.rounds, prefix=form) for form in FORMS}
     tif = copies(large_pyramid(), folder, context.rounds, prefix="pyramid")
     spare = copies(large_jpeg2000(), folder, 1, prefix="spare")[0]
-    env = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original"}
+    env = {
+        "ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original",
+        "ORCHESTRATOR_PROMOTION__ENABLED": "false",
+    }
     with ExitStack() as stack:
         data = context.scratch / "p11-data"
         server = stack.enter_context(run_server(folder, workers=2, data=data, env=env))

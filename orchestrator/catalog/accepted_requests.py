@@ -18,6 +18,7 @@ from orchestrator.catalog.asset_accounting import keep_uploads
 from orchestrator.catalog.batches import MOVE
 from orchestrator.catalog.values import AssetDraft
 from orchestrator.errors import AssetNotFound, Superseded, fault_of
+from orchestrator.loop_turns import in_turns
 from orchestrator.model import Asset, AssetId, is_narrower
 
 SUPERSEDED = fault_of(Superseded(), "request")
@@ -119,7 +120,8 @@ async def accept_ingests(
     for start in range(0, len(ordered), AT_ONCE):
         some = ordered[start : start + AT_ONCE]
         keys = _keys([draft.id for draft in some])
-        await connection.execute(_ACCEPT, *keys, [_requested(draft) for draft in some], batch)
+        requested = [_requested(draft) async for draft in in_turns(some)]
+        await connection.execute(_ACCEPT, *keys, requested, batch)
         rows = await connection.fetch(_SETTLE, *keys)
         empty = []
         for row in rows:

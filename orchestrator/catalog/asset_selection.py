@@ -19,7 +19,7 @@ import asyncpg
 import orjson
 
 from orchestrator.catalog.connection import Pool
-from orchestrator.catalog.rows import COLUMNS, asset_of
+from orchestrator.catalog.rows import COLUMNS, assets_of
 from orchestrator.errors import InvalidInput
 from orchestrator.model import Asset
 
@@ -156,7 +156,8 @@ class AssetSelections:
         )
         shown = rows[:limit]
         following = _encode_cursor(shown[-1], order) if len(rows) > limit and shown else None
-        return SelectedPage([asset_of(row) for row in shown if row["is_exact"]], following)
+        exact = (row for row in shown if row["is_exact"])
+        return SelectedPage(await assets_of(exact), following)
 
     async def spaces(
         self, customer: int, viewers: tuple[Viewer, ...], *, after: int = -1, limit: int = 1000

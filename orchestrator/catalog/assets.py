@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from orchestrator.catalog.asset_transaction import WHERE, key, notify_change
 from orchestrator.catalog.connection import Pool
-from orchestrator.catalog.rows import COLUMNS, asset_of
+from orchestrator.catalog.rows import COLUMNS, asset_of, assets_of
 from orchestrator.errors import AssetNotFound
 from orchestrator.model import Asset, AssetId
 
@@ -43,7 +43,7 @@ class Assets:
             [each.space for each in assets],
             [each.name for each in assets],
         )
-        found = [asset_of(row) for row in rows]
+        found = await assets_of(rows)
         return {asset.id: asset for asset in found}
 
     async def page(
@@ -72,7 +72,7 @@ class Assets:
                 ORDER BY customer, space, name LIMIT $4""",  # noqa: S608  constants
             *values,
         )
-        return [asset_of(row) for row in rows]
+        return await assets_of(rows)
 
     async def neighbours(self, asset_id: AssetId) -> tuple[AssetId | None, AssetId | None]:
         """The assets before and after this one in the order of the names of its space, of those

@@ -21,9 +21,10 @@ from orchestrator.catalog.attempts import insert_attempt
 from orchestrator.catalog.change_jobs import ChangeRecorder
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.jobs import CONVERT
-from orchestrator.catalog.rows import COLUMNS, asset_of, sizes_row
+from orchestrator.catalog.rows import COLUMNS, asset_of, assets_of, sizes_row
 from orchestrator.catalog.values import AssetDraft, Attempt, Settlement
 from orchestrator.errors import CatalogUnavailable
+from orchestrator.loop_turns import in_turns
 from orchestrator.model import STORE, Asset, AssetId, AssetState, Source, ThumbnailSizes
 
 MAX_ERROR_CHARS = 1000
@@ -199,7 +200,7 @@ class IngestStates:
                 ORDER BY declared LIMIT $2""",  # noqa: S608  constants
             *values,
         )
-        return [asset_of(row) for row in rows]
+        return await assets_of(rows)
 
     async def find_unconverted(self, older_s: float, limit: int) -> list[tuple[Asset, bool]]:
         """Registered assets that no queued or running job will convert, changed longer ago than
@@ -222,7 +223,7 @@ class IngestStates:
             limit,
             CONVERT,
         )
-        return [(asset_of(row), row["has_failed"]) for row in rows]
+        return [(asset_of(row), row["has_failed"]) async for row in in_turns(rows)]
 
 
 async def withdraw_original(connection: asyncpg.Connection, asset_id: AssetId) -> bool:

@@ -18,6 +18,7 @@ from orchestrator.catalog.batches import BatchDraft, Batches, Lane
 from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.values import AssetDraft
 from orchestrator.errors import Fault, StateConflict
+from orchestrator.loop_turns import in_turns
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "superseded"]
 STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled", "superseded")
@@ -172,7 +173,7 @@ class Jobs:
                 ORDER BY id DESC LIMIT $1""",  # noqa: S608  constants
             *values,
         )
-        return [job_of(row) for row in rows]
+        return [job_of(row) async for row in in_turns(rows)]
 
     async def failures(self, batch: int, limit: int) -> list[Job]:
         """At most `limit` jobs of a batch whose last attempt failed, newest first: those that
@@ -184,7 +185,7 @@ class Jobs:
             batch,
             limit,
         )
-        return [job_of(row) for row in rows]
+        return [job_of(row) async for row in in_turns(rows)]
 
     async def sweep(self, keep_days: float, limit: int = 1000) -> int:
         """Delete at most `limit` jobs that ended more than `keep_days` ago and belong to no batch;

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 import asyncpg
 
+from orchestrator.loop_turns import in_turns
 from orchestrator.model import (
     Asset,
     AssetId,
@@ -65,6 +67,11 @@ def asset_of(row: asyncpg.Record) -> Asset:
         requested=_requested_of(row["requested"]),
         made_with=row["made_with"],
     )
+
+
+async def assets_of(rows: Iterable[asyncpg.Record]) -> list[Asset]:
+    """The assets in rows with COLUMNS. Other tasks run meanwhile: a thousand rows take 20 ms."""
+    return [asset_of(row) async for row in in_turns(rows)]
 
 
 def is_storable(text: str) -> bool:

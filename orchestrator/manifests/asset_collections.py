@@ -89,4 +89,4 @@ class AssetCollections:
             raise NotFound("The space has no images that can be shown. Check the path.")
         if page is not None:
             head = page_head(head, page, size, len(assets))
-        return self._documents.members(head, assets, form)
+        return await self._documents.members(head, assets, form)

@@ -62,4 +62,4 @@ class NamedQueryResults:
         head = form.head(request.label)
         if request.page is not None:
             head = page_head(head, request.page, size, len(page.assets))
-        return self._documents.manifest(head, page.assets, form.viewing, first=start + 1)
+        return await self._documents.manifest(head, page.assets, form.viewing, first=start + 1)

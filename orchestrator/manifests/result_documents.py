@@ -21,6 +21,7 @@ from orchestrator.iiif.presentation.presentation_input import (
     Reference,
 )
 from orchestrator.iiif.presentation.versions import PRESENTATION_VERSIONS
+from orchestrator.loop_turns import in_turns
 from orchestrator.manifests.canvases import CanvasBuilder, Viewing, visible_edge
 from orchestrator.manifests.json_frame import JsonFrame
 from orchestrator.model import Asset
@@ -97,7 +98,7 @@ class ResultDocuments:
     def __init__(self, builder: CanvasBuilder) -> None:
         self._builder = builder
 
-    def manifest(
+    async def manifest(
         self, head: DocumentHead, assets: Sequence[Asset], viewing: Viewing, *, first: int = 1
     ) -> ResultDocument:
         """The manifest of at least one asset. `first` is the position of the first one in the whole
@@ -124,9 +125,11 @@ class ResultDocuments:
             for position, asset in enumerate(assets, first):
                 yield api.canvas(self._builder.build(asset, position, viewing))
 
-        return self._document(api.manifest(facts), canvases(), assets, viewing, next(canvases()))
+        return await self._document(
+            api.manifest(facts), canvases(), assets, viewing, next(canvases())
+        )
 
-    def members(
+    async def members(
         self, head: DocumentHead, assets: Sequence[Asset], form: DocumentForm
     ) -> ResultDocument:
         """The collection of the manifests of single assets that the viewer may see something of.
@@ -148,7 +151,7 @@ class ResultDocuments:
                 )
 
         first = next(members(), {})
-        return self._document(api.collection(facts), members(), shown, viewing, first)
+        return await self._document(api.collection(facts), members(), shown, viewing, first)
 
     def collection(self, head: DocumentHead, members: Sequence[Reference]) -> ResultDocument:
         """A collection of other documents, which all have the type of the first one."""
@@ -163,7 +166,7 @@ class ResultDocuments:
         written = (api.member(each) for each in members)
         return ResultDocument(frame.pieces(written), digest.hexdigest())
 
-    def _document(
+    async def _document(
         self,
         document: dict[str, Any],
         members: Iterable[dict[str, Any]],
@@ -177,7 +180,7 @@ class ResultDocuments:
         frame = JsonFrame.of(document)
         digest = hashlib.blake2b(frame.before, digest_size=12)
         digest.update(orjson.dumps(example))
-        for asset in assets:
+        async for asset in in_turns(assets):
             digest.update(orjson.dumps(self._visible_facts(asset, viewing)))
         return ResultDocument(frame.pieces(members), digest.hexdigest())
 

@@ -1,12 +1,18 @@
 """The processes: event loops, background loops, and their connection to the database."""
 
-from orchestrator.instruments import counter, gauge, histogram
+from orchestrator.instruments import BLOCKED_BUCKETS_S, counter, gauge, histogram
 
 BUILD_INFO = gauge(
     "build_info", "1, with the version of the product.", "version", over="livemostrecent"
 )
 EVENT_LOOP_DELAY = histogram(
-    "event_loop_delay_seconds", "Seconds by which timers of a serve process were late."
+    "event_loop_delay_seconds", "Seconds by which timers of a process were late."
+)
+EVENT_LOOP_BLOCKED = histogram(
+    "event_loop_blocked_seconds",
+    "Seconds of processor time that the event loop used while a timer was due: one long task "
+    "delayed all others. Time in which the machine gave the process no processor is not counted.",
+    buckets=BLOCKED_BUCKETS_S,
 )
 LOOP_FAILURES = counter(
     "loop_failures",

@@ -46,7 +46,7 @@ LOOPS = (
         ("serve",),
         ("store", "disk"),
     ),
-    LoopKind("loop_delay", ("processes/loop_delay.py LoopDelay.run",), ("serve",), ()),
+    LoopKind("loop_delay", ("processes/loop_delay.py LoopDelay.run",), EVERY_ROLE, ()),
     LoopKind(
         "image_servers",
         (

@@ -6,7 +6,6 @@ A process has the serve role (the public port), the housekeeping role, or both (
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 from collections.abc import Coroutine
@@ -25,7 +24,9 @@ from orchestrator.jobs.worker_loop import Worker
 from orchestrator.log import set_up_logging
 from orchestrator.model import AssetId
 from orchestrator.processes.background import Loop, keep_running
+from orchestrator.processes.collection import collect_before_serving, exempt_from_collection
 from orchestrator.processes.housekeeping import Housekeeping
+from orchestrator.processes.loop_delay import LoopDelay
 from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices
 from orchestrator.processes.serve import PublicServer
 from orchestrator.processes.stop_request import StopRequest, services_until
@@ -88,6 +89,7 @@ class Process:
             running = [tasks.create_task(keep_running(listen))]
             # Before any asset is read: each later change of it has a notice.
             await _wait_for_first(tasks, has_listener_started.wait(), stop.wait())
+            collect_before_serving()
             for role, stack in zip(self.roles, ports, strict=True):
                 loops = await role.open(stack)
                 running += [tasks.create_task(keep_running(loop)) for loop in loops]
@@ -100,7 +102,9 @@ class Process:
                 tasks.create_task(keep_running(Loop("jobs", worker.run)))
                 for worker in self._side_workers
             ]
-            _exempt_from_collection()
+            exempt_from_collection()
+            delay = Loop("loop_delay", LoopDelay().run)
+            running.append(tasks.create_task(keep_running(delay)))
             await stop.wait()
             for task in working:
                 task.cancel()  # the worker drains while the ports drain, all of them at once
@@ -158,15 +162,6 @@ class Process:
     def _wake_workers(self) -> None:
         for worker in (*self._workers, *self._side_workers):
             worker.wake()
-
-
-def _exempt_from_collection() -> None:
-    """Exclude all objects built so far from garbage collection: they live as long as the process,
-    and each walk over them would delay responses from the hot tier (99th percentile).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 async def _wait_for_first(tasks: asyncio.TaskGroup, *waits: Coroutine[Any, Any, object]) -> None:

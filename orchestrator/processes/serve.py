@@ -20,7 +20,6 @@ from orchestrator.imaging import vips
 from orchestrator.model import AssetId
 from orchestrator.processes.background import Loop
 from orchestrator.processes.document_routes import build_document_routes
-from orchestrator.processes.loop_delay import LoopDelay
 from orchestrator.processes.picture_routes import (
     build_ico_routes,
     build_pages,
@@ -136,7 +135,6 @@ class PublicServer:
             Loop("warm_up", warmer.run),
             Loop("promotion", self.promoter.run),
             Loop("image_servers", self._pools.run),
-            Loop("loop_delay", LoopDelay().run),
         ]
 
     def on_change(self, asset_id: AssetId, version: int) -> None:

@@ -34,6 +34,8 @@ from orchestrator.jobs.worker_loop import Handler, Worker
 from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.log import set_up_logging
 from orchestrator.processes.background import Loop, keep_running
+from orchestrator.processes.collection import collect_before_serving
+from orchestrator.processes.loop_delay import LoopDelay
 from orchestrator.processes.ports import Address, open_port, private_port
 from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices
 from orchestrator.processes.stop_request import StopRequest, services_until
@@ -243,6 +245,7 @@ async def _run(settings: Settings, port: int | None) -> None:
     async with services_until(stop, settings) as services, AsyncExitStack() as ports:
         if services is None:
             return
+        collect_before_serving()
         if port is not None:
             await _open_port(ports, services, port)
         worker = build_worker(services)
@@ -276,7 +279,11 @@ async def run_until_stopped(
     async with asyncio.TaskGroup() as tasks:
         running = [
             tasks.create_task(keep_running(loop))
-            for loop in (Loop("listener", listener.run), *loops)
+            for loop in (
+                Loop("listener", listener.run),
+                Loop("loop_delay", LoopDelay().run),
+                *loops,
+            )
         ]
         log.info("worker started", extra={"slots": WorkerOptions.of(services.settings).slots})
         await stop.received.wait()

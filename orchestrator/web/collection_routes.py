@@ -7,6 +7,7 @@ person finds out why a picture is missing.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Protocol
 from urllib.parse import quote, urlencode
@@ -16,6 +17,7 @@ from aiohttp import web
 from orchestrator.catalog.asset_selection import SelectedPage, Selection
 from orchestrator.errors import CatalogUnavailable, InvalidImageRequest, InvalidInput
 from orchestrator.iiif.negotiation import prefers_json
+from orchestrator.loop_turns import in_turns
 from orchestrator.model import Asset, AssetId
 from orchestrator.routing.delivery_types import Delivery
 from orchestrator.web.landing_page import HTML_CACHE, ListedAsset, Listing, encode_listing
@@ -81,13 +83,15 @@ class CollectionRoutes:
         base = self._addresses.resolve_request(request).base
         if prefers_json(request.headers.get("Accept", "")):
             listing = await self._listing(request, base)
-            return respond(request, _page_delivery(encode_listing(listing), "application/json"))
+            body = await encode_listing(listing)
+            return respond(request, _page_delivery(body, "application/json"))
         problem = ""
         try:
             listing = await self._listing(request, base)
         except CatalogUnavailable as error:
             listing, problem = Listing(()), error.public
-        body = self.render(
+        body = await asyncio.to_thread(  # a long list takes 30 ms
+            self.render,
             listing,
             base,
             problem=problem,
@@ -134,11 +138,11 @@ class CollectionRoutes:
         next_page = (
             f"{base}/?after={quote(str(shown[-1].id), safe='')}&limit={limit}" if shown else ""
         )
-        listed = tuple(
+        listed = [
             ListedAsset.of(asset, base, self._version)
-            for asset in shown
+            async for asset in in_turns(shown)
             if (asset.servable or asset.refused) and asset.public_edge != 0
-        )
+        ]
         return Listing(listed, next_page if len(assets) > limit else None)
 
     async def _found(self, text: str, after: str | None, limit: int, base: str) -> Listing:
@@ -150,7 +154,9 @@ class CollectionRoutes:
         if found.next is not None:
             values = urlencode({"q": text, "after": found.next, "limit": limit})
             following = f"{base}/?{values}"
-        listed = tuple(ListedAsset.of(each, base, self._version) for each in found.assets)
+        listed = [
+            ListedAsset.of(each, base, self._version) async for each in in_turns(found.assets)
+        ]
         return Listing(listed, following)
 
 

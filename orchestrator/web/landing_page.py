@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.iiif.paths import encode_identifier
 from orchestrator.iiif.thumbnail_sizes import thumbnail_size
+from orchestrator.loop_turns import in_turns
 from orchestrator.model import Asset, AssetId, AssetState, Dimensions
 
 THUMBNAIL_EDGE = 400
@@ -101,16 +103,17 @@ class ListedAsset:
 class Listing:
     """One page of the list; `next` is the address of the following page, None on the last."""
 
-    assets: tuple[ListedAsset, ...]
+    assets: Sequence[ListedAsset]
     next: str | None = None
 
 
-def encode_listing(listing: Listing) -> bytes:
+async def encode_listing(listing: Listing) -> bytes:
     """Return the JSON of `GET /` with `Accept: application/json`, in UTF-8. Every one of its
     `images` can be shown; `refused`, if there are any, are those that cannot, with the reason.
     """
-    images, refused = [], []
-    for asset in listing.assets:
+    images: list[Mapping[str, object]] = []
+    refused: list[Mapping[str, object]] = []
+    async for asset in in_turns(listing.assets):
         entry = {"id": str(asset.id), "info": asset.info, "state": str(asset.state)}
         if asset.error:
             refused.append(entry | {"error": asset.error, "code": asset.code})

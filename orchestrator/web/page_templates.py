@@ -52,7 +52,10 @@ class Pages:
         """
         folder = resources.files("orchestrator.web") / "templates"
         templates = {each.name: each.read_text("utf-8") for each in folder.iterdir()}
-        return cls(templates, StaticFiles.load(vendor=vendor), version)
+        pages = cls(templates, StaticFiles.load(vendor=vendor), version)
+        for name in templates:  # a first request must not wait 20 ms for this on the event loop
+            pages._templates.get_template(name)
+        return pages
 
     def render(self, template: str, base: str = "", /, **values: object) -> bytes:
         """Return a page in UTF-8. `base` is the public base URL; the links of the page begin with

@@ -4,7 +4,6 @@ is never in memory, so it has no Content-Length and no ranges.
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from orchestrator.iiif.negotiation import accepts_gzip
+from orchestrator.loop_turns import in_turns
 from orchestrator.routing.delivery_types import Delivery
 from orchestrator.web.conditional_requests import evaluate_conditions
 from orchestrator.web.responses import (
@@ -56,20 +56,21 @@ async def send_document(
     if request.method == "HEAD":
         return response
     await response.prepare(request)
-    for piece in _compress(pieces) if compressed else pieces:
-        await response.write(piece)
-        await asyncio.sleep(0)  # a write to a fast client does not wait
+    # A write to a fast client does not wait, so other tasks would not run.
+    async for piece in in_turns(compressed_pieces(pieces) if compressed else pieces):
+        if piece:
+            await response.write(piece)
     await response.write_eof()
     return response
 
 
-def _compress(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def compressed_pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """What each piece adds to the compressed document: often nothing yet."""
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
     for count, piece in enumerate(pieces):
         # The first piece is flushed: the client reads it while the others are made.
         data = compressor.compress(piece)
         if count == 0:
             data += compressor.flush(zlib.Z_SYNC_FLUSH)
-        if data:
-            yield data
+        yield data
     yield compressor.flush()

@@ -65,8 +65,10 @@ def test_every_scenario_runs_without_a_failed_request(tmp_path: Path) -> None:
         words += ["-u", str(2 * len(files)), "-r", "50", "-t", "10s"]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
+        stalls = server.stalls()
     assert done.returncode == 0, done.stdout + done.stderr
     for kind in KINDS:
         assert re.search(rf"{kind} (memory|disk|thumb|resize|imageserver)", done.stderr), kind
     assert "revalidation" in done.stderr
+    assert not stalls
     assert_log_clean(server.log())

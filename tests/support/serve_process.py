@@ -137,6 +137,11 @@ class ServeProcess:
                 total += float(value)
         return total
 
+    def stalls(self) -> float:
+        """How often an event loop of this run worked for more than 20 ms without a pause."""
+        name = "event_loop_blocked_seconds"
+        return self.metric(f"{name}_count") - self.metric(f"{name}_bucket", le="0.02")
+
     def check_alive(self) -> None:
         if self.process.poll() is not None:
             raise AssertionError(

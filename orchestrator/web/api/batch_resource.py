@@ -10,6 +10,7 @@ from orchestrator.catalog.batches import Batch, Batches
 from orchestrator.catalog.jobs import Job, Jobs
 from orchestrator.errors import NotFound
 from orchestrator.jobs.submitter import Submitter
+from orchestrator.loop_turns import in_turns
 from orchestrator.web.api import work_models
 from orchestrator.web.api.json_responses import json_response
 from orchestrator.web.api.operations import ApiCall
@@ -95,9 +96,8 @@ class BatchResource:
                 f"/customers/{call.customer}/queue/batches/{batch.id}/images"
                 f"?before={page[-1].id}&limit={query.limit}"
             )
-        return json_response(
-            BatchImages(images=[JobOut.model_validate(job) for job in page], next=next_page)
-        )
+        images = [JobOut.model_validate(job) async for job in in_turns(page)]
+        return json_response(BatchImages(images=images, next=next_page))
 
     async def retry(self, call: ApiCall) -> web.Response:
         """Answer 200 with the number of failed jobs that are queued again."""

@@ -4,7 +4,6 @@ names the faults of all members.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,10 +12,8 @@ from orchestrator.catalog.assets import Assets
 from orchestrator.errors import AssetNotFound, InvalidInput
 from orchestrator.ingest.payload.decoding import decode
 from orchestrator.ingest.register import Request
+from orchestrator.loop_turns import in_turns
 from orchestrator.web.api.ingest_requests import CheckedRequest, IngestRequestProcessor
-
-_AT_ONCE = 20
-"""Members that are validated before other requests of the process go on."""
 
 
 class BatchValidator:
@@ -57,9 +54,7 @@ class BatchValidator:
             [request.id for request in decoded.values() if not request.origin]
         )
         requests: dict[int, CheckedRequest] = {}
-        for index, request in decoded.items():
-            if index % _AT_ONCE == 0:
-                await asyncio.sleep(0)  # other requests of this process go on
+        async for index, request in in_turns(decoded.items()):
             try:
                 requests[index] = await self._ingest_requests.check_request(
                     request, known.get(request.id)
@@ -73,9 +68,7 @@ async def _decode_members(
     members: Sequence[Any], customer: int, faults: dict[int, str]
 ) -> dict[int, Request]:
     decoded: dict[int, Request] = {}
-    for index, member in enumerate(members):
-        if index % _AT_ONCE == 0:
-            await asyncio.sleep(0)  # other requests of this process go on
+    async for index, member in in_turns(enumerate(members)):
         try:
             decoded[index] = _decode_member(member, customer)
         except InvalidInput as error:

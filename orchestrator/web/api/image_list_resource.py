@@ -9,6 +9,7 @@ from aiohttp import web
 from orchestrator.catalog.asset_selection import AssetSelections
 from orchestrator.catalog.assets import Assets
 from orchestrator.errors import InvalidInput
+from orchestrator.loop_turns import in_turns
 from orchestrator.model import Asset, AssetId
 from orchestrator.web.api.image_models import ImageOut, Images
 from orchestrator.web.api.json_responses import json_response
@@ -36,7 +37,7 @@ class ImageListResource:
         )
         page = assets[: query.limit]
         more = {"after": page[-1].id.name} if len(assets) > query.limit else None
-        return _page_response(call, page, more)
+        return await _page_response(call, page, more)
 
     async def list_all(self, call: ApiCall) -> web.Response:
         """Answer 200 with the assets of a customer, by space and name or in the order of the
@@ -53,10 +54,14 @@ class ImageListResource:
             after=query.cursor or None,
             limit=query.limit,
         )
-        return _page_response(call, found.assets, {"cursor": found.next} if found.next else None)
+        return await _page_response(
+            call, found.assets, {"cursor": found.next} if found.next else None
+        )
 
 
-def _page_response(call: ApiCall, assets: list[Asset], more: dict[str, str] | None) -> web.Response:
+async def _page_response(
+    call: ApiCall, assets: list[Asset], more: dict[str, str] | None
+) -> web.Response:
     """Return a page; `more`: the parameters with which the next one begins."""
     next_page = None
     if more is not None:
@@ -64,5 +69,5 @@ def _page_response(call: ApiCall, assets: list[Asset], more: dict[str, str] | No
         parameters = {**given, "limit": str(call.query_as(SearchQuery).limit), **more}
         path = call.request.rel_url.raw_path
         next_page = f"{path}?{urlencode(parameters, quote_via=quote)}"
-    images = [ImageOut.model_validate(asset) for asset in assets]
+    images = [ImageOut.model_validate(asset) async for asset in in_turns(assets)]
     return json_response(Images(images=images, next=next_page))

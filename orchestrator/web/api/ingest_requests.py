@@ -32,6 +32,7 @@ from orchestrator.ingest.payload.decoding import Payload, complete_request, enco
 from orchestrator.ingest.pipeline import Pipeline
 from orchestrator.ingest.register import Request, build_draft
 from orchestrator.jobs.submitter import Submitter, host_of
+from orchestrator.loop_turns import in_turns
 from orchestrator.model import SENT, Asset, AssetId
 from orchestrator.origins.origin_fetcher import OriginFetcher
 from orchestrator.origins.origin_kinds import kind_of_origin
@@ -143,7 +144,7 @@ class IngestRequestProcessor:
             )
         self._submissions += 1
         try:
-            drafts = [_draft_job(checked, lane) for checked in members]
+            drafts = [_draft_job(checked, lane) async for checked in in_turns(members)]
             recorded = await self._submitter.submit(
                 drafts, BatchDraft(customer, lane, self._notify_batches)
             )

@@ -11,6 +11,7 @@ from aiohttp import web
 from orchestrator.catalog.jobs import STATES, Job, Jobs
 from orchestrator.errors import NotFound
 from orchestrator.jobs.submitter import Submitter
+from orchestrator.loop_turns import in_turns
 from orchestrator.web.api.json_responses import json_response
 from orchestrator.web.api.operations import ApiCall
 from orchestrator.web.api.request_models import JobsQuery
@@ -42,9 +43,8 @@ class JobResource:
         if len(jobs) > query.limit:
             parameters = query.model_dump(by_alias=True, exclude_none=True)
             next_page = f"/jobs?{urlencode({**parameters, 'before': page[-1].id})}"
-        return json_response(
-            JobList(jobs=[JobOut.model_validate(job) for job in page], next=next_page)
-        )
+        shown = [JobOut.model_validate(job) async for job in in_turns(page)]
+        return json_response(JobList(jobs=shown, next=next_page))
 
     async def show(self, call: ApiCall) -> web.Response:
         """Answer 200 with the job."""

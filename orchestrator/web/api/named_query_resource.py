@@ -8,6 +8,7 @@ from aiohttp import web
 
 from orchestrator.catalog.named_queries import EVERYONE, NamedQueries, NamedQuery
 from orchestrator.errors import InvalidInput, NotFound
+from orchestrator.loop_turns import in_turns
 from orchestrator.manifests.query_matches import QueryMatches, QueryRequest
 from orchestrator.manifests.query_template import QueryTemplate
 from orchestrator.web.api.image_models import ImageOut
@@ -89,7 +90,7 @@ class NamedQueryResource:
                 template=found.query.template,
                 arguments=list(request.arguments),
                 count=found.count,
-                images=[ImageOut.model_validate(asset) for asset in found.assets],
+                images=[ImageOut.model_validate(asset) async for asset in in_turns(found.assets)],
                 next=found.next,
             )
         )

@@ -16,6 +16,7 @@ import pytest_asyncio
 from orchestrator.settings import Ico
 from tests.integration.ico.conftest import Site, new_database, open_site
 from tests.support.patience import patience
+from tests.support.turn_length import LIMIT_S, longest_turn
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PAGE = 1000
@@ -47,6 +48,8 @@ async def site(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Async
 async def fill(site: Site, assets: int) -> None:
     """Have exactly as many assets."""
     async with site.services.catalog.connection() as connection:
+        if await connection.fetchval("SELECT count(*) FROM assets") == assets:
+            return
         await connection.execute("TRUNCATE assets CASCADE")
         await connection.execute(_INSERT, assets, timeout=300 * patience())
         await connection.execute("VACUUM (ANALYZE) assets", timeout=300 * patience())
@@ -105,3 +108,37 @@ async def test_the_first_byte_comes_soon_and_memory_does_not_grow(site: Site, as
     async with asyncio.timeout(30 * patience()):  # a session reports its scans when it is idle
         while await index_scans(site) < scans + 4:
             await asyncio.sleep(0.05)
+
+
+async def test_no_long_list_or_batch_keeps_the_event_loop_from_other_requests(site: Site) -> None:
+    await fill(site, 5_000)
+    key = (await site.services.catalog.keys.create(1, admin=True)).token
+    members = [
+        {"id": f"new-{n}", "space": 9, "origin": f"http://127.0.0.1:9/{n}.tif"} for n in range(PAGE)
+    ]
+    batch = json.dumps({"member": members}).encode()
+    api, lists = {"Authorization": f"Bearer {key}"}, f"limit={PAGE}"
+    page = f"{site.base}/iiif-resource/v3/1/by_name/atlas?page=2"
+    await read(site.session, f"{site.base}/?{lists}")  # what a first request prepares once
+    requests = [
+        ("GET", f"{site.base}/?{lists}", {"Accept": "application/json"}),
+        ("GET", f"{site.base}/?{lists}", {"Accept": "text/html"}),
+        ("GET", f"{site.base}/?{lists}&q=atlas", {"Accept": "application/json"}),
+        ("GET", page, {"Accept-Encoding": "gzip"}),
+        ("GET", page.replace("/v3/", "/v2/"), {"Accept-Encoding": "identity"}),
+        ("GET", f"{site.base}/iiif-collection/v3/1/1?page=1", {}),
+        ("GET", f"{site.private}/customers/1/spaces/1/images?{lists}", api),
+        ("GET", f"{site.private}/customers/1/allImages?{lists}", api),
+        ("POST", f"{site.private}/customers/1/queue", api | {"Content-Type": "application/json"}),
+        ("GET", f"{site.private}/jobs?{lists}", api),
+    ]
+    turns = {}
+    for method, url, headers in requests:
+        async with longest_turn() as longest:
+            body = batch if method == "POST" else None
+            async with site.session.request(method, url, headers=headers, data=body) as response:
+                async for _ in response.content.iter_any():
+                    pass
+                assert response.status in (200, 201), url
+        turns[f"{method} {url}"] = longest.seconds
+    assert not {name: used for name, used in turns.items() if used > LIMIT_S}, turns

@@ -20,6 +20,7 @@ from orchestrator.catalog.embedded.database import EmbeddedDatabase, embedded
 from orchestrator.catalog.embedded.server import PostgresFolder
 from orchestrator.processes.background import LOOPS, Loop, keep_running
 from orchestrator.processes.housekeeping import Housekeeping
+from orchestrator.processes.loop_delay import LoopDelay
 from orchestrator.processes.roles import Process
 from orchestrator.processes.serve import PublicServer
 from orchestrator.processes.worker import build_worker, worker_loops
@@ -197,6 +198,7 @@ async def test_every_loop_survives_the_outage_of_what_it_needs(
         worker = build_worker(services, on_converted=housekeeping.on_converted)
         loops = [
             Loop("listener", process.build_listener().run),
+            Loop("loop_delay", LoopDelay().run),
             *await housekeeping.open(stack),
             *await public.open(stack),
             *worker_loops(services, worker),

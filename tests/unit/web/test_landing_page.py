@@ -28,19 +28,19 @@ def page(listing: Listing, **values: object) -> str:
     return routes.render(listing, BASE, **values).decode()  # type: ignore[arg-type]
 
 
-def test_the_listing_names_id_and_info_document_of_each_picture() -> None:
-    listing = json.loads(encode_listing(Listing((a_picture(),), f"{BASE}/?after=x")))
+async def test_the_listing_names_id_and_info_document_of_each_picture() -> None:
+    listing = json.loads(await encode_listing(Listing((a_picture(),), f"{BASE}/?after=x")))
     assert listing["next"] == f"{BASE}/?after=x"
     assert listing["images"][0]["id"] == "1/1/castle"
     assert listing["images"][0]["info"] == a_picture().service + "/info.json"
 
 
-def test_a_picture_that_is_not_served_is_listed_apart_with_the_reason() -> None:
+async def test_a_picture_that_is_not_served_is_listed_apart_with_the_reason() -> None:
     broken = a_picture(
         "broken", state=AssetState.FAILED, thumbnails_version=0, error="It is cut.",
         error_code="damaged",
     )  # fmt: skip
-    listing = json.loads(encode_listing(Listing((a_picture(), broken))))
+    listing = json.loads(await encode_listing(Listing((a_picture(), broken))))
     assert [each["id"] for each in listing["images"]] == ["1/1/castle"]
     [entry] = listing["refused"]
     assert (entry["id"], entry["error"], entry["code"]) == ("1/1/broken", "It is cut.", "damaged")

@@ -14,7 +14,7 @@ from functools import partial
 from importlib.metadata import version
 
 from orchestrator.app import Services
-from orchestrator.cache.hot.tier import HeadsOf, HotTier
+from orchestrator.cache.hot.tier import HeadsOf, HotTier, free_in_parts
 from orchestrator.catalog.asset_transaction import GONE
 from orchestrator.imaging import vips
 from orchestrator.model import AssetId
@@ -168,7 +168,7 @@ class PublicServer:
     def on_lost(self) -> None:
         """Drop all responses: until `on_restored`, changes of assets are not reported."""
         self._snapshots.on_notices_lost()
-        self._hot.clear()
+        free_in_parts(self._hot.clear())
 
     def on_restored(self) -> None:
         """Cache snapshots again: changes of assets are reported from now on."""

@@ -13,7 +13,7 @@ import pytest
 
 from loadtests.bench import main
 from tests.support.scenes import write_jpeg
-from tests.support.serve_process import assert_log_clean, run_server
+from tests.support.serve_process import ServeProcess, assert_log_clean, run_server
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIOS = ROOT / "loadtests" / "scenarios"
@@ -54,21 +54,46 @@ def test_the_bench_of_the_queue_runs_a_batch_to_its_end(
     assert re.search(r"^P13 queue .*conversion alone .* >= 0\.8x", table, re.MULTILINE)
 
 
-def test_every_scenario_runs_without_a_failed_request(tmp_path: Path) -> None:
+def test_every_scenario_runs_without_a_failed_request_and_a_blocked_loop(tmp_path: Path) -> None:
     write_jpeg(tmp_path / "pictures" / "one.jpg", 1501, 1003)
     write_jpeg(tmp_path / "pictures" / "two.jpg", 1003, 1501, seed=2)
-    files = sorted(each for each in SCENARIOS.glob("*.py") if each.stem not in NO_SCENARIO)
+    files = scenarios()
     with run_server(tmp_path / "pictures", workers=2, data=tmp_path / "data") as server:
         server.wait_converted(expected=2)
-        words = [str(Path(sys.executable).with_name("locust")), "--headless", "--only-summary"]
-        words += ["-f", ",".join(map(str, files)), "--host", server.public]
-        words += ["-u", str(2 * len(files)), "-r", "50", "-t", "10s"]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
+        printed = run_locust(server, files, users=2 * len(files), seconds=10)
         stalls = server.stalls()
-    assert done.returncode == 0, done.stdout + done.stderr
     for kind in KINDS:
-        assert re.search(rf"{kind} (memory|disk|thumb|resize|imageserver)", done.stderr), kind
-    assert "revalidation" in done.stderr
+        assert re.search(rf"{kind} (memory|disk|thumb|resize|imageserver)", printed), kind
+    assert "revalidation" in printed
     assert not stalls
     assert_log_clean(server.log())
+
+
+@pytest.mark.soak
+def test_no_scenario_blocks_a_loop_beside_the_ingest_of_a_large_folder(tmp_path: Path) -> None:
+    write_jpeg(tmp_path / "pictures" / "one.jpg", 6000, 4000)
+    small = write_jpeg(tmp_path / "small.jpg", 300, 200).read_bytes()
+    for number in range(5000):
+        (tmp_path / "pictures" / f"{number:04}.jpg").write_bytes(small)
+    with run_server(tmp_path / "pictures", workers=2, data=tmp_path / "data") as server:
+        stalls = {}
+        for file in scenarios():
+            before = server.stalls()
+            run_locust(server, [file], users=16, seconds=20)
+            stalls[file.stem] = server.stalls() - before
+    assert not any(stalls.values()), stalls
+
+
+def scenarios() -> list[Path]:
+    return sorted(each for each in SCENARIOS.glob("*.py") if each.stem not in NO_SCENARIO)
+
+
+def run_locust(server: ServeProcess, files: list[Path], *, users: int, seconds: int) -> str:
+    """Run scenarios; returns what locust printed. Fails if a request failed."""
+    words = [str(Path(sys.executable).with_name("locust")), "--headless", "--only-summary"]
+    words += ["-f", ",".join(map(str, files)), "--host", server.public]
+    words += ["-u", str(users), "-r", "50", "-t", f"{seconds}s"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stderr

@@ -128,19 +128,23 @@ class ServeProcess:
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples of a metric (`renders_total`) that have these labels."""
         pairs = [f'{label}="{value}"' for label, value in labels.items()]
-        total = 0.0
+        samples = self.samples(name)
+        return sum(value for given, value in samples if all(pair in given for pair in pairs))
+
+    def samples(self, name: str) -> list[tuple[str, float]]:
+        """The samples of a metric, read at one time: labels as text, and value."""
+        found = []
         for line in fetch(f"{self.private}/metrics").body.decode().splitlines():
             sample, _, value = line.rpartition(" ")
-            if sample.partition("{")[0] == f"orchestrator_{name}" and all(
-                pair in sample for pair in pairs
-            ):
-                total += float(value)
-        return total
+            if sample.partition("{")[0] == f"orchestrator_{name}":
+                found.append((sample, float(value)))
+        return found
 
     def stalls(self) -> float:
         """How often an event loop of this run worked for more than 20 ms without a pause."""
-        name = "event_loop_blocked_seconds"
-        return self.metric(f"{name}_count") - self.metric(f"{name}_bucket", le="0.02")
+        buckets = self.samples("event_loop_blocked_seconds_bucket")
+        within = sum(value for labels, value in buckets if 'le="0.02"' in labels)
+        return sum(value for labels, value in buckets if 'le="+Inf"' in labels) - within
 
     def check_alive(self) -> None:
         if self.process.poll() is not None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+import weakref
 from dataclasses import dataclass
 
 import pytest
 
-from orchestrator.cache.hot.tier import ENTRY_OVERHEAD, HotTier
+from orchestrator.cache.hot.tier import ENTRY_OVERHEAD, HotTier, free_in_parts
+from tests.support.turn_length import LIMIT_S, longest_turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,33 @@ def test_an_entry_rendered_before_the_tier_was_cleared_does_not_enter(tier: HotT
     assert not tier.put("b", entry("1/1/b"), token)
     assert len(tier) == 0
     assert tier.stats().bytes == 0
+
+
+class Slow(Entry):
+    """An entry that takes processor time to free, as one whose body is a file in memory."""
+
+    __slots__ = ("__weakref__",)
+
+    def __del__(self) -> None:
+        until = time.thread_time() + 20e-6
+        while time.thread_time() < until:
+            pass
+
+
+async def test_a_cleared_tier_is_empty_at_once_and_frees_its_entries_in_parts() -> None:
+    tier = HotTier[Slow](10**7, max_entry=1500)
+    left = weakref.WeakSet[Slow]()
+    for number in range(2000):
+        stored = Slow(f"1/1/{number}", b"")
+        left.add(stored)
+        tier.put(number, stored, tier.token())
+    del stored
+    async with longest_turn() as longest:
+        free_in_parts(tier.clear())
+        assert len(tier) == 0
+        while left:
+            await asyncio.sleep(0)
+    assert longest.seconds < LIMIT_S
 
 
 def test_the_memory_for_drops_is_bounded_and_old_entries_are_refused() -> None:

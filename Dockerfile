@@ -4,6 +4,7 @@
 ARG BASE=debian:trixie-slim
 
 FROM ${BASE} AS build
+# hadolint ignore=DL3008  # of Debian's packages the newest are wanted: security updates
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3 python3-venv binutils \
     && rm -rf /var/lib/apt/lists/*
@@ -26,6 +27,7 @@ RUN rm -rf orchestrator/web/static/vendor \
     && .venv/bin/pip --python /opt/orchestrator/bin/python install --no-cache-dir --no-deps /tmp/wheel/*.whl
 
 FROM ${BASE}
+# hadolint ignore=DL3008
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3 ca-certificates libvips42t64 libopenjp2-7 \
         fonts-dejavu-core libheif-plugin-aomenc libheif-plugin-dav1d libheif-plugin-libde265 \
@@ -36,7 +38,8 @@ COPY --from=build /opt/orchestrator /opt/orchestrator
 COPY scripts/container/ /usr/local/bin/
 ENV PATH=/opt/orchestrator/bin:$PATH \
     ORCHESTRATOR_SERVER__DATA_DIR=/data
-USER orchestrator
+# By number: Kubernetes cannot tell from a name that it is not root.
+USER 10001
 VOLUME /data
 EXPOSE 8080 8081
 STOPSIGNAL SIGTERM

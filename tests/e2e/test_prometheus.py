@@ -87,7 +87,7 @@ def prometheus(
     folder = tmp_path_factory.mktemp("prometheus")
     text = (CONFIG / "prometheus.yml").read_text()
     target = server.private.removeprefix("http://")
-    text = text.replace("orchestrator:8081", target).replace("15s", "1s")
+    text = text.replace('"orchestrator:8081", "worker:8081"', f'"{target}"').replace("15s", "1s")
     (folder / "prometheus.yml").write_text(text)
     (folder / "alerts.yml").write_text((CONFIG / "alerts.yml").read_text())
     address = f"127.0.0.1:{free_port()}"

@@ -142,7 +142,7 @@ def test_the_image_is_small_and_runs_as_an_unprivileged_user(config: dict[str, A
     number, unit = sizes[0].split()
     assert unit == "MB"
     assert float(number) < MAX_MB
-    assert config["User"] == "orchestrator"
+    assert config["User"] == str(USER)
     assert config["StopSignal"] == "SIGTERM"
     assert config["Healthcheck"]["Test"][0] == "CMD"
     assert set(config["ExposedPorts"]) == {"8080/tcp", "8081/tcp"}

@@ -22,6 +22,7 @@ from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.migrator import pending
 from orchestrator.errors import Conflict, InvalidInput, ObjectNotFound, OrchestratorError
 from orchestrator.imaging import vips
+from orchestrator.imaging.jpeg2000.grok import grok_version
 from orchestrator.ingest.events.pyramid_services import BucketName, open_bucket
 from orchestrator.jobs.sqs_queues import check_queue, open_sqs
 from orchestrator.origins.strategy_regex import compile_regex
@@ -81,6 +82,17 @@ async def _check_libvips(_: Settings) -> Finding:
     unsupported = f"; without {', '.join(capabilities.missing)}" if capabilities.missing else ""
     outputs = ", ".join(capabilities.outputs)
     return Finding("libvips", "ok", f"{capabilities.version}, writes {outputs}{unsupported}")
+
+
+async def _check_grok(settings: Settings) -> Finding:
+    """Whether the optional decoder of whole JPEG2000 images runs, if it should be used."""
+    version = await asyncio.to_thread(grok_version)
+    is_used = settings.imaging.grok == "auto"
+    if version is None:
+        mend = _REPAIRS["grok"] if is_used else ""
+        return Finding("grok", "warning" if is_used else "ok", "not installed", mend)
+    text = "is used for whole JPEG2000 images" if is_used else "is not used (imaging.grok)"
+    return Finding("grok", "ok", f"{version}, {text}")
 
 
 async def _check_storage(settings: Settings) -> Finding:
@@ -328,6 +340,7 @@ def _is_free(host: str, port: int) -> bool:
 
 _CHECKS: dict[str, Check] = {
     "libvips": _check_libvips,
+    "grok": _check_grok,
     "storage": _check_storage,
     "ico": _check_ico,
     "uploads": _check_uploads,
@@ -345,6 +358,7 @@ _CHECKS: dict[str, Check] = {
 _REPAIRS = {
     "libvips": "apt-get install libvips42 libopenjp2-7 (libvips reads TIFF, WebP and others; "
     "OpenJPEG, libopenjp2-7, reads and writes JPEG2000)",
+    "grok": "apt-get install grokj2k-tools, or set imaging.grok to off",
     "storage": "correct storage.endpoint, storage.bucket, storage.access_key and "
     "storage.secret_key; for a filesystem store, give the user of the service write permission on "
     "storage.root",

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs the missing Debian or Ubuntu packages for `venv PYTHON`, `run` or `test`. Prints nothing if none is missing.
+# A name with ? is installed where apt has it, and else left out.
 # Names with | are alternatives: one that is installed is enough, else the first one that apt can install is installed.
 set -euo pipefail
 
@@ -15,7 +16,7 @@ run)
     needed=("libvips42|libvips42t64" "libvips-tools" "libopenjp2-7" "fonts-dejavu-core"
         "libheif-plugin-aomenc|libdav1d6" "libheif-plugin-dav1d|libheif-plugin-aomdec|libdav1d6" "libheif-plugin-libde265|libde265-0")
     ;;
-test) needed=("libmagic1|libmagic1t64" "libopenjp2-tools" "libtiff-tools" "iipimage-server" "nginx|nginx-light" "haproxy" "prometheus" "wrk" "chromium|chromium-browser" "fonts-dejavu-core" "curl" "jq" "valgrind" "e2fsprogs" "openssl" "rsync") ;;
+test) needed=("libmagic1|libmagic1t64" "libopenjp2-tools" "libtiff-tools" "iipimage-server" "nginx|nginx-light" "haproxy" "prometheus" "wrk" "chromium|chromium-browser" "fonts-dejavu-core" "curl" "jq" "valgrind" "e2fsprogs" "openssl" "rsync" "grokj2k-tools?") ;;
 *) echo "usage: $0 venv PYTHON | run | test" >&2; exit 2 ;;
 esac
 
@@ -27,9 +28,18 @@ any_installed() {
     return 1
 }
 
+# A virtual or removed package has no candidate.
+has_candidate() { apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
+
 missing=()
-for entry in "${needed[@]}"; do any_installed "$entry" || missing+=("$entry"); done
-[ "${#missing[@]}" -gt 0 ] || exit 0
+optional=()
+for entry in "${needed[@]}"; do
+    any_installed "${entry%\?}" && continue
+    case $entry in *\?) optional+=("${entry%\?}") ;; *) missing+=("$entry") ;; esac
+done
+if [ "${#missing[@]}" -eq 0 ]; then
+    [ "${#optional[@]}" -gt 0 ] && has_candidate "${optional[0]}" || exit 0
+fi
 
 if ! command -v apt-get >/dev/null; then
     echo "apt-get is missing. Install these packages: ${missing[*]}" >&2
@@ -37,16 +47,18 @@ if ! command -v apt-get >/dev/null; then
 fi
 root=()
 [ "$(id -u)" = 0 ] || root=(sudo)
-echo "installing system packages: ${missing[*]}"
+echo "installing system packages: ${missing[*]} ${optional[*]}"
 "${root[@]}" apt-get update -qq
 names=()
 for entry in "${missing[@]}"; do
     chosen=${entry%%|*}
     for name in ${entry//|/ }; do
-        # A virtual or removed package has no candidate.
-        if apt-cache policy "$name" | grep -q 'Candidate: [^(]'; then chosen=$name; break; fi
+        if has_candidate "$name"; then chosen=$name; break; fi
     done
     names+=("$chosen")
+done
+for name in "${optional[@]}"; do
+    if has_candidate "$name"; then names+=("$name"); fi
 done
 # Installing nginx or the image server must not start a service: the tests start their own on free ports.
 policy=/usr/sbin/policy-rc.d

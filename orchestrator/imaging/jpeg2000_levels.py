@@ -16,6 +16,7 @@ from typing import Any
 from orchestrator.imaging.jpeg2000.binding import CodestreamError, OpenJpeg
 from orchestrator.imaging.jpeg2000.channels import average, crop
 from orchestrator.imaging.jpeg2000.codestream import Area
+from orchestrator.imaging.jpeg2000.grok import Grok
 from orchestrator.imaging.jpeg2000.jp2_layout import SMALL_LEVEL_PIXELS, Jp2Layout, read_layout
 from orchestrator.imaging.jpeg2000.part_headers import UnsafeParts
 from orchestrator.imaging.jpeg2000.reader import Reader, area_of
@@ -34,9 +35,11 @@ Cut = Callable[[int, int, int, int], Any]
 class Jpeg2000Levels:
     """Decodes with one OpenJPEG and keeps what is open in `files`."""
 
-    def __init__(self, openjpeg: OpenJpeg, files: OpenFiles) -> None:
+    def __init__(self, openjpeg: OpenJpeg, files: OpenFiles, grok: Grok | None = None) -> None:
+        """`grok` decodes whole levels, where it is used for them."""
         self._openjpeg = openjpeg
         self._files = files
+        self._grok = grok
 
     def cut_level(self, picture: PictureHeaders, n: int) -> Cut:
         """A function that cuts level `n`. Raises CodestreamError, Damaged, TooLarge, and so does
@@ -107,7 +110,15 @@ class Jpeg2000Levels:
             (x, y, w, h), image = decoded
             if x <= left and y <= top and left + width <= x + w and top + height <= y + h:
                 return crop(image, (left - x, top - y, width, height))
-        return self._open_reader(picture, n).read(*area)
+        whole = self._decode_whole(picture, n, area)
+        return self._open_reader(picture, n).read(*area) if whole is None else whole
+
+    def _decode_whole(self, picture: PictureHeaders, n: int, area: tuple[int, ...]) -> Any | None:
+        """What Grok decodes, if `area` is all of level `n`; None if it is not used or fails."""
+        size = picture.levels[n]
+        if self._grok is None or area != (0, 0, *size):
+            return None
+        return self._grok.decode(_layout_of(picture), picture.path, n, size)
 
     def _cut_averaged(self, picture: PictureHeaders, n: int, *area: int) -> Any:
         """An area of a level that the file does not have: blocks of pixels of the coarsest level
@@ -148,12 +159,16 @@ class Jpeg2000Levels:
         if n > _layout_of(picture).header.base_reduction(n):
             image = self._cut_averaged(picture, n, *area)
         else:
-            reader = self._make_reader(picture, n)
-            try:
-                image = reader.read(*area)
-            finally:
-                reader.close()
+            whole = self._decode_whole(picture, n, area)
+            image = self._read_once(picture, n, area) if whole is None else whole
         return image, image_bytes(image)
+
+    def _read_once(self, picture: PictureHeaders, n: int, area: Region) -> Any:
+        reader = self._make_reader(picture, n)
+        try:
+            return reader.read(*area)
+        finally:
+            reader.close()
 
 
 def decoded_area(layout: Jp2Layout, n: int, region: Region) -> tuple[int, Area]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from orchestrator.errors import SourceChanged, Unsupported
 from orchestrator.imaging.jpeg2000 import binding
 from orchestrator.imaging.jpeg2000.channels import crop
+from orchestrator.imaging.jpeg2000.grok import Grok
 from orchestrator.imaging.jpeg2000_levels import Cut, Jpeg2000Levels, image_bytes
 from orchestrator.imaging.open_files import OpenFiles
 from orchestrator.imaging.picture_headers import (
@@ -50,17 +51,23 @@ class OpenPictures:
     """Opened pictures and levels within a byte budget."""
 
     def __init__(
-        self, max_bytes: int, *, sandboxed: bool, max_picture_bytes: int | None = None
+        self,
+        max_bytes: int,
+        *,
+        sandboxed: bool,
+        max_picture_bytes: int | None = None,
+        grok: Grok | None = None,
     ) -> None:
         """Only a `sandboxed` process may give bytes to OpenJPEG, tifffile and imagecodecs. One
         decoded picture of up to `max_picture_bytes` is kept, alone, also if it exceeds `max_bytes`.
+        `grok` may decode whole JPEG2000 images.
         """
         self.max_bytes = max_bytes
         self._max_picture_bytes = max_bytes if max_picture_bytes is None else max_picture_bytes
         self._is_sandboxed = sandboxed
         self._files = OpenFiles(max_bytes)
         openjpeg = binding.load() if sandboxed else None
-        self._jpeg2000 = Jpeg2000Levels(openjpeg, self._files) if openjpeg else None
+        self._jpeg2000 = Jpeg2000Levels(openjpeg, self._files, grok) if openjpeg else None
 
     def open(self, path: str) -> PictureHeaders:
         """The file at `path` as it is now. Raises FileNotFoundError, Unprocessable, VipsError."""

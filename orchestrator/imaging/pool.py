@@ -79,6 +79,7 @@ class ImagingPool:
             nice=0,
             cores=cores,
             bounds=self._bounds,
+            grok_s=settings.decode_timeout_s / 2 if settings.grok == "auto" else 0,
         )
         self._heavy_limits = replace(limits, nice=_HEAVY_NICE)
         tile_limits = replace(limits, max_cost=TILE_LANE_PIXELS)

@@ -322,6 +322,10 @@ class Imaging(Section):
     """Most pages or frames of a file that is ingested."""
     siblings: bool = True
     """Also cut the neighbouring tiles that the same decode covers."""
+    grok: Literal["off", "auto"] = "off"
+    """Whether whole images of lossless JPEG2000 files are decoded by Grok (`grk_decompress`, AGPL),
+    a program of its own, where it is installed and saves time. It does not notice damaged files.
+    """
 
 
 class Log(Section):

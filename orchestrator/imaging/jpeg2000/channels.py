@@ -48,7 +48,12 @@ def compose_plain(planes: Mapping[int, Plane], plan: ChannelPlan) -> Any:
     for n, plane in enumerate(chosen):
         # OpenJPEG keeps samples within the precision of their component, which is 8 bits.
         pixels[:, :, n] = np.frombuffer(plane.samples, np.int32).reshape(height, width)
-    image = vips.Image.new_from_memory(pixels.data, width, height, len(chosen), "uchar")
+    return compose_pixels(pixels.data, (width, height), plan)
+
+
+def compose_pixels(pixels: Any, size: tuple[int, int], plan: ChannelPlan) -> Any:
+    """The image of the bytes of its pixels, row by row, of a plan that `is_plain`."""
+    image = vips.Image.new_from_memory(pixels, *size, len(plan.colours), "uchar")
     return _with_origin(_declare(image, gray=plan.model == "gray"), plan)
 
 

@@ -32,6 +32,7 @@ from orchestrator.imaging import render as rendering
 from orchestrator.imaging.formats.svg_sanitiser import sanitise
 from orchestrator.imaging.formats.svg_text import read_svg
 from orchestrator.imaging.jpeg2000.binding import CodestreamError
+from orchestrator.imaging.jpeg2000.grok import find_grok
 from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.probe import Bounds
 from orchestrator.imaging.pyramid_check import PyramidFacts
@@ -55,7 +56,8 @@ passes its tasks no state of their process.
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
     """What a worker may use: address space, all open pictures and a single one of them in bytes,
-    `nice` added to its parent's, processor cores for one job, `max_cost` of a recipe (None: any).
+    `nice` added to its parent's, processor cores for one job, `max_cost` of a recipe (None: any),
+    `grok_s` seconds that Grok may use for one image (0: it is not used).
     `is_idle`: it runs, and reads and writes the disk, only while no other process wants to.
     """
 
@@ -67,6 +69,7 @@ class WorkerLimits:
     bounds: Bounds
     max_cost: int | None = None
     is_idle: bool = False
+    grok_s: float = 0.0
 
 
 def start(limits: WorkerLimits) -> None:
@@ -84,7 +87,12 @@ def start(limits: WorkerLimits) -> None:
     vips.restrict(sandboxed=True)
     _limits[:] = [limits]
     _pictures[:] = [
-        OpenPictures(limits.open_pictures, sandboxed=True, max_picture_bytes=limits.largest_picture)
+        OpenPictures(
+            limits.open_pictures,
+            sandboxed=True,
+            max_picture_bytes=limits.largest_picture,
+            grok=find_grok(limits.grok_s) if limits.grok_s else None,
+        )
     ]
     if limits.is_idle:  # now: on a busy machine the imports above could take minutes
         _run_when_idle()

@@ -29,7 +29,7 @@ RUN rm -rf orchestrator/web/static/vendor \
 FROM ${BASE}
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3 ca-certificates libvips42t64 libopenjp2-7 \
+    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3 ca-certificates libvips42t64 libopenjp2-7 libseccomp2 \
         fonts-dejavu-core libheif-plugin-aomenc libheif-plugin-dav1d libheif-plugin-libde265 \
     && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* \
     && useradd --uid 10001 --create-home orchestrator \

@@ -22,6 +22,7 @@ from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import CatalogUnavailable, SchemaMismatch
 from orchestrator.iiif.access_services import AccessService
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.workers.file_access import access_of
 from orchestrator.ingest.events.pyramid_services import PyramidServices, open_pyramids
 from orchestrator.ingest.hooks import HookJobs
 from orchestrator.ingest.pipeline import Pipeline, build_pipeline
@@ -101,7 +102,9 @@ async def open_services(
         with nullcontext() if needs_database else suppress(CatalogUnavailable):
             await policies.check_defaults()
         store = await stack.enter_async_context(open_store(settings.storage, settings.data_dir))
-        imaging = ImagingPool(settings.imaging, share=share)
+        scratch = await _open_scratch(stack, settings)
+        files = await asyncio.to_thread(access_of, settings, scratch.home)
+        imaging = ImagingPool(settings.imaging, share=share, files=files)
         stack.push_async_callback(imaging.close)
         derivatives = await _open_cache(stack, settings, "derivatives")
         sources = await _open_cache(stack, settings, "sources")
@@ -131,7 +134,6 @@ async def open_services(
         )
         sqs = await stack.enter_async_context(open_sqs(settings.jobs))
         submitter = Submitter(catalog, sqs)
-        scratch = await _open_scratch(stack, settings)
         pipeline = build_pipeline(
             catalog=catalog,
             store=store,

@@ -23,6 +23,8 @@ from orchestrator.catalog.migrator import pending
 from orchestrator.errors import Conflict, InvalidInput, ObjectNotFound, OrchestratorError
 from orchestrator.imaging import vips
 from orchestrator.imaging.jpeg2000.grok import grok_version
+from orchestrator.imaging.workers import sandbox
+from orchestrator.imaging.workers.file_access import access_of
 from orchestrator.ingest.events.pyramid_services import BucketName, open_bucket
 from orchestrator.jobs.sqs_queues import check_queue, open_sqs
 from orchestrator.origins.strategy_regex import compile_regex
@@ -93,6 +95,16 @@ async def _check_grok(settings: Settings) -> Finding:
         return Finding("grok", "warning" if is_used else "ok", "not installed", mend)
     text = "is used for whole JPEG2000 images" if is_used else "is not used (imaging.grok)"
     return Finding("grok", "ok", f"{version}, {text}")
+
+
+async def _check_decode_workers(settings: Settings) -> Finding:
+    """Whether the system confines decode workers. They work without, too."""
+    access = await asyncio.to_thread(access_of, settings)
+    gaps = await asyncio.to_thread(sandbox.try_confinement, access)
+    if gaps:
+        text = f"a decoder that a picture takes over could use {', '.join(gaps)}"
+        return Finding("decode workers", "warning", text, _REPAIRS["decode workers"])
+    return Finding("decode workers", "ok", "no sockets, no programs, no files but their input")
 
 
 async def _check_storage(settings: Settings) -> Finding:
@@ -341,6 +353,7 @@ def _is_free(host: str, port: int) -> bool:
 _CHECKS: dict[str, Check] = {
     "libvips": _check_libvips,
     "grok": _check_grok,
+    "decode workers": _check_decode_workers,
     "storage": _check_storage,
     "ico": _check_ico,
     "uploads": _check_uploads,
@@ -356,6 +369,8 @@ _CHECKS: dict[str, Check] = {
     "ports": _check_ports,
 }
 _REPAIRS = {
+    "decode workers": "apt-get install libseccomp2 (sockets, programs); Linux 5.13 or newer with "
+    "Landlock (files), and a container that permits both; docs/security.md",
     "libvips": "apt-get install libvips42 libopenjp2-7 (libvips reads TIFF, WebP and others; "
     "OpenJPEG, libopenjp2-7, reads and writes JPEG2000)",
     "grok": "apt-get install grokj2k-tools, or set imaging.grok to off",

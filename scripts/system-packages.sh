@@ -13,7 +13,7 @@ venv)
     ;;
 run)
     # From Debian 13 on, each coding of HEIF and AVIF has a package; libdav1d6 and libde265-0 come with the libheif1 before it.
-    needed=("libvips42|libvips42t64" "libvips-tools" "libopenjp2-7" "fonts-dejavu-core"
+    needed=("libvips42|libvips42t64" "libvips-tools" "libopenjp2-7" "libseccomp2" "fonts-dejavu-core"
         "libheif-plugin-aomenc|libdav1d6" "libheif-plugin-dav1d|libheif-plugin-aomdec|libdav1d6" "libheif-plugin-libde265|libde265-0")
     ;;
 test) needed=("libmagic1|libmagic1t64" "libopenjp2-tools" "libtiff-tools" "iipimage-server" "nginx|nginx-light" "haproxy" "prometheus" "wrk" "chromium|chromium-browser" "fonts-dejavu-core" "curl" "jq" "valgrind" "e2fsprogs" "openssl" "rsync" "grokj2k-tools?") ;;

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -77,13 +78,19 @@ def render_picture(
 
 async def _shape(settings: Settings, source: Path, parameters: Parameters) -> Result:
     from orchestrator.imaging.pool import ImagingPool
+    from orchestrator.imaging.workers.file_access import folder_of
+    from orchestrator.imaging.workers.sandbox import FileAccess
     from orchestrator.transform.picture_shaper import PictureShaper
 
-    pool = ImagingPool(settings.imaging.model_copy(update={"processes": 1}))
-    try:
-        _, result = await PictureShaper(pool, settings.ico).shape(source, parameters, "")
-    finally:
-        await pool.close()
+    own = settings.imaging.model_copy(update={"processes": 1})
+    with TemporaryDirectory(prefix="ico-") as folder:
+        temporary = Path(folder)
+        files = FileAccess((folder_of(source),), (temporary,), temporary)
+        pool = ImagingPool(own, files=files)
+        try:
+            _, result = await PictureShaper(pool, settings.ico).shape(source, parameters, "")
+        finally:
+            await pool.close()
     return result
 
 

@@ -126,12 +126,15 @@ def verify(
 async def _convert_all(
     settings: Settings, pairs: list[FilePair], is_copyrighted: bool, tracker: Tracker
 ) -> list[Row]:
+    from orchestrator.imaging.workers.file_access import folder_of
     from orchestrator.ingest.pyramid_files import convert_file
     from orchestrator.ingest.pyramid_policies import policy_of
 
     policy = policy_of(settings.pyramids)
+    originals = {folder_of(pair.original) for pair in pairs}
+    targets = {folder_of(pair.target) for pair in pairs}
 
-    async with _imaging(settings) as imaging:
+    async with _imaging(settings, originals, targets) as imaging:
 
         async def convert_one(pair: FilePair) -> Row:
             made = await convert_file(imaging, pair, policy, is_copyrighted=is_copyrighted)
@@ -145,12 +148,15 @@ async def _verify_all(
     settings: Settings, names: list[str], keys: set[str], tracker: Tracker
 ) -> list[Row]:
     """Check each name: an object of the image bucket if it is in `keys`, else a file."""
+    from orchestrator.imaging.workers.file_access import folder_of
     from orchestrator.ingest.events.pyramid_services import open_bucket
     from orchestrator.ingest.pyramid_files import fetch_pyramid
 
     address = f"s3://{settings.pyramids.image_bucket}/"
     async with AsyncExitStack() as stack:
-        imaging = await stack.enter_async_context(_imaging(settings))
+        work = Path(stack.enter_context(TemporaryDirectory(prefix="pyramid-")))
+        folders = {folder_of(Path(name)) for name in names if name not in keys}
+        imaging = await stack.enter_async_context(_imaging(settings, folders, {work}))
         images = None
         if keys:
             images = await stack.enter_async_context(open_bucket(settings, "image"))
@@ -158,7 +164,7 @@ async def _verify_all(
         async def verify_one(name: str) -> Row:
             if images is None or name not in keys:
                 return {"pyramids": [_describe(name, await imaging.pyramids.check(Path(name)))]}
-            with TemporaryDirectory(prefix="pyramid-") as folder:
+            with TemporaryDirectory(dir=work) as folder:
                 path = Path(folder) / "pyramid.tif"
                 await fetch_pyramid(images, name.removeprefix(address), path)
                 return {"pyramids": [_describe(name, await imaging.pyramids.check(path))]}
@@ -168,15 +174,23 @@ async def _verify_all(
 
 
 @asynccontextmanager
-async def _imaging(settings: Settings) -> AsyncIterator[ImagingPool]:
+async def _imaging(
+    settings: Settings, readable: set[Path], writable: set[Path]
+) -> AsyncIterator[ImagingPool]:
+    """A pool whose workers read and write only in these folders, and there is a temporary one."""
     from orchestrator.imaging.pool import ImagingPool
+    from orchestrator.imaging.workers.sandbox import FileAccess
 
     processes = settings.imaging.processes or conversions_at_once(settings)
-    pool = ImagingPool(settings.imaging.model_copy(update={"processes": processes}))
-    try:
-        yield pool
-    finally:
-        await pool.close()
+    with TemporaryDirectory(prefix="pyramid-") as temporary:
+        folders = (*writable, Path(temporary))
+        files = FileAccess(tuple(readable), folders, Path(temporary))
+        own = settings.imaging.model_copy(update={"processes": processes})
+        pool = ImagingPool(own, files=files)
+        try:
+            yield pool
+        finally:
+            await pool.close()
 
 
 async def _run_all(works: Sequence[Work], at_once: int, tracker: Tracker) -> list[Row]:

@@ -33,6 +33,7 @@ from orchestrator.imaging.workers.decode_queue import JobGroup
 from orchestrator.imaging.workers.decode_threads import DecodeThreads
 from orchestrator.imaging.workers.decode_worker import WorkerLimits
 from orchestrator.imaging.workers.lanes import Lane
+from orchestrator.imaging.workers.sandbox import FileAccess
 from orchestrator.imaging.workers.whole_images import WholeImagePlaces
 from orchestrator.model import Dimensions, SourceKind
 from orchestrator.settings import Imaging
@@ -57,9 +58,11 @@ class ImagingPool:
     `close` ends them.
     """
 
-    def __init__(self, settings: Imaging, *, share: int = 1) -> None:
+    def __init__(
+        self, settings: Imaging, *, share: int = 1, files: FileAccess | None = None
+    ) -> None:
         """`share` is the number of processes of this host that have such a pool. They divide the
-        processor cores among them.
+        processor cores among them. `files`: the files that decode workers may open; None means any.
         """
         cores = os.cpu_count() or 1
         default = max(1, -(-cores // share))
@@ -80,6 +83,7 @@ class ImagingPool:
             cores=cores,
             bounds=self._bounds,
             grok_s=settings.decode_timeout_s / 2 if settings.grok == "auto" else 0,
+            files=files,
         )
         self._heavy_limits = replace(limits, nice=_HEAVY_NICE)
         tile_limits = replace(limits, max_cost=TILE_LANE_PIXELS)

@@ -51,6 +51,11 @@ class Scratch:
             await asyncio.to_thread(scratch._open_home)
         return scratch
 
+    @property
+    def home(self) -> Path | None:
+        """The folder of this process; None if it could not be created yet."""
+        return self._home
+
     @asynccontextmanager
     async def folder(self, expected_bytes: int = 0) -> AsyncIterator[Path]:
         """Create an empty folder for the block; the end of the block removes it with its content.

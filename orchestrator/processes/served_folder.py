@@ -15,6 +15,7 @@ from orchestrator import metrics
 from orchestrator.app import Services
 from orchestrator.errors import InvalidInput
 from orchestrator.fault_log import FaultLog
+from orchestrator.imaging.workers.file_access import record_folder
 from orchestrator.ingest.folder import FolderRegistrar
 from orchestrator.progress import READING_HEADERS, ProgressFile, registered_marker
 
@@ -55,6 +56,7 @@ class ServedFolder:
             registrar = FolderRegistrar(
                 services.catalog.assets, services.pipeline.registrar, services.pipeline.policies
             )
+            await asyncio.to_thread(record_folder, services.settings.data_dir, folder)
             progress = ProgressFile(services.settings.data_dir, READING_HEADERS)
             try:
                 await registrar.register(Path(folder), progress)

@@ -326,6 +326,11 @@ class Imaging(Section):
     """Whether whole images of lossless JPEG2000 files are decoded by Grok (`grk_decompress`, AGPL),
     a program of its own, where it is installed and saves time. It does not notice damaged files.
     """
+    readable_folders: list[str] = []
+    """More folders that decode workers may read: pictures that are read in place, or fonts outside
+    the folders of the system. Workers always read the object store, the source cache, and the
+    folders of originals that the settings name.
+    """
 
 
 class Log(Section):

@@ -9,13 +9,22 @@ from pathlib import Path
 import pytest
 
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.workers.sandbox import FileAccess
 from orchestrator.settings import Imaging
+
+TREE = Path(__file__).parents[2]
+"""Workers import functions of tests from here."""
 
 
 @pytest.fixture(scope="session")
-def pool() -> Iterator[ImagingPool]:
-    """A pool with small limits and one process in each lane."""
-    pool = ImagingPool(Imaging(processes=1, threads=2, max_pixels=200_000_000))
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImagingPool]:
+    """A pool with small limits and one process in each lane. Its workers are confined."""
+    files = FileAccess(
+        (TREE, tmp_path_factory.getbasetemp()),
+        (tmp_path_factory.getbasetemp(),),
+        tmp_path_factory.mktemp("temporary"),
+    )
+    pool = ImagingPool(Imaging(processes=1, threads=2, max_pixels=200_000_000), files=files)
     yield pool
     asyncio.run(pool.close())
 

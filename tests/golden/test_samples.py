@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from PIL import Image
 from orchestrator.errors import OrchestratorError
 from orchestrator.imaging import Probe
 from orchestrator.imaging.pool import ImagingPool
+from orchestrator.imaging.workers.sandbox import FileAccess
 from orchestrator.settings import Imaging
 from tests.golden.sample_requests import REQUESTS, SampleRequest, centre, rotated
 from tests.support.samples import Sample, difference, list_samples, rgba
@@ -51,11 +54,19 @@ class OneWorker:
                 self.answers[sample.name, request.name] = await self.ask(sample, request)
 
 
+def _confined_pool() -> ImagingPool:
+    """A pool whose one worker may read the samples and nothing else."""
+    folders = {sample.path.parent for sample in SAMPLES}
+    temporary = Path(tempfile.gettempdir())
+    files = FileAccess(tuple(folders), (), temporary)
+    return ImagingPool(Imaging(processes=1, threads=1, siblings=False), files=files)
+
+
 @pytest.fixture(scope="module")
 def worker() -> Iterator[OneWorker]:
     """One worker that has rendered every sample in every way, in the order of their names."""
     with asyncio.Runner() as runner:
-        worker = OneWorker(ImagingPool(Imaging(processes=1, threads=1, siblings=False)))
+        worker = OneWorker(_confined_pool())
         runner.run(worker.ask_all())
         yield worker
         runner.run(worker.pool.close())
@@ -81,7 +92,7 @@ def test_a_sample_is_right_in_every_kind_of_request(worker: OneWorker, sample: S
 @pytest.mark.timeout(600)
 async def test_the_second_answer_of_a_worker_is_the_first_one_in_any_order() -> None:
     """In a second worker: once in the reversed order, then in the first order again."""
-    worker = OneWorker(ImagingPool(Imaging(processes=1, threads=1, siblings=False)))
+    worker = OneWorker(_confined_pool())
     requests = [request for request in REQUESTS if request.name in ("whole", "tile", "thumbnail")]
     pairs = [(sample, request) for sample in SAMPLES for request in requests]
     try:

@@ -1,7 +1,8 @@
 """The functions that a decode worker process runs. `pool` starts them; they raise our errors only.
 
-A worker allows the sandboxed loaders, limits its own memory, ignores the signals that its parent
-handles, and ends when its parent ends, even if that was killed. asyncio is not imported here.
+A worker allows the sandboxed loaders, limits its own memory, gives up access to the network and to
+files that it does not need, ignores the signals that its parent handles, and ends when its parent
+ends, even if that was killed. asyncio is not imported here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import multiprocessing.connection
 import os
 import resource
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +43,7 @@ from orchestrator.imaging.render_cost import TooExpensive
 from orchestrator.imaging.slow_originals import reason_to_convert
 from orchestrator.imaging.source_writer import ThumbnailRequest
 from orchestrator.imaging.trial_decode import try_decoding
+from orchestrator.imaging.workers import handed_files, sandbox
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_PERTURB = -1, -3, -6
 _LOWEST_NICE = 19
@@ -58,6 +61,7 @@ class WorkerLimits:
     """What a worker may use: address space, all open pictures and a single one of them in bytes,
     `nice` added to its parent's, processor cores for one job, `max_cost` of a recipe (None: any),
     `grok_s` seconds that Grok may use for one image (0: it is not used).
+    folders (None: any file).
     `is_idle`: it runs, and reads and writes the disk, only while no other process wants to.
     """
 
@@ -70,12 +74,17 @@ class WorkerLimits:
     max_cost: int | None = None
     is_idle: bool = False
     grok_s: float = 0.0
+    files: sandbox.FileAccess | None = None
 
 
-def start(limits: WorkerLimits) -> None:
-    """Make this process a decode worker. The executor calls this as its initializer."""
+def start(limits: WorkerLimits, files: socket.socket) -> None:
+    """Make this process a decode worker, which receives files in memory by the socket. The executor
+    calls this as its initializer.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    sandbox.confine(limits.files, programs=limits.grok_s > 0)  # before the first thread
+    handed_files.receive_from(files)
     threading.Thread(target=_end_with_parent, daemon=True, name="parent-watch").start()
     os.nice(limits.nice)
     if limits.memory:
@@ -98,9 +107,12 @@ def start(limits: WorkerLimits) -> None:
         _run_when_idle()
 
 
-def report_ready() -> int:
-    """The process id of this worker. It has started when this call returns."""
-    return os.getpid()
+def report_ready() -> tuple[int, tuple[str, ...]]:
+    """The process id of this worker, and what the system does not let us refuse it
+    (`sandbox.find_gaps`). It has started when this call returns.
+    """
+    limits = _limits[0]
+    return os.getpid(), sandbox.find_gaps(limits.files, programs=limits.grok_s > 0)
 
 
 def render(recipe: Recipe) -> bytes:
@@ -122,6 +134,8 @@ def render_together(recipes: list[Recipe]) -> list[bytes | Exception]:
 def _render_or_error(recipe: Recipe) -> bytes | Exception:
     try:
         return render(recipe)
+    except PermissionError:  # may be of this process: then it is replaced
+        raise
     except (OSError, OrchestratorError, TooExpensive) as error:
         return error
 
@@ -167,7 +181,7 @@ def convert(
     """`imaging.source_writer.convert` in this process, on `limits.cores`. Raises FileNotFoundError,
     TooLarge, Unprocessable, NoRoom (the disk is full), OSError.
     """
-    with translate_errors(path, is_probed=True), _one_thread_afterwards():
+    with translate_errors(path, is_probed=True, target=target), _one_thread_afterwards():
         return source_writer.convert(
             Path(path),
             Path(target),
@@ -184,7 +198,7 @@ def write_pyramid(
     """`imaging.pyramid_writer.write_pyramid` in this process, on `limits.cores`. Raises as
     `convert`.
     """
-    with translate_errors(path, is_probed=True), _one_thread_afterwards():
+    with translate_errors(path, is_probed=True, target=target), _one_thread_afterwards():
         return pyramid_writer.write_pyramid(
             Path(path), Path(target), policy, limits.bounds, number=page, threads=limits.cores
         )
@@ -208,15 +222,16 @@ def write_thumbnails(path: str, request: ThumbnailRequest, limits: WorkerLimits)
     """`imaging.source_writer.write_thumbnails` in this process. Raises FileNotFoundError, TooLarge,
     Unprocessable, NoRoom (the disk is full), OSError.
     """
-    with translate_errors(path, is_probed=True):
+    with translate_errors(path, is_probed=True, target=str(request.folder / "thumbnail")):
         return source_writer.write_thumbnails(Path(path), request, limits.bounds)
 
 
 @contextmanager
-def translate_errors(path: str, *, is_probed: bool = False) -> Iterator[None]:
+def translate_errors(path: str, *, is_probed: bool = False, target: str = "") -> Iterator[None]:
     """Translate what libvips and OpenJPEG raise for the file at `path` into our errors. Their own
     text stays in this process, as the cause. `is_probed`: the dimensions that were expected come
-    from this file, so that other dimensions are a contradiction.
+    from this file, so that other dimensions are a contradiction. A file that cannot be opened, and
+    a folder of `target` that cannot be written, are an OSError.
     """
     vips.forget_errors()
     try:
@@ -228,11 +243,21 @@ def translate_errors(path: str, *, is_probed: bool = False) -> Iterator[None]:
     except MemoryError as error:
         raise TooLarge("The image needs more memory than one decode may use.") from error
     except (vips.VipsError, CodestreamError) as error:
-        if not Path(path).exists():
-            raise FileNotFoundError(path) from error
+        _check_access(path, target)
         raise vips.as_public_error(error, path) from error
     except (ValueError, OverflowError) as error:
         raise Damaged("The image file is damaged and cannot be decoded.") from error
+
+
+def _check_access(path: str, target: str) -> None:
+    """Raise OSError if the file cannot be opened, or nothing can be written beside `target`: that
+    is no fault of the picture.
+    """
+    os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    if target:
+        attempt = f"{target}.attempt"
+        os.close(os.open(attempt, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        Path(attempt).unlink()
 
 
 @contextmanager

@@ -58,6 +58,7 @@ class Lane:
         self.can_start = True
         """False if the last worker could not be started."""
         self._seconds_per_job = 0.1
+        self._has_reported_gaps = False
         self._is_closed = False
 
     async def run(
@@ -225,6 +226,9 @@ class Lane:
             worker.discard()
             return
         self.can_start = succeeded
+        if worker.gaps and not self._has_reported_gaps:
+            self._has_reported_gaps = True
+            log.warning("decode workers not confined", extra={"open": list(worker.gaps)})
         self._failed_starts = 0 if succeeded else self._failed_starts + 1
         if self._failed_starts >= _MAX_FAILED_STARTS:
             log.error("decode worker start failed", extra={"lane": self._name})

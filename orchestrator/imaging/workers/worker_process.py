@@ -16,9 +16,11 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from orchestrator.imaging.workers import decode_worker, large_results
+from orchestrator.imaging.workers.handed_files import FileHandover
 
 _START_TIMEOUT_S = 60.0
 _BUSY_SHARE = 0.1
@@ -30,6 +32,7 @@ _CHECK_PRECISION_S = 0.01
 _CPUCLOCK_SCHED = 2
 """The clock of the processor time of all threads of a process (Linux)."""
 
+_Started = tuple[ProcessPoolExecutor, FileHandover, int, tuple[str, ...]]
 OnResult = Callable[[Any, BaseException | None], None]
 """Called with the result of a call, or None and its error."""
 
@@ -54,7 +57,10 @@ class WorkerProcess:
         self._threads = threads
         self._executor: ProcessPoolExecutor | None = None
         self._call: Callable[..., Any] = _call
+        self._handover: FileHandover | None = None
         self.pid = 0
+        self.gaps: tuple[str, ...] = ()
+        """What the system does not let us refuse the process: see `sandbox.find_gaps`."""
         self.started_at = 0.0
         """When the process began to start."""
         self.is_unused = True
@@ -79,29 +85,32 @@ class WorkerProcess:
         self.started_at = time.monotonic()
         starting = self._threads.submit(self._start_executor)
 
-        def finish(future: Future[tuple[ProcessPoolExecutor, int]]) -> None:
+        def finish(future: Future[_Started]) -> None:
             self.is_starting = False
             succeeded = future.exception() is None
             if succeeded:
-                self._executor, self.pid = future.result()
+                self._executor, self._handover, self.pid, self.gaps = future.result()
             on_started(succeeded)
 
         starting.add_done_callback(lambda future: _call_on_loop(loop, finish, future))
 
-    def _start_executor(self) -> tuple[ProcessPoolExecutor, int]:
+    def _start_executor(self) -> _Started:
+        handover = FileHandover()
         executor = ProcessPoolExecutor(
             max_workers=1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=decode_worker.start,
-            initargs=(self._limits,),
+            initargs=(self._limits, handover.theirs),
         )
         try:
-            pid = executor.submit(decode_worker.report_ready).result(_START_TIMEOUT_S)
+            pid, gaps = executor.submit(decode_worker.report_ready).result(_START_TIMEOUT_S)
             self._call = large_results.call if _shares_files(executor) else _call
         except BaseException:  # ends the process, whatever happened, and raises again
             executor.shutdown(wait=False, cancel_futures=True)
+            handover.close()
             raise
-        return executor, pid
+        handover.theirs.close()  # the process has its own descriptor of this end
+        return executor, handover, pid, gaps
 
     def call(
         self,
@@ -119,6 +128,7 @@ class WorkerProcess:
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle
         overdue = stalled = False
+        was_unused = self.is_unused
         started_at, used_before_s = time.monotonic(), _processor_seconds(self.pid)
 
         def check_time() -> None:
@@ -135,7 +145,10 @@ class WorkerProcess:
             timer.cancel()
             self.is_busy = False
             result, error = outcome
-            if isinstance(error, BrokenProcessPool):
+            is_outdated = not was_unused and self._lost_access(error)
+            if is_outdated:
+                self.kill()
+            if is_outdated or isinstance(error, BrokenProcessPool):
                 self.discard()
                 error = WorkerDied(overdue=overdue, stalled=stalled)
             on_result(result, error)
@@ -143,12 +156,26 @@ class WorkerProcess:
         timer = loop.call_later(timeout_s, check_time)
         self.is_busy, self.is_unused = True, False
         try:
-            assert self._executor is not None  # noqa: S101  an idle process has one
+            assert self._executor and self._handover  # noqa: S101  an idle process has them
+            function, arguments = self._handover.prepare(function, arguments)
             future = self._executor.submit(self._call, function, *arguments)
         except BrokenProcessPool as error:  # the process ended while it was idle
             future = Future()
             future.set_exception(error)
         future.add_done_callback(lambda done: _call_on_loop(loop, finish, _outcome_of(done)))
+
+    def _lost_access(self, error: BaseException | None) -> bool:
+        """True if the process was refused a file that it should be able to open, as we are: its
+        folder was made or mounted after the process had started. A new process has access to it.
+        """
+        files = self._limits.files
+        if files is None or not isinstance(error, PermissionError) or error.filename is None:
+            return False
+        path = Path(error.filename)
+        is_open_to_us = (
+            os.access(path, os.R_OK) if path.exists() else os.access(path.parent, os.W_OK)
+        )
+        return is_open_to_us and files.covers(error.filename)
 
     def kill(self) -> None:
         """End the process at once. A call that runs in it gets WorkerDied."""
@@ -160,7 +187,9 @@ class WorkerProcess:
         """Forget a process that has ended or was killed. Its executor frees its resources."""
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
-        self._executor, self.pid = None, 0
+        if self._handover is not None:
+            self._handover.close()
+        self._executor, self._handover, self.pid = None, None, 0
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -19,7 +19,9 @@ class AssetIdentifiers:
         self._default_space = default_space
 
     def at_hand(self, path: ImagePath) -> AssetId | None:
-        """Return the id of the asset if no name has to be looked up for it, else None."""
+        """Return the id of the asset if no name has to be looked up for it, else None. Raises
+        InvalidImageRequest for numbers and names that no asset can have.
+        """
         customer, _, rest = path.identifier.partition("/")
         space, _, name = rest.partition("/")
         if not (name and space.isdigit() and customer.isascii() and customer.isdigit()):
@@ -28,7 +30,7 @@ class AssetIdentifiers:
 
     async def resolve(self, path: ImagePath) -> AssetId:
         """Return the id of the asset, which need not exist. Raises AssetNotFound for an unknown
-        customer, and CatalogUnavailable.
+        customer, InvalidImageRequest and CatalogUnavailable.
         """
         text = path.identifier
         customer, _, rest = text.partition("/")

@@ -105,9 +105,9 @@ class ImageRoutes:
                 return None
             version = path.version or self._settings.iiif.default_version
             image_request = parse_image_request(path.rest, version)
+            asset_id = self._identifiers.at_hand(path)
         except OrchestratorError:
             return None
-        asset_id = self._identifiers.at_hand(path)
         if asset_id is None:
             return None
         picture = self._deliverer.at_once(

@@ -72,6 +72,8 @@ class PortMiddleware:
         try:
             response = await self._answer(request, handler)
         except Exception as error:  # every error becomes a response; _error_response logs it
+            if isinstance(error, ConnectionResetError) and request.transport is None:
+                error = web.HTTPBadRequest()  # the client left before the end of its message
             response = self._error_response(request, error)
         finally:
             port_state.in_progress -= 1

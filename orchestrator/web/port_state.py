@@ -8,6 +8,7 @@ passes the counts to Prometheus.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections import defaultdict
@@ -23,6 +24,8 @@ from orchestrator.web.access_log import AccessLog
 from orchestrator.web.header_profile import HeaderProfile
 from orchestrator.web.hot_entries import HotEntry, HotKey
 from orchestrator.web.public_address import PublicAddressResolver
+
+log = logging.getLogger(__name__)
 
 
 class Tally:
@@ -152,7 +155,11 @@ class PortState:
         """
         if self._find_direct is None or self.in_progress > self.limits.max_requests:
             return None
-        return self._find_direct(profile, target)
+        try:
+            return self._find_direct(profile, target)
+        except Exception:  # a fault of ours: without an answer here, the connection would be cut
+            log.exception("direct answer failed")
+            return None
 
     def next_id(self) -> str:
         """Return a new request id: eight random digits of this process, then a number."""

@@ -251,6 +251,7 @@ def test_doctor_finds_no_problem_in_a_running_installation(on_server: Command) -
     findings = {row["check"]: row["status"] for row in on_server("doctor", "--json").json}
     assert set(findings) == {
         "libvips",
+        "decode workers",
         "storage",
         "ico",
         "pyramids",

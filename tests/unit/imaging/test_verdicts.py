@@ -130,7 +130,7 @@ async def check(pool: ImagingPool, folder: Path, make: object, *, parts: int, ru
     whole, cut = [body], list(truncations(body, parts))
     changed = list(flips(body, parts))
     lane, limits = pool._heavy, pool._heavy_limits
-    before = await lane.run(decode_worker.report_ready, timeout_s=60)
+    before, _ = await lane.run(decode_worker.report_ready, timeout_s=60)
     results = await lane.run(
         all_verdicts, [*whole, *cut, *changed], str(folder), limits, runs, timeout_s=300
     )

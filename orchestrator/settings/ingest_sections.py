@@ -214,3 +214,7 @@ class Api(Section):
     """Largest body of a batch request. The limit of all other bodies is 256 KiB."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 30
     """Time in which a client must send the body of a request; after that it is answered 408."""
+    rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Requests that the keys of one customer may send in a minute, together; more are answered 429.
+    Admin keys have no limit. 0 means no limit.
+    """

@@ -172,6 +172,9 @@ def build_api(services: ApiServices, settings: Settings, version: str) -> Api:
     operations = build_operations(resources, settings.api.max_body)
     document.describe(operations)
     router = OperationRouter(
-        catalog.keys, catalog.customers.exists, body_timeout_s=settings.api.body_timeout_s
+        catalog.keys,
+        catalog.customers.exists,
+        body_timeout_s=settings.api.body_timeout_s,
+        rate_limit=settings.api.rate_limit,
     )
     return Api(router, operations, pages.files)

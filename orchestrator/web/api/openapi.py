@@ -26,7 +26,7 @@ _PARAMETER_SCHEMAS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minLength": 1, "maxLength": 100},
 }
 _ANY_OPERATION = (400, 404, 413, 414, 431, 503)
-_WITH_KEY = (401, 403)
+_WITH_KEY = (401, 403, 429)
 _INGEST = (409, 422, 502, 504, 507)
 
 

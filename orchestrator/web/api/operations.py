@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.client_budgets import ClientBudgets
 from orchestrator.errors import InvalidImageRequest, InvalidInput, NotFound, TooLarge
 from orchestrator.ingest.payload.envelopes import MAX_BODY_BYTES, read_json
 from orchestrator.ingest.payload.fields import faults_of
@@ -56,6 +57,9 @@ which the handler checks.
 Responses = Mapping[int, type[BaseModel] | None]
 """The response model of each status below 400; None: no body."""
 M = TypeVar("M", bound=BaseModel)
+
+
+_TOO_MANY = "This customer sent too many requests. Repeat it after the seconds of Retry-After."
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,10 @@ class OperationRouter:
         customer_exists: Callable[[int], Awaitable[bool]],
         *,
         body_timeout_s: float = 30.0,
+        rate_limit: int = 0,
     ) -> None:
+        """`rate_limit` is in requests per minute of one customer; 0 means none."""
+        self._budgets = ClientBudgets(rate_limit, _TOO_MANY) if rate_limit else None
         self._keys = keys
         self._customer_exists = customer_exists
         self._body_timeout_s = body_timeout_s
@@ -188,13 +195,15 @@ class OperationRouter:
         return document if operation.raw else _validate(model, document)
 
     async def _authorise(self, request: web.Request, operation: Operation) -> Caller:
-        """Return the caller if it may call the operation. Raises KeyRequired, Forbidden,
-        NotFound.
+        """Return the caller if it may call the operation. Raises KeyRequired, Forbidden, NotFound,
+        TooManyRequests.
         """
         if operation.access in ("open", "sender"):
             return Caller(0, admin=False)
         refuse_cross_site_change(request)
         caller = await authenticate(request, self._keys)
+        if self._budgets is not None and not caller.admin:
+            self._budgets.spend(str(caller.customer))
         if operation.access == "admin":
             caller.require_admin()
         if "customer" in request.match_info:

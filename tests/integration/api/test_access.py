@@ -91,6 +91,21 @@ async def test_a_key_is_accepted_as_bearer_or_basic_until_it_is_revoked(house: H
         assert (await house.ask("GET", "/jobs", key="", Authorization=form)).status == 401
 
 
+async def test_a_key_is_replaced_without_a_refused_request(house: House):
+    """A second one is created, then the first one is revoked."""
+    customer = await house.customer()
+    first = house.keys[customer]
+    keys = f"/customers/{customer}/keys"
+    second = (await house.ask("POST", keys, {"label": "second"}, key=first)).json["token"]
+    for key in (first, second):
+        assert (await house.ask("GET", keys, key=key)).status == 200
+    revoke = f"{keys}/{first.partition('.')[0]}"
+    assert (await house.ask("DELETE", revoke, key=second)).status == 204
+    assert (await house.ask("GET", keys, key=first)).status == 401
+    assert (await house.ask("GET", keys, key=second)).status == 200
+    house.keys[customer] = second
+
+
 async def test_a_page_of_another_site_cannot_use_the_password_a_browser_remembers(house: House):
     made = await house.services.catalog.keys.create(1)
     basic = "Basic " + base64.b64encode(f"{made.id}:{made.secret}".encode()).decode()

@@ -284,6 +284,20 @@ def test_each_promise_for_a_fault_names_a_test_that_exists() -> None:
         ] == []
 
 
+def test_the_security_page_names_only_settings_and_tests_that_exist() -> None:
+    text = (DOCS / "security.md").read_text()
+    sections = "|".join(sorted({name.partition(".")[0] for name in FIELDS}))
+    settings = set(re.findall(rf"`((?:{sections})\.[a-z_]+)`", text))
+    assert len(settings) > 20
+    assert sorted(settings - set(FIELDS)) == []
+    rows = text.partition("## What stops it")[2].partition("\n## ")[0].splitlines()
+    for row in [each for each in rows if each.startswith("| ")][1:]:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert named, row
+        missing = [f"{path}::{name}" for path, name in named if name not in names_in(ROOT / path)]
+        assert missing == []
+
+
 def test_each_fault_of_each_dependency_has_a_promise() -> None:
     promised = {
         (dependency, fault)

@@ -28,7 +28,7 @@ def access_of(settings: Settings, temporary: Path | None = None) -> FileAccess:
     if storage.kind == "filesystem":
         own.append(data / "objects" if storage.root == Path() else storage.root)
     for folder in (scratch, *own):
-        with suppress(OSError):  # whoever writes to it reports that
+        with suppress(OSError):  # the process that writes to it reports that
             folder.mkdir(parents=True, exist_ok=True)
     named = [
         settings.ingest.folder,

@@ -16,6 +16,7 @@ import socket
 import stat
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -101,7 +102,8 @@ def confine(access: FileAccess | None, *, programs: bool = False) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if access is not None:
-        os.environ["TMPDIR"] = str(access.temporary)
+        libc.setenv(b"TMPDIR", os.fsencode(access.temporary), 1)  # for libvips
+        tempfile.tempdir = str(access.temporary)
         with suppress(OSError):
             _limit_files(libc, access, programs=programs)
     with suppress(OSError, AttributeError):  # libseccomp is missing or too old
@@ -202,7 +204,6 @@ def _system_paths() -> Iterable[Path]:
     """Libraries, fonts, this Python with its packages, and our own package."""
     yield from map(Path, _SYSTEM)
     yield from (Path.home() / name for name in _FONTS)
-    yield from map(Path, filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(":")))
     yield from map(Path, (sys.prefix, sysconfig.get_path("stdlib"), sysconfig.get_path("platlib")))
     yield Path(sysconfig.get_config_var("LIBDIR") or "/usr/lib")
     yield Path(__file__).parents[2]

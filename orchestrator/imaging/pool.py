@@ -85,6 +85,8 @@ class ImagingPool:
             grok_s=settings.decode_timeout_s / 2 if settings.grok == "auto" else 0,
             files=files,
         )
+        self.kept_bytes = limits.largest_picture
+        """A decoded original of up to so many bytes is kept by a worker for its next tiles."""
         self._heavy_limits = replace(limits, nice=_HEAVY_NICE)
         tile_limits = replace(limits, max_cost=TILE_LANE_PIXELS)
         self._tiles = Lane("tiles", processes, settings.queue, tile_limits, self._starters)

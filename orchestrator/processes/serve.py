@@ -279,7 +279,14 @@ def _build_promotion(
         locks=folder / "promotions",
     )
     demand = TileDemand(folder / "tile-demand", settings.window_s)
-    promoted = PromotedSources(services.sources, demand, settings, rules, promoter.enqueue)
+    promoted = PromotedSources(
+        services.sources,
+        demand,
+        settings,
+        rules,
+        promoter.enqueue,
+        kept_bytes=services.imaging.kept_bytes,
+    )
     return promoted, promoter
 
 

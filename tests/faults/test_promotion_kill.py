@@ -16,6 +16,7 @@ from PIL import Image
 
 from loadtests.processor_time import cpu_seconds
 from tests.support import pictures
+from tests.support.promotion import hurry
 from tests.support.serve_process import Reply, ServeProcess, fetch, start_server, wait_until
 
 SIZE = (2048, 1536)
@@ -63,6 +64,12 @@ def idle_workers(server: ServeProcess) -> list[int]:
     return found
 
 
+def is_promoted(server: ServeProcess) -> bool:
+    for pid in idle_workers(server):
+        hurry(pid)
+    return bool(promoted(server.data))
+
+
 def written(data: Path) -> list[Path]:
     return list(data.glob("cache/sources/.temp/*.tif*"))
 
@@ -75,6 +82,7 @@ def stop_while_it_writes(server: ServeProcess) -> None:
     """Stop the worker of the promotion when it has begun to write the pyramid."""
     wait_until(lambda: idle_workers(server), "a promotion has begun", PROMOTION_S)
     (pid,) = idle_workers(server)
+    hurry(pid)
 
     def is_writing() -> bool:
         os.kill(pid, signal.SIGSTOP)
@@ -119,7 +127,7 @@ def test_a_promotion_that_was_killed_leaves_nothing_and_is_made_again(tmp_path) 
             "the reserved room is given back",
         )
         draw(server, REST[1:2])
-        wait_until(lambda: promoted(data), "it is made again", PROMOTION_S)
+        wait_until(lambda: is_promoted(server), "it is made again", PROMOTION_S)
         wait_until(lambda: server.metric("promotions_total", outcome="made") == 1, "counted")
         assert len(server.log_events("source promoted")) == 1
         decoded = decodes(server)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.cache.disk.cache import DiskCache
@@ -15,4 +17,13 @@ def no_promotion(cache: DiskCache, folder: Path) -> PromotedSources:
     """Promotion that is turned off."""
     settings = Promotion(enabled=False)
     demand = TileDemand(folder / "tile-demand", settings.window_s)
-    return PromotedSources(cache, demand, settings, CachingRules(), lambda _: None)
+    return PromotedSources(cache, demand, settings, CachingRules(), lambda _: None, kept_bytes=0)
+
+
+def hurry(pid: int) -> None:
+    """Give the worker of a promotion an ordinary priority, if this user may: on a busy machine it
+    gets no processor for minutes.
+    """
+    with suppress(PermissionError, ProcessLookupError):
+        os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, pid, 0)

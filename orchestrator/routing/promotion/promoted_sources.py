@@ -23,6 +23,7 @@ from orchestrator.exception_text import describe_error
 from orchestrator.iiif.geometry import ResolvedImage, decoded_pixels
 from orchestrator.imaging.ready_tiles import has_cached_reads
 from orchestrator.imaging.recipes import FASTEST, ConversionPolicy, pyramid_levels
+from orchestrator.imaging.slow_originals import decoded_bytes
 from orchestrator.model import FILE, Asset, AssetId, AssetState, Source, SourceKind
 from orchestrator.origins.file_reader import is_unchanged, verify_file
 from orchestrator.routing.caching_rules import CachingRules
@@ -34,7 +35,7 @@ _KNOWN_KEPT = 20_000
 _LOSSY = frozenset(("jpg", "webp", "avif"))
 """Other formats lose nothing and may have 16 bits, so they are cut from the source itself."""
 _ORIGINAL_SPEED = 5
-"""Tiles of an original that is kept decoded take this many times less time than JPEG2000."""
+"""An original is decoded, or cut if it is kept decoded, so many times faster than JPEG2000."""
 _UNSETTLED = frozenset((AssetState.REGISTERED, AssetState.INGESTING))
 """A conversion follows, which makes a better source."""
 _TILES = range(128, 1025, 16)
@@ -67,10 +68,14 @@ class PromotedSources:
         settings: Promotion,
         rules: CachingRules,
         on_demand: Callable[[Asset], None],
+        *,
+        kept_bytes: int,
     ) -> None:
         """`cache` is the source cache. `on_demand` is called with an asset whose source should be
-        promoted, at each further tile.
+        promoted, at each further tile. A worker keeps an original open whose decoded pixels have up
+        to `kept_bytes`.
         """
+        self._kept_bytes = kept_bytes
         self._cache = cache
         self._demand = demand
         self._settings = settings
@@ -130,7 +135,7 @@ class PromotedSources:
         if asset.state in _UNSETTLED or image.full_region or not self._may_use(asset, image):
             return
         settings, pixels = self._settings, asset.width * asset.height
-        drawn = self._demand.add(f"{asset.id} {asset.version}", _pixels_drawn(asset, image))
+        drawn = self._demand.add(f"{asset.id} {asset.version}", self._pixels_drawn(asset, image))
         if drawn >= max(settings.from_pixels, settings.share * pixels):
             self._on_demand(asset)
 
@@ -141,6 +146,17 @@ class PromotedSources:
             and image.format in _LOSSY
             and self._rules.may_orchestrate(asset)
         )
+
+    def _pixels_drawn(self, asset: Asset, image: ResolvedImage) -> float:
+        """What the image costs, as the number of JPEG2000 pixels that could be decoded in that
+        time. An original that is not kept is decoded again.
+        """
+        source, dimensions = asset.source, asset.dimensions
+        pixels = decoded_pixels(image, source.levels if source else 0)
+        if source is not None and source.kind is SourceKind.JPEG2000:
+            return pixels
+        is_kept = decoded_bytes(dimensions) <= self._kept_bytes
+        return (pixels if is_kept else dimensions[0] * dimensions[1]) / _ORIGINAL_SPEED
 
 
 def promotion_policy(source: Source) -> ConversionPolicy:
@@ -161,13 +177,6 @@ def promoted_product(asset: Asset, source: Source) -> Product:
 def _is_slow(asset: Asset) -> bool:
     """True if the asset has a source of which each tile takes a decode."""
     return asset.source is not None and asset.source.kind is not SourceKind.PYRAMID_TIFF
-
-
-def _pixels_drawn(asset: Asset, image: ResolvedImage) -> float:
-    """The pixels that are decoded for `image`, in pixels of JPEG2000."""
-    if asset.source is not None and asset.source.kind is SourceKind.JPEG2000:
-        return decoded_pixels(image, asset.source.levels)
-    return image.region[2] * image.region[3] / _ORIGINAL_SPEED
 
 
 def _with_pyramid(asset: Asset, source: Source) -> Asset:

@@ -69,8 +69,10 @@ load: setup ## run the locust scenarios against ADDRESS (default: the product on
 	$(BIN)/locust -f loadtests/locustfile.py --headless --users $${USERS:-16} --run-time $${TIME:-60s} \
 		--host $${ADDRESS:-http://127.0.0.1:$(PORT)}
 
-docs: setup ## write config/default.toml and the tables of settings, commands and metrics
+docs: setup ## write config/default.toml and the generated pages; build the documentation in build/site
 	$(BIN)/python scripts/write_docs.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
 
 image: ## build a container image
 	docker build --tag orchestrator .

@@ -1,5 +1,5 @@
-"""Writes the documents that are generated from the code: config/default.toml and the tables of
-settings, commands and metrics.
+"""Writes the documents that are generated from the code: config/default.toml, the tables of
+settings, commands and metrics, the operations of the API, and the sizing.
 
 `tests/unit/test_docs.py` compares the files with the same functions, so that they are never out of
 date.
@@ -8,6 +8,7 @@ date.
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from orchestrator.metrics import INSTRUMENTS
 from orchestrator.settings import ALIASES, default_toml, settings_table
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))  # a test loads this file by its path
+import openapi_page  # noqa: E402
+import sizing_page  # noqa: E402
 
 _KINDS = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "Path": "PATH", "path": "PATH"}
 
@@ -67,6 +71,8 @@ def documents() -> dict[Path, str]:
         ROOT / "docs" / "settings.md": settings_document(),
         ROOT / "docs" / "cli.md": cli_document(),
         ROOT / "docs" / "metrics.md": metrics_document(),
+        ROOT / "docs" / "openapi.md": openapi_page.document(),
+        ROOT / "docs" / "sizing.md": sizing_page.document(),
     }
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.output import print_line, print_table
+from orchestrator.cli.output import print_line, print_table, print_warning
 from orchestrator.cli.session import Commands, CustomerOption, Session, command
-from orchestrator.errors import AssetNotFound, InvalidInput
+from orchestrator.errors import AssetNotFound, Conflict, InvalidImageRequest, InvalidInput, NotFound
 from orchestrator.model import Asset, AssetId
 
 if TYPE_CHECKING:
@@ -147,6 +148,39 @@ def set_image(  # noqa: PLR0913  one parameter for each option
 
 
 @command()
+def add_aliases(
+    session: Session,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Lines of an alias, a tab and the id of an asset."),
+    ],
+) -> None:
+    """Add the aliases that a file lists to those that the assets have. Exit status 1 if any line
+    failed.
+    """
+    wanted = _read_aliases(file)
+
+    async def add(services: Services) -> list[str]:
+        failed = []
+        for image, names in wanted.items():
+            try:
+                asset_id = (await _get_asset(services, image)).id
+                known = await services.catalog.aliases.of(asset_id)
+                await services.catalog.aliases.replace(asset_id, [*known, *names])
+            except (NotFound, Conflict, InvalidInput, InvalidImageRequest) as error:
+                failed.append(f"{image}: {error.public}")
+        return failed
+
+    failed = session.run(add)
+    done = len(wanted) - len(failed)
+    session.print_result({"assets": done, "failed": failed}, f"aliases of {done} assets")
+    for line in failed:
+        print_warning(line)
+    if failed:
+        raise typer.Exit(1)
+
+
+@command()
 def delete_image(session: Session, image: AssetArgument) -> None:
     """Delete an asset: its record, its objects and its cached files."""
 
@@ -179,6 +213,21 @@ def reingest_image(session: Session, image: AssetArgument) -> None:
         return (await services.pipeline.reingester.reingest(asset.id)).asset
 
     _print_version(session, session.run(reingest))
+
+
+def _read_aliases(file: Path) -> dict[str, list[str]]:
+    """The new aliases of each asset. Raises InvalidInput."""
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{file} cannot be read as text in UTF-8.") from error
+    aliases: dict[str, list[str]] = {}
+    for number, line in enumerate(lines, 1):
+        alias, tab, image = line.partition("\t")
+        if not (alias and tab and image):
+            raise InvalidInput(f"Line {number} of {file} is not an alias, a tab and an id.")
+        aliases.setdefault(image, []).append(alias)
+    return aliases
 
 
 def _print_version(session: Session, asset: Asset) -> None:
@@ -250,6 +299,7 @@ COMMANDS: Commands = {
     "list": list_images,
     "show": show_image,
     "set": set_image,
+    "alias": add_aliases,
     "delete": delete_image,
     "reingest": reingest_image,
 }

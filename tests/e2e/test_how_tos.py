@@ -2,9 +2,10 @@
 would run them.
 
 A page's `sh` blocks run in order in one shell; a block marked `sh server` runs in the background,
-and the next block waits until the server is ready. A `text` block is the expected output of the
-block before it, where a line `...` stands for any number of lines, and ` ...` in a line for any
-text. Ports and addresses of services are replaced by those of this run.
+and the next block waits until the server is ready; one marked `sh background` also runs in the
+background; `sh install` and `sh path` are for `test_newcomer.py`. A `text` block is the expected
+output of the block before it, where a line `...` stands for any number of lines, and ` ...` in a
+line for any text. Ports and addresses of services are replaced by those of this run.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from tests.support.weed import BUCKET, s3_client, weed
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [
     *sorted((DOCS / "how-to").glob("*.md")),
+    DOCS / "quick-start.md",
     DOCS / "api.md",
     DOCS / "ico.md",
     DOCS / "manifests.md",
@@ -48,7 +50,8 @@ server=
 stop_server() {
   [ -z "$server" ] || { kill -TERM "$server" || true; wait "$server" || true; server=; }
 }
-trap stop_server EXIT
+stop_all() { stop_server; kill $(jobs -p) 2> /dev/null || true; }
+trap stop_all EXIT
 wait_until_ready() {
   for _ in $(seq 600); do
     curl -sf -o ready.json "http://localhost:$ORCHESTRATOR_SERVER__PORT/health/ready" && return
@@ -62,20 +65,24 @@ wait_until_ready() {
 
 @dataclass(frozen=True)
 class Block:
-    """A shell block with the output that the page promises, None if it promises none."""
+    """A shell block with the output that the page promises, None if it promises none. `kind` is
+    `sh`, `sh server` or `sh background`.
+    """
 
+    kind: str
     text: str
-    is_server: bool
-    output: str | None
+    output: str | None = None
 
 
 def blocks_of(page: str) -> list[Block]:
     found: list[Block] = []
-    for kind, text in re.findall(r"^```(sh server|sh|text)\n(.*?)^```$", page, re.M | re.S):
+    for kind, text in re.findall(
+        r"^```(sh server|sh background|sh|text)\n(.*?)^```$", page, re.M | re.S
+    ):
         if kind == "text":
-            found[-1] = Block(found[-1].text, found[-1].is_server, text)
+            found[-1] = replace(found[-1], output=text)
         else:
-            found.append(Block(text, kind == "sh server", None))
+            found.append(Block(kind, text))
     return found
 
 
@@ -83,12 +90,14 @@ def script_of(blocks: list[Block]) -> str:
     parts = [PRELUDE]
     for number, block in enumerate(blocks):
         parts.append(f"printf '\\n{MARK} {number}\\n'\n")
-        if block.is_server:
+        if block.kind == "sh server":
             lines = block.text.strip().split("\n")
             lines[-1] = f"exec {lines[-1]}"
             body = "\n".join(lines)
             parts.append(f"stop_server\n({body}\n) > server.log 2>&1 &\nserver=$!\n")
             parts.append("wait_until_ready\n")
+        elif block.kind == "sh background":
+            parts.append(f"(exec {block.text.strip()}) > background.log 2>&1 &\n")
         else:
             parts.append(block.text)
     return "".join(parts)
@@ -171,6 +180,8 @@ def services(page: str, folder: Path) -> Iterator[tuple[dict[str, str], list[Any
         if "localhost:9000" in page:
             port = stack.enter_context(run_http_server(take_purge))
             addresses["localhost:9000"] = f"localhost:{port}"
+        if "localhost:8088" in page:
+            addresses["localhost:8088"] = f"localhost:{free_port()}"
         yield addresses, purges
 
 
@@ -228,8 +239,17 @@ def test_every_common_task_has_its_page() -> None:
         "use-a-cdn",
         "restrict-images",
         "size-the-cache",
+        "back-up-and-restore",
+        "move-from-cantaloupe",
+        "move-from-the-dlcs",
+        "move-from-iipimage",
+        "quick-start",
     }
 
 
 def test_the_programs_of_the_pages_are_there() -> None:
-    assert [name for name in ("bash", "curl", "jq", "openssl") if shutil.which(name) is None] == []
+    assert [
+        name
+        for name in ("bash", "curl", "jq", "nginx", "openssl", "rsync")
+        if shutil.which(name) is None
+    ] == []

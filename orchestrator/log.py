@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TextIO
 
 from orchestrator.exception_text import describe_error, format_traceback
+from orchestrator.work_context import work_context
 
 MAX_FIELD_CHARS = 2_000
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -33,8 +34,8 @@ log = logging.getLogger(__name__)
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one line of JSON: time, level, logger, event, the extra fields, and the
-    traceback if there is one.
+    """Formats a record as one line of JSON: time, level, logger, event, the request and job for
+    which the code runs, the extra fields, and the traceback if there is one.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -46,6 +47,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": _event(record),
             "pid": record.process,
+            **work_context().fields(),
         }
         for name, value in vars(record).items():
             if name not in _STANDARD:

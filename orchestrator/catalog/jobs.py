@@ -19,6 +19,7 @@ from orchestrator.catalog.connection import Pool
 from orchestrator.catalog.values import AssetDraft
 from orchestrator.errors import Fault, StateConflict
 from orchestrator.loop_turns import in_turns
+from orchestrator.work_context import work_context
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "superseded"]
 STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled", "superseded")
@@ -59,7 +60,8 @@ class Job:
     """A recorded job. `attempts` is the number of attempts that started; `worker` identifies the
     last claim; `fault` is why the last attempt failed; `begun` is the time of the first attempt
     since the job was submitted or a person retried it; `generation` is that of the request that it
-    was accepted for, 0 without one; `progress` is what a job that changes many assets has recorded.
+    was accepted for, 0 without one; `progress` is what a job that changes many assets has recorded;
+    `request_id` is the id of the HTTP request that caused the job, "" for none.
     """
 
     id: int
@@ -82,6 +84,7 @@ class Job:
     begun: datetime | None = None
     generation: int = 0
     progress: Mapping[str, Any] | None = None
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ class Jobs:
                 [draft.dedupe for draft in some],
                 [generations.get(draft.asset, draft.generation) for draft in some],
                 number,
+                work_context().request_id,
             )
             ids += [row["id"] for row in rows]
         return RecordedJobs(number, tuple(ids))
@@ -204,9 +208,10 @@ class Jobs:
 
 
 _INSERT = """INSERT INTO jobs
-        (kind, payload, customer, lane, host, asset, due, wait_s, dedupe, generation, batch)
+        (kind, payload, customer, lane, host, asset, due, wait_s, dedupe, generation, batch,
+        request_id)
     SELECT kind, payload, customer, lane, host, asset,
-        clock_timestamp() + make_interval(secs => delay), delay, dedupe, generation, $10
+        clock_timestamp() + make_interval(secs => delay), delay, dedupe, generation, $10, $11
     FROM unnest($1::text[], $2::jsonb[], $3::int[], $4::text[], $5::text[], $6::text[],
         $7::float8[], $8::text[], $9::bigint[]) WITH ORDINALITY AS draft
         (kind, payload, customer, lane, host, asset, delay, dedupe, generation, place)
@@ -259,4 +264,5 @@ def job_of(row: asyncpg.Record) -> Job:
         begun=row["begun"],
         generation=row["generation"],
         progress=row["progress"],
+        request_id=row["request_id"],
     )

@@ -29,6 +29,7 @@ from orchestrator.exception_text import describe_error
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.model import Asset, AssetId
 from orchestrator.settings import Ingest
+from orchestrator.work_context import work_context
 
 log = logging.getLogger(__name__)
 PURGE, WARM_UP, WEBHOOK = "purge", "warm_up", "webhook"
@@ -160,6 +161,7 @@ class HookHandler:
     ) -> None:
         if not address:
             return  # the hook is no longer configured
+        headers = {**work_context().headers(), **headers}
         timeout = aiohttp.ClientTimeout(total=self._settings.after_timeout_s)
         jar = aiohttp.DummyCookieJar()
         try:

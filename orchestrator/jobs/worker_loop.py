@@ -28,6 +28,7 @@ from orchestrator.jobs.fairness import LaneRotation
 from orchestrator.jobs.running_jobs import RunningJob, RunningJobs, log_fields
 from orchestrator.jobs.settler import ERROR_FIRST_S, ERROR_LONGEST_S, Settler
 from orchestrator.jobs.worker_options import WorkerOptions
+from orchestrator.work_context import WorkContext, working_for
 
 log = logging.getLogger(__name__)
 
@@ -184,6 +185,11 @@ class Worker:
     # --- running jobs -------------------------------------------------------------------------
 
     async def _run_job(self, running: RunningJob) -> None:
+        job = running.job
+        with working_for(WorkContext(job.request_id, job=job.id)):
+            await self._run_handler(running)
+
+    async def _run_handler(self, running: RunningJob) -> None:
         job, started = running.job, time.monotonic()
         try:
             await self._handlers[job.kind](job)

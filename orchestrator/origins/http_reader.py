@@ -25,6 +25,7 @@ from orchestrator.origins.network_rules import is_public
 from orchestrator.origins.origin_kinds import OriginKind
 from orchestrator.origins.reader_types import NotModified, OriginAccess, OriginStream
 from orchestrator.settings import Ingest
+from orchestrator.work_context import work_context
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _TEMPORARY = {408, 425, 429}
@@ -140,7 +141,8 @@ class HttpReader:
     async def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
         assert self._session is not None, "used outside its context"  # noqa: S101  a programming error
         try:
-            return await self._session.get(url, headers=headers, allow_redirects=False)
+            named = work_context().headers() | headers
+            return await self._session.get(url, headers=named, allow_redirects=False)
         except UnicodeError as error:  # the codec's error for a label that is empty or too long
             raise OriginUnavailable(
                 "The origin's host name is not valid. Check the address.", retryable=False

@@ -43,6 +43,7 @@ from orchestrator.web.responses import (
     request_variant,
     respond,
 )
+from orchestrator.work_context import WorkContext, valid_trace_parent, working_for
 
 _SELECTING_HEADERS = ("Authorization", "X-S3-Region", "X-S3-Bucket")
 """Headers that select among answers; no answer from memory depends on them."""
@@ -68,9 +69,11 @@ class PortMiddleware:
         started = time.perf_counter()
         port_state = self._port_state
         request[REQUEST_ID] = client_request_id(request.headers) or port_state.next_id()
+        trace_parent = valid_trace_parent(request.headers.get("traceparent", ""))
         port_state.in_progress += 1
         try:
-            response = await self._answer(request, handler)
+            with working_for(WorkContext(request[REQUEST_ID], trace_parent)):
+                response = await self._answer(request, handler)
         except Exception as error:  # every error becomes a response; _error_response logs it
             if isinstance(error, ConnectionResetError) and request.transport is None:
                 error = web.HTTPBadRequest()  # the client left before the end of its message

@@ -22,7 +22,15 @@ from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, r
 ENV = {"ORCHESTRATOR_INGEST__ALLOW_PRIVATE_ADDRESSES": "true"}
 
 
+REQUEST_IDS: list[str | None] = []
+"""The ids of the requests that the origin received."""
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        REQUEST_IDS.append(self.headers["X-Request-Id"])
+        super().do_GET()
+
     def log_message(self, *_: Any) -> None:
         """Nothing."""
 
@@ -58,10 +66,14 @@ def key(server: ServeProcess, command: Any) -> str:
     return str(made.json["token"])
 
 
-def ask(method: str, url: str, key: str, body: Any = None) -> tuple[int, Any]:
+def ask(
+    method: str, url: str, key: str, body: Any = None, *, request_id: str = ""
+) -> tuple[int, Any]:
     """Status and parsed body."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    if request_id:
+        headers["X-Request-Id"] = request_id
     request = urllib.request.Request(url, data=data, method=method, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
@@ -129,6 +141,28 @@ def test_a_finished_batch_lists_each_failed_asset(server: ServeProcess, key: str
     status, again = ask("POST", f"{at}/retry", key)
     assert (status, again["jobs"]) == (200, 2)
     assert within(60, lambda: ask("GET", at, key)[1]["errors"] == 2)
+
+
+def test_the_id_of_a_request_is_in_every_log_line_of_its_jobs_and_in_their_requests(
+    server: ServeProcess, key: str, origin: str
+):
+    queue = f"{server.private}/customers/1/queue"
+    names = ["tiger", "page"]
+    body = {
+        "member": [
+            {"id": f"named/{name}", "space": 4, "origin": f"{origin}/{name}.jpg"} for name in names
+        ]
+    }
+    before = len(server.log().splitlines())
+    status, batch = ask("POST", queue, key, body, request_id="from-the-client")
+    assert status == 201
+    at = f"{queue}/batches/{batch['id']}"
+    assert within(60, lambda: ask("GET", at, key)[1]["finished"] is not None)
+    assert REQUEST_IDS.count("from-the-client") >= len(names)
+    lines = [json.loads(line) for line in server.log().splitlines()[before:]]
+    of_assets = [line for line in lines if str(line.get("asset", "")).startswith("1/4/named%2F")]
+    assert {line.get("request_id") for line in of_assets} == {"from-the-client"}
+    assert [line for line in of_assets if "job" in line]
 
 
 def within(seconds: float, check: Any) -> bool:

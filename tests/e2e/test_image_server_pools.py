@@ -143,6 +143,19 @@ def tiles_of(document: dict) -> list[tuple[str, tuple[int, int]]]:
     return found
 
 
+def test_an_image_server_gets_the_id_of_the_request_and_the_trace_of_the_client(
+    installation: Installation,
+) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    address = f"{installation.server.public}/iiif/3/1%2F1%2Fpage/512,256,256,256/256,/0/default.jpg"
+    answer = fetch(address, X_Request_Id="abc-1", traceparent=trace)
+    assert (answer.status, answer.headers["x-served-from"]) == (200, "imageserver")
+    received = [each for node in installation.nodes for each in node.received]
+    seen = [each for each in received if each.headers.get("X-Request-ID") == "abc-1"]
+    assert [each for each in seen if "/512,256,256,256/" in each.target]
+    assert {each.headers.get("traceparent") for each in seen} == {trace}
+
+
 def test_no_tile_of_a_zoom_session_is_decoded_at_needless_resolution(
     installation: Installation,
 ) -> None:

@@ -18,6 +18,7 @@ from yarl import URL
 from orchestrator import metrics
 from orchestrator.routing.image_servers.node_breaker import NodeBreaker
 from orchestrator.settings import ImageServerPool
+from orchestrator.work_context import work_context
 
 log = logging.getLogger(__name__)
 MAX_BYTES = 512 * 1024**2
@@ -159,7 +160,10 @@ class Node:
             sock_connect=self._settings.connect_timeout_s,
             sock_read=self._settings.first_byte_timeout_s,
         )
-        async with session.get(url, allow_redirects=False, timeout=timeout) as answer:
+        headers = work_context().headers()
+        async with session.get(
+            url, headers=headers, allow_redirects=False, timeout=timeout
+        ) as answer:
             body = await _read_bounded(answer)
             return body, answer.status, judge(answer, body)
 

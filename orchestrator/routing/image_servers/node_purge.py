@@ -22,6 +22,7 @@ from orchestrator import metrics
 from orchestrator.backoff import backoff_s
 from orchestrator.errors import ImageServerUnavailable
 from orchestrator.model import FILE, Asset, AssetId
+from orchestrator.work_context import work_context
 
 log = logging.getLogger(__name__)
 MAX_PENDING = 1000
@@ -115,9 +116,8 @@ class NodePurge:
     async def _run_task(self, session: aiohttp.ClientSession, task: dict[str, str | None]) -> str:
         """What went wrong, in one or two words; '' if the task has succeeded."""
         url = URL(f"{self.address}/tasks", encoded=True)
-        async with session.post(
-            url, json=task, headers=self._headers, allow_redirects=False
-        ) as answer:
+        headers = self._headers | work_context().headers()
+        async with session.post(url, json=task, headers=headers, allow_redirects=False) as answer:
             if answer.status != _ACCEPTED:
                 return f"status {answer.status}"
             # Only the path: the host is the one that the node takes for its own.
@@ -125,7 +125,7 @@ class NodePurge:
         looks = 0
         while True:
             async with session.get(
-                url.with_path(path, encoded=True), headers=self._headers, allow_redirects=False
+                url.with_path(path, encoded=True), headers=headers, allow_redirects=False
             ) as answer:
                 if answer.status != 200:
                     return f"status {answer.status}"

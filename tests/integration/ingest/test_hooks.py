@@ -29,6 +29,7 @@ from orchestrator.ingest.register import Request
 from orchestrator.jobs.worker_loop import Worker
 from orchestrator.model import Asset, AssetId
 from orchestrator.settings import Ingest
+from orchestrator.work_context import WorkContext, working_for
 from tests.support import pictures
 from tests.support.ingesting import IngestSystem, open_ingest_system, settings_for
 from tests.support.jobs import FAST, running
@@ -126,6 +127,22 @@ async def calling(
 async def ingest_one(system: IngestSystem) -> Asset:
     path = pictures.jpeg(system.pictures / "a.jpg", 90, 60)
     return (await system.ingest(Request(ID, str(path)))).asset
+
+
+async def test_a_webhook_gets_the_id_of_the_request_that_changed_the_asset(
+    dsn: str, tmp_path: Path, imaging: ImagingPool
+) -> None:
+    async with (
+        a_web_server() as server,
+        hooked(dsn, tmp_path, imaging, webhook_url=f"{server.base}/changed") as system,
+    ):
+        with working_for(WorkContext("abc-1")):
+            await ingest_one(system)
+        async with calling(system) as ended:
+            jobs = await ended()
+    assert {job.request_id for job in jobs} == {"abc-1"}
+    [(_, _, headers, _)] = server.requests
+    assert headers["X-Request-ID"] == "abc-1"  # as aiohttp spells it
 
 
 async def test_the_cdn_is_purged_before_the_source_is_warmed_up_and_the_webhook_is_called(

@@ -20,6 +20,7 @@ from orchestrator.errors import (
     StorageUnavailable,
 )
 from orchestrator.jobs.worker_loop import Worker
+from orchestrator.work_context import WorkContext, work_context, working_for
 from tests.support.jobs import (
     FAST,
     KIND,
@@ -343,3 +344,23 @@ async def test_jobs_that_wait_for_a_window_are_due_at_its_opening(system: JobSys
     await system.catalog.due_times.delay([KIND], 0)
     assert (await claims.next_due_s([KIND]) or 0) <= 0
     assert len({*waiting.ids, *other.ids}) == 2
+
+
+async def test_a_job_and_the_jobs_it_submits_run_for_the_request_that_caused_them(
+    system: JobSystem,
+) -> None:
+    contexts: list[WorkContext] = []
+    following: list[int] = []
+
+    async def handler(job: Job) -> None:
+        contexts.append(work_context())
+        if not following:
+            following.extend((await system.submitter.submit([a_draft(1)])).ids)
+
+    with working_for(WorkContext("abc-1")):
+        recorded = await system.submitter.submit([a_draft()])
+    async with system.working(handler):
+        await system.ended(recorded.ids)
+        [next_job] = await system.ended(following)
+    assert next_job.request_id == "abc-1"
+    assert contexts == [WorkContext("abc-1", job=number) for number in (*recorded.ids, *following)]

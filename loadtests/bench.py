@@ -18,6 +18,7 @@ from loadtests.benches.beside_ingest import p10
 from loadtests.benches.bulk import p15
 from loadtests.benches.cold import p4
 from loadtests.benches.context import Bench, Context
+from loadtests.benches.curves import p17
 from loadtests.benches.files import p9
 from loadtests.benches.flood import p6
 from loadtests.benches.hot import p1, p2, p3
@@ -30,7 +31,7 @@ from loadtests.benches.tiles import p5
 from loadtests.benches.transforms import p14
 from loadtests.benches.uploads import p14_uploads
 from loadtests.benches.zoom import ScriptMissingError, p11
-from loadtests.harness import Row, Skipped, table, write_results
+from loadtests.harness import Point, Row, Skipped, table, write_results
 from tests.support.reference_servers import ServerMissingError
 
 BENCHES: dict[str, Bench] = {
@@ -50,6 +51,7 @@ BENCHES: dict[str, Bench] = {
     "P14": p14,
     "P15": p15,
     "P16": p16,
+    "P17": p17,
     "P14U": p14_uploads,
 }
 
@@ -68,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(
             f"unknown bench: {', '.join(sorted(unknown))}; choose from {', '.join(BENCHES)}"
         )
-    outcomes: list[Row | Skipped] = []
+    outcomes: list[Row | Point | Skipped] = []
     has_failed = False
     for name in names:
         rows, is_fine = _run(name, chosen.rounds, chosen.seconds)
@@ -80,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if has_failed else 0
 
 
-def _run(name: str, rounds: int, seconds: float) -> tuple[list[Row | Skipped], bool]:
+def _run(name: str, rounds: int, seconds: float) -> tuple[list[Row | Point | Skipped], bool]:
     print(f"{name} ...", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"bench-{name.lower()}-") as scratch:

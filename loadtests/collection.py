@@ -15,13 +15,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from orchestrator.imaging import MAX_QUALITY
+from orchestrator.imaging import FAST_LOSSY, FASTEST, MAX_QUALITY, ConversionPolicy
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.settings import Imaging
 from tests.support.scenes import scene, write_jpeg, write_pyramid
 
 LARGE = (8000, 6000)
 """48 megapixels."""
+MEGAPIXELS = {10: (4000, 2500), 50: (8000, 6250), 200: (16_000, 12_500), 1000: (40_000, 25_000)}
+"""(width, height) of the images of the curves (P17)."""
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -98,10 +100,10 @@ def converted_jpeg2000() -> Path:
     return _make_once("converted.jp2", convert)
 
 
-async def _convert(original: Path, target: Path) -> None:
+async def _convert(original: Path, target: Path, policy: ConversionPolicy = MAX_QUALITY) -> None:
     pool = ImagingPool(Imaging(processes=1))
     try:
-        await pool.convert(original, target, MAX_QUALITY)
+        await pool.convert(original, target, policy)
     finally:
         await pool.close()
 
@@ -109,6 +111,22 @@ async def _convert(original: Path, target: Path) -> None:
 def huge_jpeg2000() -> Path:
     """200 MP in codestream tiles of 512 pixels."""
     return _make_once("huge.jp2", lambda path: _write_rpcl(path, (16_000, 12_500), tiled=True))
+
+
+def sized_source(megapixels: int, form: str) -> Path:
+    """A pyramid TIFF (`tif`) or JPEG2000 (`jp2`) of MEGAPIXELS as the default policy of a folder or
+    of the API writes it. It is made in parts, so a gigapixel needs time and no memory.
+    """
+    policy = {"tif": FASTEST, "jp2": FAST_LOSSY}[form]
+
+    def convert(path: Path) -> None:
+        original = path.with_name(f"part-original-{megapixels}.tif")
+        picture = scene(*MEGAPIXELS[megapixels], seed=7, grain=3.0)
+        picture.tiffsave(str(original), tile=True, compression="lzw", bigtiff=True)
+        asyncio.run(_convert(original, path, policy))
+        original.unlink()
+
+    return _make_once(f"curve-{megapixels}.{form}", convert)
 
 
 def originals() -> list[Path]:

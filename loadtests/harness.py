@@ -53,6 +53,20 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Point:
+    """One point of a curve: milliseconds of an answer, and of the processor for each request."""
+
+    bench: str
+    curve: str
+    """What grows, as `clients`."""
+    line: str
+    at: str
+    p50_ms: float
+    p99_ms: float
+    processor_ms: float
+
+
+@dataclass(frozen=True)
 class Skipped:
     """A bench that cannot run on this machine, and the reason."""
 
@@ -120,13 +134,19 @@ def alternate(
     return comparison
 
 
-def table(outcomes: Iterable[Row | Skipped]) -> str:
+def table(outcomes: Iterable[Row | Point | Skipped]) -> str:
     """The results as text with aligned columns."""
     lines = [("name", "ours", "theirs", "ratio (spread)", "goal", "")]
     notes = []
     for each in outcomes:
         if isinstance(each, Skipped):
             lines.append((each.bench, "skipped", "", "", "", each.reason))
+            continue
+        if isinstance(each, Point):
+            name = f"{each.bench} {each.curve}, {each.line} {each.at}".rstrip()
+            p50, p99 = _figure(each.p50_ms), _figure(each.p99_ms)
+            used = f"processor {_figure(each.processor_ms)} ms"
+            lines.append((name, f"p50 {p50} ms, p99 {p99} ms", used, "", "", ""))
             continue
         ratio = f"{each.ratio.median:.2f} ({each.ratio.low:.2f}-{each.ratio.high:.2f})"
         verdict = "" if each.met is None else ("met" if each.met else "MISSED")
@@ -144,7 +164,7 @@ def table(outcomes: Iterable[Row | Skipped]) -> str:
     return "\n".join([*rows, *notes])
 
 
-def write_results(outcomes: Iterable[Row | Skipped], about: Mapping[str, Any]) -> Path:
+def write_results(outcomes: Iterable[Row | Point | Skipped], about: Mapping[str, Any]) -> Path:
     """Write the results as JSON below `loadtests/results/`; returns the path."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     rows = [{"kind": type(each).__name__.lower(), **_plain(each)} for each in outcomes]

@@ -7,11 +7,12 @@ Only ratios are plotted: figures of different machines cannot be compared.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from loadtests import curves_report
 from loadtests.harness import RESULTS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -34,6 +35,8 @@ The bars show how far each ratio is from its goal: 1 is the goal, longer is bett
 
 {notes}
 """
+PROFILES = Path(__file__).with_name("missed_goals.md")
+"""Written by hand: where the time of each bench goes that misses its goal, and what was tried."""
 _WIDTH, _LABEL, _STEP = 760, 330, 22
 _MOST = 4.0
 """Longest bar, in multiples of the goal."""
@@ -43,11 +46,17 @@ Rows = list[dict[str, Any]]
 
 def main() -> None:
     """Write the page and the plot."""
-    rows, about = read_newest(sorted(RESULTS.glob("bench-*.json")))
+    paths = sorted(RESULTS.glob("bench-*.json"))
+    rows, about = read_newest(paths)
     if not rows:
         print("There are no results. Run `make bench` first.")
         return
-    (DOCS / "performance.md").write_text(page(rows, about))
+    points = read_points(paths)
+    text = page(rows, about) + "\n" + PROFILES.read_text("utf-8")
+    if points:
+        text += "\n" + curves_report.section(points)
+        (DOCS / "curves.svg").write_text(curves_report.plot(points))
+    (DOCS / "performance.md").write_text(text)
     (DOCS / "performance.svg").write_text(plot(rows))
     print(f"{len(rows)} rows written to {DOCS / 'performance.md'}")
 
@@ -68,6 +77,15 @@ def read_newest(paths: Iterable[Path]) -> tuple[Rows, dict[str, Any]]:
             about = {"cores": result["cores"]}
     order = sorted(newest, key=lambda bench: (int("".join(filter(str.isdigit, bench))), bench))
     return [row for bench in order for row in newest[bench]], about
+
+
+def read_points(paths: Sequence[Path]) -> Rows:
+    """The points of the last run that has any. `paths` are ordered by time."""
+    for path in reversed(paths):
+        rows = json.loads(path.read_text())["rows"]
+        if points := [row for row in rows if row["kind"] == "point"]:
+            return points
+    return []
 
 
 def page(rows: Rows, about: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.harness import Row
+from loadtests.harness import Point, Row
 
 
 @dataclass(frozen=True)
@@ -22,4 +22,4 @@ class Context:
     """Prints one line of progress."""
 
 
-Bench = Callable[[Context], list[Row]]
+Bench = Callable[[Context], list[Row] | list[Point]]

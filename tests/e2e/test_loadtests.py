@@ -62,10 +62,12 @@ def test_every_scenario_runs_without_a_failed_request_and_a_blocked_loop(tmp_pat
         server.wait_converted(expected=2)
         printed = run_locust(server, files, users=2 * len(files), seconds=10)
         stalls = server.stalls()
+        percentiles = make_load(server)
     for kind in KINDS:
         assert re.search(rf"{kind} (memory|disk|thumb|resize|imageserver)", printed), kind
     assert "revalidation" in printed
     assert not stalls
+    assert re.search(r"thumbnail (memory|disk|thumb|resize) +\d+ +\d+", percentiles), percentiles
     assert_log_clean(server.log())
 
 
@@ -82,6 +84,16 @@ def test_no_scenario_blocks_a_loop_beside_the_ingest_of_a_large_folder(tmp_path:
             run_locust(server, [file], users=16, seconds=20)
             stalls[file.stem] = server.stalls() - before
     assert not any(stalls.values()), stalls
+
+
+def make_load(server: ServeProcess) -> str:
+    """Run the command of `make load` for a short time; returns the percentiles that it prints."""
+    words = ["make", "--silent", "--dry-run", "load", f"ADDRESS={server.public}", "TIME=3s"]
+    printed = subprocess.run([*words, "USERS=4"], capture_output=True, text=True, cwd=ROOT)
+    command = printed.stdout[printed.stdout.rindex(".venv/bin/locust") :]
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stderr.rpartition("Response time percentiles")[2]
 
 
 def scenarios() -> list[Path]:

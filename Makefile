@@ -24,7 +24,7 @@ ifeq (corpus,$(firstword $(MAKECMDGOALS)))
 FOLDER ?= $(word 2,$(MAKECMDGOALS))
 endif
 
-.PHONY: help setup run test test-debian13 check bless soak corpus bench load docs image image-test clean
+.PHONY: help setup run test test-debian13 check bless soak audit corpus bench load docs image image-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bless: setup ## write the golden files again
 
 soak: setup ## run the long fault, fuzz and kill tests; test runs short forms of them
 	$(PYTEST) --timeout=3600 -m soak tests
+
+audit: setup ## look for known vulnerabilities in the packages of the lock files (needs the registries)
+	$(BIN)/python scripts/audit.py
 
 corpus: setup ## serve every file of FOLDER and compare with other programs (POLICY, ARGUMENTS)
 	@test -n "$(FOLDER)" || { echo "usage: make corpus FOLDER=pictures [POLICY=use-original] [ARGUMENTS=...]"; exit 2; }

@@ -21,7 +21,6 @@ class Ingest(FastHttpUser):
     """One client that ingests the same origin again and again, under new names."""
 
     fixed_count = 1
-    host = os.environ.get("INGEST_ADDRESS", "http://127.0.0.1:8081")
     wait_time = constant(0)
     network_timeout = 300.0
 
@@ -32,9 +31,10 @@ class Ingest(FastHttpUser):
             print("Set INGEST_KEY and INGEST_ORIGIN: nothing is ingested.")
             raise StopUser
         name = f"load-{uuid.uuid4().hex[:12]}"
-        path = f"/customers/1/spaces/1/images/{name}"
+        # A whole address: --host is the public port.
+        address = os.environ.get("INGEST_ADDRESS", "http://127.0.0.1:8081")
         self.client.put(
-            path,
+            f"{address}/customers/1/spaces/1/images/{name}",
             json={"origin": origin},
             headers={"Authorization": f"Bearer {key}"},
             name="ingest",

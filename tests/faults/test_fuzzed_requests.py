@@ -61,6 +61,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
         "ORCHESTRATOR_CACHE__MAX_ENTRY": "5MB",
         "ORCHESTRATOR_DELIVERY__SNAPSHOT_ENTRIES": "200",
         "ORCHESTRATOR_IMAGING__PROCESSES": "1",
+        # Free memory is returned, so that growth is a leak and no fragmentation.
+        "MALLOC_ARENA_MAX": "1",
+        "MALLOC_TRIM_THRESHOLD_": "131072",
     }
     with run_server(folder / "pictures", data=folder / "data", env=env) as server:
         server.wait_converted()

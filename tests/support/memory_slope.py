@@ -35,6 +35,6 @@ class MemorySamples:
         return slope * len(settled)
 
     def __str__(self) -> str:
-        step = max(1, len(self.megabytes) // 10)
+        step = max(1, len(self.megabytes) // 20)
         taken = ", ".join(f"{each:.0f}" for each in self.megabytes[::step])
         return f"resident MB {taken}; slope after the warm-up {self.growth:+.1f} MB"

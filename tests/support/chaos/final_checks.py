@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -15,10 +17,13 @@ from orchestrator.catalog.embedded.database import embedded
 from tests.support.chaos.clients import Writer, check_state
 from tests.support.chaos.image_states import GRACE_S, ChaosImage
 from tests.support.chaos.site import Site
-from tests.support.serve_process import wait_until
+from tests.support.serve_process import processes_marked, wait_until
 
 _WORK_S = 300.0
 """The jobs that are left are done within this time after the last fault."""
+_LEFTOVERS_S = 60.0
+_MAX_DESCRIPTORS = 250
+"""A process has about 100 after its start."""
 _IN_A_ROW = 3
 """Whole checks of an image without a fault: its requests are answered by both processes."""
 
@@ -36,6 +41,7 @@ def check_end(site: Site, writers: list[Writer]) -> None:
     for name, query in _NEVER.items():
         assert not (rows := _query(site, query)), (name, rows[:10])
     _check_hooks(site)
+    _check_leftovers(site)
     for writer in writers:
         assert not writer.faults, writer.faults
         for image in writer.images:
@@ -81,6 +87,25 @@ def _check_hooks(site: Site) -> None:
     assert Counter(job["state"] for job in jobs) == {"done": len(jobs)}
     told = {json.dumps(job["payload"], sort_keys=True) for job in jobs}
     assert told == {json.dumps(hook, sort_keys=True) for hook in site.hooks}
+
+
+def _check_leftovers(site: Site) -> None:
+    """No temporary file is left of any process, whether it was killed or not, and no process has
+    more open than its connections and pictures.
+    """
+    data = site.server.data
+
+    def temporary_files() -> list[Path]:
+        scratch = [path for path in data.glob("scratch/**/*") if path.is_file()]
+        left = [path for path in scratch if path.suffix != ".lock"]
+        return [*left, *data.glob("cache/*/.temp/*")]
+
+    def most_descriptors() -> int:
+        pids = processes_marked(site.server.mark)
+        return max(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)  # noqa: PTH208  a count
+
+    wait_until(lambda: not temporary_files(), "no temporary file is left", _LEFTOVERS_S)
+    wait_until(lambda: most_descriptors() < _MAX_DESCRIPTORS, "files are closed", _LEFTOVERS_S)
 
 
 def _check_image(site: Site, image: ChaosImage) -> None:

@@ -44,7 +44,8 @@ def is_ready(port: int) -> bool:
 def test_a_newcomer_sees_own_pictures_in_a_viewer_within_five_minutes(
     tmp_path: Path, browser: Browser
 ) -> None:
-    pictures.jpeg(tmp_path / "page.jpg", 1600, 1200)
+    (tmp_path / "mine").mkdir()
+    pictures.jpeg(tmp_path / "mine" / "page.jpg", 1600, 1200)
     ports = {"PORT": str(free_port()), "PRIVATE_PORT": str(free_port())}
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")
@@ -59,7 +60,7 @@ def test_a_newcomer_sees_own_pictures_in_a_viewer_within_five_minutes(
     port, began = int(ports["PORT"]), time.monotonic()
     # Each step of the page as it stands; SIGINT is the Ctrl-C that the page speaks of.
     install = block("sh install").replace("REPOSITORY", str(ROOT))
-    server = block("sh server").replace("pictures", str(tmp_path))
+    server = block("sh server").replace("pictures", str(tmp_path / "mine"))
     steps = [install, f"cd orchestrator\n{block('sh path')}\n{server}"]
     for step in steps:
         with subprocess.Popen(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.support.browsing import Visit, browser
 from tests.support.patience import patience
@@ -100,7 +100,6 @@ def test_a_word_is_found_by_the_search(browser: Browser, address: str) -> None:
     visit = Visit(browser, f"{address}/index.html")
     visit.page.locator("input.md-search__input").click()
     visit.page.locator("input.md-search__input").press_sequentially("scavenger")
-    visit.page.locator(".md-search-result__link").first.wait_for()
-    assert "orchestrator scavenge" in visit.page.locator(".md-search-result").inner_text()
+    expect(visit.page.locator(".md-search-result__list")).to_contain_text("scavenge")
     assert visit.foreign == []
     visit.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+from pyvips.voperation import concurrency_get  # type: ignore[import-untyped]
 
 from orchestrator.errors import (
     DecodeTimeout,
@@ -23,7 +24,7 @@ from orchestrator.errors import (
     Unavailable,
     Unprocessable,
 )
-from orchestrator.imaging import Encoder, Recipe
+from orchestrator.imaging import FASTEST, Encoder, Recipe
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.workers.decode_queue import JobGroup
 from orchestrator.imaging.workers.lanes import Lane
@@ -153,6 +154,16 @@ async def test_tiles_rendered_together_equal_tiles_rendered_alone(
     copy.write_bytes(path.read_bytes())
     for recipe, body in zip(recipes, together, strict=True):
         assert await pool.render(replace(recipe, path=str(copy))) == body
+
+
+async def test_libvips_has_one_thread_here_and_in_a_worker_also_after_a_conversion(
+    pool: ImagingPool, tmp_path: Path
+) -> None:
+    path = pictures.jpeg(tmp_path / "a.jpg", 300, 200)
+    await pool.convert(path, tmp_path / "a.tif", FASTEST)
+    assert await pool._heavy.run(concurrency_get, timeout_s=30) == 1
+    assert await pool._tiles.run(concurrency_get, timeout_s=30) == 1
+    assert concurrency_get() == 1
 
 
 async def test_a_large_result_arrives_whole_and_its_memory_is_freed(lane: Lane) -> None:

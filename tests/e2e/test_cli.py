@@ -252,6 +252,7 @@ def test_doctor_finds_no_problem_in_a_running_installation(on_server: Command) -
     assert set(findings) == {
         "libvips",
         "decode workers",
+        "grok",
         "storage",
         "ico",
         "pyramids",

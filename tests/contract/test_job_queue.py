@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import Unavailable
 from orchestrator.jobs.sqs_queues import check_queue
 from orchestrator.settings import Database, Jobs
@@ -43,7 +42,6 @@ def sqs_server() -> Iterator[str]:
 
 @pytest.fixture(params=["postgresql", "sqs"])
 async def system(request: pytest.FixtureRequest, database: Database) -> AsyncIterator[JobSystem]:
-    await migrate(database)
     settings = Jobs()
     if request.param == "sqs":
         settings = sqs_settings(request.getfixturevalue("sqs_server"), f"q{next(_numbers)}")
@@ -128,7 +126,6 @@ async def test_a_queue_that_answers_passes_its_check(system: JobSystem) -> None:
 
 
 async def test_jobs_run_although_sqs_does_not_answer(database: Database) -> None:
-    await migrate(database)
     settings = Jobs(
         kind="sqs",
         sqs_queue="http://127.0.0.1:9/0/normal",

@@ -73,7 +73,7 @@ async def test_every_method_of_a_missing_service_raises_unavailable(tmp_path: Pa
             read(store, "a", max_bytes=9),
             anext(store.list("")),
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30 * patience()):
             ends = await asyncio.gather(*attempts, return_exceptions=True)
     assert [type(end) for end in ends] == [StorageUnavailable] * len(attempts)
 
@@ -120,7 +120,7 @@ async def test_a_stalled_body_is_unavailable_after_the_read_timeout() -> None:
     port = server.sockets[0].getsockname()[1]
     async with server, open_s3(storage_at(port)) as store:
         with pytest.raises(StorageUnavailable):
-            await asyncio.wait_for(read(store, "a", max_bytes=9), 5)
+            await asyncio.wait_for(read(store, "a", max_bytes=9), 5 * patience())
 
 
 async def test_an_answer_without_the_requested_range_is_unavailable() -> None:

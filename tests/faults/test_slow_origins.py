@@ -7,9 +7,10 @@ from pathlib import Path
 
 from orchestrator.processes.worker import build_worker
 from orchestrator.settings import Settings
-from tests.integration.api.conftest import Reply, new_database, open_house, settings_for
+from tests.integration.api.conftest import Reply, open_house, settings_for
 from tests.support.jobs import running
-from tests.support.server_fixtures import postgres
+from tests.support.patience import patience
+from tests.support.server_fixtures import new_database, postgres
 
 __all__ = ["postgres"]
 
@@ -38,7 +39,7 @@ async def test_two_slow_origins_delay_no_other_customer(postgres: str, tmp_path:
                 posted = await house.ask("POST", queue, {"member": [member]})
                 assert posted.status == 201, posted.body
         jobs = house.services.catalog.jobs
-        async with running(build_worker(house.services).run()), asyncio.timeout(60):
+        async with running(build_worker(house.services).run()), asyncio.timeout(60 * patience()):
             while {job.state for job in await jobs.page(9, customer=other)} != {"done"}:
                 await asyncio.sleep(0.05)
             assert {job.state for job in await jobs.page(9, customer=slow)} == {"running"}
@@ -52,7 +53,7 @@ async def test_a_customer_whose_clients_wait_for_a_slow_origin_stops_no_other(
     settings = settings.model_copy(
         update={"api": settings.api.model_copy(update={"sync_ingests": 8})}
     )
-    async with open_house(settings) as house, asyncio.timeout(60):
+    async with open_house(settings) as house, asyncio.timeout(60 * patience()):
         slow, other, third = [await house.customer() for _ in range(3)]
         hang = {"origin": house.origins.url("/hang")}
         waiting = {

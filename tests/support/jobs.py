@@ -188,7 +188,7 @@ class JobSystem:
         self, ids: Sequence[int], condition: Callable[[Job], bool], within_s: float = 20
     ) -> list[Job]:
         """The jobs, once all meet the condition."""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(within_s * patience()):
             while True:
                 jobs = [await self.job(number) for number in ids]
                 if all(condition(job) for job in jobs):

@@ -12,10 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
-import asyncpg
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
@@ -34,7 +32,7 @@ from orchestrator.web.routes import build_private_app
 from tests.support import pictures
 from tests.support.origins import OriginServer, origin_server
 from tests.support.patience import ANSWER_S
-from tests.support.server_fixtures import postgres
+from tests.support.server_fixtures import new_database, postgres
 
 __all__ = ["postgres"]
 
@@ -154,15 +152,6 @@ async def house(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     dsn = await new_database(postgres)
     async with open_house(settings_for(dsn, tmp_path_factory.mktemp("data"))) as house:
         yield house
-
-
-async def new_database(postgres: str) -> str:
-    """Create a database; its address."""
-    name = f"api_{next(_numbers)}"
-    connection = await asyncpg.connect(postgres)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return urlsplit(postgres)._replace(path=f"/{name}").geturl()
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.model import AssetId
 from tests.integration.api.conftest import House
+from tests.support.patience import patience
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -321,7 +322,7 @@ async def test_more_waiting_clients_of_a_customer_than_allowed_get_503_with_retr
     hang = house.origins.url("/hang")
     paths = [f"/customers/1/spaces/1/images/wait{number}" for number in range(3)]
     slow = [asyncio.create_task(put(house, path, origin=hang)) for path in paths[:2]]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(5 * patience()):
         while house.origins.requests.count("/hang") < 2:
             await asyncio.sleep(0.01)
     refused = await put(house, paths[2], origin=house.picture())
@@ -340,7 +341,7 @@ async def test_a_client_that_disconnects_does_not_stop_its_ingest(house: House):
     )
     house.origins.requests.clear()
     writer.write(head.encode() + body)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * patience()):
         while not house.origins.requests:
             await asyncio.sleep(0.005)
         writer.transport.abort()

@@ -12,6 +12,7 @@ import pytest_asyncio
 from orchestrator.errors import Fault
 from orchestrator.ingest.payload.decoding import decode
 from tests.integration.api.conftest import MAX_BATCH, House
+from tests.support.patience import patience
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ORIGIN = "https://example.org/x.jpg"
@@ -181,7 +182,7 @@ async def test_an_existing_asset_needs_no_origin_in_a_batch(house: House, custom
 async def test_batches_with_the_same_assets_do_not_deadlock(house: House, customer: int):
     names = [f"n{at}" for at in range(30)]
     both = members(*names), members(*reversed(names))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * patience()):
         replies = await asyncio.gather(
             *(house.ask("POST", f"/customers/{customer}/queue", body) for body in both)
         )

@@ -23,11 +23,13 @@ from pydantic import SecretStr
 from orchestrator.log import set_up_logging
 from orchestrator.processes.worker import build_hook_workers, build_worker
 from orchestrator.settings import Settings
-from tests.integration.api.conftest import House, new_database, open_house, settings_for
+from tests.integration.api.conftest import House, open_house, settings_for
 from tests.support import file_servers
 from tests.support.file_servers import listening, scripted_ftp, sftp_server, silent
 from tests.support.jobs import running
+from tests.support.patience import patience
 from tests.support.serve_process import free_port
+from tests.support.server_fixtures import new_database
 
 USER, PASSWORD = "marked-user", "marked-password"
 PAIR = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -254,7 +256,7 @@ async def ingest_in_both_ways(house: House, cases: list[Case]) -> list[bytes]:
     posted = await house.ask("POST", "/customers/1/queue", {"member": members})
     assert posted.status == 201, posted.body
     jobs = house.services.catalog.jobs
-    async with AsyncExitStack() as workers, asyncio.timeout(60):
+    async with AsyncExitStack() as workers, asyncio.timeout(60 * patience()):
         for worker in (build_worker(house.services), *build_hook_workers(house.services)):
             await workers.enter_async_context(running(worker.run()))
         while any(job.fault is None for job in await jobs.page(1000)):

@@ -17,6 +17,7 @@ from orchestrator.cache.disk.periodic_work import MISSES_KEPT
 from orchestrator.errors import NoRoom
 from tests.integration.cache.conftest import Open
 from tests.support.caches import BODY, ManualClock, a_product, du
+from tests.support.patience import patience
 
 
 async def test_a_stored_body_is_read_by_every_process_and_after_a_restart(open_cache: Open) -> None:
@@ -259,7 +260,7 @@ async def test_a_temporary_file_that_cannot_be_removed_does_not_fail_jobs_or_use
     await asyncio.sleep(0)
     following = asyncio.wrap_future(thread.call(lambda: "done"))
     go.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(5 * patience()):
         assert await stored
         assert await following == "done"
     for _ in range(2):  # room is given back when nothing was stored since the last run

@@ -16,12 +16,11 @@ from orchestrator.catalog.asset_selection import (
     Viewer,
 )
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import InvalidInput
 from orchestrator.model import AssetId
 from orchestrator.settings import Database
 from tests.integration.catalog.test_assets import a_draft
-from tests.support.server_fixtures import create_database
+from tests.support.server_fixtures import new_database, settings_of
 
 LONG = "\u00e9" * 2000
 ASSETS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -50,8 +49,7 @@ def filled(postgres: str) -> Database:
 
 
 async def _fill(postgres: str) -> Database:
-    database = await create_database(postgres)
-    await migrate(database)
+    database = settings_of(await new_database(postgres))
     catalog = await Catalog.open(database)
     for name, changes in ASSETS:
         await catalog.versions.register(a_draft(name, **changes))

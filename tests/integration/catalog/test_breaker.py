@@ -19,6 +19,7 @@ from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import AssetId
 from orchestrator.settings import Database
+from tests.support.patience import patience
 from tests.support.pausing import paused, postgres_pids
 
 ASSET = AssetId(1, 1, "one")
@@ -51,7 +52,7 @@ async def seconds_until_refused(catalog: Catalog) -> float:
 
 
 async def wait_until_answering(catalog: Catalog) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * patience()):
         while await catalog.check():
             await asyncio.sleep(0.02)
 
@@ -78,7 +79,7 @@ async def test_only_the_first_reads_wait_for_a_hung_database(catalog, postgres_f
 
 
 async def test_a_transaction_in_progress_ends_when_the_database_hangs(catalog, postgres_folder):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(5 * patience()):
         with pytest.raises(CatalogUnavailable), paused(*postgres_pids(postgres_folder)):
             async with catalog.transaction() as connection:
                 await connection.fetchval("SELECT 1")
@@ -121,7 +122,7 @@ async def test_a_slow_statement_and_a_full_pool_do_not_open_the_breaker(settings
 
 async def test_a_lock_is_not_waited_for_while_the_database_hangs(catalog, postgres_folder):
     pids = postgres_pids(postgres_folder)
-    async with asyncio.timeout(15), AsyncExitStack() as stack:
+    async with asyncio.timeout(15 * patience()), AsyncExitStack() as stack:
         async with catalog.exclusive("a lock") as is_locked:
             assert is_locked
             stack.enter_context(paused(*pids))
@@ -140,7 +141,7 @@ async def test_the_catalogue_closes_while_the_database_hangs(settings, postgres_
     await catalog.get(ASSET)
     with paused(*postgres_pids(postgres_folder)):
         await seconds_until_refused(catalog)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(5 * patience()):
             await catalog.close()
 
 
@@ -152,7 +153,7 @@ async def test_a_process_that_met_the_hang_does_not_wait_for_the_test_of_its_lis
     catalog.when_away(listener.disconnect)
     task = asyncio.create_task(listener.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(20 * patience()):
             await restored.wait()
             restored.clear()
             with paused(*postgres_pids(postgres_folder)):
@@ -171,7 +172,7 @@ async def test_a_listener_detects_a_connection_that_hangs(settings, postgres_fol
     listener = Listener(settings, {}, on_lost=lost.set, on_restored=restored.set)
     task = asyncio.create_task(listener.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(20 * patience()):
             await restored.wait()
             restored.clear()
             with paused(*postgres_pids(postgres_folder)):

@@ -23,6 +23,7 @@ from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import AssetId
 from orchestrator.settings import Database
 from tests.integration.catalog.test_assets import CONVERTED, NAMES, PLANNED, a_draft
+from tests.support.patience import patience
 
 
 class EventLog:
@@ -36,7 +37,7 @@ class EventLog:
         self.events.append(event)
 
     async def until(self, event: str, timeout_s: float = 20) -> None:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s * patience()):
             while event not in self.events:
                 await asyncio.sleep(0.005)
 
@@ -56,7 +57,7 @@ async def listening(settings: Database) -> AsyncIterator[EventLog]:
     )
     task = asyncio.create_task(listener.run(ready))
     try:
-        await asyncio.wait_for(ready.wait(), 10)
+        await asyncio.wait_for(ready.wait(), 10 * patience())
         yield log
     finally:
         task.cancel()
@@ -227,7 +228,7 @@ async def test_pool_and_listener_survive_a_restart_of_the_database(tmp_path: Pat
             assert await catalog.check() != ""
             assert await asyncio.to_thread(server.revive)
             await log.until("restored", 15)
-            async with asyncio.timeout(15):  # until the breaker has noticed it, too
+            async with asyncio.timeout(15 * patience()):  # until the breaker has noticed it, too
                 while await catalog.check():
                     await asyncio.sleep(0.05)
             assert await catalog.assets.get(asset.id) == asset
@@ -239,7 +240,6 @@ async def test_pool_and_listener_survive_a_restart_of_the_database(tmp_path: Pat
 
 
 async def test_a_full_pool_is_unavailable_after_a_while(database: Database) -> None:
-    await migrate(database)
     small = database.model_copy(update={"pool_max": 2, "query_timeout_s": 0.3})
     catalog = await Catalog.open(small)
     async with catalog.connection(), catalog.connection():
@@ -250,7 +250,6 @@ async def test_a_full_pool_is_unavailable_after_a_while(database: Database) -> N
 
 
 async def test_a_query_that_takes_too_long_is_cancelled(database: Database) -> None:
-    await migrate(database)
     hasty = database.model_copy(update={"query_timeout_s": 0.3})
     catalog = await Catalog.open(hasty)
     blocker = await asyncpg.connect(database.dsn.get_secret_value())
@@ -277,7 +276,6 @@ async def test_one_process_at_a_time_holds_an_exclusive_lock(
 
 
 async def test_all_locks_of_a_process_are_on_one_connection(database: Database) -> None:
-    await migrate(database)
     small = database.model_copy(update={"pool_max": 2})
     catalog, other = await Catalog.open(small), await Catalog.open(small)
     async with AsyncExitStack() as locks:
@@ -293,10 +291,10 @@ async def test_all_locks_of_a_process_are_on_one_connection(database: Database) 
                        AND database = (SELECT oid FROM pg_database
                                        WHERE datname = current_database())"""
             )
-        async with asyncio.timeout(10):  # the locks are lost with the connection
+        async with asyncio.timeout(10 * patience()):  # the locks are lost with the connection
             while not await _is_free(other, "lock 7"):
                 await asyncio.sleep(0.01)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * patience()):
             while not await _is_free(catalog, "one more"):
                 await asyncio.sleep(0.01)
     async with other.exclusive("lock 0") as is_free:
@@ -314,7 +312,6 @@ async def _is_free(catalog: Catalog, name: str) -> bool:
 
 
 async def test_a_lock_whose_holder_was_cancelled_is_free(database: Database) -> None:
-    await migrate(database)
     catalog, other = await Catalog.open(database), await Catalog.open(database)
 
     async def hold() -> None:
@@ -327,7 +324,7 @@ async def test_a_lock_whose_holder_was_cancelled_is_free(database: Database) -> 
             await asyncio.sleep(wait_s)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(10 * patience()):
                 while not await _is_free(other, "work"):
                     await asyncio.sleep(0.01)
     await catalog.close()

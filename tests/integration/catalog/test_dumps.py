@@ -18,10 +18,9 @@ from orchestrator.catalog.dumps import (
     programs_for,
     restore,
 )
-from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import CatalogUnavailable, SchemaMismatch, StateConflict
 from orchestrator.settings import Database, Server, Settings
-from tests.support.server_fixtures import create_database
+from tests.support.server_fixtures import new_database, settings_of
 
 SEQUENCES = "SELECT sequencename, coalesce(last_value, 0) AS last FROM pg_sequences"
 TABLES = "SELECT count(*) AS number FROM pg_tables WHERE schemaname = 'public'"
@@ -47,14 +46,13 @@ async def last_numbers(database: Database) -> dict[str, int]:
 async def test_a_restored_database_has_the_rows_and_continues_the_numbers_later(
     database: Database, postgres: str, tmp_path: Path, programs: Programs
 ) -> None:
-    await migrate(database)
     await run_sql(database, "INSERT INTO customers (id, name) VALUES (7, 'seven')")
     await run_sql(database, "SELECT nextval('generations')")
     file = tmp_path / "database.dump"
     await dump(database, file, programs)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
-    fresh = await create_database(postgres)
+    fresh = settings_of(await new_database(postgres, schema=False))
     assert await restore(fresh, file, programs) == []
 
     [customer] = await run_sql(fresh, "SELECT name FROM customers WHERE id = 7")
@@ -83,11 +81,10 @@ async def test_a_dump_that_fails_leaves_the_one_before(
 async def test_a_damaged_dump_restores_nothing(
     database: Database, postgres: str, tmp_path: Path, programs: Programs
 ) -> None:
-    await migrate(database)
     file = tmp_path / "database.dump"
     await dump(database, file, programs)
     file.write_bytes(file.read_bytes()[:-4000])
-    fresh = await create_database(postgres)
+    fresh = settings_of(await new_database(postgres, schema=False))
     with pytest.raises(CatalogUnavailable, match="pg_restore failed"):
         await restore(fresh, file, programs)
     [tables] = await run_sql(fresh, TABLES)
@@ -97,12 +94,11 @@ async def test_a_damaged_dump_restores_nothing(
 async def test_a_dump_of_a_later_release_is_named(
     database: Database, postgres: str, tmp_path: Path, programs: Programs
 ) -> None:
-    await migrate(database)
     await run_sql(database, "INSERT INTO migrations VALUES ('9999_of_the_future', '')")
     file = tmp_path / "database.dump"
     await dump(database, file, programs)
     with pytest.raises(SchemaMismatch, match="9999_of_the_future"):
-        await restore(await create_database(postgres), file, programs)
+        await restore(settings_of(await new_database(postgres, schema=False)), file, programs)
 
 
 @pytest.mark.parametrize(

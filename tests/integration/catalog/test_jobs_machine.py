@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from orchestrator.catalog.batches import BatchDraft
 from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.jobs import LANES, Job
-from orchestrator.catalog.migrator import migrate
 from orchestrator.errors import Conflict, Fault
 from orchestrator.settings import Database
 from tests.support.jobs import KIND, drafts
@@ -112,7 +111,6 @@ class BatchMachine(RuleBasedStateMachine):
 def test_the_counts_of_a_batch_stay_exact_in_any_order_of_events(database: Database) -> None:
     loop = asyncio.new_event_loop()
     try:
-        loop.run_until_complete(migrate(database))
         catalog = loop.run_until_complete(Catalog.open(database))
         loop.run_until_complete(catalog.customers.ensure(1, "main"))
         BatchMachine.loop, BatchMachine.catalog = loop, catalog

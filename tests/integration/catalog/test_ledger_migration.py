@@ -81,10 +81,10 @@ async def install_without_ledger(database: Database, assets: list[Asset]) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_every_existing_object_is_in_the_ledger(database: Database, name: str) -> None:
+async def test_every_existing_object_is_in_the_ledger(empty_database: Database, name: str) -> None:
     assets = [a_stored_asset(name), an_asset_in_place(name)]
-    await install_without_ledger(database, assets)
-    catalog = await Catalog.open(database)
+    await install_without_ledger(empty_database, assets)
+    catalog = await Catalog.open(empty_database)
     try:
         rows = await catalog.objects.page()
         assert {row.object.key for row in rows} == {k for a in assets for k in keys_named_by(a)}
@@ -95,9 +95,9 @@ async def test_every_existing_object_is_in_the_ledger(database: Database, name: 
         await catalog.close()
 
 
-async def test_a_new_installation_starts_with_an_empty_ledger(database: Database) -> None:
-    await migrate(database)
-    catalog = await Catalog.open(database)
+async def test_a_new_installation_starts_with_an_empty_ledger(empty_database: Database) -> None:
+    await migrate(empty_database)
+    catalog = await Catalog.open(empty_database)
     try:
         assert await catalog.objects.page() == []
     finally:

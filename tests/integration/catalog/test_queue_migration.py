@@ -64,12 +64,12 @@ async def install_with_pgqueuer(database: Database) -> None:
         await connection.close()
 
 
-async def test_waiting_jobs_are_run_after_the_migration(database: Database) -> None:
-    await install_with_pgqueuer(database)
-    applied = await migrate(database)
+async def test_waiting_jobs_are_run_after_the_migration(empty_database: Database) -> None:
+    await install_with_pgqueuer(empty_database)
+    applied = await migrate(empty_database)
     assert applied[0] == "0008_job_notices"
 
-    async with open_job_system(database, Jobs()) as system:
+    async with open_job_system(empty_database, Jobs()) as system:
         handler = RecordingHandler()
         assert (await system.job(3)).state == "running"
         await system.sweeper().sweep()
@@ -99,11 +99,11 @@ async def test_waiting_jobs_are_run_after_the_migration(database: Database) -> N
 
 
 async def test_a_message_recorded_before_the_migration_is_not_recorded_again(
-    database: Database,
+    empty_database: Database,
 ) -> None:
-    await install_with_pgqueuer(database)
-    await migrate(database)
-    catalog = await Catalog.open(database)
+    await install_with_pgqueuer(empty_database)
+    await migrate(empty_database)
+    catalog = await Catalog.open(empty_database)
     try:
         async with catalog.transaction() as connection:
             recorded = await catalog.jobs.record(connection, [a_draft(dedupe="message abc")])
@@ -113,10 +113,10 @@ async def test_a_message_recorded_before_the_migration_is_not_recorded_again(
 
 
 @pytest.mark.parametrize("name", ["pgqueuer", "pgqueuer_log", "fn_pgqueuer_changed"])
-async def test_nothing_of_pgqueuer_is_left(database: Database, name: str) -> None:
-    await install_with_pgqueuer(database)
-    await migrate(database)
-    connection = await asyncpg.connect(database.dsn.get_secret_value())
+async def test_nothing_of_pgqueuer_is_left(empty_database: Database, name: str) -> None:
+    await install_with_pgqueuer(empty_database)
+    await migrate(empty_database)
+    connection = await asyncpg.connect(empty_database.dsn.get_secret_value())
     try:
         assert await connection.fetchval("SELECT to_regclass($1)", name) is None
         assert await connection.fetchval("SELECT to_regproc($1)", name) is None

@@ -17,11 +17,11 @@ from orchestrator.catalog.pyramid_values import PyramidSource, SourceObject
 from orchestrator.model import Asset, AssetId
 from orchestrator.processes.pyramid_run import RunReport, run_once
 from orchestrator.settings import Pyramids, Settings
-from tests.integration.api.conftest import House, Reply, new_database, open_house, settings_for
+from tests.integration.api.conftest import House, Reply, open_house, settings_for
 from tests.support import pictures
 from tests.support.bucket_events import PyramidBuckets, notification
 from tests.support.jobs import moto, sqs_client
-from tests.support.server_fixtures import S3Server, postgres, s3_server
+from tests.support.server_fixtures import S3Server, new_database, postgres, s3_server
 
 __all__ = ["postgres", "s3_server"]
 SECRET = "the secret of the senders"

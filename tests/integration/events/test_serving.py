@@ -28,11 +28,11 @@ from orchestrator.routing.memory_sources import MemorySourceCache
 from orchestrator.routing.plan import FromSource
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
 from orchestrator.settings import Pyramids, Settings
-from tests.integration.api.conftest import new_database, open_house, settings_for
+from tests.integration.api.conftest import open_house, settings_for
 from tests.integration.events.conftest import SECRET, PyramidSystem, jpeg, patient
 from tests.support.bucket_events import PyramidBuckets
 from tests.support.promotion import no_promotion
-from tests.support.server_fixtures import S3Server
+from tests.support.server_fixtures import S3Server, new_database
 from tests.support.weed import CREDENTIALS
 
 

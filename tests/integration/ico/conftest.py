@@ -12,10 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
-import asyncpg
 from PIL import Image
 from pydantic import SecretStr
 from yarl import URL
@@ -156,7 +154,7 @@ async def open_site(dsn: str, data: Path, ico: Ico, **sections: Any) -> AsyncIte
 
 
 async def _until_ready(session: aiohttp.ClientSession, base: str, running: Any) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(60 * patience()):
         while True:
             if running.done():
                 await running
@@ -167,15 +165,6 @@ async def _until_ready(session: aiohttp.ClientSession, base: str, running: Any) 
             except aiohttp.ClientError:
                 pass
             await asyncio.sleep(0.02)
-
-
-async def new_database(postgres: str) -> str:
-    """Create a database; its address."""
-    name = f"ico_{next(_numbers)}"
-    connection = await asyncpg.connect(postgres)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return urlsplit(postgres)._replace(path=f"/{name}").geturl()
 
 
 def bucket_settings(server: S3Server) -> dict[str, Any]:

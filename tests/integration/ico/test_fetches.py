@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 
 from orchestrator.settings import Ico
-from tests.integration.ico.conftest import bucket_settings, jpeg, new_database, open_site
+from tests.integration.ico.conftest import bucket_settings, jpeg, open_site
 from tests.support.counting_proxy import counting_proxy
-from tests.support.server_fixtures import S3Server
+from tests.support.server_fixtures import S3Server, new_database
 from tests.support.weed import BUCKET
 
 

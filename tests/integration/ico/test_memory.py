@@ -22,12 +22,12 @@ from tests.integration.ico.conftest import (
     Site,
     bucket_settings,
     jpeg,
-    new_database,
     open_bucket,
     open_site,
 )
 from tests.support import pictures
-from tests.support.server_fixtures import S3Server
+from tests.support.patience import patience
+from tests.support.server_fixtures import S3Server, new_database
 from tests.support.weed import PUBLIC_BUCKET
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -61,7 +61,7 @@ async def site(
     async with open_site(
         dsn, folder / "data", settings, ingest=Ingest(folder=str(served))
     ) as opened:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60 * patience()):
             while await opened.services.catalog.get(AssetId(1, 1, "secret")) is None:
                 await asyncio.sleep(0.05)
         await opened.put("hot/a.jpg", jpeg(300, 200))
@@ -78,7 +78,7 @@ async def test_a_result_is_answered_from_memory_until_the_original_is_looked_up(
     for name in ("etag", "cache-control", "vary", "last-modified", "surrogate-key"):
         assert second.headers[name] == first.headers[name]
     await site.put("soon/a.jpg", jpeg(300, 100))
-    async with asyncio.timeout(RECHECK_S + 30):
+    async with asyncio.timeout((RECHECK_S + 30) * patience()):
         while (await site.ask("/ico/w50/soon/a.jpg")).size != (50, 17):
             await asyncio.sleep(0.1)
 
@@ -100,7 +100,7 @@ async def test_no_answer_outlives_its_signature_in_memory(site: Site) -> None:
     sig = sign(SIGNING_SECRET, SignedText("width=92", "hot/a.jpg", exp))
     url = f"/ico/width=92/hot/a.jpg?exp={exp}&sig={sig}"
     assert (await site.ask(url)).status in (200, 410)  # 410 on a busy machine
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * patience()):
         while time.time() <= int(exp):
             await asyncio.sleep(0.1)
     assert (await site.ask(url)).status == 410
@@ -185,7 +185,7 @@ async def test_an_asset_is_shaped_with_the_rights_of_iiif(site: Site) -> None:
     await services.pipeline.editor.set_access(
         AssetId(1, 1, "secret"), roles=("staff",), max_unauthorised=0
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * patience()):
         while (await site.ask("/ico/w50/asset:1/1/secret")).status != 401:
             await asyncio.sleep(0.02)
     token = services.tokens.create(["staff"], 60)

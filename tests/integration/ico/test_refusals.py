@@ -18,10 +18,10 @@ from tests.integration.ico.conftest import (
     SIGNING_SECRET,
     Site,
     jpeg,
-    new_database,
     open_site,
 )
 from tests.support.gif_files import Frame, gif
+from tests.support.server_fixtures import new_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 OLD_SECRET = "the-secret-before-that"

@@ -21,10 +21,10 @@ from tests.integration.ico.conftest import (
     Site,
     bucket_settings,
     jpeg,
-    new_database,
     open_site,
 )
-from tests.support.server_fixtures import S3Server
+from tests.support.patience import patience
+from tests.support.server_fixtures import S3Server, new_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 RED, BLUE = (200, 40, 40), (40, 40, 200)
@@ -134,11 +134,13 @@ async def test_a_replaced_original_is_never_answered_from_old_results(site: Site
     new = await site.ask("/ico/width=30/news/a.jpg")
     assert new.tier == "resize"
     assert new.headers["etag"] != old.headers["etag"]
-    async with asyncio.timeout(30):  # the other result, which was not requested again, is deleted
+    async with asyncio.timeout(
+        30 * patience()
+    ):  # the other result, which was not requested again, is deleted
         while "news/width=60/a.jpg" in await site.keys("news/"):
             await asyncio.sleep(0.02)
     stored = await site.until_stored("news/width=30/a.jpg")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * patience()):
         while stored.bytes != len(new.body):
             stored = await site.store.head("news/width=30/a.jpg")
     async with site.store.open("news/width=30/a.jpg") as stream:
@@ -154,7 +156,7 @@ async def test_results_of_a_replaced_original_are_deleted_also_if_the_answer_is_
     await site.put("small/a.jpg", jpeg(50, 40))
     answer = await site.ask("/ico/width=100/small/a.jpg")
     assert (answer.tier, answer.body) == ("original", jpeg(50, 40))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * patience()):
         while await site.keys("small/") != ["small/a.jpg"]:
             await asyncio.sleep(0.02)
 
@@ -164,7 +166,7 @@ async def test_results_are_deleted_when_the_original_is_found_deleted(site: Site
     assert (await site.ask("/ico/width=100/gone/a.jpg", "HEAD")).status == 200
     await site.store.delete(["gone/a.jpg"])
     assert (await site.ask("/ico/width=100/gone/a.jpg")).status == 404
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * patience()):
         while await site.keys("gone/"):
             await asyncio.sleep(0.02)
 

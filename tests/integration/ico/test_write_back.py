@@ -13,7 +13,9 @@ import pytest_asyncio
 from orchestrator.settings import Ico
 from orchestrator.transform.parameters import parse_parameters
 from orchestrator.transform.result_jobs import ResultItem, job_draft
-from tests.integration.ico.conftest import Site, jpeg, new_database, open_site
+from tests.integration.ico.conftest import Site, jpeg, open_site
+from tests.support.patience import patience
+from tests.support.server_fixtures import new_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 WIDTHS = range(40, 60)
@@ -62,7 +64,7 @@ async def test_a_result_that_cannot_be_stored_keeps_no_other_one_from_it(site: S
         [job_draft([item(site, f"mixed/{name}.jpg", 50) for name in ("broken", "whole")])]
     )
     await site.until_stored("mixed/width=50/whole.jpg")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * patience()):
         while not (failed := await site.services.catalog.jobs.page(10, states=("failed",))):
             await asyncio.sleep(0.05)
     assert failed[0].fault is not None

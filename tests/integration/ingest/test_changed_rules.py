@@ -23,6 +23,7 @@ from tests.support.caches import ManualClock
 from tests.support.ingesting import IngestSystem
 from tests.support.jobs import running
 from tests.support.origins import OriginServer
+from tests.support.patience import patience
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ID = AssetId(1, 1, "picture")
@@ -92,7 +93,7 @@ async def test_every_process_is_notified_of_changed_rules(
     assert await matcher.match(1, "one") is None
     listening = asyncio.Event()
     listener = Listener(system.settings.database, {RULES_CHANNEL: rule_notices(services)})
-    async with running(listener.run(listening)), asyncio.timeout(60):
+    async with running(listener.run(listening)), asyncio.timeout(60 * patience()):
         await listening.wait()
         await system.catalog.policies.put("thumbnail", 1, "museum", {"sizes": [80]})
         await system.catalog.strategies.create(1, StrategyDraft("one", "ftp"))

@@ -24,6 +24,7 @@ from orchestrator.storage import object_keys as keys
 from tests.support import pictures
 from tests.support.ingesting import IngestSystem, open_ingest_system, settings_for
 from tests.support.jobs import running
+from tests.support.patience import patience
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,7 +44,7 @@ async def converting(system: IngestSystem, slots: int = 2) -> AsyncIterator[list
 
 
 async def settled(system: IngestSystem, state: AssetState, *names: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * patience()):
         for name in names:
             while (await system.asset(name)).state is not state:
                 await asyncio.sleep(0.05)
@@ -86,7 +87,7 @@ async def test_a_conversion_waits_until_the_object_store_answers(system: IngestS
     system.store.before_put = fail
     await system.register(pictures.jpeg(system.pictures / "a.jpg", 60, 40), "a")
     async with converting(system):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30 * patience()):
             while len(tries) < 2:
                 await asyncio.sleep(0.05)
         assert (await system.asset("a")).state is AssetState.REGISTERED
@@ -139,7 +140,7 @@ async def test_what_a_killed_worker_left_of_a_conversion_is_not_used_and_another
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.support.ingesting", dsn, str(data), cwd=ROOT
     )
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(120 * patience()):
         while not any(file.stat().st_size for file in data.glob("scratch/*/*/source.tif*")):
             await asyncio.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
@@ -203,7 +204,7 @@ async def test_a_failed_conversion_that_a_person_retries_is_converted(system: In
     async with converting(system):
         await settled(system, AssetState.FAILED, "a")
         [job] = await system.catalog.jobs.page()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * patience()):
             while (await system.catalog.jobs.page())[0].state != "failed":
                 await asyncio.sleep(0.05)
         system.store.before_put = None

@@ -36,6 +36,7 @@ from orchestrator.model import AssetId, AssetState
 from orchestrator.settings import Imaging
 from tests.support import pictures
 from tests.support.ingesting import IngestSystem, open_ingest_system, settings_for
+from tests.support.patience import patience
 from tests.support.simulated_kill import ProcessKilled
 
 NAMES = ("a", "b")
@@ -257,7 +258,7 @@ class GenerationMachine(RuleBasedStateMachine):
         same = [each for each in self.running if each.asset == running.asset]
         for each in same:
             each.released.set()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60 * patience()):
             await asyncio.gather(*(each.task for each in same if each.task is not None))
         self.running = [each for each in self.running if each not in same]
 

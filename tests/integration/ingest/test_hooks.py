@@ -33,6 +33,7 @@ from orchestrator.work_context import WorkContext, working_for
 from tests.support import pictures
 from tests.support.ingesting import IngestSystem, open_ingest_system, settings_for
 from tests.support.jobs import FAST, running
+from tests.support.patience import patience
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ID = AssetId(1, 1, "a b/c")
@@ -110,7 +111,7 @@ async def calling(
     options = replace(FAST, slots=2, max_attempts=settings.after_tries, retry_first_s=0.01)
 
     async def ended() -> list[Job]:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60 * patience()):
             while True:
                 jobs = await catalog.jobs.page(1000)
                 if all(job.state in ("done", "failed") for job in jobs):
@@ -284,7 +285,7 @@ async def test_a_webhook_that_never_answers_does_not_delay_a_purge(
             for number in range(8):
                 await system.pipeline.editor.set_fields(ID, tags=(f"{number}",))
             async with calling(system):
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(60 * patience()):
                     while len(server.requests) < 9:
                         await asyncio.sleep(0.02)
                 never.set()
@@ -296,7 +297,7 @@ async def test_no_job_is_recorded_if_no_hook_is_configured(system: IngestSystem)
 
 
 async def until_called(server: WebServer, times: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(60 * patience()):
         while len(server.requests) < times:
             await asyncio.sleep(0.02)
     assert len(server.requests) == times

@@ -15,6 +15,7 @@ from orchestrator.model import FILE, Asset, AssetId, AssetState
 from orchestrator.origins.strategy_input import StrategyInput
 from tests.support import pictures
 from tests.support.ingesting import IngestSystem
+from tests.support.patience import patience
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ID = AssetId(1, 1, "picture")
@@ -67,7 +68,7 @@ async def test_a_reingest_of_a_file_is_accepted_only_while_its_condition_holds(
         if asset is None or asset.version != before.version:
             raise PreconditionFailed("The asset was changed.")
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(60 * patience()):
         async with system.catalog.transaction() as connection:
             await lock_asset(connection, ID)
             reingest = asyncio.create_task(system.pipeline.reingester.reingest(ID, check))

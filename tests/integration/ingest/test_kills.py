@@ -15,6 +15,7 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.model import AssetState
 from tests.support import pictures
 from tests.support.ingesting import IngestSystem, keys_named_by, open_ingest_system, settings_for
+from tests.support.patience import patience
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,7 +59,7 @@ async def _killed(dsn: str, data: Path, folder: Path, seed: int, after_s: float)
         stderr=asyncio.subprocess.DEVNULL,
     )
     assert process.stdout is not None
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(120 * patience()):
         assert await process.stdout.readline() == b"done\n"
     await asyncio.sleep(after_s)
     os.kill(process.pid, signal.SIGKILL)
@@ -69,7 +70,7 @@ async def _killed(dsn: str, data: Path, folder: Path, seed: int, after_s: float)
 
 async def _swept(system: IngestSystem) -> None:
     """The database may need a moment to see that the connections, and their locks, are gone."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * patience()):
         while True:
             await system.sweep()
             counts = await system.catalog.objects.count()

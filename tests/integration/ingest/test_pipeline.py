@@ -31,6 +31,7 @@ from orchestrator.storage.store import read
 from tests.support import icc, pictures
 from tests.support.ingesting import IngestSystem, open_ingest_system
 from tests.support.origins import OriginServer
+from tests.support.patience import patience
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ID = AssetId(1, 1, "picture")
@@ -182,7 +183,7 @@ async def test_an_ingest_that_waits_for_another_process_occupies_no_slot(
             asyncio.ensure_future(system.ingest(Request(ID, str(path)))) for _ in range(slots)
         ]
         await asyncio.sleep(0.1)  # until each has tried the lock
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * patience()):
             await system.ingest(Request(AssetId(1, 1, "other"), str(path)))
         assert not any(task.done() for task in waiting)
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)

@@ -16,6 +16,7 @@ from orchestrator.model import AssetId, AssetState
 from tests.support import pictures
 from tests.support.ingesting import IngestSystem
 from tests.support.origins import OriginServer
+from tests.support.patience import patience
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -132,13 +133,13 @@ async def test_ingests_are_not_both_refused_for_the_originals_that_they_serve_me
     async def wait_for_both(key: str) -> None:
         nonlocal puts
         puts += 1
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60 * patience()):
             while puts < 2:
                 await asyncio.sleep(0.01)
 
     system.store.before_put = wait_for_both
     tasks = [asyncio.create_task(system.ingest(request)) for request in requests]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(60 * patience()):
         while not await are_servable(system, requests):
             await asyncio.sleep(0.01)
         async with system.catalog.transaction() as connection:

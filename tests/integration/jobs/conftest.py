@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from orchestrator.catalog.migrator import migrate
 from orchestrator.settings import Database, Jobs
 from tests.support.jobs import LEASES, JobSystem, moto, open_job_system, sqs_settings
 from tests.support.server_fixtures import database, postgres
@@ -25,7 +24,6 @@ def sqs_server() -> Iterator[str]:
 @pytest.fixture
 async def system(database: Database) -> AsyncIterator[JobSystem]:
     """Without SQS."""
-    await migrate(database)
     async with open_job_system(database, Jobs(**LEASES)) as opened:
         yield opened
 
@@ -33,7 +31,6 @@ async def system(database: Database) -> AsyncIterator[JobSystem]:
 @pytest.fixture
 async def sqs_system(database: Database, sqs_server: str) -> AsyncIterator[JobSystem]:
     """With SQS."""
-    await migrate(database)
     settings = sqs_settings(sqs_server, f"w{next(_numbers)}", **LEASES)
     async with open_job_system(database, settings) as opened:
         yield opened

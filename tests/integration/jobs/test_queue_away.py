@@ -15,6 +15,7 @@ from orchestrator.jobs.sqs_queues import SqsQueues, SqsReceiver
 from orchestrator.jobs.submitter import Submitter
 from orchestrator.storage.sqs_client import Message
 from tests.support.jobs import FAST, KIND, JobSystem, RecordingHandler, drafts, running
+from tests.support.patience import patience
 
 AWAY = QueueUnavailable("The queue does not answer.")
 
@@ -76,7 +77,7 @@ async def test_what_one_lane_gives_is_recorded_although_the_other_is_away(
 ) -> None:
     priority = FakeQueue(a_message(b"1"))
     receiver = SqsReceiver(queues(FakeQueue(), priority), system.catalog, draft_of, lambda: None)
-    async with running(receiver.run()), asyncio.timeout(10):
+    async with running(receiver.run()), asyncio.timeout(10 * patience()):
         while not priority.deleted:
             await asyncio.sleep(0.02)
     [job] = await system.catalog.jobs.page()
@@ -86,7 +87,7 @@ async def test_what_one_lane_gives_is_recorded_although_the_other_is_away(
 async def test_our_own_message_wakes_the_worker_and_is_deleted(system: JobSystem) -> None:
     queue, is_woken = FakeQueue(a_message(b'{"job": 7}', job="7")), asyncio.Event()
     receiver = SqsReceiver(queues(queue), system.catalog, draft_of, is_woken.set)
-    async with running(receiver.run()), asyncio.timeout(10):
+    async with running(receiver.run()), asyncio.timeout(10 * patience()):
         await is_woken.wait()
         while not queue.deleted:
             await asyncio.sleep(0.02)
@@ -97,7 +98,7 @@ async def test_a_message_received_often_is_one_job(system: JobSystem) -> None:
     copies = [a_message(b"1", "the same") for _ in range(3)]
     queue = FakeQueue(*copies, a_message(b"1", "another"))
     receiver = SqsReceiver(queues(queue), system.catalog, draft_of, lambda: None)
-    async with running(receiver.run()), asyncio.timeout(10):
+    async with running(receiver.run()), asyncio.timeout(10 * patience()):
         while len(queue.deleted) < 4:
             await asyncio.sleep(0.02)
     assert len(await system.catalog.jobs.page()) == 2
@@ -115,7 +116,7 @@ async def test_an_unreadable_message_becomes_a_job_that_fails(
     odd = replace(system, sqs=queues(FakeQueue(a_message(body))))
     handler = RecordingHandler(fail=fail)
     async with odd.working(handler, kind=INGEST, draft_of=draft_of):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * patience()):
             while not await system.catalog.jobs.page():
                 await asyncio.sleep(0.02)
         [job] = await system.ended([1])

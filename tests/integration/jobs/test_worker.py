@@ -32,6 +32,7 @@ from tests.support.jobs import (
     running,
     sqs_client,
 )
+from tests.support.patience import patience
 
 
 async def test_every_job_of_a_batch_runs_once_and_is_counted(either: JobSystem) -> None:
@@ -63,7 +64,7 @@ async def test_a_job_starts_a_moment_after_it_is_submitted(system: JobSystem) ->
         for _ in range(5):
             before, expected = time.monotonic(), len(handler.started) + 1
             await system.submitter.submit([a_draft()])  # the job may start before this returns
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(20 * patience()):
                 while len(handler.started) < expected:
                     await asyncio.sleep(0.002)
             waits.append(time.monotonic() - before)
@@ -203,7 +204,7 @@ async def test_a_worker_that_lost_a_claim_cancels_the_job_and_counts_nothing(
         await system.catalog.claims.recover(0, 99)
         reclaimed = await system.catalog.claims.claim("other", ["test"], ("normal",), 9)
         assert reclaimed is not None
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(5 * patience()):
             while not handler.cancelled:
                 await asyncio.sleep(0.02)
         assert (await system.job(reclaimed.id)).worker == "other"
@@ -219,7 +220,7 @@ async def test_a_worker_that_claims_its_own_lost_job_again_cancels_the_first_run
     handler = RecordingHandler(seconds=0.5)
     async with system.working(handler, replace(FAST, heartbeat_s=60)):
         recorded = await system.submitter.submit(drafts(1))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * patience()):
             while not handler.started:
                 await asyncio.sleep(0.02)
         await system.catalog.claims.recover(0, 99)
@@ -304,7 +305,7 @@ async def test_a_message_of_another_system_is_run_as_a_job(sqs_system: JobSystem
         await asyncio.to_thread(
             client.send_message, QueueUrl=queue, MessageBody=json.dumps(payload)
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * patience()):
             while not handler.ended:
                 await asyncio.sleep(0.02)
         [job] = await sqs_system.ended(handler.ended)

@@ -13,8 +13,8 @@ import pytest_asyncio
 from orchestrator.catalog.values import AssetDraft
 from orchestrator.model import Asset, AssetId, Source, SourceKind
 from orchestrator.settings import Ico, Manifests
-from tests.integration.ico.conftest import Reply, Site, new_database, open_site
-from tests.support.server_fixtures import postgres
+from tests.integration.ico.conftest import Reply, Site, open_site
+from tests.support.server_fixtures import new_database, postgres
 
 __all__ = ["postgres"]
 

@@ -14,8 +14,9 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.settings import Ico
-from tests.integration.ico.conftest import Site, new_database, open_site
+from tests.integration.ico.conftest import Site, open_site
 from tests.support.patience import patience
+from tests.support.server_fixtures import new_database
 from tests.support.turn_length import LIMIT_S, longest_turn
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

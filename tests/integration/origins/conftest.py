@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.migrator import migrate
 from orchestrator.catalog.values import OriginStrategy
 from orchestrator.errors import OrchestratorError
 from orchestrator.origins.credential_store import make_key
@@ -80,7 +79,6 @@ async def customer_origins(
     **settings: Any,
 ) -> AsyncIterator[CustomerOrigins]:
     """Open origin services with short timeouts that may connect to loopback addresses."""
-    await migrate(database)
     catalog = await Catalog.open(database)
     await catalog.customers.ensure(CUSTOMER, "seven")
     values = {

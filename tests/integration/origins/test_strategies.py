@@ -86,7 +86,7 @@ async def test_a_change_takes_effect_at_once_here_and_after_the_ttl_in_another_p
         assert await kinds(origins, "one", "two") == [None, "s3-public"]
         await origins.strategies.delete(CUSTOMER, one.id)
         assert await kinds(origins, "two") == [None]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(5 * patience()):
             while await kinds(other, "one") != [None]:
                 await asyncio.sleep(0.05)
 

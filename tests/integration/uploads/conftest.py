@@ -22,8 +22,9 @@ from pydantic import SecretStr
 from orchestrator.catalog.uploads import Upload
 from orchestrator.settings import Ico, Uploads
 from orchestrator.uploads.uploads_factory import UploadServices
-from tests.integration.ico.conftest import Reply, Site, new_database, open_site
-from tests.support.server_fixtures import S3Server, postgres, s3_server
+from tests.integration.ico.conftest import Reply, Site, open_site
+from tests.support.patience import patience
+from tests.support.server_fixtures import S3Server, new_database, postgres, s3_server
 from tests.support.weed import BUCKET, CREDENTIALS, PUBLIC_BUCKET
 
 __all__ = ["postgres", "s3_server"]
@@ -112,7 +113,7 @@ class UploadSite:
 
 async def until(condition: Callable[[], Any], within_s: float = 60) -> Any:
     """Wait until the condition, which may be awaitable, gives something true; what it gives."""
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(within_s * patience()):
         while True:
             found = condition()
             if asyncio.iscoroutine(found):

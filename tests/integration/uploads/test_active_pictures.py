@@ -13,9 +13,8 @@ from PIL import Image
 
 from orchestrator.errors import CatalogUnavailable, NotFound
 from orchestrator.uploads.active_pictures import ActivePictures
-from tests.integration.ico.conftest import new_database
 from tests.integration.uploads.conftest import UploadSite, encoded, jpeg, open_uploads, until
-from tests.support.server_fixtures import S3Server
+from tests.support.server_fixtures import S3Server, new_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 PICTURES = Path(__file__).parents[2] / "pictures"

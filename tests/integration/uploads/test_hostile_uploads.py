@@ -15,8 +15,10 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from tests.integration.ico.conftest import Reply, new_database
+from tests.integration.ico.conftest import Reply
 from tests.integration.uploads.conftest import UploadSite, encoded, jpeg, open_uploads, until
+from tests.support.patience import patience
+from tests.support.server_fixtures import new_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 MAX_BYTES = 2_000_000
@@ -193,7 +195,7 @@ async def send(site: UploadSite, length: str, chunks: AsyncIterator[bytes]) -> t
             writer.write(chunk)
             sent += len(chunk)
             await writer.drain()
-        return await asyncio.wait_for(answer, 30), sent
+        return await asyncio.wait_for(answer, 30 * patience()), sent
     except ConnectionError:
         return (answer.result() if answer.done() and not answer.exception() else b""), sent
     finally:

@@ -16,8 +16,9 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.uploads.upload_permits import create_token
-from tests.integration.ico.conftest import Reply, new_database
+from tests.integration.ico.conftest import Reply
 from tests.integration.uploads.conftest import UploadSite, jpeg, open_uploads, until
+from tests.support.server_fixtures import new_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

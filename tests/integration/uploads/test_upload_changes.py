@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from orchestrator.model import AssetId
-from tests.integration.ico.conftest import new_database
 from tests.integration.uploads.conftest import (
     UploadSite,
     encoded,
@@ -18,7 +17,7 @@ from tests.integration.uploads.conftest import (
     open_uploads,
     until,
 )
-from tests.support.server_fixtures import S3Server
+from tests.support.server_fixtures import S3Server, new_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CAMERA = Image.Exif()

@@ -31,6 +31,7 @@ from orchestrator.web.public_address import PublicAddressResolver
 from orchestrator.web.responses import (
     respond,
 )
+from tests.support.patience import patience
 
 TILE = b"\xff\xd8\xff" + bytes(range(256)) * 48
 INFO = b'{"id": "x"}' + b" " * 2000
@@ -79,7 +80,7 @@ class House:
 
     async def warm(self, target: str = "/tile", *lines: str) -> None:
         """Ask once, so that the next one comes from memory."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(5 * patience()):
             client = await self.connect()
             await client.ask(self.get(target, *lines))
             client.close()
@@ -108,7 +109,7 @@ class Client:
         self.writer.write(data)
 
     async def answer(self, *, head: bool = False) -> Reply:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * patience()):
             block = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             first, *lines = block.rstrip().split("\r\n")
             headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines)}
@@ -122,7 +123,7 @@ class Client:
 
     async def closed(self) -> bool:
         """Whether the server ends the connection without another byte."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * patience()):
             try:
                 return await self.reader.read(1) == b""
             except ConnectionResetError:

@@ -12,6 +12,7 @@ import pytest
 from orchestrator.web.hot_entries import HotEntry
 from tests.integration.web.conftest import INFO, LARGE, TILE, Client, House, a_house
 from tests.support.descriptors import open_descriptors
+from tests.support.patience import patience
 
 
 def entry_of(house: House, target: str) -> HotEntry:
@@ -126,7 +127,7 @@ async def test_clients_that_disconnect_during_a_response_leave_no_descriptor_ope
         client = await slow_client(house)
         await fill(house, client, "/large")
         client.writer.transport.abort()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * patience()):
         while len(list(house.port_state.connections())) > 1:
             await asyncio.sleep(0.01)
         while open_descriptors() > before:
@@ -154,7 +155,7 @@ async def test_a_shutdown_waits_until_clients_have_read_their_responses() -> Non
         assert not done
         for _ in range(answered):
             assert (await client.answer()).body == LARGE
-        await asyncio.wait_for(ending, 5)
+        await asyncio.wait_for(ending, 5 * patience())
 
 
 async def test_a_shutdown_waits_for_a_slow_client_at_most_the_drain_time() -> None:
@@ -163,7 +164,7 @@ async def test_a_shutdown_waits_for_a_slow_client_at_most_the_drain_time() -> No
         client = await slow_client(house)
         await fill(house, client, "/large")
         (connection,) = house.port_state.connections()
-        await asyncio.wait_for(house.runner.cleanup(), 10)  # drain_s is 3
+        await asyncio.wait_for(house.runner.cleanup(), 10 * patience())  # drain_s is 3
         assert connection.unsent_bytes() == 0
 
 
@@ -177,6 +178,6 @@ async def test_a_stalled_connection_is_ended_even_if_few_bytes_wait(
         await house.warm("/tile")
         client = await slow_client(house)
         await fill(house, client, "/tile")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(15 * patience()):
             while house.port_state.connections():
                 await asyncio.sleep(0.1)

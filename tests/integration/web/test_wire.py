@@ -276,7 +276,7 @@ async def test_a_shutdown_cuts_off_no_response_and_accepts_no_connection() -> No
         assert (answer.status, answer.body) == (200, TILE)
         assert answer.headers["connection"] == "close"
         assert await busy.closed()
-        await asyncio.wait_for(ending, 5)
+        await asyncio.wait_for(ending, 5 * patience())
 
 
 async def test_clients_that_disconnect_at_once_leave_no_task_and_no_descriptor(

@@ -33,6 +33,7 @@ from orchestrator.model import SourceKind
 from orchestrator.settings import Imaging
 from tests.golden.comparison import a_recipe
 from tests.support import pictures
+from tests.support.patience import patience
 from tests.support.process_table import is_alive
 from tests.unit.imaging.conftest import SMALL
 
@@ -349,7 +350,7 @@ def test_killing_the_parent_ends_its_workers(tmp_path: Path) -> None:
 
 
 async def _wait_until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * patience()):
         while not condition():
             await asyncio.sleep(0.02)
 

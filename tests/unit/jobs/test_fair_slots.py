@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 
 from orchestrator.jobs.fair_slots import FairSlots, HostSlots
+from tests.support.patience import patience
 
 
 async def test_a_customer_gets_its_turn_before_the_many_of_another_that_wait() -> None:
@@ -45,7 +46,7 @@ async def test_no_more_than_the_number_of_slots_are_held_and_a_cancelled_wait_lo
             task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (held, most) == (0, 3)
-    async with asyncio.timeout(5), slots.hold(1), slots.hold(1), slots.hold(2):
+    async with asyncio.timeout(5 * patience()), slots.hold(1), slots.hold(1), slots.hold(2):
         pass
 
 

@@ -13,6 +13,7 @@ import pytest
 from orchestrator import metrics
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.processes.background import LOOPS, Loop, keep_running
+from tests.support.patience import patience
 
 PACKAGE = Path(__file__).parents[3] / "orchestrator"
 THREADS = {
@@ -99,7 +100,7 @@ def test_every_lasting_thread_survives_any_failure() -> None:
 async def run_until(loop: Loop, done: asyncio.Event) -> None:
     """Keep the loop running until `done` is set."""
     task = asyncio.create_task(keep_running(loop))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * patience()):
         await done.wait()
     assert not task.done()
     task.cancel()

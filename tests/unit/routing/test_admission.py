@@ -18,6 +18,7 @@ from orchestrator.model import SourceKind
 from orchestrator.routing.image_servers.admission import Admission
 from orchestrator.routing.image_servers.builtin import BuiltinImageServer
 from tests.support.builders import a_source, an_asset
+from tests.support.patience import patience
 
 DIMENSIONS = (4000, 3000)
 PIXELS = 4000 * 3000
@@ -163,7 +164,7 @@ async def test_a_caller_that_leaves_at_the_moment_of_its_admission_gives_its_pla
     waiting.task.cancel()
     with suppress(asyncio.CancelledError):
         await waiting.task
-    async with asyncio.timeout(30), lane.admit(asset(), WHOLE):
+    async with asyncio.timeout(30 * patience()), lane.admit(asset(), WHOLE):
         pass
 
 

@@ -20,6 +20,7 @@ from orchestrator.routing.warmer import SourceWarmer
 from orchestrator.settings import Delivery
 from orchestrator.storage.filesystem_store import FilesystemStore
 from tests.support.builders import a_source, an_asset
+from tests.support.patience import patience
 
 BODY = b"x" * 100_000
 
@@ -112,7 +113,7 @@ async def test_the_warm_up_loop_survives_every_failure() -> None:
     warmer = SourceWarmer(FailingSources(), 10)  # type: ignore[arg-type]
     for name in "abc":
         warmer.enqueue(an_asset(id=AssetId(1, 1, name)))
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(5 * patience()), asyncio.TaskGroup() as tasks:
         loop = tasks.create_task(warmer.run())
         await done.wait()
         loop.cancel()
@@ -125,7 +126,7 @@ async def test_a_copy_that_waits_for_room_does_not_block_other_copies(
     files = sources(store, cache, tmp_path, copies=1)
     slow, quick = await stored(store, tmp_path, "slow"), await stored(store, tmp_path, "quick")
     cache.room[str(slow.id)] = asyncio.Event()
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(5 * patience()), asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(files.orchestrate(slow))
         await cache.waiting.wait()
         await files.orchestrate(quick)

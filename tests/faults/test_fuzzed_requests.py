@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,6 +22,7 @@ from tests.e2e.conftest import run_command
 from tests.e2e.test_bad_urls import corpus
 from tests.support import pictures
 from tests.support.memory_slope import MemorySamples
+from tests.support.process_table import open_files
 from tests.support.request_fuzzer import FuzzClient, Fuzzer, operations_of
 from tests.support.serve_process import (
     ServeProcess,
@@ -121,7 +121,7 @@ def fuzz(server: ServeProcess, requests: int) -> str:
 
 
 def _descriptors(server: ServeProcess) -> int:
-    return sum(1 for _ in Path(f"/proc/{server.process.pid}/fd").iterdir())
+    return open_files(server.process.pid)
 
 
 @pytest.mark.parametrize("prefix", ["/iiif/3/", "/iiif/2/", "/iiif-img/", "/thumbs/"])

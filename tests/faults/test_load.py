@@ -16,6 +16,7 @@ import pytest
 from tests.e2e.conftest import run_command
 from tests.e2e.test_loadtests import NO_SCENARIO, ROOT, SCENARIOS
 from tests.support.memory_slope import MemorySamples
+from tests.support.process_table import open_files
 from tests.support.scenes import write_jpeg
 from tests.support.serve_process import (
     ServeProcess,
@@ -62,13 +63,13 @@ def test_ten_minutes_of_every_scenario_beside_ingests_fail_nothing_and_leave_not
         total = re.search(r"Aggregated +(\d+) +(\d+)\(", output)
         assert total and int(total[1]) > SECONDS and int(total[2]) == 0, output[-3000:]
         assert "ingest" in output
+        print(f"{total[1]} requests, {total[2]} failed; {memory}")
         wait_until(
             lambda: _descriptors(server) < before + SPARE_DESCRIPTORS, "files are closed", 120
         )
         wait_until(lambda: not _temporary_files(server.data), "no temporary file is left", 120)
         assert_log_clean(server.log())
         assert memory.growth < GROWTH_MB, str(memory)
-        print(f"{total[1]} requests, {total[2]} failed; {memory}")
 
 
 def _start_locust(server: ServeProcess, key: str, origin: Path) -> subprocess.Popen[str]:
@@ -91,10 +92,7 @@ def _start_locust(server: ServeProcess, key: str, origin: Path) -> subprocess.Po
 
 def _descriptors(server: ServeProcess) -> int:
     """Open descriptors of all processes of the server, without the database."""
-    return sum(
-        len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208  iterdir leaves its own open
-        for pid in processes_marked(server.mark)
-    )
+    return sum(map(open_files, processes_marked(server.mark)))
 
 
 def _temporary_files(data: Path) -> list[Path]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from orchestrator.catalog.embedded.database import embedded
 from tests.support.chaos.clients import Writer, check_state
 from tests.support.chaos.image_states import GRACE_S, ChaosImage
 from tests.support.chaos.site import Site
+from tests.support.process_table import open_files
 from tests.support.serve_process import processes_marked, wait_until
 
 _WORK_S = 300.0
@@ -101,8 +101,7 @@ def _check_leftovers(site: Site) -> None:
         return [*left, *data.glob("cache/*/.temp/*")]
 
     def most_descriptors() -> int:
-        pids = processes_marked(site.server.mark)
-        return max(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)  # noqa: PTH208  a count
+        return max(map(open_files, processes_marked(site.server.mark)))
 
     wait_until(lambda: not temporary_files(), "no temporary file is left", _LEFTOVERS_S)
     wait_until(lambda: most_descriptors() < _MAX_DESCRIPTORS, "files are closed", _LEFTOVERS_S)

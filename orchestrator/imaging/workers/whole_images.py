@@ -8,6 +8,7 @@ tile waits for none of them.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -28,9 +29,9 @@ class WholeImagePlaces:
         most `max_waiting` whole images wait.
         """
         self._has_spare_worker = workers > 1
+        self._free = max(1, workers - 1)
         self._max_waiting = max_waiting
-        self._waiting = 0
-        self._places = asyncio.Semaphore(max(1, workers - 1))
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._heavy = heavy
 
     @asynccontextmanager
@@ -41,18 +42,38 @@ class WholeImagePlaces:
         if not recipe.is_whole_image:
             yield True
             return
-        is_free = self._has_spare_worker and not self._places.locked()
-        if not is_free and self._heavy.has_free_worker:
+        if not (self._has_spare_worker and self._free) and self._heavy.has_free_worker:
             yield False
             return
-        if self._waiting >= self._max_waiting:
-            raise Overloaded("The server is decoding too many images. Retry later.")
-        self._waiting += 1
-        try:
-            await self._places.acquire()
-        finally:
-            self._waiting -= 1
+        await self._enter()
         try:
             yield True
         finally:
-            self._places.release()
+            self._leave()
+
+    async def _enter(self) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        if len(self._waiting) >= self._max_waiting:
+            raise Overloaded("The server is decoding too many images. Retry later.")
+        # Not a semaphore: it belongs to one event loop, a pool does not.
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await place
+        except BaseException:  # whatever ends the wait; raised again
+            if place.done() and not place.cancelled():  # it got its place at the last moment
+                self._leave()
+            elif place in self._waiting:
+                self._waiting.remove(place)
+            raise
+
+    def _leave(self) -> None:
+        """Give a place to the first that waits, or keep it free."""
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1

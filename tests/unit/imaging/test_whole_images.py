@@ -108,6 +108,24 @@ async def test_a_lane_of_one_worker_keeps_it_for_tiles_while_the_other_lane_has_
     await asyncio.gather(*conversions, works[1].task, return_exceptions=True)
 
 
+def test_places_serve_one_event_loop_after_another() -> None:
+    places = WholeImagePlaces(2, 8, _BusyLane())  # type: ignore[arg-type]
+
+    async def use() -> None:
+        works = [Work(places, WHOLE) for _ in range(3)]
+        await settle()
+        assert [each.is_beside_tiles for each in works] == [True, None, None]
+        for each in works:
+            await each.end()
+
+    for _ in range(2):
+        asyncio.run(use())
+
+
+class _BusyLane:
+    has_free_worker = False
+
+
 async def test_two_whole_images_at_once_are_made_in_both_lanes(
     pool: ImagingPool, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiofiles
 
+from orchestrator.cleanup import clean_up
 from orchestrator.errors import InvalidInput, NoRoom, NotFound
 from orchestrator.imaging.pool import ImagingPool
 from orchestrator.ingest.folder_listing import list_pictures, split_extension
@@ -84,7 +85,7 @@ async def convert_file(
         )
         return await asyncio.to_thread(_move, made, pair.target)
     finally:
-        await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+        await clean_up(shutil.rmtree, scratch, ignore_errors=True)
 
 
 async def fetch_pyramid(images: ObjectStore, key: str, target: Path) -> None:

@@ -16,17 +16,20 @@ import re
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
+from orchestrator.cleanup import clean_up
 from orchestrator.errors import NoRoom, StorageUnavailable
 
 _NO_ROOM = "There is not enough free disk space for an ingest. Free disk space."
 _UNUSABLE = "The scratch folder cannot be used. Check that this process may write it."
 
 _HOME_NAME = re.compile(r"\d+-[0-9a-f]{12}")
+_REMOVAL_WAITS_S = (0.0, 0.1, 1.0)
 
 
 class Scratch:
@@ -65,11 +68,11 @@ class Scratch:
         another reason.
         """
         with _full_disk_as_no_room():
-            path = await asyncio.to_thread(self._create, expected_bytes)
+            path = await self._create_in_thread(expected_bytes)
             try:
                 yield path
             finally:
-                await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+                await clean_up(_remove, path)
 
     async def close(self) -> None:
         """Remove everything and release the lock."""
@@ -78,6 +81,14 @@ class Scratch:
     async def check_room(self, expected_bytes: int) -> None:
         """Raise NoRoom if the disk has no room for `expected_bytes` above the floor."""
         await asyncio.to_thread(self._check_room, expected_bytes)
+
+    async def _create_in_thread(self, expected_bytes: int) -> Path:
+        creation = asyncio.get_running_loop().run_in_executor(None, self._create, expected_bytes)
+        try:
+            return await asyncio.shield(creation)
+        except asyncio.CancelledError:
+            creation.add_done_callback(_remove_created)  # the thread goes on
+            raise
 
     def _create(self, expected_bytes: int) -> Path:
         home = self._open_home()
@@ -105,6 +116,22 @@ class Scratch:
             shutil.rmtree(self._home, ignore_errors=True)
             _lock_path(self._home).unlink(missing_ok=True)
             os.close(self._lock)
+
+
+def _remove_created(creation: asyncio.Future[Path]) -> None:
+    if not creation.cancelled() and creation.exception() is None:
+        asyncio.get_running_loop().run_in_executor(None, _remove, creation.result())
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder (blocking). A thread of a task that was cancelled may be about to create a
+    file in it: then it is not empty at first.
+    """
+    for wait_s in _REMOVAL_WAITS_S:
+        time.sleep(wait_s)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 @contextmanager

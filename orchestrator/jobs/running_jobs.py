@@ -87,7 +87,8 @@ class RunningJobs:
 
 
 def _cancel_lost(running: RunningJob) -> None:
-    if running.task is not None and not running.is_settling:
+    # Once: a second cancellation would end what the job does to clean up.
+    if running.task is not None and not running.is_settling and not running.is_lost:
         running.is_lost = True
         running.task.cancel()
 

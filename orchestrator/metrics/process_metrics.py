@@ -10,8 +10,9 @@ EVENT_LOOP_DELAY = histogram(
 )
 EVENT_LOOP_BLOCKED = histogram(
     "event_loop_blocked_seconds",
-    "Seconds of processor time that the event loop used while a timer was due: one long task "
-    "delayed all others. Time in which the machine gave the process no processor is not counted.",
+    "Seconds of processor time that the event loop used while a timer was due: one long task, or "
+    "many requests at once, delayed all others. Time in which the machine gave the process no "
+    "processor is not counted.",
     buckets=BLOCKED_BUCKETS_S,
 )
 LOOP_FAILURES = counter(

@@ -13,10 +13,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cleanup import clean_up
 from orchestrator.errors import (
     BodyTooSlow,
     ChecksumMismatch,
@@ -103,9 +103,7 @@ class PartialUploads:
                 await self._receive(part, upload, read, checksum)
                 is_kept = True
             finally:
-                await asyncio.to_thread(
-                    partial(settle_part, is_kept=is_kept or checksum is None), part, offset
-                )
+                await clean_up(settle_part, part, offset, is_kept=is_kept or checksum is None)
         return await self.find(upload_id)
 
     async def finish(self, upload_id: str, accept: Accept) -> PartialUpload:
@@ -199,4 +197,4 @@ class PartialUploads:
                 raise NotFound(MISSING)
             yield part, await self.find(upload_id)
         finally:
-            await asyncio.to_thread(os.close, part)
+            await clean_up(os.close, part)

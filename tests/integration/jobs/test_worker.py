@@ -214,6 +214,29 @@ async def test_a_worker_that_lost_a_claim_cancels_the_job_and_counts_nothing(
     assert batch.completed == 1
 
 
+async def test_a_job_whose_claim_is_lost_is_cancelled_once_and_cleans_up(
+    system: JobSystem,
+) -> None:
+    cleaned = []
+
+    async def handle(job: Job) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(LEASES["heartbeat_s"] * 5)
+            cleaned.append(job.id)
+
+    async with system.working(handle, replace(FAST, slots=1)):
+        recorded = await system.submitter.submit(drafts(1))
+        await system.until(recorded.ids, lambda job: job.state == "running")
+        await system.catalog.claims.recover(0, 99)
+        reclaimed = await system.catalog.claims.claim("other", ["test"], ("normal",), 9)
+        assert reclaimed is not None
+        async with asyncio.timeout(10 * patience()):
+            while not cleaned:
+                await asyncio.sleep(0.02)
+
+
 async def test_a_worker_that_claims_its_own_lost_job_again_cancels_the_first_run(
     system: JobSystem,
 ) -> None:

@@ -1,16 +1,23 @@
 """Scratch space is private and bounded, and that of killed processes is removed."""
 
+import asyncio
 import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import Fault, NoRoom, StorageUnavailable, fault_of
 from orchestrator.ingest.scratch import Scratch, sweep
+from tests.support.patience import patience
 
 HOLD = """
 import asyncio, sys, time
@@ -26,6 +33,18 @@ asyncio.run(main())
 """
 
 
+@contextmanager
+def one_busy_thread() -> Iterator[None]:
+    """The event loop has one thread, which is busy until the end of the block."""
+    loop, done = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    loop.run_in_executor(None, done.wait)
+    try:
+        yield
+    finally:
+        done.set()
+
+
 async def test_a_scratch_folder_is_removed_after_its_work_and_all_scratch_at_the_end(
     tmp_path: Path,
 ) -> None:
@@ -37,6 +56,55 @@ async def test_a_scratch_folder_is_removed_after_its_work_and_all_scratch_at_the
         assert other.parent == folder.parent
     await scratch.close()
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+async def test_a_folder_is_removed_although_its_task_is_cancelled_again_meanwhile(
+    tmp_path: Path,
+) -> None:
+    scratch, folders = await Scratch.open(tmp_path / "scratch"), []
+
+    async def work() -> None:
+        async with scratch.folder() as folder:
+            (folder / "original").write_bytes(b"1")
+            folders.append(folder)
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(work())
+    while not folders:
+        await asyncio.sleep(0.01)
+    with one_busy_thread():
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await asyncio.to_thread(int)  # after the removal: there is one thread
+    assert folders[0].parent.is_dir()
+    assert not folders[0].exists()
+
+
+async def test_a_folder_that_is_created_after_its_task_was_cancelled_is_removed(
+    tmp_path: Path,
+) -> None:
+    scratch = await Scratch.open(tmp_path / "scratch")
+    home = scratch.home
+    assert home is not None
+    before = home.stat().st_mtime_ns
+
+    async def work() -> None:
+        async with scratch.folder():
+            pytest.fail("cancelled before")
+
+    with scratch._opening:  # what the thread that creates the folder waits for
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    deadline = time.monotonic() + 10 * patience()
+    while home.stat().st_mtime_ns == before or any(home.iterdir()):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
 
 
 async def test_scratch_of_a_killed_process_is_swept_and_that_of_a_running_one_is_not(

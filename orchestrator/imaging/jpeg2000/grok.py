@@ -90,7 +90,7 @@ class Grok:
                 process.kill()
                 status = process.wait()
         if status:
-            log.warning("grok failed", extra={"reason": f"status {status}"})
+            log.warning("grok failed", extra={"status": status})
         return status == 0
 
 

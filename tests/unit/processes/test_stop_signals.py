@@ -24,14 +24,13 @@ import asyncio
 from orchestrator.processes.stop_request import StopRequest
 
 async def serve():
-    await asyncio.wait_for(StopRequest().received.wait(), 10 * patience())
+    await asyncio.wait_for(StopRequest().received.wait(), 10)
 
 asyncio.run(serve())
 """
 SUPERVISOR = """
 from orchestrator.processes.supervisor import Supervisor
 from orchestrator.settings import Settings
-from tests.support.patience import patience
 
 supervisor = Supervisor(Settings(), "unused:unused")
 with supervisor._catch_signals() as receiver:

@@ -172,7 +172,7 @@ def test_nothing_of_the_clients_request_but_the_image_reaches_the_server(
     assert {each.method for each in asked} == {"GET"}
     assert not any("?" in each.target for each in asked)
     sent = {name.lower() for each in asked for name in each.headers}
-    assert sent <= {"host", "accept", "user-agent", "connection"}
+    assert sent <= {"host", "accept", "user-agent", "connection", "x-request-id"}
 
 
 def test_an_image_that_cantaloupe_makes_slowly_is_not_asked_of_it(

@@ -16,7 +16,7 @@ from PIL import Image
 
 from loadtests.processor_time import cpu_seconds
 from tests.support import pictures
-from tests.support.promotion import hurry
+from tests.support.promotion import hurry, prompt
 from tests.support.serve_process import Reply, ServeProcess, fetch, start_server, wait_until
 
 SIZE = (2048, 1536)
@@ -80,9 +80,6 @@ def promoted(data: Path) -> list[Path]:
 
 def stop_while_it_writes(server: ServeProcess) -> None:
     """Stop the worker of the promotion when it has begun to write the pyramid."""
-    wait_until(lambda: idle_workers(server), "a promotion has begun", PROMOTION_S)
-    (pid,) = idle_workers(server)
-    hurry(pid)
 
     def is_writing() -> bool:
         os.kill(pid, signal.SIGSTOP)
@@ -92,7 +89,11 @@ def stop_while_it_writes(server: ServeProcess) -> None:
         time.sleep(0.003)
         return False
 
-    wait_until(is_writing, "the pyramid is written", PROMOTION_S)
+    with prompt():
+        wait_until(lambda: idle_workers(server), "a promotion has begun", PROMOTION_S)
+        (pid,) = idle_workers(server)
+        hurry(pid)
+        wait_until(is_writing, "the pyramid is written", PROMOTION_S)
 
 
 def pixels(body: bytes) -> np.ndarray:

@@ -16,7 +16,8 @@ def paused(*pids: int) -> Iterator[None]:
     """The processes do nothing until the end of the block; their sockets stay open."""
     try:
         for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
         yield
     finally:
         for pid in pids:

@@ -24,10 +24,12 @@ def access_of(settings: Settings, temporary: Path | None = None) -> FileAccess:
     """
     data, uploads, storage = settings.data_dir, settings.uploads, settings.storage
     scratch = data / "scratch"
-    own = [_absolute(settings.cache.sources_folder) or data / "cache" / "sources"]
+    sources = _absolute(settings.cache.sources_folder) or data / "cache" / "sources"
+    promoted = sources / ".temp"  # where a promotion writes its pyramid
+    own = [sources]
     if storage.kind == "filesystem":
         own.append(data / "objects" if storage.root == Path() else storage.root)
-    for folder in (scratch, *own):
+    for folder in (scratch, promoted, *own):
         with suppress(OSError):  # the process that writes to it reports that
             folder.mkdir(parents=True, exist_ok=True)
     named = [
@@ -40,7 +42,7 @@ def access_of(settings: Settings, temporary: Path | None = None) -> FileAccess:
     ]
     readable = [*own, *filter(None, map(_absolute, named))]
     temp_folder = _absolute(uploads.temp_folder)
-    writable = (scratch, temp_folder) if temp_folder else (scratch,)
+    writable = (scratch, promoted, temp_folder) if temp_folder else (scratch, promoted)
     return FileAccess(tuple(dict.fromkeys(readable)), writable, temporary or scratch)
 
 

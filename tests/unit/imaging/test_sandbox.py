@@ -245,7 +245,8 @@ def test_the_folders_of_an_installation_are_those_with_sources_and_originals(
         Path("/srv/masters"),
         Path("/opt/fonts"),
     }
-    assert access.writable == (data / "scratch", tmp_path / "receiving")
+    promoted = data / "cache" / "sources" / ".temp"
+    assert access.writable == (data / "scratch", promoted, tmp_path / "receiving")
     for secret in ("secrets/token", "postgres/pg_hba.conf", "served-folders", "run/x"):
         assert not access.covers(str(data / secret))
     assert access.covers(str(data / "objects" / "1"))

@@ -23,7 +23,7 @@ time, except the hot tile. One serve process; the clients run on the same machin
 {rows}
 """
 _COLOURS = ("#2a7a3b", "#b3541e", "#2b5aa0", "#777777")
-_WIDTH, _PANEL, _LEFT, _RIGHT = 760, 230, 60, 190
+_WIDTH, _PANEL, _LEFT, _RIGHT = 780, 230, 80, 190
 _DECADES = (0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)
 _FLAT = "tier"
 """The curve that is a list: it has no plot."""

@@ -24,7 +24,7 @@ from orchestrator.jobs.worker_loop import Worker
 from orchestrator.log import set_up_logging
 from orchestrator.model import AssetId
 from orchestrator.processes.background import Loop, keep_running
-from orchestrator.processes.collection import collect_before_serving, exempt_from_collection
+from orchestrator.processes.garbage_collection import collect_before_serving, exempt_from_collection
 from orchestrator.processes.housekeeping import Housekeeping
 from orchestrator.processes.loop_delay import LoopDelay
 from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices

@@ -34,7 +34,7 @@ from orchestrator.jobs.worker_loop import Handler, Worker
 from orchestrator.jobs.worker_options import WorkerOptions
 from orchestrator.log import set_up_logging
 from orchestrator.processes.background import Loop, keep_running
-from orchestrator.processes.collection import collect_before_serving
+from orchestrator.processes.garbage_collection import collect_before_serving
 from orchestrator.processes.loop_delay import LoopDelay
 from orchestrator.processes.ports import Address, open_port, private_port
 from orchestrator.processes.rule_notices import RULES_CHANNEL, forget_rules, rule_notices

@@ -109,14 +109,14 @@ class PromotedSources:
             self._known.pop(key, None)
             yield None
             return
-        is_local = await asyncio.to_thread(_verify, source)
+        in_place = source if source.location.startswith(FILE) else None
+        is_local = in_place is None or await asyncio.to_thread(_verify, in_place)
         async with self._cache.hold(product) as path:
             if path is None:
                 yield None
                 return
             promoted = Promoted(_with_pyramid(asset, source), path)
             if is_local:
-                in_place = source if source.location.startswith(FILE) else None
                 self._known[key] = _Known(promoted, product, in_place)
             yield promoted
 
@@ -194,9 +194,7 @@ def _with_pyramid(asset: Asset, source: Source) -> Asset:
 
 
 def _verify(source: Source) -> bool:
-    """True if the event loop may ask for the state of the source at any time: it is no file that
-    others may replace, or one on a local disk. Blocking. Raises SourceChanged.
+    """True if the event loop may ask for the state of this file at any time: it is on a local disk.
+    Blocking. Raises SourceChanged.
     """
-    if not source.location.startswith(FILE):
-        return True
     return has_cached_reads(str(verify_file(source)))

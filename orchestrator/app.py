@@ -42,6 +42,7 @@ from orchestrator.settings import Database, Settings
 from orchestrator.sign_in.access_rules import access_services_of
 from orchestrator.storage.store import ObjectStore
 from orchestrator.storage.store_factory import open_store
+from orchestrator.tracing import Tracing, open_tracing
 from orchestrator.transform.transform_factory import open_transformer
 from orchestrator.transform.transformer import Transformer
 from orchestrator.uploads.uploads_factory import UploadServices, open_uploads
@@ -77,6 +78,7 @@ class Services:
     """None if no bucket of originals is configured."""
     uploads: UploadServices | None
     """None if uploads are not configured."""
+    tracing: Tracing
 
     @property
     def disk_caches(self) -> tuple[DiskCache, DiskCache]:
@@ -95,6 +97,8 @@ async def open_services(
     Raises CatalogUnavailable, StorageUnavailable.
     """
     async with AsyncExitStack() as stack:
+        tracing = await asyncio.to_thread(open_tracing, settings.log.traces)
+        stack.push_async_callback(asyncio.to_thread, tracing.close)
         hook_jobs = HookJobs(settings.ingest)
         catalog = await _open_catalog(settings.database, hook_jobs, is_needed=needs_database)
         stack.push_async_callback(catalog.close)
@@ -200,6 +204,7 @@ async def open_services(
             transformer=transformer,
             pyramids=pyramids,
             uploads=uploads,
+            tracing=tracing,
         )
 
 

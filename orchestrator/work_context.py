@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from orchestrator.tracing import NO_TRACING, Tracing
+
 _TRACE_PARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
@@ -21,13 +23,15 @@ _TRACE_PARENT = re.compile(
 @dataclass(frozen=True, slots=True)
 class WorkContext:
     """`request_id` is that of the request that caused the work, "" for none; `trace_parent` the
-    header `traceparent` of its client (W3C Trace Context, level 1), "" for none; `job` the id of
-    the job that runs, 0 for none.
+    header `traceparent` of its span, without traces that of its client, "" for none (W3C Trace
+    Context, level 1); `job` the id of the job that runs, 0 for none; `tracing` opens the spans of
+    the steps of the work.
     """
 
     request_id: str = ""
     trace_parent: str = ""
     job: int = 0
+    tracing: Tracing = NO_TRACING
 
     def fields(self) -> dict[str, str | int]:
         """The fields of a log line."""

@@ -13,7 +13,7 @@ lock() {
 }
 
 options=("$@")
-lock requirements-dev.lock --extra page --extra dev
+lock requirements-dev.lock --extra page --extra tracing --extra dev
 # The smaller sets use the versions of the largest one: the tests run with the versions that are shipped.
 options=(--constraint requirements-dev.lock)
 lock requirements-page.lock --extra page

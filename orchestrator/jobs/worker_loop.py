@@ -28,6 +28,7 @@ from orchestrator.jobs.fairness import LaneRotation
 from orchestrator.jobs.running_jobs import RunningJob, RunningJobs, log_fields
 from orchestrator.jobs.settler import ERROR_FIRST_S, ERROR_LONGEST_S, Settler
 from orchestrator.jobs.worker_options import WorkerOptions
+from orchestrator.tracing import NO_TRACING, Attributes, Span, Tracing
 from orchestrator.work_context import WorkContext, working_for
 
 log = logging.getLogger(__name__)
@@ -54,11 +55,13 @@ class Worker:
         dead: DeadWorkers | None = None,
         *,
         closed_s: Callable[[], float] = lambda: 0.0,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         """`handlers` by the kind of job; the worker does not claim jobs of other kinds. With `dead`
         it takes the jobs of dead workers of this host when it starts. `closed_s` returns the
-        seconds for which no job is claimed.
+        seconds for which no job is claimed. With `tracing` each job is a span.
         """
+        self._tracing = tracing
         self._closed_s = closed_s
         self._claims = claims
         self._handlers = dict(handlers)
@@ -185,11 +188,14 @@ class Worker:
     # --- running jobs -------------------------------------------------------------------------
 
     async def _run_job(self, running: RunningJob) -> None:
-        job = running.job
-        with working_for(WorkContext(job.request_id, job=job.id)):
-            await self._run_handler(running)
+        job, tracing = running.job, self._tracing
+        attributes: Attributes = {"job": job.id, "request_id": job.request_id}
+        with tracing.span(f"job {job.kind}", attributes, kind="consumer") as span:
+            context = WorkContext(job.request_id, span.trace_parent, job.id, tracing)
+            with working_for(context):
+                await self._run_handler(running, span)
 
-    async def _run_handler(self, running: RunningJob) -> None:
+    async def _run_handler(self, running: RunningJob, span: Span) -> None:
         job, started = running.job, time.monotonic()
         try:
             await self._handlers[job.kind](job)
@@ -197,6 +203,7 @@ class Worker:
             await self._release(running)
             raise
         except Exception as error:  # any failure is an outcome of the job
+            span.fail(type(error).__name__)
             if not isinstance(error, OrchestratorError):
                 log.exception("job handler failed", extra=log_fields(job))
             await self._settler.settle_failed(running, error)

@@ -85,7 +85,7 @@ class Housekeeping:
 
     async def _open_port(self, stack: AsyncExitStack) -> None:
         server = self._settings.server
-        port = private_port(self._settings)
+        port = private_port(self._settings, self._services.tracing)
         api = build_api(self._services, self._settings, version("orchestrator"))
         health = HealthRoutes(
             {"catalogue": self._services.catalog.check}, states={"folder": self._folder.state}

@@ -16,6 +16,7 @@ from aiohttp.web import Application
 from orchestrator import metrics
 from orchestrator.cache.hot.tier import HotTier
 from orchestrator.settings import Server, Settings
+from orchestrator.tracing import Tracing
 from orchestrator.web.access_log import AccessLog
 from orchestrator.web.hot_entries import HotEntry
 from orchestrator.web.listen_socket import open_listen_socket
@@ -45,7 +46,12 @@ class Address:
     shared: bool = False
 
 
-def public_port(settings: Settings, hot: HotTier[HotEntry], access_log: AccessLog | None) -> Port:
+def public_port(
+    settings: Settings,
+    hot: HotTier[HotEntry],
+    access_log: AccessLog | None,
+    tracing: Tracing,
+) -> Port:
     """A port for clients. It answers from the hot tier and writes the access log."""
     state = PortState(
         addresses=_resolver(settings.server),
@@ -56,19 +62,22 @@ def public_port(settings: Settings, hot: HotTier[HotEntry], access_log: AccessLo
     )
     delivery = settings.delivery
     middleware = PortMiddleware(
-        state, cache_error=delivery.cache_error, cache_secret=delivery.cache_secret
+        state,
+        cache_error=delivery.cache_error,
+        cache_secret=delivery.cache_secret,
+        tracing=tracing,
     )
     return Port(state, middleware, settings.server)
 
 
-def private_port(settings: Settings) -> Port:
+def private_port(settings: Settings, tracing: Tracing) -> Port:
     """A port for operators and Prometheus. Its responses, errors included, are never cached."""
     metrics.BUILD_INFO.labels(version("orchestrator")).set(1)
     state = PortState(
         addresses=_resolver(settings.server), limits=_limits(settings.server), private=True
     )
     no_store = settings.delivery.cache_secret
-    middleware = PortMiddleware(state, cache_error=no_store, cache_secret=no_store)
+    middleware = PortMiddleware(state, cache_error=no_store, cache_secret=no_store, tracing=tracing)
     return Port(state, middleware, settings.server)
 
 

@@ -18,14 +18,14 @@ from orchestrator.catalog.pyramid_values import SourceObject
 from orchestrator.errors import SettingsError, Superseded
 from orchestrator.ingest.events.event_acceptance import KINDS, PYRAMID
 from orchestrator.ingest.events.pyramid_services import PyramidServices
-from orchestrator.jobs.dead_workers import DeadWorkers
-from orchestrator.jobs.worker_loop import Handler, Worker
+from orchestrator.jobs.worker_loop import Handler
 from orchestrator.log import set_up_logging
 from orchestrator.processes.background import Loop
 from orchestrator.processes.stop_request import StopRequest, services_until
 from orchestrator.processes.worker import (
     build_job_sweeper,
     build_pyramid_workers,
+    make_worker,
     pyramid_loops,
     pyramid_worker_options,
     run_until_stopped,
@@ -73,17 +73,16 @@ async def run_once(services: Services, on_end: OnEnd = lambda _key, _reason: Non
     if pyramids.receiver is not None:
         while await pyramids.receiver.receive(0):
             pass
-    claims, settings = services.catalog.claims, services.settings
+    claims = services.catalog.claims
     sweeper = build_job_sweeper(services)
     await sweeper.sweep()
     await services.catalog.due_times.delay([PYRAMID], 0)
     outcomes = _Outcomes(on_end)
     handlers = {kind: outcomes.record(each) for kind, each in pyramids.handlers.items()}
     options = replace(pyramid_worker_options(services), drain_s=_DRAIN_S)
-    dead = DeadWorkers(settings.data_dir / "run" / "workers")
     due_s: float | None = 0.0
     while due_s is not None and due_s <= 0:
-        worker = Worker(claims, handlers, options, dead)
+        worker = make_worker(services, handlers, options)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(worker.run())
             # A due job waits while another one of its asset is claimed. If that worker has died,

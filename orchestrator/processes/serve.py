@@ -98,7 +98,8 @@ class PublicServer:
     async def open(self, stack: AsyncExitStack) -> list[Loop]:
         """Open the public port; closing `stack` drains it. Returns the loops to run beside it."""
         settings, services = self._settings, self._services
-        port = public_port(settings, self._hot, await _open_access_log(settings, stack))
+        access_log = await _open_access_log(settings, stack)
+        port = public_port(settings, self._hot, access_log, services.tracing)
         self.warmer = warmer = SourceWarmer(self._sources, settings.delivery.warm_queue)
         addresses = port.state.addresses
         images = await self._build_image_routes(stack, warmer, addresses)

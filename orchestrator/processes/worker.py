@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
@@ -77,8 +77,25 @@ def build_worker(services: Services, *, on_converted: Callable[[], None] | None 
         handlers[CONVERT] = ConvertHandler(
             assets, pipeline.converter, pipeline.reingester, max_attempts, on_converted
         )
-    dead = DeadWorkers(services.settings.data_dir / "run" / "workers")
-    return Worker(claims, handlers, options, dead)
+    return make_worker(services, handlers, options)
+
+
+def make_worker(
+    services: Services,
+    handlers: Mapping[str, Handler],
+    options: WorkerOptions,
+    *,
+    closed_s: Callable[[], float] = lambda: 0.0,
+) -> Worker:
+    """A worker of this installation for these kinds of jobs; see `Worker`."""
+    return Worker(
+        services.catalog.claims,
+        handlers,
+        options,
+        DeadWorkers(services.settings.data_dir / "run" / "workers"),
+        closed_s=closed_s,
+        tracing=services.tracing,
+    )
 
 
 def build_hook_workers(services: Services) -> list[Worker]:
@@ -95,9 +112,7 @@ def build_hook_workers(services: Services) -> list[Worker]:
         max_attempts=settings.after_tries,
         retry_first_s=_HOOK_RETRY_S,
     )
-    dead = DeadWorkers(services.settings.data_dir / "run" / "workers")
-    kinds = services.hook_jobs.kinds
-    return [Worker(services.catalog.claims, {kind: handler}, options, dead) for kind in kinds]
+    return [make_worker(services, {kind: handler}, options) for kind in services.hook_jobs.kinds]
 
 
 def build_picture_workers(services: Services) -> list[Worker]:
@@ -116,8 +131,7 @@ def build_picture_workers(services: Services) -> list[Worker]:
     options = replace(
         WorkerOptions.of(services.settings), slots=_RESULTS_AT_ONCE, retry_first_s=_HOOK_RETRY_S
     )
-    dead = DeadWorkers(services.settings.data_dir / "run" / "workers")
-    return [Worker(services.catalog.claims, handlers, options, dead)]
+    return [make_worker(services, handlers, options)]
 
 
 def build_pyramid_workers(services: Services) -> list[Worker]:
@@ -129,17 +143,11 @@ def build_pyramid_workers(services: Services) -> list[Worker]:
     if pyramids is None:
         return []
     options = pyramid_worker_options(services)
-    dead = DeadWorkers(services.settings.data_dir / "run" / "workers")
-    claims, handlers = services.catalog.claims, pyramids.handlers
+    making = {PYRAMID: pyramids.handlers[PYRAMID]}
+    removing = {PYRAMID_REMOVAL: pyramids.handlers[PYRAMID_REMOVAL]}
     return [
-        Worker(
-            claims,
-            {PYRAMID: handlers[PYRAMID]},
-            options,
-            dead,
-            closed_s=pyramids.window.closed_s,
-        ),
-        Worker(claims, {PYRAMID_REMOVAL: handlers[PYRAMID_REMOVAL]}, options, dead),
+        make_worker(services, making, options, closed_s=pyramids.window.closed_s),
+        make_worker(services, removing, options),
     ]
 
 
@@ -293,7 +301,7 @@ async def run_until_stopped(
 
 
 async def _open_port(stack: AsyncExitStack, services: Services, number: int) -> None:
-    port = private_port(services.settings)
+    port = private_port(services.settings, services.tracing)
     health = HealthRoutes({"catalogue": services.catalog.check, "queue": _queue_check(services)})
     app = build_worker_app(port.middleware, health, MetricsRoute())
     address = Address(services.settings.server.private_host, number)

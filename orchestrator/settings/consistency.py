@@ -17,6 +17,7 @@ from orchestrator.settings.convert_arguments import parse_version_rule
 from orchestrator.settings.image_server_rules import IMAGE_SERVER_RULES
 from orchestrator.settings.pyramid_section import BucketLogin, Pyramids
 from orchestrator.settings.sections import Settings
+from orchestrator.tracing import has_tracing_packages
 
 Fault = tuple[str, str]
 """(dotted name of the setting, what is wrong and how to correct it)."""
@@ -290,8 +291,19 @@ def _proxies(settings: Settings) -> Iterator[Fault]:
             )
 
 
+def _traces(settings: Settings) -> Iterator[Fault]:
+    address = settings.log.traces
+    if not address:
+        return
+    if not re.match(r"https?://[^/]", address):
+        yield "log.traces", "should begin with http:// or https:// and name a host"
+    if not has_tracing_packages():
+        yield "log.traces", "needs more packages. Run: pip install 'orchestrator[tracing]'"
+
+
 RULES = (
     _ports,
+    _traces,
     _storage,
     _origins,
     *IMAGE_SERVER_RULES,

@@ -342,6 +342,11 @@ class Log(Section):
     """Access log: `off`, `-` for standard output, or the path of a file. The file is appended to,
     and reopened on SIGHUP.
     """
+    traces: str = ""
+    """Base address of a collector of OpenTelemetry (OTLP over HTTP, `http://localhost:4318`) that
+    gets a span of each job and of each request that is not answered from memory. Empty means none.
+    It needs the packages of `orchestrator[tracing]`.
+    """
 
 
 class Settings(Section):

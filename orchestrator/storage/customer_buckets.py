@@ -18,7 +18,6 @@ from typing import Any, Self
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from botocore import UNSIGNED
 from botocore.exceptions import (
     BotoCoreError,
@@ -29,6 +28,7 @@ from botocore.exceptions import (
 )
 
 from orchestrator.errors import OriginUnavailable
+from orchestrator.storage.named_session import named_session
 from orchestrator.storage.store import CHUNK_BYTES, DEFAULT_MEDIA_TYPE
 
 _MAX_CLIENTS = 16
@@ -104,7 +104,7 @@ class BucketReader:
         self._socket_factory = socket_factory
         self._connections = connections
         # One session for all clients, because it loads the description of the service.
-        self._session = get_session()
+        self._session = named_session()
         self._clients: OrderedDict[S3Login, _Client] = OrderedDict()
         self._clients_lock = asyncio.Lock()
 

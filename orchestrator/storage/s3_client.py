@@ -8,7 +8,6 @@ from typing import Any
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -23,6 +22,7 @@ from orchestrator.errors import (
     StorageUnavailable,
 )
 from orchestrator.settings import Storage
+from orchestrator.storage.named_session import named_session
 
 _ATTEMPTS = 3
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
@@ -49,7 +49,7 @@ async def open_client(settings: Storage) -> AsyncIterator[Any]:
     )
     if settings.signature_version:
         config = config.merge(AioConfig(signature_version=settings.signature_version))
-    async with get_session().create_client(
+    async with named_session().create_client(
         "s3",
         region_name=settings.region,
         endpoint_url=settings.endpoint or None,

@@ -12,11 +12,11 @@ from typing import Any
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from orchestrator.errors import QueueUnavailable
 from orchestrator.settings import Jobs
+from orchestrator.storage.named_session import named_session
 
 MAX_MESSAGES = 10
 """The most messages that one call to SQS can send or receive."""
@@ -111,7 +111,7 @@ async def open_queues(settings: Jobs, names: Sequence[str]) -> AsyncIterator[lis
         max_pool_connections=64,
         retries={"mode": "standard", "total_max_attempts": 2},
     )
-    async with get_session().create_client(
+    async with named_session().create_client(
         "sqs",
         region_name=settings.sqs_region,
         endpoint_url=settings.sqs_endpoint or None,

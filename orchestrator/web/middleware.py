@@ -17,6 +17,7 @@ from prometheus_client import Counter, Histogram
 from orchestrator import metrics
 from orchestrator.errors import Overloaded
 from orchestrator.iiif.negotiation import prefers_html
+from orchestrator.tracing import NO_TRACING, Tracing
 from orchestrator.web.access_log import AccessRecord, format_line
 from orchestrator.web.error_table import (
     PUBLIC_TEXTS,
@@ -54,10 +55,18 @@ _Instruments = tuple[Counter, Histogram, Counter]
 class PortMiddleware:
     """The middleware of one port: `web.Application(middlewares=[gate.handle])`."""
 
-    def __init__(self, port_state: PortState, *, cache_error: str, cache_secret: str) -> None:
+    def __init__(
+        self,
+        port_state: PortState,
+        *,
+        cache_error: str,
+        cache_secret: str,
+        tracing: Tracing = NO_TRACING,
+    ) -> None:
         """`cache_error` and `cache_secret` are the Cache-Control values of errors (settings,
         section delivery).
         """
+        self._tracing = tracing
         self._port_state = port_state
         self._cache_error = cache_error
         self._cache_secret = cache_secret
@@ -69,19 +78,39 @@ class PortMiddleware:
         started = time.perf_counter()
         port_state = self._port_state
         request[REQUEST_ID] = client_request_id(request.headers) or port_state.next_id()
-        trace_parent = valid_trace_parent(request.headers.get("traceparent", ""))
         port_state.in_progress += 1
         try:
-            with working_for(WorkContext(request[REQUEST_ID], trace_parent)):
-                response = await self._answer(request, handler)
-        except Exception as error:  # every error becomes a response; _error_response logs it
-            if isinstance(error, ConnectionResetError) and request.transport is None:
-                error = web.HTTPBadRequest()  # the client left before the end of its message
-            response = self._error_response(request, error)
+            response = await self._answer_in_span(request, handler)
         finally:
             port_state.in_progress -= 1
         self._record(request, response, time.perf_counter() - started)
         return response
+
+    async def _answer_in_span(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        request_id = request[REQUEST_ID]
+        attributes = {
+            "http.request.method": request.method,
+            "url.path": request.path,  # not the query, which may have a signature
+            "request_id": request_id,
+        }
+        with self._tracing.span(
+            _span_name(request), attributes, kind="server", headers=request.headers
+        ) as span:
+            parent = span.trace_parent or valid_trace_parent(request.headers.get("traceparent", ""))
+            with working_for(WorkContext(request_id, parent, tracing=self._tracing)):
+                response = await self._answer_or_refuse(request, handler)
+            span.set_status(response.status)
+            if (delivery := request.get(OUTCOME)) is not None:
+                span.set("tier", delivery.tier)
+            return response
+
+    async def _answer_or_refuse(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await self._answer(request, handler)
+        except Exception as error:  # every error becomes a response; _error_response logs it
+            if isinstance(error, ConnectionResetError) and request.transport is None:
+                error = web.HTTPBadRequest()  # the client left before the end of its message
+            return self._error_response(request, error)
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         port_state = self._port_state
@@ -209,6 +238,14 @@ def answer_preflight(request: web.Request) -> web.Response:
         allowed = ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))
     headers = {**dict(PREFLIGHT), "Access-Control-Allow-Methods": allowed, "Allow": allowed}
     return web.Response(status=204, headers=headers)
+
+
+def _span_name(request: web.Request) -> str:
+    """The method and the route, as OpenTelemetry's conventions for HTTP say: names of images do not
+    belong into the name of a span.
+    """
+    resource = request.match_info.route.resource
+    return request.method if resource is None else f"{request.method} {resource.canonical}"
 
 
 def _count_body_bytes(request: web.Request, response: web.StreamResponse) -> int:

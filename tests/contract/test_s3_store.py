@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from orchestrator.settings import Storage
 from orchestrator.storage.s3_client import open_client
 from orchestrator.storage.s3_store import S3Store, open_s3
 from orchestrator.storage.store import ObjectStore, read
+from orchestrator.work_context import WorkContext, working_for
 from tests.support.counting_proxy import counting_proxy
 from tests.support.descriptors import open_descriptors
 from tests.support.patience import patience
@@ -34,11 +36,14 @@ async def raw_client(storage: Storage) -> AsyncIterator[tuple[Any, dict[str, str
 
 
 @asynccontextmanager
-async def answering(answer: bytes) -> AsyncIterator[Storage]:
-    """Run a service that answers every request with these bytes and closes the connection."""
+async def answering(answer: bytes, heads: list[bytes] | None = None) -> AsyncIterator[Storage]:
+    """Run a service that answers every request with these bytes and closes the connection. The
+    headers of the requests are added to `heads`.
+    """
+    heads = [] if heads is None else heads
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(answer)
         await writer.drain()
         writer.close()
@@ -223,3 +228,20 @@ async def test_the_number_of_connections_is_limited_by_the_settings(s3_server: S
 
         await asyncio.gather(*(read_object(store) for _ in range(60)))
         assert most <= before + 3
+
+
+async def test_requests_name_the_request_that_caused_them_outside_the_signature() -> None:
+    heads: list[bytes] = []
+    trace_parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    async with answering(missing, heads) as storage, open_s3(storage) as store:
+        context = WorkContext("from-the-client", trace_parent)
+        with working_for(context), pytest.raises(ObjectNotFound):
+            await read(store, "a", max_bytes=1)
+        with pytest.raises(ObjectNotFound):
+            await read(store, "a", max_bytes=1)
+    assert b"x-request-id: from-the-client" in heads[0].lower()
+    assert f"traceparent: {trace_parent}".encode() in heads[0].lower()
+    (signed,) = re.findall(rb"SignedHeaders=([^,]+)", heads[0])
+    assert b"x-request-id" not in signed
+    assert b"x-request-id" not in heads[1].lower()

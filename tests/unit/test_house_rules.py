@@ -225,6 +225,7 @@ def test_each_dependency_is_used_and_each_import_is_a_dependency() -> None:
     declared = {canonical(re.split(r"[<>=\[ ]", each)[0]) for each in project["dependencies"]}
     imported = {module.partition(".")[0] for _, tree in trees() for module in imports(tree)} - {
         "orchestrator",
+        "opentelemetry",  # of the optional `orchestrator[tracing]`, only in tracing.py
         *sys.stdlib_module_names,
     }
     homes = packages_distributions()

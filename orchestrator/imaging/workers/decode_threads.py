@@ -16,6 +16,7 @@ from orchestrator.imaging.open_pictures import OpenPictures
 from orchestrator.imaging.ready_tiles import ReadyTiles, TileFile, tile_file_of
 from orchestrator.imaging.recipes import Recipe
 from orchestrator.imaging.workers import decode_worker
+from orchestrator.work_context import work_context
 
 T = TypeVar("T")
 
@@ -45,7 +46,9 @@ class DecodeThreads:
         running = self._executor.submit(function, *arguments)
         loop = asyncio.get_running_loop()
         running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._on_done))
-        return await asyncio.wrap_future(running)
+        name = function.__name__.lstrip("_")
+        with work_context().tracing.span(f"decode {name}", {"lane": "threads"}):
+            return await asyncio.wrap_future(running)
 
     async def render(self, recipe: Recipe) -> bytes:
         """`imaging.render.render` in a thread. Raises TooExpensive, FileNotFoundError,

@@ -20,6 +20,7 @@ from orchestrator.errors import DecodeFailed, DecodeTimeout, Overloaded, Unavail
 from orchestrator.imaging.workers.decode_queue import DecodeJob, DecodeQueue, JobGroup
 from orchestrator.imaging.workers.decode_worker import WorkerLimits
 from orchestrator.imaging.workers.worker_process import WorkerDied, WorkerProcess
+from orchestrator.work_context import work_context
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -90,7 +91,8 @@ class Lane:
             self._dispatch()
         else:
             loop.call_later(_GATHER_S, self._dispatch)
-        return await answer
+        with work_context().tracing.span(f"decode {call.__name__}", {"lane": self._name}):
+            return await answer
 
     @property
     def is_busy(self) -> bool:

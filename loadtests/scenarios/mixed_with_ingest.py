@@ -18,7 +18,9 @@ __all__ = ["Ingest", "Mixed"]
 
 
 class Ingest(FastHttpUser):
-    """One client that ingests the same origin again and again, under new names."""
+    """One client that ingests the same origin under a new name, replaces the image by another
+    ingest, and deletes it, again and again.
+    """
 
     fixed_count = 1
     wait_time = constant(0)
@@ -33,9 +35,9 @@ class Ingest(FastHttpUser):
         name = f"load-{uuid.uuid4().hex[:12]}"
         # A whole address: --host is the public port.
         address = os.environ.get("INGEST_ADDRESS", "http://127.0.0.1:8081")
-        self.client.put(
-            f"{address}/customers/1/spaces/1/images/{name}",
-            json={"origin": origin},
-            headers={"Authorization": f"Bearer {key}"},
-            name="ingest",
-        )
+        image = f"{address}/customers/1/spaces/1/images/{name}"
+        headers = {"Authorization": f"Bearer {key}"}
+        for done in ("ingest", "ingest again"):
+            body = {"origin": origin, "string1": done}
+            self.client.put(image, json=body, headers=headers, name=done)
+        self.client.delete(image, headers=headers, name="delete")

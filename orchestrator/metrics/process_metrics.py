@@ -15,6 +15,11 @@ EVENT_LOOP_BLOCKED = histogram(
     "processor is not counted.",
     buckets=BLOCKED_BUCKETS_S,
 )
+EVENT_LOOP_TASKS = gauge(
+    "event_loop_tasks",
+    "Tasks of the event loops of all processes: of connections, requests, jobs and background "
+    "loops. After a load the number returns to that of an idle service.",
+)
 LOOP_FAILURES = counter(
     "loop_failures",
     "Failures of background loops (docs/operations.md). After each one the loop is started again.",

@@ -24,9 +24,15 @@ from tests.support.chaos.clients import BatchWriter, Client, Reader, Writer
 from tests.support.chaos.faults import KILLS, PAUSES, pause
 from tests.support.chaos.final_checks import check_end
 from tests.support.chaos.site import Site, chaos_site
+from tests.support.memory_slope import MemorySamples
 
 WORK_S = 20.0
 """How long a fault waits at most until the clients have worked since the one before."""
+_SAMPLE_S = 2.0
+_SHORT_S = 60.0
+"""A shorter run says nothing about the growth of memory."""
+_GROWTH_MB = 150.0
+"""Each process is killed and started again many times, so that the sum goes up and down."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +85,21 @@ def run_chaos(folder: Path, *, seconds: float, longest_pause_s: float) -> str:
     with chaos_site(folder) as site:
         rest = threading.Event()
         load = Load.on(site, seed, rest)
-        for client in load.clients:
-            client.start()
+        memory = MemorySamples(site.resident_bytes)
+        sampler = threading.Thread(target=_sample, args=(memory, rest), daemon=True)
+        for thread in (*load.clients, sampler):
+            thread.start()
         try:
             _cause_faults(site, load, seed, seconds, longest_pause_s)
             site.repair()
             load.wait_for_work(5 * WORK_S)
             rest.set()
-            for client in load.clients:
-                client.join()
+            for thread in (*load.clients, sampler):
+                thread.join()
             assert not load.faults
             check_end(site, load.writers)
+            site.known.check()
+            assert seconds < _SHORT_S or memory.growth < _GROWTH_MB, str(memory)
             assert {"iiif", "iiif-img", "thumbs"} == load.seen.keys()
             assert load.changes > 10
         except BaseException as error:
@@ -100,8 +110,13 @@ def run_chaos(folder: Path, *, seconds: float, longest_pause_s: float) -> str:
             rest.set()
     return (
         f"CHAOS_SEED={seed}: {len(site.faults)} faults, {load.changes} changes accepted,"
-        f" answers with status 200: {dict(load.seen)}"
+        f" answers with status 200: {dict(load.seen)}; {site.known}; {memory}"
     )
+
+
+def _sample(memory: MemorySamples, rest: threading.Event) -> None:
+    while not rest.wait(_SAMPLE_S):
+        memory.take()
 
 
 def _cause_faults(

@@ -81,7 +81,7 @@ def fuzz(server: ServeProcess, requests: int) -> str:
     port, private_port = (urlsplit(each).port or 0 for each in (server.public, server.private))
     statuses: Counter[int | None] = Counter()
     faults: list[str] = []
-    memory = MemorySamples(server)
+    memory = MemorySamples(server.resident_bytes)
 
     def run(client: int, part: int, number: int) -> None:
         fuzzer = Fuzzer(f"{seed} {client} {part}", key, targets, operations)

@@ -1,9 +1,11 @@
-"""Every load scenario, and ingests of the same picture again and again, for ten minutes: no request
-fails, and nothing is left over: memory, descriptors, temporary files.
+"""Every load scenario beside ingests, repeated ingests and deletes for ten minutes: no request
+fails, no answer for another image changes by a byte, and nothing is left over: memory, descriptors,
+tasks, temporary files.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -21,6 +23,7 @@ from tests.support.scenes import write_jpeg
 from tests.support.serve_process import (
     ServeProcess,
     assert_log_clean,
+    fetch,
     processes_marked,
     run_server,
     wait_until,
@@ -30,6 +33,22 @@ SECONDS = int(os.environ.get("LOAD_SECONDS", "600"))
 GROWTH_MB = 60.0
 SPARE_DESCRIPTORS = 60
 """Connections to the database and open pictures, which come and go."""
+SPARE_TASKS = 30
+REGIONS = (
+    "0,0,256,256/256,",
+    "512,512,489,491/489,",
+    "0,0,999,999/256,",
+    "full/200,",
+    "full/777,",
+)
+URLS = [
+    f"iiif/{version}/1%2F1%2F{name}/{region}/0/{output}"
+    for version in (2, 3)
+    for name in ("one", "two")
+    for region in REGIONS
+    for output in ("default.jpg", "gray.png")
+] + ["iiif/3/1%2F1%2Fone/info.json", "thumbs/1/1/two/full/100,/0/default.jpg"]
+"""What is asked again and again beside the load."""
 
 
 @pytest.mark.soak
@@ -51,21 +70,30 @@ def test_ten_minutes_of_every_scenario_beside_ingests_fail_nothing_and_leave_not
     with run_server(folder, workers=2, data=tmp_path / "data", env=env) as server:
         server.wait_converted(expected=2)
         words = ("keys", "create", "1", "--json", "--data", server.data)
+        truth = {url: _answer(server, url) for url in URLS}
+        assert {status for status, _ in truth.values()} == {200}
+        before, idle = _descriptors(server), server.metric("event_loop_tasks")
         load = _start_locust(server, run_command(*words).json["token"], folder / "one.jpg")
-        memory = MemorySamples(server)
-        before = _descriptors(server)
+        memory = MemorySamples(server.resident_bytes)
+        compared = 0
         while load.poll() is None:
             memory.take()
             server.check_alive()
+            for url, answer in truth.items():
+                assert _answer(server, url) == answer, url
+                compared += 1
             time.sleep(SECONDS / 200)
         output = load.communicate()[0]
         assert load.returncode == 0, f"{output[-6000:]}\n{memory}"
         total = re.search(r"Aggregated +(\d+) +(\d+)\(", output)
         assert total and int(total[1]) > SECONDS and int(total[2]) == 0, output[-3000:]
-        assert "ingest" in output
-        print(f"{total[1]} requests, {total[2]} failed; {memory}")
+        assert {"ingest", "ingest again", "delete"} <= _names(output)
+        print(f"{total[1]} requests, {total[2]} failed, {compared} compared; {memory}")
         wait_until(
             lambda: _descriptors(server) < before + SPARE_DESCRIPTORS, "files are closed", 120
+        )
+        wait_until(
+            lambda: server.metric("event_loop_tasks") < idle + SPARE_TASKS, "tasks have ended", 120
         )
         wait_until(lambda: not _temporary_files(server.data), "no temporary file is left", 120)
         assert_log_clean(server.log())
@@ -88,6 +116,16 @@ def _start_locust(server: ServeProcess, key: str, origin: Path) -> subprocess.Po
     return subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=env
     )
+
+
+def _answer(server: ServeProcess, url: str) -> tuple[int, str]:
+    answer = fetch(f"{server.public}/{url}")
+    return answer.status, hashlib.sha256(answer.body).hexdigest()
+
+
+def _names(output: str) -> set[str]:
+    """The names of the requests in the summary of locust."""
+    return {match[1] for match in re.finditer(r"^(?:GET|PUT|DELETE) +(.*?) {2,}\d", output, re.M)}
 
 
 def _descriptors(server: ServeProcess) -> int:

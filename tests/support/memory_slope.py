@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, field
-
-from tests.support.process_table import resident_bytes
-from tests.support.serve_process import ServeProcess
 
 _WARM_UP = 0.4
 """The share of the samples after which caches and allocators have what they need."""
@@ -14,16 +12,14 @@ _WARM_UP = 0.4
 
 @dataclass
 class MemorySamples:
-    """Resident megabytes of the processes of a server, without the database, during a run."""
+    """Resident megabytes of processes during a run."""
 
-    server: ServeProcess
+    resident_bytes: Callable[[], int]
     megabytes: list[float] = field(default_factory=list)
 
     def take(self) -> None:
         """Measure now."""
-        processes = self.server.processes().items()
-        pids = [pid for pid, command in processes if "postgres" not in command]
-        self.megabytes.append(sum(map(resident_bytes, pids)) / 1024**2)
+        self.megabytes.append(self.resident_bytes() / 1024**2)
 
     @property
     def growth(self) -> float:

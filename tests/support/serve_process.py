@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.patience import ANSWER_S, patience
+from tests.support.process_table import resident_bytes
 
 COMMAND = Path(sys.executable).with_name("orchestrator")
 READY_S = 90.0
@@ -168,6 +169,10 @@ class ServeProcess:
         line.
         """
         return processes_marked(self.mark) | database_processes(self.data)
+
+    def resident_bytes(self) -> int:
+        """Resident memory of all processes of this run, without the database."""
+        return sum(map(resident_bytes, processes_marked(self.mark)))
 
     def stop(self, *, graceful: bool = True) -> None:
         """Stop all processes. If graceful: send SIGTERM, and raise AssertionError unless the exit

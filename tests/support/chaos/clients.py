@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 
-from tests.support.chaos.chaos_pictures import PICTURES, Region, picture_of_width, picture_shown
+from tests.support.chaos.chaos_pictures import PICTURES, Region, picture_of_width
 from tests.support.chaos.image_states import ABSENT, PUBLIC, RESTRICTED, ChaosImage, State
 from tests.support.chaos.site import ANSWER_S, Site
 from tests.support.serve_process import Reply, fetch
@@ -274,7 +274,7 @@ class Reader(Client):
                 self.fault(f"{image.name}/{request.rest}: no answer within {ANSWER_S} s: {error!r}")
             time.sleep(0.1)
             return
-        if fault := _fault_of(reply, image, request, began, has_token=has_token):
+        if fault := _fault_of(self.site, reply, image, request, began, has_token=has_token):
             self.fault(
                 f"{request.base}{image.name}/{request.rest}, token {has_token}: {fault};"
                 f" from {reply.headers.get('x-served-from')}"
@@ -291,17 +291,17 @@ def read(site: Site, image: ChaosImage, request: Read, *, has_token: bool) -> Re
     return fetch(url, timeout_s=ANSWER_S, **headers)
 
 
-def picture_in(reply: Reply, request: Read) -> int | None:
+def picture_in(site: Site, reply: Reply, request: Read) -> int | None:
     """The picture that an answer with status 200 shows; None for none of them, or for another part
     of one than was requested.
     """
     if request.rest == "info.json":
         return picture_of_width(reply.json["width"])
-    return picture_shown(reply.body, request.region)
+    return site.known.picture_of(f"{request.base} {request.rest}", reply.body, request.region)
 
 
 def _fault_of(
-    reply: Reply, image: ChaosImage, request: Read, since: float, *, has_token: bool
+    site: Site, reply: Reply, image: ChaosImage, request: Read, since: float, *, has_token: bool
 ) -> str:
     """What is wrong with an answer, "" for nothing."""
     status, states = reply.status, image.states
@@ -317,7 +317,7 @@ def _fault_of(
     if status != 200:
         return ""
     try:
-        picture = picture_in(reply, request)
+        picture = picture_in(site, reply, request)
     except (OSError, ValueError) as error:
         return f"not whole: {error!r}"
     if picture is None or not states.allows(since, picture):
@@ -344,7 +344,7 @@ def check_state(site: Site, image: ChaosImage, state: State) -> list[str]:
             may_see = has_token and not request.is_thumbnail
             expected = 404 if state is None else 200 if may_see or state[1] == PUBLIC else 401
             reply = read(site, image, request, has_token=has_token)
-            seen = picture_in(reply, request) if reply.status == 200 else None
+            seen = picture_in(site, reply, request) if reply.status == 200 else None
             if reply.status != expected or (state and expected == 200 and seen != state[0]):
                 line = f"{request.base} {request.rest} token {has_token}: {reply.status} {seen}"
                 faults.append(line)

@@ -24,6 +24,8 @@ _WORK_S = 300.0
 _LEFTOVERS_S = 60.0
 _MAX_DESCRIPTORS = 250
 """A process has about 100 after its start."""
+_MAX_TASKS = 150
+"""The three processes have about 80 while they are idle."""
 _IN_A_ROW = 3
 """Whole checks of an image without a fault: its requests are answered by both processes."""
 
@@ -91,7 +93,7 @@ def _check_hooks(site: Site) -> None:
 
 def _check_leftovers(site: Site) -> None:
     """No temporary file is left of any process, whether it was killed or not, and no process has
-    more open than its connections and pictures.
+    more open than its connections and pictures, or more tasks than an idle one.
     """
     data = site.server.data
 
@@ -105,6 +107,11 @@ def _check_leftovers(site: Site) -> None:
 
     wait_until(lambda: not temporary_files(), "no temporary file is left", _LEFTOVERS_S)
     wait_until(lambda: most_descriptors() < _MAX_DESCRIPTORS, "files are closed", _LEFTOVERS_S)
+    wait_until(lambda: _tasks(site) < _MAX_TASKS, "tasks have ended", _LEFTOVERS_S)
+
+
+def _tasks(site: Site) -> float:
+    return site.server.metric("event_loop_tasks")
 
 
 def _check_image(site: Site, image: ChaosImage) -> None:

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.chaos.chaos_pictures import make_pictures
+from tests.support.chaos.known_answers import KnownAnswers
 from tests.support.http_server import respond, run_http_server
+from tests.support.process_table import resident_bytes
 from tests.support.serve_process import (
     COMMAND,
     MARK,
@@ -70,6 +72,7 @@ class Site:
     """Every fault so far, with its time."""
     origin: subprocess.Popen[bytes] = field(init=False)
     worker: subprocess.Popen[bytes] | None = None
+    known: KnownAnswers = field(default_factory=KnownAnswers)
     _worker_mark: str = ""
     _stopped: set[int] = field(default_factory=set)
 
@@ -100,6 +103,11 @@ class Site:
     def note(self, what: str) -> None:
         """Record a fault."""
         self.faults.append(f"{time.strftime('%H:%M:%S')} {what}")
+
+    def resident_bytes(self) -> int:
+        """Resident memory of `serve` and `worker`, without the database."""
+        worker = processes_marked(self._worker_mark)
+        return self.server.resident_bytes() + sum(map(resident_bytes, worker))
 
     def stop_for(self, pids: list[int], seconds: float) -> None:
         """Stop processes, and continue them after `seconds`."""

@@ -17,4 +17,5 @@ lock requirements-dev.lock --extra page --extra tracing --extra dev
 # The smaller sets use the versions of the largest one: the tests run with the versions that are shipped.
 options=(--constraint requirements-dev.lock)
 lock requirements-page.lock --extra page
-lock requirements.lock
+# What the container image has: traces are only a setting there.
+lock requirements.lock --extra tracing

@@ -151,7 +151,7 @@ class _OpenTelemetry(Tracing):
         ) as span:
             try:
                 yield _OpenTelemetrySpan(span)
-            except Exception as error:
+            except Exception as error:  # raised again: the span shows its class
                 _OpenTelemetrySpan(span).fail(type(error).__name__)
                 raise
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.output import print_line, print_table, print_warning
+from orchestrator.cli.output import print_line, print_table, track_progress
 from orchestrator.cli.session import Commands, CustomerOption, Session, command
 from orchestrator.errors import AssetNotFound, Conflict, InvalidImageRequest, InvalidInput, NotFound
 from orchestrator.model import Asset, AssetId
@@ -167,15 +167,17 @@ def add_aliases(
                 asset_id = (await _get_asset(services, image)).id
                 known = await services.catalog.aliases.of(asset_id)
                 await services.catalog.aliases.replace(asset_id, [*known, *names])
+                tracker.advance(image)
             except (NotFound, Conflict, InvalidInput, InvalidImageRequest) as error:
                 failed.append(f"{image}: {error.public}")
+                tracker.advance(failed[-1], failed=True)
         return failed
 
-    failed = session.run(add)
+    with track_progress("aliases", quiet=session.as_json) as tracker:
+        tracker.set_total(len(wanted))
+        failed = session.run(add)
     done = len(wanted) - len(failed)
     session.print_result({"assets": done, "failed": failed}, f"aliases of {done} assets")
-    for line in failed:
-        print_warning(line)
     if failed:
         raise typer.Exit(1)
 

@@ -22,8 +22,9 @@ class LoopDelay:
 
     async def run(self) -> None:
         """Measure until cancelled."""
-        for round_ in itertools.count():
-            if round_ % _ROUNDS_OF_COUNT == 0:
+        rounds = itertools.count()
+        while True:
+            if next(rounds) % _ROUNDS_OF_COUNT == 0:
                 metrics.EVENT_LOOP_TASKS.set(len(asyncio.all_tasks()))
             # The clock of uvloop stands still between rounds.
             due, used = time.monotonic() + _EVERY_S, time.thread_time()

@@ -80,37 +80,13 @@ class PortMiddleware:
         request[REQUEST_ID] = client_request_id(request.headers) or port_state.next_id()
         port_state.in_progress += 1
         try:
-            response = await self._answer_in_span(request, handler)
+            response = await self._answer(request, handler)
+        except Exception as error:  # every error becomes a response; _error_response logs it
+            response = self._error_response(request, error)
         finally:
             port_state.in_progress -= 1
         self._record(request, response, time.perf_counter() - started)
         return response
-
-    async def _answer_in_span(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        request_id = request[REQUEST_ID]
-        attributes = {
-            "http.request.method": request.method,
-            "url.path": request.path,  # not the query, which may have a signature
-            "request_id": request_id,
-        }
-        with self._tracing.span(
-            _span_name(request), attributes, kind="server", headers=request.headers
-        ) as span:
-            parent = span.trace_parent or valid_trace_parent(request.headers.get("traceparent", ""))
-            with working_for(WorkContext(request_id, parent, tracing=self._tracing)):
-                response = await self._answer_or_refuse(request, handler)
-            span.set_status(response.status)
-            if (delivery := request.get(OUTCOME)) is not None:
-                span.set("tier", delivery.tier)
-            return response
-
-    async def _answer_or_refuse(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            return await self._answer(request, handler)
-        except Exception as error:  # every error becomes a response; _error_response logs it
-            if isinstance(error, ConnectionResetError) and request.transport is None:
-                error = web.HTTPBadRequest()  # the client left before the end of its message
-            return self._error_response(request, error)
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         port_state = self._port_state
@@ -122,7 +98,28 @@ class PortMiddleware:
         if port_state.in_progress > port_state.limits.max_requests:
             metrics.REFUSED.labels("request").inc()
             raise Overloaded(PUBLIC_TEXTS[503], RETRY_AFTER_S)
-        return self._from_memory(request, base) or await handler(request)
+        return self._from_memory(request, base) or await self._handle_in_span(request, handler)
+
+    async def _handle_in_span(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        request_id = request[REQUEST_ID]
+        attributes = {
+            "http.request.method": request.method,
+            "url.path": request.path,  # not the query, which may have a signature
+            "request_id": request_id,
+        }
+        with self._tracing.span(
+            _span_name(request), attributes, kind="server", headers=request.headers
+        ) as span:
+            parent = span.trace_parent or valid_trace_parent(request.headers.get("traceparent", ""))
+            try:
+                with working_for(WorkContext(request_id, parent, tracing=self._tracing)):
+                    response = await handler(request)
+            except Exception as error:  # every error becomes a response; _error_response logs it
+                response = self._error_response(request, error)
+            span.set_status(response.status)
+            if (delivery := request.get(OUTCOME)) is not None:
+                span.set("tier", delivery.tier)
+            return response
 
     def _from_memory(self, request: web.Request, base: str) -> web.Response | None:
         """Answer from memory what the hot lane passed on: ranges, other conditions, pipelined
@@ -151,6 +148,8 @@ class PortMiddleware:
         )
 
     def _error_response(self, request: web.Request, error: Exception) -> web.Response:
+        if isinstance(error, ConnectionResetError) and request.transport is None:
+            error = web.HTTPBadRequest()  # the client left before the end of its message
         problem = make_problem(error)
         request_id = request[REQUEST_ID]
         log_problem(error, problem, request_id, request.raw_path[:500])

@@ -77,6 +77,34 @@ def test_an_alias_that_images_set_adds_is_served(on_server: Command, server: Ser
     assert on_server("images", "show", "first-page", "--json").json["aliases"] == ["first-page"]
 
 
+def test_a_file_of_aliases_is_added_and_each_line_that_fails_is_named(
+    server: ServeProcess, tmp_path: Path
+) -> None:
+    file = tmp_path / "aliases.tsv"
+    file.write_text("two-old\t1/1/two\ntwo-older\t1/1/two\nx\t1/1/missing\ntwo-old\t1/1/three\n")
+    done = run_command("images", "alias", file, "--data", server.data)
+    assert done.status == 1
+    assert "[3/3] failed: 1/1/three: " in done.err
+    assert "failed: 1/1/missing: " in done.err
+    assert done.out == "aliases of 1 assets\n"
+    assert within(2, lambda: info(server, "two-old") == info(server, "two-older") == 200)
+    assert info(server, "x") == 404
+    again = run_command("images", "alias", file, "--json", "--data", server.data)
+    assert (again.status, again.json["assets"], len(again.json["failed"])) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("text", ["one 1/1/one\n", "\t1/1/one\n", "one\t\n"], ids=ascii)
+def test_a_file_that_is_no_list_of_aliases_changes_nothing(
+    server: ServeProcess, tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "aliases.tsv"
+    file.write_text(f"good\t1/1/one\n{text}")
+    done = run_command("images", "alias", file, "--data", server.data)
+    assert (done.status, done.out) == (1, "")
+    assert f"Line 2 of {file} is not an alias, a tab and an id." in done.err
+    assert info(server, "good") == 404
+
+
 class _Cdn(BaseHTTPRequestHandler):
     """Answers 200 to every POST and records the surrogate keys in `purged` of its server."""
 

@@ -124,17 +124,20 @@ def server(
         yield made
 
 
-def put_lion(server: ServeProcess, collector: Collector) -> None:
+def send(server: ServeProcess, method: str, path: str, body: Any) -> None:
     key = run_command("keys", "create", "1", "--json", "--data", server.data).json["token"]
-    origin = f"http://127.0.0.1:{collector.port}/lion.jpg?signature={SECRET}"
     request = urllib.request.Request(
-        f"{server.private}/customers/1/spaces/1/images/lion",
-        data=json.dumps({"origin": origin}).encode(),
-        method="PUT",
+        f"{server.private}/customers/1/{path}",
+        data=json.dumps(body).encode(),
+        method=method,
         headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json", **PARENT},
     )
     with urllib.request.urlopen(request, timeout=60) as response:
         assert response.status in (200, 201)
+
+
+def lion(collector: Collector) -> str:
+    return f"http://127.0.0.1:{collector.port}/lion.jpg?signature={SECRET}"
 
 
 def test_a_request_continues_the_trace_of_its_client_down_to_the_decoder(
@@ -174,7 +177,7 @@ def test_an_answer_from_memory_has_no_span(server: ServeProcess, collector: Coll
 def test_an_ingest_is_a_trace_through_the_origin_the_decoder_and_the_store(
     server: ServeProcess, collector: Collector
 ) -> None:
-    put_lion(server, collector)
+    send(server, "PUT", "spaces/1/images/lion", {"origin": lion(collector)})
     assert {each.split("-")[1] for each in collector.at_origin} == {TRACE}
     put = collector.wait_for("PUT /customers/{customer}/spaces")
     wait_until(
@@ -197,12 +200,18 @@ def test_an_ingest_is_a_trace_through_the_origin_the_decoder_and_the_store(
 def test_a_job_is_a_trace_and_its_log_lines_name_it(
     server: ServeProcess, collector: Collector
 ) -> None:
-    job = collector.wait_for("job convert")
+    member = {"id": "queued", "space": 1, "origin": lion(collector)}
+    send(server, "POST", "queue", {"member": [member]})
+    job = collector.wait_for("job ingest")
     assert job.kind == Span.SPAN_KIND_CONSUMER
+    assert job.trace_id.hex() != TRACE
+    below = [span.name for span in collector.spans if span.trace_id == job.trace_id]
+    assert {"GET", "PUT", "decode probe"} <= {*below}
     number = attributes_of(job)["job"]
     lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
     traces = {line["trace_id"] for line in lines if line.get("job") == number}
     assert traces == {job.trace_id.hex()}
+    assert collector.at_origin[-1].split("-")[1] == job.trace_id.hex()
 
 
 def test_an_error_of_ours_is_a_failed_span_and_a_mistake_of_the_client_is_none(

@@ -17,8 +17,7 @@ from pathlib import Path
 from orchestrator.cache.disk.cache import DiskCache, DiskOptions
 from orchestrator.cache.single_flight import SingleFlight
 from orchestrator.catalog.catalog import Catalog
-from orchestrator.catalog.customers import FIRST_CUSTOMER
-from orchestrator.catalog.migrator import migrate
+from orchestrator.catalog.migrated_catalog import open_migrated
 from orchestrator.errors import CatalogUnavailable, SchemaMismatch
 from orchestrator.iiif.access_services import AccessService
 from orchestrator.imaging.pool import ImagingPool
@@ -241,21 +240,11 @@ def _stored_secret(settings: Settings, name: str, make: Callable[[], str]) -> st
 
 
 async def _open_catalog(settings: Database, hook_jobs: HookJobs, *, is_needed: bool) -> Catalog:
-    async def open_prepared() -> Catalog:
-        await migrate(settings)
-        catalog = await Catalog.open(settings, hook_jobs)
-        try:
-            await catalog.customers.ensure(*FIRST_CUSTOMER)
-        except BaseException:  # raised again, after the pool is closed
-            await catalog.close()
-            raise
-        return catalog
-
     async def prepare() -> None:
-        await (await open_prepared()).close()
+        await (await open_migrated(settings, hook_jobs)).close()
 
     try:
-        return await open_prepared()
+        return await open_migrated(settings, hook_jobs)
     except CatalogUnavailable as error:
         if is_needed or isinstance(error, SchemaMismatch):
             raise

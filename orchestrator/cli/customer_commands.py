@@ -27,14 +27,14 @@ def create_customer(
     ] = None,
 ) -> None:
     """Create a customer and print its number."""
-    created = session.run(lambda services: services.catalog.customers.create(name, customer))
+    created = session.run_on_catalog(lambda catalog: catalog.customers.create(name, customer))
     session.print_result(asdict(created), f"customer {created.id}: {created.name}")
 
 
 @command()
 def list_customers(session: Session) -> None:
     """List all customers."""
-    customers = session.run(lambda services: services.catalog.customers.list())
+    customers = session.run_on_catalog(lambda catalog: catalog.customers.list())
     session.print_rows([asdict(each) for each in customers], ("id", "name", "created"))
 
 
@@ -54,7 +54,7 @@ def create_key(
     if customer is None and not admin:
         raise InvalidInput("Give the number of the customer, or --admin.")
     owner = FIRST_CUSTOMER if customer is None else customer
-    key = session.run(lambda services: services.catalog.keys.create(owner, admin=admin))
+    key = session.run_on_catalog(lambda catalog: catalog.keys.create(owner, admin=admin))
     session.print_result(
         asdict(key) | {"token": key.token, "installation": session.installation},
         f"id:     {key.id}\nsecret: {key.secret}\ntoken:  {key.token}\n"
@@ -71,14 +71,14 @@ def revoke_key(
     session: Session, key: Annotated[str, typer.Argument(help="Id of the key.")]
 ) -> None:
     """Revoke an API key. Requests with it are refused from now on."""
-    session.run(lambda services: services.catalog.keys.revoke(key))
+    session.run_on_catalog(lambda catalog: catalog.keys.revoke(key))
     print_line(f"revoked {key}")
 
 
 @command()
 def list_keys(session: Session, customer: CustomerOption = None) -> None:
     """List API keys without their secrets."""
-    keys = session.run(lambda services: services.catalog.keys.list(customer))
+    keys = session.run_on_catalog(lambda catalog: catalog.keys.list(customer))
     columns = ("id", "customer", "admin", "created", "revoked")
     session.print_rows([asdict(each) for each in keys], columns)
 

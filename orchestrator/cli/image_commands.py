@@ -14,6 +14,7 @@ from orchestrator.model import Asset, AssetId
 
 if TYPE_CHECKING:
     from orchestrator.app import Services
+    from orchestrator.catalog.catalog import Catalog
     from orchestrator.catalog.values import Attempt, Deletion
 
 _PAGE = 500
@@ -33,21 +34,19 @@ def list_images(
 ) -> None:
     """List assets in the order of their ids."""
 
-    async def read(services: Services) -> list[Asset]:
+    async def read(catalog: Catalog) -> list[Asset]:
         assets: list[Asset] = []
         position = AssetId.parse(after) if after else None
         while len(assets) < limit:
             size = min(_PAGE, limit - len(assets))
-            page = await services.catalog.assets.page(
-                position, size, customer=customer, space=space
-            )
+            page = await catalog.assets.page(position, size, customer=customer, space=space)
             assets += page
             if len(page) < size:
                 break
             position = page[-1].id
         return assets
 
-    rows = [_asset_row(asset) for asset in session.run(read)]
+    rows = [_asset_row(asset) for asset in session.run_on_catalog(read)]
     columns = (
         "id",
         "state",
@@ -66,19 +65,19 @@ def list_images(
 def show_image(session: Session, image: AssetArgument) -> None:
     """Show one asset: its record, objects and ingest attempts."""
 
-    async def read(services: Services) -> dict[str, Any]:
-        asset = await _get_asset(services, image)
-        rows = await services.catalog.objects.of(asset.id)
+    async def read(catalog: Catalog) -> dict[str, Any]:
+        asset = await _get_asset(catalog, image)
+        rows = await catalog.objects.of(asset.id)
         live = [row.object.bytes for row in rows if row.state == "live"]
-        attempts = await services.catalog.attempts.of(asset.id)
+        attempts = await catalog.attempts.of(asset.id)
         return _asset_row(asset) | {
-            "aliases": await services.catalog.aliases.of(asset.id),
+            "aliases": await catalog.aliases.of(asset.id),
             "objects": len(live),
             "storedBytes": sum(live),
             "attempts": [_attempt_row(attempt) for attempt in attempts],
         }
 
-    row = session.run(read)
+    row = session.run_on_catalog(read)
     if session.as_json:
         session.print_fields(row)
         return
@@ -127,7 +126,7 @@ def set_image(  # noqa: PLR0913  one parameter for each option
         )
 
     async def change(services: Services) -> Asset:
-        asset = await _get_asset(services, image)
+        asset = await _get_asset(services.catalog, image)
         if roles is not None or max_unauthorised is not None:
             asset = await services.pipeline.editor.set_access(
                 asset.id, roles=_split(roles), max_unauthorised=max_unauthorised
@@ -160,13 +159,13 @@ def add_aliases(
     """
     wanted = _read_aliases(file)
 
-    async def add(services: Services) -> list[str]:
+    async def add(catalog: Catalog) -> list[str]:
         failed = []
         for image, names in wanted.items():
             try:
-                asset_id = (await _get_asset(services, image)).id
-                known = await services.catalog.aliases.of(asset_id)
-                await services.catalog.aliases.replace(asset_id, [*known, *names])
+                asset_id = (await _get_asset(catalog, image)).id
+                known = await catalog.aliases.of(asset_id)
+                await catalog.aliases.replace(asset_id, [*known, *names])
                 tracker.advance(image)
             except (NotFound, Conflict, InvalidInput, InvalidImageRequest) as error:
                 failed.append(f"{image}: {error.public}")
@@ -175,7 +174,7 @@ def add_aliases(
 
     with track_progress("aliases", quiet=session.as_json) as tracker:
         tracker.set_total(len(wanted))
-        failed = session.run(add)
+        failed = session.run_on_catalog(add)
     done = len(wanted) - len(failed)
     session.print_result({"assets": done, "failed": failed}, f"aliases of {done} assets")
     if failed:
@@ -187,7 +186,8 @@ def delete_image(session: Session, image: AssetArgument) -> None:
     """Delete an asset: its record, its objects and its cached files."""
 
     async def delete(services: Services) -> tuple[Deletion, int]:
-        deleted = await services.pipeline.editor.delete((await _get_asset(services, image)).id)
+        asset = await _get_asset(services.catalog, image)
+        deleted = await services.pipeline.editor.delete(asset.id)
         dropped = [await cache.assets.drop(str(deleted.asset.id)) for cache in services.disk_caches]
         return deleted, sum(dropped)
 
@@ -211,7 +211,7 @@ def reingest_image(session: Session, image: AssetArgument) -> None:
     """Fetch the origin of an asset again and make its source and thumbnails again."""
 
     async def reingest(services: Services) -> Asset:
-        asset = await _get_asset(services, image)
+        asset = await _get_asset(services.catalog, image)
         return (await services.pipeline.reingester.reingest(asset.id)).asset
 
     _print_version(session, session.run(reingest))
@@ -236,9 +236,9 @@ def _print_version(session: Session, asset: Asset) -> None:
     session.print_result(_asset_row(asset), f"{asset.id} is now version {asset.version}")
 
 
-async def _get_asset(services: Services, image: str) -> Asset:
-    asset_id = await services.catalog.aliases.resolve(image) or AssetId.parse(image)
-    asset = await services.catalog.assets.get(asset_id)
+async def _get_asset(catalog: Catalog, image: str) -> Asset:
+    asset_id = await catalog.aliases.resolve(image) or AssetId.parse(image)
+    asset = await catalog.assets.get(asset_id)
     if asset is None:
         raise AssetNotFound(
             f"There is no asset {image}. `orchestrator images list` lists the assets."

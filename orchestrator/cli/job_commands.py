@@ -13,6 +13,7 @@ from orchestrator.errors import InvalidInput, NotFound, OrchestratorError
 
 if TYPE_CHECKING:
     from orchestrator.app import Services
+    from orchestrator.catalog.catalog import Catalog
     from orchestrator.catalog.jobs import Job, State
 
 _PAGE = 500
@@ -53,11 +54,11 @@ def list_jobs(
     """List jobs, newest first. A failed job can be retried with `jobs retry`."""
     states = _parse_states(state)
 
-    async def read(services: Services) -> list[Job]:
+    async def read(catalog: Catalog) -> list[Job]:
         jobs: list[Job] = []
         while len(jobs) < limit:
             size = min(_PAGE, limit - len(jobs))
-            page = await services.catalog.jobs.page(
+            page = await catalog.jobs.page(
                 size,
                 before=jobs[-1].id if jobs else before,
                 customer=customer,
@@ -70,7 +71,7 @@ def list_jobs(
                 break
         return jobs
 
-    rows = [asdict(job) for job in session.run(read)]
+    rows = [asdict(job) for job in session.run_on_catalog(read)]
     if not session.as_json:
         for row in rows:
             row["fault"] = "" if row["fault"] is None else row["fault"]["code"]
@@ -83,13 +84,13 @@ def show_job(
 ) -> None:
     """Show one job with its payload and its last fault."""
 
-    async def read(services: Services) -> Job:
-        row = await services.catalog.jobs.get(job)
+    async def read(catalog: Catalog) -> Job:
+        row = await catalog.jobs.get(job)
         if row is None:
             raise NotFound(f"There is no job {job}. `orchestrator jobs list` lists the jobs.")
         return row
 
-    session.print_fields(asdict(session.run(read)))
+    session.print_fields(asdict(session.run_on_catalog(read)))
 
 
 @command()

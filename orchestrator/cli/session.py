@@ -29,6 +29,7 @@ from orchestrator.settings.loader import DEFAULT
 
 if TYPE_CHECKING:
     from orchestrator.app import Services
+    from orchestrator.catalog.catalog import Catalog
 
 T = TypeVar("T")
 Commands = Mapping[str, Callable[..., None]]
@@ -116,6 +117,15 @@ class Session:
         with database(self.settings()) as settings:
             return asyncio.run(_run_with_services(settings, work))
 
+    def run_on_catalog(self, work: Callable[[Catalog], Awaitable[T]]) -> T:
+        """As `run`, but open the catalogue alone, which takes a third of the time. `work` must
+        change no asset: its hooks would not run.
+        """
+        from orchestrator.catalog.embedded.database import database
+
+        with database(self.settings()) as settings:
+            return asyncio.run(_run_with_catalog(settings, work))
+
     def print_rows(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
         """Print `rows`: as a table of `columns`, or with `--json` with all their fields."""
         if self.as_json:
@@ -160,12 +170,25 @@ def _running_installation() -> Installation | None:
 
 async def _run_with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
     from orchestrator.app import open_services
-    from orchestrator.processes.worker import run_new_hooks
 
     async with open_services(settings) as services:
         result = await work(services)
-        await run_new_hooks(services)
+        if services.hook_jobs.is_used:
+            # Imported only now: it takes a third of a second, and most commands make no job.
+            from orchestrator.processes.worker import run_new_hooks
+
+            await run_new_hooks(services)
         return result
+
+
+async def _run_with_catalog(settings: Settings, work: Callable[[Catalog], Awaitable[T]]) -> T:
+    from orchestrator.catalog.migrated_catalog import open_migrated
+
+    catalog = await open_migrated(settings.database)
+    try:
+        return await work(catalog)
+    finally:
+        await catalog.close()
 
 
 def command(*, json: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -182,8 +182,6 @@ async def run_new_hooks(services: Services) -> None:
     """Run the hooks of the changes that this process has made, for commands: perhaps no server
     runs. What is not done in the time of all attempts is left to the next server.
     """
-    if not services.hook_jobs.is_used:
-        return
     settings = services.settings.ingest
     running = [
         asyncio.create_task(each.run())  # no TaskGroup: they are cancelled, and waited for, below

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -21,23 +21,14 @@ from tests.support.jobs import (
     RecordingHandler,
     a_draft,
     drafts,
-    moto,
     open_job_system,
     sqs_settings,
 )
 from tests.support.patience import patience
-from tests.support.server_fixtures import database, postgres
 
-__all__ = ["database", "postgres"]
 PATIENT = replace(FAST, look_s=60)
 """A worker that finds no job by itself within the time of a test."""
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def sqs_server() -> Iterator[str]:
-    with moto() as address:
-        yield address
 
 
 @pytest.fixture(params=["postgresql", "sqs"])

@@ -17,6 +17,7 @@ from orchestrator.errors import (
 )
 from orchestrator.storage.store import CHUNK_BYTES, ObjectStore, delete_prefix, read
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 LARGE = 20 * 1024**2
 UNUSUAL_KEYS = [
     "1/1/caf\u00e9 \u65e5\u672c \U0001f5bc/7/s.json",

@@ -14,6 +14,7 @@ from orchestrator.errors import (
 from orchestrator.storage.store import ObjectStore, read
 from tests.support.descriptors import open_descriptors
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 LARGE = 20 * 1024**2
 
 

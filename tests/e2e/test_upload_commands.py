@@ -24,10 +24,8 @@ from PIL import Image
 from tests.e2e.conftest import Done, run_command
 from tests.support.http_server import respond, run_http_server
 from tests.support.serve_process import COMMAND
-from tests.support.server_fixtures import S3Server, new_database, postgres, s3_server
+from tests.support.server_fixtures import S3Server, new_database
 from tests.support.weed import BUCKET, CREDENTIALS, PUBLIC_BUCKET
-
-__all__ = ["postgres", "s3_server"]
 
 pytestmark = pytest.mark.timeout(1800)
 SECRET = "a-secret-for-publishing"

@@ -10,9 +10,7 @@ from orchestrator.settings import Settings
 from tests.integration.api.conftest import Reply, open_house, settings_for
 from tests.support.jobs import running
 from tests.support.patience import patience
-from tests.support.server_fixtures import new_database, postgres
-
-__all__ = ["postgres"]
+from tests.support.server_fixtures import new_database
 
 
 def with_one_worker(settings: Settings) -> Settings:

@@ -40,7 +40,6 @@ from orchestrator.uploads.resizer import Resizer
 from orchestrator.uploads.upload_stores import UploadStores
 from orchestrator.uploads.version_maker import VersionMaker
 from tests.support.ingesting import IngestSystem, open_ingest_system, settings_for
-from tests.support.server_fixtures import postgres
 from tests.support.simulated_kill import (
     KillableStore,
     KillSwitch,
@@ -48,7 +47,6 @@ from tests.support.simulated_kill import (
     open_killable_catalog,
 )
 
-__all__ = ["postgres"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SIZE = (60, 40)
 _RULES = [ResizingRule(suffix=name, convert=["-resize", "30x30>"]) for name in ("BI", "MI")]

@@ -1,5 +1,4 @@
-"""Fixtures with real servers, one of each per test process. The conftest.py of a folder imports
-them.
+"""Fixtures with real servers, one of each per test process: `tests/conftest.py` imports them.
 
 Ports are free ones (PostgreSQL has only a Unix socket), data is in pytest's temporary folders, and
 each server is stopped at the end.
@@ -23,6 +22,7 @@ from orchestrator.catalog.catalog import Catalog
 from orchestrator.catalog.embedded.database import embedded
 from orchestrator.catalog.migrator import migrate
 from orchestrator.settings import Database, Storage
+from tests.support.jobs import moto
 from tests.support.patience import ANSWER_S
 from tests.support.weed import BUCKET, CREDENTIALS, weed
 
@@ -59,6 +59,13 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
+def sqs_server() -> Iterator[str]:
+    """The address of a server with the SQS API."""
+    with moto() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a PostgreSQL server. Most tests use the fixture `database` instead."""
     with embedded(tmp_path_factory.mktemp("postgres")) as server:
@@ -82,7 +89,7 @@ async def new_database(postgres: str, *, schema: bool = True) -> str:
     """Create a database on the server; its address. `schema`: it is migrated and has no rows."""
     name = f"test_{next(_numbers)}"
     template = _MIGRATED if schema else "template1"
-    await _run_sql(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    await _run_sql(postgres, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     return _address(postgres, name)
 
 
@@ -97,11 +104,16 @@ def settings_of(dsn: str) -> Database:
 
 
 async def _prepare(postgres: str) -> None:
-    # Tests kill processes, never the machine, so nothing needs to reach the disk.
-    await _run_sql(postgres, "ALTER SYSTEM SET fsync = off")
+    # Tests kill processes, never the machine, so nothing needs to reach the disk. The vacuum would
+    # visit the databases of all tests that have ended.
+    for setting in ("fsync", "full_page_writes", "autovacuum"):
+        await _run_sql(postgres, f"ALTER SYSTEM SET {setting} = off")
     await _run_sql(postgres, "SELECT pg_reload_conf()")
     await _run_sql(postgres, f"CREATE DATABASE {_MIGRATED}")
     await migrate(settings_of(_address(postgres, _MIGRATED)))
+    # The first connection writes the file with the descriptions of the system tables, which takes
+    # longer than the connection. Copies of the database have it, too.
+    await _run_sql(_address(postgres, _MIGRATED), "SELECT 1")
 
 
 async def _run_sql(dsn: str, statement: str) -> None:

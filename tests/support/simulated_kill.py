@@ -25,13 +25,21 @@ class ProcessKilled(BaseException):
     """The simulated process has been killed. It must not run any further step."""
 
 
+_BEFORE = ("query", "put ", "copy ")
+"""The names of the steps before a use of the database or a change of the store begin so. A kill
+there leaves what a kill at the step before leaves.
+"""
+
+
 class KillSwitch:
     """Kills the simulated process at step `at`, counted from 0 once `armed` is True. `steps` has
-    the names of the steps that were run.
+    the names of the steps that were counted. `every_step`: count also the steps at which a kill
+    leaves what a kill at the step before leaves.
     """
 
-    def __init__(self, at: int | None = None) -> None:
+    def __init__(self, at: int | None = None, *, every_step: bool = True) -> None:
         self.at = at
+        self.every_step = every_step
         self.steps: list[str] = []
         self.armed = False
         self.is_killed = False
@@ -42,6 +50,8 @@ class KillSwitch:
             return
         if self.is_killed:
             raise ProcessKilled
+        if not self.every_step and name.startswith(_BEFORE):
+            return
         if len(self.steps) == self.at:
             self.is_killed = True
             raise ProcessKilled

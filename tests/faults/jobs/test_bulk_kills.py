@@ -20,9 +20,7 @@ from orchestrator.ingest.payload.fields import Metadata
 from orchestrator.settings import Database
 from tests.support.patience import patience
 from tests.support.serve_process import COMMAND
-from tests.support.server_fixtures import catalog, database, postgres
 
-__all__ = ["catalog", "database", "postgres"]
 SHORT, LONG = 400, 20_000
 
 

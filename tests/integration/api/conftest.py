@@ -32,9 +32,7 @@ from orchestrator.web.routes import build_private_app
 from tests.support import pictures
 from tests.support.origins import OriginServer, origin_server
 from tests.support.patience import ANSWER_S
-from tests.support.server_fixtures import new_database, postgres
-
-__all__ = ["postgres"]
+from tests.support.server_fixtures import new_database
 
 MAX_BATCH = 50
 _numbers = itertools.count(1)

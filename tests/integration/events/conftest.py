@@ -20,10 +20,9 @@ from orchestrator.settings import Pyramids, Settings
 from tests.integration.api.conftest import House, Reply, open_house, settings_for
 from tests.support import pictures
 from tests.support.bucket_events import PyramidBuckets, notification
-from tests.support.jobs import moto, sqs_client
-from tests.support.server_fixtures import S3Server, new_database, postgres, s3_server
+from tests.support.jobs import sqs_client
+from tests.support.server_fixtures import S3Server, new_database
 
-__all__ = ["postgres", "s3_server"]
 SECRET = "the secret of the senders"
 QUEUE = "events"
 
@@ -87,12 +86,6 @@ def png(width: int = 200, height: int = 160, seed: int = 1) -> bytes:
     target = io.BytesIO()
     pictures.picture(width, height, seed).save(target, "PNG")
     return target.getvalue()
-
-
-@pytest.fixture(scope="session")
-def sqs_server() -> Iterator[str]:
-    with moto() as address:
-        yield address
 
 
 @contextmanager

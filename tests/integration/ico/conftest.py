@@ -25,10 +25,8 @@ from orchestrator.storage.picture_store import PictureStore
 from orchestrator.storage.s3_store import open_s3
 from tests.support.patience import ANSWER_S, patience
 from tests.support.serve_process import free_port
-from tests.support.server_fixtures import S3Server, postgres, s3_server
+from tests.support.server_fixtures import S3Server
 from tests.support.weed import BUCKET, CREDENTIALS
-
-__all__ = ["postgres", "s3_server"]
 
 SEED = "d2lkdGg9NTAwLGZpdD1jcm9wCg=="
 """`width=500,fit=crop` and a line break."""
@@ -105,7 +103,7 @@ class Site:
     async def until_stored(self, key: str, within_s: float = 30) -> Any:
         """Wait until the store has this object; its description."""
         async with asyncio.timeout(within_s * patience()):
-            while key not in await self.keys():
+            while key not in await self.keys(key):
                 await asyncio.sleep(0.02)
         return await self.store.head(key)
 
@@ -126,7 +124,7 @@ async def open_site(dsn: str, data: Path, ico: Ico, **sections: Any) -> AsyncIte
             data_dir=data, host="127.0.0.1", port=free_port(), private_port=free_port(), drain_s=2
         ),
         database=Database(dsn=SecretStr(dsn), pool_max=10, answer_timeout_s=ANSWER_S),
-        imaging=Imaging(processes=2),
+        imaging=Imaging(processes=1),
         ico=ico,
         **sections,
     )

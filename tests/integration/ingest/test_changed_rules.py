@@ -25,7 +25,7 @@ from tests.support.jobs import running
 from tests.support.origins import OriginServer
 from tests.support.patience import patience
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 ID = AssetId(1, 1, "picture")
 
 

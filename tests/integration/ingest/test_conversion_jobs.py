@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pyvips
 
 from orchestrator.catalog.jobs import CONVERT
 from orchestrator.errors import StorageUnavailable
@@ -26,7 +27,7 @@ from tests.support.ingesting import IngestSystem, open_ingest_system, settings_f
 from tests.support.jobs import running
 from tests.support.patience import patience
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -134,7 +135,10 @@ async def test_what_a_killed_worker_left_of_a_conversion_is_not_used_and_another
     dsn: str, tmp_path: Path, imaging: ImagingPool
 ) -> None:
     data = tmp_path / "data"
-    path = pictures.fractal(tmp_path / "large.png", 4000, 3000)
+    noise = pyvips.Image.gaussnoise(500, 500, mean=128, sigma=30, seed=1).cast("uchar")
+    large = noise.bandjoin([noise, noise]).replicate(8, 6).copy(interpretation="srgb")
+    path = tmp_path / "large.png"  # made fast, converted slowly
+    large.pngsave(str(path), compression=1)
     async with open_ingest_system(settings_for(dsn, data), imaging) as system:
         registered = await system.register(path, "large")
     process = await asyncio.create_subprocess_exec(

@@ -15,13 +15,13 @@ from tests.support import pictures
 from tests.support.ingesting import IngestSystem
 from tests.support.origins import OriginServer
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 ID = AssetId(1, 1, "picture")
 OLD, NEW = 60, 80
 """Widths of the picture before, and of the one that the job asks for."""
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def origins(system: IngestSystem, origin: OriginServer) -> OriginServer:
     await system.catalog.customers.ensure(1, "main")
     for name, width in (("old", OLD), ("new", NEW), ("newer", 100)):

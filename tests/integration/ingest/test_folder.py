@@ -13,7 +13,7 @@ from orchestrator.model import AssetId, AssetState
 from tests.support import pictures
 from tests.support.ingesting import IngestSystem
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def a_registrar(system: IngestSystem) -> FolderRegistrar:

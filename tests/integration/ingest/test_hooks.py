@@ -35,7 +35,7 @@ from tests.support.ingesting import IngestSystem, open_ingest_system, settings_f
 from tests.support.jobs import FAST, running
 from tests.support.patience import patience
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 ID = AssetId(1, 1, "a b/c")
 
 

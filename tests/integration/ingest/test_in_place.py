@@ -17,7 +17,7 @@ from tests.support import pictures
 from tests.support.ingesting import IngestSystem
 from tests.support.patience import patience
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 ID = AssetId(1, 1, "picture")
 
 

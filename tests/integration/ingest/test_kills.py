@@ -17,13 +17,13 @@ from tests.support import pictures
 from tests.support.ingesting import IngestSystem, keys_named_by, open_ingest_system, settings_for
 from tests.support.patience import patience
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 ROOT = Path(__file__).resolve().parents[3]
-KILLS = int(os.environ.get("KILLS", "5"))
 
 
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.soak)])
 async def test_kills_at_any_moment_leave_no_orphaned_object_and_no_unfinished_asset(
-    dsn: str, tmp_path: Path, imaging: ImagingPool
+    dsn: str, tmp_path: Path, imaging: ImagingPool, kills: int
 ) -> None:
     folder, dice = tmp_path / "originals", random.Random(7)
     folder.mkdir()
@@ -31,7 +31,7 @@ async def test_kills_at_any_moment_leave_no_orphaned_object_and_no_unfinished_as
         pictures.jpeg(folder / f"{n}.jpg", 400 + 300 * n, 300, seed=n)
     settings = settings_for(dsn, tmp_path / "data")
     finished = 0
-    for seed in range(KILLS):
+    for seed in range(kills):
         finished += await _killed(dsn, tmp_path / "data", folder, seed, dice.uniform(0.1, 0.6))
         async with open_ingest_system(settings, imaging) as system:
             await _swept(system)
@@ -41,7 +41,7 @@ async def test_kills_at_any_moment_leave_no_orphaned_object_and_no_unfinished_as
             for asset in await system.catalog.assets.page():
                 assert asset.state in {AssetState.READY, AssetState.FAILED}
                 assert keys_named_by(asset) <= await system.store.keys()
-    assert finished >= KILLS
+    assert finished >= kills
 
 
 async def _killed(dsn: str, data: Path, folder: Path, seed: int, after_s: float) -> int:

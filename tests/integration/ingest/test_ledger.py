@@ -35,7 +35,7 @@ from tests.support.simulated_kill import (
     open_killable_catalog,
 )
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 ID = AssetId(1, 1, "picture")
 
 
@@ -229,8 +229,14 @@ async def assert_whole(system: IngestSystem, asset: Asset) -> None:
         (delete_asset, True),
     ],
 )
+@pytest.mark.parametrize("every_step", [False, pytest.param(True, marks=pytest.mark.soak)])
 async def test_a_kill_between_any_two_steps_leaves_the_old_or_the_new_version_and_no_orphan(
-    dsn: str, tmp_path: Path, imaging: ImagingPool, operation: Operation, served: bool
+    dsn: str,
+    tmp_path: Path,
+    imaging: ImagingPool,
+    operation: Operation,
+    served: bool,
+    every_step: bool,
 ) -> None:
     """Repeats the operation, killed one step later each time, until it ends before the kill."""
     without_grace = settings_for(dsn, tmp_path / "data")
@@ -239,7 +245,7 @@ async def test_a_kill_between_any_two_steps_leaves_the_old_or_the_new_version_an
         before = await system.catalog.assets.get(ID)
         step, done = 0, False
         while not done:
-            kill_switch = KillSwitch(step)
+            kill_switch = KillSwitch(step, every_step=every_step)
             done = await _run_killed(system, imaging, kill_switch, operation)
             after = await system.catalog.assets.get(ID)
             if after is not None and after.servable:

@@ -17,7 +17,7 @@ from orchestrator.model import AssetId, AssetState
 from tests.support import pictures
 from tests.support.ingesting import IngestSystem
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 ID = AssetId(1, 1, "picture")
 LOST = Request(ID, "http://example.org/a.jpg")
 
@@ -47,7 +47,7 @@ class JobDesk:
         return [job.state for job in await self.system.catalog.jobs.page()]
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def desk(system: IngestSystem) -> JobDesk:
     return JobDesk(system, Submitter(system.catalog))
 

@@ -33,7 +33,7 @@ from tests.support.ingesting import IngestSystem, open_ingest_system
 from tests.support.origins import OriginServer
 from tests.support.patience import patience
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 ID = AssetId(1, 1, "picture")
 SIZES = ((200, 133), (100, 67), (50, 33))
 

@@ -17,7 +17,7 @@ from tests.support import pictures
 from tests.support.ingesting import IngestSystem
 from tests.support.origins import OriginServer
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def a_handler(system: IngestSystem) -> IngestHandler:

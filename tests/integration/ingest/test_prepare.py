@@ -1,11 +1,11 @@
 """Source and thumbnails of every kind of picture, made by the real imaging workers."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
+import pyvips
 from PIL import Image
 
 from orchestrator.errors import NoRoom, OrchestratorError, TooLarge, Unprocessable
@@ -16,17 +16,17 @@ from orchestrator.model import Dimensions, SourceKind
 from orchestrator.settings import Imaging, Ingest
 from tests.support import pictures
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 POLICIES = Policies(Ingest())
 SMALL = ThumbnailPolicy("small", (100, 50))
 AS_IT_IS = OptimisationPolicy("use-original", None)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def imaging() -> AsyncIterator[ImagingPool]:
-    pool = ImagingPool(Imaging(processes=2, max_pixels=100_000_000))
-    yield pool
-    await pool.close()
+def black(path: Path, width: int, height: int, **options: Any) -> Path:
+    """A large picture that is made fast."""
+    image = pyvips.Image.black(width, height, bands=3).copy(interpretation="srgb")
+    image.write_to_file(str(path), **options)
+    return path
 
 
 async def prepared(
@@ -150,7 +150,7 @@ async def test_exif_orientation_is_applied_to_source_and_thumbnails(
 async def test_thumbnails_have_the_sizes_of_the_golden_vectors(
     imaging: ImagingPool, tmp_path: Path, dimensions: Dimensions, entry: int | str, expected: Any
 ) -> None:
-    original = pictures.png(tmp_path / "original.png", *dimensions)
+    original = black(tmp_path / "original.png", *dimensions)
     recipes = Recipes(AS_IT_IS, ThumbnailPolicy("one", (entry,)))
     work = tmp_path / "work"
     work.mkdir()
@@ -230,7 +230,7 @@ def sizes_on_disk(made: Prepared) -> list[Dimensions]:
 async def test_an_original_that_cannot_be_served_well_is_converted_by_every_policy(
     tmp_path: Path,
 ) -> None:
-    original = pictures.png(tmp_path / "large.png", 4000, 3300)
+    original = black(tmp_path / "large.png", 4000, 3300)
     pool = ImagingPool(Imaging(processes=1, memory_limit=640 * 1024**2))  # keeps 10 megapixels
     recipes = Recipes(AS_IT_IS, SMALL)
     try:
@@ -251,7 +251,7 @@ async def test_an_original_that_cannot_be_served_well_is_converted_by_every_poli
 async def test_scratch_space_for_the_decoded_pixels_is_required_before_a_conversion(
     imaging: ImagingPool, tmp_path: Path
 ) -> None:
-    original = pictures.tiff(tmp_path / "large.tif", 8000, 6000)
+    original = black(tmp_path / "large.tif", 8000, 6000, compression="deflate")
     asked: list[int] = []
 
     async def refuse(expected_bytes: int) -> None:

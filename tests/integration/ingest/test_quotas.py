@@ -18,7 +18,7 @@ from tests.support.ingesting import IngestSystem
 from tests.support.origins import OriginServer
 from tests.support.patience import patience
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def an_id(name: object) -> AssetId:

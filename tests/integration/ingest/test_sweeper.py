@@ -23,7 +23,7 @@ from tests.support import pictures
 from tests.support.ingesting import IngestSystem, open_ingest_system
 from tests.support.simulated_kill import ProcessKilled
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 ID = AssetId(1, 1, "picture")
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from orchestrator.settings import Database, Jobs
-from tests.support.jobs import LEASES, JobSystem, moto, open_job_system, sqs_settings
-from tests.support.server_fixtures import database, postgres
+from tests.support.jobs import LEASES, JobSystem, open_job_system, sqs_settings
 
-__all__ = ["database", "postgres"]
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def sqs_server() -> Iterator[str]:
-    with moto() as address:
-        yield address
 
 
 @pytest.fixture

@@ -15,9 +15,7 @@ from orchestrator.model import Asset, AssetId
 from orchestrator.settings import Ico
 from tests.integration.catalog.test_assets import a_draft
 from tests.integration.ico.conftest import Reply, Site, open_site
-from tests.support.server_fixtures import new_database, postgres
-
-__all__ = ["postgres"]
+from tests.support.server_fixtures import new_database
 
 
 @dataclass

@@ -14,9 +14,7 @@ from orchestrator.catalog.values import AssetDraft
 from orchestrator.model import Asset, AssetId, Source, SourceKind
 from orchestrator.settings import Ico, Manifests
 from tests.integration.ico.conftest import Reply, Site, open_site
-from tests.support.server_fixtures import new_database, postgres
-
-__all__ = ["postgres"]
+from tests.support.server_fixtures import new_database
 
 
 @dataclass

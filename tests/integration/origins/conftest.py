@@ -23,9 +23,6 @@ from orchestrator.origins.strategy_input import StrategyInput
 from orchestrator.origins.strategy_matcher import StrategyMatcher
 from orchestrator.settings import Database, Ingest
 from tests.support.patience import patience
-from tests.support.server_fixtures import database, postgres, s3_server
-
-__all__ = ["database", "postgres", "s3_server"]
 
 CUSTOMER = 7
 PICTURE = b"\xff\xd8\xff" + bytes(range(256)) * 4000

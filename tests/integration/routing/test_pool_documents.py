@@ -23,7 +23,7 @@ from orchestrator.routing.image_servers.builtin import BuiltinImageServer
 from orchestrator.routing.image_servers.pool_documents import PoolDocuments
 from orchestrator.routing.image_servers.pools import ImageServerPools, build_pools
 from orchestrator.routing.orchestrate import SourceOrchestrator
-from orchestrator.settings import Delivery, ImageServer, Imaging
+from orchestrator.settings import Delivery, ImageServer
 from orchestrator.storage.filesystem_store import FilesystemStore
 from tests.support.builders import a_source, an_asset
 from tests.support.cantaloupe_double import CantaloupeDouble, cantaloupe_double
@@ -52,13 +52,12 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+async def scene(tmp_path: Path, imaging: ImagingPool) -> AsyncIterator[Scene]:
     picture = tmp_path / "picture.png"
     Image.new("RGB", SIZE).save(picture)
     store = FilesystemStore(tmp_path / "objects")
     cache = await DiskCache.open(tmp_path / "derivatives", DiskOptions(quota=10**8))
     flights = SingleFlight(tmp_path / "locks", remember=lambda _: 0)
-    imaging = ImagingPool(Imaging(processes=1, threads=1))
     with cantaloupe_double(tmp_path, find={KEY: picture}.get) as double:
         scene = Scene(
             double,
@@ -70,7 +69,6 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield scene
         for pools in scene.opened:
             await pools.close()
-    await imaging.close()
     await flights.close()
     await cache.close()
     await store.close()

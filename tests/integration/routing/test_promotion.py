@@ -39,7 +39,7 @@ from orchestrator.routing.promotion.promoted_sources import PromotedSources, pro
 from orchestrator.routing.promotion.promoter import Promoter, largest_bytes
 from orchestrator.routing.promotion.tile_demand import TileDemand
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
-from orchestrator.settings import Delivery, ImageServerPool, Imaging, Promotion
+from orchestrator.settings import Delivery, ImageServerPool, Promotion
 from orchestrator.storage.filesystem_store import FilesystemStore
 from tests.support import pictures
 from tests.support.builders import a_source, an_asset
@@ -161,20 +161,18 @@ class Process:
 
 
 @pytest.fixture
-async def host(tmp_path: Path) -> AsyncIterator[Host]:
-    async with open_host(tmp_path) as host:
+async def host(tmp_path: Path, imaging: ImagingPool) -> AsyncIterator[Host]:
+    async with open_host(tmp_path, imaging) as host:
         yield host
 
 
 @asynccontextmanager
-async def open_host(folder: Path, quota: int = 10**9) -> AsyncIterator[Host]:
+async def open_host(folder: Path, imaging: ImagingPool, quota: int = 10**9) -> AsyncIterator[Host]:
     cache = await DiskCache.open(folder / "sources", DiskOptions(quota=quota, use_flush_s=0.05))
     store = FilesystemStore(folder / "objects")
-    imaging = ImagingPool(Imaging(processes=1, threads=1))
     try:
         yield Host(folder, store, cache, imaging)
     finally:
-        await imaging.close()
         await cache.close()
         await store.close()
 
@@ -357,8 +355,10 @@ async def test_the_pixels_of_a_replaced_file_are_never_those_of_its_version(
         await process.draw(asset, GRID[:1])
 
 
-async def test_a_promotion_stays_within_the_quota(tmp_path: Path, jp2: Path) -> None:
-    async with open_host(tmp_path, quota=2_000_000) as host:
+async def test_a_promotion_stays_within_the_quota(
+    tmp_path: Path, imaging: ImagingPool, jp2: Path
+) -> None:
+    async with open_host(tmp_path, imaging, quota=2_000_000) as host:
         asset, process = await host.asset_of(jp2, SourceKind.JPEG2000), host.process()
         no_room = outcomes("no_room")
         await process.draw(asset, GRID[:16])

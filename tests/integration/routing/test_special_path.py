@@ -31,7 +31,7 @@ from orchestrator.routing.memory_sources import MemorySourceCache
 from orchestrator.routing.orchestrate import SourceOrchestrator
 from orchestrator.routing.plan import FromSource
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
-from orchestrator.settings import Delivery, ImageServerPool, Imaging
+from orchestrator.settings import Delivery, ImageServerPool
 from orchestrator.storage.filesystem_store import FilesystemStore
 from tests.support import pictures
 from tests.support.builders import a_source, an_asset
@@ -70,14 +70,16 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+async def scene(tmp_path: Path, imaging: ImagingPool) -> AsyncIterator[Scene]:
     file = pictures.pyramid_tiff(tmp_path / "object.tif", *SIZE)
-    async with open_scene(tmp_path, file, SourceKind.PYRAMID_TIFF) as scene:
+    async with open_scene(tmp_path, imaging, file, SourceKind.PYRAMID_TIFF) as scene:
         yield scene
 
 
 @asynccontextmanager
-async def open_scene(tmp_path: Path, file: Path, kind: SourceKind) -> AsyncIterator[Scene]:
+async def open_scene(
+    tmp_path: Path, imaging: ImagingPool, file: Path, kind: SourceKind
+) -> AsyncIterator[Scene]:
     """A cold asset whose source is this file in the object store."""
     store = RemoteStore(tmp_path / "objects")
     given = shutil.copy(file, tmp_path / "given")
@@ -90,7 +92,6 @@ async def open_scene(tmp_path: Path, file: Path, kind: SourceKind) -> AsyncItera
     cache = await DiskCache.open(tmp_path / "sources", DiskOptions(quota=10**9))
     delivery = Delivery(ranges_from=1)
     flights = SingleFlight(tmp_path / "locks", remember=lambda _: 0)
-    imaging = ImagingPool(Imaging(processes=1, threads=2))
     builtin = BuiltinImageServer(imaging, Encoder())
     memory = MemorySourceCache(store, 10**8)
     with cantaloupe_double(tmp_path, find={KEY: file}.get) as double:
@@ -111,7 +112,6 @@ async def open_scene(tmp_path: Path, file: Path, kind: SourceKind) -> AsyncItera
         yield Scene(maker, asset, double, warmed)
         await special.close()
     memory.close()
-    await imaging.close()
     await flights.close()
     await cache.close()
     await store.close()
@@ -155,13 +155,13 @@ async def test_the_copy_answers_if_the_special_pool_does_not(
 
 
 async def test_a_source_that_is_never_copied_goes_to_the_special_pool_before_it_is_read_whole(
-    tmp_path: Path,
+    tmp_path: Path, imaging: ImagingPool
 ) -> None:
     """Its 30 tiles are not listed in its header, so that no range of it can be chosen."""
     file = tmp_path / "object.jp2"
     options = {"tile_size": (512, 512), "num_resolutions": 3, "irreversible": True}
     pictures.picture(*SIZE, 1).save(file, "JPEG2000", **options)
-    async with open_scene(tmp_path, file, SourceKind.JPEG2000) as scene:
+    async with open_scene(tmp_path, imaging, file, SourceKind.JPEG2000) as scene:
         scene.asset = replace(scene.asset, orchestrate=False)
         assert await scene.size_of("full/300,/0/default.jpg") == (300, 260)
         assert len(scene.special.images) == 1

@@ -22,7 +22,6 @@ from orchestrator.errors import NoRoom, Overloaded, SourceChanged
 from orchestrator.iiif.geometry import Limits, resolve
 from orchestrator.iiif.syntax import parse_image_request
 from orchestrator.imaging.intervals import Spans
-from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.recipes import Encoder
 from orchestrator.model import Asset, Source, SourceKind
 from orchestrator.routing.caching_rules import CachingRules
@@ -31,7 +30,7 @@ from orchestrator.routing.image_servers.remote_pool import RemotePool
 from orchestrator.routing.memory_sources import WORTH_PARTS, MemorySourceCache, WholeSourceRequired
 from orchestrator.routing.orchestrate import source_product
 from orchestrator.routing.unorchestrated import UnorchestratedRenderer
-from orchestrator.settings import CacheRule, ImageServerPool, Imaging
+from orchestrator.settings import CacheRule, ImageServerPool
 from orchestrator.storage.filesystem_store import FilesystemStore
 from tests.support import pictures
 from tests.support.builders import a_source, an_asset
@@ -85,10 +84,8 @@ def product_of(asset: Asset) -> tuple[Asset, Product, Source]:
 
 
 @pytest.fixture
-async def renderer() -> AsyncIterator[BuiltinImageServer]:
-    pool = ImagingPool(Imaging(processes=1, threads=2))
-    yield BuiltinImageServer(pool, Encoder())
-    await pool.close()
+def renderer(imaging) -> BuiltinImageServer:
+    return BuiltinImageServer(imaging, Encoder())
 
 
 @pytest.mark.parametrize("make", [pictures.pyramid_tiff, pictures.jp2_tiled], ids=["tif", "jp2"])

@@ -24,10 +24,8 @@ from orchestrator.settings import Ico, Uploads
 from orchestrator.uploads.uploads_factory import UploadServices
 from tests.integration.ico.conftest import Reply, Site, open_site
 from tests.support.patience import patience
-from tests.support.server_fixtures import S3Server, new_database, postgres, s3_server
+from tests.support.server_fixtures import S3Server, new_database
 from tests.support.weed import BUCKET, CREDENTIALS, PUBLIC_BUCKET
-
-__all__ = ["postgres", "s3_server"]
 
 SECRET, OTHER_SECRET = "a-secret-for-publishing", "the-secret-before"
 
@@ -174,15 +172,28 @@ async def open_uploads(
         yield UploadSite(site, temp, server.endpoint if server else "")
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=["local", "s3"])
-async def site(
-    request: pytest.FixtureRequest,
-    postgres: str,
-    s3_server: S3Server,
-    tmp_path_factory: pytest.TempPathFactory,
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def folder_site(
+    postgres: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[UploadSite]:
-    folder = tmp_path_factory.mktemp("uploads")
-    server = s3_server if request.param == "s3" else None
     dsn = await new_database(postgres)
-    async with open_uploads(dsn, folder, server) as opened:
+    async with open_uploads(dsn, tmp_path_factory.mktemp("uploads")) as opened:
         yield opened
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def bucket_site(
+    postgres: str, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[UploadSite]:
+    dsn = await new_database(postgres)
+    async with open_uploads(dsn, tmp_path_factory.mktemp("uploads"), s3_server) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["local", "s3"])
+def site(request: pytest.FixtureRequest) -> UploadSite:
+    """Each of them. Parameters of a session fixture would start both again for every file."""
+    found: UploadSite = request.getfixturevalue(
+        "bucket_site" if request.param == "s3" else "folder_site"
+    )
+    return found

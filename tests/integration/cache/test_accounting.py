@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -212,10 +213,20 @@ class DiskCacheMachine(RuleBasedStateMachine):
         assert len(list(holders.iterdir())) == len(self.caches)
 
 
-TestAccounting = DiskCacheMachine.TestCase
-TestAccounting.settings = settings(
-    max_examples=60,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+def sequences(count: int) -> settings:
+    """The settings of a run of this many sequences."""
+    return settings(
+        max_examples=count,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+class TestAccounting(DiskCacheMachine.TestCase):
+    settings = sequences(20)
+
+
+@pytest.mark.soak
+class TestAccountingOfManySequences(DiskCacheMachine.TestCase):
+    settings = sequences(1000)

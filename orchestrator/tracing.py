@@ -1,5 +1,5 @@
 """Traces by OpenTelemetry, off unless `log.traces` names a collector: a span for each request that
-is not answered from memory and for each job, and within it one for each call of a decode worker and
+cannot be answered at once and for each job, and within it one for each call of a decode worker and
 for each HTTP request to another server.
 
 The packages are optional (`pip install 'orchestrator[tracing]'`), so they are imported only when a

@@ -344,7 +344,7 @@ class Log(Section):
     """
     traces: str = ""
     """Base address of a collector of OpenTelemetry (OTLP over HTTP, `http://localhost:4318`) that
-    gets a span of each job and of each request that is not answered from memory. Empty means none.
+    gets a span of each job and of each request that cannot be answered at once. Empty means none.
     It needs the packages of `orchestrator[tracing]`.
     """
 

@@ -9,6 +9,8 @@ from itertools import groupby
 from typing import Any
 from xml.sax.saxutils import escape
 
+from loadtests.svg import framed
+
 _SECTION = """## How the cost grows
 
 P17 measures our server alone: milliseconds of an answer (p50, p99) and of the processor for each
@@ -51,13 +53,10 @@ def plot(points: Points) -> str:
             sorted((each for each in points if each["curve"] != _FLAT), key=_curve), key=_curve
         )
     }
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_PANEL * len(curves)}" '
-        'font-family="sans-serif" font-size="12">'
-    ]
+    parts: list[str] = []
     for number, (name, members) in enumerate(curves.items()):
         parts += _draw(name, members, _PANEL * number)
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return framed(_WIDTH, _PANEL * len(curves), parts)
 
 
 def _draw(name: str, members: Points, top: int) -> list[str]:

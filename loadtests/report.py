@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 
 from loadtests import curves_report
 from loadtests.harness import RESULTS
+from loadtests.svg import framed
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 _PAGE = """# Performance
@@ -37,7 +38,7 @@ The bars show how far each ratio is from its goal: 1 is the goal, longer is bett
 """
 PROFILES = Path(__file__).with_name("missed_goals.md")
 """Written by hand: where the time of each bench goes that misses its goal, and what was tried."""
-_WIDTH, _LABEL, _STEP = 760, 330, 22
+_WIDTH, _LABEL, _STEP = 800, 370, 22
 _MOST = 4.0
 """Longest bar, in multiples of the goal."""
 
@@ -113,8 +114,6 @@ def plot(rows: Rows) -> str:
     height = _STEP * (len(shown) + 1)
     scale = (_WIDTH - _LABEL - 60) / _MOST
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
-        'font-family="sans-serif" font-size="12">',
         f'<line x1="{_LABEL + scale:.0f}" y1="0" x2="{_LABEL + scale:.0f}" y2="{height}" '
         'stroke="#888" stroke-dasharray="3 3"/>',
     ]
@@ -128,7 +127,7 @@ def plot(rows: Rows) -> str:
             f'<rect x="{_LABEL}" y="{y}" width="{width:.1f}" height="14" fill="{colour}"/>',
             f'<text x="{_LABEL + width + 5:.1f}" y="{y + 12}">{score:.2f}</text>',
         ]
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return framed(_WIDTH, height, parts)
 
 
 def _score(row: dict[str, Any]) -> float | None:

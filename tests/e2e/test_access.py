@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import time
 
@@ -140,18 +141,35 @@ def test_max_of_the_thumbnail_service_is_what_its_info_document_says(server):
 def test_a_name_that_becomes_an_alias_shows_the_other_asset(server):
     """A name without customer and space is an alias, or else an asset of the default space."""
     url = f"{server.public}/iiif/3/secret/info.json"
+    picture = f"{server.public}/iiif/3/secret/full/100,/0/default.jpg"
 
     def widths() -> set[int]:
         return {fetch(url).json["width"] for _ in range(8)}  # by both processes
 
+    def bodies() -> set[bytes]:
+        return {fetch(picture).body for _ in range(8)}
+
     assert widths() == {1800}
     assert fetch(url).headers["etag"]
+    (before,) = bodies()
+    assert becomes_true(lambda: fetch(picture).headers["x-served-from"] == "memory", seconds=10)
     command(server, "images", "set", "1/1/other", "--alias", "secret")
     try:
         assert becomes_true(lambda: widths() == {900}, seconds=10)
+        assert becomes_true(lambda: before not in bodies(), seconds=10)
     finally:
         command(server, "images", "set", "1/1/other", "--alias", "")
     assert becomes_true(lambda: widths() == {1800}, seconds=10)
+    assert becomes_true(lambda: bodies() == {before}, seconds=10)
+
+
+@pytest.mark.parametrize("path", ["live", "ready"])
+def test_a_probe_may_be_http_1_0_without_a_host(server, path):
+    for port in (server.public, server.private):
+        host, number = port.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(number))) as connection:
+            connection.sendall(f"GET /health/{path} HTTP/1.0\r\n\r\n".encode())
+            assert connection.recv(100).split()[1] == b"200"
 
 
 def test_a_missing_thumbnail_does_not_fail_requests_that_may_use_the_source(server):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable
+from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from PIL import Image, ImageCms
 from orchestrator.errors import Damaged, OrchestratorError, Unprocessable, Unsupported
 from orchestrator.imaging import colour
 from orchestrator.imaging.jpeg2000 import binding
+from orchestrator.imaging.jpeg2000.area_decoder import AreaDecoder
+from orchestrator.imaging.jpeg2000.assembly import Assembler
 from orchestrator.imaging.jpeg2000.jp2_layout import read_layout, read_whole_layout
 from orchestrator.imaging.jpeg2000.reader import Reader
 from orchestrator.imaging.jpeg2000.whole_picture import load_whole
@@ -475,3 +478,30 @@ def test_only_three_colours_with_equal_chroma_are_taken_for_ycc(
     planes = [np.zeros((32 // dy, 32 // dx), np.uint8) for dx, dy in steps]
     path.write_bytes(jp2.subsampled(path, planes, steps, (0, 0, 32, 32)))
     assert read_whole_layout(path).header.plan.model == model
+
+
+OTHERS = {
+    "smaller": ((3, 200, 301), 8, "size"),
+    "deeper": ((3, 240, 310), 12, "precision"),
+    "gray": ((1, 240, 310), 8, "components"),
+}
+
+
+@pytest.mark.parametrize(("shape", "bits", "fault"), OTHERS.values(), ids=OTHERS.keys())
+def test_what_the_decoder_returns_is_compared_with_what_was_asked_for(
+    tmp_path: Path, shape: tuple[int, int, int], bits: int, fault: str
+) -> None:
+    """The header that was parsed is not that of the codestream that is decoded."""
+    path, other = tmp_path / "a.j2k", tmp_path / "b.j2k"
+    path.write_bytes(jp2.codestream(path, picture_planes(310, 240)))
+    planes = np.full(shape, 2**bits - 1, np.uint16 if bits > 8 else np.uint8)
+    other.write_bytes(jp2.codestream(other, planes, bits=bits))
+    stream, layout = read_whole_layout(path).stream, read_whole_layout(other)
+    file = other.open("rb", buffering=0)
+    pieces = Assembler(layout).assemble(file, layout.stream.area, 0).pieces
+    with (
+        closing(AreaDecoder(binding.require(), stream, file, pieces, 0)) as decoder,
+        pytest.raises(binding.CodestreamError, match=fault),
+        decoder.decode(stream.area, range(len(stream.components))),
+    ):
+        pass

@@ -100,11 +100,7 @@ async def test_a_rotation_by_any_angle_encloses_the_picture_on_a_transparent_or_
 ) -> None:
     path = gallery(pictures.png, 200, 100)
     recipe = a_recipe(path, await pool.probe(path), rotation=30.0, format=output)
-    body = await pool.render(recipe)
-    image = Image.open(io.BytesIO(body)) if output != "avif" else None
-    if image is None:
-        assert body[4:12] == b"ftypavif"
-        return
+    image = Image.open(io.BytesIO(await pool.render(recipe)))
     wide = 200 * math.cos(math.pi / 6) + 100 * math.sin(math.pi / 6)
     high = 200 * math.sin(math.pi / 6) + 100 * math.cos(math.pi / 6)
     assert abs(image.width - wide) <= 2

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+import pyvips  # type: ignore[import-untyped]
 from pyvips.voperation import concurrency_get  # type: ignore[import-untyped]
 
 from orchestrator.errors import (
@@ -294,6 +295,15 @@ async def test_sandboxed_formats_are_never_decoded_in_the_serving_process(tmp_pa
     await pool.close()
 
 
+@pytest.mark.parametrize("number", [0, 1], ids=["tiles", "conversions"])
+async def test_the_jpeg2000_loader_of_libvips_is_blocked_in_decode_workers(
+    pool: ImagingPool, tmp_path: Path, number: int
+) -> None:
+    lane = (pool._tiles, pool._heavy)[number]
+    path = pictures.jp2_untiled(tmp_path / "a", 300, 200)
+    assert await lane.run(_refusal_of_libvips, str(path), timeout_s=30) == "blocked"
+
+
 async def test_a_decode_over_the_memory_limit_fails_and_the_pool_still_works(
     tmp_path: Path,
 ) -> None:
@@ -421,3 +431,11 @@ def _run_group(values: list[int]) -> list[object]:
 def _kill_worker_of_group(values: list[int]) -> list[object]:
     os.kill(os.getpid(), signal.SIGKILL)
     return list(values)
+
+
+def _refusal_of_libvips(path: str) -> str:
+    try:
+        pyvips.Image.jp2kload(path).avg()
+    except pyvips.Error as error:
+        return "blocked" if "blocked" in str(error) else str(error)
+    return "decoded"

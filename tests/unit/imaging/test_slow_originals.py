@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil  # type: ignore[import-untyped]
 import pytest
 import pyvips
@@ -16,6 +17,7 @@ from orchestrator.imaging.pool import ImagingPool
 from orchestrator.imaging.slow_originals import NO_SMALL_LEVEL, TOO_LARGE_TO_KEEP
 from orchestrator.settings import Imaging
 from tests.golden.comparison import a_recipe
+from tests.support import jp2_files as jp2
 from tests.support import pictures
 
 LIMITED = Imaging(processes=2, threads=1, memory_limit=1024**3, siblings=False)
@@ -49,9 +51,30 @@ def pyramid(path: Path, size: tuple[int, int]) -> None:
     path.write_bytes(picture(size).tiffsave_buffer(tile=True, pyramid=True, compression="jpeg"))
 
 
+def jpeg2000(path: Path, size: tuple[int, int], *options: str, palette: bytes = b"") -> None:
+    """A flat picture: its levels count, not its pixels."""
+    flat = np.ones((size[1], size[0]), np.uint8)
+    stream = jp2.codestream(path.with_name("flat.j2k"), [flat], "-t", "512,512", *options)
+    path.write_bytes(jp2.wrap(stream, jp2.colour(jp2.SRGB if palette else jp2.GRAY), palette))
+
+
+def jpeg2000_with_offset(path: Path, size: tuple[int, int]) -> None:
+    """Its small levels do not begin at whole samples."""
+    jpeg2000(path, size, "-d", "37,53")
+
+
+def jpeg2000_with_palette(path: Path, size: tuple[int, int]) -> None:
+    """Its small levels are means of indices, not of colours."""
+    jpeg2000(path, size, palette=jp2.palette([(0, 0, 0), (255, 0, 0)]))
+
+
 @pytest.mark.parametrize(
     ("make", "size", "reason"),
     [
+        (jpeg2000, LARGE, ""),
+        (jpeg2000_with_offset, LARGE, NO_SMALL_LEVEL),
+        (jpeg2000_with_palette, LARGE, NO_SMALL_LEVEL),
+        (jpeg2000_with_palette, SMALL, ""),
         (png, LARGE, TOO_LARGE_TO_KEEP),
         (png, SMALL, ""),
         (strips, LARGE, TOO_LARGE_TO_KEEP),

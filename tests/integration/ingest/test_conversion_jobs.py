@@ -105,6 +105,20 @@ async def test_a_replaced_file_is_registered_again_and_converted(system: IngestS
     assert (await system.asset("a")).dimensions == (90, 50)
 
 
+async def test_decode_workers_that_were_killed_while_idle_are_no_fault_of_the_next_picture(
+    system: IngestSystem,
+) -> None:
+    path = pictures.jpeg(system.pictures / "a.jpg", 60, 40)
+    await system.register(path, "a")  # its header is read by a worker, which is idle afterwards
+    idle = system.imaging.pids
+    assert idle
+    for pid in idle:
+        os.kill(pid, signal.SIGKILL)
+    async with converting(system):
+        await settled(system, AssetState.READY, "a")
+    assert not {*idle} & {*system.imaging.pids}
+
+
 async def test_a_deleted_file_fails_with_the_reason(system: IngestSystem) -> None:
     path = pictures.jpeg(system.pictures / "a.jpg", 60, 40)
     await system.register(path, "a")

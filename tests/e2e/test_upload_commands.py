@@ -134,7 +134,7 @@ def old_system(pictures: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
 
 async def fill(postgres: str, rows: list[tuple[str | None, bool]]) -> str:
     """A database of the replaced system with these rows; its address."""
-    dsn = await new_database(postgres)
+    dsn = await new_database(postgres, schema=False)
     connection = await asyncpg.connect(dsn)
     await connection.execute(
         """CREATE TABLE app_images_archives (

@@ -66,6 +66,7 @@ PACE = {
     "ORCHESTRATOR_JOBS__WORKERS": "2",
     "ORCHESTRATOR_INGEST__SWEEP_EVERY_S": "2",
     "ORCHESTRATOR_INGEST__STUCK_AFTER_S": "5",
+    "ORCHESTRATOR_INGEST__REMOVE_AFTER_S": "2",
     "ORCHESTRATOR_INGEST__ALLOW_PRIVATE_ADDRESSES": "true",
 }
 
@@ -85,18 +86,18 @@ class Collection:
 
 
 def make_collection(folder: Path, count: int) -> Collection:
-    """Write `count` files; one in twenty is bad, with the kinds of fault in turn."""
+    """Write `count` files; one in ten is bad, with the kinds of fault in turn."""
     folder.mkdir()
     collection = Collection(folder)
     kinds_of_fault = list(CODES)
     for number in range(count):
         name = f"picture-{number:03}"
-        if number % 20 == 7:
-            fault = kinds_of_fault[number // 20 % len(kinds_of_fault)]
+        if number % 10 == 7:
+            fault = kinds_of_fault[number // 10 % len(kinds_of_fault)]
             collection.bad[name] = (_write_bad_file(folder, name, fault), fault)
         else:
             kind = GOOD[number % len(GOOD)]
-            size = 700 + number * 37 % 900, 600 + number * 53 % 800
+            size = 450 + number * 37 % 500, 400 + number * 53 % 450
             path = kind(folder / f"{name}.{kind.__name__}", *size, number)
             collection.good[name] = path.name
     return collection
@@ -351,7 +352,7 @@ async def _ledger(data: Path) -> dict[str, str]:
 
 @pytest.mark.timeout(900)
 def test_a_batch_survives_kills_of_its_workers_and_of_the_database(tmp_path):
-    run_batch_with_kills(tmp_path, count=60, kill_every_s=6, database_at=0.4, timeout_s=700)
+    run_batch_with_kills(tmp_path, count=40, kill_every_s=3, database_at=0.4, timeout_s=700)
 
 
 @pytest.mark.soak

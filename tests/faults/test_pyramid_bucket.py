@@ -189,7 +189,7 @@ def installation(folder: Path) -> Iterator[Installation]:
 
 
 @pytest.mark.parametrize(
-    "number", [40, pytest.param(1000, marks=pytest.mark.soak)], ids=["short", "long"]
+    "number", [20, pytest.param(1000, marks=pytest.mark.soak)], ids=["short", "long"]
 )
 def test_every_picture_becomes_a_pyramid_once_and_every_failure_has_its_reason(
     number: int, tmp_path: Path

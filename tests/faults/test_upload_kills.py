@@ -252,6 +252,9 @@ def jpeg() -> bytes:
 
 
 @pytest.mark.parametrize(
+    "every", [3, pytest.param(1, marks=pytest.mark.soak)], ids=["short", "long"]
+)
+@pytest.mark.parametrize(
     ("change", "is_published", "ends"),
     [
         pytest.param(plain, False, [{None}, {len(jpeg()), WHOLE}], marks=pytest.mark.soak),
@@ -269,7 +272,9 @@ async def test_a_change_that_was_killed_at_any_step_is_finished_by_repeating_it(
     change: Change,
     is_published: bool,
     ends: list[set[object]],
+    every: int,
 ) -> None:
+    """Kill at one of `every` steps. An odd number: a use is the step before it and that after."""
     killed = KillSwitch()
     for name in ("incoming", "active"):
         (tmp_path / name).mkdir()
@@ -277,7 +282,7 @@ async def test_a_change_that_was_killed_at_any_step_is_finished_by_repeating_it(
         open_service(dsn, tmp_path, pool, KillSwitch()) as alive,
         open_service(dsn, tmp_path, pool, killed) as dying,
     ):
-        for at in itertools.count():
+        for at in itertools.count(step=every):
             filename = f"1500000000_{next(_numbers)}.jpg"
             if change is not bring:
                 await alive.receive(jpeg(), tmp_path, filename)

@@ -45,12 +45,19 @@ LAYOUTS = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `convert_scene`."""
+    return tmp_path_factory.mktemp("converted")
+
+
 async def convert_scene(
     pool: ImagingPool, gallery: Callable[..., Path], folder: Path, policy: ConversionPolicy
 ) -> Path:
-    """A scene of SIZE, converted by `policy`."""
-    target = folder / "made.jp2"
-    await pool.convert(gallery(write_png, *SIZE), target, policy)
+    """A scene of SIZE, converted by `policy`; once in a folder."""
+    target = folder / f"{policy.name}-{policy.tile}.jp2"
+    if not target.exists():
+        await pool.convert(gallery(write_png, *SIZE), target, policy)
     return target
 
 
@@ -79,9 +86,10 @@ def psnr(actual: Any, expected: Any) -> float:
 
 @LAYOUTS
 async def test_a_prefix_of_the_file_decodes_to_the_same_pixels_at_each_reduction(
-    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path, policy: ConversionPolicy
-) -> None:
-    path = await convert_scene(pool, gallery, tmp_path, policy)
+    pool: ImagingPool, gallery: Callable[..., Path], converted: Path, tmp_path: Path,
+    policy: ConversionPolicy,
+) -> None:  # fmt: skip
+    path = await convert_scene(pool, gallery, converted, policy)
     body = path.read_bytes()
     lengths = read_prefix_lengths(io.BytesIO(body))
     levels = read_header(path).stream.levels
@@ -103,9 +111,9 @@ async def test_a_prefix_of_the_file_decodes_to_the_same_pixels_at_each_reduction
 
 
 async def test_the_first_kilobytes_list_where_each_resolution_ends(
-    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path
+    pool: ImagingPool, gallery: Callable[..., Path], converted: Path
 ) -> None:
-    path = await convert_scene(pool, gallery, tmp_path, FAST_LOSSY)
+    path = await convert_scene(pool, gallery, converted, FAST_LOSSY)
     with path.open("rb") as file:
         whole = read_prefix_lengths(file)
     assert whole
@@ -159,10 +167,10 @@ def test_false_tile_part_lengths_give_no_prefix(tmp_path: Path) -> None:
 
 @EACH
 async def test_a_picture_has_the_quality_of_its_policy(
-    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path, policy: ConversionPolicy
+    pool: ImagingPool, gallery: Callable[..., Path], converted: Path, policy: ConversionPolicy
 ) -> None:
     truth = truth_of(gallery)
-    actual = pixels(await convert_scene(pool, gallery, tmp_path, policy))
+    actual = pixels(await convert_scene(pool, gallery, converted, policy))
     if policy.lossless:
         assert (actual == truth).all()
     else:
@@ -170,11 +178,11 @@ async def test_a_picture_has_the_quality_of_its_policy(
 
 
 async def test_a_policy_of_higher_quality_makes_larger_files(
-    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path
+    pool: ImagingPool, gallery: Callable[..., Path], converted: Path
 ) -> None:
     sizes = []
     for policy in (FAST_LOSSY, FAST_HIGHER, MAX_QUALITY):
-        sizes.append((await convert_scene(pool, gallery, tmp_path, policy)).stat().st_size)
+        sizes.append((await convert_scene(pool, gallery, converted, policy)).stat().st_size)
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[1] < sizes[2]
 
@@ -237,14 +245,15 @@ async def test_transparency_is_exact_when_lossless(
 
 @LAYOUTS
 async def test_iipsrv_and_opj_decompress_read_our_files(
-    pool: ImagingPool, gallery: Callable[..., Path], tmp_path: Path, policy: ConversionPolicy
-) -> None:
-    path = await convert_scene(pool, gallery, tmp_path, policy)
+    pool: ImagingPool, gallery: Callable[..., Path], converted: Path, tmp_path: Path,
+    policy: ConversionPolicy,
+) -> None:  # fmt: skip
+    path = await convert_scene(pool, gallery, converted, policy)
     truth = truth_of(gallery)
     out = tmp_path / "whole.png"
     subprocess.run(["opj_decompress", "-i", path, "-o", out], check=True, capture_output=True)
     assert_alike(np.asarray(Image.open(out)), truth)
-    with iipsrv(tmp_path, processes=1, quality=97) as address:
+    with iipsrv(converted, processes=1, quality=97) as address:
         for region, size in (
             ((0, 0, 512, 512), (512, 512)),
             ((512, 512, 512, 512), (512, 512)),
@@ -252,7 +261,7 @@ async def test_iipsrv_and_opj_decompress_read_our_files(
             ((0, 0, *SIZE), (200, 150)),
         ):
             x, y, w, h = region
-            url = f"{address}/made.jp2/{x},{y},{w},{h}/{size[0]},{size[1]}/0/default.jpg"
+            url = f"{address}/{path.name}/{x},{y},{w},{h}/{size[0]},{size[1]}/0/default.jpg"
             answer = await asyncio.to_thread(fetch, url)
             assert answer.status == 200
             assert_alike(decode(answer.body), reference(truth, region, size), mean=5, p99=50)

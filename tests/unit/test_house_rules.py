@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -25,18 +26,24 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def trees(*, outside: tuple[str, ...] = ()) -> Iterator[tuple[str, ast.Module]]:
-    """Every module with its syntax tree, except those whose path begins with one of `outside`."""
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a module, its own first."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+def modules(*, outside: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[ast.AST, ...]]]:
+    """Every module with its nodes, except those whose path begins with one of `outside`."""
     for path in MODULES:
         if not name_of(path).startswith(tuple(f"orchestrator/{each}" for each in outside)):
-            yield name_of(path), ast.parse(path.read_text())
+            yield name_of(path), nodes_of(path)
 
 
 def test_only_the_command_line_and_the_supervisor_touch_the_environment() -> None:
     found = [
         name
-        for name, tree in trees(outside=("cli/", "processes/supervisor.py"))
-        for node in ast.walk(tree)
+        for name, nodes in modules(outside=("cli/", "processes/supervisor.py"))
+        for node in nodes
         if isinstance(node, ast.Attribute)
         and node.attr in ("environ", "getenv", "putenv")
         and isinstance(node.value, ast.Name)
@@ -48,8 +55,8 @@ def test_only_the_command_line_and_the_supervisor_touch_the_environment() -> Non
 def test_only_the_command_line_prints() -> None:
     found = [
         f"{name}:{node.lineno}"
-        for name, tree in trees(outside=("cli/",))
-        for node in ast.walk(tree)
+        for name, nodes in modules(outside=("cli/",))
+        for node in nodes
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "print"
@@ -60,8 +67,8 @@ def test_only_the_command_line_prints() -> None:
 def test_only_web_serves_http() -> None:
     found = [
         name
-        for name, tree in trees(outside=("web/", "processes/ports.py"))
-        for node in ast.walk(tree)
+        for name, nodes in modules(outside=("web/", "processes/ports.py"))
+        for node in nodes
         if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aiohttp.web"))
         or (
             isinstance(node, ast.Import)
@@ -88,8 +95,8 @@ def test_no_module_splits_file_names_with_pathlib() -> None:
     differing = {"stem", "suffix", "suffixes", "with_stem", "with_suffix"}
     found = [
         f"{name}:{node.lineno} {node.attr}"
-        for name, tree in trees()
-        for node in ast.walk(tree)
+        for name, nodes in modules()
+        for node in nodes
         if isinstance(node, ast.Attribute) and node.attr in differing
     ]
     assert found == []
@@ -99,7 +106,7 @@ def test_no_module_splits_file_names_with_pathlib() -> None:
 def test_a_module_has_a_docstring_and_at_most_400_lines(path: Path) -> None:
     text = path.read_text()
     if text.strip():
-        assert ast.get_docstring(ast.parse(text)), "no docstring"
+        assert ast.get_docstring(nodes_of(path)[0]), "no docstring"
     assert text.count("\n") <= 400
 
 
@@ -107,11 +114,11 @@ MAX_METHODS, MAX_CLASS_LINES = 15, 200
 MAX_POSITIONAL, MAX_PARAMETERS = 5, 8
 BROAD = {"Exception", "BaseException"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-Rule = Callable[[ast.Module, list[str]], Iterator[str]]
+Rule = Callable[[tuple[ast.AST, ...], list[str]], Iterator[str]]
 
 
-def large_classes(tree: ast.Module, _lines: list[str]) -> Iterator[str]:
-    for node in ast.walk(tree):
+def large_classes(nodes: tuple[ast.AST, ...], _lines: list[str]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.ClassDef):
             methods = [
                 each
@@ -123,8 +130,8 @@ def large_classes(tree: ast.Module, _lines: list[str]) -> Iterator[str]:
                 yield node.name
 
 
-def long_signatures(tree: ast.Module, lines: list[str]) -> Iterator[str]:
-    for node in ast.walk(tree):
+def long_signatures(nodes: tuple[ast.AST, ...], lines: list[str]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, Function):
             named = [each.arg for each in (*node.args.posonlyargs, *node.args.args)]
             positional = len([name for name in named if name not in ("self", "cls")])
@@ -143,8 +150,8 @@ def names_in(node: ast.expr | None) -> set[str]:
     return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)} if node else BROAD
 
 
-def broad_handlers(tree: ast.Module, lines: list[str]) -> Iterator[str]:
-    for node in ast.walk(tree):
+def broad_handlers(nodes: tuple[ast.AST, ...], lines: list[str]) -> Iterator[str]:
+    for node in nodes:
         if (
             isinstance(node, ast.ExceptHandler)
             and names_in(node.type) & BROAD
@@ -153,8 +160,8 @@ def broad_handlers(tree: ast.Module, lines: list[str]) -> Iterator[str]:
             yield f"line {node.lineno}"
 
 
-def broad_suppressions(tree: ast.Module, _lines: list[str]) -> Iterator[str]:
-    for node in ast.walk(tree):
+def broad_suppressions(nodes: tuple[ast.AST, ...], _lines: list[str]) -> Iterator[str]:
+    for node in nodes:
         if (
             isinstance(node, ast.Call)
             and "suppress" in ast.unparse(node.func)
@@ -163,14 +170,14 @@ def broad_suppressions(tree: ast.Module, _lines: list[str]) -> Iterator[str]:
             yield f"line {node.lineno}"
 
 
-def bare_tasks(tree: ast.Module, lines: list[str]) -> Iterator[str]:
+def bare_tasks(nodes: tuple[ast.AST, ...], lines: list[str]) -> Iterator[str]:
     groups = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.withitem) and "TaskGroup" in ast.unparse(node.context_expr):
             groups |= names_in(node.optional_vars)
         elif isinstance(node, ast.arg) and node.annotation is not None:
             groups |= {node.arg} if "TaskGroup" in ast.unparse(node.annotation) else set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
@@ -192,9 +199,10 @@ RULES: dict[str, Rule] = {
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_keeps_the_limits_of_classes_signatures_handlers_and_tasks(path: Path) -> None:
-    source = path.read_text()
-    tree, lines = ast.parse(source), source.splitlines()
-    found = [f"{text}: {fault}" for text, rule in RULES.items() for fault in rule(tree, lines)]
+    lines = path.read_text().splitlines()
+    found = [
+        f"{text}: {fault}" for text, rule in RULES.items() for fault in rule(nodes_of(path), lines)
+    ]
     assert found == []
 
 
@@ -207,8 +215,8 @@ def test_an_image_is_refused_with_the_class_of_its_reason() -> None:
     """Unprocessable says only that an image cannot be decoded; clients need the reason's code."""
     bare = [
         f"{name}:{node.lineno}"
-        for name, tree in trees()
-        for node in ast.walk(tree)
+        for name, nodes in modules()
+        for node in nodes
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in ("Unprocessable", "errors.Unprocessable")
     ]
@@ -223,7 +231,7 @@ def test_a_todo_names_an_issue() -> None:
 def test_each_dependency_is_used_and_each_import_is_a_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {canonical(re.split(r"[<>=\[ ]", each)[0]) for each in project["dependencies"]}
-    imported = {module.partition(".")[0] for _, tree in trees() for module in imports(tree)} - {
+    imported = {module.partition(".")[0] for _, nodes in modules() for module in imports(nodes)} - {
         "orchestrator",
         "opentelemetry",  # of the optional `orchestrator[tracing]`, only in tracing.py
         *sys.stdlib_module_names,
@@ -246,8 +254,8 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def imports(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+def imports(nodes: tuple[ast.AST, ...]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

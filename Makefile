@@ -9,7 +9,8 @@ PYTHON ?= $(shell for needed in ensurepip sys; do for p in /usr/bin/python3 pyth
 	command -v $$p >/dev/null && $$p -c "import sys, $$needed; sys.exit(sys.version_info < (3, 11))" 2>/dev/null && { echo $$p; exit; }; \
 	done; done)
 BIN := .venv/bin
-PIP := $(BIN)/pip --disable-pip-version-check --quiet
+# pip would compile in one process; COMPILE uses all processors.
+INSTALL := $(BIN)/pip --disable-pip-version-check --quiet install --no-compile
 VENDOR := orchestrator/web/static/vendor
 PORT ?= 8080
 PRIVATE_PORT ?= 8081
@@ -43,10 +44,11 @@ check: setup ## check format, lint, types, imports and documents; run the unit t
 	$(BIN)/lint-imports
 	$(PYTEST) -q -n 2 --dist loadfile -m "not soak" tests/unit
 
+# By default the files with the fewest tests come last. Of the faults these take longest, so that two processors would wait.
 test: check ## run check and all tests
 	$(PYTEST) -n 4 --dist loadfile -m "not soak" tests --ignore=tests/unit --ignore=tests/e2e --ignore=tests/faults
 	$(PYTEST) -n 3 --dist loadfile -m "not soak" tests/e2e
-	$(PYTEST) -n 3 --dist loadfile -m "not soak" tests/faults
+	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not soak" tests/faults
 
 test-debian13: ## run all tests in a system of Debian 13 that it makes (ARGUMENTS for pytest, SUITE=bookworm for Debian 12)
 	scripts/test-on-debian.sh $${SUITE:-trixie} $(ARGUMENTS)
@@ -95,8 +97,8 @@ clean: ## remove everything that setup made in this folder
 
 .venv/.ready-run: requirements-page.lock package-lock.json pyproject.toml scripts/system-packages.sh scripts/vendor.sh | .venv/bin/python
 	@scripts/system-packages.sh run
-	$(PIP) install --require-hashes --requirement requirements-page.lock
-	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(INSTALL) --require-hashes --requirement requirements-page.lock
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@scripts/vendor.sh $(VENDOR)
 	@$(COMPILE)
 	@touch $@
@@ -107,6 +109,6 @@ clean: ## remove everything that setup made in this folder
 
 .venv/.ready-dev: requirements-dev.lock .venv/.ready-run .venv/.ready-viewers
 	@scripts/system-packages.sh test
-	$(PIP) install --require-hashes --requirement requirements-dev.lock
+	$(INSTALL) --require-hashes --requirement requirements-dev.lock
 	@$(COMPILE)
 	@touch $@

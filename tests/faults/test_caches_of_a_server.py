@@ -40,9 +40,10 @@ from tests.support.weed import s3_settings, weed
 TILES = [
     f"{x},{y},256,256/256,256/0/default.jpg"
     for y in range(0, 1800, 200)
-    for x in range(0, 2700, 90)
+    for x in range(0, 2700, 150)
 ]
-QUOTA = 1_000_000
+QUOTA = 600_000
+"""Less than all of `TILES` need."""
 SMALL = {
     "ORCHESTRATOR_CACHE__MEMORY": "0",
     "ORCHESTRATOR_CACHE__MAX_ENTRY": "500000",
@@ -184,73 +185,79 @@ def test_on_a_full_disk_answers_are_right_and_the_cache_recovers(tmp_path, folde
         status = os.statvfs(disk)
         with suppress(OSError):  # the server may store a tile at the same moment
             (disk / "others").write_bytes(bytes(status.f_bavail * status.f_frsize))
-        checker.ask_all(TILES[40:120])
+        checker.ask_all(TILES[40:100])
         wait_until(
             lambda: events(server, "cache has no room") or events(server, "cache not writable"),
             "the full disk is logged",
         )
         (disk / "others").unlink()
-        checker.ask_all(TILES[120:160])
+        checker.ask_all(TILES[120:150])
         renders = server.metric("renders_total")
-        checker.ask_all(TILES[120:160])
+        checker.ask_all(TILES[120:150])
         assert server.metric("renders_total") == renders, "stored again"
         assert_log_clean(server.log())
     assert is_verified(tmp_path / "data")
 
 
-def test_a_cache_made_read_only_is_still_read_and_later_written_again(tmp_path, folder):
-    with run_server(folder, workers=2, data=tmp_path / "data", env=SMALL) as server:
-        server.wait_converted()
-        cache = server.data / "cache" / "derivatives"
-        checker = Checker(server)
-        checker.ask_all(TILES[:30])
-        set_read_only(cache, is_read_only=True)
-        try:
-            checker.ask_all(TILES[:60])
-            wait_until(lambda: events(server, "cache not writable"), "the failure is logged")
-        finally:
-            set_read_only(cache, is_read_only=False)
-        checker.ask_all(TILES[60:90])
-        wait_until(lambda: events(server, "cache writable again"), "the recovery is logged")
-        renders = server.metric("renders_total")
-        checker.ask_all(TILES[60:90])
-        assert server.metric("renders_total") == renders, "stored again"
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, s3) -> Iterator[ServeProcess]:
+    """A server for tests that do not fill its caches. Each has a picture of its own."""
+    home = tmp_path_factory.mktemp("caches")
+    (home / "pictures").mkdir()
+    pictures.jpeg(home / "pictures" / "read-only.jpg", 3000, 2000)
+    pictures.jpeg(home / "pictures" / "deleted.jpg", 3000, 2000, seed=2)
+    with run_server(
+        home / "pictures", workers=2, data=home / "data", env={**SMALL, **s3}
+    ) as server:
+        server.wait_converted(expected=2)
+        yield server
         assert_log_clean(server.log())
-    assert is_verified(tmp_path / "data")
+    assert is_verified(home / "data")
 
 
-def test_files_deleted_externally_are_made_again(tmp_path, folder, s3):
-    with run_server(folder, workers=2, data=tmp_path / "data", env={**SMALL, **s3}) as server:
-        server.wait_converted()
-        checker = Checker(server)
-        checker.ask_all(TILES[:20])
-        for path in [*server.data.glob("cache/*/??/*/*")]:
-            path.unlink()
-        checker.ask_all(TILES[:25])
-        wait_until(
-            lambda: events(server, "cached files deleted externally"),
-            "the missing files are logged",
-        )
-        assert_log_clean(server.log())
-    assert is_verified(tmp_path / "data")
+def test_a_cache_made_read_only_is_still_read_and_later_written_again(server):
+    cache = server.data / "cache" / "derivatives"
+    checker = Checker(server, "read-only")
+    checker.ask_all(TILES[:20])
+    set_read_only(cache, is_read_only=True)
+    try:
+        checker.ask_all(TILES[:35])
+        wait_until(lambda: events(server, "cache not writable"), "the failure is logged")
+    finally:
+        set_read_only(cache, is_read_only=False)
+    checker.ask_all(TILES[35:50])
+    wait_until(lambda: events(server, "cache writable again"), "the recovery is logged")
+    renders = server.metric("renders_total")
+    checker.ask_all(TILES[35:50])
+    assert server.metric("renders_total") == renders, "stored again"
+
+
+def test_files_deleted_externally_are_made_again(server):
+    checker = Checker(server, "deleted")
+    checker.ask_all(TILES[:20])
+    for path in [*server.data.glob("cache/*/??/*/*")]:
+        path.unlink()
+    checker.ask_all(TILES[:25])
+    wait_until(
+        lambda: events(server, "cached files deleted externally"), "the missing files are logged"
+    )
 
 
 def test_killing_all_processes_during_writes_leaves_a_sound_cache(tmp_path, folder):
     data = tmp_path / "data"
-    for _ in range(2):
-        with run_server(folder, workers=2, data=data, env=SMALL) as server:
-            server.wait_converted()
-            checker = Checker(server)
-            with ThreadPoolExecutor(8) as pool:
-                asked = [pool.submit(checker.ask, tile) for tile in TILES]
-                time.sleep(1.5)
-                for pid in server.processes():
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                for one in asked:
-                    one.cancel()
-            server.stop(graceful=False)
-            assert not checker.wrong
+    with run_server(folder, workers=2, data=data, env=SMALL) as server:
+        server.wait_converted()
+        checker = Checker(server)
+        with ThreadPoolExecutor(8) as pool:
+            asked = [pool.submit(checker.ask, tile) for tile in TILES]
+            time.sleep(1.5)
+            for pid in server.processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            for one in asked:
+                one.cancel()
+        server.stop(graceful=False)
+        assert not checker.wrong
     with run_server(folder, workers=2, data=data, env=SMALL) as server:
         Checker(server).ask_all(TILES[:40])
         assert du(data / "cache" / "derivatives") <= QUOTA

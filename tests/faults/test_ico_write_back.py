@@ -44,6 +44,13 @@ def environment(endpoint: str) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="module")
+def server(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
+    data = tmp_path_factory.mktemp("ico") / "data"
+    with run_server(None, data=data, env=environment(endpoint)) as running:
+        yield running
+
+
 def pid_of_store(endpoint: str) -> int:
     option = f"-s3.port={endpoint.rpartition(':')[2]}".encode()
     for entry in Path("/proc").iterdir():
@@ -81,13 +88,12 @@ def shape_while_away(server: ServeProcess, folder: str) -> None:
     wait_until(lambda: "job retry scheduled" in server.log(), "storing failed", 60)
 
 
-def test_a_result_is_stored_when_the_store_is_back(endpoint: str, tmp_path: Path) -> None:
-    with run_server(None, data=tmp_path / "data", env=environment(endpoint)) as server:
-        warm_up(server, endpoint, "away")
-        with paused(pid_of_store(endpoint)):
-            shape_while_away(server, "away")
-            assert fetch(f"{server.public}/ico/w50/away/unknown.jpg").status == 504
-        wait_until(lambda: is_stored(endpoint, "away/w50/a.jpg"), "result stored", 60)
+def test_a_result_is_stored_when_the_store_is_back(server: ServeProcess, endpoint: str) -> None:
+    warm_up(server, endpoint, "away")
+    with paused(pid_of_store(endpoint)):
+        shape_while_away(server, "away")
+        assert fetch(f"{server.public}/ico/w50/away/unknown.jpg").status == 504
+    wait_until(lambda: is_stored(endpoint, "away/w50/a.jpg"), "result stored", 60)
 
 
 def test_a_result_is_stored_after_every_process_was_killed(endpoint: str, tmp_path: Path) -> None:
@@ -105,11 +111,12 @@ def test_a_result_is_stored_after_every_process_was_killed(endpoint: str, tmp_pa
         wait_until(lambda: is_stored(endpoint, "killed/w50/a.jpg"), "result stored", 60)
 
 
-def test_a_picture_is_answered_while_the_database_is_away(endpoint: str, tmp_path: Path) -> None:
-    with run_server(None, data=tmp_path / "data", env=environment(endpoint)) as server:
-        warm_up(server, endpoint, "unrecorded")
-        with paused(*postgres_pids(tmp_path / "data")):
-            answer = fetch(f"{server.public}/ico/w60/unrecorded/a.jpg")
-            assert (answer.status, answer.headers["x-served-from"]) == (200, "resize")
-            wait_until(lambda: "results not recorded" in server.log(), "the failure is logged", 60)
-        assert server.metric("ico_results_total", outcome="unrecorded") == 1
+def test_a_picture_is_answered_while_the_database_is_away(
+    server: ServeProcess, endpoint: str
+) -> None:
+    warm_up(server, endpoint, "unrecorded")
+    with paused(*postgres_pids(server.data)):
+        answer = fetch(f"{server.public}/ico/w60/unrecorded/a.jpg")
+        assert (answer.status, answer.headers["x-served-from"]) == (200, "resize")
+        wait_until(lambda: "results not recorded" in server.log(), "the failure is logged", 60)
+    assert server.metric("ico_results_total", outcome="unrecorded") == 1

@@ -111,7 +111,8 @@ async def _fault_of(pool: ImagingPool, path: Path, caplog: pytest.LogCaptureFixt
 async def test_a_damaged_sample_gives_pixels_or_a_coded_refusal(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await run_mutations(tmp_path, range(150), caplog, SAMPLES)
+    """One mutation of each sample."""
+    await run_mutations(tmp_path, range(len(SAMPLES)), caplog, SAMPLES)
 
 
 @pytest.mark.soak
@@ -130,7 +131,7 @@ async def test_a_damaged_sample_is_converted_or_refused_the_same_way_each_time(
     pool = ImagingPool(Imaging(processes=1, threads=1, max_pixels=MAX_PIXELS))
     faults = []
     try:
-        for seed in range(5000, 5040):
+        for seed in range(5000, 5020):
             sample = SAMPLES[seed * 7 % len(SAMPLES)]
             path = tmp_path / f"{seed}-{sample.path.name}"
             path.write_bytes(mutate(sample.path.read_bytes(), seed))

@@ -55,7 +55,11 @@ def fifty_megapixels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("policy", [FASTEST, DEFLATE, FAST_LOSSY], ids=lambda policy: policy.name)
+@pytest.mark.parametrize(
+    "policy",
+    [FASTEST, FAST_LOSSY, pytest.param(DEFLATE, marks=pytest.mark.soak)],
+    ids=lambda policy: policy.name,
+)
 async def test_fifty_megapixels_are_converted_within_the_documented_memory(
     fifty_megapixels: Path, tmp_path: Path, policy: ConversionPolicy
 ) -> None:

@@ -99,16 +99,11 @@ def test_no_sample_has_the_colour_of_the_marker() -> None:
 
 
 def _write_markers(folder: Path) -> list[Path]:
-    """Pictures of the marker's colour in two sizes, as PNG and as JPEG2000."""
-    paths = []
-    for side in (260, 520):
-        picture = Image.new("RGB", (side, side), MARKER)
-        for suffix in ("png", "jp2"):
-            path = folder / f"marker-{side}.{suffix}"
-            options = {"irreversible": False} if suffix == "jp2" else {}
-            picture.save(path, **options)  # type: ignore[arg-type]
-            paths.append(path)
-    return paths
+    """A small picture of the marker's colour as PNG, and a larger one as JPEG2000."""
+    small, large = folder / "marker.png", folder / "marker.jp2"
+    Image.new("RGB", (260, 260), MARKER).save(small)
+    Image.new("RGB", (520, 520), MARKER).save(large, irreversible=False)
+    return [small, large]
 
 
 async def _fill(pool: ImagingPool, probes: list[tuple[Path, Probe]]) -> None:

@@ -61,7 +61,7 @@ def stored_objects(server: ServeProcess) -> list[str]:
 
 
 class Reader:
-    """Sends all requests from two threads and records every answer that mixes two versions."""
+    """Sends all requests from several threads and records every answer that mixes two versions."""
 
     def __init__(self, base: str) -> None:
         self.base = base
@@ -72,7 +72,7 @@ class Reader:
         self._stop = threading.Event()
 
     def __enter__(self) -> Reader:
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(2)]
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(4)]
         for thread in self._threads:
             thread.start()
         return self

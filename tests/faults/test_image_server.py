@@ -39,7 +39,7 @@ from tests.support.serve_process import (
 )
 
 HUNG_S = 4.0
-CLIENTS = 80
+CLIENTS = 200
 
 
 @contextmanager

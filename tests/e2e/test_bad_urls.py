@@ -1,5 +1,5 @@
 """The corpus of invalid URLs over HTTP: each gets a clear 4xx and none a 500. Invalid syntax causes
-no work, and no answer reveals internals.
+no work, no answer reveals internals, and what needs more decoded pixels than allowed is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import pictures
-from tests.support.serve_process import assert_log_clean, run_server
+from tests.support.serve_process import assert_log_clean, fetch, run_server
 
 CORPUS = Path(__file__).parent.parent / "corpus" / "bad_urls.txt"
 LEAKS = re.compile(rb"Traceback|/(usr|home|var|tmp|root|etc)/|File \"|Exception|Error:|root:x")
@@ -30,7 +30,8 @@ def corpus() -> Iterator[tuple[int, str]]:
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("one")
     pictures.jpeg(folder / "sample.jpg", 1200, 900)
-    with run_server(folder, workers=2) as server:
+    limits = {"ORCHESTRATOR_IIIF__MAX_DECODE_PIXELS": "500000"}
+    with run_server(folder, env=limits) as server:
         server.wait_converted()
         yield server
         assert_log_clean(server.log())
@@ -87,3 +88,17 @@ def test_invalid_syntax_causes_no_look_up_and_no_render(server):
     ):
         assert send(host, f"/iiif/3/1%2F1%2Fno-such-image/{rest}")[0] == 400
     assert (server.metric("renders_total"), server.metric("tier_lookups_total")) == before
+
+
+def test_a_request_that_needs_too_many_decoded_pixels_is_413_and_smaller_requests_are_answered(
+    server,
+):
+    base = f"{server.public}/iiif/3/1%2F1%2Fsample"
+    before = server.metric("renders_total")
+    refused = fetch(f"{base}/full/max/0/default.png")
+    assert refused.status == 413
+    assert "smaller" in refused.json["error"]
+    assert server.metric("renders_total") == before
+    assert fetch(f"{base}/0,0,512,512/512,/0/default.png").status == 200
+    assert fetch(f"{base}/full/max/0/default.jpg").status == 413
+    assert fetch(f"{base}/full/400,/0/default.jpg").status == 200

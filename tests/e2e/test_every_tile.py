@@ -34,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder):
-    with run_server(folder, workers=2) as server:
+    with run_server(folder) as server:
         server.wait_converted(expected=2 * len(SIZES))
         yield server
         assert_log_clean(server.log())

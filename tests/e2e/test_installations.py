@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+
+import pytest
 
 from orchestrator.processes.running_installations import (
     EMBEDDED,
@@ -12,7 +15,7 @@ from orchestrator.processes.running_installations import (
     records_folder,
 )
 from tests.e2e.conftest import Command
-from tests.support.serve_process import fetch, run_server
+from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -20,20 +23,35 @@ def environment(folder: Path) -> dict[str, str]:
     return {"HOME": str(folder), "XDG_STATE_HOME": "", "XDG_DATA_HOME": ""}
 
 
+@pytest.fixture(scope="module")
+def server(module_folder: Path) -> Iterator[ServeProcess]:
+    """An installation without pictures, whose user has the home directory `module_folder`."""
+    with run_server(data=module_folder / "data", env=environment(module_folder)) as server:
+        yield server
+        assert_log_clean(server.log())
+
+
 def test_a_key_created_without_data_opens_the_running_installation(
-    command: Command, tmp_path: Path
+    command: Command, server: ServeProcess, module_folder: Path
 ) -> None:
-    env = environment(tmp_path)
-    with run_server(data=tmp_path / "data", env=env) as server:
-        made = command("keys", "create", "1", "--json", env=env)
-        assert made.status == 0, made.err
-        assert f"installation: {server.data} (it runs)" in made.err
-        assert made.json["installation"] == str(server.data)
-        queue = f"{server.private}/customers/1/queue"
-        assert fetch(queue, Authorization=f"Bearer {made.json['token']}").status == 200
-        assert not (tmp_path / ".local" / "share").exists()
-        text = command("keys", "create", "1", env=env).out
-        assert text.splitlines()[-1] == f"stored: {server.data}"
+    env = environment(module_folder)
+    made = command("keys", "create", "1", "--json", env=env)
+    assert made.status == 0, made.err
+    assert f"installation: {server.data} (it runs)" in made.err
+    assert made.json["installation"] == str(server.data)
+    queue = f"{server.private}/customers/1/queue"
+    assert fetch(queue, Authorization=f"Bearer {made.json['token']}").status == 200
+    assert not (module_folder / ".local" / "share").exists()
+    text = command("keys", "create", "1", env=env).out
+    assert text.splitlines()[-1] == f"stored: {server.data}"
+
+
+def test_an_empty_list_says_how_to_add_pictures(server: ServeProcess) -> None:
+    text = fetch(f"{server.public}/").body.decode()
+    listing = fetch(f"{server.public}/", Accept="application/json").json
+    assert "No pictures yet" in text
+    assert "orchestrator ingest" in text
+    assert listing == {"images": [], "next": None}
 
 
 def test_a_command_says_that_no_installation_runs(command: Command, tmp_path: Path) -> None:

@@ -33,7 +33,10 @@ from tests.support.serve_process import (
 CONFIG = Path(__file__).parents[2] / "config"
 ENVOY = Path(sys.executable).with_name("envoy")
 TILE = "/iiif/3/1%2F1%2Fsub%252Fpage/0,0,256,256/128,/0/default.jpg"
-ENV = {"ORCHESTRATOR_SERVER__TRUSTED_PROXIES": "127.0.0.1"}
+ENV = {
+    "ORCHESTRATOR_SERVER__TRUSTED_PROXIES": "127.0.0.1",
+    "ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original",
+}
 NAMES = ["sub/page", "sub/deep/page", "a name", "ÿ", "50%", *(f"plain-{n}" for n in range(15))]
 
 

@@ -127,12 +127,3 @@ def test_static_files_are_cacheable_compressed_and_revalidated(server: ServeProc
 )
 def test_other_paths_below_static_are_404(server: ServeProcess, path: str) -> None:
     assert fetch(f"{server.public}/static/{path}").status == 404
-
-
-def test_an_empty_list_says_how_to_add_pictures() -> None:
-    with run_server() as server:
-        text = fetch(f"{server.public}/").body.decode()
-        listing = fetch(f"{server.public}/", Accept="application/json").json
-    assert "No pictures yet" in text
-    assert "orchestrator ingest" in text
-    assert listing == {"images": [], "next": None}

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,10 +27,37 @@ from tests.support.serve_process import (
 TILE = "/iiif/3/1%2F1%2Fbig/0,0,1024,1024/max/0/default.png"
 
 
+ENV = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original"}
+
+
 @pytest.fixture(scope="module")
 def folder(module_folder: Path) -> Path:
-    pictures.jpeg(module_folder / "big.jpg", 3000, 2000)
-    return module_folder
+    (module_folder / "pictures").mkdir()
+    pictures.jpeg(module_folder / "pictures" / "big.jpg", 1500, 1100)
+    return module_folder / "pictures"
+
+
+@pytest.fixture(scope="module")
+def access_log(module_folder: Path) -> Path:
+    return module_folder / "access.log"
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, access_log: Path) -> Iterator[ServeProcess]:
+    """A server with several processes that a test leaves as it was."""
+    env = {**ENV, "ORCHESTRATOR_LOG__ACCESS": str(access_log)}
+    with run_server(folder, workers=2, env=env) as server:
+        server.wait_converted()
+        yield server
+        assert_log_clean(server.log())
+
+
+@pytest.fixture(scope="module")
+def single(folder: Path) -> Iterator[ServeProcess]:
+    """A server with one process."""
+    with run_server(folder, workers=1, env=ENV) as server:
+        yield server
+        assert_log_clean(server.log())
 
 
 def children(server: ServeProcess) -> dict[int, str]:
@@ -49,27 +77,29 @@ def answers(server: ServeProcess, path: str = TILE, *, private: bool = False) ->
         return False
 
 
-def test_one_worker_is_one_process(folder: Path) -> None:
-    with run_server(folder, workers=1) as server:
-        assert answers(server)
-        assert fetch(f"{server.private}/metrics").status == 200
-        assert not [words for words in children(server).values() if "resource_tracker" in words]
-        assert_log_clean(server.log())
+def test_one_worker_is_one_process(single: ServeProcess) -> None:
+    assert answers(single)
+    assert fetch(f"{single.private}/metrics").status == 200
+    assert not [words for words in children(single).values() if "resource_tracker" in words]
 
 
-def test_a_killed_process_is_replaced_and_images_are_served_meanwhile(folder: Path) -> None:
-    with run_server(folder, workers=2) as server:
-        server.wait_converted()
-        before = set(children(server))
-        assert len(before) == 3
-        for pid in before:
-            os.kill(pid, signal.SIGKILL)
-            wait_until(lambda gone=pid: gone not in children(server), "the killed process reaped")
-            wait_until(lambda: len(children(server)) == 3, "three processes again")
-            wait_until(lambda: answers(server), "an answer")
-        assert not before & set(children(server))
-        wait_until(lambda: answers(server, "/health/ready", private=True), "housekeeping")
-        assert_log_clean(server.log())
+def test_two_instances_run_side_by_side(single: ServeProcess, server: ServeProcess) -> None:
+    assert answers(single)
+    assert answers(server)
+
+
+def test_a_killed_process_is_replaced_and_images_are_served_meanwhile(
+    server: ServeProcess,
+) -> None:
+    before = set(children(server))
+    assert len(before) == 3
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda gone=pid: gone not in children(server), "the killed process reaped")
+        wait_until(lambda: len(children(server)) == 3, "three processes again")
+        wait_until(lambda: answers(server), "an answer")
+    assert not before & set(children(server))
+    wait_until(lambda: answers(server, "/health/ready", private=True), "housekeeping")
 
 
 def housekeeping_of(server: ServeProcess) -> int:
@@ -81,44 +111,40 @@ def housekeeping_of(server: ServeProcess) -> int:
 
 
 def test_a_restart_of_housekeeping_makes_no_serve_process_unready_even_without_the_folder(
-    tmp_path: Path,
+    server: ServeProcess, folder: Path
 ) -> None:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    pictures.jpeg(folder / "small.jpg", 300, 200)
-    with run_server(folder, workers=2) as server:
-        server.wait_converted()
-        folder.rename(tmp_path / "elsewhere")
-        before = housekeeping_of(server)
+    elsewhere = folder.with_name("elsewhere")
+    before = housekeeping_of(server)
+    statuses = set()
+
+    def is_back() -> bool:
+        """True when the new housekeeping process shows the state of the folder."""
+        statuses.add(fetch(f"{server.public}/health/ready").status)
+        with suppress(OSError):
+            checks = fetch(f"{server.private}/health/ready").json["checks"]
+            return housekeeping_of(server) != before and "not a readable" in checks["folder"]
+        return False
+
+    folder.rename(elsewhere)
+    try:
         os.kill(before, signal.SIGKILL)
-        statuses = set()
-
-        def is_back() -> bool:
-            """True when the new housekeeping process shows the state of the folder."""
-            statuses.add(fetch(f"{server.public}/health/ready").status)
-            with suppress(OSError):
-                checks = fetch(f"{server.private}/health/ready").json["checks"]
-                return housekeeping_of(server) != before and "not a readable" in checks["folder"]
-            return False
-
         wait_until(is_back, "the folder is reported", 60)
         assert statuses == {200}
         assert fetch(f"{server.private}/health/ready").status == 200
         assert server.metric("folder_unreadable") == 1
         assert '"event": "folder not readable"' in server.log()
-        (tmp_path / "elsewhere").rename(folder)
-        wait_until(lambda: server.metric("folder_unreadable") == 0, "the folder is read again")
-        assert '"event": "folder readable again"' in server.log()
-        assert fetch(f"{server.public}/health/ready").status == 200
-        assert_log_clean(server.log())
+    finally:
+        elsewhere.rename(folder)
+    wait_until(lambda: server.metric("folder_unreadable") == 0, "the folder is read again")
+    assert '"event": "folder readable again"' in server.log()
+    assert fetch(f"{server.public}/health/ready").status == 200
 
 
 def test_after_the_supervisor_is_killed_no_process_is_left_and_a_new_one_starts(
     folder: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
-    with run_server(folder, workers=2, data=data) as server:
-        server.wait_converted()
+    with run_server(folder, workers=2, data=data, env=ENV) as server:
         server.process.kill()
         server.process.wait()
         wait_until(
@@ -126,13 +152,13 @@ def test_after_the_supervisor_is_killed_no_process_is_left_and_a_new_one_starts(
             "all processes gone with the supervisor",
         )
         server.stop(graceful=False)
-    with run_server(folder, workers=2, data=data) as server:
+    with run_server(folder, workers=1, data=data, env=ENV) as server:
         assert answers(server)
         assert_log_clean(server.log())
 
 
 def test_a_response_in_progress_is_completed_before_the_process_ends(folder: Path) -> None:
-    with run_server(folder, workers=2) as server:
+    with run_server(folder, workers=2, env=ENV) as server:
         host, port = server.public.removeprefix("http://").split(":")
         size = len(fetch(server.public + TILE).body)
         with socket.create_connection((host, int(port))) as client:
@@ -148,27 +174,22 @@ def test_a_response_in_progress_is_completed_before_the_process_ends(folder: Pat
         assert_log_clean(server.log())
 
 
-def test_sighup_moves_the_access_log_to_a_new_file(folder: Path, tmp_path: Path) -> None:
-    log = tmp_path / "access.log"
-    with run_server(folder, workers=2, env={"ORCHESTRATOR_LOG__ACCESS": str(log)}) as server:
-        assert answers(server)
-        wait_until(lambda: log.exists() and log.stat().st_size, "a first line")
-        log.rename(tmp_path / "access.log.1")
-        server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: answers(server) and log.exists() and log.stat().st_size, "a new file")
+def test_sighup_moves_the_access_log_to_a_new_file(server: ServeProcess, access_log: Path) -> None:
+    def has_a_line() -> bool:
+        return access_log.exists() and access_log.stat().st_size > 0
+
+    assert answers(server)
+    wait_until(has_a_line, "a first line")
+    access_log.rename(access_log.with_name("access.log.1"))
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: answers(server) and has_a_line(), "a new file")
 
 
 def test_ctrl_c_ends_all_processes_with_status_0(folder: Path) -> None:
-    with run_server(folder, workers=2) as server:
+    with run_server(folder, workers=2, env=ENV) as server:
         pids = [server.process.pid, *children(server)]
         for pid in pids:  # as a terminal does: to the whole group
             os.kill(pid, signal.SIGINT)
         server.process.wait(timeout=30 * patience())
         assert server.process.returncode == 0
         assert_log_clean(server.log())
-
-
-def test_two_instances_run_side_by_side(folder: Path) -> None:
-    with run_server(folder, workers=1) as first, run_server(folder, workers=2) as second:
-        assert answers(first)
-        assert answers(second)

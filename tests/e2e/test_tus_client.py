@@ -34,7 +34,7 @@ def node() -> str:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[ServeProcess]:
+def serving(folder: Path, workers: int) -> Iterator[ServeProcess]:
     for name in ("incoming", "active", "temp"):
         (folder / name).mkdir(exist_ok=True)
     uploads = {
@@ -47,7 +47,7 @@ def serving(folder: Path) -> Iterator[ServeProcess]:
         "max_bytes": "1GB",
     }
     env = {f"ORCHESTRATOR_UPLOADS__{name.upper()}": value for name, value in uploads.items()}
-    with run_server(workers=2, data=folder / "data", env=env) as server:
+    with run_server(workers=workers, data=folder / "data", env=env) as server:
         yield server
 
 
@@ -73,15 +73,15 @@ def upload(
 def test_a_large_upload_is_interrupted_twice_and_resumed(tmp_path: Path) -> None:
     assert (NODE_MODULES / "tus-js-client").is_dir(), "make setup installs it"
     picture = tmp_path / "large.tif"
-    size = large_picture(picture, 200)
-    with serving(tmp_path) as server:
+    size = large_picture(picture, 80)
+    with serving(tmp_path, workers=2) as server:
         assert upload(server, picture, size * 3 // 10).returncode < 0
         assert upload(server, picture, size * 7 // 10).returncode < 0
         log, address = server.log(), server.public
     [part] = (tmp_path / "temp" / "partial-uploads").glob("*.part")
     assert size * 0.5 < part.stat().st_size < size
     addresses = tmp_path / "addresses.json"
-    with serving(tmp_path) as server:
+    with serving(tmp_path, workers=1) as server:
         # The next start has another port.
         addresses.write_text(addresses.read_text().replace(address, server.public))
         done = upload(server, picture, 0)

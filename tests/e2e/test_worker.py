@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,24 +16,33 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator.catalog.batches import BatchDraft
-from orchestrator.catalog.embedded.database import embedded
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft
-from orchestrator.catalog.migrator import migrate
 from orchestrator.settings import Database, Jobs
 from tests.support.jobs import open_job_system
 from tests.support.patience import ANSWER_S
 from tests.support.pictures import jpeg
 from tests.support.serve_process import COMMAND, assert_log_clean, fetch, free_port
+from tests.support.server_fixtures import new_database, postgres
 
+__all__ = ["postgres"]
 PICTURES = 4
 
 
 @dataclass
 class Place:
-    """An installation with an embedded database, kept running by the test."""
+    """An installation with a database of its own on the shared server."""
 
     folder: Path
     dsn: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of its commands."""
+        return {
+            **os.environ,
+            "ORCHESTRATOR_DATABASE__DSN": self.dsn,
+            "ORCHESTRATOR_INGEST__FILE_ROOTS": json.dumps([str(self.folder)]),
+        }
 
     @property
     def data(self) -> Path:
@@ -43,7 +51,9 @@ class Place:
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `orchestrator ...` to its end."""
         whole = [str(COMMAND), *words, "--data", str(self.data)]
-        return subprocess.run(whole, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            whole, capture_output=True, text=True, timeout=120, check=False, env=self.environment
+        )
 
     def json(self, *words: str) -> Any:
         """The output of a command with --json; the command must succeed."""
@@ -60,7 +70,6 @@ class Place:
 
         async def submit_batch() -> list[int]:
             database = Database(dsn=SecretStr(self.dsn), answer_timeout_s=ANSWER_S)
-            await migrate(database)
             async with open_job_system(database, Jobs()) as system:
                 return list((await system.submitter.submit(drafts, BatchDraft(1))).ids)
 
@@ -79,9 +88,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    with embedded(tmp_path / "data") as server:
-        yield Place(tmp_path, server.dsn)
+def place(postgres: str, tmp_path: Path) -> Place:
+    return Place(tmp_path, asyncio.run(new_database(postgres)))
 
 
 def test_a_worker_ingests_submitted_jobs_and_ends_on_sigterm(place: Place) -> None:
@@ -92,10 +100,9 @@ def test_a_worker_ingests_submitted_jobs_and_ends_on_sigterm(place: Place) -> No
     ids = place.submit(*pictures, missing)
     port, log = free_port(), place.folder / "log"
     words = ["worker", "--data", str(place.data), "--workers", "2", "--private-port", str(port)]
-    environment = {**os.environ, "ORCHESTRATOR_INGEST__FILE_ROOTS": json.dumps([str(place.folder)])}
     with log.open("wb") as output:
         worker = subprocess.Popen(
-            [str(COMMAND), *words], stdout=output, stderr=output, env=environment
+            [str(COMMAND), *words], stdout=output, stderr=output, env=place.environment
         )
     try:
         *good, bad = place.ended(ids)

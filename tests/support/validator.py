@@ -25,6 +25,16 @@ class Verdict:
     passed: tuple[str, ...]
     failed: dict[str, str]
     """The validator's message, by test name."""
+    levels: dict[str, int]
+    """The level of compliance that each test belongs to."""
+
+    def up_to(self, level: int) -> Verdict:
+        """The part of the result that belongs to level 0 to `level`."""
+        return Verdict(
+            tuple(name for name in self.passed if self.levels[name] <= level),
+            {name: text for name, text in self.failed.items() if self.levels[name] <= level},
+            self.levels,
+        )
 
 
 def write_reference(folder: Path, *, jpeg2000: bool = False) -> Path:
@@ -60,7 +70,8 @@ def validate(prefix: str, identifier: str, *, version: str, level: int) -> Verdi
             failed[name] = message
         else:
             passed.append(name)
-    return Verdict(tuple(passed), failed)
+    levels = {name: int(properties["level"]) for name, properties in tests.items()}
+    return Verdict(tuple(passed), failed, levels)
 
 
 def _run_test(

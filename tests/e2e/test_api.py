@@ -54,7 +54,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServeProcess]:
-    with run_server(workers=2, env=ENV) as server:
+    with run_server(env=ENV) as server:
         yield server
         assert_log_clean(server.log())
 

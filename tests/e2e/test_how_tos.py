@@ -210,6 +210,7 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
             "ORCHESTRATOR_SERVER__PORT": str(port),
             "ORCHESTRATOR_SERVER__PRIVATE_PORT": str(private_port),
             "ORCHESTRATOR_SERVER__DATA_DIR": str(tmp_path / "data"),
+            "ORCHESTRATOR_IMAGING__PROCESSES": "1",
         }
         run = subprocess.run(
             ["bash", "-c", script_of(blocks)],

@@ -93,7 +93,7 @@ def make_load(server: ServeProcess) -> str:
     words = ["make", "--silent", "--dry-run", "load"]
     printed = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     command = printed.stdout[printed.stdout.rindex(".venv/bin/locust") :]
-    env = {**os.environ, "ADDRESS": server.public, "TIME": "5s", "USERS": "4"}
+    env = {**os.environ, "ADDRESS": server.public, "TIME": "3s", "USERS": "4"}
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stderr.rpartition("Response time percentiles")[2]

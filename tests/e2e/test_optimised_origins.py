@@ -71,7 +71,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         stack.callback(client.close)
         client.create_bucket(Bucket=DIGITISED)
         env = s3_settings(endpoint) | {"ORCHESTRATOR_INGEST__ALLOW_PRIVATE_ADDRESSES": "true"}
-        server = stack.enter_context(run_server(None, workers=2, env=env))
+        server = stack.enter_context(run_server(env=env))
         installation = Installation(server, env, client, folder)
         keys = folder / "keys.json"
         keys.write_text(

@@ -65,6 +65,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
         "ORCHESTRATOR_UPLOADS__ACTIVE_FOLDER": str(home / "active"),
         "ORCHESTRATOR_AUTH__SERVICES": json.dumps(services),
         "ORCHESTRATOR_AUTH__USERS": json.dumps(users),
+        "ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original",
         "ORCHESTRATOR_JOBS__MAX_ATTEMPTS": "1",  # a job that fails is soon a failed one
     }
     with run_server(home / "pictures", data=home / "data", env=env, workers=2) as server:

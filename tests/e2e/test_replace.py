@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from PIL import Image
 
 from tests.support.serve_process import COMMAND, assert_log_clean, fetch, run_server
@@ -39,48 +39,48 @@ def ingest(server, path, identifier):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_no_process_serves_the_old_image_one_second_after_a_new_ingest(tmp_path):
-    picture = write_flat_image(tmp_path / "page.jpg", RED)
-    with run_server(workers=3, data=tmp_path / "data") as server:
-        ingest(server, picture, "1/1/page")
-        base = f"{server.public}/iiif/3/1%2F1%2Fpage"
-        with ThreadPoolExecutor(
-            8
-        ) as pool:  # several connections, so that every process has the image in its hot tier
-            for rest in RESTS:
-                answers = list(pool.map(fetch, [f"{base}/{rest}"] * 24))
-                assert {colour_of(a.body) for a in answers} == {"red"}, rest
-                assert {a.status for a in answers} == {200}
-            assert {a.json["width"] for a in pool.map(fetch, [f"{base}/info.json"] * 24)} == {1400}
-
-            write_flat_image(picture, BLUE, (1200, 900))
-            ingest(server, picture, "1/1/page")
-            time.sleep(1.0)  # the documented limit: one second after the ingest
-            for rest in RESTS:
-                answers = list(pool.map(fetch, [f"{base}/{rest}"] * 24))
-                assert {colour_of(a.body) for a in answers} == {"blue"}, rest
-            assert {a.json["width"] for a in pool.map(fetch, [f"{base}/info.json"] * 24)} == {1200}
-        assert_log_clean(server.log())
-
-
-def test_an_original_replaced_in_the_served_folder_is_served_at_once(tmp_path):
-    """The server gets no notice. It detects at the next use of the source that the file changed."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    source = write_flat_image(tmp_path / "new.jpg", BLUE, (1200, 900))
-    write_flat_image(folder / "page.jpg", RED)
+@pytest.fixture(scope="module")
+def server(module_folder):
+    write_flat_image(module_folder / "in-place.jpg", RED)
     settings = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": "use-original"}
-    with run_server(folder, workers=2, data=tmp_path / "data", env=settings) as server:
+    with run_server(module_folder, workers=2, env=settings) as server:
         server.wait_converted()
-        base = f"{server.public}/iiif/3/1%2F1%2Fpage"
-        assert colour_of(fetch(f"{base}/0,0,256,256/256,256/0/default.jpg").body) == "red"
-        fresh = folder / ".new"
-        shutil.copy(source, fresh)
-        fresh.rename(folder / "page.jpg")
-        answer = fetch(f"{base}/256,0,256,256/256,256/0/default.jpg")
-        assert answer.status == 200
-        assert colour_of(answer.body) == "blue"
-        for _ in range(12):
-            assert colour_of(fetch(f"{base}/0,0,256,256/256,256/0/default.jpg").body) == "blue"
-            assert fetch(f"{base}/info.json").json["width"] == 1200
+        yield server
         assert_log_clean(server.log())
+
+
+def test_no_process_serves_the_old_image_one_second_after_a_new_ingest(server, tmp_path):
+    picture = write_flat_image(tmp_path / "page.jpg", RED)
+    ingest(server, picture, "1/1/page")
+    base = f"{server.public}/iiif/3/1%2F1%2Fpage"
+    # several connections, so that every process has the image in its hot tier
+    with ThreadPoolExecutor(8) as pool:
+        for rest in RESTS:
+            answers = list(pool.map(fetch, [f"{base}/{rest}"] * 24))
+            assert {colour_of(a.body) for a in answers} == {"red"}, rest
+            assert {a.status for a in answers} == {200}
+        assert {a.json["width"] for a in pool.map(fetch, [f"{base}/info.json"] * 24)} == {1400}
+
+        write_flat_image(picture, BLUE, (1200, 900))
+        ingest(server, picture, "1/1/page")
+        time.sleep(1.0)  # the documented limit: one second after the ingest
+        for rest in RESTS:
+            answers = list(pool.map(fetch, [f"{base}/{rest}"] * 24))
+            assert {colour_of(a.body) for a in answers} == {"blue"}, rest
+        assert {a.json["width"] for a in pool.map(fetch, [f"{base}/info.json"] * 24)} == {1200}
+
+
+def test_an_original_replaced_in_the_served_folder_is_served_at_once(
+    server, module_folder, tmp_path
+):
+    """The server gets no notice. It detects at the next use of the source that the file changed."""
+    base = f"{server.public}/iiif/3/1%2F1%2Fin-place"
+    assert colour_of(fetch(f"{base}/0,0,256,256/256,256/0/default.jpg").body) == "red"
+    fresh = write_flat_image(tmp_path / "new.jpg", BLUE, (1200, 900))
+    fresh.rename(module_folder / "in-place.jpg")
+    answer = fetch(f"{base}/256,0,256,256/256,256/0/default.jpg")
+    assert answer.status == 200
+    assert colour_of(answer.body) == "blue"
+    for _ in range(12):
+        assert colour_of(fetch(f"{base}/0,0,256,256/256,256/0/default.jpg").body) == "blue"
+        assert fetch(f"{base}/info.json").json["width"] == 1200

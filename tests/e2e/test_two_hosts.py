@@ -151,52 +151,70 @@ def test_a_new_version_on_one_host_is_served_by_the_other_within_a_second(tmp_pa
             assert_log_clean(host.log())
 
 
-def test_a_host_that_missed_notices_catches_up(tmp_path, shared):
-    """The listening connection is terminated in the transaction that restricts an asset. A host
-    that was down catches up with a deletion when it starts.
-    """
-    write_flat_image(tmp_path / "a.jpg", RED)
-    write_flat_image(tmp_path / "b.jpg", RED)
-    with run_server(data=tmp_path / "one", env=shared.env) as one:
-        for name in ("a", "b"):
-            ingest(one, shared, tmp_path / f"{name}.jpg", f"1/1/{name}")
-            assert colours(one, name) == {"red"}
-        old = tiles_on_disk(one, "1/1/a")
-        execute(
-            shared.dsn,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name LIKE 'orchestrator%'",
-            "UPDATE assets SET version = nextval('asset_versions'), max_unauthorised = 100,"
-            " updated = now() WHERE name = 'a'",  # without a NOTIFY
-        )
-        tile = f"{one.public}/iiif/3/1%2F1%2Fa/{TILES[0]}"
-        took_s = wait_until(lambda: fetch(tile).status == 401, "the asset is restricted", 5)
-        assert took_s < 2.0
-        wait_until(
-            lambda: not any(path.exists() for path in old), "the old version's files are gone", 5
-        )
-        wait_until(lambda: "changes caught up" in one.log(), "the log tells of it", 5)
-        kept = tiles_on_disk(one, "1/1/b")
-    done = run_command("images", "delete", "1/1/b", "--data", tmp_path / "two", env=shared.env)
+@dataclass(frozen=True)
+class Restarted:
+    """A host that was down while an asset was deleted."""
+
+    host: ServeProcess
+    of_deleted: list[Path]
+    """Files of the asset `1/1/gone` in the caches of this host, when it started again."""
+
+
+@pytest.fixture(scope="module")
+def restarted(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restarted]:
+    home = tmp_path_factory.mktemp("restarted")
+    with run_server(data=home / "one", env=shared.env) as host:
+        for name in ("warm", "gone"):
+            ingest(host, shared, write_flat_image(home / f"{name}.jpg", RED), f"1/1/{name}")
+            assert colours(host, name) == {"red"}
+        kept = tiles_on_disk(host, "1/1/gone")
+        tiles_on_disk(host, "1/1/warm")
+    done = run_command("images", "delete", "1/1/gone", "--data", home / "two", env=shared.env)
     assert done.status == 0, done.err
     assert all(path.exists() for path in kept), "the host that is down gets no notice"
-    with run_server(data=tmp_path / "one", env=shared.env) as one:
-        wait_until(
-            lambda: not any(path.exists() for path in kept),
-            "the files of the deleted asset are gone",
-            5,
-        )
-        assert fetch(f"{one.public}/iiif/3/1%2F1%2Fb/{TILES[0]}").status == 404
+    with run_server(data=home / "one", env=shared.env) as host:
+        yield Restarted(host, kept)
 
 
-def test_the_disk_cache_is_warm_after_a_restart(tmp_path, shared):
-    write_flat_image(tmp_path / "warm.jpg", RED)
-    with run_server(data=tmp_path / "one", env=shared.env) as one:
-        ingest(one, shared, tmp_path / "warm.jpg", "1/1/warm")
-        assert colours(one, "warm") == {"red"}
-    with run_server(data=tmp_path / "one", env=shared.env) as one:
-        for tile in TILES:
-            answer = fetch(f"{one.public}/iiif/3/1%2F1%2Fwarm/{tile}")
-            assert answer.headers["x-served-from"] == "disk"
-        assert one.metric("renders_total") == 0
-        assert one.metric("cache_lookups_total", cache="derivatives", outcome="hit") >= 0
+def test_a_host_that_was_down_catches_up_with_a_deletion(restarted: Restarted) -> None:
+    wait_until(
+        lambda: not any(path.exists() for path in restarted.of_deleted),
+        "the files of the deleted asset are gone",
+        5,
+    )
+    address = f"{restarted.host.public}/iiif/3/1%2F1%2Fgone/{TILES[0]}"
+    assert fetch(address).status == 404
+
+
+def test_the_disk_cache_is_warm_after_a_restart(restarted: Restarted) -> None:
+    host = restarted.host
+    renders = host.metric("renders_total")
+    for tile in TILES:
+        answer = fetch(f"{host.public}/iiif/3/1%2F1%2Fwarm/{tile}")
+        assert answer.headers["x-served-from"] == "disk"
+    assert host.metric("renders_total") == renders
+    assert host.metric("cache_lookups_total", cache="derivatives", outcome="hit") >= 0
+
+
+def test_a_host_that_missed_notices_catches_up(
+    tmp_path: Path, shared: Shared, restarted: Restarted
+) -> None:
+    """The listening connection is terminated in the transaction that restricts an asset."""
+    host = restarted.host
+    ingest(host, shared, write_flat_image(tmp_path / "a.jpg", RED), "1/1/a")
+    assert colours(host, "a") == {"red"}
+    old = tiles_on_disk(host, "1/1/a")
+    execute(
+        shared.dsn,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name LIKE 'orchestrator%'",
+        "UPDATE assets SET version = nextval('asset_versions'), max_unauthorised = 100,"
+        " updated = now() WHERE name = 'a'",  # without a NOTIFY
+    )
+    tile = f"{host.public}/iiif/3/1%2F1%2Fa/{TILES[0]}"
+    took_s = wait_until(lambda: fetch(tile).status == 401, "the asset is restricted", 5)
+    assert took_s < 2.0
+    wait_until(
+        lambda: not any(path.exists() for path in old), "the old version's files are gone", 5
+    )
+    wait_until(lambda: "changes caught up" in host.log(), "the log tells of it", 5)

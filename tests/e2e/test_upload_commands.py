@@ -148,7 +148,7 @@ async def fill(postgres: str, rows: list[tuple[str | None, bool]]) -> str:
 
 
 @pytest.mark.parametrize(
-    "number", [160, pytest.param(2000, marks=pytest.mark.soak)], ids=["short", "long"]
+    "number", [80, pytest.param(2000, marks=pytest.mark.soak)], ids=["short", "long"]
 )
 def test_a_migration_that_is_killed_is_repeated_until_all_is_there(
     postgres: str, installation: Installation, number: int

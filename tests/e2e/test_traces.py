@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -24,6 +25,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from tests.e2e.conftest import run_command
 from tests.support import pictures
 from tests.support.http_server import respond, run_http_server
+from tests.support.patience import patience
 from tests.support.serve_process import (
     ServeProcess,
     assert_log_clean,
@@ -87,6 +89,11 @@ def attributes_of(span: Span) -> dict[str, Any]:
     return {
         each.key: getattr(each.value, each.value.WhichOneof("value")) for each in span.attributes
     }
+
+
+def paths(collector: Collector) -> list[str]:
+    """The paths of the requests that have a span."""
+    return [str(attributes_of(span).get("url.path")) for span in collector.spans]
 
 
 @contextmanager
@@ -162,23 +169,25 @@ def test_a_request_continues_the_trace_of_its_client_down_to_the_decoder(
 
 
 def test_an_answer_from_memory_has_no_span(server: ServeProcess, collector: Collector) -> None:
-    info = f"{server.public}/iiif/3/1%2F1%2Ftiger/full/200,/0/default.jpg"
-    wait_until(
-        lambda: fetch(info).headers["x-served-from"] == "memory", "the answer is from memory"
-    )
-    time.sleep(1)  # ten times the interval at which spans are sent
-    before = len(collector.spans)
+    image = f"{server.public}/iiif/3/1%2F1%2Ftiger/full"
+    url = f"{image}/200,/0/default.jpg"
+    wait_until(lambda: fetch(url).headers["x-served-from"] == "memory", "the answer is from memory")
     for _ in range(20):
-        assert fetch(info).headers["x-served-from"] == "memory"
-    time.sleep(1)
-    assert not [span for span in collector.spans[before:] if span.kind == Span.SPAN_KIND_SERVER]
+        assert fetch(url).headers["x-served-from"] == "memory"
+    # Spans are sent in their order: when that of a later request is there, none is missing.
+    assert fetch(f"{image}/123,/0/default.jpg").status == 200
+    wait_until(lambda: any("/123," in path for path in paths(collector)), "the last span")
+    tiers = [attributes_of(span).get("tier") for span in collector.named("GET /iiif/{image}")]
+    assert "memory" not in tiers
 
 
 def test_an_ingest_is_a_trace_through_the_origin_the_decoder_and_the_store(
     server: ServeProcess, collector: Collector
 ) -> None:
+    before = len(collector.at_origin)
     send(server, "PUT", "spaces/1/images/lion", {"origin": lion(collector)})
-    assert {each.split("-")[1] for each in collector.at_origin} == {TRACE}
+    (at_origin,) = collector.at_origin[before:]
+    assert at_origin.split("-")[1] == TRACE
     put = collector.wait_for("PUT /customers/{customer}/spaces")
     wait_until(
         lambda: (
@@ -187,13 +196,9 @@ def test_an_ingest_is_a_trace_through_the_origin_the_decoder_and_the_store(
         ),
         f"the requests to the origin and the store: {[s.name for s in collector.spans]}",
     )
-    fetches = [
-        span
-        for span in collector.spans
-        if span.kind == Span.SPAN_KIND_CLIENT and "lion.jpg" in str(attributes_of(span))
-    ]
-    assert [span.trace_id for span in fetches] == [put.trace_id]
-    assert collector.at_origin[0].split("-")[2] == fetches[0].span_id.hex()
+    (fetched,) = [span for span in collector.spans if span.span_id.hex() == at_origin.split("-")[2]]
+    assert fetched.kind == Span.SPAN_KIND_CLIENT
+    assert "lion.jpg" in str(attributes_of(fetched))
     assert SECRET.encode() not in b"".join(collector.bodies)
 
 
@@ -214,26 +219,32 @@ def test_a_job_is_a_trace_and_its_log_lines_name_it(
     assert collector.at_origin[-1].split("-")[1] == job.trace_id.hex()
 
 
-def test_an_error_of_ours_is_a_failed_span_and_a_mistake_of_the_client_is_none(
+def test_a_failure_is_a_failed_span_and_a_mistake_of_the_client_is_none(
     server: ServeProcess, collector: Collector
 ) -> None:
-    unknown = fetch(f"{server.public}/iiif/3/1%2F1%2Fnone/info.json")
-    assert unknown.status == 404
-    wait_until(
-        lambda: any(
-            "none" in str(attributes_of(each)) for each in collector.named("GET /iiif/{image}")
-        ),
-        "the span of the 404",
-    )
-    (span,) = [
-        each for each in collector.named("GET /iiif/{image}") if "none" in str(attributes_of(each))
-    ]
-    assert attributes_of(span)["http.response.status_code"] == 404
-    assert span.status.code == Status.STATUS_CODE_UNSET
+    away = {"origin": f"http://127.0.0.1:{free_port()}/lion.jpg"}
+    with pytest.raises(HTTPError) as refused:
+        send(server, "PUT", "spaces/1/images/away", away)
+    assert refused.value.code == 502
+    assert fetch(f"{server.public}/iiif/3/1%2F1%2Fmissing/info.json").status == 404
+
+    def with_path(end: str) -> list[Span]:
+        found = [span for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER]
+        return [span for span in found if end in str(attributes_of(span)["url.path"])]
+
+    for end, status, code in (
+        ("/images/away", 502, Status.STATUS_CODE_ERROR),
+        ("missing/info.json", 404, Status.STATUS_CODE_UNSET),
+    ):
+        wait_until(lambda end=end: with_path(end), f"the span of {end}")
+        (span,) = with_path(end)
+        assert attributes_of(span)["http.response.status_code"] == status
+        assert span.status.code == code
 
 
 def test_a_collector_that_is_away_delays_nothing_and_is_logged_once(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
+    started = time.monotonic()
     with traced(tmp_path, f"http://127.0.0.1:{free_port()}") as server:
         server.wait_converted()
         for width in range(100, 110):
@@ -241,7 +252,8 @@ def test_a_collector_that_is_away_delays_nothing_and_is_logged_once(tmp_path: Pa
             assert answer.status == 200
         wait_until(lambda: "traces not sent" in server.log(), "the outage is logged")
         began = time.monotonic()
-    assert time.monotonic() - began < 20  # the drain, and no retries of the exporter
-    assert server.log().count("traces not sent") == 1
+    assert time.monotonic() - began < 20 * patience()  # the drain, and no retries of the exporter
+    minutes = (time.monotonic() - started) / 60
+    assert server.log().count("traces not sent") <= 1 + minutes
     assert "Traceback" not in server.log()
     assert "opentelemetry" not in server.log()

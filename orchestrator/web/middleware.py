@@ -1,5 +1,5 @@
 """The middleware around every handler: request id, preflight, admission, answers from memory,
-errors as JSON, metrics, the access log.
+the span, errors as JSON, metrics, the access log.
 
 This is one middleware because each step needs values of the step before. Handlers raise their
 errors; this module knows nothing of images.
@@ -64,7 +64,7 @@ class PortMiddleware:
         tracing: Tracing = NO_TRACING,
     ) -> None:
         """`cache_error` and `cache_secret` are the Cache-Control values of errors (settings,
-        section delivery).
+        section delivery). With `tracing` each request that is not answered from memory is a span.
         """
         self._tracing = tracing
         self._port_state = port_state

@@ -102,7 +102,20 @@ def test_a_slow_hung_or_killed_store_costs_only_what_is_not_on_fast_disk(site: S
     psutil.wait_procs(store, timeout=30)
     site.assert_refused(COLD[2])
     assert_warm_is_answered()
+    assert_refused_thumbnail_is_cut_from_the_source(site)
     assert fetch(f"{site.server.public}/health/ready").status == 200
+
+
+def assert_refused_thumbnail_is_cut_from_the_source(site: Site) -> None:
+    """`/thumbs`, which needs the store, is 503; `/iiif` may use the source for the same picture,
+    although the failure is remembered for a moment.
+    """
+    picture = "full/400,/0/default.jpg"
+    for _ in range(8):  # both processes
+        thumbnail = fetch(f"{site.server.public}/thumbs/1/1/warm/{picture}")
+        assert (thumbnail.status, "retry-after" in thumbnail.headers) == (503, True)
+    for _ in range(8):
+        assert fetch(f"{site.server.public}/iiif/3/1%2F1%2Fwarm/{picture}").status == 200
 
 
 async def test_a_full_folder_of_objects_is_unavailable_and_keeps_what_it_has(

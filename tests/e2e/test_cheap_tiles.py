@@ -40,6 +40,8 @@ def site(folder: Path) -> Iterator[ServeProcess]:
         server.wait_converted(expected=2)
         for name in ("steady", "changing"):  # the first request reads the directories of the file
             ask(server, "0,0,40,40/40,40/0/default.jpg", name)
+        # An answer is stored unless the process knows the source; it is stored after it is sent.
+        wait_until(lambda: len(cached(server)) == 2, "the first answers are stored")
         yield server
 
 

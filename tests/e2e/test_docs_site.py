@@ -43,7 +43,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Joined(ThreadingHTTPServer):
+    """Closing it waits for its threads, so that none of their sockets is left open."""
+
+    daemon_threads = False
+
+
 class Quiet(SimpleHTTPRequestHandler):
+    timeout = 5
+    """Seconds that a thread waits for a request. Browsers open connections that they do not use."""
+
     def log_message(self, *_: Any) -> None:
         """Nothing."""
 
@@ -51,7 +60,7 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
     handler = functools.partial(Quiet, directory=str(site))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with Joined(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

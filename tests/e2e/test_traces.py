@@ -225,7 +225,8 @@ def test_a_failure_is_a_failed_span_and_a_mistake_of_the_client_is_none(
     away = {"origin": f"http://127.0.0.1:{free_port()}/lion.jpg"}
     with pytest.raises(HTTPError) as refused:
         send(server, "PUT", "spaces/1/images/away", away)
-    assert refused.value.code == 502
+    with refused.value as error:  # its connection is open until then
+        assert error.code == 502
     assert fetch(f"{server.public}/iiif/3/1%2F1%2Fmissing/info.json").status == 404
 
     def with_path(end: str) -> list[Span]:

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 from xml.sax.saxutils import escape
 
-from loadtests.svg import framed
+from loadtests.svg import frame_plot
 
 _SECTION = """## How the cost grows
 
@@ -56,7 +56,7 @@ def plot(points: Points) -> str:
     parts: list[str] = []
     for number, (name, members) in enumerate(curves.items()):
         parts += _draw(name, members, _PANEL * number)
-    return framed(_WIDTH, _PANEL * len(curves), parts)
+    return frame_plot(_WIDTH, _PANEL * len(curves), parts)
 
 
 def _draw(name: str, members: Points, top: int) -> list[str]:

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from loadtests import curves_report
 from loadtests.harness import RESULTS
-from loadtests.svg import framed
+from loadtests.svg import frame_plot
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 _PAGE = """# Performance
@@ -127,7 +127,7 @@ def plot(rows: Rows) -> str:
             f'<rect x="{_LABEL}" y="{y}" width="{width:.1f}" height="14" fill="{colour}"/>',
             f'<text x="{_LABEL + width + 5:.1f}" y="{y + 12}">{score:.2f}</text>',
         ]
-    return framed(_WIDTH, height, parts)
+    return frame_plot(_WIDTH, height, parts)
 
 
 def _score(row: dict[str, Any]) -> float | None:

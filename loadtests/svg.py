@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def framed(width: int, height: int, parts: Iterable[str]) -> str:
+def frame_plot(width: int, height: int, parts: Iterable[str]) -> str:
     """A plot of this size in pixels, on white: the page around it may be dark."""
     opened = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '

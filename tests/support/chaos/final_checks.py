@@ -25,7 +25,7 @@ _LEFTOVERS_S = 60.0
 _MAX_DESCRIPTORS = 250
 """A process has about 100 after its start."""
 _MAX_TASKS = 150
-"""The three processes have about 80 while they are idle."""
+"""Two serve processes and housekeeping have about 30 while they are idle."""
 _IN_A_ROW = 3
 """Whole checks of an image without a fault: its requests are answered by both processes."""
 

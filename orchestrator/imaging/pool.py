@@ -150,6 +150,7 @@ class ImagingPool:
             timeout_s=self._settings.decode_timeout_s,
             affinity=zlib.crc32(recipe.path.encode()),
             group=_group_of(recipe, self._heavy_limits, siblings=siblings) if is_grouped else None,
+            picture=_picture_of(recipe),
         )
 
     async def resize(
@@ -252,6 +253,12 @@ class ImagingPool:
     def pids(self) -> tuple[int, ...]:
         """Process ids of the workers that run now."""
         return self._tiles.pids + self._heavy.pids + self.idle_workers.pids
+
+
+def _picture_of(recipe: Recipe) -> str | None:
+    """The file, if it is decoded as a whole for a part of it that costs little itself."""
+    is_part = recipe.kind is SourceKind.ORIGINAL and not recipe.is_whole_image
+    return recipe.path if is_part else None
 
 
 def _group_of(recipe: Recipe, limits: WorkerLimits, *, siblings: bool) -> JobGroup | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.imaging.workers.picture_holders import PictureHolders
 from orchestrator.imaging.workers.worker_process import WorkerProcess
 
 _LOOK_AHEAD = 16
@@ -40,6 +40,10 @@ class DecodeJob:
     affinity: int
     answer: asyncio.Future[Any]
     group: JobGroup | None = None
+    picture: Hashable = None
+    """The original that must be decoded as a whole for this job; None if a part is enough."""
+    worker: int = 0
+    """The number of the worker that runs it."""
     started_at: float = 0.0
     in_new_worker: bool = False
     """True if this is the first call of a worker that was started after `lost_at`."""
@@ -62,10 +66,13 @@ class DecodeJob:
 
 
 class DecodeQueue:
-    """Waiting jobs in order. A job whose caller has left is removed before it starts."""
+    """Waiting jobs in order. A job whose caller has left is removed before it starts. A job may
+    have to wait until another worker has decoded its picture.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, holders: PictureHolders) -> None:
         self._jobs: deque[DecodeJob] = deque()
+        self._holders = holders
 
     def __len__(self) -> int:
         """How many jobs wait whose callers also still wait."""
@@ -73,9 +80,9 @@ class DecodeQueue:
         return len(self._jobs)
 
     @property
-    def first(self) -> DecodeJob:
-        """The job that has waited longest. Raises IndexError if none waits."""
-        return self._jobs[0]
+    def runnable(self) -> int:
+        """How many jobs an idle or a new worker may run now."""
+        return sum(1 for _ in self._runnable_jobs())
 
     def append(self, job: DecodeJob) -> None:
         """Add a new job at the end."""
@@ -89,15 +96,13 @@ class DecodeQueue:
         """Remove and return what an idle worker does next: a job that waits for a new worker, if
         this one is new; else a job near the front whose picture it may have open; else the first
         one. If the job belongs to a group, this worker's share of the group comes with it. [] if
-        every waiting job needs a newer worker.
+        every waiting job needs a newer worker, or waits for the worker that decodes its picture.
         """
-        lost = (job for job in self._jobs if job.losses and job.lost_at < worker.started_at)
-        near = itertools.islice(self._new_jobs(), _LOOK_AHEAD)
-        job = (
-            next(lost, None)
-            or next((job for job in near if job.affinity == worker.number), None)
-            or next(self._new_jobs(), None)
-        )
+        runnable = list(self._runnable_jobs())
+        lost = (job for job in runnable if job.losses and job.lost_at < worker.started_at)
+        new = [job for job in runnable if not job.losses]
+        near = (job for job in new[:_LOOK_AHEAD] if self._preferred(job) == worker.number)
+        job = next(lost, None) or next(near, None) or (new[0] if new else None)
         if job is None:
             return []
         taken = [job, *self._group_share(job, idle_workers)]
@@ -105,8 +110,18 @@ class DecodeQueue:
             self._jobs.remove(each)
         return taken
 
-    def _new_jobs(self) -> Iterator[DecodeJob]:
-        return (job for job in self._jobs if not job.losses)
+    def preferred_worker(self) -> int:
+        """The number of the worker that may have the picture of the first runnable job open; 0 if
+        there is no such job.
+        """
+        return next((self._preferred(job) for job in self._runnable_jobs()), 0)
+
+    def _runnable_jobs(self) -> Iterator[DecodeJob]:
+        return (job for job in self._jobs if not self._holders.must_wait(job.picture))
+
+    def _preferred(self, job: DecodeJob) -> int:
+        holder = self._holders.worker_of(job.picture)
+        return job.affinity if holder is None else holder
 
     def _group_share(self, first: DecodeJob, idle_workers: int) -> list[DecodeJob]:
         """The other jobs of `first`'s group for one call, if the group is divided evenly among the
@@ -117,8 +132,8 @@ class DecodeQueue:
             return []
         others = [
             job
-            for job in self._new_jobs()
-            if job is not first and job.group and job.group.key == group.key
+            for job in self._jobs
+            if not job.losses and job is not first and job.group and job.group.key == group.key
         ]
         workers = 1 if group.undivided else max(1, idle_workers)
         share = min(_MAX_GROUP, -(-(len(others) + 1) // workers))

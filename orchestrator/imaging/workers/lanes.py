@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from orchestrator.errors import DecodeFailed, DecodeTimeout, Overloaded, Unavailable
 from orchestrator.imaging.workers.decode_queue import DecodeJob, DecodeQueue, JobGroup
 from orchestrator.imaging.workers.decode_worker import WorkerLimits
+from orchestrator.imaging.workers.picture_holders import PictureHolders
 from orchestrator.imaging.workers.worker_process import WorkerDied, WorkerProcess
 from orchestrator.work_context import work_context
 
@@ -54,7 +55,8 @@ class Lane:
         self._name = name
         self._max_waiting = max_waiting
         self._workers = [WorkerProcess(number, limits, threads) for number in range(size)]
-        self._waiting = DecodeQueue()
+        self._holders = PictureHolders()
+        self._waiting = DecodeQueue(self._holders)
         self._failed_starts = 0
         self.can_start = True
         """False if the last worker could not be started."""
@@ -69,9 +71,11 @@ class Lane:
         timeout_s: float,
         affinity: int = 0,
         group: JobGroup | None = None,
+        picture: Hashable = None,
     ) -> T:
         """Run `call` in a worker, preferably in the one that `affinity` selects, and return its
-        result. A job with a `group` waits two milliseconds for others of the group.
+        result. A job with a `group` waits two milliseconds for others of the group. One with a
+        `picture`, which must be decoded as a whole, waits for the worker that does it now.
 
         Raises what the call raises, DecodeTimeout after `timeout_s` seconds of running,
         DecodeFailed if it ends two new workers, Overloaded if too many jobs wait, Unavailable if
@@ -85,7 +89,9 @@ class Lane:
             )
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
-        job = DecodeJob(call, arguments, timeout_s, affinity % len(self._workers), answer, group)
+        job = DecodeJob(
+            call, arguments, timeout_s, affinity % len(self._workers), answer, group, picture
+        )
         self._waiting.append(job)
         if group is None:
             self._dispatch()
@@ -135,8 +141,9 @@ class Lane:
         while self._waiting and self._give_jobs():
             pass
         starting = sum(worker.is_starting for worker in self._workers)
+        needed = self._waiting.runnable
         for worker in self._workers:
-            if starting >= len(self._waiting):
+            if starting >= needed:
                 break
             if worker.is_stopped:
                 starting += 1
@@ -147,7 +154,7 @@ class Lane:
         first job open. False if no idle worker may run a waiting job.
         """
         idle = [worker for worker in self._workers if worker.is_idle]
-        preferred = self._waiting.first.affinity
+        preferred = self._waiting.preferred_worker()
         for worker in sorted(idle, key=lambda worker: worker.number != preferred):
             jobs = self._waiting.take_for(worker, idle_workers=len(idle))
             if jobs:
@@ -157,9 +164,10 @@ class Lane:
 
     def _run_jobs(self, worker: WorkerProcess, jobs: list[DecodeJob]) -> None:
         for job in jobs:
-            job.started_at = time.monotonic()
+            job.worker, job.started_at = worker.number, time.monotonic()
             job.in_new_worker = job.losses > 0 and worker.is_unused
         first, timeout_s = jobs[0], max(job.timeout_s for job in jobs)
+        self._holders.begin(first.picture, worker.number)
         if len(jobs) == 1 or first.group is None:
             worker.call(first.call, first.arguments, timeout_s, partial(self._on_result, first))
             return
@@ -182,6 +190,8 @@ class Lane:
     def _settle(self, job: DecodeJob, result: Any, error: BaseException | None) -> None:
         elapsed_s = time.monotonic() - job.started_at
         self._seconds_per_job += 0.1 * (elapsed_s - self._seconds_per_job)
+        is_lost = isinstance(error, WorkerDied)
+        self._holders.end(job.picture, job.worker, elapsed_s, lost=is_lost)
         if isinstance(error, WorkerDied):
             self._retry_or_fail(job, error)
         elif error is not None:

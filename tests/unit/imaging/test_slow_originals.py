@@ -23,6 +23,10 @@ from tests.support import pictures
 LIMITED = Imaging(processes=2, threads=1, memory_limit=1024**3, siblings=False)
 """A worker keeps 64 MB of decoded pixels, that is 16 megapixels."""
 LARGE, SMALL = (5000, 4000), (500, 400)
+SLOW_DRAWING = """<svg xmlns="http://www.w3.org/2000/svg" width="1400" height="1400">
+<filter id="f"><feTurbulence type="turbulence" baseFrequency="0.05" numOctaves="10"/></filter>
+<rect width="1400" height="1400" filter="url(#f)"/></svg>"""
+"""Two megapixels that take more than a second."""
 
 
 def picture(size: tuple[int, int]) -> pyvips.Image:
@@ -97,26 +101,39 @@ async def test_an_original_that_cannot_be_served_well_says_why(
 
 
 async def test_concurrent_requests_of_a_large_original_share_one_decode(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    png(path, LARGE)
-
-    async def seconds(regions: list[tuple[int, int, int, int]]) -> float:
-        """Processor time of the workers that render these regions at once."""
-        pool = ImagingPool(LIMITED)
-        try:
-            facts = await pool.probe(path)
-            before = processor_seconds(pool)
-            recipes = [a_recipe(path, facts, region=each, size=each[2:]) for each in regions]
-            bodies = await asyncio.gather(*(pool.render(each) for each in recipes))
-            assert all(bodies)
-            return processor_seconds(pool) - before
-        finally:
-            await pool.close()
-
-    tile = (256, 256)
-    one = await seconds([(0, 0, *tile)])
-    many = await seconds([(256 * n, 256 * n, *tile) for n in range(8)])
+    png(tmp_path / "a", LARGE)
+    one = await seconds_to_cut(tmp_path / "a", parts=1)
+    many = await seconds_to_cut(tmp_path / "a", parts=8)
     assert many < 2.5 * one
+
+
+async def test_a_slow_original_is_decoded_once_for_requests_that_come_meanwhile(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a").write_text(SLOW_DRAWING)
+    one = await seconds_to_cut(tmp_path / "a", parts=1)
+    # The pause is too long for the others to be given to a worker together with the first.
+    many = await seconds_to_cut(tmp_path / "a", parts=5, pause_s=0.1)
+    assert many < 1.5 * one
+
+
+async def seconds_to_cut(path: Path, *, parts: int, pause_s: float = 0.0) -> float:
+    """Processor time of new workers that cut so many tiles, each requested `pause_s` after the one
+    before.
+    """
+    pool = ImagingPool(LIMITED)
+    try:
+        facts = await pool.probe(path)
+        before = processor_seconds(pool)
+        requests = []
+        for n in range(parts):
+            recipe = a_recipe(path, facts, region=(256 * n, 256 * n, 256, 256), size=(256, 256))
+            requests.append(asyncio.create_task(pool.render(recipe)))
+            await asyncio.sleep(pause_s)
+        assert all(await asyncio.gather(*requests))
+        return processor_seconds(pool) - before
+    finally:
+        await pool.close()
 
 
 def processor_seconds(pool: ImagingPool) -> float:

@@ -53,6 +53,7 @@ _SAVERS = {
 }
 _INCOMPLETE = ("truncated", "premature end", "end of file", "eof", "not enough", "short read")
 _UNSUPPORTED = ("not supported", "unsupported", "not implemented", "unimplemented")
+_TOO_MANY_PIXELS = "maximum image size"
 _OUT_OF_MEMORY = (
     "out of memory",
     "insufficient memory",
@@ -151,6 +152,10 @@ def as_public_error(error: Exception, path: str = "") -> Unprocessable | TooLarg
     libvips, which contains the path. The words of the path do not decide.
     """
     text = str(error).replace(path or "\0", "").lower()
+    if _TOO_MANY_PIXELS in text:
+        return TooLarge(
+            "The image is larger than its decoder allows. Use a smaller image or another format."
+        )
     if any(words in text for words in _OUT_OF_MEMORY):
         return TooLarge("The image needs more memory than one decode may use.")
     if any(words in text for words in _INCOMPLETE):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -33,7 +34,8 @@ async def send(
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     url = path if path.startswith("http") else f"{site.site.base}/{path}"
     sent = {**HEADERS, **named}
-    async with site.site.session.request(method, url, data=body, headers=sent) as response:
+    data = io.BytesIO(body) if body else b""  # for bytes of a megabyte aiohttp has a warning
+    async with site.site.session.request(method, url, data=data, headers=sent) as response:
         fields = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status, fields, await response.read())
 

@@ -188,6 +188,7 @@ def test_a_scratch_file_on_a_full_disk_is_reported_as_that(full_disk: Path) -> N
         ("VipsJpeg: Insufficient memory (case 4)", "too_large"),
         ("glib: Error creating thread: Resource temporarily unavailable", "too_large"),
         ("heif: Memory allocation error: Security limit exceeded (6.1000)", "too_large"),
+        ("heif: Image size 17408x1024 exceeds the maximum image size 16384x16384", "too_large"),
         ("pngload: libspng read error: unexpected end of file", "damaged"),
         ("tiff2vips: Compression scheme 99 is not implemented", "unsupported"),
         ("/pictures/unsupported/out of memory.png: bad chunk", "damaged"),

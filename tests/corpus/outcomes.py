@@ -38,15 +38,34 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Workers:
+    """The decode workers of the server that served the files of one format: how many ended, and the
+    largest resident memory of one.
+    """
+
+    deaths: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """A whole run: the outcomes, and what concerns no single file."""
+    """A whole run: the outcomes, and the workers for each format."""
 
     policy: str
     outcomes: tuple[Outcome, ...]
-    worker_deaths: int
-    peak_worker_bytes: int
+    workers: dict[str, Workers]
     seconds: float
     versions: dict[str, str]
+
+    @property
+    def worker_deaths(self) -> int:
+        """How many decode workers ended."""
+        return sum(each.deaths for each in self.workers.values())
+
+    @property
+    def peak_worker_bytes(self) -> int:
+        """The largest resident memory of a decode worker."""
+        return max((each.peak_bytes for each in self.workers.values()), default=0)
 
     @property
     def is_good(self) -> bool:
@@ -69,13 +88,16 @@ class Run:
 
 def rows(run: Run) -> list[dict[str, Any]]:
     """The rows of the table: one for each format, the last for all."""
-    kinds = sorted({each.kind for each in run.outcomes})
-    return [_row(kind, [o for o in run.outcomes if o.kind == kind]) for kind in kinds] + [
-        _row("all", list(run.outcomes))
+    none = Workers(0, 0)
+    found = [
+        _row(kind, [o for o in run.outcomes if o.kind == kind], run.workers.get(kind, none))
+        for kind in sorted({each.kind for each in run.outcomes})
     ]
+    total = Workers(run.worker_deaths, run.peak_worker_bytes)
+    return [*found, _row("all", list(run.outcomes), total)]
 
 
-def _row(kind: str, outcomes: list[Outcome]) -> dict[str, Any]:
+def _row(kind: str, outcomes: list[Outcome], workers: Workers) -> dict[str, Any]:
     verdicts = Counter(each.verdict for each in outcomes)
     codes = Counter(each.code for each in outcomes if each.verdict == REFUSED)
     return {
@@ -84,7 +106,9 @@ def _row(kind: str, outcomes: list[Outcome]) -> dict[str, Any]:
         **{name: verdicts[name] for name in (RIGHT, WRONG, FAILED, UNCOMPARED, REFUSED, UNASKED)},
         "codes": dict(codes.most_common()),
         "readable": sum(each.verdict == REFUSED and each.is_readable for each in outcomes),
+        "worker_deaths": workers.deaths,
         "slowest_s": round(max((each.slowest_s for each in outcomes), default=0), 1),
+        "peak_worker_bytes": workers.peak_bytes,
     }
 
 
@@ -94,20 +118,18 @@ def print_run(run: Run, console: Console) -> None:
     """
     table = Table(title=f"policy {run.policy}, {run.seconds:.0f} s")
     columns = ("format", "files", RIGHT, WRONG, FAILED, UNCOMPARED, REFUSED, UNASKED)
-    for name in (*columns, "codes of refusals", "slowest"):
+    for name in (*columns, "codes of refusals", "worker deaths", "slowest", "memory"):
         table.add_column(
             name, justify="left" if name in ("format", "codes of refusals") else "right"
         )
     for row in rows(run):
         codes = ", ".join(f"{code} {count}" for code, count in row["codes"].items())
-        table.add_row(*(str(row[name]) for name in columns), codes, f"{row['slowest_s']} s")
+        memory = f"{row['peak_worker_bytes'] / 1024**2:.0f} MiB"
+        table.add_row(*(str(row[name]) for name in columns), codes, str(row["worker_deaths"]),
+                      f"{row['slowest_s']} s", memory)  # fmt: skip
     console.print(table)
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    memory = run.peak_worker_bytes / 1024**2
-    console.print(
-        f"worker deaths: {run.worker_deaths}; "
-        f"peak memory of a decode worker: {memory:.0f} MiB; {versions}"
-    )
+    console.print(f"memory: the largest of one decode worker; {versions}")
     for verdict, title in ((WRONG, "wrong"), (FAILED, "5xx"), (UNASKED, "not asked: time limit")):
         _print_files(title, [o for o in run.outcomes if o.verdict == verdict], console)
     refused = [o for o in run.outcomes if o.verdict == REFUSED and o.is_readable]

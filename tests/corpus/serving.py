@@ -34,6 +34,7 @@ from tests.corpus.outcomes import (
     WRONG,
     Outcome,
     Run,
+    Workers,
 )
 from tests.corpus.questions import Answers, Questions
 from tests.corpus.references import Reference, decode
@@ -57,27 +58,45 @@ def list_files(folder: Path, part: str) -> list[Path]:
 def run_corpus(
     folder: Path, files: list[Path], policy: str, time_limit_s: float, *, console: Console
 ) -> Run:
-    """Serve copies of `files` under `policy` and ask for each."""
+    """Serve copies of `files` under `policy` and ask for each. Each format has a server of its own,
+    so that the workers that ended, and their memory, belong to it.
+    """
     began = time.monotonic()
     deadline = began + time_limit_s
-    with tempfile.TemporaryDirectory(prefix="corpus-") as scratch, _progress(console) as progress:
+    by_kind: dict[str, list[Path]] = {}
+    for path in files:
+        by_kind.setdefault(_kind(path), []).append(path)
+    outcomes: list[Outcome] = []
+    workers: dict[str, Workers] = {}
+    with _progress(console) as progress:
+        for kind, of_kind in sorted(by_kind.items()):
+            found, workers[kind] = _run_format(folder, of_kind, policy, deadline, progress)
+            outcomes += found
+    versions = {"libvips": vips.capabilities().version, "Pillow": Image.__version__}
+    return Run(policy, tuple(outcomes), workers, time.monotonic() - began, versions)
+
+
+def _run_format(
+    folder: Path, files: list[Path], policy: str, deadline: float, progress: Progress
+) -> tuple[list[Outcome], Workers]:
+    with tempfile.TemporaryDirectory(prefix="corpus-") as scratch:
         names = _copy(files, Path(scratch, "files"))
         environment = {"ORCHESTRATOR_INGEST__FOLDER_POLICY": policy}
-        data = Path(scratch, "data")
+        ready_s = max(1.0, deadline - time.monotonic())
         with run_server(
-            Path(scratch, "files"), data=data, env=environment, ready_s=time_limit_s
+            Path(scratch, "files"), data=Path(scratch, "data"), env=environment, ready_s=ready_s
         ) as server:
             memory = _MemoryWatch(server)
             with memory.running():
-                _wait_converted(server, len(files), deadline, progress)
+                _wait_converted(server, deadline, progress)
                 slack = 1 if policy == "use-original" else 2
                 outcomes = _ask_all(server, names, folder, Questions(server.public, slack),
                                     deadline=deadline, progress=progress)  # fmt: skip
             deaths = len(re.findall(r'"event": "decode worker ended"', server.log()))
             if os.environ.get("CORPUS_LOG"):
-                shutil.copy(server.log_path, os.environ["CORPUS_LOG"])
-    versions = {"libvips": vips.capabilities().version, "Pillow": Image.__version__}
-    return Run(policy, tuple(outcomes), deaths, memory.peak, time.monotonic() - began, versions)
+                with Path(os.environ["CORPUS_LOG"]).open("a") as log:
+                    log.write(server.log())
+    return outcomes, Workers(deaths, memory.peak)
 
 
 def _copy(files: list[Path], target: Path) -> dict[str, Path]:
@@ -97,8 +116,8 @@ def _copy(files: list[Path], target: Path) -> dict[str, Path]:
     return names
 
 
-def _wait_converted(server: ServeProcess, count: int, deadline: float, progress: Progress) -> None:
-    task = progress.add_task("converting", total=count)
+def _wait_converted(server: ServeProcess, deadline: float, progress: Progress) -> None:
+    task = progress.add_task("converting", total=None)
     while '"event": "folder registered"' not in server.log():
         server.check_alive()
         if time.monotonic() > deadline:

@@ -7,7 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.corpus.outcomes import FAILED, REFUSED, RIGHT, UNASKED, UNCOMPARED, WRONG, Outcome, Run
+from tests.corpus.outcomes import (
+    FAILED,
+    REFUSED,
+    RIGHT,
+    UNASKED,
+    UNCOMPARED,
+    WRONG,
+    Outcome,
+    Run,
+    Workers,
+)
 from tests.support import pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,9 +28,9 @@ def test_a_run_judges_each_file_and_writes_its_outcomes(tmp_path: Path) -> None:
     (folder / "a").mkdir(parents=True)
     (folder / "b").mkdir()
     pictures.jpeg(folder / "a" / "same.jpg", 400, 300, 1)
-    pictures.png(folder / "b" / "same.jpg", 300, 200, 2)
-    pictures.jp2_tiled(folder / "without extension", 500, 400, 3)
-    pictures.truncated(folder / "cut.tif", pictures.tiff(tmp_path / "t", 400, 300), 0.5)
+    pictures.jpeg(folder / "b" / "same.jpg", 300, 200, 2)
+    pictures.jpeg(folder / "without extension", 500, 400, 3)
+    pictures.truncated(folder / "cut.tif", pictures.jpeg(tmp_path / "t", 400, 300), 0.5)
     (folder / "text.png").write_text("no picture")
     report = tmp_path / "report.json"
     words = [sys.executable, "-m", "tests.corpus.run", str(folder), "--policy", "use-original"]
@@ -41,12 +51,16 @@ def test_a_run_judges_each_file_and_writes_its_outcomes(tmp_path: Path) -> None:
     assert found["peak_worker_bytes"] > 0
     total = found["table"][-1]
     assert (total["files"], total[RIGHT], total[REFUSED]) == (5, 3, 2)
+    memory = {row["format"]: row["peak_worker_bytes"] for row in found["table"]}
+    assert list(memory) == ["jpeg", "other", "all"]
+    assert memory["jpeg"] > 0
+    assert memory["all"] == max(memory.values())
 
 
 def test_a_run_is_good_only_without_wrong_pictures_server_errors_deaths_and_left_files() -> None:
     def run(*verdicts: str, deaths: int = 0) -> Run:
         outcomes = tuple(Outcome("a.jpg", "jpeg", verdict) for verdict in verdicts)
-        return Run("fastest", outcomes, deaths, 0, 1.0, {})
+        return Run("fastest", outcomes, {"jpeg": Workers(deaths, 0)}, 1.0, {})
 
     assert run(RIGHT, REFUSED, UNCOMPARED).is_good
     for verdict in (WRONG, FAILED, UNASKED):

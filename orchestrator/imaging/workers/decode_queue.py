@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.errors import DecodeFailed, DecodeTimeout, Unavailable
 from orchestrator.imaging.workers.picture_holders import PictureHolders
-from orchestrator.imaging.workers.worker_process import WorkerProcess
+from orchestrator.imaging.workers.worker_process import WorkerDied, WorkerProcess
 
+_MAX_FAULTS = 2
+"""A picture that ends this many new workers is refused."""
+_MAX_LOSSES = 6
+"""A job that lost this many workers, for whatever reasons, is given up."""
+_DIED_TWICE = (
+    "The decoder ended twice without a result. "
+    "Convert the file to another format, or use another copy."
+)
 _LOOK_AHEAD = 16
 _MAX_GROUP = 8
 
@@ -53,6 +63,25 @@ class DecodeJob:
     """How many of them ran nothing but this job, so that it is the cause."""
     lost_at: float = 0.0
     """When the last of them was lost. Only a worker that was started later tries the job again."""
+
+    def lose_worker(self, death: WorkerDied) -> Exception | None:
+        """Count a worker that ended during this job. Returns the error with which the job ends;
+        None if it is to be tried again.
+
+        The picture is at fault only if it took too much processor time, or twice ended a worker
+        that had run nothing else. Anything else (the worker was killed while it was idle, stopped,
+        or damaged by the picture before) is retried, and then a fault of ours.
+        """
+        self.losses += 1
+        self.lost_at = time.monotonic()
+        self.faults += self.in_new_worker and not death.overdue
+        if death.overdue and not death.stalled:
+            return DecodeTimeout("The image took too long to decode.")
+        if self.faults >= _MAX_FAULTS:
+            return DecodeFailed(_DIED_TWICE)
+        if self.losses >= _MAX_LOSSES or (death.stalled and self.losses > 1):
+            return Unavailable("The image decoder was interrupted. Retry later.")
+        return None
 
     def fail(self, error: BaseException) -> None:
         """Give the caller `error`, if it still waits."""

@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any, TypeVar
 
-from orchestrator.errors import DecodeFailed, DecodeTimeout, Overloaded, Unavailable
+from orchestrator.errors import Overloaded, Unavailable
 from orchestrator.imaging.workers.decode_queue import DecodeJob, DecodeQueue, JobGroup
 from orchestrator.imaging.workers.decode_worker import WorkerLimits
 from orchestrator.imaging.workers.picture_holders import PictureHolders
@@ -26,20 +26,12 @@ from orchestrator.work_context import work_context
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_MAX_FAULTS = 2
-"""A picture that ends this many new workers is refused."""
-_MAX_LOSSES = 6
-"""A job that lost this many workers, for whatever reasons, is given up."""
 _MAX_FAILED_STARTS = 3
 _GATHER_S = 0.002
 """How long a job waits for others of its group. The requests of one viewer arrive within this
 time.
 """
 _MAX_RETRY_AFTER_S = 30.0
-_DIED_TWICE = (
-    "The decoder ended twice without a result. "
-    "Convert the file to another format, or use another copy."
-)
 _SHUTTING_DOWN = "The image workers are shutting down. Retry later."
 
 
@@ -200,15 +192,8 @@ class Lane:
             job.succeed(result)
 
     def _retry_or_fail(self, job: DecodeJob, death: WorkerDied) -> None:
-        """Decide what happens to a job whose worker ended.
-
-        The picture is at fault only if it took too much processor time, or twice ended a worker
-        that had run nothing else. Anything else (the worker was killed while it was idle, stopped,
-        or damaged by the picture before) is retried, and then a fault of ours.
-        """
-        job.losses += 1
-        job.lost_at = time.monotonic()
-        job.faults += job.in_new_worker and not death.overdue
+        """Try a job whose worker ended again, or give it up."""
+        fault = job.lose_worker(death)
         log.warning(
             "decode worker ended",
             extra={
@@ -222,15 +207,11 @@ class Lane:
         if job.answer.done():
             return
         if self._is_closed:
-            job.fail(Unavailable(_SHUTTING_DOWN))
-        elif death.overdue and not death.stalled:
-            job.fail(DecodeTimeout("The image took too long to decode."))
-        elif job.faults >= _MAX_FAULTS:
-            job.fail(DecodeFailed(_DIED_TWICE))
-        elif job.losses >= _MAX_LOSSES or (death.stalled and job.losses > 1):
-            job.fail(Unavailable("The image decoder was interrupted. Retry later."))
-        else:
+            fault = Unavailable(_SHUTTING_DOWN)
+        if fault is None:
             self._waiting.requeue(job)
+        else:
+            job.fail(fault)
 
     def _on_started(self, worker: WorkerProcess, succeeded: bool) -> None:
         if self._is_closed:

@@ -31,6 +31,7 @@ class BuiltinImageServer:
         self._encoder = encoder
         self._admission = admission
         self._cheap_pixels = cheap_pixels
+        self._in_use = metrics.POOL_IN_USE.labels(pool="imaging")  # 0 before the first request
 
     async def render(self, asset: Asset, path: Path, image: ResolvedImage) -> bytes:
         """See ImageServer.render."""
@@ -43,7 +44,7 @@ class BuiltinImageServer:
         recipe = recipe_for(asset, path, image, self._encoder)
         metrics.DECODES.labels(kind=recipe.kind).inc()
         try:
-            with metrics.POOL_IN_USE.labels(pool="imaging").track_inprogress():
+            with self._in_use.track_inprogress():
                 return await self._pool.render(recipe)
         except (Unprocessable, TooLarge) as error:
             metrics.DECODE_FAILURES.labels(reason=type(error).__name__).inc()

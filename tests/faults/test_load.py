@@ -95,7 +95,7 @@ def test_ten_minutes_of_every_scenario_beside_ingests_fail_nothing_and_leave_not
         wait_until(
             lambda: server.metric("event_loop_tasks") < idle + SPARE_TASKS, "tasks have ended", 120
         )
-        wait_until(lambda: not _temporary_files(server.data), "no temporary file is left", 120)
+        wait_until(lambda: not server.temporary_files(), "no temporary file is left", 120)
         assert_log_clean(server.log())
         assert memory.growth < GROWTH_MB, str(memory)
 
@@ -131,9 +131,3 @@ def _names(output: str) -> set[str]:
 def _descriptors(server: ServeProcess) -> int:
     """Open descriptors of all processes of the server, without the database."""
     return sum(map(open_files, processes_marked(server.mark)))
-
-
-def _temporary_files(data: Path) -> list[Path]:
-    scratch = [path for path in data.glob("scratch/**/*") if path.is_file()]
-    left = [path for path in scratch if path.suffix != ".lock"]
-    return [*left, *data.glob("cache/*/.temp/*")]

@@ -126,6 +126,12 @@ class ServeProcess:
             self.check_alive()
             time.sleep(0.2)
 
+    def temporary_files(self) -> list[Path]:
+        """What work in progress has written below the data directory; locks stay."""
+        scratch = [path for path in self.data.glob("scratch/**/*") if path.is_file()]
+        left = [path for path in scratch if path.suffix != ".lock"]
+        return [*left, *self.data.glob("cache/*/.temp/*")]
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples of a metric (`renders_total`) that have these labels."""
         pairs = [f'{label}="{value}"' for label, value in labels.items()]

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -95,17 +94,11 @@ def _check_leftovers(site: Site) -> None:
     """No temporary file is left of any process, whether it was killed or not, and no process has
     more open than its connections and pictures, or more tasks than an idle one.
     """
-    data = site.server.data
-
-    def temporary_files() -> list[Path]:
-        scratch = [path for path in data.glob("scratch/**/*") if path.is_file()]
-        left = [path for path in scratch if path.suffix != ".lock"]
-        return [*left, *data.glob("cache/*/.temp/*")]
 
     def most_descriptors() -> int:
         return max(map(open_files, processes_marked(site.server.mark)))
 
-    wait_until(lambda: not temporary_files(), "no temporary file is left", _LEFTOVERS_S)
+    wait_until(lambda: not site.server.temporary_files(), "no temporary file is left", _LEFTOVERS_S)
     wait_until(lambda: most_descriptors() < _MAX_DESCRIPTORS, "files are closed", _LEFTOVERS_S)
     wait_until(lambda: _tasks(site) < _MAX_TASKS, "tasks have ended", _LEFTOVERS_S)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mutations import mutate
-from tests.support.samples import FOLDER, list_samples
+from tests.support.mutations import damaged_samples
+from tests.support.samples import FOLDER
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 BATCHES = {
@@ -74,16 +74,7 @@ def test_no_sample_causes_an_invalid_access(tmp_path: Path, pattern: str) -> Non
 
 @pytest.mark.parametrize("first", range(0, 2 * MUTATIONS, MUTATIONS))
 def test_no_damaged_sample_causes_an_invalid_access(tmp_path: Path, first: int) -> None:
-    """Half of them JPEG2000, which our own binding reads."""
-    samples = list_samples()
-    codestreams = [sample for sample in samples if sample.path.suffix == ".jp2"]
-    files = []
-    for seed in range(first, first + MUTATIONS):
-        kind = codestreams if seed % 2 else samples
-        sample = kind[seed * 7 % len(kind)]
-        path = tmp_path / f"{seed}-{sample.path.name}"
-        path.write_bytes(mutate(sample.path.read_bytes(), seed + 9000))
-        files.append(path)
+    files = damaged_samples(tmp_path, range(first, first + MUTATIONS))
     printed, report = run_valgrind(files, tmp_path / "valgrind.log")
     assert len(printed.splitlines()) == MUTATIONS
     assert errors_of(report) == ""

@@ -10,7 +10,10 @@ from __future__ import annotations
 import random
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tests.support.samples import list_samples
 
 Mutation = Callable[[bytearray, random.Random], None]
 _EDGE_VALUES = (0, 1, 2, 127, 128, 255, 256, 32767, 32768, 65535, 2**31 - 1, 2**31, 2**32 - 1)
@@ -36,6 +39,22 @@ def mutate(body: bytes, seed: int, size: tuple[int, int] = (0, 0)) -> bytes:
         kinds.append(lambda data, chance: _change_dimension(data, chance, size))
     chance.choice(kinds)(mutated, chance)
     return bytes(_with_checksums(mutated))
+
+
+def damaged_samples(folder: Path, seeds: Iterable[int]) -> list[Path]:
+    """A damaged form of one of the sample pictures for each seed, written into `folder`. Half of
+    them are JPEG2000, which our own binding reads.
+    """
+    samples = list_samples()
+    codestreams = [sample for sample in samples if sample.path.suffix == ".jp2"]
+    files = []
+    for seed in seeds:
+        kind = codestreams if seed % 2 else samples
+        sample = kind[seed * 7 % len(kind)]
+        path = folder / f"{seed}-{sample.path.name}"
+        path.write_bytes(mutate(sample.path.read_bytes(), seed + 9000))
+        files.append(path)
+    return files
 
 
 def _flip(data: bytearray, chance: random.Random) -> None:

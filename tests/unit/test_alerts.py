@@ -147,8 +147,12 @@ def rules() -> list[dict[str, Any]]:
 
 
 def step_of(alert: str) -> int:
-    """Minutes from one evaluation to the next. An alert about days is tried with longer steps."""
-    return 60 if alert == "OrchestratorErrorBudgetBurnsSlowly" else 5
+    """Minutes from one evaluation to the next. An alert about days is tried with longer steps.
+
+    With these a test ends after 33 hours: from 36 on, promtool compacts its data beside the
+    evaluation, which then misses samples now and then.
+    """
+    return 50 if alert == "OrchestratorErrorBudgetBurnsSlowly" else 5
 
 
 def rule_test(alert: str, series: Series, *, fires: bool) -> dict[str, Any]:
@@ -177,7 +181,7 @@ def test_each_alert_has_series_that_fire_it_and_a_text() -> None:
         assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
 
 
-@pytest.mark.parametrize("step", [5, 60])
+@pytest.mark.parametrize("step", [5, 50])
 def test_each_alert_fires_on_its_fault_and_is_quiet_without_it(step: int, tmp_path: Path) -> None:
     tests = [
         rule_test(alert, series, fires=fires)

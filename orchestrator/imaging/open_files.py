@@ -15,13 +15,17 @@ from orchestrator.imaging.tiff.stored_tiles import StoredTiles
 Key = tuple[object, ...]
 
 MAX_ENTRIES = 64
+_SMALL_SHARE = 64
+"""An entry of up to this fraction (1/n) of the budget is small: the headers of a file, for example.
+"""
 
 
 class OpenFiles:
     """Entries of many types, each with its estimated size in bytes.
 
     When the sum exceeds the budget, the least recently used entries leave. One entry always stays,
-    even if it alone exceeds the budget.
+    even if it alone exceeds the budget. A small entry removes no other by its bytes: otherwise the
+    headers of a picture, opened again, would remove the picture that alone exceeds the budget.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -38,8 +42,9 @@ class OpenFiles:
         cached = open_entry()
         self._entries[key] = cached
         self._bytes += cached[1]
+        is_small = cached[1] <= self.max_bytes // _SMALL_SHARE
         while len(self._entries) > 1 and (
-            self._bytes > self.max_bytes or len(self._entries) > MAX_ENTRIES
+            (self._bytes > self.max_bytes and not is_small) or len(self._entries) > MAX_ENTRIES
         ):
             self.drop(next(iter(self._entries)))
         return cached[0]

@@ -88,9 +88,8 @@ class Run:
 
 def rows(run: Run) -> list[dict[str, Any]]:
     """The rows of the table: one for each format, the last for all."""
-    none = Workers(0, 0)
     found = [
-        _row(kind, [o for o in run.outcomes if o.kind == kind], run.workers.get(kind, none))
+        _row(kind, [o for o in run.outcomes if o.kind == kind], run.workers[kind])
         for kind in sorted({each.kind for each in run.outcomes})
     ]
     total = Workers(run.worker_deaths, run.peak_worker_bytes)

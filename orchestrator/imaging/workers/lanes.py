@@ -182,8 +182,7 @@ class Lane:
     def _settle(self, job: DecodeJob, result: Any, error: BaseException | None) -> None:
         elapsed_s = time.monotonic() - job.started_at
         self._seconds_per_job += 0.1 * (elapsed_s - self._seconds_per_job)
-        is_lost = isinstance(error, WorkerDied)
-        self._holders.end(job.picture, job.worker, elapsed_s, lost=is_lost)
+        self._holders.end(job.picture, job.worker, elapsed_s, lost=isinstance(error, WorkerDied))
         if isinstance(error, WorkerDied):
             self._retry_or_fail(job, error)
         elif error is not None:

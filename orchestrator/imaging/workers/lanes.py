@@ -120,8 +120,7 @@ class Lane:
         self._waiting.fail_all(Unavailable(_SHUTTING_DOWN))
         for worker in self._workers:
             worker.kill()
-            if not worker.is_busy:
-                worker.discard()
+            worker.discard()  # a busy one, too: the loop may end before it hears of its end
 
     def _retry_after_s(self) -> float:
         """The time in which the waiting jobs will probably be done."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,20 +95,19 @@ class WorkerProcess:
         starting.add_done_callback(lambda future: _call_on_loop(loop, finish, future))
 
     def _start_executor(self) -> _Started:
-        handover = FileHandover()
-        executor = ProcessPoolExecutor(
-            max_workers=1,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=decode_worker.start,
-            initargs=(self._limits, handover.theirs),
-        )
-        try:
+        with ExitStack() as on_failure:
+            handover = FileHandover()
+            on_failure.callback(handover.close)
+            executor = ProcessPoolExecutor(
+                max_workers=1,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=decode_worker.start,
+                initargs=(self._limits, handover.theirs),
+            )
+            on_failure.callback(executor.shutdown, wait=False, cancel_futures=True)
             pid, gaps = executor.submit(decode_worker.report_ready).result(_START_TIMEOUT_S)
             self._call = large_results.call if _shares_files(executor) else _call
-        except BaseException:  # ends the process, whatever happened, and raises again
-            executor.shutdown(wait=False, cancel_futures=True)
-            handover.close()
-            raise
+            on_failure.pop_all()
         handover.theirs.close()  # the process has its own descriptor of this end
         return executor, handover, pid, gaps
 

@@ -34,6 +34,7 @@ from orchestrator.model import SourceKind
 from orchestrator.settings import Imaging
 from tests.golden.comparison import a_recipe
 from tests.support import pictures
+from tests.support.descriptors import open_sockets
 from tests.support.patience import patience
 from tests.support.process_table import is_alive
 from tests.unit.imaging.conftest import SMALL
@@ -71,11 +72,12 @@ async def test_time_that_a_worker_does_not_get_does_not_count(lane: Lane) -> Non
     pid = await lane.run(_use_processor_for, 0.0, timeout_s=60)  # imports this module there
     os.setpriority(os.PRIO_PROCESS, pid, -10 if os.geteuid() == 0 else 0)
     worker = psutil.Process(pid)
-    before_s = sum(worker.cpu_times()[:2])
-    running = asyncio.ensure_future(lane.run(_use_processor_for, 2.0, timeout_s=4))
-    await _wait_until(lambda: sum(worker.cpu_times()[:2]) - before_s > 1)
+    before_s, began = sum(worker.cpu_times()[:2]), time.monotonic()
+    running = asyncio.ensure_future(lane.run(_use_processor_for, 3.5, timeout_s=4))
+    await _wait_until(lambda: sum(worker.cpu_times()[:2]) - before_s > 3)
     worker.suspend()
-    await asyncio.sleep(4)  # its limit passes, as on a machine that is busy with other work
+    # Its limit passes, as on a machine that is busy with other work; after 30 s it is stalled.
+    await asyncio.sleep(began + 4.5 - time.monotonic())
     worker.resume()
     assert await running == pid
 
@@ -319,6 +321,19 @@ async def test_a_decode_over_the_memory_limit_fails_and_the_pool_still_works(
     assert psutil.Process().memory_info().rss < 1_000_000_000
     good = pictures.png(tmp_path / "good", 300, 200)
     assert await pool.render(a_recipe(good, await pool.probe(good)))
+    await pool.close()
+
+
+async def test_a_lane_that_closes_during_a_call_closes_the_sockets_of_its_workers() -> None:
+    """At once: the event loop may end before it hears of the end of the worker."""
+    pool, before = ImagingPool(SMALL), open_sockets()
+    lane = pool._tiles
+    running = asyncio.ensure_future(lane.run(time.sleep, 60, timeout_s=90))
+    await _wait_until(lambda: len(lane.pids) == 1)
+    lane.close()
+    assert open_sockets() == before
+    with pytest.raises(Unavailable):
+        await running
     await pool.close()
 
 

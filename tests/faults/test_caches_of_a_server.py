@@ -260,9 +260,10 @@ def test_killing_all_processes_during_writes_leaves_a_sound_cache(tmp_path, fold
         server.stop(graceful=False)
         assert not checker.wrong
     with run_server(folder, workers=2, data=data, env=SMALL) as server:
-        Checker(server).ask_all(TILES[:40])
+        # All that the killed ones stored: the row of a file that did not get its name any more is
+        # deleted when a request misses the file. The periodic work enters files without a row.
+        Checker(server).ask_all(TILES)
         assert du(data / "cache" / "derivatives") <= QUOTA
-        # The periodic work of the new processes enters what the killed ones had written.
         wait_until(lambda: is_verified(data), "the index knows every file")
         assert_log_clean(server.log())
     assert is_verified(data)

@@ -39,6 +39,8 @@ from tests.support.serve_process import (
 )
 
 HUNG_S = 4.0
+SLOW_S = 20.0
+"""How late the slow node of a pool answers."""
 CLIENTS = 200
 
 
@@ -96,7 +98,7 @@ first_byte_timeout_s = {HUNG_S}
 kind = "cantaloupe"
 addresses = {json.dumps([node.address for node in nodes])}
 queue_timeout_s = 100
-canary_s = {2 * patience()}
+canary_s = {min(2 * patience(), SLOW_S / 2)}
 decode_memory = "5MB"
 
 [[image_server.rules]]
@@ -310,7 +312,7 @@ def test_a_slow_and_a_dead_node_cost_neither_cache_hits_nor_the_tiles_of_others(
     def script() -> None:
         load.wait_until(lambda: all(requested(node) for node in nodes), "all nodes are used")
         before_s = load.measure_hits()
-        slow.delay_s = 20.0
+        slow.delay_s = SLOW_S
         dead.stop()
         during_s = load.measure_hits()
         assert during_s < 3 * before_s + 0.3 * patience(), "cache hits are as fast as before"

@@ -56,7 +56,7 @@ test-debian13: ## run all tests in a system of Debian 13 that it makes (ARGUMENT
 bless: setup ## write the golden files again
 	BLESS=1 $(PYTEST) tests/golden
 
-soak: setup ## run the long fault, fuzz and kill tests, of which test has short forms, and property tests with new examples
+soak: setup ## run the long fault, fuzz and kill tests (test runs short forms), and property tests with new examples
 	$(PYTEST) --timeout=3600 --hypothesis-profile=search -m "soak or hypothesis" tests
 
 audit: setup ## look for known vulnerabilities in the packages of the lock files (needs the registries)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.patience import ANSWER_S
+from tests.support.patience import PATIENT_DATABASE
 from tests.support.serve_process import COMMAND
 
 
@@ -36,7 +36,7 @@ def run_command(*words: object, env: dict[str, str] | None = None, timeout_s: fl
     """Run `orchestrator WORDS` and wait for its end; any exit status is a result."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")
-    } | {"ORCHESTRATOR_DATABASE__ANSWER_TIMEOUT_S": str(ANSWER_S)}
+    } | PATIENT_DATABASE
     done = subprocess.run(
         [str(COMMAND), *map(str, words)],
         capture_output=True,

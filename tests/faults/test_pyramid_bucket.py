@@ -24,7 +24,7 @@ from PIL import Image
 from orchestrator.catalog.embedded.database import embedded
 from tests.support import pictures
 from tests.support.bucket_events import PyramidBuckets
-from tests.support.patience import ANSWER_S, patience
+from tests.support.patience import PATIENT_DATABASE, patience
 from tests.support.serve_process import COMMAND
 from tests.support.weed import weed
 
@@ -173,7 +173,7 @@ def installation(folder: Path) -> Iterator[Installation]:
     ):
         env = {name: value for name, value in os.environ.items() if "ORCHESTRATOR" not in name} | {
             "ORCHESTRATOR_DATABASE__DSN": server.dsn,
-            "ORCHESTRATOR_DATABASE__ANSWER_TIMEOUT_S": str(ANSWER_S),
+            **PATIENT_DATABASE,
             "ORCHESTRATOR_STORAGE__ROOT": str(folder / "objects"),
             "ORCHESTRATOR_CACHE__FREE_SPACE_FLOOR": "0",
             "ORCHESTRATOR_JOBS__HEARTBEAT_S": "1",

@@ -8,6 +8,8 @@ ANSWER_S = 10.0
 """Time after which a silent database counts as away, where a test is about something else. The
 shortest of the product, 0.8 s, is less than what a busy machine may need for one fsync.
 """
+PATIENT_DATABASE = {"ORCHESTRATOR_DATABASE__ANSWER_TIMEOUT_S": str(ANSWER_S)}
+"""The same in the environment of a process."""
 
 
 def patience() -> float:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.patience import ANSWER_S, patience
+from tests.support.patience import PATIENT_DATABASE, patience
 from tests.support.process_table import resident_bytes
 
 COMMAND = Path(sys.executable).with_name("orchestrator")
@@ -308,7 +308,7 @@ def start_server(
                 **environment,
                 # Where running installations are recorded: not among those of the user.
                 "XDG_STATE_HOME": str(data.parent / "state"),
-                "ORCHESTRATOR_DATABASE__ANSWER_TIMEOUT_S": str(ANSWER_S),
+                **PATIENT_DATABASE,
                 **(env or {}),
                 MARK: mark,
             },

@@ -8,7 +8,6 @@ import functools
 import http.server
 import json
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support import pictures
+from tests.support.patience import within
 from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
 
 ENV = {"ORCHESTRATOR_INGEST__ALLOW_PRIVATE_ADDRESSES": "true"}
@@ -163,13 +163,3 @@ def test_the_id_of_a_request_is_in_every_log_line_of_its_jobs_and_in_their_reque
     of_assets = [line for line in lines if str(line.get("asset", "")).startswith("1/4/named%2F")]
     assert {line.get("request_id") for line in of_assets} == {"from-the-client"}
     assert [line for line in of_assets if "job" in line]
-
-
-def within(seconds: float, check: Any) -> bool:
-    """True as soon as `check` is, False if it is not in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if check():
-            return True
-        time.sleep(0.05)
-    return False

@@ -38,7 +38,7 @@ def server(tmp_path_factory):
 
 
 def send(host: str, target: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-    connection = http.client.HTTPConnection(host, timeout=10)
+    connection = http.client.HTTPConnection(host, timeout=60)
     connection._validate_path = lambda _path: None  # the client must send invalid targets
     connection._encode_request = lambda text: text.encode("utf-8")
     try:

@@ -7,17 +7,15 @@ import pty
 import re
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import Command, Done, run_command
 from tests.support import pictures
-from tests.support.patience import patience
+from tests.support.patience import patience, within
 from tests.support.serve_process import COMMAND, ServeProcess, assert_log_clean, fetch, run_server
 
 
@@ -45,15 +43,6 @@ def on_server(server: ServeProcess) -> Command:
 
 def info(server: ServeProcess, name: str) -> int:
     return fetch(f"{server.public}/iiif/3/{name.replace('/', '%2F')}/info.json").status
-
-
-def within(seconds: float, check: Any) -> bool:
-    deadline = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def test_images_are_listed_as_a_table_and_as_json(on_server: Command) -> None:

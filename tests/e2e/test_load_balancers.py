@@ -21,6 +21,7 @@ import yaml
 
 from tests.e2e.conftest import run_command
 from tests.support import pictures
+from tests.support.patience import patience
 from tests.support.serve_process import (
     ServeProcess,
     assert_log_clean,
@@ -205,7 +206,7 @@ def test_nginx_never_caches_a_restricted_image(nginx: str, server: ServeProcess)
     words = ("images", "set", "1/1/sub%2Fpage", "--roles", "staff", "--max-unauthorised", "0")
     assert run_command(*words, "--data", server.data).status == 0
     other = TILE.replace("/128,", "/100,")
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 2 * patience()
     while fetch(nginx + other, Cookie=str(time.monotonic_ns())).status != 401:
         assert time.monotonic() < deadline
     for _ in range(2):

@@ -19,6 +19,7 @@ from PIL import Image
 
 from tests.e2e.conftest import Done, run_command
 from tests.support import pictures
+from tests.support.patience import patience
 from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
 from tests.support.weed import BUCKET, CREDENTIALS, s3_settings, weed
 
@@ -133,7 +134,7 @@ def test_a_replaced_object_is_never_served_in_part_and_is_ingested_again_by_itse
     site.put(pictures.pyramid_tiff(site.folder / "new.tif", 800, 600, seed=5), "changing.tif")
     tile = "0,0,256,256/256,256/0/default.jpg"
     assert site.tile("changing", tile).status == 503
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 60 * patience()
     while site.tile("changing", tile).status != 200:
         assert time.monotonic() < deadline
         time.sleep(0.2)

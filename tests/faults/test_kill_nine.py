@@ -21,6 +21,7 @@ from PIL import Image
 
 from loadtests.benches.s3_server import counted_s3_server, s3_settings
 from tests.support import pictures
+from tests.support.patience import patience
 from tests.support.serve_process import (
     ServeProcess,
     assert_log_clean,
@@ -128,7 +129,7 @@ def test_no_image_is_incomplete_while_processes_are_killed_one_after_another(
                         cached.unlink()
                 with suppress(ProcessLookupError, IndexError):
                     os.kill(random_numbers.choice(killable_processes(server)), signal.SIGKILL)
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 120 * patience()
             before = reader.answered
             while reader.answered < before + 100 and time.monotonic() < deadline:
                 time.sleep(0.1)
@@ -155,7 +156,7 @@ def test_no_partial_file_is_used_after_all_processes_are_killed_at_once(tmp_path
                 tiles_before = (
                     4 * turn
                 )  # in the first turn before any tile is published, then later
-                deadline = time.monotonic() + 10
+                deadline = time.monotonic() + 10 * patience()
                 while len(published_tiles(data)) < tiles_before and time.monotonic() < deadline:
                     time.sleep(0.01)
                 for pid in server.processes():

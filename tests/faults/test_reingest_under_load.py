@@ -16,6 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from tests.support.patience import patience
 from tests.support.serve_process import COMMAND, ServeProcess, assert_log_clean, fetch, run_server
 
 RED, BLUE = ((200, 30, 30), (1400, 1000)), ((30, 30, 200), (1200, 900))
@@ -134,7 +135,7 @@ def test_no_answer_mixes_two_versions_while_an_asset_is_ingested_again(tmp_path)
         assert {rest: len(colours) for rest, colours in reader.colours.items()} == dict.fromkeys(
             REQUESTS, 2
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 20 * patience()
         while len(stored_objects(server)) != 6 and time.monotonic() < deadline:
             time.sleep(0.2)
         assert len(stored_objects(server)) == 6, stored_objects(server)

@@ -69,7 +69,7 @@ def moto(port: int = 0) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     try:
         client = sqs_client(address)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 60 * patience()
         while True:
             with suppress(Exception):
                 client.list_queues()

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.patience import patience
 from tests.support.serve_process import fetch, free_port
 
 IIPSRV = Path("/usr/lib/iipimage-server/iipsrv.fcgi")
@@ -166,7 +167,7 @@ http {{
 
 
 def _wait_for(address: str, log: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * patience()
     while time.monotonic() < deadline:
         with suppress(OSError):
             fetch(address, timeout_s=2)

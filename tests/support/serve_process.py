@@ -203,7 +203,7 @@ class ServeProcess:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after SIGTERM\n{self.log_tail()}") from None
         assert status == 0, f"exit status {status} after SIGTERM\n{self.log_tail()}"
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + 3 * patience()
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not left, f"left running: {left}"

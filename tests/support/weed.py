@@ -14,6 +14,7 @@ from typing import Any
 import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tests.support.patience import patience
 from tests.support.serve_process import free_port
 
 BUCKET = "pictures"
@@ -132,7 +133,7 @@ def s3_client(endpoint: str) -> Any:
 
 def _make_bucket(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
     client = s3_client(endpoint)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 60 * patience()
     try:
         while time.monotonic() < deadline and process.poll() is None:
             with suppress(BotoCoreError, ClientError):

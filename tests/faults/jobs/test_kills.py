@@ -110,7 +110,7 @@ async def _finished(system: JobSystem, batch: int, within_s: float) -> Batch:
 def _kill_database(folder: Path, server: EmbeddedDatabase) -> None:
     pid = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
     os.kill(pid, signal.SIGKILL)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 30 * patience()
     while not server.revive():
         if time.monotonic() > until:
             raise TimeoutError("the database did not come back")

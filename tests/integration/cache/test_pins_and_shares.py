@@ -17,6 +17,7 @@ from orchestrator.cache.disk.file_names import parse, place, share_of
 from orchestrator.scavenger.scavenger import Scavenger
 from tests.integration.cache.conftest import Open
 from tests.support.caches import BODY, ManualClock, a_product, du
+from tests.support.patience import patience
 
 QUOTA = 1_000_000
 
@@ -292,7 +293,7 @@ async def test_an_unused_cache_does_no_periodic_work(open_cache: Open) -> None:
     periodic.run = lambda: (runs.append(time.monotonic()), run())[1]  # type: ignore
     scavenger = Scavenger([cache], low_water=0.9, every_s=0.05)
     task = asyncio.create_task(scavenger.run())
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * patience()
     while not cache._thread.is_idle and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
     before, waits = len(runs), 8
@@ -302,7 +303,7 @@ async def test_an_unused_cache_does_no_periodic_work(open_cache: Open) -> None:
     assert len(runs) - before <= 2, "only the pass that looks for dead processes"
     await cache.get(a_product(1))
     assert not cache._thread.is_idle
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * patience()
     while cache._activity.uses and time.monotonic() < deadline:
         await asyncio.sleep(0.01)
     assert not cache._activity.uses, "woken, it records what was used"

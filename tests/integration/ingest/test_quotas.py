@@ -12,6 +12,7 @@ import pytest
 from orchestrator.catalog.asset_transaction import lock_asset
 from orchestrator.errors import InvalidInput, OverQuota, StorageUnavailable, Unprocessable
 from orchestrator.ingest.register import Request
+from orchestrator.ingest.scratch import Scratch
 from orchestrator.model import AssetId, AssetState
 from tests.support import pictures
 from tests.support.ingesting import IngestSystem
@@ -138,7 +139,9 @@ async def test_ingests_are_not_both_refused_for_the_originals_that_they_serve_me
                 await asyncio.sleep(0.01)
 
     system.store.before_put = wait_for_both
-    tasks = [asyncio.create_task(system.ingest(request)) for request in requests]
+    scratch = ClosedScratch(system.settings.data_dir / "scratch", floor_bytes=0)
+    runner = system.build(scratch=scratch).runner
+    tasks = [asyncio.create_task(runner.ingest(request)) for request in requests]
     async with asyncio.timeout(60 * patience()):
         while not await are_servable(system, requests):
             await asyncio.sleep(0.01)
@@ -146,11 +149,26 @@ async def test_ingests_are_not_both_refused_for_the_originals_that_they_serve_me
             # Neither can give its original up before both were refused.
             for request in requests:
                 await lock_asset(connection, request.id)
-            while await system.count_waiting() < sum(not task.done() for task in tasks):
+            scratch.has_room.set()
+            while await system.count_waiting() < len(tasks):
                 await asyncio.sleep(0.01)
         done = await asyncio.gather(*tasks, return_exceptions=True)
+    await scratch.close()
     assert sum(isinstance(each, OverQuota) for each in done) == 1
     await system.assert_exact()
+
+
+class ClosedScratch(Scratch):
+    """Scratch space in which no conversion begins before `has_room` is set."""
+
+    def __init__(self, place: Path, floor_bytes: int) -> None:
+        super().__init__(place, floor_bytes)
+        self.has_room = asyncio.Event()
+
+    async def check_room(self, expected_bytes: int) -> None:
+        """As Scratch.check_room, when there may be room."""
+        await self.has_room.wait()
+        await super().check_room(expected_bytes)
 
 
 async def are_servable(system: IngestSystem, requests: list[Request]) -> bool:

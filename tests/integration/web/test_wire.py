@@ -292,7 +292,7 @@ async def test_clients_that_disconnect_at_once_leave_no_task_and_no_descriptor(
         )
 
     async def settled(limits: tuple[int, int, int]) -> bool:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 10 * patience()
         while any(now > limit for now, limit in zip(held(), limits, strict=True)):
             if time.monotonic() > end:
                 return False

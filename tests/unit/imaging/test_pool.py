@@ -370,7 +370,7 @@ def test_killing_the_parent_ends_its_workers(tmp_path: Path) -> None:
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(pids) == 3
         parent.kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 5 * patience()
     while any(psutil.pid_exists(pid) for pid in pids):
         assert time.monotonic() < deadline, "a worker still runs after its parent was killed"
         time.sleep(0.05)

@@ -19,6 +19,7 @@ from orchestrator.settings import Imaging
 from tests.golden.comparison import a_recipe
 from tests.support import jp2_files as jp2
 from tests.support import pictures
+from tests.support.patience import patience
 
 LIMITED = Imaging(processes=2, threads=1, memory_limit=1024**3, siblings=False)
 """A worker keeps 64 MB of decoded pixels, that is 16 megapixels."""
@@ -144,7 +145,7 @@ async def seconds_to_cut(path: Path, *, parts: int, pause_s: float = 0.0) -> lis
     try:
         facts = await pool.probe(path)
         pool.start_tile_workers()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60 * patience()):
             while len(pool.pids) < 3:  # two for tiles, and that of the probe
                 await asyncio.sleep(0.01)
         before = processor_seconds(pool)

@@ -16,6 +16,7 @@ from orchestrator.web.access_log import (
     format_line,
     open_access_log,
 )
+from tests.support.patience import patience
 
 ACCESS = AccessRecord(
     asset="1/1/é",
@@ -60,7 +61,7 @@ def test_a_single_line_is_written_soon_without_a_second_one(tmp_path: Path) -> N
     for _ in range(20):
         size = (tmp_path / "log").stat().st_size
         log.write(b"x\n")
-        end = time.monotonic() + 5
+        end = time.monotonic() + 5 * patience()
         while (tmp_path / "log").stat().st_size == size and time.monotonic() < end:
             time.sleep(0.002)
         assert (tmp_path / "log").stat().st_size == size + 2
@@ -91,7 +92,7 @@ def test_a_failed_reopen_is_logged_and_the_log_continues_in_the_old_file(
     log = AccessLog(str(folder / "log"))
     folder.rename(moved)
     log.reopen()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 10 * patience()
     while not caplog.records and time.monotonic() < until:
         time.sleep(0.002)
     assert caplog.messages == ["access log not reopened"]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.support import pictures
-from tests.support.patience import within
+from tests.support.patience import PATIENT_DATABASE, within
 from tests.support.serve_process import COMMAND, assert_log_clean, fetch, run_server
 
 BASE = "/iiif/3/1%2F1%2Fsecret"
@@ -38,7 +38,7 @@ def command(server, *words: str) -> str:
         text=True,
         timeout=60,
         check=False,
-        env={**os.environ},
+        env={**os.environ, **PATIENT_DATABASE},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

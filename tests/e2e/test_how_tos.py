@@ -99,7 +99,8 @@ def script_of(blocks: list[Block]) -> str:
         elif block.kind == "sh background":
             parts.append(f"(exec {block.text.strip()}) > background.log 2>&1 &\n")
         else:
-            parts.append(block.text)
+            # Notices of a change take a second; on a busy machine longer.
+            parts.append(re.sub(r"^sleep 1$", f"sleep {patience():.1f}", block.text, flags=re.M))
     return "".join(parts)
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 from tests.support import pictures
 from tests.support.cantaloupe_double import CREDENTIALS, CantaloupeDouble, cantaloupe_double
 from tests.support.cantaloupe_fixture import cantaloupe
-from tests.support.patience import patience, within
+from tests.support.patience import PATIENT_DATABASE, patience, within
 from tests.support.serve_process import (
     COMMAND,
     Reply,
@@ -67,7 +67,13 @@ class Installation:
 
     def ingest(self, path: Path) -> None:
         words = ["ingest", path, "--id", f"1/1/{path.stem}", "--data", self.server.data]
-        subprocess.run([COMMAND, *map(str, words)], check=True, capture_output=True, timeout=300)
+        subprocess.run(
+            [COMMAND, *map(str, words)],
+            check=True,
+            capture_output=True,
+            timeout=300,
+            env={**os.environ, **PATIENT_DATABASE},
+        )
 
 
 @pytest.fixture(scope="module")

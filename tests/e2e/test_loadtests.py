@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.bench import main
+from tests.support.patience import patience
 from tests.support.scenes import write_jpeg
 from tests.support.serve_process import ServeProcess, assert_log_clean, run_server
 
@@ -62,7 +63,7 @@ def test_every_scenario_runs_without_a_failed_request_and_a_blocked_loop(tmp_pat
     files = scenarios()
     with run_server(tmp_path / "pictures", workers=2, data=tmp_path / "data") as server:
         server.wait_converted(expected=2)
-        printed = run_locust(server, files, users=2 * len(files), seconds=10)
+        printed = run_locust(server, files, users=2 * len(files), seconds=round(10 * patience()))
         stalls = server.stalls()
         percentiles = make_load(server)
     for kind in KINDS:
@@ -93,7 +94,12 @@ def make_load(server: ServeProcess) -> str:
     words = ["make", "--silent", "--dry-run", "load"]
     printed = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     command = printed.stdout[printed.stdout.rindex(".venv/bin/locust") :]
-    env = {**os.environ, "ADDRESS": server.public, "TIME": "3s", "USERS": "4"}
+    env = {
+        **os.environ,
+        "ADDRESS": server.public,
+        "TIME": f"{round(3 * patience())}s",
+        "USERS": "4",
+    }
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stderr.rpartition("Response time percentiles")[2]

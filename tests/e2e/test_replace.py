@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from tests.support.patience import patience, within
+from tests.support.patience import PATIENT_DATABASE, patience, within
 from tests.support.serve_process import COMMAND, assert_log_clean, fetch, run_server
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
@@ -35,7 +35,7 @@ def ingest(server, path, identifier):
         text=True,
         timeout=120,
         check=False,
-        env={**os.environ},
+        env={**os.environ, **PATIENT_DATABASE},
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -21,6 +21,7 @@ from PIL import Image
 from orchestrator.cache.disk.file_names import asset_hash
 from orchestrator.catalog.embedded.database import embedded
 from tests.e2e.conftest import run_command
+from tests.support.patience import patience
 from tests.support.serve_process import (
     ServeProcess,
     assert_log_clean,
@@ -113,10 +114,10 @@ def test_a_new_version_on_one_host_is_served_by_the_other_within_a_second(tmp_pa
         for host in (one, other):
             assert colours(host, "page") == colours(host, "page") == {"red"}
             assert tiles_on_disk(host, "1/1/page"), "each host has its own disk cache"
-        old = cached_files(other, "1/1/page")
+        old = [*cached_files(one, "1/1/page"), *cached_files(other, "1/1/page")]
         write_flat_image(picture, BLUE)
         ingest(one, shared, picture, "1/1/page")
-        time.sleep(1.0)  # the documented limit
+        time.sleep(patience())  # the documented limit is a second
         assert colours(other, "page") == {"blue"}
         assert colours(one, "page") == {"blue"}
         wait_until(
@@ -134,7 +135,7 @@ def test_a_new_version_on_one_host_is_served_by_the_other_within_a_second(tmp_pa
         wait_until(
             lambda: not cached_files(other, "1/1/page"), "a prefix is cleared within a second", 1
         )
-        time.sleep(1.0)
+        time.sleep(patience())
         renders = other.metric("renders_total")
         assert colours(other, "page") == {"blue"}
         assert other.metric("renders_total") == renders + len(TILES), "made again, not from memory"
@@ -213,7 +214,7 @@ def test_a_host_that_missed_notices_catches_up(
     )
     tile = f"{host.public}/iiif/3/1%2F1%2Fa/{TILES[0]}"
     took_s = wait_until(lambda: fetch(tile).status == 401, "the asset is restricted", 5)
-    assert took_s < 2.0
+    assert took_s < 2.0 * patience()
     wait_until(
         lambda: not any(path.exists() for path in old), "the old version's files are gone", 5
     )

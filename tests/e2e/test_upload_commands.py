@@ -23,6 +23,7 @@ from PIL import Image
 
 from tests.e2e.conftest import Done, run_command
 from tests.support.http_server import respond, run_http_server
+from tests.support.patience import PATIENT_DATABASE
 from tests.support.serve_process import COMMAND
 from tests.support.server_fixtures import S3Server, new_database
 from tests.support.weed import BUCKET, CREDENTIALS, PUBLIC_BUCKET
@@ -72,9 +73,10 @@ class Installation:
 
 
 def _environment() -> dict[str, str]:
-    return {
+    others = {
         name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")
     }
+    return others | PATIENT_DATABASE
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from orchestrator.catalog.batches import BatchDraft
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft
 from orchestrator.settings import Database, Jobs
 from tests.support.jobs import open_job_system
-from tests.support.patience import ANSWER_S
+from tests.support.patience import ANSWER_S, PATIENT_DATABASE, patience, within
 from tests.support.pictures import jpeg
 from tests.support.serve_process import COMMAND, assert_log_clean, fetch, free_port
 from tests.support.server_fixtures import new_database, postgres
@@ -40,6 +40,7 @@ class Place:
         """The environment of its commands."""
         return {
             **os.environ,
+            **PATIENT_DATABASE,
             "ORCHESTRATOR_DATABASE__DSN": self.dsn,
             "ORCHESTRATOR_INGEST__FILE_ROOTS": json.dumps([str(self.folder)]),
         }
@@ -111,14 +112,18 @@ def test_a_worker_ingests_submitted_jobs_and_ends_on_sigterm(place: Place) -> No
         assert bad.fault is not None
         assert (bad.fault.code, bad.fault.stage) == ("origin_not_found", "fetch")
         assert fetch(f"http://127.0.0.1:{port}/health/ready").status == 200
-        figures = fetch(f"http://127.0.0.1:{port}/metrics").body.decode()
-        assert f'jobs_settled_total{{kind="ingest",outcome="done"}} {PICTURES}.0' in figures
-        assert 'job_dead_letters_total{code="origin_not_found"} 1.0' in figures
+
+        def figures() -> str:
+            return fetch(f"http://127.0.0.1:{port}/metrics").body.decode()
+
+        done = f'jobs_settled_total{{kind="ingest",outcome="done"}} {PICTURES}.0'
+        assert within(5, lambda: done in figures()), "counted after the commit that ended the job"
+        assert within(5, lambda: 'job_dead_letters_total{code="origin_not_found"} 1.0' in figures())
         jpeg(missing, 100, 100)
         assert place.json("jobs", "retry", str(bad.id)) == {"retried": 1, "errors": {}}
         assert [job.state for job in place.ended([bad.id])] == ["done"]
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(30) == 0
+        assert worker.wait(30 * patience()) == 0
     finally:
         worker.kill()
         worker.wait()

@@ -31,7 +31,7 @@ from PIL import Image
 from orchestrator.catalog.embedded.database import embedded
 from tests.support import pictures
 from tests.support.four_origins import KINDS, FourOrigins, four_origins
-from tests.support.patience import patience
+from tests.support.patience import PATIENT_DATABASE, patience
 from tests.support.serve_process import (
     COMMAND,
     Reply,
@@ -183,7 +183,12 @@ class Workers:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self._env, "STARTED_BY_TEST": self._server.mark},
+                env={
+                    **os.environ,
+                    **PATIENT_DATABASE,
+                    **self._env,
+                    "STARTED_BY_TEST": self._server.mark,
+                },
             )
 
     def are_started(self) -> bool:

@@ -75,6 +75,7 @@ def test_killed_processes_start_without_the_database_and_become_whole_when_it_is
         ) as server,
     ):
         server.wait_converted()
+        server.wait_listening(2)
         info = f"{server.public}/iiif/3/1%2F1%2Fsample/info.json"
         for _ in range(12):  # both processes have a snapshot of the asset
             assert fetch(info).status == 200

@@ -25,7 +25,7 @@ from PIL import Image
 from orchestrator.routing.image_servers.affinity import rank
 from tests.support import pictures
 from tests.support.image_nodes import ImageNode, image_nodes
-from tests.support.patience import patience
+from tests.support.patience import PATIENT_DATABASE, patience
 from tests.support.pausing import paused
 from tests.support.reference_servers import iipsrv, iipsrv_processes
 from tests.support.serve_process import (
@@ -381,7 +381,7 @@ def command(server: ServeProcess, *words: str, is_checked: bool = True) -> str:
     arguments = [str(COMMAND), *words, "--config", str(config), "--data", str(server.data)]
     done = subprocess.run(
         arguments, capture_output=True, text=True, check=False,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(server.data), **ports},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(server.data), **PATIENT_DATABASE, **ports},
     )  # fmt: skip
     assert not is_checked or done.returncode == 0, done.stderr
     return done.stdout

@@ -18,6 +18,7 @@ from orchestrator.storage.filesystem_store import FilesystemStore
 from orchestrator.storage.store import read
 from tests.support import pictures
 from tests.support.counting_proxy import CountedRequests, counting_proxy
+from tests.support.patience import patience
 from tests.support.pausing import paused
 from tests.support.serve_process import (
     Reply,
@@ -30,10 +31,6 @@ from tests.support.serve_process import (
 from tests.support.small_disks import mounted
 from tests.support.weed import s3_settings, weed
 
-TIME_OUTS = {
-    "ORCHESTRATOR_STORAGE__CONNECT_TIMEOUT_S": "1",
-    "ORCHESTRATOR_STORAGE__READ_TIMEOUT_S": "1",
-}
 COLD = ("cold-1", "cold-2", "cold-3")
 """Nothing is requested of them before: an info document brings the source to fast disk."""
 
@@ -48,7 +45,8 @@ class Site:
 
     def tile(self, name: str, x: int = 0) -> Reply:
         path = f"{x},100,256,256/256,256/0/default.jpg"
-        return fetch(f"{self.server.public}/iiif/3/1%2F1%2F{name}/{path}")
+        url = f"{self.server.public}/iiif/3/1%2F1%2F{name}/{path}"
+        return fetch(url, timeout_s=60 * patience())
 
     def assert_refused(self, name: str) -> None:
         answer = self.tile(name)
@@ -67,7 +65,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
         endpoint = stack.enter_context(weed(tmp_path / "weed"))
         children = psutil.Process().children(recursive=True)
         proxy = stack.enter_context(counting_proxy(endpoint))
-        env = s3_settings(proxy.address) | TIME_OUTS
+        limit = str(patience())
+        env = s3_settings(proxy.address) | {
+            "ORCHESTRATOR_STORAGE__CONNECT_TIMEOUT_S": limit,
+            "ORCHESTRATOR_STORAGE__READ_TIMEOUT_S": limit,
+        }
         data = tmp_path / "data"
         server = stack.enter_context(run_server(folder, workers=2, data=data, env=env))
         server.wait_converted(expected=5)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.support.patience import patience
+from tests.support.patience import PATIENT_DATABASE, patience
 from tests.support.serve_process import COMMAND, ServeProcess, assert_log_clean, fetch, run_server
 
 RED, BLUE = ((200, 30, 30), (1400, 1000)), ((30, 30, 200), (1200, 900))
@@ -49,7 +49,7 @@ def ingest(server: ServeProcess, path: Path) -> None:
         text=True,
         timeout=120,
         check=False,
-        env={**os.environ, **LONG_TIMEOUTS},
+        env={**os.environ, **PATIENT_DATABASE, **LONG_TIMEOUTS},
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -128,7 +128,7 @@ def test_no_answer_mixes_two_versions_while_an_asset_is_ingested_again(tmp_path)
             for colour, size in (BLUE, RED):
                 Image.new("RGB", size, colour).save(path, quality=90)
                 ingest(server, path)
-                time.sleep(0.3)
+                time.sleep(0.3 * patience())
         assert not reader.mixed, reader.mixed[:10]
         assert set(reader.statuses) <= {200, 503}, reader.statuses
         assert reader.statuses[503] <= reader.statuses[200] / 100, reader.statuses

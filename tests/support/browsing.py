@@ -93,7 +93,7 @@ class Visit:
         before = -1
         while before != len(self.answers):
             before = len(self.answers)
-            self.page.wait_for_timeout(600)
+            self.page.wait_for_timeout(600 * patience())
             self.page.wait_for_load_state("networkidle")
 
     def wheel_in(self, selector: str, steps: int) -> None:

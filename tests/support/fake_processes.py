@@ -34,9 +34,10 @@ def ends_on_sigterm(settings: Settings, role: str, index: int) -> None:
 
 
 def ignores_sigterm(settings: Settings, role: str, index: int) -> None:
-    """Run until SIGKILL."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    write_note(settings, role, index).with_suffix(".ready").touch()
+    """Run until SIGKILL; create an `.asked` file for SIGTERM."""
+    path = write_note(settings, role, index)
+    signal.signal(signal.SIGTERM, lambda *_: path.with_suffix(".asked").touch())
+    path.with_suffix(".ready").touch()
     while True:
         time.sleep(1)
 

@@ -1,6 +1,6 @@
 """The parts of ingest for tests, with a store that records its operations.
 
-Run as a module, it converts registered assets until a test kills it:
+Run as a module, it converts registered assets, but stores none, until a test kills it:
 `python -m tests.support.ingesting DSN DATA`.
 """
 
@@ -276,10 +276,15 @@ async def open_ingest_system(
             await catalog.close()
 
 
+async def _never(key: str) -> None:
+    await asyncio.Event().wait()
+
+
 async def _convert(dsn: str, data: Path) -> None:
     settings = settings_for(dsn, data)
     imaging = ImagingPool(Imaging(processes=1))
     async with open_ingest_system(settings, imaging) as system:
+        system.store.before_put = _never
         await system.pipeline.conversion_jobs.submit_missing()
         await system.conversion_worker(slots=1).run()
 

@@ -167,6 +167,16 @@ class ServeProcess:
         lines = [line for line in self.log().splitlines() if f'"{event}"' in line]
         return [entry for line in lines if (entry := json.loads(line))["event"] == event]
 
+    def wait_listening(self, workers: int) -> None:
+        """Wait until so many serve processes listen: the server is ready when the first one is."""
+        wait_until(
+            lambda: (
+                sum(each["role"] == "serve" for each in self.log_events("listening")) >= workers
+            ),
+            f"{workers} serve processes listen",
+            READY_S,
+        )
+
     def log_tail(self, lines: int = 40) -> str:
         return "\n".join(self.log().splitlines()[-lines:])
 

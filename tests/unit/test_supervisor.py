@@ -62,7 +62,7 @@ class Supervised:
 def supervised(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
     started: list[Supervised] = []
 
-    def start(entry: str, workers: int = 2, drain_s: float = 5) -> Supervised:
+    def start(entry: str, workers: int = 2, drain_s: float = 60) -> Supervised:
         started.append(Supervised(tmp_path / "data", entry, workers, drain_s))
         return started[-1]
 
@@ -114,10 +114,10 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_drain_time(
 ) -> None:
     it = supervised("ignores_sigterm", drain_s=0.3)
     wait_until(lambda: len(it.notes()) == 3, "three processes ready")
-    it.process.send_signal(signal.SIGTERM)
     began = time.monotonic()
+    it.process.send_signal(signal.SIGTERM)
     assert it.process.wait(timeout=10 * patience()) == 0
-    assert 0.4 < time.monotonic() - began < 5
+    assert time.monotonic() - began > 0.3
     assert not any(is_alive(pid) for pid in it.all_pids())
 
 
@@ -125,7 +125,7 @@ def test_a_second_signal_kills_the_processes_at_once(supervised: Callable[..., S
     it = supervised("ignores_sigterm", drain_s=60)
     wait_until(lambda: len(it.notes()) == 3, "three processes ready")
     it.process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    wait_until(lambda: len(it.notes(".asked")) == 3, "all are asked to end")
     it.process.send_signal(signal.SIGINT)
     assert it.process.wait(timeout=10 * patience()) == 0
     assert not any(is_alive(pid) for pid in it.all_pids())

@@ -284,7 +284,7 @@ async def test_lookups_and_writes_are_counted_by_outcome(open_cache: Open) -> No
 
 async def test_an_unused_cache_does_no_periodic_work(open_cache: Open) -> None:
     """Its thread sleeps, and passes of the scavenger do not wake it."""
-    cache = await open_cache(use_flush_s=0.05)
+    cache = await open_cache(use_flush_s=0.05 * patience())
     assert await cache.put(a_product(1), BODY)
     assert await cache.get(a_product(1)) == BODY
     runs: list[float] = []

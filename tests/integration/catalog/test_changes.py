@@ -23,7 +23,7 @@ from orchestrator.errors import CatalogUnavailable
 from orchestrator.model import AssetId
 from orchestrator.settings import Database
 from tests.integration.catalog.test_assets import CONVERTED, NAMES, PLANNED, a_draft
-from tests.support.patience import patience
+from tests.support.patience import ANSWER_S, patience
 
 
 class EventLog:
@@ -156,7 +156,8 @@ async def test_the_listener_reconnects_when_the_server_ends_its_connection(
         connection = await asyncpg.connect(database.dsn.get_secret_value())
         await connection.execute(
             """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-               WHERE query LIKE 'LISTEN%' AND datname = current_database()"""
+               WHERE application_name LIKE 'orchestrator process %'
+                   AND datname = current_database()"""
         )
         await connection.close()
         await log.until("lost", 2)
@@ -190,19 +191,15 @@ async def test_the_listener_detects_a_connection_that_fails_silently(
     port = server.sockets[0].getsockname()[1]
     name = database.dsn.get_secret_value().partition("@/")[2].partition("?")[0]
     monkeypatch.setattr("orchestrator.catalog.listener.PROBE_S", 0.2)
-    monkeypatch.setattr("orchestrator.catalog.listener.ANSWER_S", 0.3)
+    monkeypatch.setattr("orchestrator.catalog.listener.ANSWER_S", 2 * patience())
     settings = database.model_copy(
-        update={
-            "dsn": SecretStr(f"postgresql://postgres@127.0.0.1:{port}/{name}?sslmode=disable"),
-            "query_timeout_s": 0.3,
-            "connect_timeout_s": 0.3,
-        }
+        update={"dsn": SecretStr(f"postgresql://postgres@127.0.0.1:{port}/{name}?sslmode=disable")}
     )
     async with listening(settings) as log:
         await asyncio.sleep(0.5)
         assert log.events == ["restored"]
         stuck.set()
-        await log.until("lost", 3)
+        await log.until("lost", 15)
         log.events.clear()
         stuck.clear()
         await log.until("restored", 10)
@@ -212,9 +209,7 @@ async def test_the_listener_detects_a_connection_that_fails_silently(
 async def test_pool_and_listener_survive_a_restart_of_the_database(tmp_path: Path) -> None:
     manager = embedded(tmp_path)
     server = await asyncio.to_thread(manager.__enter__)
-    settings = Database(
-        dsn=SecretStr(server.dsn), pool_min=2, connect_timeout_s=1, query_timeout_s=2
-    )
+    settings = Database(dsn=SecretStr(server.dsn), pool_min=2, answer_timeout_s=ANSWER_S)
     try:
         await migrate(settings)
         catalog = await Catalog.open(settings)
@@ -240,7 +235,9 @@ async def test_pool_and_listener_survive_a_restart_of_the_database(tmp_path: Pat
 
 
 async def test_a_full_pool_is_unavailable_after_a_while(database: Database) -> None:
-    small = database.model_copy(update={"pool_max": 2, "query_timeout_s": 0.3})
+    small = database.model_copy(
+        update={"pool_min": 2, "pool_max": 2, "query_timeout_s": 2 * patience()}
+    )
     catalog = await Catalog.open(small)
     async with catalog.connection(), catalog.connection():
         with pytest.raises(CatalogUnavailable):
@@ -250,7 +247,7 @@ async def test_a_full_pool_is_unavailable_after_a_while(database: Database) -> N
 
 
 async def test_a_query_that_takes_too_long_is_cancelled(database: Database) -> None:
-    hasty = database.model_copy(update={"query_timeout_s": 0.3})
+    hasty = database.model_copy(update={"query_timeout_s": 2 * patience()})
     catalog = await Catalog.open(hasty)
     blocker = await asyncpg.connect(database.dsn.get_secret_value())
     async with blocker.transaction():

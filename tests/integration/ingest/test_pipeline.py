@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -209,15 +210,21 @@ async def test_a_conversion_that_was_overtaken_removes_its_objects(system: Inges
     assert await system.store.keys() == set()
 
 
-async def test_a_file_replaced_during_its_conversion_is_not_published(system: IngestSystem) -> None:
+async def test_a_file_replaced_during_its_conversion_is_not_published(
+    system: IngestSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = pictures.fractal(system.pictures / "a.png", 1600, 1200)
     await system.register(path)
-    converting = asyncio.create_task(system.pipeline.converter.convert(ID))
-    while not list((system.settings.data_dir / "scratch").glob("*/*/*")):
-        await asyncio.sleep(0.01)
-    os.utime(path, (1, 1))
+    convert = system.imaging.convert_with_thumbnails
+
+    async def replace_meanwhile(*args: Any) -> Any:
+        made = await convert(*args)
+        os.utime(path, (1, 1))
+        return made
+
+    monkeypatch.setattr(system.imaging, "convert_with_thumbnails", replace_meanwhile)
     with pytest.raises(SourceChanged):
-        await converting
+        await system.pipeline.converter.convert(ID)
     assert (await system.asset()).state is AssetState.REGISTERED
     assert await system.store.keys() == set()
     assert system.scratch() == []

@@ -13,7 +13,10 @@ from orchestrator.catalog.batches import BatchDraft
 from orchestrator.catalog.jobs import INGEST, LANES
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.ingest.job_handler import draft_from_message
+from orchestrator.jobs.job_sweeper import JobSweeper
+from tests.support.caches import ManualClock
 from tests.support.jobs import KIND, LEASES, JobSystem, RecordingHandler, drafts, running
+from tests.support.patience import patience
 
 
 async def test_jobs_of_a_silent_worker_run_again(either: JobSystem) -> None:
@@ -84,22 +87,26 @@ async def test_after_an_outage_workers_have_time_to_send_heartbeats(
     await system.submitter.submit(drafts(1))
     await system.catalog.claims.claim("slow", [KIND], LANES, 9)
     await asyncio.sleep(LEASES["lease_s"] + 0.1)
-    sweeper = system.sweeper(every_s=0.01)
+    clock = ManualClock()
+    sweeper = JobSweeper(system.catalog, system.settings.jobs, every_s=0.01, now=clock)
     depths = system.catalog.claims.depths
-    was_away = asyncio.Event()
+    sweeps = 0
 
-    async def away() -> list[object]:
-        if was_away.is_set():
+    async def away_at_first() -> list[object]:
+        nonlocal sweeps
+        sweeps += 1
+        if sweeps > 1:
             return await depths()  # type: ignore[return-value]
-        was_away.set()
         raise CatalogUnavailable("The catalogue does not answer.")
 
-    monkeypatch.setattr(system.catalog.claims, "depths", away)
+    monkeypatch.setattr(system.catalog.claims, "depths", away_at_first)
     async with running(sweeper.run()):
-        await was_away.wait()
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(20 * patience()):
+            while sweeps < 4:  # two have ended since the outage
+                await asyncio.sleep(0.01)
         assert (await system.job(1)).state == "running"
-        await system.until([1], lambda job: job.state == "queued", 5)
+        clock.advance(2 * LEASES["heartbeat_s"])
+        await system.until([1], lambda job: job.state == "queued")
 
 
 async def test_of_several_sweepers_one_recovers_a_job(system: JobSystem) -> None:

@@ -19,6 +19,7 @@ from orchestrator.errors import (
     OriginUnavailable,
     StorageUnavailable,
 )
+from orchestrator.jobs.job_sweeper import JobSweeper
 from orchestrator.jobs.worker_loop import Worker
 from orchestrator.work_context import WorkContext, work_context, working_for
 from tests.support.jobs import (
@@ -49,7 +50,7 @@ async def test_every_job_of_a_batch_runs_once_and_is_counted(either: JobSystem) 
 
 
 async def test_a_worker_fills_its_slots_and_no_more(system: JobSystem) -> None:
-    handler = RecordingHandler(seconds=0.8)
+    handler = RecordingHandler(seconds=0.8 * patience())
     recorded = await system.submitter.submit(drafts(10))
     async with system.working(handler):
         await system.ended(recorded.ids)
@@ -68,7 +69,7 @@ async def test_a_job_starts_a_moment_after_it_is_submitted(system: JobSystem) ->
                 while len(handler.started) < expected:
                     await asyncio.sleep(0.002)
             waits.append(time.monotonic() - before)
-    assert sorted(waits)[2] < 0.3, waits  # measured: 10 ms on a quiet machine
+    assert sorted(waits)[2] < 0.3 * patience(), waits  # measured: 10 ms on a quiet machine
 
 
 async def test_a_job_that_fails_for_a_while_is_retried_and_counted_once(either: JobSystem) -> None:
@@ -162,7 +163,7 @@ async def test_four_priority_jobs_run_for_each_normal_one(system: JobSystem) -> 
 
 
 async def test_jobs_of_one_host_never_exceed_its_limit_with_two_workers(system: JobSystem) -> None:
-    handler = RecordingHandler(seconds=0.05)
+    handler = RecordingHandler(seconds=0.2)
     recorded = await system.submitter.submit(drafts(12, host="slow.example"))
     options = replace(FAST, per_host=2)
     async with system.working(handler, options), running(system.worker(handler, options).run()):
@@ -171,23 +172,24 @@ async def test_jobs_of_one_host_never_exceed_its_limit_with_two_workers(system: 
 
 
 async def test_a_busy_host_delays_no_other_host(system: JobSystem) -> None:
-    slow, quick = RecordingHandler(seconds=2), RecordingHandler()
+    slow, quick = RecordingHandler(seconds=600), RecordingHandler()
 
     async def handle(job: Job) -> None:
         await (slow if job.host == "slow.example" else quick)(job)
 
     await system.submitter.submit(drafts(8, host="slow.example"))
     recorded = await system.submitter.submit(drafts(8, host="quick.example"))
-    began = time.monotonic()
     async with system.working(handle, replace(FAST, per_host=1, drain_s=0)):
         await system.ended(recorded.ids)
-    assert time.monotonic() - began < 10
     assert slow.most_at_once == 1
 
 
 async def test_a_job_longer_than_the_lease_is_kept_by_heartbeats(either: JobSystem) -> None:
-    handler = RecordingHandler(seconds=LEASES["lease_s"] * 2.5)
-    async with running(either.sweeper().run()), either.working(handler), either.working(handler):
+    lease_s = 4 * LEASES["lease_s"]
+    handler = RecordingHandler(seconds=1.5 * lease_s)
+    jobs_settings = either.settings.jobs.model_copy(update={"lease_s": lease_s})
+    sweeper = JobSweeper(either.catalog, jobs_settings, every_s=0.2)
+    async with running(sweeper.run()), either.working(handler), either.working(handler):
         recorded = await either.submitter.submit(drafts(3))
         jobs = await either.ended(recorded.ids)
     assert {(job.state, job.attempts) for job in jobs} == {("done", 1)}
@@ -197,14 +199,12 @@ async def test_a_job_longer_than_the_lease_is_kept_by_heartbeats(either: JobSyst
 async def test_a_worker_that_lost_a_claim_cancels_the_job_and_counts_nothing(
     system: JobSystem,
 ) -> None:
-    handler = RecordingHandler(seconds=3)
-    async with system.working(handler, replace(FAST, slots=1)):  # no slot to claim it again
+    handler = RecordingHandler(seconds=600)
+    async with system.working(handler, replace(FAST, slots=1)):
         recorded = await system.submitter.submit(drafts(1), BatchDraft(1))
         await system.until(recorded.ids, lambda job: job.state == "running")
-        await system.catalog.claims.recover(0, 99)
-        reclaimed = await system.catalog.claims.claim("other", ["test"], ("normal",), 9)
-        assert reclaimed is not None
-        async with asyncio.timeout(5 * patience()):
+        reclaimed = await give_to_another_worker(system, recorded.ids[0])
+        async with asyncio.timeout(20 * patience()):
             while not handler.cancelled:
                 await asyncio.sleep(0.02)
         assert (await system.job(reclaimed.id)).worker == "other"
@@ -229,23 +229,31 @@ async def test_a_job_whose_claim_is_lost_is_cancelled_once_and_cleans_up(
     async with system.working(handle, replace(FAST, slots=1)):
         recorded = await system.submitter.submit(drafts(1))
         await system.until(recorded.ids, lambda job: job.state == "running")
-        await system.catalog.claims.recover(0, 99)
-        reclaimed = await system.catalog.claims.claim("other", ["test"], ("normal",), 9)
-        assert reclaimed is not None
-        async with asyncio.timeout(10 * patience()):
+        await give_to_another_worker(system, recorded.ids[0])
+        async with asyncio.timeout(20 * patience()):
             while not cleaned:
                 await asyncio.sleep(0.02)
+
+
+async def give_to_another_worker(system: JobSystem, number: int) -> Job:
+    """Change the owner of a running job at once: between two statements its worker could find the
+    job lost, and claim it again.
+    """
+    async with system.catalog.connection() as connection:
+        await connection.execute("UPDATE jobs SET worker = 'other' WHERE id = $1", number)
+    return await system.job(number)
 
 
 async def test_a_worker_that_claims_its_own_lost_job_again_cancels_the_first_run(
     system: JobSystem,
 ) -> None:
-    handler = RecordingHandler(seconds=0.5)
+    handler = RecordingHandler(seconds=600)
     async with system.working(handler, replace(FAST, heartbeat_s=60)):
         recorded = await system.submitter.submit(drafts(1))
         async with asyncio.timeout(10 * patience()):
             while not handler.started:
                 await asyncio.sleep(0.02)
+        handler.seconds = 0  # of the second run
         await system.catalog.claims.recover(0, 99)
         [job] = await system.ended(recorded.ids)
     assert (job.state, job.attempts) == ("done", 2)
@@ -280,11 +288,11 @@ async def test_a_job_that_outlasts_the_drain_is_released_and_not_counted(
 async def test_a_job_whose_claim_is_under_way_when_the_worker_stops_is_released(
     system: JobSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim = system.catalog.claims.claim
+    claim, may_return = system.catalog.claims.claim, asyncio.Event()
 
     async def claim_slowly(*arguments: Any) -> Job | None:
         job = await claim(*arguments)
-        await asyncio.sleep(0.3)
+        await may_return.wait()
         return job
 
     monkeypatch.setattr(system.catalog.claims, "claim", claim_slowly)
@@ -292,6 +300,8 @@ async def test_a_job_whose_claim_is_under_way_when_the_worker_stops_is_released(
     handler = RecordingHandler()
     async with system.working(handler):
         await system.until(recorded.ids, lambda job: job.state == "running")
+        # The end of the block stops the worker before the event loop turns again.
+        asyncio.get_running_loop().call_soon(may_return.set)
     [job] = [await system.job(number) for number in recorded.ids]
     assert (job.state, job.attempts, handler.started) == ("queued", 0, [])
 

@@ -153,7 +153,7 @@ async def test_a_node_that_fails_gets_no_requests_until_its_canary_is_answered(
         failing.stop()
         for path in TILES[: FAILURES_TO_OPEN + 4]:
             assert await make(pool, path) == (256, 256)
-        assert len(other.targets) == FAILURES_TO_OPEN + 4
+        assert len(set(other.targets)) == FAILURES_TO_OPEN + 4  # its canary repeats one
         await until(
             lambda: figures("breaker")[failing.address].breaker == "open", "the breaker opens"
         )
@@ -164,10 +164,9 @@ async def test_a_node_that_fails_gets_no_requests_until_its_canary_is_answered(
             lambda: figures("breaker")[failing.address].breaker == "closed", "it closes again"
         )
         assert failing.targets[-1] == failing.targets[0], "the canary is an image that it has made"
-        before = len(other.targets)
         await make(pool, TILES[-1])
-        assert "/3328,256,256,256/" in failing.targets[-1]
-        assert len(other.targets) == before
+        assert any("/3328,256,256,256/" in each for each in failing.targets)
+        assert not any("/3328,256,256,256/" in each for each in other.targets)
 
 
 async def test_without_a_canary_one_request_half_opens_the_breaker(two: list[ImageNode]) -> None:

@@ -186,6 +186,8 @@ async def a_house(
     proxies: tuple[str, ...] = (),
     memory: int = 64 * 1024**2,
     disk: DiskCache | None = None,
+    keepalive_s: float = 60,
+    drain_s: float = 60,
 ) -> AsyncIterator[House]:
     """The application on a free port, ended afterwards. With a `disk` cache, the hot lane also
     answers from its files.
@@ -204,7 +206,7 @@ async def a_house(
             port_state.answer_directly(DirectAnswers(lambda *_: None, hot, disk.bodies).find)
         house = House(0, port_state, hot, None)  # type: ignore[arg-type]  # set below
         house.runner = PortRunner(
-            _application(house, addresses), port_state, keepalive_s=2, drain_s=3
+            _application(house, addresses), port_state, keepalive_s=keepalive_s, drain_s=drain_s
         )
         await house.runner.setup()
         stack.push_async_callback(house.runner.cleanup)

@@ -159,12 +159,12 @@ async def test_a_shutdown_waits_until_clients_have_read_their_responses() -> Non
 
 
 async def test_a_shutdown_waits_for_a_slow_client_at_most_the_drain_time() -> None:
-    async with a_house() as house:
+    async with a_house(drain_s=3) as house:
         await house.warm("/large")
         client = await slow_client(house)
         await fill(house, client, "/large")
         (connection,) = house.port_state.connections()
-        await asyncio.wait_for(house.runner.cleanup(), 10 * patience())  # drain_s is 3
+        await asyncio.wait_for(house.runner.cleanup(), 10 * patience())
         assert connection.unsent_bytes() == 0
 
 
@@ -174,7 +174,7 @@ async def test_a_stalled_connection_is_ended_even_if_few_bytes_wait(
     monkeypatch.setattr(
         "orchestrator.web.connection_deadlines.STALLED_S", 2.5
     )  # over keep-alive's 2 s
-    async with a_house() as house:
+    async with a_house(keepalive_s=2) as house:
         await house.warm("/tile")
         client = await slow_client(house)
         await fill(house, client, "/tile")

@@ -102,7 +102,7 @@ async def test_a_delayed_job_starts_when_it_is_due(system: JobSystem) -> None:
         [number] = (await system.submitter.submit([a_draft(delay_s=1)])).ids
         [job] = await system.ended([number])
     assert job.started is not None
-    assert 0 <= (job.started - job.due).total_seconds() < 30, "not found by chance"
+    assert 0 <= (job.started - job.due).total_seconds() < 3 * patience()
 
 
 async def test_a_worker_that_is_never_woken_finds_jobs_by_itself(system: JobSystem) -> None:

@@ -6,16 +6,14 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import socket
-import subprocess
 
 import pytest
 from PIL import Image
 
+from tests.e2e.conftest import run_command
 from tests.support import pictures
-from tests.support.patience import PATIENT_DATABASE, within
-from tests.support.serve_process import COMMAND, assert_log_clean, fetch, run_server
+from tests.support.serve_process import assert_log_clean, fetch, run_server, wait_until
 
 BASE = "/iiif/3/1%2F1%2Fsecret"
 
@@ -32,16 +30,9 @@ def server(tmp_path_factory):
 
 
 def command(server, *words: str) -> str:
-    done = subprocess.run(
-        [str(COMMAND), *words, "--data", str(server.data)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, **PATIENT_DATABASE},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    done = run_command(*words, "--data", server.data)
+    assert done.status == 0, done.err
+    return done.out
 
 
 def status(server, rest: str, **headers: str) -> int:
@@ -61,7 +52,11 @@ def test_images_above_the_public_edge_need_a_token_with_a_role(server):
     assert "public" in before.headers["cache-control"]
 
     command(server, "images", "set", "1/1/secret", "--roles", "staff", "--max-unauthorised", "400")
-    assert within(1.5, lambda: statuses(server, "0,0,256,256/256,/0/default.jpg") == {401})
+    wait_until(
+        lambda: statuses(server, "0,0,256,256/256,/0/default.jpg") == {401},
+        "both processes refuse the tile",
+        1.5,
+    )
     for _ in range(8):  # both processes
         refused = fetch(f"{url}/0,0,256,256/256,/0/default.jpg")
         assert refused.status == 401
@@ -102,7 +97,11 @@ def test_images_above_the_public_edge_need_a_token_with_a_role(server):
     assert status(server, "0,0,256,256/256,/0/default.jpg", Authorization=f"Bearer {other}") == 401
 
     command(server, "images", "set", "1/1/secret", "--roles", "", "--max-unauthorised=-1")
-    assert within(1.5, lambda: statuses(server, "0,0,256,256/256,/0/default.jpg") == {200})
+    wait_until(
+        lambda: statuses(server, "0,0,256,256/256,/0/default.jpg") == {200},
+        "both processes serve the tile",
+        1.5,
+    )
     opened = fetch(f"{url}/full/max/0/default.jpg")
     assert Image.open(io.BytesIO(opened.body)).size == (1800, 1200)
 
@@ -110,7 +109,11 @@ def test_images_above_the_public_edge_need_a_token_with_a_role(server):
 def test_an_asset_with_roles_and_no_public_edge_has_no_public_image(server):
     command(server, "images", "set", "1/1/secret", "--roles", "staff", "--max-unauthorised=-1")
     try:
-        assert within(1.5, lambda: statuses(server, "info.json") == {401})
+        wait_until(
+            lambda: statuses(server, "info.json") == {401},
+            "both processes refuse the document",
+            1.5,
+        )
         assert status(server, "full/100,/0/default.jpg") == 401
         # A 400 for a region outside would tell the dimensions.
         assert status(server, "9000,9000,10,10/max/0/default.jpg") == 401
@@ -118,7 +121,9 @@ def test_an_asset_with_roles_and_no_public_edge_has_no_public_image(server):
         assert fetch(f"{server.public}/thumbs/1/1/secret/info.json").status == 401
     finally:
         command(server, "images", "set", "1/1/secret", "--roles", "", "--max-unauthorised=-1")
-        assert within(1.5, lambda: statuses(server, "info.json") == {200})
+        wait_until(
+            lambda: statuses(server, "info.json") == {200}, "both processes serve the document", 1.5
+        )
 
 
 def test_max_of_the_thumbnail_service_is_what_its_info_document_says(server):
@@ -148,15 +153,17 @@ def test_a_name_that_becomes_an_alias_shows_the_other_asset(server):
     assert widths() == {1800}
     assert fetch(url).headers["etag"]
     (before,) = bodies()
-    assert within(10, lambda: fetch(picture).headers["x-served-from"] == "memory")
+    wait_until(
+        lambda: fetch(picture).headers["x-served-from"] == "memory", "the picture is in memory", 10
+    )
     command(server, "images", "set", "1/1/other", "--alias", "secret")
     try:
-        assert within(10, lambda: widths() == {900})
-        assert within(10, lambda: before not in bodies())
+        wait_until(lambda: widths() == {900}, "the name shows the other asset", 10)
+        wait_until(lambda: before not in bodies(), "no process has the old picture", 10)
     finally:
         command(server, "images", "set", "1/1/other", "--alias", "")
-    assert within(10, lambda: widths() == {1800})
-    assert within(10, lambda: bodies() == {before})
+    wait_until(lambda: widths() == {1800}, "the name shows the asset again", 10)
+    wait_until(lambda: bodies() == {before}, "both processes have the picture again", 10)
 
 
 @pytest.mark.parametrize("path", ["live", "ready"])

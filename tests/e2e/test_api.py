@@ -16,8 +16,13 @@ from typing import Any
 import pytest
 
 from tests.support import pictures
-from tests.support.patience import within
-from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
+from tests.support.serve_process import (
+    ServeProcess,
+    assert_log_clean,
+    fetch,
+    run_server,
+    wait_until,
+)
 
 ENV = {"ORCHESTRATOR_INGEST__ALLOW_PRIVATE_ADDRESSES": "true"}
 
@@ -95,10 +100,14 @@ def test_an_asset_put_by_the_api_is_served_until_it_is_deleted(
     assert fetch(f"{served}/0,0,256,256/256,/0/default.jpg").status == 200
     status, image = ask("PATCH", at, key, {"roles": ["staff"]})
     assert (status, image["roles"]) == (200, ["staff"])
-    assert within(5, lambda: fetch(f"{served}/0,0,256,256/256,/0/default.jpg").status == 401)
+    wait_until(
+        lambda: fetch(f"{served}/0,0,256,256/256,/0/default.jpg").status == 401,
+        "the tile is refused",
+        5,
+    )
     status, gone = ask("DELETE", at, key)
     assert (status, gone["objects"] > 0) == (200, True)
-    assert within(5, lambda: fetch(f"{served}/info.json").status == 404)
+    wait_until(lambda: fetch(f"{served}/info.json").status == 404, "the asset is gone", 5)
 
 
 def test_an_admin_key_from_the_command_line_works_until_it_is_revoked(
@@ -126,7 +135,7 @@ def test_a_finished_batch_lists_each_failed_asset(server: ServeProcess, key: str
     status, batch = ask("POST", queue, key, body)
     assert (status, batch["count"]) == (201, 4)
     at = f"{queue}/batches/{batch['id']}"
-    assert within(60, lambda: ask("GET", at, key)[1]["finished"] is not None)
+    wait_until(lambda: ask("GET", at, key)[1]["finished"] is not None, "the batch is finished", 60)
     shown = ask("GET", at, key)[1]
     assert (shown["completed"], shown["errors"], shown["remaining"]) == (2, 2, 0)
     causes = {each["image"]: each["fault"]["code"] for each in shown["failures"]}
@@ -140,7 +149,7 @@ def test_a_finished_batch_lists_each_failed_asset(server: ServeProcess, key: str
     assert ask("GET", queue, key)[1]["size"] == 0
     status, again = ask("POST", f"{at}/retry", key)
     assert (status, again["jobs"]) == (200, 2)
-    assert within(60, lambda: ask("GET", at, key)[1]["errors"] == 2)
+    wait_until(lambda: ask("GET", at, key)[1]["errors"] == 2, "both retries have failed", 60)
 
 
 def test_the_id_of_a_request_is_in_every_log_line_of_its_jobs_and_in_their_requests(
@@ -157,7 +166,7 @@ def test_the_id_of_a_request_is_in_every_log_line_of_its_jobs_and_in_their_reque
     status, batch = ask("POST", queue, key, body, request_id="from-the-client")
     assert status == 201
     at = f"{queue}/batches/{batch['id']}"
-    assert within(60, lambda: ask("GET", at, key)[1]["finished"] is not None)
+    wait_until(lambda: ask("GET", at, key)[1]["finished"] is not None, "the batch is finished", 60)
     assert REQUEST_IDS.count("from-the-client") >= len(names)
     lines = [json.loads(line) for line in server.log().splitlines()[before:]]
     of_assets = [line for line in lines if str(line.get("asset", "")).startswith("1/4/named%2F")]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import pictures
+from tests.support.patience import patience
 from tests.support.serve_process import assert_log_clean, fetch, run_server
 
 CORPUS = Path(__file__).parent.parent / "corpus" / "bad_urls.txt"
@@ -38,7 +39,7 @@ def server(tmp_path_factory):
 
 
 def send(host: str, target: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-    connection = http.client.HTTPConnection(host, timeout=60)
+    connection = http.client.HTTPConnection(host, timeout=10 * patience())
     connection._validate_path = lambda _path: None  # the client must send invalid targets
     connection._encode_request = lambda text: text.encode("utf-8")
     try:

@@ -15,8 +15,15 @@ import pytest
 
 from tests.e2e.conftest import Command, Done, run_command
 from tests.support import pictures
-from tests.support.patience import patience, within
-from tests.support.serve_process import COMMAND, ServeProcess, assert_log_clean, fetch, run_server
+from tests.support.patience import patience
+from tests.support.serve_process import (
+    COMMAND,
+    ServeProcess,
+    assert_log_clean,
+    fetch,
+    run_server,
+    wait_until,
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +69,7 @@ def test_one_image_is_shown(on_server: Command) -> None:
 
 def test_an_alias_that_images_set_adds_is_served(on_server: Command, server: ServeProcess) -> None:
     on_server("images", "set", "1/1/one", "--alias", "first-page")
-    assert within(2, lambda: info(server, "first-page") == 200)
+    wait_until(lambda: info(server, "first-page") == 200, "the alias is served", 2)
     assert on_server("images", "show", "first-page", "--json").json["aliases"] == ["first-page"]
 
 
@@ -76,7 +83,11 @@ def test_a_file_of_aliases_is_added_and_each_line_that_fails_is_named(
     assert "[3/3] failed: 1/1/three: " in done.err
     assert "failed: 1/1/missing: " in done.err
     assert done.out == "aliases of 1 assets\n"
-    assert within(2, lambda: info(server, "two-old") == info(server, "two-older") == 200)
+    wait_until(
+        lambda: info(server, "two-old") == info(server, "two-older") == 200,
+        "both aliases are served",
+        2,
+    )
     assert info(server, "x") == 404
     again = run_command("images", "alias", file, "--json", "--data", server.data)
     assert (again.status, again.json["assets"], len(again.json["failed"])) == (1, 1, 2)
@@ -132,7 +143,7 @@ def test_an_image_ingested_by_the_command_is_served_and_can_be_deleted(
         "ingest", tmp_path / "new.jpg", "--id", "1/2/new", "--policy", "fastest", "--json"
     ).json
     assert (done["images"][0]["id"], done["ingested"]) == ("1/2/new", 1)
-    assert within(12, lambda: info(server, "1/2/new") == 200)
+    wait_until(lambda: info(server, "1/2/new") == 200, "the image is served", 12)
     again = on_server(
         "ingest", tmp_path / "new.jpg", "--id", "1/2/new", "--policy", "fastest", "--json"
     ).json
@@ -146,7 +157,7 @@ def test_an_image_ingested_by_the_command_is_served_and_can_be_deleted(
     deleted = on_server("images", "delete", "1/2/new", "--json").json
     assert (deleted["id"], deleted["objects"]) == ("1/2/new", 6)
     assert deleted["bytes"] > 1000
-    assert within(2, lambda: info(server, "1/2/new") == 404)
+    wait_until(lambda: info(server, "1/2/new") == 404, "the image is gone", 2)
 
 
 def test_ingest_reports_each_failure_with_its_reason_and_exits_1(
@@ -251,7 +262,9 @@ def test_caches_are_counted_verified_scavenged_and_cleared(
 ) -> None:
     tile = f"{server.public}/iiif/3/1%2F1%2Ftwo/0,0,256,256/128,/0/default.png"
     assert fetch(tile).status == 200
-    assert within(5, lambda: on_server("cache", "stats", "--json").json[0]["files"] > 0)
+    wait_until(
+        lambda: on_server("cache", "stats", "--json").json[0]["files"] > 0, "the tile is counted", 5
+    )
     assert all(row["sound"] for row in on_server("cache", "verify", "--json").json)
     on_server("scavenge", "--dry-run")
     on_server("scavenge", "--json")

@@ -9,7 +9,6 @@ import io
 import math
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +19,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.e2e.conftest import run_command
 from tests.support import pictures
 from tests.support.cantaloupe_double import CREDENTIALS, CantaloupeDouble, cantaloupe_double
 from tests.support.cantaloupe_fixture import cantaloupe
-from tests.support.patience import PATIENT_DATABASE, patience, within
+from tests.support.patience import patience
 from tests.support.serve_process import (
-    COMMAND,
     Reply,
     ServeProcess,
     assert_log_clean,
@@ -56,24 +55,19 @@ class Installation:
     def get(self, name: str, rest: str) -> Reply:
         return fetch(f"{self.server.public}/iiif/3/1%2F1%2F{name}/{rest}")
 
-    def seen(self, name: str, rest: str) -> set[tuple[str, int]]:
-        """The colour of a picture and the width of its asset as both processes answer: each learns
-        of a change by itself.
+    def seen(self, name: str, *rests: str) -> set[tuple[str, int]]:
+        """The colour of the pictures and the width of the asset as both processes answer: each
+        learns of a change by itself.
         """
         return {
             (colour_of(self.get(name, rest).body), self.get(name, "info.json").json["width"])
-            for _ in range(12)
+            for rest in rests * 12
         }
 
     def ingest(self, path: Path) -> None:
-        words = ["ingest", path, "--id", f"1/1/{path.stem}", "--data", self.server.data]
-        subprocess.run(
-            [COMMAND, *map(str, words)],
-            check=True,
-            capture_output=True,
-            timeout=300,
-            env={**os.environ, **PATIENT_DATABASE},
-        )
+        words = ("ingest", path, "--id", f"1/1/{path.stem}", "--data", self.server.data)
+        done = run_command(*words, timeout_s=300)
+        assert done.status == 0, done.err
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +206,11 @@ def test_a_file_that_was_replaced_where_it_is_is_not_answered_from_the_caches_of
     # The server detects the change at the next use of the source.
     answer = installation.get("page", "256,0,256,256/256,256/0/default.jpg")
     assert (answer.status, colour_of(answer.body)) == (200, "blue")
-    assert within(CHANGED_S, lambda: installation.seen("page", tile) == {("blue", 1200)})
+    wait_until(
+        lambda: installation.seen("page", tile) == {("blue", 1200)},
+        "both processes have the new file",
+        CHANGED_S,
+    )
     edge = installation.get("page", "1024,768,176,132/176,132/0/default.jpg")
     assert Image.open(io.BytesIO(edge.body)).size == (176, 132), "cut by the new dimensions"
     assert any("page.tif" in name for node in installation.near for name in node.purged)
@@ -235,11 +233,10 @@ def test_after_a_change_no_node_has_old_pixels_or_an_old_info_document(
         f"the caches of all nodes are purged of {old}",
     )
     assert took_s < CHANGED_S * patience()
-    assert within(
+    wait_until(
+        lambda: installation.seen("leaf", *rests) == {("blue", 1200)},
+        "both processes have the new version",
         CHANGED_S,
-        lambda: (
-            set().union(*(installation.seen("leaf", rest) for rest in rests)) == {("blue", 1200)}
-        ),
     )
     assert installation.server.metric("image_server_purges_total", outcome="failed") == 0
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,8 +18,13 @@ from PIL import Image
 
 from tests.e2e.conftest import Done, run_command
 from tests.support import pictures
-from tests.support.patience import patience
-from tests.support.serve_process import ServeProcess, assert_log_clean, fetch, run_server
+from tests.support.serve_process import (
+    ServeProcess,
+    assert_log_clean,
+    fetch,
+    run_server,
+    wait_until,
+)
 from tests.support.weed import BUCKET, CREDENTIALS, s3_settings, weed
 
 DIGITISED = "digitised"
@@ -134,10 +138,7 @@ def test_a_replaced_object_is_never_served_in_part_and_is_ingested_again_by_itse
     site.put(pictures.pyramid_tiff(site.folder / "new.tif", 800, 600, seed=5), "changing.tif")
     tile = "0,0,256,256/256,256/0/default.jpg"
     assert site.tile("changing", tile).status == 503
-    deadline = time.monotonic() + 60 * patience()
-    while site.tile("changing", tile).status != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: site.tile("changing", tile).status == 200, "it is ingested again", 60)
     assert (site.shown("changing")["width"], site.shown("changing")["height"]) == (800, 600)
 
 

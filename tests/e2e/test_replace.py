@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
 
-from tests.support.patience import PATIENT_DATABASE, patience, within
-from tests.support.serve_process import COMMAND, assert_log_clean, fetch, run_server
+from tests.e2e.conftest import run_command
+from tests.support.patience import patience
+from tests.support.serve_process import assert_log_clean, fetch, run_server, wait_until
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 RESTS = ("0,0,256,256/256,256/0/default.jpg", "full/200,/0/default.jpg", "full/180,/0/default.jpg")
@@ -29,15 +28,8 @@ def colour_of(body: bytes) -> str:
 
 
 def ingest(server, path, identifier):
-    done = subprocess.run(
-        [str(COMMAND), "ingest", str(path), "--id", identifier, "--data", str(server.data)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, **PATIENT_DATABASE},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run_command("ingest", path, "--id", identifier, "--data", server.data)
+    assert done.status == 0, done.out + done.err
 
 
 @pytest.fixture(scope="module")
@@ -90,4 +82,4 @@ def test_an_original_replaced_in_the_served_folder_is_served_at_once_and_by_all_
         widths = {fetch(f"{base}/info.json").json["width"] for _ in range(12)}
         return set(map(colour_of, tiles)), widths
 
-    assert within(1, lambda: answers_of_all() == ({"blue"}, {1200}))
+    wait_until(lambda: answers_of_all() == ({"blue"}, {1200}), "all processes have the new file", 1)

@@ -19,9 +19,9 @@ from orchestrator.catalog.batches import BatchDraft
 from orchestrator.catalog.jobs import INGEST, Job, JobDraft
 from orchestrator.settings import Database, Jobs
 from tests.support.jobs import open_job_system
-from tests.support.patience import ANSWER_S, PATIENT_DATABASE, patience, within
+from tests.support.patience import ANSWER_S, PATIENT_DATABASE, patience
 from tests.support.pictures import jpeg
-from tests.support.serve_process import COMMAND, assert_log_clean, fetch, free_port
+from tests.support.serve_process import COMMAND, assert_log_clean, fetch, free_port, wait_until
 from tests.support.server_fixtures import new_database, postgres
 
 __all__ = ["postgres"]
@@ -117,8 +117,12 @@ def test_a_worker_ingests_submitted_jobs_and_ends_on_sigterm(place: Place) -> No
             return fetch(f"http://127.0.0.1:{port}/metrics").body.decode()
 
         done = f'jobs_settled_total{{kind="ingest",outcome="done"}} {PICTURES}.0'
-        assert within(5, lambda: done in figures()), "counted after the commit that ended the job"
-        assert within(5, lambda: 'job_dead_letters_total{code="origin_not_found"} 1.0' in figures())
+        wait_until(lambda: done in figures(), "the jobs are counted", 5)
+        wait_until(
+            lambda: 'job_dead_letters_total{code="origin_not_found"} 1.0' in figures(),
+            "the dead letter is counted",
+            5,
+        )
         jpeg(missing, 100, 100)
         assert place.json("jobs", "retry", str(bad.id)) == {"retried": 1, "errors": {}}
         assert [job.state for job in place.ended([bad.id])] == ["done"]

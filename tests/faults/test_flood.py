@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import time
 from collections import defaultdict
 
 import aiohttp
@@ -16,8 +15,7 @@ from yarl import URL
 
 from loadtests.benches.s3_server import counted_s3_server, s3_settings
 from tests.support import pictures
-from tests.support.patience import patience
-from tests.support.serve_process import assert_log_clean, run_server
+from tests.support.serve_process import assert_log_clean, run_server, wait_until
 
 CALLERS, PROCESSES = 1000, 4
 TILES = [f"{x},{y},512,512/512,512/0/default.jpg" for y in (0, 512) for x in range(0, 2560, 512)]
@@ -67,10 +65,11 @@ def test_a_thousand_callers_cost_one_fetch_and_one_render_per_tile(tmp_path, sto
             assert Image.open(io.BytesIO(responses[0][1])).size == (
                 (512, 512) if "2560" not in url else (440, 512)
             )
-        # The metrics of other processes are written within a second.
-        deadline = time.monotonic() + 5 * patience()
-        while server.metric("renders_total") - before < len(TILES) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_until(
+            lambda: server.metric("renders_total") - before >= len(TILES),
+            "the metrics of all processes are written, each within a second",
+            5,
+        )
         assert server.metric("renders_total") - before == len(TILES)
         assert len(store.requests("GET", "/source.")) == 1
         assert_log_clean(server.log())

@@ -17,7 +17,14 @@ from pathlib import Path
 from PIL import Image
 
 from tests.support.patience import PATIENT_DATABASE, patience
-from tests.support.serve_process import COMMAND, ServeProcess, assert_log_clean, fetch, run_server
+from tests.support.serve_process import (
+    COMMAND,
+    ServeProcess,
+    assert_log_clean,
+    fetch,
+    run_server,
+    wait_until,
+)
 
 RED, BLUE = ((200, 30, 30), (1400, 1000)), ((30, 30, 200), (1200, 900))
 LONG_TIMEOUTS = {
@@ -135,8 +142,5 @@ def test_no_answer_mixes_two_versions_while_an_asset_is_ingested_again(tmp_path)
         assert {rest: len(colours) for rest, colours in reader.colours.items()} == dict.fromkeys(
             REQUESTS, 2
         )
-        deadline = time.monotonic() + 20 * patience()
-        while len(stored_objects(server)) != 6 and time.monotonic() < deadline:
-            time.sleep(0.2)
-        assert len(stored_objects(server)) == 6, stored_objects(server)
+        wait_until(lambda: len(stored_objects(server)) == 6, "the old objects are removed", 20)
         assert_log_clean(server.log())

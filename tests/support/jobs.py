@@ -139,9 +139,18 @@ class JobSystem:
         assert self.sqs is not None
         return SqsReceiver(self.sqs, self.catalog, draft_of or _refuse, on_job)
 
-    def sweeper(self, every_s: float = 0.2) -> JobSweeper:
-        """A sweeper that sweeps often."""
-        return JobSweeper(self.catalog, self.settings.jobs, every_s=every_s)
+    def sweeper(
+        self,
+        every_s: float = 0.2,
+        *,
+        lease_s: float | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> JobSweeper:
+        """A sweeper that sweeps often, with the lease of the settings or another one."""
+        jobs = self.settings.jobs
+        if lease_s is not None:
+            jobs = jobs.model_copy(update={"lease_s": lease_s})
+        return JobSweeper(self.catalog, jobs, every_s=every_s, now=now)
 
     @asynccontextmanager
     async def working(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 
 ANSWER_S = 10.0
 """Time after which a silent database counts as away, where a test is about something else. The
@@ -19,13 +17,3 @@ def patience() -> float:
     deadline by it.
     """
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-
-
-def within(seconds: float, check: Callable[[], object]) -> bool:
-    """True as soon as `check` is, False if it is not in time, on a busy machine later."""
-    deadline = time.monotonic() + seconds * patience()
-    while time.monotonic() < deadline:
-        if check():
-            return True
-        time.sleep(0.05)
-    return False

@@ -117,7 +117,7 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_drain_time(
     began = time.monotonic()
     it.process.send_signal(signal.SIGTERM)
     assert it.process.wait(timeout=10 * patience()) == 0
-    assert time.monotonic() - began > 0.3
+    assert 0.4 < time.monotonic() - began < 5 * patience()
     assert not any(is_alive(pid) for pid in it.all_pids())
 
 

@@ -13,7 +13,6 @@ from orchestrator.catalog.batches import BatchDraft
 from orchestrator.catalog.jobs import INGEST, LANES
 from orchestrator.errors import CatalogUnavailable
 from orchestrator.ingest.job_handler import draft_from_message
-from orchestrator.jobs.job_sweeper import JobSweeper
 from tests.support.caches import ManualClock
 from tests.support.jobs import KIND, LEASES, JobSystem, RecordingHandler, drafts, running
 from tests.support.patience import patience
@@ -88,7 +87,7 @@ async def test_after_an_outage_workers_have_time_to_send_heartbeats(
     await system.catalog.claims.claim("slow", [KIND], LANES, 9)
     await asyncio.sleep(LEASES["lease_s"] + 0.1)
     clock = ManualClock()
-    sweeper = JobSweeper(system.catalog, system.settings.jobs, every_s=0.01, now=clock)
+    sweeper = system.sweeper(every_s=0.01, now=clock)
     depths = system.catalog.claims.depths
     sweeps = 0
 

@@ -19,7 +19,6 @@ from orchestrator.errors import (
     OriginUnavailable,
     StorageUnavailable,
 )
-from orchestrator.jobs.job_sweeper import JobSweeper
 from orchestrator.jobs.worker_loop import Worker
 from orchestrator.work_context import WorkContext, work_context, working_for
 from tests.support.jobs import (
@@ -187,8 +186,7 @@ async def test_a_busy_host_delays_no_other_host(system: JobSystem) -> None:
 async def test_a_job_longer_than_the_lease_is_kept_by_heartbeats(either: JobSystem) -> None:
     lease_s = 4 * LEASES["lease_s"]
     handler = RecordingHandler(seconds=1.5 * lease_s)
-    jobs_settings = either.settings.jobs.model_copy(update={"lease_s": lease_s})
-    sweeper = JobSweeper(either.catalog, jobs_settings, every_s=0.2)
+    sweeper = either.sweeper(lease_s=lease_s)
     async with running(sweeper.run()), either.working(handler), either.working(handler):
         recorded = await either.submitter.submit(drafts(3))
         jobs = await either.ended(recorded.ids)

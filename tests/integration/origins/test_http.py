@@ -121,9 +121,12 @@ async def test_a_file_that_comes_too_slowly_is_given_up(
 ) -> None:
     settings = SETTINGS.model_copy(update={"read_timeout_s": 600})
     message = f"longer than {SETTINGS.total_timeout_s:g} s"
+    began = time.monotonic()
     async with open_fetcher(settings) as fetcher:
-        with pytest.raises(OriginUnavailable, match=message):
+        with pytest.raises(OriginUnavailable, match=message) as caught:
             await fetcher.fetch(1, origin.url("/drip"), tmp_path / "original")
+    assert type(caught.value) is OriginUnavailable
+    assert time.monotonic() - began < 3 * patience()
 
 
 @pytest.mark.parametrize(
